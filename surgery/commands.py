@@ -1,0 +1,192 @@
+"""What each command does with its parsed options: a JSON-ready record and the same as text.
+
+torch and transformers are imported only by the commands that run a model.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from surgery.adapter import open_adapter
+from surgery.calibration import Encoding
+from surgery.demo import is_demo
+from surgery.edit import Edit, edit_module, make_edit
+from surgery.errors import DataError, PolicyError, RecipeError
+from surgery.evaluate import BASELINE
+from surgery.export import export
+from surgery.inspection import inspection
+from surgery.policy import Evidence, Policy, make_policy
+from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans, read_recipe
+from surgery.report import (
+    evaluation_record,
+    evaluation_text,
+    export_record,
+    export_text,
+    gains_record,
+    gains_text,
+    inspection_text,
+    progress_reporter,
+    sensitivity_record,
+    sensitivity_text,
+)
+from surgery.run import attach, calibrate, prove, random_controls, recipe_edit, run_recipe
+from surgery.sensitivity import load_sensitivity, save_sensitivity
+from surgery.spectrum import decompose
+
+Result = tuple[dict[str, Any], str]
+KNOB_PREFIX = "knob_"
+
+
+def inspect_command(options: argparse.Namespace) -> Result:
+    adapter = open_adapter(options.adapter)
+    record = inspection(adapter, decompose(adapter))
+    return record, inspection_text(record)
+
+
+def gains_command(options: argparse.Namespace) -> Result:
+    sigma, g = _numbers(options.sigma, "--sigma"), _numbers(options.sensitivity, "--sensitivity")
+    if sigma.size != g.size:
+        raise PolicyError(f"{sigma.size} singular values met {g.size} sensitivities", "give one for each")
+    if (sigma < 0).any():
+        raise PolicyError("singular values cannot be negative", "give numbers from 0 up")
+    evidence = Evidence(options.module, sigma, g, np.abs(g))
+    edited = edit_module(evidence, _policy(options), options.energy, options.sigma_min)
+    return gains_record(edited), gains_text(edited)
+
+
+def calibrate_command(options: argparse.Namespace) -> Result:
+    adapter = open_adapter(options.adapter)
+    plan = CalibrationPlan(
+        _data(options, "calibration"),
+        options.examples,
+        options.seed,
+        options.start,
+        options.batch_size,
+        _encoding(options),
+    )
+    with attach(adapter, decompose(adapter), _base(options)) as live:
+        sensitivity = calibrate(live, plan, progress=_progress("calibrating"))
+    save_sensitivity(sensitivity, options.out)
+    record = sensitivity_record(sensitivity, options.out)
+    return record, sensitivity_text(record)
+
+
+def edit_command(options: argparse.Namespace) -> Result:
+    adapter = open_adapter(options.adapter)
+    spectra = decompose(adapter)
+    sensitivity = load_sensitivity(options.sensitivities) if options.sensitivities else None
+    if sensitivity is not None and sensitivity.provenance.adapter != adapter.digest:
+        raise DataError("these sensitivities belong to another adapter", "calibrate this one")
+    edit = make_edit(
+        spectra,
+        _policy(options),
+        sensitivity=sensitivity,
+        scope=options.scope,
+        energy=options.energy,
+        sigma_min=options.sigma_min,
+    )
+    record = export_record(edit, sensitivity, export(adapter, spectra, edit, options.out))
+    return record, export_text(record)
+
+
+def evaluate_command(options: argparse.Namespace) -> Result:
+    from surgery.live import LiveModel
+
+    adapter = open_adapter(options.adapter)
+    spectra = decompose(adapter)
+    plan = EvaluationPlan(
+        _data(options, "test"), options.limit, options.random, options.batch_size, _encoding(options)
+    )
+    recipes, folders = _variants(options.variant or [], adapter.digest)
+    calibrations = [recipe.calibration for recipe in recipes.values()]
+    with attach(adapter, spectra, _base(options)) as live:
+        edits: dict[str, Edit] = {}
+        for name, recipe in recipes.items():
+            measured = calibrate(live, recipe.calibration, progress=_progress(f"calibrating {name}"))
+            edits[name] = recipe_edit(spectra, recipe, measured)
+        edits |= random_controls(spectra, options.random)
+        evaluation = prove(live, plan, calibrations, edits, progress=_progress("evaluating"))
+    for name, folder in folders.items():
+        other = open_adapter(folder)
+        with LiveModel(live.base, other, decompose(other)) as alone:
+            scored = prove(alone, plan, calibrations, {}, progress=_progress(f"evaluating {name}"))
+        evaluation = replace(evaluation, scores={**evaluation.scores, name: scored.scores[BASELINE]})
+    record = evaluation_record(evaluation)
+    return record, evaluation_text(record)
+
+
+def run_command(options: argparse.Namespace) -> Result:
+    file = Path(options.recipe)
+    recipe = read_recipe(file)
+    out = options.out or file.with_name(f"{file.stem}-export")
+    report = run_recipe(recipe, out, report=progress_reporter())
+    record = export_record(report.edit, report.sensitivity, report.verification)
+    text = export_text(record)
+    if report.evaluation is not None:
+        record["evaluation"] = evaluation_record(report.evaluation)
+        text += "\n" + evaluation_text(record["evaluation"])
+    return record, text
+
+
+def _policy(options: argparse.Namespace) -> Policy:
+    knobs = {k.removeprefix(KNOB_PREFIX): v for k, v in vars(options).items() if k.startswith(KNOB_PREFIX)}
+    return make_policy(options.policy, knobs)
+
+
+def _base(options: argparse.Namespace) -> BaseChoice:
+    location = options.base
+    if not location:
+        if not is_demo(options.adapter):
+            raise RecipeError(f"{options.adapter!r} is no demo, so it has no default base", "give --base")
+        location = demo_plans(options.adapter)[0].location
+    return BaseChoice(location, options.revision, options.device, options.dtype)
+
+
+def _data(options: argparse.Namespace, slice_name: str) -> str:
+    if options.data:
+        return str(options.data)
+    if not is_demo(options.adapter):
+        raise DataError(f"{options.adapter!r} is no demo, so it has no default rows", "give --data F.jsonl")
+    _, calibration, evaluation = demo_plans(options.adapter)
+    return calibration.data if slice_name == "calibration" else evaluation.data
+
+
+def _encoding(options: argparse.Namespace) -> Encoding:
+    return Encoding(options.template, options.separator, options.eos, options.max_length)
+
+
+def _variants(sources: Sequence[str], adapter_digest: str) -> tuple[dict[str, Recipe], dict[str, str]]:
+    """Recipes and folders among the variants named, by a short name each."""
+    recipes: dict[str, Recipe] = {}
+    folders: dict[str, str] = {}
+    for source in sources:
+        path = Path(source).expanduser()
+        name = path.name if path.name not in {BASELINE, *recipes, *folders} else str(path)
+        if path.is_file():
+            recipes[name] = read_recipe(path)
+            made_for = recipes[name].adapter_digest
+            if made_for and made_for != adapter_digest:
+                raise DataError(f"recipe {source!r} was made for another adapter", "evaluate it with its own")
+        else:
+            open_adapter(source)  # refused now, before minutes are spent on the others
+            folders[name] = source
+    return recipes, folders
+
+
+def _progress(step: str) -> Callable[[int, int], None]:
+    report = progress_reporter()
+    return lambda done, total: report(step, done, total)
+
+
+def _numbers(text: str, option: str) -> np.ndarray:
+    try:
+        values = np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        raise PolicyError(f"{option} {text!r} is no list of numbers", "write numbers with commas: 3,2,1") from None
+    if not np.isfinite(values).all():
+        raise PolicyError(f"{option} {text!r} holds NaN or infinity", "give finite numbers")
+    return values

@@ -1,0 +1,42 @@
+"""The one family of errors a user can cause.
+
+Every message says what arrived, why it is refused and what to do instead, on one line: the app
+shows it as a message, the command line prints it and exits with code 2.
+"""
+
+
+class SurgeryError(ValueError):
+    """A request that cannot be carried out, with the way forward."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        self.problem = " ".join(problem.split())
+        self.remedy = " ".join(remedy.split())
+        super().__init__(f"{self.problem} → {self.remedy}")
+
+
+class AdapterError(SurgeryError):
+    """The files are not a LoRA adapter that can be edited exactly."""
+
+
+class BaseModelError(SurgeryError):
+    """The base model cannot be loaded or does not fit the adapter."""
+
+
+class DataError(SurgeryError):
+    """Calibration or evaluation rows cannot be used."""
+
+
+class PolicyError(SurgeryError):
+    """A policy, a knob, a scope or an energy rule that does not exist or is out of range."""
+
+
+class RecipeError(SurgeryError):
+    """A recipe that cannot be read or does not fit what it is applied to."""
+
+
+class ExportError(SurgeryError):
+    """A folder that cannot be written or did not verify after writing."""
+
+
+class Cancelled(Exception):
+    """Raised inside long work when its cancel flag is set; never shown as an error."""

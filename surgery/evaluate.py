@@ -1,0 +1,170 @@
+"""Held-out effect of variants: answer loss and greedy exact match, paired with the unedited adapter.
+
+Every variant answers the same examples, so the effect is a mean of per-example differences; its
+interval is a 95 % paired percentile bootstrap. An interval that holds zero is noise.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from surgery.calibration import Calibration, Example, batches
+from surgery.errors import Cancelled, DataError
+from surgery.sensitivity import Progress, answer_losses, padding_id
+
+if TYPE_CHECKING:
+    from surgery.live import LiveModel
+
+BASELINE = "unedited"
+_RESAMPLES = 5000
+_EXTRA_TOKENS = 8
+
+Variant = Mapping[str, Float64[ndarray, "rank"]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One variant on every example: mean answer-token loss (nats), exact match (0 or 1), answers."""
+
+    loss: Float64[ndarray, "example"]
+    exact: Float64[ndarray, "example"]
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Paired difference to the baseline: mean, standard error and 95 % bootstrap interval."""
+
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of all variants on one slice, the unedited adapter first under `BASELINE`."""
+
+    scores: Mapping[str, Scores]
+    examples: tuple[Example, ...]
+
+    def effect(self, name: str, measure: str = "loss") -> Effect:
+        """Effect of variant `name` on `loss` or `exact`."""
+        return paired_effect(getattr(self.scores[BASELINE], measure), getattr(self.scores[name], measure))
+
+
+def evaluate(
+    live: "LiveModel",
+    slice_: Calibration,
+    variants: Mapping[str, Variant],
+    *,
+    batch_size: int = 32,
+    generate: bool = True,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Evaluation:
+    """Score the unedited adapter and every variant (σ′ by module) on the same examples.
+
+    Without `generate` the exact match is NaN. `progress(done, total)` counts examples over all
+    variants; raises `Cancelled` when `cancelled()`.
+    """
+    if BASELINE in variants:
+        raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
+    everything: dict[str, Variant | None] = {BASELINE: None, **variants}
+    total = len(everything) * len(slice_.examples)
+    scores = {}
+    try:
+        for position, (name, sigma) in enumerate(everything.items()):
+            live.set_sigma(sigma)
+            done = position * len(slice_.examples)
+
+            def report(count: int, before: int = done) -> None:
+                if cancelled is not None and cancelled():
+                    raise Cancelled
+                if progress is not None:
+                    progress(before + count, total)
+
+            scores[name] = score(live, slice_.examples, batch_size, generate, report)
+    finally:
+        live.set_sigma(None)
+    return Evaluation(scores, slice_.examples)
+
+
+def score(
+    live: "LiveModel",
+    examples: Sequence[Example],
+    batch_size: int,
+    generate: bool,
+    report: Callable[[int], None] = lambda count: None,
+) -> Scores:
+    """Loss and greedy answers at the σ the live model holds now."""
+    import torch
+
+    losses = np.zeros(len(examples))
+    answers = [""] * len(examples)
+    limit = max(len(example.answer_ids) for example in examples) + _EXTRA_TOKENS
+    done = 0
+    report(0)
+    with torch.inference_mode():
+        for batch in batches(examples, batch_size, padding_id(live.base.tokenizer)):
+            rows = list(batch.indices)
+            losses[rows] = answer_losses(live.model, batch).double().cpu().numpy()
+            if generate:
+                chosen = [examples[i] for i in rows]
+                for row, text in zip(rows, greedy_answers(live, chosen, limit), strict=True):
+                    answers[row] = text
+            done += len(rows)
+            report(done)
+    exact = np.full(len(examples), np.nan)
+    if generate:
+        exact = np.array([float(a == e.answer.strip()) for a, e in zip(answers, examples, strict=True)])
+    return Scores(losses, exact, tuple(answers))
+
+
+def greedy_answers(live: "LiveModel", examples: Sequence[Example], limit: int) -> Iterator[str]:
+    """The stripped text of up to `limit` greedy tokens after each prompt, cut at end of sequence."""
+    import torch
+
+    tokenizer = live.base.tokenizer
+    pad = padding_id(tokenizer)
+    width = max(len(example.prompt_ids) for example in examples)
+    pads = [width - len(example.prompt_ids) for example in examples]
+    ids = torch.tensor([[pad] * p + list(e.prompt_ids) for p, e in zip(pads, examples, strict=True)])
+    mask = torch.tensor([[0] * p + [1] * (width - p) for p in pads])
+    output = live.model.generate(
+        input_ids=ids.to(live.device),
+        attention_mask=mask.to(live.device),
+        max_new_tokens=limit,
+        do_sample=False,
+        num_beams=1,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=pad,
+    )
+    for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True):
+        yield text.strip()
+
+
+def paired_effect(
+    baseline: Float64[ndarray, "example"], variant: Float64[ndarray, "example"], *, seed: int = 0
+) -> Effect:
+    """Mean difference, its standard error and a seeded 95 % percentile bootstrap interval."""
+    difference = variant - baseline
+    n = difference.size
+    if n < 2:
+        return Effect(float(difference.mean()), float("nan"), float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    means = difference[rng.integers(n, size=(_RESAMPLES, n))].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    error = float(difference.std(ddof=1) / np.sqrt(n))
+    return Effect(float(difference.mean()), error, float(low), float(high))

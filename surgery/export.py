@@ -1,0 +1,161 @@
+"""Write an edit back into a drop-in PEFT adapter, and verify what was written.
+
+B′ = B + U·diag(α − 1)·Uᵀ·B with A unchanged, so that only the singular values move (paper §3.4,
+Eq. 5). Config, keys, shapes, dtypes and every tensor that was not edited stay byte-equal; the
+folder appears whole or not at all.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from jaxtyping import Float64, Shaped
+from numpy import ndarray
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from surgery.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, open_adapter
+from surgery.edit import Edit
+from surgery.errors import AdapterError, ExportError
+from surgery.spectrum import Spectra, svd_of_product
+
+RECIPE_FILE = "recipe.yaml"
+CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What reading the written folder back showed.
+
+    `edited` and `untouched` count tensors; `rounding` is the largest relative error of an edited
+    ΔW′ against U·diag(σ′)·Vᵀ in Frobenius norm, which is the rounding of B′ to the file's dtype.
+    """
+
+    folder: Path
+    edited: int
+    untouched: int
+    rounding: float
+
+
+def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shaped[ndarray, "out rank"]]:
+    """New B tensors by key, in the file's dtype, for the modules whose gains are not all 1."""
+    changed = {}
+    for name, module in edit.modules.items():
+        if (module.gains == 1).all():
+            continue
+        factors, U = adapter.modules[name], spectra[name].U
+        B = factors.B.astype(np.float64)
+        changed[factors.key_B] = round_to(B + U @ ((module.gains - 1)[:, None] * (U.T @ B)), factors.B.dtype)
+    return changed
+
+
+def round_to(values: Float64[ndarray, "*shape"], dtype: np.dtype) -> Shaped[ndarray, "*shape"]:
+    """Round once to nearest-even. The way to bfloat16 passes float32, so that step rounds to odd."""
+    if dtype != np.dtype(ml_dtypes.bfloat16):
+        return values.astype(dtype)
+    near = values.astype(np.float32)
+    bits = near.view(np.uint32)
+    overshoot = np.abs(near.astype(np.float64)) > np.abs(values)
+    bits = bits - overshoot.astype(np.uint32)
+    inexact = bits.view(np.float32).astype(np.float64) != values
+    return (bits | inexact.astype(np.uint32)).view(np.float32).astype(dtype)
+
+
+def export(
+    adapter: Adapter, spectra: Spectra, edit: Edit, out: Path | str, *, documents: Mapping[str, str] | None = None
+) -> Verification:
+    """Write the edited adapter to the new folder `out`, read it back and compare.
+
+    `documents` are text files to put beside it (recipe, card). Raises `ExportError` when `out`
+    exists and is not empty, cannot be written, or reads back differently; nothing is left behind.
+    """
+    target = Path(out).expanduser()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ExportError(f"{str(out)!r} exists already", "choose a new folder; nothing was overwritten")
+    tensors = {**adapter.tensors, **write_back(adapter, spectra, edit)}
+    staging: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        save_file(tensors, staging / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
+        (staging / CONFIG_FILE).write_bytes(adapter.config_bytes)
+        for name, text in (documents or {}).items():
+            (staging / name).write_text(text, encoding="utf-8")
+        for file in staging.iterdir():
+            file.chmod(0o644)
+            _flush(file)
+        verification = verify(adapter, spectra, edit, staging)
+        staging.chmod(0o755)
+        staging.replace(target)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ExportError(f"{str(out)!r} cannot be written ({reason})", "choose another folder") from error
+    finally:
+        if staging is not None and staging.exists():
+            shutil.rmtree(staging, ignore_errors=True)
+    return Verification(target, verification.edited, verification.untouched, verification.rounding)
+
+
+def verify(adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path) -> Verification:
+    """Read `folder` back and compare it with the original and with the edit.
+
+    Raises `ExportError` when keys, dtypes or shapes changed, when a tensor outside the edit is not
+    byte-equal, or when an edited update is further off than the rounding of its dtype explains.
+    """
+    try:
+        written = open_adapter(folder)
+    except AdapterError as error:
+        raise ExportError(f"the written folder does not open: {error.problem}", "report this as a defect") from error
+    edited = {adapter.modules[n].key_B for n, module in edit.modules.items() if (module.gains != 1).any()}
+    if list(written.tensors) != list(adapter.tensors) or written.config_bytes != adapter.config_bytes:
+        raise ExportError("the written keys or config differ from the original", "report this as a defect")
+    for key, before in adapter.tensors.items():
+        after = written.tensors[key]
+        if after.dtype != before.dtype or after.shape != before.shape:
+            raise ExportError(f"{key!r} changed its dtype or shape", "report this as a defect")
+        if key not in edited and after.tobytes() != before.tobytes():
+            raise ExportError(f"{key!r} changed although it is not in the edit", "report this as a defect")
+    rounding = 0.0
+    for name, module in edit.modules.items():
+        factors = written.modules[name]
+        if factors.key_B not in edited:
+            continue
+        error = rounding_error(factors.B, factors.A, factors.scaling, spectra[name].U * module.sigma_after, spectra[name].V)
+        allowed = 4 * float(ml_dtypes.finfo(factors.B.dtype).eps) * max(1.0, _spread(module.sigma, module.sigma_after))
+        if error > allowed:
+            raise ExportError(f"module {name!r} reads back {error:.1e} off", "report this as a defect")
+        rounding = max(rounding, error)
+    return Verification(folder, len(edited), len(adapter.tensors) - len(edited), rounding)
+
+
+def rounding_error(
+    B: Shaped[ndarray, "out rank"],
+    A: Shaped[ndarray, "rank in"],
+    scaling: float,
+    left: Float64[ndarray, "out k"],
+    right: Float64[ndarray, "in k"],
+) -> float:
+    """‖scaling·B·A − left·rightᵀ‖_F / ‖left·rightᵀ‖_F, on factors."""
+    stacked_left = np.concatenate([B.astype(np.float64), -left], axis=1)
+    stacked_right = np.concatenate([scaling * A.astype(np.float64), right.T], axis=0)
+    _, difference, _ = svd_of_product(stacked_left, stacked_right, 1.0)
+    norm = float(np.linalg.norm(np.linalg.qr(left)[1] @ np.linalg.qr(right)[1].T))
+    return float(np.linalg.norm(difference)) / norm if norm > 0 else 0.0
+
+
+def _spread(before: Float64[ndarray, "rank"], after: Float64[ndarray, "rank"]) -> float:
+    """How much larger B was than what is left of it: rounding is relative to the old entries too."""
+    return float(np.linalg.norm(before) / np.linalg.norm(after)) if after.any() else 1e300
+
+
+def _flush(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,213 @@
+"""Recipes: everything needed to redo an edit, as a YAML file a person can read.
+
+`run` redoes one: calibrate, edit, evaluate, export. The Export page writes the same file, so the
+command line gives the same folder.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from surgery.base import DEMO_BASE, DTYPES
+from surgery.calibration import Encoding
+from surgery.demo import demo_slice
+from surgery.edit import Manual
+from surgery.errors import RecipeError
+from surgery.policy import GradDirection, Policy, knob_values, make_policy
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class BaseChoice:
+    """Which base model, and how it is held."""
+
+    location: str
+    revision: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class CalibrationPlan:
+    """Which rows are measured and how: a seeded shuffle of `data`, `examples` rows from `start`."""
+
+    data: str
+    examples: int = 128
+    seed: int = 0
+    start: int = 0
+    batch_size: int = 8
+    encoding: Encoding = Encoding()
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """Held-out rows in file order, and how many random controls stand beside the edit."""
+
+    data: str
+    limit: int | None = None
+    random: int = 5
+    batch_size: int = 32
+    encoding: Encoding = Encoding()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole edit: what it starts from, how it was measured, what it does, how it is proved."""
+
+    adapter: str
+    adapter_digest: str
+    base: BaseChoice
+    calibration: CalibrationPlan
+    policy: Policy = field(default_factory=GradDirection)
+    scope: str = "residual"
+    energy: str = "l1"
+    sigma_min: float = 0.0
+    manual: Manual = field(default_factory=dict)
+    evaluation: EvaluationPlan | None = None
+
+
+def demo_plans(source: str) -> tuple[BaseChoice, CalibrationPlan, EvaluationPlan]:
+    """The base and the slices that belong to `demo:NAME`."""
+    return (
+        BaseChoice(DEMO_BASE),
+        CalibrationPlan(demo_slice(source, "calibration")),
+        EvaluationPlan(demo_slice(source, "test")),
+    )
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML; `parse_recipe` of it gives the same recipe."""
+    record: dict[str, Any] = {
+        "recipe": SCHEMA,
+        "adapter": {"source": recipe.adapter, "digest": recipe.adapter_digest},
+        "base": dataclasses.asdict(recipe.base),
+        "calibration": _flat(recipe.calibration),
+        "edit": {
+            "scope": recipe.scope,
+            "policy": recipe.policy.name,
+            "knobs": knob_values(recipe.policy),
+            "energy": recipe.energy,
+            "sigma_min": recipe.sigma_min,
+            "manual": {name: dict(gains) for name, gains in recipe.manual.items() if gains},
+        },
+    }
+    if recipe.evaluation is not None:
+        record["evaluation"] = _flat(recipe.evaluation)
+    text: str = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def read_recipe(path: Path | str) -> Recipe:
+    """Read a recipe file; raises `RecipeError` naming the first thing wrong with it."""
+    file = Path(path).expanduser()
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"no readable recipe at {str(path)!r}", "name a recipe.yaml") from error
+    return parse_recipe(text)
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Validate YAML text against the schema; see `read_recipe`."""
+    try:
+        record = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the recipe is not YAML ({str(error).splitlines()[0]})", "mend the file") from error
+    if not isinstance(record, dict) or record.get("recipe") != SCHEMA:
+        raise RecipeError("this is no recipe of schema 1", f"start the file with: recipe: {SCHEMA}")
+    _only(record, {"recipe", "adapter", "base", "calibration", "edit", "evaluation"}, "the recipe")
+    adapter = _section(record, "adapter", {"source": str, "digest": str})
+    base = _build(BaseChoice, _section(record, "base"), "base")
+    if base.dtype not in DTYPES:
+        raise RecipeError(f"base.dtype is {base.dtype!r}", f"use one of {', '.join(DTYPES)}")
+    edit = _section(record, "edit")
+    _only(edit, {"scope", "policy", "knobs", "energy", "sigma_min", "manual"}, "edit")
+    evaluation = record.get("evaluation")
+    return Recipe(
+        adapter=adapter.get("source", ""),
+        adapter_digest=adapter.get("digest", ""),
+        base=base,
+        calibration=_plan(CalibrationPlan, _section(record, "calibration"), "calibration"),
+        policy=make_policy(str(edit.get("policy")), _mapping(edit.get("knobs"), "edit.knobs")),
+        scope=str(edit.get("scope", "residual")),
+        energy=str(edit.get("energy", "l1")),
+        sigma_min=_number(edit.get("sigma_min", 0.0), "edit.sigma_min"),
+        manual=_manual(edit.get("manual")),
+        evaluation=_plan(EvaluationPlan, evaluation, "evaluation") if evaluation is not None else None,
+    )
+
+
+def _manual(value: Any) -> Manual:
+    manual: dict[str, dict[int, float]] = {}
+    for name, gains in _mapping(value, "edit.manual").items():
+        manual[str(name)] = {
+            int(_number(component, f"a component of edit.manual.{name}")): _number(gain, f"edit.manual.{name}")
+            for component, gain in _mapping(gains, f"edit.manual.{name}").items()
+        }
+    return manual
+
+
+def _flat(plan: CalibrationPlan | EvaluationPlan) -> dict[str, Any]:
+    """A plan with its encoding's settings beside its own, as the file has them."""
+    record = dataclasses.asdict(plan)
+    encoding = record.pop("encoding")
+    return {**record, **encoding}
+
+
+def _plan(kind: Any, record: Any, where: str) -> Any:
+    settings = dict(_mapping(record, where))
+    names = [f.name for f in dataclasses.fields(Encoding) if f.name in settings]
+    encoding = _build(Encoding, {name: settings.pop(name) for name in names}, where)
+    return dataclasses.replace(_build(kind, settings, where), encoding=encoding)
+
+
+def _build(kind: Any, record: Any, where: str) -> Any:
+    """A dataclass from a mapping, each value checked against the annotated type of its field."""
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    _only(_mapping(record, where), set(fields), where)
+    required = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in record]
+    if required:
+        raise RecipeError(f"{where} lacks {required[0]!r}", f"add it under {where}")
+    for name, value in record.items():
+        expected = fields[name].type
+        optional = getattr(expected, "__args__", (expected,))
+        wrong = not isinstance(value, optional) or (isinstance(value, bool) and bool not in optional)
+        below_zero = isinstance(value, int) and value < 0
+        if wrong or below_zero:
+            raise RecipeError(f"{where}.{name} cannot be {value!r}", f"compare the README's recipe example")
+    return kind(**record)
+
+
+def _section(record: Mapping[str, Any], name: str, types: Mapping[str, type] | None = None) -> Mapping[str, Any]:
+    if name not in record:
+        raise RecipeError(f"the recipe has no section {name!r}", "compare the README's recipe example")
+    section = _mapping(record[name], name)
+    for key, kind in (types or {}).items():
+        if not isinstance(section.get(key), kind):
+            raise RecipeError(f"{name}.{key} is missing or no {kind.__name__}", "compare the README's recipe example")
+    return section
+
+
+def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RecipeError(f"{where} is not a list of names and values", "write one name: value on each line")
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RecipeError(f"{where} is {value!r}, not a number", "write a number")
+    return float(value)
+
+
+def _only(record: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in record:
+        if key not in known:
+            raise RecipeError(f"{where} has no setting {key!r}", f"use {', '.join(sorted(known))}")

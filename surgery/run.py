@@ -1,0 +1,209 @@
+"""The steps of a recipe on a live model: calibrate with a store, build variants, prove, export."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surgery.adapter import Adapter, open_adapter
+from surgery.calibration import Calibration, Row, choose, encode, read_rows, shared_keys
+from surgery.card import model_card
+from surgery.demo import data_file
+from surgery.edit import Edit, make_edit
+from surgery.errors import DataError, RecipeError
+from surgery.evaluate import Evaluation, Variant, evaluate
+from surgery.export import CARD_FILE, RECIPE_FILE, Verification, export
+from surgery.home import home
+from surgery.policy import AbsSelect, Policy, RandomIndex, knob_values
+from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, dump_recipe
+from surgery.sensitivity import (
+    Progress,
+    Sensitivity,
+    load_sensitivity,
+    measure_sensitivity,
+    provenance_of,
+    save_sensitivity,
+)
+from surgery.spectrum import Spectra, decompose
+
+if TYPE_CHECKING:
+    from surgery.live import LiveModel
+
+EDIT = "edit"
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a recipe gave: the edit, its evaluation where one was asked for, and the folder."""
+
+    edit: Edit
+    sensitivity: Sensitivity
+    evaluation: Evaluation | None
+    verification: Verification
+
+
+def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice) -> "LiveModel":
+    """Load the base of `choice` and attach the adapter to it."""
+    from surgery.base import load_base
+    from surgery.live import LiveModel
+
+    base = load_base(choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype)
+    return LiveModel(base, adapter, spectra)
+
+
+def calibration_slice(live: "LiveModel", plan: CalibrationPlan) -> Calibration:
+    """The encoded examples of a calibration plan."""
+    return encode(calibration_rows(plan), live.base.tokenizer, plan.encoding)
+
+
+def calibration_rows(plan: CalibrationPlan) -> list[Row]:
+    """The rows of a calibration plan."""
+    return choose(read_rows(data_file(plan.data)), plan.examples, seed=plan.seed, start=plan.start)
+
+
+def calibrate(
+    live: "LiveModel",
+    plan: CalibrationPlan,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Sensitivity:
+    """Measure every module on the planned slice, or find the same measurement in the store.
+
+    All modules are measured whatever the scope of the edit, because they cost almost nothing once
+    the backward pass runs: scope then is a choice that needs no second pass.
+    """
+    calibration = calibration_slice(live, plan)
+    names = list(live.spectra)
+    stored = stored_sensitivity_file(provenance_of(live, calibration, names).key)
+    if stored.is_file():
+        try:
+            found = load_sensitivity(stored)
+        except DataError:
+            stored.unlink(missing_ok=True)  # a damaged store entry is measured again
+        else:
+            if progress is not None:
+                progress(found.examples, found.examples)
+            return found
+    sensitivity = measure_sensitivity(
+        live, calibration, names, batch_size=plan.batch_size, progress=progress, cancelled=cancelled
+    )
+    save_sensitivity(sensitivity, stored)
+    return sensitivity
+
+
+def stored_sensitivity_file(key: str) -> Path:
+    """Where the measurement of this provenance key is kept."""
+    return home() / "sensitivities" / f"{key}.safetensors"
+
+
+def random_controls(
+    spectra: Spectra,
+    count: int,
+    *,
+    like: Policy | None = None,
+    scope: str = "residual",
+    energy: str = "l1",
+    sigma_min: float = 0.0,
+) -> dict[str, Edit]:
+    """`count` seeded random_index edits, named `random 0`, `random 1` and so on.
+
+    With `like` an abs_select, the controls take its gates, so that they move as much as it does.
+    """
+    gates = RandomIndex()
+    if isinstance(like, AbsSelect):
+        gates = RandomIndex(**{k: v for k, v in knob_values(like).items() if k != "norm"})
+    return {
+        f"random {seed}": make_edit(
+            spectra, replace(gates, seed=seed), scope=scope, energy=energy, sigma_min=sigma_min
+        )
+        for seed in range(count)
+    }
+
+
+def recipe_edit(spectra: Spectra, recipe: Recipe, sensitivity: Sensitivity | None) -> Edit:
+    """The edit a recipe describes."""
+    return make_edit(
+        spectra,
+        recipe.policy,
+        sensitivity=sensitivity,
+        scope=recipe.scope,
+        energy=recipe.energy,
+        sigma_min=recipe.sigma_min,
+        manual=recipe.manual,
+    )
+
+
+def prove(
+    live: "LiveModel",
+    plan: EvaluationPlan,
+    calibrations: Sequence[CalibrationPlan],
+    edits: Mapping[str, Edit],
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Evaluation:
+    """Evaluate edits on the planned rows, which may share no example with any calibration slice.
+
+    Raises `DataError` on shared examples.
+    """
+    rows = choose(read_rows(data_file(plan.data)), plan.limit, seed=None)
+    for calibration in calibrations:
+        shared = shared_keys(rows, calibration_rows(calibration))
+        if shared:
+            raise DataError(
+                f"{len(shared)} of {len(rows)} evaluation rows were used for calibration",
+                "evaluate on rows that the edit has not seen",
+            )
+    slice_ = encode(rows, live.base.tokenizer, plan.encoding)
+    variants: dict[str, Variant] = {name: edit.sigma_after for name, edit in edits.items()}
+    return evaluate(
+        live, slice_, variants, batch_size=plan.batch_size, progress=progress, cancelled=cancelled
+    )
+
+
+def export_recipe(
+    adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe, out: Path | str
+) -> Verification:
+    """Export with the recipe and a model card beside the weights; byte for byte reproducible."""
+    documents = {RECIPE_FILE: dump_recipe(recipe), CARD_FILE: model_card(adapter, recipe, edit)}
+    return export(adapter, spectra, edit, out, documents=documents)
+
+
+def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, int], None]) -> RunReport:
+    """Redo a recipe: calibrate, edit, evaluate, export to `out`. `report(step, done, total)`.
+
+    Raises `RecipeError` when the adapter at hand is not the one the recipe was made for.
+    """
+    adapter = open_adapter(recipe.adapter)
+    if recipe.adapter_digest and recipe.adapter_digest != adapter.digest:
+        raise RecipeError(
+            f"the recipe was made for another version of {recipe.adapter!r}",
+            "clear adapter.digest in the recipe to use it by name",
+        )
+    recipe = replace(recipe, adapter_digest=adapter.digest)
+    spectra = decompose(adapter)
+    report("loading the base model", 0, 1)
+    with attach(adapter, spectra, recipe.base) as live:
+        sensitivity = calibrate(live, recipe.calibration, progress=lambda d, t: report("calibrating", d, t))
+        edit = recipe_edit(spectra, recipe, sensitivity)
+        evaluation = None
+        if recipe.evaluation is not None:
+            controls = random_controls(
+                spectra,
+                recipe.evaluation.random,
+                like=recipe.policy,
+                scope=recipe.scope,
+                energy=recipe.energy,
+                sigma_min=recipe.sigma_min,
+            )
+            evaluation = prove(
+                live,
+                recipe.evaluation,
+                [recipe.calibration],
+                {EDIT: edit, **controls},
+                progress=lambda d, t: report("evaluating", d, t),
+            )
+    verification = export_recipe(adapter, spectra, edit, recipe, out)
+    return RunReport(edit, sensitivity, evaluation, verification)
+

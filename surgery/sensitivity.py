@@ -1,0 +1,226 @@
+"""Sensitivities gₖ = ∂loss/∂σₖ, kept for every calibration example (paper §3.3, Eq. 4).
+
+One batched backward pass through the live layer gives a matrix (examples, components) per module.
+From it come the paper's magnitude (mean |g|), the signed mean, their standard errors, sign
+agreement, split-half rank correlation and any smaller calibration budget, without another pass.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from surgery.calibration import IGNORED, Batch, Calibration, Encoding, batches
+from surgery.errors import Cancelled, DataError
+from surgery.home import digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surgery.live import LiveModel
+
+Progress = Callable[[int, int], None]
+_FORMAT = "surgery-sensitivity-1"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a measurement belongs to: digests of adapter, base and token ids, and the settings."""
+
+    adapter: str
+    base: str
+    examples: str
+    encoding: Encoding
+    scope: tuple[str, ...]
+    dtype: str
+
+    @property
+    def key(self) -> str:
+        """The name under which a measurement can be stored and found again."""
+        return digest([json.dumps(asdict(self), sort_keys=True)])[:24]
+
+
+@dataclass(frozen=True)
+class ComponentStatistics:
+    """One number per component of a module, over calibration examples; `mean` is signed.
+
+    `agreement` is the share of examples whose sign is that of the mean.
+    """
+
+    mean: Float64[ndarray, "rank"]
+    mean_error: Float64[ndarray, "rank"]
+    magnitude: Float64[ndarray, "rank"]
+    magnitude_error: Float64[ndarray, "rank"]
+    agreement: Float64[ndarray, "rank"]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Per-example gₖ for every measured module, rows in the order of the calibration slice.
+
+    `losses` is the mean answer-token loss of each example, in nats, at the unedited σ.
+    """
+
+    values: Mapping[str, Float64[ndarray, "example rank"]]
+    losses: Float64[ndarray, "example"]
+    provenance: Provenance
+
+    @property
+    def examples(self) -> int:
+        return int(self.losses.size)
+
+    def statistics(self, name: str) -> ComponentStatistics:
+        g = self.values[name]
+        mean, magnitude = g.mean(axis=0), np.abs(g)
+        return ComponentStatistics(
+            mean,
+            _standard_error(g),
+            magnitude.mean(axis=0),
+            _standard_error(magnitude),
+            (np.sign(g) == np.sign(mean)).mean(axis=0),
+        )
+
+    def head(self, count: int) -> "Sensitivity":
+        """The same measurement on the first `count` examples of the slice."""
+        if not 1 <= count <= self.examples:
+            raise DataError(f"{count} examples were asked for of {self.examples}", "choose a smaller number")
+        return Sensitivity(
+            {name: g[:count] for name, g in self.values.items()}, self.losses[:count], self.provenance
+        )
+
+
+def measure_sensitivity(
+    live: "LiveModel",
+    calibration: Calibration,
+    names: "list[str] | tuple[str, ...]",
+    *,
+    batch_size: int = 8,
+    side: str = "left",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Sensitivity:
+    """gₖ of every example for the modules `names`, at the adapter's own σ.
+
+    `progress(done, total)` is called after every batch; raises `Cancelled` when `cancelled()`.
+    Gradients go no deeper than the first module named.
+    """
+    live.set_sigma(None)
+    examples = calibration.examples
+    values = {name: np.zeros((len(examples), live.spectra[name].rank)) for name in names}
+    losses = np.zeros(len(examples))
+    pad = padding_id(live.base.tokenizer)
+    done = 0
+    try:
+        for batch in batches(examples, batch_size, pad, side=side):
+            if cancelled is not None and cancelled():
+                raise Cancelled
+            rows = list(batch.indices)
+            perturbations = live.perturb(names, len(rows))
+            loss = answer_losses(live.model, batch)
+            # examples do not share e's rows, so the gradient of the sum is every example's own
+            loss.sum().backward()
+            losses[rows] = loss.detach().double().cpu().numpy()
+            for name, e in perturbations.items():
+                if e.grad is not None:
+                    values[name][rows] = e.grad.double().cpu().numpy()
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(examples))
+    finally:
+        live.unperturb()
+    return Sensitivity(values, losses, provenance_of(live, calibration, names))
+
+
+def answer_losses(model: Any, batch: Batch) -> "Tensor":
+    """Mean cross-entropy over the answer tokens of each example, shape (example), float32.
+
+    Logits are computed only for the trailing positions that hold answers.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    output = model(
+        input_ids=batch.input_ids.to(device),
+        attention_mask=batch.attention_mask.to(device),
+        position_ids=batch.position_ids.to(device),
+        use_cache=False,
+        logits_to_keep=batch.keep,
+    )
+    labels = batch.labels[:, -(batch.keep - 1) :].to(device)
+    logits = output.logits[:, -batch.keep : -1].float()
+    token_losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+    )
+    return token_losses.sum(dim=1) / (labels != IGNORED).sum(dim=1)
+
+
+def padding_id(tokenizer: Any) -> int:
+    """Any valid id will do, because padding is masked; prefer the tokenizer's own."""
+    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if candidate is not None:
+            return int(candidate)
+    return 0
+
+
+def provenance_of(live: "LiveModel", calibration: Calibration, names: "list[str] | tuple[str, ...]") -> Provenance:
+    """The identity of a measurement before it is made, so that a stored one can be found."""
+    dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
+    return Provenance(
+        live.adapter.digest, live.base.fingerprint, calibration.digest, calibration.encoding, tuple(names), dtype
+    )
+
+
+def save_sensitivity(sensitivity: Sensitivity, path: Path | str) -> None:
+    """Write a measurement as one safetensors file, whole or not at all."""
+    file = Path(path).expanduser()
+    metadata = {
+        "format": _FORMAT,
+        "provenance": json.dumps(asdict(sensitivity.provenance), sort_keys=True),
+        "names": json.dumps(list(sensitivity.values)),
+    }
+    tensors = {f"g.{i}": np.ascontiguousarray(g) for i, g in enumerate(sensitivity.values.values())}
+    tensors["losses"] = np.ascontiguousarray(sensitivity.losses)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, staging = tempfile.mkstemp(dir=file.parent, suffix=".part")
+        os.close(handle)
+        save_file(tensors, staging, metadata=metadata)
+        os.replace(staging, file)
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be written ({error.strerror})", "choose another file") from error
+
+
+def load_sensitivity(path: Path | str) -> Sensitivity:
+    """Read a measurement; raises `DataError` for anything else."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise DataError(f"no sensitivity file at {str(path)!r}", "write one with: surgery calibrate")
+    try:
+        with safe_open(str(file), framework="np") as handle:
+            metadata = handle.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise ValueError("not a sensitivity file")
+            names = json.loads(metadata["names"])
+            values = {name: handle.get_tensor(f"g.{i}") for i, name in enumerate(names)}
+            losses = handle.get_tensor("losses")
+        record = json.loads(metadata["provenance"])
+        encoding, scope = Encoding(**record.pop("encoding")), tuple(record.pop("scope"))
+        return Sensitivity(values, losses, Provenance(encoding=encoding, scope=scope, **record))
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{file.name!r} is no sensitivity file ({str(error)[:80]})", "write one with: surgery calibrate"
+        ) from error
+
+
+def _standard_error(values: Float64[ndarray, "example rank"]) -> Float64[ndarray, "rank"]:
+    n = values.shape[0]
+    return values.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.full(values.shape[1], np.nan)
