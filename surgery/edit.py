@@ -21,7 +21,20 @@ ENERGY_RULES = ("l1", "l2", "none")
 SCOPES = ("residual", "attention-inputs", "all")
 # residual writers and attention inputs under the names that common architectures give them
 _RESIDUAL = ("o_proj", "down_proj", "out_proj", "c_proj", "dense", "dense_4h_to_h", "fc2", "wo", "o")
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value", "query", "key", "value", "q", "k", "v")
+_ATTENTION = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "qkv_proj",
+    "c_attn",
+    "query_key_value",
+    "query",
+    "key",
+    "value",
+    "q",
+    "k",
+    "v",
+)
 _SCOPE_SECONDS = 1.0
 
 Manual = Mapping[str, Mapping[int, float]]
@@ -94,7 +107,8 @@ def in_scope(names: Mapping[str, str] | Spectra, scope: str) -> list[str]:
             chosen = [name for name in names if pattern.search(name, timeout=_SCOPE_SECONDS)]
         except (regex.error, TimeoutError) as error:
             raise PolicyError(
-                f"scope {scope!r} is no usable regular expression ({error})", f"use {', '.join(SCOPES)} or a simpler one"
+                f"scope {scope!r} is no usable regular expression ({error})",
+                f"use {', '.join(SCOPES)} or a simpler one",
             ) from error
     if not chosen:
         raise PolicyError(f"scope {scope!r} matches no module", "use all, or a part of a module's path")

@@ -110,7 +110,9 @@ def verify(adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path) -> Veri
     try:
         written = open_adapter(folder)
     except AdapterError as error:
-        raise ExportError(f"the written folder does not open: {error.problem}", "report this as a defect") from error
+        raise ExportError(
+            f"the written folder does not open: {error.problem}", "report this as a defect"
+        ) from error
     edited = {adapter.modules[n].key_B for n, module in edit.modules.items() if (module.gains != 1).any()}
     if list(written.tensors) != list(adapter.tensors) or written.config_bytes != adapter.config_bytes:
         raise ExportError("the written keys or config differ from the original", "report this as a defect")
@@ -125,11 +127,15 @@ def verify(adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path) -> Veri
         factors = written.modules[name]
         if factors.key_B not in edited:
             continue
-        error = rounding_error(factors.B, factors.A, factors.scaling, spectra[name].U * module.sigma_after, spectra[name].V)
-        allowed = 4 * float(ml_dtypes.finfo(factors.B.dtype).eps) * max(1.0, _spread(module.sigma, module.sigma_after))
-        if error > allowed:
-            raise ExportError(f"module {name!r} reads back {error:.1e} off", "report this as a defect")
-        rounding = max(rounding, error)
+        off = rounding_error(
+            factors.B, factors.A, factors.scaling, spectra[name].U * module.sigma_after, spectra[name].V
+        )
+        allowed = (
+            4 * float(ml_dtypes.finfo(factors.B.dtype).eps) * max(1.0, _spread(module.sigma, module.sigma_after))
+        )
+        if off > allowed:
+            raise ExportError(f"module {name!r} reads back {off:.1e} off", "report this as a defect")
+        rounding = max(rounding, off)
     return Verification(folder, len(edited), len(adapter.tensors) - len(edited), rounding)
 
 

@@ -144,7 +144,7 @@ def _target(model: nn.Module, name: str, spectrum: Spectrum) -> nn.Module:
     return layer
 
 
-def _out_in(layer: nn.Module) -> tuple[int, int] | None:
+def _out_in(layer: Any) -> tuple[int, int] | None:
     """(out, in) features of a linear layer, also for GPT-2's transposed Conv1D."""
     if hasattr(layer, "in_features") and hasattr(layer, "out_features"):
         return int(layer.out_features), int(layer.in_features)

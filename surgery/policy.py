@@ -51,7 +51,10 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Knob:
-    """How a knob is offered: its range, step and one line of help. Limits are inclusive."""
+    """How a knob is offered: its range, step and one line of help. Limits are inclusive.
+
+    `when` names an earlier knob and the value it must have for this one to matter.
+    """
 
     name: str
     kind: type
@@ -61,6 +64,7 @@ class Knob:
     high: float | None = None
     step: float | None = None
     choices: tuple[str, ...] = ()
+    when: tuple[str, Any] | None = None
 
 
 def _knob(default: Any, help: str, **limits: Any) -> Any:
@@ -73,6 +77,10 @@ def _fraction(default: float, help: str) -> Any:
 
 def _gate(default: float, help: str) -> Any:
     return _knob(default, help, low=0.0, high=4.0, step=0.05)
+
+
+def _step(default: float, help: str, *, asymmetric: bool) -> Any:
+    return _knob(default, help, low=0.0, high=8.0, step=0.1, when=("asymmetric", asymmetric))
 
 
 def _norm() -> Any:
@@ -189,11 +197,13 @@ class GradDirection:
     title: ClassVar[str] = "Step against the signed gradient"
     needs_gradient: ClassVar[bool] = True
 
-    eta_suppress: float = _knob(2.0, "step for components that raise the loss", low=0.0, high=8.0, step=0.1)
-    eta_enhance: float = _knob(0.2, "step for components that lower the loss", low=0.0, high=8.0, step=0.1)
-    power: float = _knob(1.0, "exponent of the suppressed part", low=0.1, high=4.0, step=0.1)
     asymmetric: bool = _knob(True, "treat the two signs differently")
-    eta: float = _knob(0.2, "step of the symmetric form", low=0.0, high=8.0, step=0.1)
+    eta_suppress: float = _step(2.0, "step for components that raise the loss", asymmetric=True)
+    eta_enhance: float = _step(0.2, "step for components that lower the loss", asymmetric=True)
+    power: float = _knob(
+        1.0, "exponent of the suppressed part", low=0.1, high=4.0, step=0.1, when=("asymmetric", True)
+    )
+    eta: float = _step(0.2, "step of the symmetric form", asymmetric=False)
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "rank"]:
         g = normalise(evidence.signed, "mean")
@@ -239,8 +249,7 @@ class Truncate:
 
 
 POLICIES: dict[str, type[Any]] = {
-    policy.name: policy
-    for policy in (GradDirection, SmoothAbs, AbsSelect, RandomIndex, Scale, Truncate, Identity)
+    policy.name: policy for policy in (GradDirection, SmoothAbs, AbsSelect, RandomIndex, Scale, Truncate, Identity)
 }
 
 
@@ -252,9 +261,7 @@ def normalise(values: Float64[ndarray, "rank"], norm: str) -> Float64[ndarray, "
 
 def knobs_of(policy: type[Any] | Any) -> tuple[Knob, ...]:
     """The knobs of a policy, in order, as the app and the command line offer them."""
-    return tuple(
-        Knob(f.name, type(f.default), f.default, **f.metadata) for f in dataclasses.fields(policy)
-    )
+    return tuple(Knob(f.name, type(f.default), f.default, **f.metadata) for f in dataclasses.fields(policy))
 
 
 def knob_values(policy: Policy) -> dict[str, Any]:

@@ -175,11 +175,11 @@ def _build(kind: Any, record: Any, where: str) -> Any:
         raise RecipeError(f"{where} lacks {required[0]!r}", f"add it under {where}")
     for name, value in record.items():
         expected = fields[name].type
-        optional = getattr(expected, "__args__", (expected,))
+        optional: tuple[Any, ...] = getattr(expected, "__args__", (expected,))
         wrong = not isinstance(value, optional) or (isinstance(value, bool) and bool not in optional)
         below_zero = isinstance(value, int) and value < 0
         if wrong or below_zero:
-            raise RecipeError(f"{where}.{name} cannot be {value!r}", f"compare the README's recipe example")
+            raise RecipeError(f"{where}.{name} cannot be {value!r}", "compare the README's recipe example")
     return kind(**record)
 
 
@@ -189,7 +189,9 @@ def _section(record: Mapping[str, Any], name: str, types: Mapping[str, type] | N
     section = _mapping(record[name], name)
     for key, kind in (types or {}).items():
         if not isinstance(section.get(key), kind):
-            raise RecipeError(f"{name}.{key} is missing or no {kind.__name__}", "compare the README's recipe example")
+            raise RecipeError(
+                f"{name}.{key} is missing or no {kind.__name__}", "compare the README's recipe example"
+            )
     return section
 
 

@@ -106,7 +106,9 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def evaluation_text(record: Mapping[str, Any]) -> str:
-    lines = [f"{record['examples']} examples; changes paired with the unedited adapter, 95 % intervals in brackets"]
+    lines = [
+        f"{record['examples']} examples; changes paired with the unedited adapter, 95 % intervals in brackets"
+    ]
     for name, scores in record["variants"].items():
         line = f"{name:<18} loss {scores['loss']:.4f}  exact match {scores['exact_match']:.3f}"
         for label, digits in (("loss_change", 4), ("exact_match_change", 3)):

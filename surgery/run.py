@@ -157,14 +157,10 @@ def prove(
             )
     slice_ = encode(rows, live.base.tokenizer, plan.encoding)
     variants: dict[str, Variant] = {name: edit.sigma_after for name, edit in edits.items()}
-    return evaluate(
-        live, slice_, variants, batch_size=plan.batch_size, progress=progress, cancelled=cancelled
-    )
+    return evaluate(live, slice_, variants, batch_size=plan.batch_size, progress=progress, cancelled=cancelled)
 
 
-def export_recipe(
-    adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe, out: Path | str
-) -> Verification:
+def export_recipe(adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe, out: Path | str) -> Verification:
     """Export with the recipe and a model card beside the weights; byte for byte reproducible."""
     documents = {RECIPE_FILE: dump_recipe(recipe), CARD_FILE: model_card(adapter, recipe, edit)}
     return export(adapter, spectra, edit, out, documents=documents)
@@ -206,4 +202,3 @@ def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, i
             )
     verification = export_recipe(adapter, spectra, edit, recipe, out)
     return RunReport(edit, sensitivity, evaluation, verification)
-

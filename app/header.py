@@ -1,0 +1,56 @@
+"""The strip on top of every page: which adapter, base, scope, calibration and edit are live."""
+
+import streamlit as st
+
+from app.workspace import Workspace, current
+from surgery.errors import SurgeryError
+
+# less air above and beside the page than Streamlit leaves, so that a figure fits 1280 × 800
+STYLE = """<style>
+.stMainBlockContainer { padding: 4.2rem 2.2rem 2rem; }
+[data-testid="stMetricValue"] { font-size: 1.7rem; }
+</style>"""
+
+
+def show_header() -> None:
+    try:
+        workspace = current()
+    except SurgeryError:
+        return
+    with st.container(horizontal=True, gap="small"):
+        for icon, label, text, live in _entries(workspace):
+            st.badge(f"{label}: {_short(text)}", icon=f":material/{icon}:", color="primary" if live else "gray")
+
+
+def show_title(title: str, purpose: str) -> None:
+    """A page's heading and the one sentence that says what it is for."""
+    st.subheader(title, anchor=False)
+    st.caption(purpose)
+
+
+def plain(text: str) -> str:
+    """File-derived text as Markdown that renders as itself."""
+    return "".join(f"\\{c}" if c in r"\`*_{}[]()#+-.!|<>~$:&" else c for c in text if c.isprintable())
+
+
+def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
+    base, sensitivity = workspace.base, workspace.sensitivity
+    proof = "none yet" if workspace.proof is None else f"{len(workspace.proof.examples)} held-out"
+    return [
+        ("deployed_code", "adapter", workspace.adapter.source, True),
+        ("memory", "base", base.location if base else "not chosen", base is not None),
+        ("filter_alt", "scope", workspace.scope, True),
+        (
+            "science",
+            "calibration",
+            f"{sensitivity.examples} examples" if sensitivity else "none yet",
+            sensitivity is not None,
+        ),
+        ("tune", "policy", workspace.policy.name, True),
+        ("balance", "proof", proof, workspace.proof is not None),
+    ]
+
+
+def _short(text: str) -> str:
+    tail = text if len(text) <= 34 else "…" + text[-33:]
+    return plain(tail)

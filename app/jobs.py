@@ -1,0 +1,191 @@
+"""Long work in the background: one worker thread owns the model, everyone else waits in line.
+
+A job survives page changes and other widgets; its result is collected on the next run of any page
+of the session that started it. No Streamlit call happens on the worker thread.
+"""
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import streamlit as st
+
+from surgery.errors import Cancelled, SurgeryError
+
+if TYPE_CHECKING:
+    from surgery.base import LoadedBase
+    from surgery.recipe import BaseChoice
+
+_KEPT = 32
+
+
+@dataclass
+class Job:
+    """One piece of work and where it stands: waiting, running, done, failed or cancelled."""
+
+    title: str
+    id: str = field(default_factory=lambda: uuid4().hex[:12])
+    state: str = "waiting"
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    step_started: float = 0.0
+    result: Any = None
+    error: str = ""
+    _cancel: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def finished(self) -> bool:
+        return self.state in ("done", "failed", "cancelled")
+
+    def cancel(self) -> None:
+        self._cancel.set()
+
+    def cancelled(self) -> bool:
+        return self._cancel.is_set()
+
+    def progress(self, done: int, total: int) -> None:
+        """Called by the worker; also the place where a cancel takes effect between batches."""
+        if self.cancelled():
+            raise Cancelled
+        self.done, self.total = done, total
+
+    def begin(self, step: str) -> None:
+        self.step, self.done, self.total, self.step_started = step, 0, 0, time.monotonic()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate from the pace so far; None before anything was done."""
+        if not self.done or not self.total:
+            return None
+        return (time.monotonic() - self.step_started) / self.done * (self.total - self.done)
+
+
+class Models:
+    """The base model in memory. Used on the worker thread only."""
+
+    def __init__(self) -> None:
+        self._choice: BaseChoice | None = None
+        self._base: LoadedBase | None = None
+
+    def base(self, choice: "BaseChoice") -> "LoadedBase":
+        from surgery.base import load_base
+
+        if self._base is None or choice != self._choice:
+            self._base = None  # the old model goes before the new one comes
+            gc.collect()
+            self._base = load_base(
+                choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype
+            )
+            self._choice = choice
+            # a model's objects live long: keep them out of every later collection
+            gc.collect()
+            gc.freeze()
+        return self._base
+
+
+Work = Callable[[Job, Models], Any]
+
+
+class Jobs:
+    """All jobs of this server."""
+
+    def __init__(self) -> None:
+        # a busy worker may hold the interpreter this long before a page gets its turn
+        sys.setswitchinterval(0.0005)
+        self._models = Models()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._jobs: dict[str, Job] = {}
+
+    def submit(self, title: str, work: Work) -> Job:
+        for old in [job for job in self._jobs.values() if job.finished][: max(0, len(self._jobs) - _KEPT)]:
+            del self._jobs[old.id]
+        job = Job(title)
+        self._jobs[job.id] = job
+        self._worker.submit(self._run, job, work)
+        return job
+
+    def get(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def _run(self, job: Job, work: Work) -> None:
+        if job.cancelled():
+            job.state = "cancelled"
+            return
+        job.state = "running"
+        try:
+            job.result = work(job, self._models)
+            job.state = "done"
+        except Cancelled:
+            job.state = "cancelled"
+        except SurgeryError as error:
+            job.error, job.state = str(error), "failed"
+        except MemoryError:
+            job.error = "the machine ran out of memory → use a smaller batch or dtype bfloat16"
+            job.state = "failed"
+        except Exception as error:
+            first = (str(error).strip().splitlines() or [""])[0][:300]
+            job.error = f"{type(error).__name__}: {first} → report this as a defect"
+            job.state = "failed"
+
+
+@st.cache_resource(show_spinner=False)
+def jobs() -> Jobs:
+    """The one job list of this server, shared by all sessions."""
+    return Jobs()
+
+
+def start(kind: str, title: str, work: Work, collect: Callable[[Any], None]) -> None:
+    """Start a job of `kind` for this session; `collect(result)` runs in a page run once it is done."""
+    job = jobs().submit(title, work)
+    st.session_state.setdefault("jobs", {})[kind] = (job.id, collect)
+
+
+def active(kind: str) -> Job | None:
+    """This session's job of `kind` that has not been collected yet."""
+    entry = st.session_state.get("jobs", {}).get(kind)
+    return jobs().get(entry[0]) if entry else None
+
+
+def collect_finished() -> list[Job]:
+    """Hand over the results of finished jobs; returns the jobs that ended without one."""
+    ended = []
+    for kind, (job_id, collect) in list(st.session_state.get("jobs", {}).items()):
+        job = jobs().get(job_id)
+        if job is None:
+            del st.session_state["jobs"][kind]
+        elif job.finished:
+            del st.session_state["jobs"][kind]
+            if job.state == "done":
+                collect(job.result)
+            else:
+                ended.append(job)
+    return ended
+
+
+@st.fragment(run_every=0.5)
+def show_progress(kind: str) -> None:
+    """A live progress bar with a stop button; the page runs once more when the job ends."""
+    job = active(kind)
+    if job is None or job.finished:
+        st.rerun()
+        return
+    bar, stop = st.columns([5, 1], vertical_alignment="center")
+    share = job.done / job.total if job.total else 0.0
+    left = job.seconds_left
+    tail = f", about {_duration(left)} left" if left is not None and share < 1 else ""
+    waiting = "waiting for the model" if job.state == "waiting" else job.step or "starting"
+    count = f" {job.done} of {job.total}" if job.total else ""
+    bar.progress(share, text=f"{job.title}: {waiting}{count}{tail}")
+    if stop.button("Stop", key=f"stop-{kind}", width="stretch", disabled=job.cancelled()):
+        job.cancel()
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

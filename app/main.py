@@ -1,0 +1,36 @@
+"""Entry of the app: navigation, the header strip, and results of background jobs."""
+
+import streamlit as st
+
+from app import jobs
+from app.header import STYLE, show_header
+from surgery.errors import SurgeryError
+
+st.set_page_config(page_title="Spectral Surgery Workbench", page_icon="🩺", layout="wide")
+
+page = st.navigation(
+    [
+        st.Page("views/adapter.py", title="Adapter", icon=":material/deployed_code:", default=True),
+        st.Page("views/geometry.py", title="Geometry", icon=":material/grid_on:"),
+        st.Page("views/spectra.py", title="Spectra", icon=":material/equalizer:"),
+        st.Page("views/surgery.py", title="Surgery", icon=":material/tune:"),
+        st.Page("views/evaluate.py", title="Evaluate", icon=":material/balance:"),
+        st.Page("views/export.py", title="Export", icon=":material/ios_share:"),
+    ],
+    position="top",
+)
+
+ended = jobs.collect_finished()
+st.html(STYLE)
+strip = st.container()  # filled last, so that it tells what the page has just changed
+for job in ended:
+    if job.state == "failed":
+        st.error(f"{job.title}: {job.error}", icon=":material/error:")
+    else:
+        st.info(f"{job.title}: stopped; nothing was changed.")
+try:
+    page.run()
+except SurgeryError as error:
+    st.error(f"{error.problem} → {error.remedy}", icon=":material/error:")
+with strip:
+    show_header()

@@ -1,0 +1,1 @@
+"""One file a page; each reads like the page: header, controls, figure, actions."""

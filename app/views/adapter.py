@@ -1,0 +1,181 @@
+"""Adapter: open one, see what is inside, choose the base model it belongs to."""
+
+from dataclasses import asdict
+
+import pandas as pd
+import streamlit as st
+
+from app.header import plain, show_title
+from app.workspace import Workspace, current, keep, open_source
+from surgery.base import DTYPES, estimate_memory
+from surgery.demo import demo_names, is_demo
+from surgery.errors import SurgeryError
+from surgery.inspection import ModuleFacts, module_facts, scope_scalars
+from surgery.recipe import BaseChoice
+
+
+def choose_adapter() -> None:
+    kind = st.segmented_control(
+        "Open", ["Demo", "Folder"], default="Demo", key="open-kind", persist_state="session"
+    )
+    if kind == "Folder":
+        with st.form("open-folder", border=False):
+            source = st.text_input("Adapter folder", placeholder="/path/to/adapter", key="open-path")
+            asked = st.form_submit_button("Open", type="primary")
+        if asked and source.strip():
+            open_source(source.strip())
+        return
+    names = [f"demo:{name}" for name in demo_names()]
+    opened = current().adapter.source
+    chosen = st.radio(
+        "Demo adapter", names, index=names.index(opened) if opened in names else None, format_func=_demo_label
+    )
+    if chosen and chosen != opened:
+        open_source(chosen)
+
+
+def choose_base(workspace: Workspace) -> None:
+    st.markdown("**Base model**")
+    present = workspace.base or BaseChoice("")
+    with st.form(f"base-{workspace.adapter.digest[:8]}", border=False):
+        location = st.text_input(
+            "Model folder, GGUF file or hub id",
+            value=present.location,
+            placeholder=workspace.adapter.base_name or "owner/name",
+            help="Needed to calibrate and to evaluate. Geometry and spectra need only the adapter.",
+        )
+        left, middle, right = st.columns(3)
+        revision = left.text_input("Revision", value=present.revision or "", help="For hub ids.")
+        device = middle.selectbox("Device", _devices(), index=0)
+        dtype = right.selectbox("Dtype", DTYPES, index=DTYPES.index(present.dtype))
+        use, estimate = st.columns(2)
+        asked = use.form_submit_button("Use this base", width="stretch")
+        estimated = estimate.form_submit_button("Estimate memory", width="stretch")
+    if asked:
+        choice = (
+            BaseChoice(location.strip(), revision.strip() or None, device, dtype) if location.strip() else None
+        )
+        if choice != workspace.base:
+            keep(workspace.with_base(choice))
+    if estimated and location.strip():
+        show_memory(location.strip(), dtype)
+
+
+def show_memory(location: str, dtype: str) -> None:
+    try:
+        estimate = estimate_memory(location, dtype=dtype)
+    except SurgeryError as error:
+        st.error(f"{error.problem} → {error.remedy}", icon=":material/error:")
+        return
+    if estimate is None:
+        st.caption("This model is not on this machine yet; its size is known after the download.")
+    else:
+        st.caption(
+            f"{estimate.parameters / 1e6:,.0f} M parameters: about {estimate.weights / 1e9:.1f} GB for the weights "
+            f"and {estimate.working / 1e9:.1f} GB more for a calibration batch of 8 × 128 tokens."
+        )
+
+
+def show_contents(workspace: Workspace) -> None:
+    adapter = workspace.adapter
+    facts = module_facts(adapter, workspace.spectra)
+    scalars = scope_scalars(workspace.spectra)
+    ranks = sorted({f.rank for f in facts})
+    cells = st.columns(5)
+    cells[0].metric("Modules", len(facts), help="Adapted projections in the file.")
+    cells[1].metric("Layers", len(adapter.layers))
+    cells[2].metric("Rank", _span(ranks))
+    cells[3].metric("Scaling α/r", _span(sorted({round(f.scaling, 4) for f in facts})))
+    cells[4].metric(
+        "Edited scalars",
+        f"{scalars['residual']:,}",
+        help="Singular values in the default scope, the residual writers (paper Eq. 8).",
+    )
+    trained_on = plain(adapter.base_name or "an unnamed base")
+    st.caption(
+        f"Trained on {trained_on} · {_dtypes(workspace)} · attention inputs {scalars['attention-inputs']:,} and "
+        f"all modules {scalars['all']:,} singular values"
+    )
+    for note in adapter.notes:
+        st.info(note, icon=":material/info:")
+    if is_demo(adapter.source):
+        _show_card(adapter.source)
+    st.markdown("**Families**")
+    st.dataframe(_by_family(facts), hide_index=True, width="stretch")
+    with st.expander(f"All {len(facts)} modules"):
+        st.dataframe(pd.DataFrame(_record(f) for f in facts), hide_index=True, width="stretch", height=380)
+
+
+@st.cache_data(show_spinner=False)
+def _devices() -> list[str]:
+    """CUDA is offered where a driver is present; torch itself is not imported for this page."""
+    from ctypes.util import find_library
+
+    return ["cuda", "cpu"] if find_library("cuda") else ["cpu"]
+
+
+def _show_card(source: str) -> None:
+    import json
+
+    from surgery.demo import demo_folder
+
+    card = json.loads((demo_folder(source) / "card.json").read_text())
+    st.caption(
+        f"Made by this project: {card['task']}, {card['examples']:,} examples; exact match on "
+        f"{card['exact_match_examples']} held-out examples {card['exact_match_base']:.1%} before and "
+        f"{card['exact_match_adapter']:.1%} after training."
+    )
+
+
+def _demo_label(source: str) -> str:
+    return {"demo:kinship": "Kinship: name a family relation", "demo:arithmetic": "Arithmetic: short sums"}.get(
+        source, source
+    )
+
+
+def _by_family(facts: list[ModuleFacts]) -> pd.DataFrame:
+    rows = []
+    for family in dict.fromkeys(f.family for f in facts):
+        members = [f for f in facts if f.family == family]
+        shapes = {f.shape for f in members}
+        rows.append(
+            {
+                "family": family,
+                "modules": len(members),
+                "out × in": " × ".join(map(str, shapes.pop())) if len(shapes) == 1 else "various",
+                "rank": _span(sorted({f.rank for f in members})),
+                "mean ‖ΔW‖": round(sum(f.norm for f in members) / len(members), 3),
+                "mean effective rank": round(sum(f.effective_rank for f in members) / len(members), 2),
+                "mean k for 90 % energy": round(sum(f.k90 for f in members) / len(members), 1),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _record(facts: ModuleFacts) -> dict[str, object]:
+    record = asdict(facts)
+    record["shape"] = " × ".join(map(str, facts.shape))
+    return record
+
+
+def _dtypes(workspace: Workspace) -> str:
+    return ", ".join(sorted({str(f.B.dtype) for f in workspace.adapter.modules.values()}))
+
+
+def _span(values: list[float] | list[int]) -> str:
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"
+
+
+show_title(
+    "Adapter", "Open a trained LoRA adapter and see what is inside. The base model is needed only to measure."
+)
+controls, contents = st.columns([1, 2.4], gap="large")
+with controls:
+    try:
+        choose_adapter()
+    except SurgeryError as error:
+        st.error(f"{error.problem} → {error.remedy}", icon=":material/error:")
+    st.divider()
+    choose_base(current())
+with contents:
+    show_contents(current())

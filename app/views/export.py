@@ -1,0 +1,149 @@
+"""Export: write the edited adapter, read it back, take it home with the recipe that redoes it."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import streamlit as st
+
+from app import jobs
+from app.header import show_title
+from app.workspace import Workspace, current, keep
+from surgery.edit import needs_sensitivity
+from surgery.errors import SurgeryError
+from surgery.home import home
+from surgery.recipe import dump_recipe
+from surgery.run import export_recipe
+
+KIND = "reload"
+
+
+def write_panel(workspace: Workspace) -> None:
+    st.markdown("**Write**")
+    if needs_sensitivity(workspace.policy) and workspace.sensitivity is None:
+        st.info(
+            f"{workspace.policy.name} works from sensitivities: calibrate on the Spectra page first.",
+            icon=":material/science:",
+        )
+        st.page_link("views/spectra.py", label="Calibrate on the Spectra page", icon=":material/equalizer:")
+        return
+    if workspace.recipe is None:
+        st.info(
+            "A recipe names the base model and the calibration rows: choose a base on the Adapter page and "
+            "calibrate on the Spectra page.",
+            icon=":material/info:",
+        )
+        return
+    with st.form("export", border=False):
+        folder = st.text_input("New folder", str(_proposal(workspace)), help="Nothing that exists is overwritten.")
+        asked = st.form_submit_button("Write and verify", type="primary")
+    if asked:
+        try:
+            verification = export_recipe(
+                workspace.adapter, workspace.spectra, workspace.edit(), workspace.recipe, folder.strip()
+            )
+        except SurgeryError as error:
+            st.error(f"{error.problem} → {error.remedy}", icon=":material/error:")
+        else:
+            keep(workspace.with_export(verification))
+            st.rerun()
+
+
+def written_panel(workspace: Workspace) -> None:
+    written = workspace.exported
+    if written is None:
+        return
+    st.success(f"Written, read back and compared: `{written.folder}`", icon=":material/verified:")
+    cells = st.columns(3)
+    cells[0].metric("Tensors edited", written.edited)
+    cells[1].metric("Byte-equal", written.untouched)
+    cells[2].metric(
+        "Rounding",
+        f"{written.rounding:.1e}",
+        help="Largest relative error of an edited ΔW′ after rounding to the file's dtype.",
+    )
+    actions = st.columns(2)
+    actions[0].download_button(
+        "Download as zip",
+        lambda: _zipped(written.folder),
+        f"{written.folder.name}.zip",
+        "application/zip",
+        icon=":material/download:",
+        on_click="ignore",
+        width="stretch",
+    )
+    if jobs.active(KIND) is not None:
+        jobs.show_progress(KIND)
+    elif actions[1].button("Reload with PEFT and compare", width="stretch", icon=":material/compare:"):
+        start_reload(workspace, written.folder)
+        st.rerun()
+    compared = st.session_state.get("reload-result")
+    if compared is not None and compared[0] == written.folder:
+        st.info(
+            f"Loaded by PEFT, the written folder gives the logits of the live preview to a relative error of "
+            f"{compared[1]:.1e} on {compared[2]} tuning or calibration rows.",
+            icon=":material/check:",
+        )
+
+
+def start_reload(workspace: Workspace, folder: Path) -> None:
+    adapter, spectra, edit = workspace.adapter, workspace.spectra, workspace.edit()
+    base, plan = workspace.base, workspace.calibration
+    if base is None or plan is None:
+        return
+
+    def work(job: jobs.Job, models: jobs.Models) -> tuple[float, int]:
+        from surgery.reload import peft_agreement
+
+        job.begin("loading the base model")
+        loaded = models.base(base)
+        job.begin("comparing logits")
+        return peft_agreement(loaded, adapter, spectra, edit, folder, plan)
+
+    def collect(result: tuple[float, int]) -> None:
+        st.session_state["reload-result"] = (folder, *result)
+
+    jobs.start(KIND, "Reload", work, collect)
+
+
+def recipe_panel(workspace: Workspace) -> None:
+    st.markdown("**Recipe**")
+    recipe = workspace.recipe
+    if recipe is None:
+        st.caption("Known once the base and the calibration rows are.")
+        return
+    text = dump_recipe(recipe)
+    st.caption("Save it and run the command: the same folder comes out, byte for byte on the same machine.")
+    st.code("python -m surgery run recipe.yaml", language="bash")
+    st.download_button(
+        "Download recipe.yaml", text, "recipe.yaml", "text/yaml", on_click="ignore", icon=":material/download:"
+    )
+    st.code(text, language="yaml", height=420)
+
+
+def _proposal(workspace: Workspace) -> Path:
+    stem = workspace.adapter.source.rpartition(":")[2].rpartition("/")[2] or "adapter"
+    folder = home() / "exports" / f"{stem}-{workspace.policy.name}"
+    number = 2
+    candidate = folder
+    while candidate.exists():
+        candidate = folder.with_name(f"{folder.name}-{number}")
+        number += 1
+    return candidate
+
+
+def _zipped(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, f"{folder.name}/{file.name}")
+    return buffer.getvalue()
+
+
+show_title("Export", "A drop-in PEFT adapter: same config, names, shapes and dtypes, new singular values.")
+left, right = st.columns([1.2, 1], gap="large")
+with left:
+    write_panel(current())
+    written_panel(current())
+with right:
+    recipe_panel(current())
