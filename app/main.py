@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app import jobs
-from app.header import STYLE, show_header
+from app.frame import STYLE, plain, show_error, show_header
 from surgery.errors import SurgeryError
 
 st.set_page_config(page_title="Spectral Surgery Workbench", page_icon="🩺", layout="wide")
@@ -25,12 +25,12 @@ st.html(STYLE)
 strip = st.container()  # filled last, so that it tells what the page has just changed
 for job in ended:
     if job.state == "failed":
-        st.error(f"{job.title}: {job.error}", icon=":material/error:")
+        st.error(f"{job.title}: {plain(job.error)}", icon=":material/error:")
     else:
         st.info(f"{job.title}: stopped; nothing was changed.")
 try:
     page.run()
 except SurgeryError as error:
-    st.error(f"{error.problem} → {error.remedy}", icon=":material/error:")
+    show_error(error)
 with strip:
     show_header()

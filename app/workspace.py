@@ -109,12 +109,22 @@ def keep(workspace: Workspace) -> Workspace:
 
 
 def open_source(source: str) -> Workspace:
-    """Open an adapter folder or `demo:NAME` afresh; demos bring their base and slices."""
+    """Open an adapter folder or `demo:NAME`; demos bring their base and slices.
+
+    The policy, its scope and its rules stay as they are; what was measured or set by hand on the
+    adapter before does not.
+    """
     adapter, spectra = _opened(source)
+    fresh = Workspace(adapter, spectra)
     if is_demo(source):
         base, calibration, evaluation = demo_plans(source)
-        return keep(Workspace(adapter, spectra, base, calibration, evaluation))
-    return keep(Workspace(adapter, spectra))
+        fresh = replace(fresh, base=base, calibration=calibration, evaluation=evaluation)
+    before: Workspace | None = st.session_state.get(_KEY)
+    if before is not None:
+        fresh = replace(
+            fresh, policy=before.policy, scope=before.scope, energy=before.energy, sigma_min=before.sigma_min
+        )
+    return keep(fresh)
 
 
 def _opened(source: str) -> tuple[Adapter, dict[str, Spectrum]]:

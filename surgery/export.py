@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from surgery.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, open_adapter
 from surgery.edit import Edit
 from surgery.errors import AdapterError, ExportError
-from surgery.spectrum import Spectra, svd_of_product
+from surgery.spectrum import Spectra
 
 RECIPE_FILE = "recipe.yaml"
 CARD_FILE = "README.md"
@@ -149,9 +149,14 @@ def rounding_error(
     """‖scaling·B·A − left·rightᵀ‖_F / ‖left·rightᵀ‖_F, on factors."""
     stacked_left = np.concatenate([B.astype(np.float64), -left], axis=1)
     stacked_right = np.concatenate([scaling * A.astype(np.float64), right.T], axis=0)
-    _, difference, _ = svd_of_product(stacked_left, stacked_right, 1.0)
-    norm = float(np.linalg.norm(np.linalg.qr(left)[1] @ np.linalg.qr(right)[1].T))
-    return float(np.linalg.norm(difference)) / norm if norm > 0 else 0.0
+    difference = _norm_of_product(stacked_left, stacked_right.T)
+    norm = _norm_of_product(left, right)
+    return difference / norm if norm > 0 else 0.0
+
+
+def _norm_of_product(left: Float64[ndarray, "out k"], right: Float64[ndarray, "in k"]) -> float:
+    """‖left·rightᵀ‖_F without forming the product."""
+    return float(np.linalg.norm(np.linalg.qr(left)[1] @ np.linalg.qr(right)[1].T))
 
 
 def _spread(before: Float64[ndarray, "rank"], after: Float64[ndarray, "rank"]) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Bool, Float64, Shaped
 from numpy import ndarray
 
@@ -58,10 +59,19 @@ def svd_of_product(
     """U, σ, V of scaling·B·A through QR of both factors."""
     Q_B, R_B = np.linalg.qr(B.astype(np.float64))
     Q_A, R_A = np.linalg.qr(A.astype(np.float64).T)
-    left, sigma, right_t = np.linalg.svd(scaling * (R_B @ R_A.T), full_matrices=False)
+    left, sigma, right_t = _robust_svd(scaling * (R_B @ R_A.T))
     U, V = Q_B @ left, Q_A @ right_t.T
     signs = np.sign(U[np.abs(U).argmax(axis=0), np.arange(U.shape[1])])
     return U * signs, sigma, V * signs
+
+
+def _robust_svd(core: Float64[ndarray, "m n"]) -> tuple[ndarray, ndarray, ndarray]:
+    try:
+        return np.linalg.svd(core, full_matrices=False)
+    except np.linalg.LinAlgError:
+        # divide and conquer can fail on a finite, rank-deficient matrix; plain QR iteration does not
+        left, sigma, right_t = scipy.linalg.svd(core, full_matrices=False, lapack_driver="gesvd")
+        return left, sigma, right_t
 
 
 def effective_rank(sigma: Float64[ndarray, "rank"]) -> float:

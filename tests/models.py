@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -106,6 +107,63 @@ def save_model(model: Any, folder: Path, tokenizer: Any = None) -> Path:
     return folder
 
 
+_GGUF_NAMES = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
+
+
+def save_gguf(model: LlamaForCausalLM, file: Path, *, description: str = "", merge: str = "a b") -> Path:
+    """A Llama as an unquantised GGUF file with a byte-level tokenizer, as llama.cpp lays it out."""
+    config, weights = model.config, model.state_dict()
+    writer = gguf.GGUFWriter(str(file), "llama")
+    writer.add_description(description)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_vocab_size(config.vocab_size)
+    words = ["ab", *(chr(ord("0") + i) for i in range(config.vocab_size - 4))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["<unk>", "<s>", "</s>", *words])
+    writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * len(words))
+    writer.add_token_merges([merge])
+    writer.add_unk_token_id(UNK)
+    writer.add_bos_token_id(BOS)
+    writer.add_eos_token_id(EOS)
+    tensors = {
+        "token_embd": weights["model.embed_tokens.weight"],
+        "output": weights["lm_head.weight"],
+        "output_norm": weights["model.norm.weight"],
+    }
+    for layer in range(config.num_hidden_layers):
+        for short, long in _GGUF_NAMES.items():
+            tensors[f"blk.{layer}.{short}"] = weights[f"model.layers.{layer}.{long}.weight"]
+        # llama.cpp rotates neighbours where transformers rotates halves
+        for short, heads in (("attn_q", config.num_attention_heads), ("attn_k", config.num_key_value_heads)):
+            weight = tensors[f"blk.{layer}.{short}"]
+            halves = weight.reshape(heads, 2, -1, config.hidden_size)
+            tensors[f"blk.{layer}.{short}"] = halves.swapaxes(1, 2).reshape(weight.shape)
+    for name, tensor in tensors.items():
+        writer.add_tensor(f"{name}.weight", tensor.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
 def save_adapter(
     model: Any,
     folder: Path,
@@ -192,6 +250,13 @@ def greedy_tokens(model: Any, prompt: Iterable[int], limit: int, stop: Iterable[
             ids.append(token)
             chosen.append(token)
     return chosen
+
+
+def often_ending(model: Any, factor: float = 4.0) -> Any:
+    """Make the end of sequence likely, so that greedy answers stop at different lengths."""
+    with torch.no_grad():
+        model.get_output_embeddings().weight[EOS] *= factor
+    return model
 
 
 def random_examples(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from viz.style import HARMFUL, HELPFUL, NEUTRAL, figure, say_empty
+from viz.style import HARMFUL, HELPFUL, NEUTRAL, as_text, figure, say_empty
 
 
 def effect_intervals(
@@ -29,7 +29,7 @@ def effect_intervals(
         certain = low > 0 or high < 0
         empty.add_scatter(
             x=[mean],
-            y=[name],
+            y=[as_text(name)],
             mode="markers",
             marker={"size": 10, "color": (HELPFUL if better else HARMFUL) if certain else NEUTRAL},
             error_x={

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float64
 from numpy import ndarray
 
-from viz.style import AFTER, BEFORE, GAIN_SCALE, figure, say_empty
+from viz.style import AFTER, BEFORE, GAIN_SCALE, as_text, figure, say_empty
 
 
 def gain_map(gains: Float64[ndarray, "module rank"], labels: Sequence[str], *, title: str) -> go.Figure:
@@ -22,7 +22,7 @@ def gain_map(gains: Float64[ndarray, "module rank"], labels: Sequence[str], *, t
         colour = np.clip(np.log2(gains), -2, 2)
     empty.add_heatmap(
         z=colour,
-        y=list(labels),
+        y=[as_text(label) for label in labels],
         customdata=gains,
         zmin=-2,
         zmax=2,

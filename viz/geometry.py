@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float64
 from numpy import ndarray
 
-from viz.style import AFTER, NEUTRAL, SHARE_SCALE, figure, say_empty
+from viz.style import AFTER, NEUTRAL, SHARE_SCALE, as_text, figure, say_empty
 
 
 def alignment_heatmap(
@@ -27,8 +27,8 @@ def alignment_heatmap(
         return say_empty(empty, "no pair of modules to compare")
     drawn = empty.add_heatmap(
         z=values,
-        x=list(columns),
-        y=list(rows),
+        x=[as_text(column) for column in columns],
+        y=[as_text(row) for row in rows],
         customdata=values / reference,
         zmin=0.0,
         zmax=max(_top_off_diagonal(values, rows, columns), 4 * reference),
@@ -36,7 +36,7 @@ def alignment_heatmap(
         colorbar={"title": {"text": measure, "side": "right"}, "thickness": 12, "outlinewidth": 0},
         hovertemplate=f"{y} %{{y}} · {x} %{{x}}<br>{measure} %{{z:.3f}}<br>%{{customdata:.1f}} × random<extra></extra>",
     )
-    drawn.update_xaxes(showgrid=False, type="category", constrain="domain", nticks=16)
+    drawn.update_xaxes(showgrid=False, type="category", constrain="domain", constraintoward="right", nticks=16)
     drawn.update_yaxes(
         showgrid=False, type="category", autorange="reversed", scaleanchor="x", constrain="domain", nticks=16
     )

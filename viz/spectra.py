@@ -7,7 +7,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 from plotly.subplots import make_subplots
 
-from viz.style import AFTER, HARMFUL, HELPFUL, NEUTRAL, SERIES, figure, say_empty
+from viz.style import AFTER, HARMFUL, HELPFUL, NEUTRAL, SERIES, as_text, figure, say_empty
 
 
 def module_spectrum(
@@ -65,10 +65,10 @@ def rank_profile(
         empty.add_scatter(
             x=list(layers),
             y=list(values),
-            name=family,
+            name=as_text(family),
             mode="lines",
             line={"color": SERIES[index % len(SERIES)], "width": 2},
-            hovertemplate=f"{family}, layer %{{x}}<br>%{{y:.2f}}<extra></extra>",
+            hovertemplate=f"{as_text(family)}, layer %{{x}}<br>%{{y:.2f}}<extra></extra>",
         )
     empty.update_yaxes(rangemode="tozero")
     return empty

@@ -3,6 +3,7 @@
 Text and background are left to the host page, which knows its theme.
 """
 
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -21,16 +22,21 @@ def figure(title: str, *, height: int, x: str = "", y: str = "", **layout: Any) 
     """An empty titled figure with the common margins; `x` and `y` are axis titles with units."""
     empty = go.Figure()
     empty.update_layout(
-        title={"text": title, "font": {"size": 15}, "x": 0.0, "xanchor": "left"},
+        title={"text": as_text(title), "font": {"size": 15}, "x": 0.0, "xanchor": "left"},
         height=height,
         margin={"l": 8, "r": 8, "t": 46, "b": 8},
         xaxis={"title": {"text": x}, "automargin": True, "zeroline": False},
         yaxis={"title": {"text": y}, "automargin": True, "zeroline": False},
-        legend={"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0.0, "xanchor": "left"},
+        legend={"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0.0, "xanchor": "left"},
         hoverlabel={"namelength": -1},
         **layout,
     )
     return empty
+
+
+def as_text(label: str) -> str:
+    """A label that may come from a file; plotly reads tags in titles and ticks."""
+    return escape(label, quote=False)
 
 
 def say_empty(empty: go.Figure, reason: str) -> go.Figure:

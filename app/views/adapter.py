@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 import streamlit as st
 
-from app.header import plain, show_title
+from app.frame import plain, show_error, show_title
 from app.workspace import Workspace, current, keep, open_source
 from surgery.base import DTYPES, estimate_memory
 from surgery.demo import demo_names, is_demo
@@ -28,7 +28,11 @@ def choose_adapter() -> None:
     names = [f"demo:{name}" for name in demo_names()]
     opened = current().adapter.source
     chosen = st.radio(
-        "Demo adapter", names, index=names.index(opened) if opened in names else None, format_func=_demo_label
+        "Demo adapter",
+        names,
+        index=names.index(opened) if opened in names else None,
+        key="open-demo",
+        format_func=_demo_label,
     )
     if chosen and chosen != opened:
         open_source(chosen)
@@ -65,7 +69,7 @@ def show_memory(location: str, dtype: str) -> None:
     try:
         estimate = estimate_memory(location, dtype=dtype)
     except SurgeryError as error:
-        st.error(f"{error.problem} → {error.remedy}", icon=":material/error:")
+        show_error(error)
         return
     if estimate is None:
         st.caption("This model is not on this machine yet; its size is known after the download.")
@@ -174,7 +178,7 @@ with controls:
     try:
         choose_adapter()
     except SurgeryError as error:
-        st.error(f"{error.problem} → {error.remedy}", icon=":material/error:")
+        show_error(error)
     st.divider()
     choose_base(current())
 with contents:

@@ -7,7 +7,7 @@ import streamlit as st
 
 import viz
 from app import jobs
-from app.header import show_title
+from app.frame import show_error, show_title
 from app.workspace import Workspace, current, keep
 from surgery.edit import Edit, make_edit, needs_sensitivity
 from surgery.errors import SurgeryError
@@ -216,6 +216,6 @@ workspace = current()
 try:
     plan_panel(workspace)
 except SurgeryError as error:
-    st.error(f"{error.problem} → {error.remedy}", icon=":material/error:")
+    show_error(error)
 if workspace.proof is not None:
     show_proof(workspace.proof)

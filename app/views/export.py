@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import jobs
-from app.header import show_title
+from app.frame import show_error, show_title
 from app.workspace import Workspace, current, keep
 from surgery.edit import needs_sensitivity
 from surgery.errors import SurgeryError
@@ -43,7 +43,7 @@ def write_panel(workspace: Workspace) -> None:
                 workspace.adapter, workspace.spectra, workspace.edit(), workspace.recipe, folder.strip()
             )
         except SurgeryError as error:
-            st.error(f"{error.problem} → {error.remedy}", icon=":material/error:")
+            show_error(error)
         else:
             keep(workspace.with_export(verification))
             st.rerun()

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 import viz
-from app.header import show_title
+from app.frame import show_error, show_title
 from app.workspace import Workspace, current
 from surgery.alignment import DEFAULT_K, Alignment, layer_invariance, module_synergy
 from surgery.errors import PolicyError
@@ -126,6 +126,7 @@ try:
     else:
         found = module_synergy(workspace.spectra, first, second, measure=measure, k=k, side=side)
 except PolicyError as error:
-    map_side.info(f"{error.problem} → {error.remedy}", icon=":material/info:")
+    with map_side:
+        show_error(error)
 else:
     show(found, view, measure, side, (first, second), k)

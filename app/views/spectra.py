@@ -7,7 +7,7 @@ import streamlit as st
 
 import viz
 from app import jobs
-from app.header import show_title
+from app.frame import show_error, show_title
 from app.workspace import Workspace, current, keep
 from surgery.adapter import Adapter
 from surgery.calibration import TEMPLATES, Encoding, parse_rows, read_rows
@@ -102,7 +102,7 @@ def _plan_form(workspace: Workspace) -> CalibrationPlan | None:
             st.error(f"{examples} examples from offset {start} were asked for, but there are {len(rows)} rows.")
             return None
     except SurgeryError as error:
-        st.error(f"{error.problem} → {error.remedy}", icon=":material/error:")
+        show_error(error)
         return None
     encoding = Encoding(template, separator, eos, int(length))
     return replace(

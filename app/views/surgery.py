@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 import viz
-from app.header import show_title
+from app.frame import show_title
 from app.workspace import Workspace, current, keep
 from surgery.edit import ENERGY_RULES, SCOPES, Edit, Manual, needs_sensitivity, preview, summary
 from surgery.policy import POLICIES, Knob, Policy, knobs_of, make_policy
@@ -18,12 +18,16 @@ OWN_SCOPE = "regular expression…"
 
 
 def controls(workspace: Workspace) -> Workspace:
+    """Widgets are told apart by their keys: a start value that follows the workspace would rename them."""
+    keyed: dict[str, Any] = {"persist_state": "session"}
     names = list(POLICIES)
     name = st.selectbox(
         "Policy",
         names,
-        index=names.index(workspace.policy.name),
+        names.index(workspace.policy.name),
+        key="surgery-policy",
         help="A rule that turns sensitivities into gains.",
+        **keyed,
     )
     st.caption(f"{POLICIES[name].title}.")
     policy = knob_controls(name, workspace.policy)
@@ -33,15 +37,34 @@ def controls(workspace: Workspace) -> Workspace:
     options = [*SCOPES, OWN_SCOPE]
     known = workspace.scope if workspace.scope in SCOPES else OWN_SCOPE
     scope = st.selectbox(
-        "Scope", options, index=options.index(known), help="Residual writers are o_proj and down_proj."
+        "Scope",
+        options,
+        options.index(known),
+        key="surgery-scope",
+        help="Residual writers are o_proj and down_proj.",
+        **keyed,
     )
     if scope == OWN_SCOPE:
         own = workspace.scope if workspace.scope not in SCOPES else r"layers\.(1\d)\..*o_proj"
-        scope = st.text_input("Modules whose path matches", own)
+        scope = st.text_input("Modules whose path matches", own, key="surgery-own-scope", **keyed)
     energy = st.selectbox(
-        "Energy rule", ENERGY_RULES, index=ENERGY_RULES.index(workspace.energy), format_func=ENERGY_LABELS.get
+        "Energy rule",
+        ENERGY_RULES,
+        ENERGY_RULES.index(workspace.energy),
+        key="surgery-energy",
+        format_func=ENERGY_LABELS.get,
+        **keyed,
     )
-    sigma_min = st.number_input("Smallest new σ", 0.0, 1e6, workspace.sigma_min, step=0.01, format="%.3f")
+    sigma_min = st.number_input(
+        "Smallest new σ",
+        0.0,
+        1e6,
+        workspace.sigma_min,
+        step=0.01,
+        format="%.3f",
+        key="surgery-sigma-min",
+        **keyed,
+    )
     return keep(workspace.with_edit(policy=policy, scope=scope, energy=energy, sigma_min=float(sigma_min)))
 
 

@@ -57,10 +57,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def app_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server under test keeps its caches and exports."""
+    return Path(os.environ.get("SURGERY_TEST_HOME") or tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def app_url(app_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the app's own server, started for this session on a home of its own."""
     folder = tmp_path_factory.mktemp("app")
-    home = os.environ.get("SURGERY_TEST_HOME") or str(folder / "home")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -73,7 +78,7 @@ def app_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, "SURGERY_HOME": home},
+            env={**os.environ, "SURGERY_HOME": str(app_home)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

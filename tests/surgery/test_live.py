@@ -31,7 +31,7 @@ CASES = {
     "llama": (tiny_llama, {}),
     "llama with patterns": (tiny_llama, _PATTERNS),
     "llama with rslora and patterns": (tiny_llama, {"use_rslora": True, **_PATTERNS}),
-    "llama with a rank above its width": (tiny_llama, {"r": 40, "scale": 0.05}),
+    "llama with a rank above its width": (tiny_llama, {"r": 40, "scale": 0.1}),
     "gpt2": (tiny_gpt2, _GPT2),
     "gpt2 with rslora and patterns": (
         tiny_gpt2,

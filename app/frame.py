@@ -1,4 +1,4 @@
-"""The strip on top of every page: which adapter, base, scope, calibration and edit are live."""
+"""What every page has around it: the strip that says what is live, its title, its messages."""
 
 import streamlit as st
 
@@ -20,6 +20,11 @@ def show_header() -> None:
     with st.container(horizontal=True, gap="small"):
         for icon, label, text, live in _entries(workspace):
             st.badge(f"{label}: {_short(text)}", icon=f":material/{icon}:", color="primary" if live else "gray")
+
+
+def show_error(error: SurgeryError) -> None:
+    """A refusal as a message; what arrived may come from a file, so it is shown as plain text."""
+    st.error(f"{plain(error.problem)} → {plain(error.remedy)}", icon=":material/error:")
 
 
 def show_title(title: str, purpose: str) -> None:

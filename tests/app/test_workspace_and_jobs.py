@@ -1,0 +1,120 @@
+"""Setting a stage clears the later ones; jobs run one at a time, can be stopped, and say what failed."""
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.jobs import Job, Jobs
+from app.workspace import Workspace
+from surgery import decompose, open_adapter
+from surgery.calibration import Encoding
+from surgery.errors import DataError
+from surgery.evaluate import Evaluation
+from surgery.export import Verification
+from surgery.policy import AbsSelect
+from surgery.recipe import demo_plans
+from surgery.sensitivity import Provenance, Sensitivity
+
+
+@pytest.fixture(scope="module")
+def full() -> Workspace:
+    adapter = open_adapter("demo:kinship")
+    spectra = decompose(adapter)
+    base, calibration, evaluation = demo_plans("demo:kinship")
+    values = {name: np.zeros((2, s.rank)) for name, s in spectra.items()}
+    provenance = Provenance(adapter.digest, "b", "e", Encoding(), tuple(spectra), "float32")
+    return Workspace(
+        adapter,
+        spectra,
+        base,
+        calibration,
+        evaluation,
+        sensitivity=Sensitivity(values, np.zeros(2), provenance),
+        proof=Evaluation({}, ()),
+        exported=Verification(None, 0, 0, 0.0),
+    )
+
+
+def test_a_new_base_voids_sensitivities_proof_and_export(full: Workspace) -> None:
+    after = full.with_base(replace(full.base, dtype="bfloat16"))
+    assert (after.sensitivity, after.proof, after.exported) == (None, None, None)
+
+
+def test_new_sensitivities_void_proof_and_export(full: Workspace) -> None:
+    after = full.with_sensitivity(full.calibration, full.sensitivity)
+    assert after.sensitivity is full.sensitivity
+    assert (after.proof, after.exported) == (None, None)
+
+
+def test_a_new_edit_voids_proof_and_export_and_an_unchanged_one_voids_nothing(full: Workspace) -> None:
+    assert full.with_edit(policy=full.policy, scope=full.scope) is full
+    after = full.with_edit(policy=AbsSelect())
+    assert after.sensitivity is full.sensitivity
+    assert (after.proof, after.exported) == (None, None)
+
+
+def _ended(job: Job, seconds: float = 10.0) -> Job:
+    limit = time.monotonic() + seconds
+    while not job.finished and time.monotonic() < limit:
+        time.sleep(0.01)
+    return job
+
+
+def test_jobs_run_one_at_a_time_in_order() -> None:
+    jobs, running, seen = Jobs(), threading.Lock(), []
+
+    def work(job: Job, models: object) -> str:
+        assert running.acquire(blocking=False), "two jobs held the model at once"
+        time.sleep(0.02)
+        seen.append(job.title)
+        running.release()
+        return job.title
+
+    submitted = [jobs.submit(str(i), work) for i in range(4)]
+    assert [_ended(job).result for job in submitted] == ["0", "1", "2", "3"]
+    assert seen == ["0", "1", "2", "3"]
+
+
+def test_a_stopped_job_ends_cancelled_between_two_steps() -> None:
+    jobs, started = Jobs(), threading.Event()
+
+    def work(job: Job, models: object) -> None:
+        for done in range(10_000):
+            job.progress(done, 10_000)
+            started.set()
+            time.sleep(0.005)
+
+    job = jobs.submit("long", work)
+    assert started.wait(5)
+    job.cancel()
+    assert _ended(job).state == "cancelled"
+    assert job.result is None
+
+
+def test_a_job_stopped_while_it_waits_never_runs() -> None:
+    jobs, release, ran = Jobs(), threading.Event(), []
+    first = jobs.submit("first", lambda job, models: release.wait(5))
+    second = jobs.submit("second", lambda job, models: ran.append(1))
+    second.cancel()
+    release.set()
+    assert _ended(first).state == "done"
+    assert _ended(second).state == "cancelled"
+    assert ran == []
+
+
+def test_a_failed_job_says_why_and_the_next_one_runs() -> None:
+    def refuse(job: Job, models: object) -> None:
+        raise DataError("the rows are gone", "choose others")
+
+    def break_down(job: Job, models: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    jobs = Jobs()
+    refused, broken = jobs.submit("a", refuse), jobs.submit("b", break_down)
+    fine = jobs.submit("c", lambda job, models: 7)
+    assert _ended(refused).error == "the rows are gone → choose others"
+    assert "ZeroDivisionError" in _ended(broken).error
+    assert _ended(fine).result == 7

@@ -1,0 +1,129 @@
+"""The whole path in a real browser: open, look, calibrate, edit, prove, export, and redo it by command."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+PAGES = ("Adapter", "Geometry", "Spectra", "Surgery", "Evaluate", "Export")
+LONG = 240_000  # a first load of the base model converts it, on two busy cores
+
+
+def go(page: Page, name: str) -> None:
+    page.get_by_role("link", name=name, exact=True).first.click()
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible(timeout=30_000)
+    rested(page)
+
+
+def rested(page: Page) -> None:
+    page.wait_for_timeout(150)
+    page.wait_for_function(
+        "() => document.querySelector('.stApp')?.getAttribute('data-test-script-state') === 'notRunning'",
+        timeout=60_000,
+    )
+
+
+def no_message_of_failure(page: Page) -> None:
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    expect(page.locator("[data-testid=stAlertContentError]")).to_have_count(0)
+
+
+def test_the_first_heatmap_is_painted_within_six_seconds(page: Page, app_url: str) -> None:
+    began = time.monotonic()
+    page.goto(f"{app_url}/geometry")
+    page.locator(".js-plotly-plot .heatmaplayer image").first.wait_for(state="attached", timeout=60_000)
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert time.monotonic() - began < 6.0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_1280_pixels_in_both_themes(page: Page, app_url: str, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto(app_url)
+    for name in PAGES:
+        go(page, name)
+        no_message_of_failure(page)
+        overflow = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
+        assert overflow <= 0, name
+
+
+def test_a_path_that_is_no_adapter_is_a_message(page: Page, app_url: str, tmp_path: Path) -> None:
+    page.goto(app_url)
+    rested(page)
+    page.get_by_text("Folder", exact=True).click()
+    page.get_by_label("Adapter folder").fill(str(tmp_path))
+    page.get_by_role("button", name="Open", exact=True).click()
+    expect(page.get_by_text("no adapter_config.json")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("adapter: demo:kinship")).to_be_visible()
+
+
+def test_the_demo_from_calibration_to_an_export_that_the_command_line_repeats(
+    page: Page, app_url: str, app_home: Path, tmp_path: Path
+) -> None:
+    page.goto(app_url)
+    rested(page)
+    go(page, "Spectra")
+    examples = page.get_by_label("Examples", exact=True)
+    examples.fill("8")
+    examples.press("Tab")
+    page.get_by_role("button", name="Measure").click()
+    expect(page.get_by_text("Calibration:")).to_be_visible(timeout=30_000)
+
+    # the work goes on while another page is open
+    go(page, "Geometry")
+    no_message_of_failure(page)
+    go(page, "Spectra")
+    expect(page.get_by_text("Measured on 8 examples")).to_be_visible(timeout=LONG)
+
+    go(page, "Surgery")
+    value = page.get_by_test_id("stMetric").filter(has_text="Predicted").get_by_test_id("stMetricValue")
+    before = value.inner_text()
+    slider = page.get_by_role("slider", name="eta_suppress")
+    slider.focus()
+    for _ in range(10):
+        slider.press("ArrowLeft")
+    expect(value).not_to_have_text(before, timeout=20_000)
+    rested(page)
+    no_message_of_failure(page)
+
+    go(page, "Evaluate")
+    for label, number in (("Examples", "4"), ("Random controls", "1")):
+        field = page.get_by_label(label, exact=True)
+        field.fill(number)
+        field.press("Tab")
+    page.get_by_role("button", name="Prove it").click()
+    expect(page.get_by_text("4 held-out examples")).to_be_visible(timeout=LONG)
+    no_message_of_failure(page)
+
+    go(page, "Export")
+    target = tmp_path / "edited"
+    page.get_by_label("New folder").fill(str(target))
+    page.get_by_role("button", name="Write and verify").click()
+    expect(page.get_by_text("Byte-equal")).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Reload with PEFT and compare").click()
+    expect(page.get_by_text("Loaded by PEFT")).to_be_visible(timeout=LONG)
+
+    repeated = repeat_by_command(target / "recipe.yaml", app_home, tmp_path)
+    assert {file.name for file in repeated.iterdir()} == {file.name for file in target.iterdir()}
+    for file in target.iterdir():
+        assert (repeated / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def repeat_by_command(recipe: Path, app_home: Path, tmp_path: Path) -> Path:
+    """Run the recipe in a home that knows the converted base model but no sensitivities."""
+    fresh, out = tmp_path / "fresh-home", tmp_path / "repeated"
+    fresh.mkdir()
+    (fresh / "bases").symlink_to(app_home / "bases")
+    done = subprocess.run(
+        [sys.executable, "-m", "surgery", "run", str(recipe), "--out", str(out)],
+        env={**os.environ, "SURGERY_HOME": str(fresh)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
