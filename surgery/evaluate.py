@@ -4,8 +4,9 @@ Every variant answers the same examples, so the effect is a mean of per-example 
 interval is a 95 % paired percentile bootstrap. An interval that holds zero is noise.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy import ndarray
 
 from surgery.calibration import Calibration, Example, batches
 from surgery.errors import Cancelled, DataError
+from surgery.prompts import Prompts
 from surgery.sensitivity import Progress, answer_losses, padding_id
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 BASELINE = "unedited"
 _RESAMPLES = 5000
+_BLOCK = 2_000_000
 _EXTRA_TOKENS = 8
 
 Variant = Mapping[str, Float64[ndarray, "rank"]]
@@ -59,7 +62,17 @@ class Evaluation:
 
     def effect(self, name: str, measure: str = "loss") -> Effect:
         """Effect of variant `name` on `loss` or `exact`."""
-        return paired_effect(getattr(self.scores[BASELINE], measure), getattr(self.scores[name], measure))
+        return self._effects[name, measure]
+
+    @cached_property
+    def _effects(self) -> dict[tuple[str, str], Effect]:
+        """Resampled once: a page asks for these on every run."""
+        before = self.scores[BASELINE]
+        return {
+            (name, measure): paired_effect(getattr(before, measure), getattr(after, measure))
+            for name, after in self.scores.items()
+            for measure in ("loss", "exact")
+        }
 
 
 def evaluate(
@@ -117,42 +130,19 @@ def score(
     with torch.inference_mode():
         for batch in batches(examples, batch_size, padding_id(live.base.tokenizer)):
             rows = list(batch.indices)
-            losses[rows] = answer_losses(live.model, batch).double().cpu().numpy()
             if generate:
-                chosen = [examples[i] for i in rows]
-                for row, text in zip(rows, greedy_answers(live, chosen, limit), strict=True):
+                prompts = Prompts(live, [examples[i] for i in rows])
+                losses[rows] = prompts.answer_losses().double().cpu().numpy()
+                for row, text in zip(rows, prompts.greedy_answers(limit), strict=True):
                     answers[row] = text
+            else:
+                losses[rows] = answer_losses(live.model, batch).double().cpu().numpy()
             done += len(rows)
             report(done)
     exact = np.full(len(examples), np.nan)
     if generate:
         exact = np.array([float(a == e.answer.strip()) for a, e in zip(answers, examples, strict=True)])
     return Scores(losses, exact, tuple(answers))
-
-
-def greedy_answers(live: "LiveModel", examples: Sequence[Example], limit: int) -> Iterator[str]:
-    """The stripped text of up to `limit` greedy tokens after each prompt, cut at end of sequence."""
-    import torch
-
-    tokenizer = live.base.tokenizer
-    pad = padding_id(tokenizer)
-    width = max(len(example.prompt_ids) for example in examples)
-    pads = [width - len(example.prompt_ids) for example in examples]
-    ids = torch.tensor([[pad] * p + list(e.prompt_ids) for p, e in zip(pads, examples, strict=True)])
-    mask = torch.tensor([[0] * p + [1] * (width - p) for p in pads])
-    output = live.model.generate(
-        input_ids=ids.to(live.device),
-        attention_mask=mask.to(live.device),
-        max_new_tokens=limit,
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=pad,
-    )
-    for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True):
-        yield text.strip()
 
 
 def paired_effect(
@@ -164,7 +154,10 @@ def paired_effect(
     if n < 2:
         return Effect(float(difference.mean()), float("nan"), float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
-    means = difference[rng.integers(n, size=(_RESAMPLES, n))].mean(axis=1)
+    # drawn in blocks, so that a large slice does not take gigabytes of indices
+    block = max(1, _BLOCK // n)
+    sizes = [min(block, _RESAMPLES - first) for first in range(0, _RESAMPLES, block)]
+    means = np.concatenate([difference[rng.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
     low, high = np.quantile(means, (0.025, 0.975))
     error = float(difference.std(ddof=1) / np.sqrt(n))
     return Effect(float(difference.mean()), error, float(low), float(high))
