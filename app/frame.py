@@ -33,6 +33,16 @@ def show_title(title: str, purpose: str) -> None:
     st.caption(purpose)
 
 
+def ask_for_calibration(workspace: Workspace) -> None:
+    """The way on when the policy works from sensitivities and there are none."""
+    st.info(
+        f"{workspace.policy.name} works from sensitivities: calibrate on the Spectra page first, or choose a policy "
+        "that needs none on the Surgery page (random_index, scale, truncate by σ).",
+        icon=":material/science:",
+    )
+    st.page_link("views/spectra.py", label="Calibrate on the Spectra page", icon=":material/equalizer:")
+
+
 def plain(text: str) -> str:
     """File-derived text as Markdown that renders as itself."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]()#+-.!|<>~$:&" else c for c in text if c.isprintable())

@@ -11,12 +11,11 @@ import streamlit as st
 
 from surgery.adapter import Adapter, open_adapter
 from surgery.demo import demo_names, is_demo
-from surgery.edit import Edit, Manual
+from surgery.edit import Edit, Manual, make_edit, needs_sensitivity
 from surgery.evaluate import Evaluation
 from surgery.export import Verification
 from surgery.policy import GradDirection, Policy
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans
-from surgery.run import recipe_edit
 from surgery.sensitivity import Sensitivity
 from surgery.spectrum import Spectrum, decompose
 
@@ -77,12 +76,13 @@ class Workspace:
             evaluation=self.evaluation,
         )
 
+    @property
+    def lacks_sensitivities(self) -> bool:
+        """Whether the policy cannot be applied before a calibration."""
+        return self.sensitivity is None and needs_sensitivity(self.policy)
+
     def edit(self) -> Edit:
         """The present edit; raises `PolicyError` when it needs sensitivities that are not there."""
-        from surgery.edit import make_edit
-
-        if self.recipe is not None:
-            return recipe_edit(self.spectra, self.recipe, self.sensitivity)
         return make_edit(
             self.spectra,
             self.policy,

@@ -22,14 +22,16 @@ from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 
 from surgery.demo import demo_folder, is_demo
-from surgery.errors import AdapterError
-from surgery.home import digest
+from surgery.errors import AdapterError, SurgeryError
+from surgery.home import digest, user_path
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"^(?P<name>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 _PATTERN_SECONDS = 1.0
+_LARGEST_ALPHA = 1e30
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
 # initialisations that replaced the base weights before training, so that B·A alone is not the update
 _CHANGED_BASE = ("pissa", "olora", "corda", "loftq")
 _UNSUPPORTED = {
@@ -109,7 +111,18 @@ def open_adapter(source: str | Path) -> Adapter:
     exactly, for factors that do not pair up or disagree with the config, and for NaN or infinity.
     """
     text = str(source)
-    folder = demo_folder(text) if is_demo(text) else Path(text).expanduser()
+    try:
+        return _open(text)
+    except SurgeryError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
+        # whatever else a hostile or damaged file can provoke while it is read
+        reason = f"{type(error).__name__}: {str(error)[:120]}"
+        raise AdapterError(f"{text!r} cannot be read ({reason})", "use an intact copy of the adapter") from error
+
+
+def _open(text: str) -> Adapter:
+    folder = demo_folder(text) if is_demo(text) else user_path(text, AdapterError)
     if not folder.is_dir():
         raise AdapterError(f"no folder at {text!r}", "name the folder that holds adapter_config.json")
     config, config_bytes = _read_config(folder, text)
@@ -136,7 +149,11 @@ def open_adapter(source: str | Path) -> Adapter:
 
 def layer_of(name: str) -> int | None:
     """The index in the layer stack: the first whole-number component of a module's path."""
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+    return next((int(part) for part in name.split(".") if _is_index(part)), None)
+
+
+def _is_index(part: str) -> bool:
+    return part.isascii() and part.isdigit() and len(part) <= 9
 
 
 def _read_config(folder: Path, source: str) -> tuple[dict[str, Any], bytes]:
@@ -149,7 +166,7 @@ def _read_config(folder: Path, source: str) -> tuple[dict[str, Any], bytes]:
     data = file.read_bytes()
     try:
         config = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AdapterError(f"{CONFIG_FILE} is not JSON", "restore the file peft wrote") from error
     if not isinstance(config, dict):
         raise AdapterError(f"{CONFIG_FILE} is not an object", "restore the file peft wrote")
@@ -183,7 +200,7 @@ def _read_weights(folder: Path, source: str) -> tuple[dict[str, ndarray], dict[s
         with safe_open(str(file), framework="np") as handle:
             metadata = dict(handle.metadata() or {})
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError, ValueError, OverflowError, MemoryError) as error:
+    except (SafetensorError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         raise AdapterError(f"{WEIGHTS_FILE} cannot be read ({str(error)[:120]})", "download it again") from error
     return tensors, metadata, digest([file.read_bytes()])
 
@@ -195,6 +212,11 @@ def _pair_factors(tensors: Iterable[str]) -> tuple[dict[str, dict[str, str]], li
     for key in tensors:
         match = _FACTOR.match(key)
         if match:
+            known = pairs[match["name"].removeprefix(_PREFIX)]
+            if match["side"] in known:
+                raise AdapterError(
+                    f"tensors {known[match['side']]!r} and {key!r} are the same factor", "save the adapter again"
+                )
             pairs[match["name"].removeprefix(_PREFIX)][match["side"]] = key
         elif ".lora_" in key and not key.endswith("lora_B.bias"):
             raise AdapterError(
@@ -227,6 +249,10 @@ def _factors(
             "restore the adapter_config.json that belongs to these weights",
         )
     for side, factor in (("A", A), ("B", B)):
+        if factor.dtype.name not in _DTYPES:
+            raise AdapterError(
+                f"lora_{side} of module {name!r} is stored as {factor.dtype.name}", f"use {', '.join(_DTYPES)}"
+            )
         # QR would pass NaN on without a word
         if factor.size == 0 or not np.isfinite(factor.astype(np.float32)).all():
             raise AdapterError(
@@ -237,18 +263,21 @@ def _factors(
 
 
 def _rank_and_alpha(name: str, config: Mapping[str, Any]) -> tuple[int, float]:
-    rank = _by_pattern(config.get("rank_pattern"), name, config.get("r"))
-    alpha = _by_pattern(config.get("alpha_pattern"), name, config.get("lora_alpha"))
+    rank = _by_pattern("rank_pattern", config, name, config.get("r"))
+    alpha = _by_pattern("alpha_pattern", config, name, config.get("lora_alpha"))
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
         raise AdapterError(f"rank {rank!r} of module {name!r} is no positive whole number", "restore the config")
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not math.isfinite(alpha):
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not abs(alpha) < _LARGEST_ALPHA:
         raise AdapterError(f"lora_alpha {alpha!r} of module {name!r} is no number", "restore the config")
     return rank, float(alpha)
 
 
-def _by_pattern(patterns: Any, name: str, default: Any) -> Any:
+def _by_pattern(setting: str, config: Mapping[str, Any], name: str, default: Any) -> Any:
     """PEFT's rule: the first pattern that matches the end of the name, whole components, wins."""
-    for pattern, value in (patterns or {}).items():
+    patterns = config.get(setting) or {}
+    if not isinstance(patterns, dict):
+        raise AdapterError(f"{setting} is no list of names and values", "restore the config")
+    for pattern, value in patterns.items():
         try:
             if regex.match(rf"(.*\.)?({pattern})$", name, timeout=_PATTERN_SECONDS):
                 return value
@@ -278,8 +307,9 @@ def _families(names: Iterable[str]) -> dict[str, str]:
 
 def _without_layer(name: str) -> tuple[str, ...]:
     parts = name.split(".")
-    index = next((i for i, part in enumerate(parts) if part.isdigit()), None)
-    return tuple(parts if index is None else parts[:index] + parts[index + 1 :])
+    index = next((i for i, part in enumerate(parts) if _is_index(part)), None)
+    kept = parts if index is None else parts[:index] + parts[index + 1 :]
+    return tuple(kept) or ("layer",)  # the layers of a bare sequential model are named by number alone
 
 
 def _in_layer_order(names: Iterable[str]) -> list[str]:

@@ -6,18 +6,18 @@ plain folder load. No remote code is ever run and no pickle is ever read.
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partialmethod
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import BaseModelError
-from surgery.home import digest, home
+from surgery.home import digest, home, user_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +31,8 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 class LoadedBase:
     """A base model in memory with its tokenizer.
 
-    `fingerprint` identifies the weights: config, file names, sizes and the first and last
-    mebibyte of every weight file.
+    `fingerprint` identifies the weights: config, file names, sizes and sixteen mebibytes of every
+    weight file.
     """
 
     model: "nn.Module"
@@ -60,22 +60,31 @@ def load_base(
     options: dict[str, Any] = {"revision": revision} if revision and not Path(source).exists() else {}
     try:
         with _quiet_loading():
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
                 trust_remote_code=False,
+                output_loading_info=True,
                 **options,
             )
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+        model, loading = loaded
+        model.requires_grad_(False).eval()
+        if device != "cpu":
+            model.to(device)
+    except Exception as error:  # the loaders run over files of any origin and raise whatever those provoke
         raise BaseModelError(
-            f"the base model {location!r} could not be loaded ({_first_line(error)})",
+            f"the base model {location!r} could not be loaded on {device!r} ({_first_line(error)})",
             "name a folder with config.json and safetensors weights, a .gguf file or a reachable hub id",
         ) from error
-    model.requires_grad_(False).eval()
-    if device != "cpu":
-        model.to(device)
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        # transformers fills the gap with random numbers and a warning
+        raise BaseModelError(
+            f"the base model {location!r} lacks {len(missing)} weights such as {missing[0]!r}",
+            "use a whole checkpoint",
+        )
     return LoadedBase(model, tokenizer, location, _fingerprint(source, revision))
 
 
@@ -83,7 +92,7 @@ def resolve_base(location: str) -> str:
     """The folder or hub id behind `location`, converting a GGUF file on first use."""
     if location == DEMO_BASE:
         return str(_from_gguf(demo_gguf()))
-    path = Path(location).expanduser()
+    path = user_path(location, BaseModelError)
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise BaseModelError(f"no GGUF file at {location!r}", "check the path")
@@ -135,14 +144,21 @@ def estimate_memory(location: str, *, dtype: str = "float32", tokens: int = 8 * 
     """
     if dtype not in DTYPES:
         raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
-    gguf = demo_gguf() if location == DEMO_BASE else Path(location).expanduser()
-    if gguf.suffix.lower() == ".gguf" and gguf.is_file():
-        parameters, layers, hidden, intermediate = _gguf_sizes(gguf)
-    else:
-        folder = Path(resolve_base(location))
-        if not folder.is_dir():
-            return None
-        parameters, layers, hidden, intermediate = _folder_sizes(folder)
+    gguf = demo_gguf() if location == DEMO_BASE else user_path(location, BaseModelError)
+    try:
+        if gguf.suffix.lower() == ".gguf" and gguf.is_file():
+            parameters, layers, hidden, intermediate = _gguf_sizes(gguf)
+        else:
+            folder = Path(resolve_base(location))
+            if not folder.is_dir():
+                return None
+            parameters, layers, hidden, intermediate = _folder_sizes(folder)
+    except BaseModelError:
+        raise
+    except Exception as error:  # the readers raise whatever a damaged file provokes
+        raise BaseModelError(
+            f"the sizes of {location!r} cannot be read ({_first_line(error)})", "use an intact copy of the model"
+        ) from error
     width = _BYTES[dtype]
     return MemoryEstimate(
         parameters, parameters * width, tokens * layers * (12 * hidden + 6 * intermediate) * width
@@ -178,12 +194,10 @@ def _gguf_sizes(file: Path) -> tuple[int, int, int, int]:
 
 
 def _from_gguf(file: Path) -> Path:
-    stat = file.stat()
     with file.open("rb") as handle:
-        head = handle.read(1 << 20)
-    if head[:4] != b"GGUF":
-        raise BaseModelError(f"{file.name!r} is not a GGUF file", "name a real .gguf file")
-    target = home() / "bases" / digest([file.name, str(stat.st_size), head])[:16]
+        if handle.read(4) != b"GGUF":
+            raise BaseModelError(f"{file.name!r} is not a GGUF file", "name a real .gguf file")
+    target = home() / "bases" / digest(_sample(file))[:16]
     if (target / "config.json").is_file():
         return target
     import torch
@@ -194,7 +208,7 @@ def _from_gguf(file: Path) -> Path:
         with _quiet_loading():
             quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # as above
         raise BaseModelError(
             f"the GGUF file {file.name!r} could not be read ({_first_line(error)})",
             "use a GGUF of an architecture that transformers supports",
@@ -209,8 +223,9 @@ def _from_gguf(file: Path) -> Path:
     plain.tie_weights()
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=target.parent))
-    plain.save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
+    with _quiet_loading():
+        plain.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
     try:
         staging.rename(target)
     except OSError:  # another process finished the same conversion first
@@ -224,32 +239,33 @@ def _fingerprint(source: str, revision: str | None) -> str:
         return digest([source, revision or "main"])
     parts: list[bytes | str] = [(folder / "config.json").read_bytes()]
     for file in sorted(folder.glob("*.safetensors")):
-        size = file.stat().st_size
-        with file.open("rb") as handle:
-            head = handle.read(1 << 20)
-            handle.seek(max(0, size - (1 << 20)))
-            parts += [file.name, str(size), head, handle.read()]
+        parts += _sample(file)
     return digest(parts)
+
+
+def _sample(file: Path) -> list[bytes | str]:
+    """Name, size and sixteen mebibytes spread evenly over a file, the first and the last among them."""
+    size, blocks = file.stat().st_size, 16
+    parts: list[bytes | str] = [file.name, str(size)]
+    with file.open("rb") as handle:
+        for block in range(blocks):
+            handle.seek(max(0, size - (1 << 20)) * block // (blocks - 1))
+            parts.append(handle.read(1 << 20))
+    return parts
 
 
 @contextlib.contextmanager
 def _quiet_loading() -> Iterator[None]:
     """Keep progress bars of the loaders off standard error, where our own progress goes."""
-    from transformers.utils import logging
+    from tqdm.std import tqdm
 
-    shown = logging.is_progress_bar_enabled()
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
-    logging.disable_progress_bar()
+    bar: Any = tqdm
+    original = bar.__init__
+    bar.__init__ = partialmethod(original, disable=True)
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before
+        bar.__init__ = original
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from surgery.errors import DataError
-from surgery.home import digest
+from surgery.home import digest, user_path
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +84,7 @@ def read_rows(path: Path | str) -> list[Row]:
 
     Raises `DataError` naming the file and line for anything else, and for a file without rows.
     """
-    file = Path(path).expanduser()
+    file = user_path(path, DataError)
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -97,14 +97,16 @@ def read_rows(path: Path | str) -> list[Row]:
 def parse_rows(text: str, name: str) -> list[Row]:
     """Parse JSON lines; `name` is used in messages only. See `read_rows`."""
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # split at line feeds only: JSON strings may hold the other characters that splitlines honours
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", type(error).__name__)
             raise DataError(
-                f"line {number} of {name!r} is not JSON ({error.msg})", "write one JSON object on each line"
+                f"line {number} of {name!r} is not JSON ({reason})", "write one JSON object on each line"
             ) from error
         rows.append(_row(record, number, name))
     if not rows:
@@ -121,6 +123,10 @@ def _row(record: Any, number: int, name: str) -> Row:
             raise DataError(
                 f"line {number} of {name!r} has no text in {field!r}",
                 "give every row a non-empty prompt and answer",
+            )
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise DataError(
+                f"line {number} of {name!r} has half a character in {field!r}", "save the text as UTF-8"
             )
     return Row(record["prompt"], record["answer"])
 
@@ -164,7 +170,12 @@ def encode(rows: Sequence[Row], tokenizer: Any, encoding: Encoding) -> Calibrati
 def _example(row: Row, tokenizer: Any, encoding: Encoding) -> Example:
     if encoding.template == "chat":
         turn = [{"role": "user", "content": row.prompt}]
-        text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        try:
+            text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        except Exception as error:  # a template is a program of the model's, free to raise anything
+            raise DataError(
+                f"the chat template refuses a single user turn ({str(error)[:120]})", "use the plain template"
+            ) from error
         # the template writes its own special tokens
         prompt_ids = tokenizer(text, add_special_tokens=False).input_ids
     else:
@@ -175,6 +186,11 @@ def _example(row: Row, tokenizer: Any, encoding: Encoding) -> Example:
     answer_ids = tokenizer(answer_text, add_special_tokens=False).input_ids
     if encoding.eos and tokenizer.eos_token_id is not None:
         answer_ids = [*answer_ids, tokenizer.eos_token_id]
+    if not prompt_ids or not answer_ids:
+        empty = "prompt" if not prompt_ids else "answer"
+        raise DataError(
+            f"the {empty} {getattr(row, empty)[:40]!r} has no tokens in this tokenizer", "remove the row"
+        )
     return Example(row.key, tuple(prompt_ids), tuple(answer_ids), row.answer)
 
 
@@ -200,6 +216,8 @@ class Batch:
 
 def batches(examples: Sequence[Example], batch_size: int, pad_id: int, *, side: str = "left") -> Iterator[Batch]:
     """Batches of similar length, longest first, so that memory peaks at once and padding is small."""
+    if batch_size < 1:
+        raise DataError(f"a batch of {batch_size} was asked for", "use a batch of 1 or more")
     order = sorted(range(len(examples)), key=lambda i: (-examples[i].length, i))
     for first in range(0, len(order), batch_size):
         indices = order[first : first + batch_size]

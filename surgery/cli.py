@@ -5,6 +5,7 @@ standard error. An error a user can cause is one line and exit code 2.
 """
 
 import argparse
+import io
 import json
 import math
 import sys
@@ -24,7 +25,7 @@ from surgery.commands import (
 from surgery.edit import ENERGY_RULES
 from surgery.errors import SurgeryError
 from surgery.policy import POLICIES, knobs_of
-from surgery.report import without_nan
+from surgery.report import printable, without_nan
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,16 +40,19 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets question marks, not a traceback
     try:
         options = _parser().parse_args(_join_lists(argv))
         record, text = options.command(options)
     except SurgeryError as error:
-        print(f"surgery: {error}", file=sys.stderr)
+        print(f"surgery: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("surgery: stopped", file=sys.stderr)
         return 130
-    print(json.dumps(without_nan(record)) if options.json else text)
+    print(json.dumps(without_nan(record)) if options.json else printable(text))
     return 0
 
 

@@ -6,7 +6,6 @@ torch and transformers are imported only by the commands that run a model.
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from surgery.edit import Edit, edit_module, make_edit
 from surgery.errors import DataError, PolicyError, RecipeError
 from surgery.evaluate import BASELINE
 from surgery.export import export
+from surgery.home import user_path
 from surgery.inspection import inspection
 from surgery.policy import Evidence, Policy, make_policy
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans, read_recipe
@@ -33,7 +33,16 @@ from surgery.report import (
     sensitivity_record,
     sensitivity_text,
 )
-from surgery.run import attach, calibrate, prove, random_controls, recipe_edit, run_recipe
+from surgery.run import (
+    attach,
+    calibrate,
+    calibration_rows,
+    held_out_rows,
+    prove,
+    random_controls,
+    recipe_edit,
+    run_recipe,
+)
 from surgery.sensitivity import load_sensitivity, save_sensitivity
 from surgery.spectrum import decompose
 
@@ -68,7 +77,9 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         options.batch_size,
         _encoding(options),
     )
-    with attach(adapter, decompose(adapter), _base(options)) as live:
+    base = _base(options)
+    calibration_rows(plan)  # refused now, before the base model is loaded
+    with attach(adapter, decompose(adapter), base) as live:
         sensitivity = calibrate(live, plan, progress=_progress("calibrating"))
     save_sensitivity(sensitivity, options.out)
     record = sensitivity_record(sensitivity, options.out)
@@ -103,7 +114,9 @@ def evaluate_command(options: argparse.Namespace) -> Result:
     )
     recipes, folders = _variants(options.variant or [], adapter.digest)
     calibrations = [recipe.calibration for recipe in recipes.values()]
-    with attach(adapter, spectra, _base(options)) as live:
+    base = _base(options)
+    held_out_rows(plan, calibrations)  # refused now, before the base model is loaded
+    with attach(adapter, spectra, base) as live:
         edits: dict[str, Edit] = {}
         for name, recipe in recipes.items():
             measured = calibrate(live, recipe.calibration, progress=_progress(f"calibrating {name}"))
@@ -120,7 +133,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
 
 
 def run_command(options: argparse.Namespace) -> Result:
-    file = Path(options.recipe)
+    file = user_path(options.recipe)
     recipe = read_recipe(file)
     out = options.out or file.with_name(f"{file.stem}-export")
     report = run_recipe(recipe, out, report=progress_reporter())
@@ -164,7 +177,7 @@ def _variants(sources: Sequence[str], adapter_digest: str) -> tuple[dict[str, Re
     recipes: dict[str, Recipe] = {}
     folders: dict[str, str] = {}
     for source in sources:
-        path = Path(source).expanduser()
+        path = user_path(source)
         name = path.name if path.name not in {BASELINE, *recipes, *folders} else str(path)
         if path.is_file():
             recipes[name] = read_recipe(path)

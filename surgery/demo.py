@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from surgery.errors import AdapterError, DataError
+from surgery.home import user_path
 
 DEMO_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "demo"
 SLICES = ("calibration", "tuning", "test")
@@ -36,7 +37,7 @@ def data_file(source: str | Path) -> Path:
     """The JSON-lines file behind a path or `demo:NAME/SLICE`; raises `DataError` for unknown slices."""
     text = str(source)
     if not is_demo(text):
-        return Path(text).expanduser()
+        return user_path(text, DataError)
     slice_name = text.removeprefix(_PREFIX).partition("/")[2]
     if slice_name not in SLICES:
         raise DataError(f"no demo slice called {text!r}", f"use demo:NAME/ and one of {', '.join(SLICES)}")

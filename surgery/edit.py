@@ -6,6 +6,7 @@ energy rule. A module that cannot be edited keeps α = 1 and says why.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import regex
@@ -15,7 +16,7 @@ from numpy import ndarray
 from surgery.errors import PolicyError
 from surgery.policy import Evidence, Policy, Scale, Truncate
 from surgery.sensitivity import Sensitivity
-from surgery.spectrum import Spectra
+from surgery.spectrum import Spectra, null_components
 
 ENERGY_RULES = ("l1", "l2", "none")
 SCOPES = ("residual", "attention-inputs", "all")
@@ -102,17 +103,25 @@ def in_scope(names: Mapping[str, str] | Spectra, scope: str) -> list[str]:
         last = _RESIDUAL if scope == "residual" else _ATTENTION
         chosen = [name for name in names if name.rpartition(".")[2] in last]
     else:
+        pattern = check_scope(scope)
         try:
-            pattern = regex.compile(scope)
             chosen = [name for name in names if pattern.search(name, timeout=_SCOPE_SECONDS)]
-        except (regex.error, TimeoutError) as error:
-            raise PolicyError(
-                f"scope {scope!r} is no usable regular expression ({error})",
-                f"use {', '.join(SCOPES)} or a simpler one",
-            ) from error
+        except TimeoutError as error:
+            raise PolicyError(f"scope {scope!r} takes too long to match", "use a simpler expression") from error
     if not chosen:
         raise PolicyError(f"scope {scope!r} matches no module", "use all, or a part of a module's path")
     return chosen
+
+
+def check_scope(scope: str) -> Any:
+    """The compiled expression of a scope; raises `PolicyError` for one that is no regular expression."""
+    try:
+        return regex.compile(scope)
+    except (regex.error, TypeError) as error:
+        raise PolicyError(
+            f"scope {scope!r} is no usable regular expression ({error})",
+            f"use {', '.join(SCOPES)} or a simpler one",
+        ) from error
 
 
 def make_edit(
@@ -155,7 +164,7 @@ def edit_module(
     manual: Mapping[int, float] | None = None,
 ) -> ModuleEdit:
     """Gains, clamp and energy rule for one module; see the module docstring for the order."""
-    _check_rules(energy, sigma_min)
+    check_rules(energy, sigma_min)
     sigma, reason = evidence.sigma, None
     if not sigma.any():
         return _left_alone(sigma, "a zero update has nothing to reweight")
@@ -165,21 +174,31 @@ def edit_module(
     if needs_sensitivity(policy) and not _has_gradient(evidence):
         reason = "no gradient reached this module"
     else:
-        gains = np.array(policy.gains(evidence), dtype=np.float64)
+        with np.errstate(over="ignore"):  # judged below, after the clamp
+            gains = np.array(policy.gains(evidence), dtype=np.float64)
     for component, gain in (manual or {}).items():
         gains[component], reason = gain, None
     if reason:
         return _left_alone(sigma, reason)
-    after = np.maximum(gains * sigma, sigma_min)
-    after[sigma == 0] = 0.0  # no gain can lift a component that is exactly null
+    with np.errstate(over="ignore", invalid="ignore"):
+        after = np.maximum(gains * sigma, sigma_min)
+    # a component at rounding level has no direction of its own that a gain could lift
+    null = null_components(sigma)
+    after[null] = sigma[null]
+    if not np.isfinite(after).all():
+        raise PolicyError(f"the gains of module {evidence.name!r} overflow", "take smaller steps")
     if energy != "none":
         order = 1 if energy == "l1" else 2
-        left = np.linalg.norm(after, order)
+        with np.errstate(over="ignore"):
+            left = np.linalg.norm(after, order)
+        if not np.isfinite(left):
+            raise PolicyError(f"the gains of module {evidence.name!r} overflow", "take smaller steps")
         if left == 0:
             return _left_alone(sigma, "every component was silenced, so no energy is left to rescale")
         # an unchanged norm keeps its bits: identity stays identity
         before = np.linalg.norm(sigma, order)
-        after = after if left == before else after * (before / left)
+        # divided first: the norm of very large gains may overflow where the ratio does not
+        after = after if left == before else after / left * before
     return ModuleEdit(np.divide(after, sigma, out=np.ones_like(sigma), where=sigma > 0), sigma, after)
 
 
@@ -225,11 +244,12 @@ def _left_alone(sigma: Float64[ndarray, "rank"], reason: str) -> ModuleEdit:
 
 
 def _has_gradient(evidence: Evidence) -> bool:
-    both = np.stack([evidence.signed, evidence.magnitude])
-    return bool(np.isfinite(both).all() and both.any(axis=1).all())
+    finite = np.isfinite(evidence.signed).all() and np.isfinite(evidence.magnitude).all()
+    return bool(finite and evidence.magnitude.any())
 
 
-def _check_rules(energy: str, sigma_min: float) -> None:
+def check_rules(energy: str, sigma_min: float) -> None:
+    """Raises `PolicyError` for an unknown energy rule or an impossible clamp."""
     if energy not in ENERGY_RULES:
         raise PolicyError(f"energy rule {energy!r} is not known", f"use one of {', '.join(ENERGY_RULES)}")
     if not np.isfinite(sigma_min) or sigma_min < 0:

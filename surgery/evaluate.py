@@ -15,7 +15,6 @@ from numpy import ndarray
 
 from surgery.calibration import Calibration, Example, batches
 from surgery.errors import Cancelled, DataError
-from surgery.prompts import Prompts
 from surgery.sensitivity import Progress, answer_losses, padding_id
 
 if TYPE_CHECKING:
@@ -121,6 +120,8 @@ def score(
 ) -> Scores:
     """Loss and greedy answers at the σ the live model holds now."""
     import torch
+
+    from surgery.prompts import Prompts
 
     losses = np.zeros(len(examples))
     answers = [""] * len(examples)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from surgery.adapter import Adapter
 from surgery.base import LoadedBase
-from surgery.errors import AdapterError, BaseModelError
+from surgery.errors import AdapterError, BaseModelError, PolicyError
 from surgery.spectrum import Spectra, Spectrum
 
 
@@ -33,7 +33,8 @@ class SpectralLinear(nn.Module):
         self.base = base
         self.register_buffer("U", torch.as_tensor(spectrum.U).to(device, dtype), persistent=False)
         self.register_buffer("V", torch.as_tensor(spectrum.V).to(device, dtype), persistent=False)
-        self.register_buffer("sigma", torch.as_tensor(spectrum.sigma).to(device, torch.float32), persistent=False)
+        precise = torch.promote_types(dtype, torch.float32)
+        self.register_buffer("sigma", torch.as_tensor(spectrum.sigma).to(device, precise), persistent=False)
         self.perturbation: Tensor | None = None
 
     def forward(self, x: Float[Tensor, "*row token in"]) -> Float[Tensor, "*row token out"]:
@@ -45,8 +46,8 @@ class SpectralLinear(nn.Module):
                     "edit only modules that see whole (row, token, feature) batches",
                 )
             weight = weight[:, None, :]
-        # σ and e stay float32, so that ∂loss/∂e is summed over tokens in float32 in any model
-        strength = (x.to(self.V.dtype) @ self.V).float() * weight
+        # σ and e are never half precision, so neither is the sum of ∂loss/∂e over tokens
+        strength = (x.to(self.V.dtype) @ self.V).to(weight.dtype) * weight
         update = strength.to(self.U.dtype) @ self.U.T
         base: Tensor = self.base(x)
         return base + update.to(base.dtype)
@@ -67,6 +68,8 @@ class LiveModel:
                 "which the running model would lack",
                 "edit and export work; to calibrate, use an adapter with LoRA factors only",
             )
+        if any(isinstance(module, SpectralLinear) for module in base.model.modules()):
+            raise BaseModelError("another adapter is attached to this base model", "close it first")
         self.base = base
         self.adapter = adapter
         self.spectra = spectra
@@ -97,9 +100,15 @@ class LiveModel:
     def set_sigma(self, values: Mapping[str, Float64[ndarray, "*row rank"]] | None = None) -> None:
         """Put new σ into the named modules and the adapter's own σ into all others."""
         values = values or {}
+        for name, sigma in values.items():
+            if name not in self._layers or np.shape(sigma)[-1:] != self.spectra[name].sigma.shape:
+                raise PolicyError(
+                    f"σ of shape {np.shape(sigma)} for module {name!r} does not fit this adapter",
+                    "use an edit of the adapter that is attached",
+                )
         for name, layer in self._layers.items():
             chosen = values.get(name, self.spectra[name].sigma)
-            layer.sigma = torch.as_tensor(np.asarray(chosen)).to(layer.U.device, torch.float32)
+            layer.sigma = torch.as_tensor(np.asarray(chosen)).to(layer.sigma)
 
     def perturb(self, names: Iterable[str], rows: int) -> dict[str, Float[Tensor, "row rank"]]:
         """Add a fresh zero perturbation that requires grad to the named modules, and return them."""
@@ -107,7 +116,7 @@ class LiveModel:
         for name in names:
             layer = self._layers[name]
             layer.perturbation = torch.zeros(
-                rows, layer.sigma.shape[-1], device=layer.U.device, requires_grad=True
+                rows, layer.sigma.shape[-1], dtype=layer.sigma.dtype, device=layer.U.device, requires_grad=True
             )
             perturbations[name] = layer.perturbation
         return perturbations
@@ -130,8 +139,6 @@ def _target(model: nn.Module, name: str, spectrum: Spectrum) -> nn.Module:
         raise BaseModelError(
             f"the base model has no module {name!r}", "name the base model this adapter was trained on"
         ) from None
-    if isinstance(layer, SpectralLinear):
-        raise BaseModelError("another adapter is attached to this base model", "close it first")
     shape = _out_in(layer)
     wanted = (spectrum.U.shape[0], spectrum.V.shape[0])
     if shape != wanted:

@@ -290,10 +290,10 @@ def _checked(knob: Knob, value: Any) -> Any:
         valid = isinstance(value, knob.kind) and (not knob.choices or value in knob.choices)
         expected = f"one of {', '.join(knob.choices)}" if knob.choices else "true or false"
     else:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        whole = number and (knob.kind is float or float(value).is_integer())
         low, high = knob.low or 0, knob.high if knob.high is not None else math.inf
-        valid = whole and math.isfinite(value) and low <= value <= high
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # compared before anything is computed: a whole number may be too large for a float
+        valid = number and low <= value <= high and (knob.kind is float or float(value).is_integer())
         expected = f"a {'whole ' if knob.kind is int else ''}number from {low:g} to {high:g}"
     if not valid:
         raise PolicyError(f"knob {knob.name} cannot be {value!r}", f"use {expected}")

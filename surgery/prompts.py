@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from surgery.calibration import IGNORED, Example
 from surgery.live import LiveModel
-from surgery.sensitivity import padding_id
+from surgery.sensitivity import mean_answer_loss, padding_id
 
 
 class Prompts:
@@ -41,7 +40,7 @@ class Prompts:
             logits_to_keep=1,
         )
         self._cache = output.past_key_values
-        self._next: Float[Tensor, "example vocabulary"] = output.logits[:, -1].float()
+        self._next: Float[Tensor, "example vocabulary"] = output.logits[:, -1]
 
     def answer_losses(self) -> Float[Tensor, "example"]:
         """Mean cross-entropy of each example's own answer, teacher-forced, in nats per token."""
@@ -54,8 +53,7 @@ class Prompts:
             mask = torch.cat([self._mask, (given != IGNORED).long()], dim=1)
             following = self._continue(given.clamp(min=0), mask, deepcopy(self._cache))
             logits = torch.cat([logits, following], dim=1)
-        token_losses = cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
-        return token_losses.sum(dim=1) / (labels != IGNORED).sum(dim=1)
+        return mean_answer_loss(logits, labels)
 
     def greedy_answers(self, limit: int) -> list[str]:
         """The stripped text of up to `limit` greedy tokens, cut at end of sequence. Uses up the cache."""
@@ -87,7 +85,7 @@ class Prompts:
             past_key_values=cache,
             use_cache=True,
         )
-        logits: Tensor = output.logits.float()
+        logits: Tensor = output.logits
         return logits
 
     def _end_ids(self) -> list[int]:

@@ -5,6 +5,7 @@ command line gives the same folder.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,15 @@ from typing import Any
 import yaml
 
 from surgery.base import DEMO_BASE, DTYPES
-from surgery.calibration import Encoding
+from surgery.calibration import TEMPLATES, Encoding
 from surgery.demo import demo_slice
-from surgery.edit import Manual
+from surgery.edit import SCOPES, Manual, check_rules, check_scope
 from surgery.errors import RecipeError
+from surgery.home import user_path
 from surgery.policy import GradDirection, Policy, knob_values, make_policy
 
 SCHEMA = 1
+_FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def read_recipe(path: Path | str) -> Recipe:
     """Read a recipe file; raises `RecipeError` naming the first thing wrong with it."""
-    file = Path(path).expanduser()
+    file = user_path(path, RecipeError)
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -116,17 +119,30 @@ def parse_recipe(text: str) -> Recipe:
     """Validate YAML text against the schema; see `read_recipe`."""
     try:
         record = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"the recipe is not YAML ({str(error).splitlines()[0]})", "mend the file") from error
-    if not isinstance(record, dict) or record.get("recipe") != SCHEMA:
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise RecipeError(f"the recipe is not YAML ({reason})", "mend the file") from error
+    schema = record.get("recipe") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or type(schema) is not int or schema != SCHEMA:
         raise RecipeError("this is no recipe of schema 1", f"start the file with: recipe: {SCHEMA}")
     _only(record, {"recipe", "adapter", "base", "calibration", "edit", "evaluation"}, "the recipe")
     adapter = _section(record, "adapter", {"source": str, "digest": str})
+    _only(adapter, {"source", "digest"}, "adapter")
     base = _build(BaseChoice, _section(record, "base"), "base")
     if base.dtype not in DTYPES:
         raise RecipeError(f"base.dtype is {base.dtype!r}", f"use one of {', '.join(DTYPES)}")
     edit = _section(record, "edit")
     _only(edit, {"scope", "policy", "knobs", "energy", "sigma_min", "manual"}, "edit")
+    scope, energy = edit.get("scope", "residual"), edit.get("energy", "l1")
+    sigma_min = _number(edit.get("sigma_min", 0.0), "edit.sigma_min")
+    if not isinstance(scope, str) or not isinstance(energy, str):
+        raise RecipeError(
+            f"edit.scope is {scope!r} and edit.energy is {energy!r}, and both are to be text",
+            "write a name for each",
+        )
+    if scope not in SCOPES:
+        check_scope(scope)
+    check_rules(energy, sigma_min)
     evaluation = record.get("evaluation")
     return Recipe(
         adapter=adapter.get("source", ""),
@@ -134,9 +150,9 @@ def parse_recipe(text: str) -> Recipe:
         base=base,
         calibration=_plan(CalibrationPlan, _section(record, "calibration"), "calibration"),
         policy=make_policy(str(edit.get("policy")), _mapping(edit.get("knobs"), "edit.knobs")),
-        scope=str(edit.get("scope", "residual")),
-        energy=str(edit.get("energy", "l1")),
-        sigma_min=_number(edit.get("sigma_min", 0.0), "edit.sigma_min"),
+        scope=scope,
+        energy=energy,
+        sigma_min=sigma_min,
         manual=_manual(edit.get("manual")),
         evaluation=_plan(EvaluationPlan, evaluation, "evaluation") if evaluation is not None else None,
     )
@@ -145,10 +161,15 @@ def parse_recipe(text: str) -> Recipe:
 def _manual(value: Any) -> Manual:
     manual: dict[str, dict[int, float]] = {}
     for name, gains in _mapping(value, "edit.manual").items():
-        manual[str(name)] = {
-            int(_number(component, f"a component of edit.manual.{name}")): _number(gain, f"edit.manual.{name}")
-            for component, gain in _mapping(gains, f"edit.manual.{name}").items()
-        }
+        where = f"edit.manual.{name}"
+        manual[str(name)] = {}
+        for component, gain in _mapping(gains, where).items():
+            if not isinstance(component, int) or isinstance(component, bool) or component < 0:
+                raise RecipeError(f"{where} names component {component!r}", "count components from 0")
+            number = _number(gain, where)
+            if not 0 <= number < math.inf:
+                raise RecipeError(f"{where} has gain {gain!r}", "use gains from 0 up")
+            manual[str(name)][component] = number
     return manual
 
 
@@ -177,8 +198,9 @@ def _build(kind: Any, record: Any, where: str) -> Any:
         expected = fields[name].type
         optional: tuple[Any, ...] = getattr(expected, "__args__", (expected,))
         wrong = not isinstance(value, optional) or (isinstance(value, bool) and bool not in optional)
-        below_zero = isinstance(value, int) and value < 0
-        if wrong or below_zero:
+        too_low = isinstance(value, int) and value < (name in _FROM_ONE)
+        unknown = name == "template" and value not in TEMPLATES
+        if wrong or too_low or unknown:
             raise RecipeError(f"{where}.{name} cannot be {value!r}", "compare the README's recipe example")
     return kind(**record)
 
@@ -206,7 +228,10 @@ def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise RecipeError(f"{where} is {value!r}, not a number", "write a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise RecipeError(f"{where} is too large a number", "write a smaller one") from None
 
 
 def _only(record: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -140,6 +140,11 @@ def progress_reporter() -> Callable[[str, int, int], None]:
     return report
 
 
+def printable(text: str) -> str:
+    """Text without control characters: names from a file must not drive the terminal."""
+    return "".join(c for c in text if c == "\n" or c.isprintable())
+
+
 def without_nan(value: Any) -> Any:
     """NaN and numpy scalars as JSON can hold them: NaN becomes null."""
     if isinstance(value, Mapping):

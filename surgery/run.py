@@ -9,10 +9,10 @@ from surgery.adapter import Adapter, open_adapter
 from surgery.calibration import Calibration, Row, choose, encode, read_rows, shared_keys
 from surgery.card import model_card
 from surgery.demo import data_file
-from surgery.edit import Edit, make_edit
+from surgery.edit import Edit, in_scope, make_edit
 from surgery.errors import DataError, RecipeError
 from surgery.evaluate import Evaluation, Variant, evaluate
-from surgery.export import CARD_FILE, RECIPE_FILE, Verification, export
+from surgery.export import CARD_FILE, RECIPE_FILE, Verification, export, new_folder
 from surgery.home import home
 from surgery.policy import AbsSelect, Policy, RandomIndex, knob_values
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, dump_recipe
@@ -75,7 +75,7 @@ def calibrate(
     """
     calibration = calibration_slice(live, plan)
     names = list(live.spectra)
-    stored = stored_sensitivity_file(provenance_of(live, calibration, names).key)
+    stored = stored_sensitivity_file(provenance_of(live, calibration, names).key, plan.batch_size)
     if stored.is_file():
         try:
             found = load_sensitivity(stored)
@@ -92,9 +92,12 @@ def calibrate(
     return sensitivity
 
 
-def stored_sensitivity_file(key: str) -> Path:
-    """Where the measurement of this provenance key is kept."""
-    return home() / "sensitivities" / f"{key}.safetensors"
+def stored_sensitivity_file(key: str, batch_size: int) -> Path:
+    """Where the measurement of this provenance key is kept.
+
+    The batch size moves the last bits, and a recipe is to give the same bytes, so it is in the name.
+    """
+    return home() / "sensitivities" / f"{key}-{batch_size}.safetensors"
 
 
 def random_controls(
@@ -134,6 +137,19 @@ def recipe_edit(spectra: Spectra, recipe: Recipe, sensitivity: Sensitivity | Non
     )
 
 
+def held_out_rows(plan: EvaluationPlan, calibrations: Sequence[CalibrationPlan]) -> list[Row]:
+    """The rows of an evaluation plan; raises `DataError` when a calibration slice shares an example."""
+    rows = choose(read_rows(data_file(plan.data)), plan.limit, seed=None)
+    for calibration in calibrations:
+        shared = shared_keys(rows, calibration_rows(calibration))
+        if shared:
+            raise DataError(
+                f"{len(shared)} of {len(rows)} evaluation rows were used for calibration",
+                "evaluate on rows that the edit has not seen",
+            )
+    return rows
+
+
 def prove(
     live: "LiveModel",
     plan: EvaluationPlan,
@@ -147,14 +163,7 @@ def prove(
 
     Raises `DataError` on shared examples.
     """
-    rows = choose(read_rows(data_file(plan.data)), plan.limit, seed=None)
-    for calibration in calibrations:
-        shared = shared_keys(rows, calibration_rows(calibration))
-        if shared:
-            raise DataError(
-                f"{len(shared)} of {len(rows)} evaluation rows were used for calibration",
-                "evaluate on rows that the edit has not seen",
-            )
+    rows = held_out_rows(plan, calibrations)
     slice_ = encode(rows, live.base.tokenizer, plan.encoding)
     variants: dict[str, Variant] = {name: edit.sigma_after for name, edit in edits.items()}
     return evaluate(live, slice_, variants, batch_size=plan.batch_size, progress=progress, cancelled=cancelled)
@@ -171,6 +180,7 @@ def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, i
 
     Raises `RecipeError` when the adapter at hand is not the one the recipe was made for.
     """
+    new_folder(out)  # refused now, before minutes are spent
     adapter = open_adapter(recipe.adapter)
     if recipe.adapter_digest and recipe.adapter_digest != adapter.digest:
         raise RecipeError(
@@ -179,6 +189,10 @@ def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, i
         )
     recipe = replace(recipe, adapter_digest=adapter.digest)
     spectra = decompose(adapter)
+    in_scope(spectra, recipe.scope)
+    calibration_rows(recipe.calibration)
+    if recipe.evaluation is not None:
+        held_out_rows(recipe.evaluation, [recipe.calibration])
     report("loading the base model", 0, 1)
     with attach(adapter, spectra, recipe.base) as live:
         sensitivity = calibrate(live, recipe.calibration, progress=lambda d, t: report("calibrating", d, t))

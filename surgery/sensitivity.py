@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from surgery.calibration import IGNORED, Batch, Calibration, Encoding, batches
 from surgery.errors import Cancelled, DataError
-from surgery.home import digest
+from surgery.home import digest, user_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,11 +141,10 @@ def measure_sensitivity(
 
 
 def answer_losses(model: Any, batch: Batch) -> "Tensor":
-    """Mean cross-entropy over the answer tokens of each example, shape (example), float32.
+    """Mean cross-entropy over the answer tokens of each example, shape (example), in float32 or better.
 
     Logits are computed only for the trailing positions that hold answers.
     """
-    import torch
 
     device = next(model.parameters()).device
     output = model(
@@ -156,11 +155,22 @@ def answer_losses(model: Any, batch: Batch) -> "Tensor":
         logits_to_keep=batch.keep,
     )
     labels = batch.labels[:, -(batch.keep - 1) :].to(device)
-    logits = output.logits[:, -batch.keep : -1].float()
-    token_losses = torch.nn.functional.cross_entropy(
-        logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+    return mean_answer_loss(output.logits[:, -batch.keep : -1], labels)
+
+
+def mean_answer_loss(logits: "Tensor", labels: "Tensor") -> "Tensor":
+    """Mean cross-entropy of (example, token, vocabulary) logits over the labels that count.
+
+    Shape (example), in float32 or better. The vocabulary stays the last axis: along another one
+    the sum over tens of thousands of entries drifts.
+    """
+    import torch
+
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
     )
-    return token_losses.sum(dim=1) / (labels != IGNORED).sum(dim=1)
+    return losses.view_as(labels).sum(dim=1) / (labels != IGNORED).sum(dim=1)
 
 
 def padding_id(tokenizer: Any) -> int:
@@ -181,7 +191,7 @@ def provenance_of(live: "LiveModel", calibration: Calibration, names: "list[str]
 
 def save_sensitivity(sensitivity: Sensitivity, path: Path | str) -> None:
     """Write a measurement as one safetensors file, whole or not at all."""
-    file = Path(path).expanduser()
+    file = user_path(path, DataError)
     metadata = {
         "format": _FORMAT,
         "provenance": json.dumps(asdict(sensitivity.provenance), sort_keys=True),
@@ -189,19 +199,25 @@ def save_sensitivity(sensitivity: Sensitivity, path: Path | str) -> None:
     }
     tensors = {f"g.{i}": np.ascontiguousarray(g) for i, g in enumerate(sensitivity.values.values())}
     tensors["losses"] = np.ascontiguousarray(sensitivity.losses)
+    staging: Path | None = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, staging = tempfile.mkstemp(dir=file.parent, suffix=".part")
+        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
         os.close(handle)
+        staging = Path(name)
         save_file(tensors, staging, metadata=metadata)
-        os.replace(staging, file)
-    except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be written ({error.strerror})", "choose another file") from error
+        staging.replace(file)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{str(path)!r} cannot be written ({reason})", "choose another file") from error
+    finally:
+        if staging is not None:
+            staging.unlink(missing_ok=True)
 
 
 def load_sensitivity(path: Path | str) -> Sensitivity:
     """Read a measurement; raises `DataError` for anything else."""
-    file = Path(path).expanduser()
+    file = user_path(path, DataError)
     if not file.is_file():
         raise DataError(f"no sensitivity file at {str(path)!r}", "write one with: surgery calibrate")
     try:

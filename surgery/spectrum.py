@@ -36,7 +36,12 @@ class Spectrum:
     @property
     def null(self) -> Bool[ndarray, "rank"]:
         """Components at rounding level: their directions are arbitrary."""
-        return self.sigma <= self.rank * np.finfo(np.float64).eps * self.sigma[0]
+        return null_components(self.sigma)
+
+
+def null_components(sigma: Float64[ndarray, "rank"]) -> Bool[ndarray, "rank"]:
+    """Which components lie below rank·eps·σ₁ or are exactly zero."""
+    return sigma <= sigma.size * np.finfo(np.float64).eps * sigma.max()
 
 
 Spectra = Mapping[str, Spectrum]

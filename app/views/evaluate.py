@@ -7,9 +7,9 @@ import streamlit as st
 
 import viz
 from app import jobs
-from app.frame import show_error, show_title
+from app.frame import ask_for_calibration, show_error, show_title
 from app.workspace import Workspace, current, keep
-from surgery.edit import Edit, make_edit, needs_sensitivity
+from surgery.edit import Edit, make_edit
 from surgery.errors import SurgeryError
 from surgery.evaluate import BASELINE, Evaluation
 from surgery.policy import Scale
@@ -28,12 +28,8 @@ def plan_panel(workspace: Workspace) -> None:
             "Choose a base model on the Adapter page and calibrate on the Spectra page.", icon=":material/info:"
         )
         return
-    if needs_sensitivity(workspace.policy) and workspace.sensitivity is None:
-        st.info(
-            f"{workspace.policy.name} works from sensitivities: calibrate on the Spectra page first.",
-            icon=":material/science:",
-        )
-        st.page_link("views/spectra.py", label="Calibrate on the Spectra page", icon=":material/equalizer:")
+    if workspace.lacks_sensitivities:
+        ask_for_calibration(workspace)
         return
     present = workspace.evaluation or EvaluationPlan("")
     with st.form("evaluation", border=False):

@@ -7,9 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from app import jobs
-from app.frame import show_error, show_title
+from app.frame import ask_for_calibration, show_error, show_title
 from app.workspace import Workspace, current, keep
-from surgery.edit import needs_sensitivity
 from surgery.errors import SurgeryError
 from surgery.home import home
 from surgery.recipe import dump_recipe
@@ -20,12 +19,8 @@ KIND = "reload"
 
 def write_panel(workspace: Workspace) -> None:
     st.markdown("**Write**")
-    if needs_sensitivity(workspace.policy) and workspace.sensitivity is None:
-        st.info(
-            f"{workspace.policy.name} works from sensitivities: calibrate on the Spectra page first.",
-            icon=":material/science:",
-        )
-        st.page_link("views/spectra.py", label="Calibrate on the Spectra page", icon=":material/equalizer:")
+    if workspace.lacks_sensitivities:
+        ask_for_calibration(workspace)
         return
     if workspace.recipe is None:
         st.info(

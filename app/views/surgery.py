@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 
 import viz
-from app.frame import show_title
+from app.frame import ask_for_calibration, show_title
 from app.workspace import Workspace, current, keep
-from surgery.edit import ENERGY_RULES, SCOPES, Edit, Manual, needs_sensitivity, preview, summary
+from surgery.edit import ENERGY_RULES, SCOPES, Edit, Manual, preview, summary
 from surgery.policy import POLICIES, Knob, Policy, knobs_of, make_policy
 
 ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "none": "no rule"}
@@ -213,13 +213,8 @@ left, right = st.columns([1, 3], gap="large")
 with left:
     workspace = controls(current())
 with right:
-    if needs_sensitivity(workspace.policy) and workspace.sensitivity is None:
-        st.info(
-            f"{workspace.policy.name} works from sensitivities. Calibrate on the Spectra page first, or choose a "
-            "policy that needs none: random_index, scale, truncate by σ.",
-            icon=":material/science:",
-        )
-        st.page_link("views/spectra.py", label="Calibrate on the Spectra page", icon=":material/equalizer:")
+    if workspace.lacks_sensitivities:
+        ask_for_calibration(workspace)
     else:
         edit = workspace.edit()
         effect(workspace, edit)

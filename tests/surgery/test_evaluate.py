@@ -21,8 +21,11 @@ from tests.models import (
     GPT2_TARGETS,
     PAD,
     USER,
+    double,
+    example_loss,
     greedy_tokens,
     loaded_base,
+    merged,
     often_ending,
     random_examples,
     save_adapter,
@@ -84,7 +87,8 @@ def transformers_loss(model, example) -> float:
         return float(model(input_ids=ids, labels=labels).loss)
 
 
-def test_losses_equal_transformers_own_loss_one_example_at_a_time(case, tmp_path):
+@pytest.mark.parametrize("generate", [False, True], ids=["losses only", "with answers"])
+def test_losses_equal_transformers_own_loss_one_example_at_a_time(case, tmp_path, generate):
     make, folder = case
     with attach(make(), folder) as attached:
         sigma = variant(attached, seed=2)
@@ -92,11 +96,32 @@ def test_losses_equal_transformers_own_loss_one_example_at_a_time(case, tmp_path
             {n: ModuleEdit(sigma[n] / s.sigma, s.sigma, sigma[n]) for n, s in attached.spectra.items()},
         )
         exported = export(attached.adapter, attached.spectra, edit, tmp_path / "out").folder
-        found = evaluate(attached, slice_of(), {"edited": sigma}, batch_size=4, generate=False)
+        found = evaluate(attached, slice_of(), {"edited": sigma}, batch_size=4, generate=generate)
     for name, adapter in ((BASELINE, folder), ("edited", exported)):
         reference = with_peft(make(), adapter)
         expected = [transformers_loss(reference, example) for example in EXAMPLES]
         np.testing.assert_allclose(found.scores[name].loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("generate", [False, True], ids=["losses only", "with answers"])
+def test_losses_of_answers_of_a_single_token_equal_transformers_own_loss(llama, generate):
+    make, folder = llama
+    reference = with_peft(make(), folder)
+    short = [replace(example, answer_ids=example.answer_ids[:1]) for example in EXAMPLES]
+    with attach(make(), folder) as attached:
+        found = evaluate(attached, slice_of(short), {}, batch_size=4, generate=generate).scores[BASELINE]
+    np.testing.assert_allclose(found.loss, [transformers_loss(reference, e) for e in short], rtol=1e-5)
+
+
+def test_scoring_keeps_the_precision_of_a_float64_model(llama):
+    make, folder = llama
+    reference = merged(double(make()), folder)
+    with attach(double(make()), folder) as attached:
+        for generate in (False, True):
+            found = evaluate(attached, slice_of(), {}, generate=generate).scores[BASELINE].loss
+            with torch.no_grad():
+                expected = [example_loss(reference, example).item() for example in EXAMPLES]
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
