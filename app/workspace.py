@@ -11,7 +11,7 @@ import streamlit as st
 
 from surgery.adapter import Adapter, open_adapter
 from surgery.demo import demo_names, is_demo
-from surgery.edit import Edit, Manual, make_edit, needs_sensitivity
+from surgery.edit import Edit, Manual, make_edit
 from surgery.evaluate import Evaluation
 from surgery.export import Verification
 from surgery.policy import GradDirection, Policy
@@ -79,7 +79,7 @@ class Workspace:
     @property
     def lacks_sensitivities(self) -> bool:
         """Whether the policy cannot be applied before a calibration."""
-        return self.sensitivity is None and needs_sensitivity(self.policy)
+        return self.sensitivity is None and self.policy.needs_gradient
 
     def edit(self) -> Edit:
         """The present edit; raises `PolicyError` when it needs sensitivities that are not there."""

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.errors import PolicyError
-from surgery.policy import Evidence, Policy, Scale, Truncate
+from surgery.policy import Evidence, Policy
 from surgery.sensitivity import Sensitivity
 from surgery.spectrum import Spectra, null_components
 
@@ -142,7 +142,7 @@ def make_edit(
     names = in_scope(spectra, scope)
     manual = manual or {}
     _check_manual(manual, spectra, names)
-    if needs_sensitivity(policy):
+    if policy.needs_gradient:
         _check_measured(sensitivity, names)
     edited = {}
     for name in names:
@@ -168,16 +168,16 @@ def edit_module(
     sigma, reason = evidence.sigma, None
     if not sigma.any():
         return _left_alone(sigma, "a zero update has nothing to reweight")
-    if isinstance(policy, Scale) and policy.gamma != 1 and energy != "none" and not manual:
-        return _left_alone(sigma, f"the {energy} energy rule undoes a uniform scale; use energy none")
     gains = np.ones_like(sigma)
-    if needs_sensitivity(policy) and not _has_gradient(evidence):
+    if policy.needs_gradient and not _has_gradient(evidence):
         reason = "no gradient reached this module"
     else:
         with np.errstate(over="ignore"):  # judged below, after the clamp
             gains = np.array(policy.gains(evidence), dtype=np.float64)
     for component, gain in (manual or {}).items():
         gains[component], reason = gain, None
+    if energy != "none" and sigma_min == 0 and np.ptp(gains) == 0 and gains[0] not in (0, 1):
+        reason = f"the {energy} energy rule undoes a uniform scale; use energy none"
     if reason:
         return _left_alone(sigma, reason)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -200,10 +200,6 @@ def edit_module(
         # divided first: the norm of very large gains may overflow where the ratio does not
         after = after if left == before else after / left * before
     return ModuleEdit(np.divide(after, sigma, out=np.ones_like(sigma), where=sigma > 0), sigma, after)
-
-
-def needs_sensitivity(policy: Policy) -> bool:
-    return policy.needs_gradient or (isinstance(policy, Truncate) and policy.by == "sensitivity")
 
 
 def preview(edit: Edit, sensitivity: Sensitivity | None) -> Preview | None:

@@ -42,7 +42,11 @@ class Policy(Protocol):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    needs_gradient: ClassVar[bool]
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether it works from sensitivities."""
+        ...
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "rank"]:
         """αₖ for every component, before manual gains, clamp and energy rule."""
@@ -236,10 +240,13 @@ class Truncate:
 
     name: ClassVar[str] = "truncate"
     title: ClassVar[str] = "Keep the leading components only"
-    needs_gradient: ClassVar[bool] = False
 
     keep: int = _knob(8, "components kept in every module", low=0, high=256, step=1)
     by: str = _knob("sigma", "what ranks them", choices=("sigma", "sensitivity"))
+
+    @property
+    def needs_gradient(self) -> bool:
+        return self.by == "sensitivity"
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "rank"]:
         ranked = evidence.sigma if self.by == "sigma" else evidence.magnitude
