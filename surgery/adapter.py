@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from surgery.demo import demo_folder, is_demo
 from surgery.errors import AdapterError, SurgeryError
 from surgery.home import digest, user_path
+from surgery.naming import families_of, in_layer_order, layer_of
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -130,9 +131,9 @@ def _open(text: str) -> Adapter:
     tensors, metadata, weights_digest = _read_weights(folder, text)
     pairs, extra = _pair_factors(tensors)
     names = list(pairs)
-    families = _families(names)
+    families = families_of(names)
     modules = {
-        name: _factors(name, families[name], pairs[name], tensors, config) for name in _in_layer_order(names)
+        name: _factors(name, families[name], pairs[name], tensors, config) for name in in_layer_order(names)
     }
     return Adapter(
         source=text,
@@ -145,15 +146,6 @@ def _open(text: str) -> Adapter:
         digest=digest([config_bytes, weights_digest]),
         notes=tuple(_notes(config, modules, extra)),
     )
-
-
-def layer_of(name: str) -> int | None:
-    """The index in the layer stack: the first whole-number component of a module's path."""
-    return next((int(part) for part in name.split(".") if _is_index(part)), None)
-
-
-def _is_index(part: str) -> bool:
-    return part.isascii() and part.isdigit() and len(part) <= 9
 
 
 def _read_config(folder: Path, source: str) -> tuple[dict[str, Any], bytes]:
@@ -286,35 +278,6 @@ def _by_pattern(setting: str, config: Mapping[str, Any], name: str, default: Any
                 f"pattern {pattern!r} in the config cannot be used ({error})", "simplify the pattern"
             ) from error
     return default
-
-
-def _families(names: Iterable[str]) -> dict[str, str]:
-    """Name each module's kind by the shortest path suffix that tells the kinds apart.
-
-    `model.layers.7.self_attn.o_proj` is of kind `o_proj`; where attention and MLP both have a
-    `c_proj`, the kinds become `attn.c_proj` and `mlp.c_proj`.
-    """
-    kinds = {name: _without_layer(name) for name in names}
-    distinct = set(kinds.values())
-    labels = {}
-    for kind in distinct:
-        for length in range(1, len(kind) + 1):
-            if sum(other[-length:] == kind[-length:] for other in distinct) == 1:
-                break
-        labels[kind] = ".".join(kind[-length:])
-    return {name: labels[kind] for name, kind in kinds.items()}
-
-
-def _without_layer(name: str) -> tuple[str, ...]:
-    parts = name.split(".")
-    index = next((i for i, part in enumerate(parts) if _is_index(part)), None)
-    kept = parts if index is None else parts[:index] + parts[index + 1 :]
-    return tuple(kept) or ("layer",)  # the layers of a bare sequential model are named by number alone
-
-
-def _in_layer_order(names: Iterable[str]) -> list[str]:
-    """Layer by layer, file order inside a layer; modules outside the stack come last."""
-    return sorted(names, key=lambda name: math.inf if (layer := layer_of(name)) is None else layer)
 
 
 def _notes(config: Mapping[str, Any], modules: Mapping[str, Factors], extra: list[str]) -> Iterable[str]:

@@ -108,12 +108,8 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class AbsSelect:
-    """Three gates by rank of magnitude: core amplified, noise suppressed, the rest at `mid` (§3.4, 1)."""
-
-    name: ClassVar[str] = "abs_select"
-    title: ClassVar[str] = "Amplify the most sensitive, suppress the least"
-    needs_gradient: ClassVar[bool] = True
+class _ThreeGates:
+    """amp for the first k_core components of an order, sup for the last k_noise, mid between; no overlap."""
 
     core_frac: float = _fraction(0.2, "share of components to amplify")
     noise_frac: float = _fraction(0.2, "share of components to suppress")
@@ -121,12 +117,31 @@ class AbsSelect:
     amp: float = _gate(1.25, "gain of the amplified")
     sup: float = _gate(0.80, "gain of the suppressed")
     mid: float = _gate(1.0, "gain of all others")
+
+    def _gates(self, order: ndarray) -> Float64[ndarray, "rank"]:
+        r = order.size
+        k_core = min(r, max(round(r * self.core_frac), self.min_core_k))
+        k_noise = min(max(round(r * self.noise_frac), 0), r - k_core)
+        gains = np.full(r, self.mid, dtype=np.float64)
+        gains[order[:k_core]] = self.amp
+        gains[order[r - k_noise :]] = self.sup
+        return gains
+
+
+@dataclass(frozen=True)
+class AbsSelect(_ThreeGates):
+    """Three gates by rank of magnitude: core amplified, noise suppressed, the rest at `mid` (§3.4, 1)."""
+
+    name: ClassVar[str] = "abs_select"
+    title: ClassVar[str] = "Amplify the most sensitive, suppress the least"
+    needs_gradient: ClassVar[bool] = True
+
     norm: str = _norm()
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "rank"]:
         x = normalise(evidence.magnitude, self.norm)
         # a stable descending order: of equal magnitudes the lower index ranks higher
-        return _three_gates(np.argsort(-x, kind="stable"), self)
+        return self._gates(np.argsort(-x, kind="stable"))
 
 
 @dataclass(frozen=True)
@@ -168,26 +183,19 @@ class SmoothAbs:
 
 
 @dataclass(frozen=True)
-class RandomIndex:
+class RandomIndex(_ThreeGates):
     """The three gates of abs_select on random components: the control without a signal (§3.4, 3)."""
 
     name: ClassVar[str] = "random_index"
     title: ClassVar[str] = "Random control with the gates of abs_select"
     needs_gradient: ClassVar[bool] = False
 
-    core_frac: float = _fraction(0.2, "share of components to amplify")
-    noise_frac: float = _fraction(0.2, "share of components to suppress")
-    min_core_k: int = _knob(1, "at least this many are amplified", low=0, high=64, step=1)
-    amp: float = _gate(1.25, "gain of the amplified")
-    sup: float = _gate(0.80, "gain of the suppressed")
-    mid: float = _gate(1.0, "gain of all others")
     seed: int = _seed()
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "rank"]:
         # seeded per module, so that neither scope nor module order changes a draw
         entropy = int(digest([str(self.seed), evidence.name])[:32], 16)
-        order = np.random.default_rng(entropy).permutation(evidence.sigma.size)
-        return _three_gates(order, self)
+        return self._gates(np.random.default_rng(entropy).permutation(evidence.sigma.size))
 
 
 @dataclass(frozen=True)
@@ -305,14 +313,3 @@ def _checked(knob: Knob, value: Any) -> Any:
     if not valid:
         raise PolicyError(f"knob {knob.name} cannot be {value!r}", f"use {expected}")
     return knob.kind(value)
-
-
-def _three_gates(order: ndarray, policy: AbsSelect | RandomIndex) -> Float64[ndarray, "rank"]:
-    """First k_core of `order` get amp, last k_noise get sup, the others mid; the two never meet."""
-    r = order.size
-    k_core = min(r, max(round(r * policy.core_frac), policy.min_core_k))
-    k_noise = min(max(round(r * policy.noise_frac), 0), r - k_core)
-    gains = np.full(r, policy.mid, dtype=np.float64)
-    gains[order[:k_core]] = policy.amp
-    gains[order[r - k_noise :]] = policy.sup
-    return gains
