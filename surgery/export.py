@@ -26,6 +26,7 @@ from surgery.errors import AdapterError, ExportError
 from surgery.home import user_path
 from surgery.spectrum import Spectra
 
+_SAME_UPDATE = 1e-10
 RECIPE_FILE = "recipe.yaml"
 CARD_FILE = "README.md"
 
@@ -77,6 +78,7 @@ def export(
     exists and is not empty, cannot be written, or reads back differently; nothing is left behind.
     """
     target = new_folder(out)
+    _check_spectra(adapter, spectra, edit)
     tensors = {**adapter.tensors, **write_back(adapter, spectra, edit)}
     staging: Path | None = None
     made = [parent for parent in target.parents if not parent.exists()]
@@ -161,6 +163,24 @@ def rounding_error(
 def _norm_of_product(left: Float64[ndarray, "out k"], right: Float64[ndarray, "in k"]) -> float:
     """‖left·rightᵀ‖_F without forming the product."""
     return float(np.linalg.norm(np.linalg.qr(left)[1] @ np.linalg.qr(right)[1].T))
+
+
+def _check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
+    """Refuse spectra of another adapter: U·diag(σ)·Vᵀ has to be scaling·B·A to float64 precision."""
+    for name in edit.modules:
+        factors, spectrum = adapter.modules.get(name), spectra.get(name)
+        fits = factors is not None and spectrum is not None
+        if factors is not None and spectrum is not None:
+            B, A = factors.B.astype(np.float64), factors.scaling * factors.A.astype(np.float64)
+            fits = (B.shape[0], A.shape[1]) == (spectrum.U.shape[0], spectrum.V.shape[0])
+            if fits:
+                off = _norm_of_product(
+                    np.concatenate([B, -spectrum.U * spectrum.sigma], axis=1),
+                    np.concatenate([A.T, spectrum.V], axis=1),
+                )
+                fits = off <= _SAME_UPDATE * float(np.linalg.norm(B) * np.linalg.norm(A))
+        if not fits:
+            raise ExportError(f"the spectra of module {name!r} are not this adapter's", "decompose this adapter")
 
 
 def _flush(file: Path) -> None:

@@ -55,8 +55,8 @@ def test_a_path_that_is_no_adapter_is_a_message(page: Page, app_url: str, tmp_pa
     page.goto(app_url)
     rested(page)
     page.get_by_text("Folder", exact=True).click()
-    page.get_by_label("Adapter folder").fill(str(tmp_path))
-    page.get_by_role("button", name="Open", exact=True).click()
+    page.get_by_role("textbox", name="Adapter folder").fill(str(tmp_path))
+    page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
     expect(page.get_by_text("no adapter_config.json")).to_be_visible(timeout=20_000)
     expect(page.get_by_text("adapter: demo:kinship")).to_be_visible()
 
@@ -101,7 +101,7 @@ def test_the_demo_from_calibration_to_an_export_that_the_command_line_repeats(
 
     go(page, "Export")
     target = tmp_path / "edited"
-    page.get_by_label("New folder").fill(str(target))
+    page.get_by_role("textbox", name="New folder").fill(str(target))
     page.get_by_role("button", name="Write and verify").click()
     expect(page.get_by_text("Byte-equal")).to_be_visible(timeout=30_000)
     page.get_by_role("button", name="Reload with PEFT and compare").click()

@@ -475,7 +475,7 @@ def program(*words: str, **environment: str) -> subprocess.CompletedProcess[byte
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

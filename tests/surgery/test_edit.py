@@ -295,10 +295,10 @@ def test_a_scope_that_matches_nothing_or_is_no_expression_is_refused(scope):
 
 
 def test_a_scope_that_backtracks_forever_is_refused_promptly():
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(PolicyError, match="expression"):
         in_scope({"a" * 60 + "!": "", "b" + "a" * 60 + "!": ""}, "(a|aa)+$")
-    assert time.monotonic() - began < 8
+    assert time.process_time() - began < 8
 
 
 @pytest.mark.parametrize(("layers", "scalars"), [(32, 1024), (36, 1152)], ids=["Llama-3.1-8B", "Qwen3-8B"])

@@ -535,3 +535,14 @@ def test_a_folder_with_another_edit_does_not_verify(opened, tmp_path):
     ):
         with pytest.raises(SurgeryError):
             verify(adapter, spectra, other, tmp_path / "out")
+
+
+def test_spectra_of_another_adapter_of_the_same_shapes_are_refused(lora_tensors, write_adapter, tmp_path):
+    # the bytes would read back as written, but the update would not be U·diag(σ′)·Vᵀ
+    mine, other = (
+        open_adapter(write_adapter(lora_tensors({"o_proj": (14, 4, 11)}, seed=seed))) for seed in (0, 1)
+    )
+    spectra = decompose(other)
+    with pytest.raises(SurgeryError):
+        export(mine, spectra, random_edit(spectra), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

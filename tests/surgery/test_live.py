@@ -40,15 +40,26 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
-def case(request, tmp_path):
+@pytest.fixture(scope="module", params=CASES)
+def saved_case(request, tmp_path_factory):
     make, options = CASES[request.param]
-    return make(), save_adapter(make(), tmp_path / "adapter", **options)
+    return make, save_adapter(make(), tmp_path_factory.mktemp("adapter"), **options)
 
 
 @pytest.fixture
-def llama(tmp_path):
-    return tiny_llama(), save_adapter(tiny_llama(), tmp_path / "adapter")
+def case(saved_case):
+    make, folder = saved_case
+    return make(), folder
+
+
+@pytest.fixture(scope="module")
+def llama_folder(tmp_path_factory):
+    return save_adapter(tiny_llama(), tmp_path_factory.mktemp("adapter"))
+
+
+@pytest.fixture
+def llama(llama_folder):
+    return tiny_llama(), llama_folder
 
 
 def attach(model, folder) -> LiveModel:
