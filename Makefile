@@ -29,7 +29,7 @@ help: ## list these targets
 
 run: $(project) $(demo) ## set up and start the app on 127.0.0.1 (PORT=8501; SURGERY_HOME moves caches and runs)
 	@echo 'starting the app at http://127.0.0.1:$(PORT) (Ctrl+C stops it)'
-	@exec $(PY) -m streamlit run app/main.py \
+	@exec $(PY) -m app \
 		--server.address 127.0.0.1 --server.port $(PORT) --server.headless true
 
 test: $(project) $(demo) lint browser ## set up and run all checks: ruff, mypy, pytest with a browser

@@ -71,7 +71,7 @@ def app_url(app_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     options = {"address": "127.0.0.1", "port": port, "headless": "true", "fileWatcherType": "none"}
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
+    command = [sys.executable, "-m", "app"]
     command += [word for name, value in options.items() for word in (f"--server.{name}", str(value))]
     log = folder / "server.log"
     with log.open("wb") as output:
