@@ -76,7 +76,7 @@ def written_panel(workspace: Workspace) -> None:
     if compared is not None and compared[0] == written.folder:
         st.info(
             f"Loaded by PEFT, the written folder gives the logits of the live preview to a relative error of "
-            f"{compared[1]:.1e} on {compared[2]} tuning or calibration rows.",
+            f"{compared[1]:.1e} on {compared[2]} calibration rows.",
             icon=":material/check:",
         )
 
