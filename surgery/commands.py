@@ -82,7 +82,7 @@ def calibrate_command(options: argparse.Namespace) -> Result:
     with attach(adapter, decompose(adapter), base) as live:
         sensitivity = calibrate(live, plan, progress=_progress("calibrating"))
     save_sensitivity(sensitivity, options.out)
-    record = sensitivity_record(sensitivity, options.out)
+    record = sensitivity_record(sensitivity, options.out, options.examples)
     return record, sensitivity_text(record)
 
 

@@ -46,11 +46,13 @@ def gains_text(edited: ModuleEdit) -> str:
     return "\n".join(lines + ([f"left alone: {edited.skipped}"] if edited.skipped else []))
 
 
-def sensitivity_record(sensitivity: Sensitivity, out: str) -> dict[str, Any]:
+def sensitivity_record(sensitivity: Sensitivity, out: str, asked: int) -> dict[str, Any]:
+    """`asked` counts the rows chosen; those longer than the limit were dropped."""
     n = sensitivity.examples
     return {
         "out": out,
         "examples": n,
+        "dropped": asked - n,
         "modules": len(sensitivity.values),
         "components": sum(g.shape[1] for g in sensitivity.values.values()),
         "loss": float(sensitivity.losses.mean()),
@@ -61,7 +63,9 @@ def sensitivity_record(sensitivity: Sensitivity, out: str) -> dict[str, Any]:
 def sensitivity_text(record: Mapping[str, Any]) -> str:
     return (
         f"{record['components']:,} components of {record['modules']} modules measured on {record['examples']} "
-        f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}\nwrote {record['out']}"
+        f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
+        + (f"\n{record['dropped']} rows over the length limit were left out" if record["dropped"] else "")
+        + f"\nwrote {record['out']}"
     )
 
 

@@ -32,9 +32,12 @@ def calibration_panel(workspace: Workspace) -> None:
         return
     sensitivity = workspace.sensitivity
     if sensitivity is not None:
+        asked = workspace.calibration.examples if workspace.calibration else sensitivity.examples
+        dropped = asked - sensitivity.examples
         st.success(
             f"Measured on {sensitivity.examples} examples; mean calibration loss {sensitivity.losses.mean():.4f} "
-            "nats per answer token.",
+            "nats per answer token."
+            + (f" {dropped} rows over the length limit were left out." if dropped else ""),
             icon=":material/science:",
         )
     if workspace.base is None:
