@@ -114,8 +114,8 @@ def open_source(source: str) -> Workspace:
     The policy, its scope and its rules stay as they are; what was measured or set by hand on the
     adapter before does not.
     """
-    adapter, spectra = _opened(source)
-    fresh = Workspace(adapter, spectra)
+    adapter = open_adapter(source)
+    fresh = Workspace(adapter, _decomposed(adapter.digest, adapter))
     if is_demo(source):
         base, calibration, evaluation = demo_plans(source)
         fresh = replace(fresh, base=base, calibration=calibration, evaluation=evaluation)
@@ -125,11 +125,6 @@ def open_source(source: str) -> Workspace:
             fresh, policy=before.policy, scope=before.scope, energy=before.energy, sigma_min=before.sigma_min
         )
     return keep(fresh)
-
-
-def _opened(source: str) -> tuple[Adapter, dict[str, Spectrum]]:
-    adapter = open_adapter(source)
-    return adapter, _decomposed(adapter.digest, adapter)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -209,7 +209,7 @@ def _pair_factors(tensors: Iterable[str]) -> tuple[dict[str, dict[str, str]], li
                 raise AdapterError(
                     f"tensors {known[match['side']]!r} and {key!r} are the same factor", "save the adapter again"
                 )
-            pairs[match["name"].removeprefix(_PREFIX)][match["side"]] = key
+            known[match["side"]] = key
         elif ".lora_" in key and not key.endswith("lora_B.bias"):
             raise AdapterError(
                 f"tensor {key!r} is a LoRA part that is not supported yet", "use LoRA on linear layers only"

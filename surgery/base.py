@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEMO_BASE = "demo:smollm2"
 DTYPES = ("float32", "bfloat16", "float16")
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)

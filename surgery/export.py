@@ -20,11 +20,11 @@ from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from surgery.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, open_adapter
+from surgery.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, Factors, open_adapter
 from surgery.edit import Edit
 from surgery.errors import AdapterError, ExportError
 from surgery.home import user_path
-from surgery.spectrum import Spectra
+from surgery.spectrum import Spectra, Spectrum
 
 _SAME_UPDATE = 1e-10
 RECIPE_FILE = "recipe.yaml"
@@ -153,11 +153,21 @@ def rounding_error(
     right: Float64[ndarray, "in k"],
 ) -> float:
     """‖scaling·B·A − left·rightᵀ‖_F / ‖left·rightᵀ‖_F, on factors."""
-    stacked_left = np.concatenate([B.astype(np.float64), -left], axis=1)
-    stacked_right = np.concatenate([scaling * A.astype(np.float64), right.T], axis=0)
-    difference = _norm_of_product(stacked_left, stacked_right.T)
     norm = _norm_of_product(left, right)
-    return difference / norm if norm > 0 else 0.0
+    return _distance(B, A, scaling, left, right) / norm if norm > 0 else 0.0
+
+
+def _distance(
+    B: Shaped[ndarray, "out rank"],
+    A: Shaped[ndarray, "rank in"],
+    scaling: float,
+    left: Float64[ndarray, "out k"],
+    right: Float64[ndarray, "in k"],
+) -> float:
+    """‖scaling·B·A − left·rightᵀ‖_F, as the norm of one product of stacked factors."""
+    both_left = np.concatenate([B.astype(np.float64), -left], axis=1)
+    both_right = np.concatenate([scaling * A.astype(np.float64).T, right], axis=1)
+    return _norm_of_product(both_left, both_right)
 
 
 def _norm_of_product(left: Float64[ndarray, "out k"], right: Float64[ndarray, "in k"]) -> float:
@@ -169,18 +179,17 @@ def _check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
     """Refuse spectra of another adapter: U·diag(σ)·Vᵀ has to be scaling·B·A to float64 precision."""
     for name in edit.modules:
         factors, spectrum = adapter.modules.get(name), spectra.get(name)
-        fits = factors is not None and spectrum is not None
-        if factors is not None and spectrum is not None:
-            B, A = factors.B.astype(np.float64), factors.scaling * factors.A.astype(np.float64)
-            fits = (B.shape[0], A.shape[1]) == (spectrum.U.shape[0], spectrum.V.shape[0])
-            if fits:
-                off = _norm_of_product(
-                    np.concatenate([B, -spectrum.U * spectrum.sigma], axis=1),
-                    np.concatenate([A.T, spectrum.V], axis=1),
-                )
-                fits = off <= _SAME_UPDATE * float(np.linalg.norm(B) * np.linalg.norm(A))
-        if not fits:
+        if factors is None or spectrum is None or not _same_update(factors, spectrum):
             raise ExportError(f"the spectra of module {name!r} are not this adapter's", "decompose this adapter")
+
+
+def _same_update(factors: Factors, spectrum: Spectrum) -> bool:
+    B, A, scaling = factors.B, factors.A, factors.scaling
+    if (B.shape[0], A.shape[1]) != (spectrum.U.shape[0], spectrum.V.shape[0]):
+        return False
+    off = _distance(B, A, scaling, spectrum.U * spectrum.sigma, spectrum.V)
+    size = np.linalg.norm(B.astype(np.float64)) * np.linalg.norm(A.astype(np.float64)) * abs(scaling)
+    return bool(off <= _SAME_UPDATE * size)
 
 
 def _flush(file: Path) -> None:
