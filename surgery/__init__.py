@@ -7,11 +7,12 @@ runs a model (live, sensitivity, evaluate) imports torch when it is first used.
 from surgery.adapter import Adapter, Factors, open_adapter
 from surgery.alignment import Alignment, align, layer_invariance, module_synergy
 from surgery.calibration import Calibration, Encoding, Row, choose, encode, read_rows
-from surgery.edit import Edit, ModuleEdit, Preview, in_scope, make_edit, preview
+from surgery.edit import Edit, ModuleEdit, Preview, make_edit, preview
 from surgery.errors import SurgeryError
 from surgery.export import Verification, export, write_back
 from surgery.policy import POLICIES, Evidence, make_policy
 from surgery.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
+from surgery.scope import in_scope
 from surgery.sensitivity import Sensitivity, load_sensitivity, measure_sensitivity, save_sensitivity
 from surgery.spectrum import Spectrum, decompose
 

@@ -6,14 +6,14 @@ and a contiguous range.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surgery.errors import DataError
+from surgery.errors import DataError, RowsMixedError
 from surgery.home import digest, user_path
 
 if TYPE_CHECKING:
@@ -214,14 +214,55 @@ class Batch:
     keep: int
 
 
-def batches(examples: Sequence[Example], batch_size: int, pad_id: int, *, side: str = "left") -> Iterator[Batch]:
-    """Batches of similar length, longest first, so that memory peaks at once and padding is small."""
+def run_batches(
+    examples: Sequence[Example],
+    batch_size: int,
+    pad_id: int,
+    step: Callable[[Batch], None],
+    *,
+    side: str = "left",
+) -> None:
+    """Call `step` on batches of similar length, longest first, so that memory peaks at once and padding is small.
+
+    When a step runs out of memory, or a layer cannot tell the rows apart, its batch is halved and the work
+    goes on at the smaller size; a single example that does not fit raises `DataError`. A step must leave nothing behind when it fails.
+    """
     if batch_size < 1:
         raise DataError(f"a batch of {batch_size} was asked for", "use a batch of 1 or more")
     order = sorted(range(len(examples)), key=lambda i: (-examples[i].length, i))
-    for first in range(0, len(order), batch_size):
-        indices = order[first : first + batch_size]
-        yield collate([examples[i] for i in indices], pad_id, indices=indices, side=side)
+    done, size = 0, batch_size
+    while done < len(order):
+        indices = order[done : done + size]
+        batch = collate([examples[i] for i in indices], pad_id, indices=indices, side=side)
+        if _fits(step, batch):
+            done += len(indices)
+        elif len(indices) > 1:
+            size = len(indices) // 2
+        else:
+            raise DataError(
+                f"one example of {examples[indices[0]].length} tokens does not fit into memory",
+                "lower the length limit, switch gradient checkpointing on or use a smaller dtype",
+            )
+
+
+def _fits(step: Callable[[Batch], None], batch: Batch) -> bool:
+    """Whether the step went through; what it held is free again when this returns."""
+    import torch
+
+    try:
+        step(batch)
+    except RowsMixedError:
+        if len(batch.indices) == 1:
+            raise
+        return False
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+    else:
+        return True
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
 
 
 def collate(

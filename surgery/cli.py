@@ -24,7 +24,7 @@ from surgery.commands import (
 )
 from surgery.edit import ENERGY_RULES
 from surgery.errors import SurgeryError
-from surgery.policy import POLICIES, knobs_of
+from surgery.policy import POLICIES, Knob, knobs_of
 from surgery.report import printable, without_nan
 
 
@@ -81,6 +81,9 @@ def _parser() -> _Parser:
     calibrate.add_argument("--seed", type=_count, default=0, help="seed of the shuffle (default 0)")
     calibrate.add_argument("--start", type=_count, default=0, help="offset into the shuffled rows")
     calibrate.add_argument("--batch-size", type=_positive, default=8, help="examples at a time (default 8)")
+    calibrate.add_argument(
+        "--checkpointing", action="store_true", help="recompute activations: slower, for long examples"
+    )
     calibrate.add_argument("--out", required=True, help="file to write the sensitivities to")
 
     edit = command("edit", edit_command, "apply a policy and write the edited adapter")
@@ -129,17 +132,22 @@ def _policy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", required=True, help=", ".join(POLICIES))
     parser.add_argument("--energy", default="l1", help=f"{', '.join(ENERGY_RULES)} (default l1)")
     parser.add_argument("--sigma-min", type=_number, default=0.0, help="smallest new singular value (default 0)")
-    offered = {knob.name: knob for policy in POLICIES.values() for knob in knobs_of(policy)}
-    for knob in offered.values():
-        flag = "--" + knob.name.replace("_", "-")
+    offered: dict[str, list[Knob]] = {}
+    for policy in POLICIES.values():
+        for knob in knobs_of(policy):
+            offered.setdefault(knob.name, []).append(knob)
+    for name, (knob, *others) in offered.items():
+        flag = "--" + name.replace("_", "-")
         options: dict[str, Any] = {
-            "dest": f"{KNOB_PREFIX}{knob.name}",
+            "dest": f"{KNOB_PREFIX}{name}",
             "default": argparse.SUPPRESS,
-            "help": knob.help,
+            # policies that share a knob may use it differently
+            "help": "; or ".join(dict.fromkeys(same.help for same in (knob, *others))),
         }
         if knob.kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
         else:
+            options["metavar"] = "|".join(knob.choices) or "X"
             parser.add_argument(flag, type=str if knob.kind is str else _number, **options)
 
 

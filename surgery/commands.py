@@ -13,13 +13,14 @@ import numpy as np
 from surgery.adapter import open_adapter
 from surgery.calibration import Encoding
 from surgery.demo import is_demo
-from surgery.edit import Edit, edit_module, make_edit
+from surgery.edit import Edit, edit_modules, make_edit
 from surgery.errors import DataError, PolicyError, RecipeError
 from surgery.evaluate import BASELINE
+from surgery.evidence import evidence_for, moments_of
 from surgery.export import export
 from surgery.home import user_path
 from surgery.inspection import inspection
-from surgery.policy import Evidence, Policy, make_policy
+from surgery.policy import Policy, make_policy
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans, read_recipe
 from surgery.report import (
     evaluation_record,
@@ -62,8 +63,9 @@ def gains_command(options: argparse.Namespace) -> Result:
         raise PolicyError(f"{sigma.size} singular values met {g.size} sensitivities", "give one for each")
     if (sigma < 0).any():
         raise PolicyError("singular values cannot be negative", "give numbers from 0 up")
-    evidence = Evidence(options.module, sigma, g, np.abs(g))
-    edited = edit_module(evidence, _policy(options), options.energy, options.sigma_min)
+    # numbers given by hand count as one calibration example
+    evidence = evidence_for([options.module], sigma[np.newaxis], moments_of({options.module: g[np.newaxis]}))
+    edited = edit_modules(evidence, _policy(options), options.energy, options.sigma_min)[options.module]
     return gains_record(edited), gains_text(edited)
 
 
@@ -76,6 +78,7 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         options.start,
         options.batch_size,
         _encoding(options),
+        options.checkpointing,
     )
     base = _base(options)
     calibration_rows(plan)  # refused now, before the base model is loaded

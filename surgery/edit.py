@@ -1,42 +1,26 @@
 """Turn a policy's gains into an edit of the whole adapter (paper §3.4, Eq. 5, and §3.5).
 
 For every module in scope, in this order: policy gains, manual gains over them, clamp σ′ ≥ σ_min,
-energy rule. A module that cannot be edited keeps α = 1 and says why.
+energy rule. Components at rounding level keep gain 1 throughout. A module that cannot be edited
+keeps α = 1 and says why. Modules of equal rank are computed together and each as if it stood alone:
+what else is in scope changes no bit of it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import regex
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from surgery.errors import PolicyError
-from surgery.policy import Evidence, Policy
+from surgery.evidence import Evidence, evidence_for
+from surgery.policy import Policy
+from surgery.scope import in_scope
 from surgery.sensitivity import Sensitivity
-from surgery.spectrum import Spectra, null_components
+from surgery.spectrum import Spectra
 
 ENERGY_RULES = ("l1", "l2", "none")
-SCOPES = ("residual", "attention-inputs", "all")
-# residual writers and attention inputs under the names that common architectures give them
-_RESIDUAL = ("o_proj", "down_proj", "out_proj", "c_proj", "dense", "dense_4h_to_h", "fc2", "wo", "o")
-_ATTENTION = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "qkv_proj",
-    "c_attn",
-    "query_key_value",
-    "query",
-    "key",
-    "value",
-    "q",
-    "k",
-    "v",
-)
-_SCOPE_SECONDS = 1.0
 
 Manual = Mapping[str, Mapping[int, float]]
 
@@ -92,38 +76,6 @@ class Preview:
     energy_moved: float
 
 
-def in_scope(names: Mapping[str, str] | Spectra, scope: str) -> list[str]:
-    """Modules in `scope`: `residual`, `attention-inputs`, `all`, or a regular expression.
-
-    The expression is searched in the module's full path. Raises `PolicyError` when nothing matches.
-    """
-    if scope == "all":
-        chosen = list(names)
-    elif scope in SCOPES:
-        last = _RESIDUAL if scope == "residual" else _ATTENTION
-        chosen = [name for name in names if name.rpartition(".")[2] in last]
-    else:
-        pattern = check_scope(scope)
-        try:
-            chosen = [name for name in names if pattern.search(name, timeout=_SCOPE_SECONDS)]
-        except TimeoutError as error:
-            raise PolicyError(f"scope {scope!r} takes too long to match", "use a simpler expression") from error
-    if not chosen:
-        raise PolicyError(f"scope {scope!r} matches no module", "use all, or a part of a module's path")
-    return chosen
-
-
-def check_scope(scope: str) -> Any:
-    """The compiled expression of a scope; raises `PolicyError` for one that is no regular expression."""
-    try:
-        return regex.compile(scope)
-    except (regex.error, TypeError) as error:
-        raise PolicyError(
-            f"scope {scope!r} is no usable regular expression ({error})",
-            f"use {', '.join(SCOPES)} or a simpler one",
-        ) from error
-
-
 def make_edit(
     spectra: Spectra,
     policy: Policy,
@@ -142,86 +94,85 @@ def make_edit(
     names = in_scope(spectra, scope)
     manual = manual or {}
     _check_manual(manual, spectra, names)
-    if policy.needs_gradient:
-        _check_measured(sensitivity, names)
-    edited = {}
-    for name in names:
-        sigma = spectra[name].sigma
-        if sensitivity is not None and name in sensitivity.values:
-            g = sensitivity.values[name]
-            evidence = Evidence(name, sigma, g.mean(axis=0), np.abs(g).mean(axis=0))
-        else:
-            evidence = Evidence(name, sigma, np.zeros_like(sigma), np.zeros_like(sigma))
-        edited[name] = edit_module(evidence, policy, energy, sigma_min, manual.get(name, {}))
-    return Edit(edited)
+    moments = _measured(sensitivity, spectra, names).moments if policy.needs_gradient else None
+    edited: dict[str, ModuleEdit] = {}
+    for group in _of_equal_rank(spectra, names):
+        sigma = np.stack([spectra[name].sigma for name in group])
+        edited |= edit_modules(evidence_for(group, sigma, moments), policy, energy, sigma_min, manual)
+    return Edit({name: edited[name] for name in names})
 
 
-def edit_module(
+def edit_modules(
     evidence: Evidence,
     policy: Policy,
     energy: str = "l1",
     sigma_min: float = 0.0,
-    manual: Mapping[int, float] | None = None,
-) -> ModuleEdit:
-    """Gains, clamp and energy rule for one module; see the module docstring for the order."""
+    manual: Manual | None = None,
+) -> dict[str, ModuleEdit]:
+    """Gains, clamp and energy rule for modules of equal rank; see the module docstring for the order."""
     check_rules(energy, sigma_min)
-    sigma, reason = evidence.sigma, None
-    if not sigma.any():
-        return _left_alone(sigma, "a zero update has nothing to reweight")
-    gains = np.ones_like(sigma)
-    if policy.needs_gradient and not _has_gradient(evidence):
-        reason = "no gradient reached this module"
-    else:
-        with np.errstate(over="ignore"):  # judged below, after the clamp
-            gains = np.array(policy.gains(evidence), dtype=np.float64)
-    for component, gain in (manual or {}).items():
-        gains[component], reason = gain, None
-    if energy != "none" and sigma_min == 0 and np.ptp(gains) == 0 and gains[0] not in (0, 1):
-        reason = f"the {energy} energy rule undoes a uniform scale; use energy none"
-    if reason:
-        return _left_alone(sigma, reason)
-    with np.errstate(over="ignore", invalid="ignore"):
-        after = np.maximum(gains * sigma, sigma_min)
-    # a component at rounding level has no direction of its own that a gain could lift
-    null = null_components(sigma)
-    after[null] = sigma[null]
-    if not np.isfinite(after).all():
-        raise PolicyError(f"the gains of module {evidence.name!r} overflow", "take smaller steps")
+    names, sigma, live = evidence.names, evidence.sigma, ~_null(evidence.sigma)
+    gains, reasons = _wanted(evidence, policy, sigma_min, manual or {})
+    if energy != "none" and sigma_min == 0:
+        reasons[_uniform(gains, live)] = f"the {energy} energy rule undoes a uniform scale; use energy none"
+    reasons[sigma.max(axis=1) == 0] = "a zero update has nothing to reweight"
+    with np.errstate(over="ignore", invalid="ignore"):  # judged on the next line
+        after = np.where(live, np.maximum(gains * sigma, sigma_min), sigma)
+    _refuse_overflow(names, reasons, np.isfinite(after.max(axis=1)))
     if energy != "none":
-        order = 1 if energy == "l1" else 2
-        with np.errstate(over="ignore"):
-            left = np.linalg.norm(after, order)
-        if not np.isfinite(left):
-            raise PolicyError(f"the gains of module {evidence.name!r} overflow", "take smaller steps")
-        if left == 0:
-            return _left_alone(sigma, "every component was silenced, so no energy is left to rescale")
-        # an unchanged norm keeps its bits: identity stays identity
-        before = np.linalg.norm(sigma, order)
-        # divided first: the norm of very large gains may overflow where the ratio does not
-        after = after if left == before else after / left * before
-    return ModuleEdit(np.divide(after, sigma, out=np.ones_like(sigma), where=sigma > 0), sigma, after)
+        left, before = _norms(after, live, energy), _norms(sigma, live, energy)
+        _refuse_overflow(names, reasons, np.isfinite(left) & np.isfinite(before))
+        empty = (left == 0) & ~reasons.astype(bool)
+        reasons[empty] = "every component was silenced, so no energy is left to rescale"
+        after = _rescaled(after, live, left, before)
+    alone = reasons.astype(bool)
+    after[alone] = sigma[alone]
+    gains = np.divide(after, sigma, out=np.ones_like(sigma), where=sigma > 0)
+    rows = zip(names, gains, sigma, after, reasons, strict=True)
+    return {name: ModuleEdit(gain, old, new, reason) for name, gain, old, new, reason in rows}
 
 
 def preview(edit: Edit, sensitivity: Sensitivity | None) -> Preview | None:
     """The preview numbers of `edit`; None when its modules were not measured."""
     if sensitivity is None or any(name not in sensitivity.values for name in edit.modules):
         return None
-    per_example = np.zeros(sensitivity.losses.size)
-    for name, module in edit.modules.items():
-        per_example += sensitivity.values[name] @ (module.sigma_after - module.sigma)
+    moments = sensitivity.moments
+    places = [moments.places[name] for name in edit.modules]
+    if [place.size for place in places] != [module.sigma.size for module in edit.modules.values()]:
+        return None
+    sigma, after = _end_to_end(edit)
+    change = np.zeros(len(moments.g))
+    change[np.concatenate(places)] = after - sigma
+    # what stays adds nothing, even where its measurement is not finite
+    moved = np.flatnonzero(change)
+    per_example = change @ moments.g if moved.size == change.size else change[moved] @ moments.g[moved]
     n = per_example.size
     error = float(per_example.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    return _preview(edit, float(per_example.mean()), error)
+    return _preview(sigma, after, float(per_example.mean()), error)
 
 
 def summary(edit: Edit) -> Preview:
     """The preview numbers that need no sensitivities; the prediction is NaN."""
-    return _preview(edit, float("nan"), float("nan"))
+    return _preview(*_end_to_end(edit), float("nan"), float("nan"))
 
 
-def _preview(edit: Edit, predicted: float, error: float) -> Preview:
-    sigma = np.concatenate([module.sigma for module in edit.modules.values()])
-    after = np.concatenate([module.sigma_after for module in edit.modules.values()])
+def check_rules(energy: str, sigma_min: float) -> None:
+    """Raises `PolicyError` for an unknown energy rule or an impossible clamp."""
+    if energy not in ENERGY_RULES:
+        raise PolicyError(f"energy rule {energy!r} is not known", f"use one of {', '.join(ENERGY_RULES)}")
+    if not np.isfinite(sigma_min) or sigma_min < 0:
+        raise PolicyError(f"sigma_min cannot be {sigma_min!r}", "use a number from 0 up")
+
+
+def _end_to_end(edit: Edit) -> tuple[Float64[ndarray, "component"], Float64[ndarray, "component"]]:
+    """σ and σ′ of all modules of an edit."""
+    modules = edit.modules.values()
+    return np.concatenate([m.sigma for m in modules]), np.concatenate([m.sigma_after for m in modules])
+
+
+def _preview(
+    sigma: Float64[ndarray, "component"], after: Float64[ndarray, "component"], predicted: float, error: float
+) -> Preview:
     alive = sigma > 0
     total = sigma.sum() or 1.0
     return Preview(
@@ -235,33 +186,93 @@ def _preview(edit: Edit, predicted: float, error: float) -> Preview:
     )
 
 
-def _left_alone(sigma: Float64[ndarray, "rank"], reason: str) -> ModuleEdit:
-    return ModuleEdit(np.ones_like(sigma), sigma, sigma.copy(), reason)
+def _of_equal_rank(spectra: Spectra, names: Sequence[str]) -> Iterator[list[str]]:
+    groups: dict[int, list[str]] = {}
+    for name in names:
+        groups.setdefault(spectra[name].rank, []).append(name)
+    yield from groups.values()
 
 
-def _has_gradient(evidence: Evidence) -> bool:
-    finite = np.isfinite(evidence.signed).all() and np.isfinite(evidence.magnitude).all()
-    return bool(finite and evidence.magnitude.any())
+def _wanted(
+    evidence: Evidence, policy: Policy, sigma_min: float, manual: Manual
+) -> tuple[Float64[ndarray, "module rank"], ndarray]:
+    """Policy gains under manual ones, and per module why the policy leaves it alone, or None."""
+    gains = np.ones_like(evidence.sigma)
+    reasons = np.full(len(evidence.names), None, dtype=object)
+    asked = evidence.sigma.max(axis=1) > 0
+    if policy.needs_gradient:
+        reached = evidence.has_gradient
+        reasons[~reached] = "no gradient reached this module"
+        asked = asked & reached
+    if asked.any():
+        with np.errstate(over="ignore"):  # judged after the clamp
+            gains[asked] = policy.gains(evidence.rows(asked))
+    if policy.needs_gradient and sigma_min == 0:
+        unmoved = asked & (gains == 1).all(axis=1)
+        reasons[unmoved] = "the policy finds nothing to change in this module"
+    for row, name in enumerate(evidence.names):
+        for component, gain in manual.get(name, {}).items():
+            gains[row, component], reasons[row] = gain, None
+    return gains, reasons
 
 
-def check_rules(energy: str, sigma_min: float) -> None:
-    """Raises `PolicyError` for an unknown energy rule or an impossible clamp."""
-    if energy not in ENERGY_RULES:
-        raise PolicyError(f"energy rule {energy!r} is not known", f"use one of {', '.join(ENERGY_RULES)}")
-    if not np.isfinite(sigma_min) or sigma_min < 0:
-        raise PolicyError(f"sigma_min cannot be {sigma_min!r}", "use a number from 0 up")
+def _null(sigma: Float64[ndarray, "module rank"]) -> Bool[ndarray, "module rank"]:
+    """`spectrum.null_components` of every row: they have no direction of their own to lift."""
+    rank = sigma.shape[1]
+    return sigma <= rank * np.finfo(np.float64).eps * sigma.max(axis=1, keepdims=True)
 
 
-def _check_measured(sensitivity: Sensitivity | None, names: Collection[str]) -> None:
+def _uniform(gains: ndarray, live: Bool[ndarray, "module rank"]) -> Bool[ndarray, "module"]:
+    """Modules whose live components all have one gain other than 0 and 1."""
+    low = np.where(live, gains, np.inf).min(axis=1)
+    high = np.where(live, gains, -np.inf).max(axis=1)
+    return (low == high) & np.isfinite(low) & (low != 0) & (low != 1)
+
+
+def _norms(
+    values: Float64[ndarray, "module rank"], live: Bool[ndarray, "module rank"], energy: str
+) -> Float64[ndarray, "module"]:
+    with np.errstate(over="ignore"):
+        norms: ndarray = np.linalg.norm(np.where(live, values, 0.0), 1 if energy == "l1" else 2, axis=1)
+    return norms
+
+
+def _rescaled(
+    after: Float64[ndarray, "module rank"],
+    live: Bool[ndarray, "module rank"],
+    left: Float64[ndarray, "module"],
+    before: Float64[ndarray, "module"],
+) -> Float64[ndarray, "module rank"]:
+    """Rows brought from norm `left` to norm `before`; an unchanged norm keeps its bits: identity stays identity."""
+    changed = live & ((left != before) & (left > 0))[:, np.newaxis]
+    norm = np.where(left > 0, left, 1.0)[:, np.newaxis]
+    # divided first: the norm of very large gains may overflow where the ratio does not
+    return np.where(changed, after / norm * before[:, np.newaxis], after)
+
+
+def _refuse_overflow(names: Sequence[str], reasons: ndarray, finite: Bool[ndarray, "module"]) -> None:
+    wrong = ~finite & ~reasons.astype(bool)
+    if wrong.any():
+        raise PolicyError(f"the gains of module {names[wrong.argmax()]!r} overflow", "take smaller steps")
+
+
+def _measured(sensitivity: Sensitivity | None, spectra: Spectra, names: Sequence[str]) -> Sensitivity:
     missing = [name for name in names if sensitivity is None or name not in sensitivity.values]
-    if missing:
+    if sensitivity is None or missing:
         raise PolicyError(
             f"{len(missing)} of {len(names)} modules in scope have no sensitivities (such as {missing[0]})",
             "calibrate with this scope first",
         )
+    for name in names:
+        found, rank = sensitivity.values[name].shape[1], spectra[name].rank
+        if found != rank:
+            raise PolicyError(
+                f"module {name!r} has {rank} components and sensitivities for {found}", "calibrate this adapter"
+            )
+    return sensitivity
 
 
-def _check_manual(manual: Manual, spectra: Spectra, names: Collection[str]) -> None:
+def _check_manual(manual: Manual, spectra: Spectra, names: Sequence[str]) -> None:
     for name, gains in manual.items():
         if name not in spectra or name not in names:
             raise PolicyError(f"a manual gain names module {name!r}, which is not in scope", "widen the scope")

@@ -22,6 +22,10 @@ class BaseModelError(SurgeryError):
     """The base model cannot be loaded or does not fit the adapter."""
 
 
+class RowsMixedError(BaseModelError):
+    """A layer cannot tell the rows of a batch apart; one example at a time goes through."""
+
+
 class DataError(SurgeryError):
     """Calibration or evaluation rows cannot be used."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.calibration import Calibration, Example, batches
+from surgery.calibration import Batch, Calibration, Example, run_batches
 from surgery.errors import Cancelled, DataError
 from surgery.sensitivity import Progress, answer_losses, padding_id
 
@@ -128,18 +128,22 @@ def score(
     limit = max(len(example.answer_ids) for example in examples) + _EXTRA_TOKENS
     done = 0
     report(0)
+
+    def step(batch: Batch) -> None:
+        nonlocal done
+        rows = list(batch.indices)
+        if generate:
+            prompts = Prompts(live, [examples[i] for i in rows])
+            losses[rows] = prompts.answer_losses().double().cpu().numpy()
+            for row, text in zip(rows, prompts.greedy_answers(limit), strict=True):
+                answers[row] = text
+        else:
+            losses[rows] = answer_losses(live.model, batch).double().cpu().numpy()
+        done += len(rows)
+        report(done)
+
     with torch.inference_mode():
-        for batch in batches(examples, batch_size, padding_id(live.base.tokenizer)):
-            rows = list(batch.indices)
-            if generate:
-                prompts = Prompts(live, [examples[i] for i in rows])
-                losses[rows] = prompts.answer_losses().double().cpu().numpy()
-                for row, text in zip(rows, prompts.greedy_answers(limit), strict=True):
-                    answers[row] = text
-            else:
-                losses[rows] = answer_losses(live.model, batch).double().cpu().numpy()
-            done += len(rows)
-            report(done)
+        run_batches(examples, batch_size, padding_id(live.base.tokenizer), step)
     exact = np.full(len(examples), np.nan)
     if generate:
         exact = np.array([float(a == e.answer.strip()) for a, e in zip(answers, examples, strict=True)])

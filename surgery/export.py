@@ -1,15 +1,15 @@
 """Write an edit back into a drop-in PEFT adapter, and verify what was written.
 
 B′ = B + U·diag(α − 1)·Uᵀ·B with A unchanged, so that only the singular values move (paper §3.4,
-Eq. 5). Config, keys, shapes, dtypes and every tensor that was not edited stay byte-equal; the
-folder appears whole or not at all.
+Eq. 5); where B is frozen the mirror, A′ = A + A·V·diag(α − 1)·Vᵀ. Config, keys, shapes, dtypes and
+every tensor that was not edited stay byte-equal; the folder appears whole or not at all.
 """
 
 import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,13 @@ from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from surgery.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, Factors, open_adapter
+from surgery.adapter import Adapter, Factors, open_adapter
 from surgery.edit import Edit
 from surgery.errors import AdapterError, ExportError
 from surgery.home import user_path
+from surgery.lora_config import CONFIG_FILE
 from surgery.spectrum import Spectra, Spectrum
+from surgery.weights import WEIGHTS_FILE
 
 _SAME_UPDATE = 1e-10
 RECIPE_FILE = "recipe.yaml"
@@ -45,16 +47,34 @@ class Verification:
     rounding: float
 
 
-def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shaped[ndarray, "out rank"]]:
-    """New B tensors by key, in the file's dtype, for the modules whose gains are not all 1."""
-    changed = {}
+def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shaped[ndarray, "..."]]:
+    """New tensors by key, in the file's dtype, for the modules whose gains are not all 1.
+
+    They are B's, or A's where the adapter's B is frozen. Experts that share a tensor share its copy.
+    """
+    changed: dict[str, ndarray] = {}
     for name, module in edit.modules.items():
         if (module.gains == 1).all():
             continue
-        factors, U = adapter.modules[name], spectra[name].U
-        B = factors.B.astype(np.float64)
-        changed[factors.key_B] = round_to(B + U @ ((module.gains - 1)[:, None] * (U.T @ B)), factors.B.dtype)
+        factors, spectrum, step = adapter.modules[name], spectra[name], module.gains - 1
+        key, view = edited_factor(factors)
+        if key not in changed:
+            changed[key] = adapter.tensors[key].copy()
+        if factors.mirror:
+            exact = factors.A.astype(np.float64)
+            exact += (exact @ spectrum.V * step) @ spectrum.V.T
+        else:
+            exact = factors.B.astype(np.float64)
+            exact += spectrum.U @ (step[:, None] * (spectrum.U.T @ exact))
+        view(changed[key])[...] = round_to(exact, changed[key].dtype)
     return changed
+
+
+def edited_factor(factors: Factors) -> tuple[str, Callable[[ndarray], ndarray]]:
+    """The key of the tensor that an edit of this module changes, and the module's view into it."""
+    if factors.mirror:
+        return factors.key_A, factors.site.rank_by_in
+    return factors.key_B, factors.site.out_by_rank
 
 
 def round_to(values: Float64[ndarray, "*shape"], dtype: np.dtype) -> Shaped[ndarray, "*shape"]:
@@ -79,7 +99,8 @@ def export(
     """
     target = new_folder(out)
     _check_spectra(adapter, spectra, edit)
-    tensors = {**adapter.tensors, **write_back(adapter, spectra, edit)}
+    changed = write_back(adapter, spectra, edit)
+    tensors = {**adapter.tensors, **changed}
     staging: Path | None = None
     made = [parent for parent in target.parents if not parent.exists()]
     try:
@@ -92,7 +113,7 @@ def export(
         for file in staging.iterdir():
             file.chmod(0o644)
             _flush(file)
-        verification = verify(adapter, spectra, edit, staging)
+        verification = verify(adapter, spectra, edit, staging, changed)
         staging.chmod(0o755)
         staging.replace(target)
     except (OSError, SafetensorError) as error:
@@ -116,10 +137,12 @@ def new_folder(out: Path | str) -> Path:
     return target
 
 
-def verify(adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path) -> Verification:
+def verify(
+    adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path, changed: Mapping[str, Shaped[ndarray, "..."]]
+) -> Verification:
     """Read `folder` back and compare it with the original and with the edit.
 
-    Raises `ExportError` when keys, dtypes, shapes or config changed, or when any tensor is not byte
+    `changed` is what `write_back` gave. Raises `ExportError` when keys, dtypes, shapes or config changed, or when any tensor is not byte
     for byte what it has to be: the original's, or the exact B′ rounded once.
     """
     try:
@@ -128,7 +151,6 @@ def verify(adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path) -> Veri
         raise ExportError(
             f"the written folder does not open: {error.problem}", "report this as a defect"
         ) from error
-    changed = write_back(adapter, spectra, edit)
     if set(written.tensors) != set(adapter.tensors) or written.config_bytes != adapter.config_bytes:
         raise ExportError("the written keys or config differ from the original", "report this as a defect")
     for key, before in {**adapter.tensors, **changed}.items():
@@ -138,41 +160,28 @@ def verify(adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path) -> Veri
     rounding = 0.0
     for name, module in edit.modules.items():
         factors = written.modules[name]
-        if factors.key_B in changed:
-            target = spectra[name].U * module.sigma_after
-            off = rounding_error(factors.B, factors.A, factors.scaling, target, spectra[name].V)
-            rounding = max(rounding, off)
+        if edited_factor(factors)[0] in changed:
+            size = np.linalg.norm(module.sigma_after)
+            if size > 0:
+                rounding = max(rounding, _distance(factors, spectra[name], module.sigma_after) / float(size))
     return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
 
 
-def rounding_error(
-    B: Shaped[ndarray, "out rank"],
-    A: Shaped[ndarray, "rank in"],
-    scaling: float,
-    left: Float64[ndarray, "out k"],
-    right: Float64[ndarray, "in k"],
-) -> float:
-    """‖scaling·B·A − left·rightᵀ‖_F / ‖left·rightᵀ‖_F, on factors."""
-    norm = _norm_of_product(left, right)
-    return _distance(B, A, scaling, left, right) / norm if norm > 0 else 0.0
+def _distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray, "k"]) -> float:
+    """‖scaling·B·A − U·diag(σ)·Vᵀ‖_F for orthonormal U and V, on factors.
 
-
-def _distance(
-    B: Shaped[ndarray, "out rank"],
-    A: Shaped[ndarray, "rank in"],
-    scaling: float,
-    left: Float64[ndarray, "out k"],
-    right: Float64[ndarray, "in k"],
-) -> float:
-    """‖scaling·B·A − left·rightᵀ‖_F, as the norm of one product of stacked factors."""
-    both_left = np.concatenate([B.astype(np.float64), -left], axis=1)
-    both_right = np.concatenate([scaling * A.astype(np.float64).T, right], axis=1)
-    return _norm_of_product(both_left, both_right)
-
-
-def _norm_of_product(left: Float64[ndarray, "out k"], right: Float64[ndarray, "in k"]) -> float:
-    """‖left·rightᵀ‖_F without forming the product."""
-    return float(np.linalg.norm(np.linalg.qr(left)[1] @ np.linalg.qr(right)[1].T))
+    B = U·P + B⊥ and A = Q·Vᵀ + A⊥ split the difference into four products that are orthogonal to each
+    other; only the one of both remainders needs their Gram matrices, and it is of second order.
+    """
+    U, V, s = spectrum.U, spectrum.V, factors.scaling
+    B, A = factors.B.astype(np.float64), factors.A.astype(np.float64)
+    P, Q = U.T @ B, A @ V
+    B_rest, A_rest = B - U @ P, A - Q @ V.T
+    both = np.maximum(((B_rest.T @ B_rest) * (A_rest @ A_rest.T)).sum(), 0.0)
+    inside = s * (P @ Q) - np.diag(sigma)
+    return float(
+        np.sqrt((inside**2).sum() + s * s * (((P @ A_rest) ** 2).sum() + ((B_rest @ Q) ** 2).sum() + both))
+    )
 
 
 def _check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
@@ -187,9 +196,15 @@ def _same_update(factors: Factors, spectrum: Spectrum) -> bool:
     B, A, scaling = factors.B, factors.A, factors.scaling
     if (B.shape[0], A.shape[1]) != (spectrum.U.shape[0], spectrum.V.shape[0]):
         return False
-    off = _distance(B, A, scaling, spectrum.U * spectrum.sigma, spectrum.V)
+    if max(_skewness(spectrum.U), _skewness(spectrum.V)) > _SAME_UPDATE:
+        return False
     size = np.linalg.norm(B.astype(np.float64)) * np.linalg.norm(A.astype(np.float64)) * abs(scaling)
-    return bool(off <= _SAME_UPDATE * size)
+    return bool(_distance(factors, spectrum, spectrum.sigma) <= _SAME_UPDATE * size)
+
+
+def _skewness(basis: Float64[ndarray, "dimension k"]) -> float:
+    """How far the columns are from orthonormal."""
+    return float(np.abs(basis.T @ basis - np.eye(basis.shape[1])).max())
 
 
 def _flush(file: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from surgery.adapter import Adapter
-from surgery.edit import SCOPES, in_scope
 from surgery.errors import PolicyError
+from surgery.scope import SCOPES, in_scope
 from surgery.spectrum import Spectra, components_for_energy, effective_rank, stable_rank
 
 

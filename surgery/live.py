@@ -5,7 +5,10 @@ belong to different variants. A zero perturbation e of shape (rows, rank) added 
 the per-example sensitivities gₖ = uₖᵀ G vₖ of a whole batch in one backward pass (paper Eq. 4).
 """
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -18,68 +21,66 @@ from torch import Tensor, nn
 from surgery.adapter import Adapter
 from surgery.base import LoadedBase
 from surgery.errors import AdapterError, BaseModelError, PolicyError
-from surgery.spectrum import Spectra, Spectrum
-
-
-class SpectralLinear(nn.Module):
-    """A base layer with its update in spectral form; the base layer is wrapped, not changed."""
-
-    U: Tensor
-    V: Tensor
-    sigma: Tensor
-
-    def __init__(self, base: nn.Module, spectrum: Spectrum, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.base = base
-        self.register_buffer("U", torch.as_tensor(spectrum.U).to(device, dtype), persistent=False)
-        self.register_buffer("V", torch.as_tensor(spectrum.V).to(device, dtype), persistent=False)
-        precise = torch.promote_types(dtype, torch.float32)
-        self.register_buffer("sigma", torch.as_tensor(spectrum.sigma).to(device, precise), persistent=False)
-        self.perturbation: Tensor | None = None
-
-    def forward(self, x: Float[Tensor, "*row token in"]) -> Float[Tensor, "*row token out"]:
-        weight = self.sigma if self.perturbation is None else self.sigma + self.perturbation
-        if weight.dim() == 2:
-            if x.dim() != 3 or x.shape[0] != weight.shape[0]:
-                raise BaseModelError(
-                    f"{weight.shape[0]} rows of σ met an input of shape {tuple(x.shape)}",
-                    "edit only modules that see whole (row, token, feature) batches",
-                )
-            weight = weight[:, None, :]
-        # σ and e are never half precision, so neither is the sum of ∂loss/∂e over tokens
-        strength = (x.to(self.V.dtype) @ self.V).to(weight.dtype) * weight
-        update = strength.to(self.U.dtype) @ self.U.T
-        base: Tensor = self.base(x)
-        return base + update.to(base.dtype)
+from surgery.extras import put_extras, update_biases
+from surgery.lora_config import LoraRules
+from surgery.spectral_layers import Components, SpectralLayer, is_adaptable, wrap
+from surgery.spectrum import Spectra
 
 
 class LiveModel:
     """An adapter attached to a base model in spectral form, until `close`.
 
-    Raises `BaseModelError` when a module is missing or shaped differently, and `AdapterError` when
-    the file holds trained tensors that are not LoRA factors: a model without them would mislead.
-    One thread at a time.
+    Trained tensors that are not LoRA factors are put in as well, so the model computes what PEFT's
+    would. Raises `BaseModelError` when the base model and the adapter do not fit, and `AdapterError`
+    for an adapter that can be edited but not run in this form. One thread at a time.
     """
 
     def __init__(self, base: LoadedBase, adapter: Adapter, spectra: Spectra) -> None:
-        if adapter.extra:
-            raise AdapterError(
-                f"the file also holds {len(adapter.extra)} trained tensors such as {adapter.extra[0]!r}, "
-                "which the running model would lack",
-                "edit and export work; to calibrate, use an adapter with LoRA factors only",
-            )
-        if any(isinstance(module, SpectralLinear) for module in base.model.modules()):
+        _refuse_unrunnable(adapter)
+        if set(spectra) != set(adapter.modules):
+            raise AdapterError("the spectra are of other modules than the adapter's", "decompose this adapter")
+        if any(isinstance(module, SpectralLayer) for module in base.model.modules()):
             raise BaseModelError("another adapter is attached to this base model", "close it first")
         self.base = base
         self.adapter = adapter
         self.spectra = spectra
-        self._layers: dict[str, SpectralLinear] = {}
-        targets = {name: _target(base.model, name, spectrum) for name, spectrum in spectra.items()}
-        parameter = next(base.model.parameters())
-        for name, layer in targets.items():
-            wrapped = SpectralLinear(layer, spectra[name], parameter.device, parameter.dtype)
-            _replace(base.model, name, wrapped.train(base.model.training))
-            self._layers[name] = wrapped
+        self._components: dict[str, Components] = {}
+        self._moved: set[str] = set()
+        self._undo: list[Callable[[], None]] = []
+        try:
+            if adapter.config.get("layer_replication"):
+                self._undo.append(_replicate(base.model, adapter.config["layer_replication"]))
+            _refuse_tied_output(base.model, adapter)
+            lacking = _targets_without_factors(base.model, adapter)
+            for undo in put_extras(base.model, adapter):
+                self._undo.append(undo)
+            self._wrap()
+            if lacking:
+                raise BaseModelError(
+                    f"the config targets {len(lacking)} modules of this base model that the file lacks, "
+                    f"such as {lacking[0]!r}",
+                    "name the base model this adapter was trained on, or use an intact copy of the adapter",
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def _wrap(self) -> None:
+        biases = update_biases(self.adapter)
+        by_module: dict[str, list[str]] = defaultdict(list)
+        for name, factors in self.adapter.modules.items():
+            by_module[factors.site.module].append(name)
+        fallback = getattr(self.model, "dtype", torch.float32)
+        for path, names in by_module.items():
+            layer = _submodule(self.model, path)
+            sites = [self.adapter.modules[name].site for name in names]
+            spectra = [self.spectra[name] for name in names]
+            wrapped, components = wrap(layer, sites, spectra, biases.get(path), fallback)
+            self._undo.append(partial(_replace, self.model, path, layer))
+            for own in set(wrapped.modules()).difference(layer.modules()):
+                own.training = self.model.training
+            _replace(self.model, path, wrapped)
+            self._components.update(zip(names, components, strict=True))
 
     def __enter__(self) -> "LiveModel":
         return self
@@ -101,63 +102,137 @@ class LiveModel:
         """Put new σ into the named modules and the adapter's own σ into all others."""
         values = values or {}
         for name, sigma in values.items():
-            if name not in self._layers or np.shape(sigma)[-1:] != self.spectra[name].sigma.shape:
+            if name not in self._components or np.shape(sigma)[-1:] != self.spectra[name].sigma.shape:
                 raise PolicyError(
                     f"σ of shape {np.shape(sigma)} for module {name!r} does not fit this adapter",
                     "use an edit of the adapter that is attached",
                 )
-        for name, layer in self._layers.items():
-            chosen = values.get(name, self.spectra[name].sigma)
-            layer.sigma = torch.as_tensor(np.asarray(chosen)).to(layer.sigma)
+        for name in self._moved.difference(values):
+            self._put(name, self.spectra[name].sigma)
+        for name, sigma in values.items():
+            self._put(name, sigma)
+        self._moved = set(values)
+
+    def _put(self, name: str, sigma: Float64[ndarray, "*row rank"]) -> None:
+        parts = self._components[name]
+        parts.sigma = torch.as_tensor(np.asarray(sigma)).to(parts.sigma)
 
     def perturb(self, names: Iterable[str], rows: int) -> dict[str, Float[Tensor, "row rank"]]:
         """Add a fresh zero perturbation that requires grad to the named modules, and return them."""
         perturbations = {}
         for name in names:
-            layer = self._layers[name]
-            layer.perturbation = torch.zeros(
-                rows, layer.sigma.shape[-1], dtype=layer.sigma.dtype, device=layer.U.device, requires_grad=True
+            parts = self._components[name]
+            parts.perturbation = torch.zeros(
+                rows, parts.sigma.shape[-1], dtype=parts.sigma.dtype, device=parts.sigma.device, requires_grad=True
             )
-            perturbations[name] = layer.perturbation
+            perturbations[name] = parts.perturbation
         return perturbations
 
+    @contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """Keep only the inputs of the model's layers during a forward pass that gradients flow through.
+
+        The layers are told to recompute without being put into training mode, so dropout stays off.
+        """
+        from torch.utils.checkpoint import checkpoint
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        layers = [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if not layers:
+            raise BaseModelError(
+                f"{type(self.model).__name__} has no gradient checkpointing",
+                "calibrate without it, in smaller batches",
+            )
+        for layer in layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                del layer.forward
+
     def unperturb(self) -> None:
-        for layer in self._layers.values():
-            layer.perturbation = None
+        for parts in self._components.values():
+            parts.perturbation = None
 
     def close(self) -> None:
-        """Put the base layers back; the base model is as it was before."""
-        for name, layer in self._layers.items():
-            _replace(self.base.model, name, layer.base)
-        self._layers = {}
+        """Put everything back; the base model is as it was before."""
+        while self._undo:
+            self._undo.pop()()
+        self._components = {}
 
 
-def _target(model: nn.Module, name: str, spectrum: Spectrum) -> nn.Module:
-    try:
-        layer = model.get_submodule(name)
-    except AttributeError:
-        raise BaseModelError(
-            f"the base model has no module {name!r}", "name the base model this adapter was trained on"
-        ) from None
-    shape = _out_in(layer)
-    wanted = (spectrum.U.shape[0], spectrum.V.shape[0])
-    if shape != wanted:
-        found = f"{shape[0]} × {shape[1]}" if shape else type(layer).__name__
-        raise BaseModelError(
-            f"module {name!r} is {found} in the base model, but the adapter was trained on "
-            f"{wanted[0]} × {wanted[1]}",
-            "name the base model this adapter was trained on",
+def _refuse_unrunnable(adapter: Adapter) -> None:
+    if adapter.config.get("alora_invocation_tokens"):
+        raise AdapterError(
+            "activated LoRA acts only after its invocation tokens, which the running model does not follow",
+            "edit and export work; to calibrate, use a plain LoRA",
         )
-    return layer
 
 
-def _out_in(layer: Any) -> tuple[int, int] | None:
-    """(out, in) features of a linear layer, also for GPT-2's transposed Conv1D."""
-    if hasattr(layer, "in_features") and hasattr(layer, "out_features"):
-        return int(layer.out_features), int(layer.in_features)
-    if type(layer).__name__ == "Conv1D" and hasattr(layer, "weight"):
-        return int(layer.weight.shape[1]), int(layer.weight.shape[0])
-    return None
+def _targets_without_factors(model: Any, adapter: Adapter) -> list[str]:
+    """Modules of the base model that PEFT would adapt by this config and the file says nothing of."""
+    rules = LoraRules(adapter.config)
+    held = {factors.site.module for factors in adapter.modules.values()}
+    return sorted(
+        name
+        for name, layer in model.named_modules()
+        if name and name not in held and is_adaptable(layer) and rules.targets(name)
+    )
+
+
+def _refuse_tied_output(model: Any, adapter: Adapter) -> None:
+    """An update of a tied output embedding is none of the table it shares: merging it would change both."""
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    table = model.get_input_embeddings() if output is not None else None
+    if output is None or table is None or table.weight is not output.weight:
+        return
+    held = {factors.site.module for factors in adapter.modules.values()}
+    for name, layer in model.named_modules():
+        if layer is output and name in held:
+            raise BaseModelError(
+                f"{name!r} shares its weight with the input embedding (tied lm_head)",
+                "edit and export work; to calibrate, adapt the layers instead",
+            )
+
+
+def _replicate(model: Any, layer_map: Any) -> Callable[[], None]:
+    """Replicate layers as PEFT does before it attaches such an adapter; returns the way back."""
+    from peft.tuners.tuners_utils import replicate_layers
+
+    stacks = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.ModuleList)
+    ]
+    depth = getattr(model.config, "num_hidden_layers", None)
+    try:
+        replicate_layers(model, layer_map)
+    except (ValueError, TypeError, IndexError) as error:
+        raise BaseModelError(
+            f"the layers of this base model cannot be replicated as {layer_map!r} ({error})",
+            "name the base model this adapter was trained on",
+        ) from error
+
+    def restore() -> None:
+        for parent, name, child in stacks:
+            if getattr(parent, name) is not child:
+                setattr(parent, name, child)
+        if depth is not None:
+            model.config.num_hidden_layers = depth
+
+    return restore
+
+
+def _submodule(model: nn.Module, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        hint = " (this version of transformers keeps experts in one module)" if ".experts." in path else ""
+        raise BaseModelError(
+            f"the base model has no module {path!r}{hint}", "name the base model this adapter was trained on"
+        ) from None
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:

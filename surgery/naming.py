@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 
+_EXPERTS = "experts"
+
 
 def layer_of(name: str) -> int | None:
     """The index in the layer stack: the first whole-number component of a module's path."""
@@ -10,19 +12,14 @@ def layer_of(name: str) -> int | None:
 
 
 def families_of(names: Iterable[str]) -> dict[str, str]:
-    """Name each module's kind by the shortest path suffix that tells the kinds apart.
+    """Name each module's kind by its last path component and what else tells the kinds apart.
 
-    `model.layers.7.self_attn.o_proj` is of kind `o_proj`; where attention and MLP both have a
-    `c_proj`, the kinds become `attn.c_proj` and `mlp.c_proj`.
+    `model.layers.7.self_attn.o_proj` is of kind `o_proj`. Where two kinds end alike, the components
+    nearest to the end that separate them come in front: GPT-2 has `attn.c_proj` and `mlp.c_proj`,
+    T5 has `encoder.SelfAttention.q` and `decoder.SelfAttention.q`. The experts of a layer are one kind.
     """
-    kinds = {name: _without_layer(name) for name in names}
-    distinct = set(kinds.values())
-    labels = {}
-    for kind in distinct:
-        for length in range(1, len(kind) + 1):
-            if sum(other[-length:] == kind[-length:] for other in distinct) == 1:
-                break
-        labels[kind] = ".".join(kind[-length:])
+    kinds = {name: _without_indices(name) for name in names}
+    labels = _labels(set(kinds.values()))
     return {name: labels[kind] for name, kind in kinds.items()}
 
 
@@ -31,11 +28,32 @@ def in_layer_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: math.inf if (layer := layer_of(name)) is None else layer)
 
 
-def _without_layer(name: str) -> tuple[str, ...]:
+def _labels(kinds: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    labels = {}
+    for kind in kinds:
+        alike, kept = {other for other in kinds if other[-1] == kind[-1]}, [1]
+        # names say more than numbers; of each, the nearest to the end come first
+        for back in sorted(range(2, len(kind) + 1), key=lambda back: (_is_index(kind[-back]), back)):
+            fewer = {other for other in alike if len(other) >= back and other[-back] == kind[-back]}
+            if len(fewer) < len(alike):
+                alike = fewer
+                kept.append(back)
+        labels[kind] = ".".join(kind[-back] for back in sorted(kept, reverse=True))
+    if len(set(labels.values())) < len(labels):  # a kind that is another one's path cut short
+        return {kind: ".".join(kind) for kind in kinds}
+    return labels
+
+
+def _without_indices(name: str) -> tuple[str, ...]:
+    """The path without its layer index and without the number of an expert."""
     parts = name.split(".")
-    index = next((i for i, part in enumerate(parts) if _is_index(part)), None)
-    kept = parts if index is None else parts[:index] + parts[index + 1 :]
-    return tuple(kept) or ("layer",)  # the layers of a bare sequential model are named by number alone
+    layer = next((i for i, part in enumerate(parts) if _is_index(part)), None)
+    kept = tuple(
+        part
+        for i, part in enumerate(parts)
+        if i != layer and not (_is_index(part) and i > 0 and parts[i - 1] == _EXPERTS)
+    )
+    return kept or ("layer",)  # the layers of a bare sequential model are named by number alone
 
 
 def _is_index(part: str) -> bool:

@@ -16,10 +16,11 @@ import yaml
 from surgery.base import DEMO_BASE, DTYPES
 from surgery.calibration import TEMPLATES, Encoding
 from surgery.demo import demo_slice
-from surgery.edit import SCOPES, Manual, check_rules, check_scope
+from surgery.edit import Manual, check_rules
 from surgery.errors import RecipeError
 from surgery.home import user_path
 from surgery.policy import GradDirection, Policy, knob_values, make_policy
+from surgery.scope import SCOPES, check_scope
 
 SCHEMA = 1
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
@@ -37,7 +38,10 @@ class BaseChoice:
 
 @dataclass(frozen=True)
 class CalibrationPlan:
-    """Which rows are measured and how: a seeded shuffle of `data`, `examples` rows from `start`."""
+    """Which rows are measured and how: a seeded shuffle of `data`, `examples` rows from `start`.
+
+    `checkpointing` recomputes activations in the backward pass, for contexts that do not fit.
+    """
 
     data: str
     examples: int = 128
@@ -45,6 +49,7 @@ class CalibrationPlan:
     start: int = 0
     batch_size: int = 8
     encoding: Encoding = Encoding()
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True)

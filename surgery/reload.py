@@ -5,7 +5,7 @@ from typing import Any
 
 from surgery.adapter import Adapter
 from surgery.base import LoadedBase
-from surgery.calibration import batches, choose, encode, read_rows
+from surgery.calibration import choose, collate, encode, read_rows
 from surgery.demo import data_file
 from surgery.edit import Edit
 from surgery.live import LiveModel
@@ -25,7 +25,7 @@ def peft_agreement(
 
     rows = choose(read_rows(data_file(plan.data)), None, seed=None)[:_ROWS]
     examples = encode(rows, base.tokenizer, plan.encoding).examples
-    batch = next(iter(batches(examples, len(examples), padding_id(base.tokenizer))))
+    batch = collate(examples, padding_id(base.tokenizer))
 
     def logits(model: Any) -> torch.Tensor:
         device = next(model.parameters()).device

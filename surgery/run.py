@@ -9,13 +9,14 @@ from surgery.adapter import Adapter, open_adapter
 from surgery.calibration import Calibration, Row, choose, encode, read_rows, shared_keys
 from surgery.card import model_card
 from surgery.demo import data_file
-from surgery.edit import Edit, in_scope, make_edit
+from surgery.edit import Edit, make_edit
 from surgery.errors import DataError, RecipeError
 from surgery.evaluate import Evaluation, Variant, evaluate
 from surgery.export import CARD_FILE, RECIPE_FILE, Verification, export, new_folder
 from surgery.home import home
-from surgery.policy import AbsSelect, Policy, RandomIndex, knob_values
+from surgery.policy import AbsSelect, Policy, RandomIndex, knob_values, knobs_of
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, dump_recipe
+from surgery.scope import in_scope
 from surgery.sensitivity import (
     Progress,
     Sensitivity,
@@ -86,7 +87,13 @@ def calibrate(
                 progress(found.examples, found.examples)
             return found
     sensitivity = measure_sensitivity(
-        live, calibration, names, batch_size=plan.batch_size, progress=progress, cancelled=cancelled
+        live,
+        calibration,
+        names,
+        batch_size=plan.batch_size,
+        checkpointing=plan.checkpointing,
+        progress=progress,
+        cancelled=cancelled,
     )
     save_sensitivity(sensitivity, stored)
     return sensitivity
@@ -115,7 +122,8 @@ def random_controls(
     """
     gates = RandomIndex()
     if isinstance(like, AbsSelect):
-        gates = RandomIndex(**{k: v for k, v in knob_values(like).items() if k != "norm"})
+        shared = {knob.name for knob in knobs_of(RandomIndex)}
+        gates = RandomIndex(**{name: value for name, value in knob_values(like).items() if name in shared})
     return {
         f"random {seed}": make_edit(
             spectra, replace(gates, seed=seed), scope=scope, energy=energy, sigma_min=sigma_min

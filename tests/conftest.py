@@ -1,6 +1,7 @@
 """Small adapters in the layout that peft writes, and reproducible property tests."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ PEFT_CONFIG: dict[str, Any] = {
 }
 
 Tensors = dict[str, np.ndarray]
+_TARGET = re.compile(r"([^.]+)\.lora_")
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +86,10 @@ def lora_tensors() -> Callable[..., Tensors]:
 
 @pytest.fixture(scope="session")
 def write_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A new adapter folder from tensors and config settings; `raw_config` and `raw_weights` win."""
+    """A new adapter folder from tensors and config settings; `raw_config` and `raw_weights` win.
+
+    The config targets the modules that the tensors name, unless it says otherwise.
+    """
 
     def write(
         tensors: Mapping[str, np.ndarray] | None = None,
@@ -94,6 +99,8 @@ def write_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
         **config: Any,
     ) -> Path:
         folder = tmp_path_factory.mktemp("adapter")
+        targets = {match[1] for key in tensors or {} if (match := _TARGET.search(key))}
+        config = {"target_modules": sorted(targets), **config}
         plain = json.dumps({**PEFT_CONFIG, **config}, indent=2).encode()
         (folder / "adapter_config.json").write_bytes(plain if raw_config is None else raw_config)
         weights = folder / "adapter_model.safetensors"

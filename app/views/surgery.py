@@ -10,8 +10,9 @@ import streamlit as st
 import viz
 from app.frame import ask_for_calibration, show_title
 from app.workspace import Workspace, current, keep
-from surgery.edit import ENERGY_RULES, SCOPES, Edit, Manual, preview, summary
+from surgery.edit import ENERGY_RULES, Edit, Manual, preview, summary
 from surgery.policy import POLICIES, Knob, Policy, knobs_of, make_policy
+from surgery.scope import SCOPES
 
 ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "none": "no rule"}
 OWN_SCOPE = "regular expression…"

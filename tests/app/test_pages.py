@@ -10,6 +10,7 @@ from app.workspace import Workspace
 from surgery import decompose, open_adapter
 from surgery.calibration import Encoding
 from surgery.evaluate import BASELINE, Evaluation, Scores
+from surgery.policy import POLICIES
 from surgery.recipe import demo_plans
 from surgery.sensitivity import Provenance, Sensitivity
 
@@ -126,7 +127,7 @@ def test_the_prediction_on_the_surgery_page_is_first_order_in_sigma(measured: Wo
 
 def test_every_policy_can_be_chosen_and_keeps_the_page_whole(measured: Workspace) -> None:
     test = opened("surgery", measured)
-    for name in ("abs_select", "smooth_abs", "random_index", "truncate", "identity", "scale"):
+    for name in reversed(POLICIES):
         test.selectbox[0].set_value(name).run()
         assert not test.exception, name
         assert messages(test) == [], name

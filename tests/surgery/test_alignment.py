@@ -8,9 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 
+from surgery import alignment
 from surgery.alignment import (
+    MEASURES,
+    SIDES,
     align,
     family_members,
+    full_grid,
     layer_invariance,
     module_synergy,
     random_cosine,
@@ -121,6 +125,65 @@ def test_module_synergy_pairs_two_families_on_the_layers_both_have():
     assert found.values.tolist() == [[1, 0], [0, 0]]
 
 
+@st.composite
+def mixed_modules(draw):
+    """Modules of several shapes, some sharing a side with others, in no particular order."""
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    shapes = draw(
+        st.lists(st.tuples(st.sampled_from([6, 9, 14]), st.sampled_from([6, 9])), max_size=9, min_size=1)
+    )
+    ranks = draw(st.lists(st.integers(2, 6), min_size=len(shapes), max_size=len(shapes)))
+    return {
+        f"m{i}": module(f"m{i}", i, "o", random_basis(rng, out, rank), random_basis(rng, into, rank))
+        for i, ((out, into), rank) in enumerate(zip(shapes, ranks, strict=True))
+    }
+
+
+@given(mixed_modules(), st.sampled_from(SIDES), st.integers(1, 2), st.sampled_from([1, 4, 2048]))
+def test_the_full_grid_holds_every_pair_that_shares_the_dimension_and_nothing_else(spectra, side, k, band):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alignment, "_BAND", band)
+        patch.setattr(alignment, "_STRETCH", band + 3)
+        grids = {measure: full_grid(spectra, measure=measure, k=k, side=side) for measure in MEASURES}
+    bases = [spectrum.U if side == "output" else spectrum.V for spectrum in spectra.values()]
+    for measure, grid in grids.items():
+        assert grid.names == tuple(spectra)
+        assert grid.values.shape == (len(bases), len(bases))
+        assert grid.dimension.tolist() == [len(basis) for basis in bases]
+        for i, a in enumerate(bases):
+            expected = random_overlap(k, len(a)) if measure == "overlap" else random_cosine(len(a))
+            assert grid.reference[i] == expected
+            for j, b in enumerate(bases):
+                if len(a) != len(b):
+                    assert np.isnan(grid.values[i, j])
+                    assert np.isnan(grid.ratio[i, j])
+                    continue
+                dots = [[math.fsum(a[:, p] * b[:, q]) for q in range(k)] for p in range(k)]
+                wanted = abs(dots[0][0])
+                if measure == "overlap":
+                    wanted = math.fsum(dot * dot for row in dots for dot in row) / k
+                assert grid.values[i, j] == pytest.approx(wanted, abs=1e-6)
+                assert grid.values[i, j] == grid.values[j, i]
+                assert grid.ratio[i, j] == pytest.approx(grid.values[i, j] / expected)
+
+
+@pytest.mark.parametrize(("dimension", "k"), [(14336, 1), (14336, 4), (14336, 16), (151936, 2)])
+def test_the_full_grid_is_within_a_millionth_of_align_in_the_dimensions_of_large_models(dimension, k):
+    rng = np.random.default_rng(5)
+    shared = rng.standard_normal((dimension, k))
+    # from nearly the same subspace to one with nothing in common
+    bases = [
+        np.linalg.qr(shared + noise * rng.standard_normal(shared.shape))[0] for noise in (0, 1e-3, 0.3, 1, 30)
+    ]
+    right = axes(*range(k), dimension=k)
+    spectra = {str(i): module(str(i), i, "up_proj", basis, right) for i, basis in enumerate(bases)}
+    for measure in MEASURES:
+        exact = align(list(spectra.values()), list(spectra.values()), measure=measure, k=k).values
+        grid = full_grid(spectra, measure=measure, k=k)
+        assert np.abs(grid.values - exact).max() < 1e-6
+        assert exact.min() < 0.1 < 0.9 < exact[0, 1]
+
+
 def test_the_reference_is_what_random_subspaces_give_on_average():
     assert random_overlap(4, 576) == 4 / 576
     assert random_overlap(9, 4) == 1.0
@@ -147,6 +210,11 @@ def test_the_reference_is_what_random_subspaces_give_on_average():
         lambda a, b: align([a], [module("c", 0, "o", axes(0, 1, dimension=9))]),
         lambda a, b: layer_invariance({"a": a}, "q_proj"),
         lambda a, b: module_synergy({"a": a, "b": b}, "o", "d", k=2),
+        lambda a, b: full_grid({"a": a, "b": b}, measure="cosine"),
+        lambda a, b: full_grid({"a": a, "b": b}, side="both"),
+        lambda a, b: full_grid({"a": a, "b": b}, k=0),
+        lambda a, b: full_grid({"a": a, "b": module("c", 0, "o", axes(0))}, k=2),
+        lambda a, b: full_grid({}),
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_a_policy_error(call):

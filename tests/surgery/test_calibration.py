@@ -1,6 +1,7 @@
 """Token ids and padded batches, each worked out by hand."""
 
 import pytest
+import torch
 
 from surgery.calibration import (
     IGNORED,
@@ -8,9 +9,9 @@ from surgery.calibration import (
     Encoding,
     Example,
     Row,
-    batches,
     collate,
     encode,
+    run_batches,
 )
 from surgery.errors import DataError
 from tests.models import ASSISTANT, BOS, EOS, PAD, USER, characters, random_examples, tiny_tokenizer
@@ -27,6 +28,13 @@ def refusal(function, *arguments, **options) -> str:
         function(*arguments, **options)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
+
+
+def batches(examples, batch_size, pad, side="left") -> list:
+    """Every batch that a step is given."""
+    given = []
+    run_batches(examples, batch_size, pad, given.append, side=side)
+    return given
 
 
 def only(row: Row, encoding: Encoding, tokenizer=None) -> Example:
@@ -197,4 +205,37 @@ def test_batches_cover_every_example_once_longest_first(batch_size):
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_size_below_one_is_refused(batch_size):
     # a recipe can hold 0, and -1 would measure nothing without a word
-    refusal(lambda: list(batches(random_examples(3), batch_size, PAD)))
+    refusal(lambda: batches(random_examples(3), batch_size, PAD))
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
+)
+def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits_and_nothing_is_lost(error):
+    done, asked = [], []
+
+    def step(batch):
+        asked.append(len(batch.indices))
+        if len(batch.indices) > 3:
+            raise error
+        done.extend(batch.indices)
+
+    run_batches(random_examples(17, seed=3), 16, PAD, step)
+    assert sorted(done) == list(range(17))
+    assert asked == [16, 8, 4, *[2] * 8, 1]
+
+
+def test_one_example_that_does_not_fit_is_refused_with_its_length():
+    def step(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    message = refusal(run_batches, [LONG], 4, PAD, step)
+    assert f"{LONG.length} tokens" in message
+
+
+def test_another_error_of_a_step_is_not_taken_for_a_lack_of_memory():
+    def step(batch):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        run_batches([LONG], 4, PAD, step)

@@ -83,6 +83,17 @@ TAU = 0.35 * 0.72
 MU = 1 - TAU * math.log(0.2 / 0.25)
 SMOOTH = [0.8 + 0.45 / (1 + math.exp(-(x - MU) / TAU)) for x in (1.6, 0.4, 0.8, 1.2)]
 UNALIGNED = [0.8 + 0.45 / (1 + math.exp(-(x - 1) / TAU)) for x in (1.6, 0.4, 0.8, 1.2)]
+
+
+def two_sided(below, above):
+    """The gates of double_smooth, z_score and robust_z at their default gains."""
+    return [1 - 0.2 / (1 + math.exp(-b)) + 0.25 / (1 + math.exp(-a)) for b, a in zip(below, above, strict=True)]
+
+
+X = (1.6, 0.4, 0.8, 1.2)
+DOUBLE = two_sided([(0.64 - x) / 0.42 for x in X], [(x - 1.36) / 0.42 for x in X])
+# x has mean and median 1, standard deviation √0.2 and a median distance of 0.4 from its median
+Z, ROBUST = ([(x - 1) / deviation for x in X] for deviation in (math.sqrt(0.2), 1.4826 * 0.4))
 TABLE = [
     (["identity"], [1, 1, 1, 1]),
     (["abs_select"], rescaled([1.25, 0.8, 1, 1])),
@@ -93,6 +104,19 @@ TABLE = [
     (["smooth_abs", "--energy", "none"], SMOOTH),
     (["smooth_abs"], rescaled(SMOOTH)),
     (["smooth_abs", "--energy", "none", "--no-align-mid"], UNALIGNED),
+    (["double_smooth", "--energy", "none"], DOUBLE),
+    (["double_smooth"], rescaled(DOUBLE)),
+    (["z_score", "--energy", "none"], two_sided([(-0.5 - z) / 0.2 for z in Z], [(z - 1) / 0.2 for z in Z])),
+    (
+        ["z_score", "--energy", "none", "--core-z", "0.5", "--noise-z", "-1.5", "--softness", "1"],
+        two_sided([-1.5 - z for z in Z], [z - 0.5 for z in Z]),
+    ),
+    (
+        ["robust_z", "--energy", "none"],
+        two_sided([(-0.5 - z) / 0.2 for z in ROBUST], [(z - 1) / 0.2 for z in ROBUST]),
+    ),
+    # numbers given by hand are one example, in which both magnitudes agree
+    (["abs_select", "--magnitude", "abs_mean"], rescaled([1.25, 0.8, 1, 1])),
     (["grad_direction", "--energy", "none"], [math.exp(v) for v in (0.32, -0.8, -1.6, -2.4)]),
     (["grad_direction"], rescaled([math.exp(v) for v in (0.32, -0.8, -1.6, -2.4)])),
     (
@@ -180,6 +204,8 @@ def test_a_module_left_alone_says_why_in_both_forms(ok):
         (["--policy", "abs_select", "--amp", "-1"], "amp"),
         (["--policy", "scale", "--gamma", "-1e-3"], "gamma"),
         (["--policy", "abs_select", "--norm", "max"], "norm"),
+        (["--policy", "abs_select", "--magnitude", "max"], "mean_abs, abs_mean"),
+        (["--policy", "z_score", "--core-frac", "0.2"], "core_frac"),
         (["--policy", "abs_select", "--min-core-k", "1.5"], "min_core_k"),
         (["--policy", "abs_select", "--energy", "l3"], "l3"),
         (["--policy", "abs_select", "--sigma-min", "-1"], "sigma_min"),

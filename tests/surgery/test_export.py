@@ -205,7 +205,8 @@ def test_a_file_without_metadata_or_in_another_order_is_exported_as_it_came(lora
         }
         data += tensors[key].tobytes()
     head = json.dumps(header).encode()
-    adapter = open_adapter(write_adapter(raw_weights=struct.pack("<Q", len(head)) + head + data))
+    folder = write_adapter(raw_weights=struct.pack("<Q", len(head)) + head + data, target_modules=["o_proj"])
+    adapter = open_adapter(folder)
     spectra = decompose(adapter)
     report = export(adapter, spectra, random_edit(spectra), tmp_path / "out")
     metadata, after = entries(tmp_path / "out")
@@ -519,10 +520,10 @@ def test_a_written_folder_that_differs_is_found_by_reading_it_back(damage, opene
     adapter, spectra = opened
     edit = random_edit(spectra)
     export(adapter, spectra, edit, tmp_path / "out")
-    assert verify(adapter, spectra, edit, tmp_path / "out").edited == 4
+    assert verify(adapter, spectra, edit, tmp_path / "out", write_back(adapter, spectra, edit)).edited == 4
     damage(tmp_path / "out")
     with pytest.raises(ExportError):
-        verify(adapter, spectra, edit, tmp_path / "out")
+        verify(adapter, spectra, edit, tmp_path / "out", write_back(adapter, spectra, edit))
 
 
 def test_a_folder_with_another_edit_does_not_verify(opened, tmp_path):
@@ -534,7 +535,7 @@ def test_a_folder_with_another_edit_does_not_verify(opened, tmp_path):
         make_edit(spectra, Identity()),
     ):
         with pytest.raises(SurgeryError):
-            verify(adapter, spectra, other, tmp_path / "out")
+            verify(adapter, spectra, other, tmp_path / "out", write_back(adapter, spectra, other))
 
 
 def test_spectra_of_another_adapter_of_the_same_shapes_are_refused(lora_tensors, write_adapter, tmp_path):

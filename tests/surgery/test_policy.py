@@ -1,22 +1,16 @@
-"""Every policy against its formula, written out here again in plain Python."""
+"""Policies as a set: their knobs, how they are made, and that a stack is the sum of its rows."""
 
 import dataclasses
-import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from surgery.errors import PolicyError
 from surgery.policy import (
     POLICIES,
-    AbsSelect,
-    Evidence,
     GradDirection,
-    Identity,
-    RandomIndex,
     Scale,
     SmoothAbs,
     Truncate,
@@ -24,313 +18,50 @@ from surgery.policy import (
     knobs_of,
     make_policy,
 )
+from tests.policies import evidence, gains_of, stacked
 
-# the table of the design, word for word
+# the table of the design, and the gates that only the released code has
 DEFAULTS = {
     "identity": {},
     "abs_select": {
         "core_frac": 0.2, "noise_frac": 0.2, "min_core_k": 1, "amp": 1.25, "sup": 0.80, "mid": 1.0, "norm": "mean",
+        "magnitude": "mean_abs",
     },
     "smooth_abs": {
         "core_frac": 0.2, "noise_frac": 0.2, "amp": 1.25, "sup": 0.80, "mid": 1.0, "temperature": 0.35,
-        "center_q": 0.5, "align_mid": True, "norm": "mean",
+        "center_q": 0.5, "align_mid": True, "norm": "mean", "magnitude": "mean_abs",
+    },
+    "double_smooth": {
+        "core_frac": 0.2, "noise_frac": 0.2, "amp": 1.25, "sup": 0.80, "mid": 1.0, "temperature": 0.35,
+        "norm": "mean", "magnitude": "mean_abs",
+    },
+    "z_score": {
+        "amp": 1.25, "sup": 0.80, "mid": 1.0, "core_z": 1.0, "noise_z": -0.5, "softness": 0.2,
+        "norm": "mean", "magnitude": "mean_abs",
+    },
+    "robust_z": {
+        "amp": 1.25, "sup": 0.80, "mid": 1.0, "core_z": 1.0, "noise_z": -0.5, "softness": 0.2,
+        "norm": "mean", "magnitude": "mean_abs",
     },
     "random_index": {
         "core_frac": 0.2, "noise_frac": 0.2, "min_core_k": 1, "amp": 1.25, "sup": 0.80, "mid": 1.0, "seed": 0,
     },
     "grad_direction": {"eta_suppress": 2.0, "eta_enhance": 0.2, "power": 1.0, "asymmetric": True, "eta": 0.2},
     "scale": {"gamma": 1.0},
-    "truncate": {"keep": 8, "by": "sigma"},
+    "truncate": {"keep": 8, "by": "sigma", "magnitude": "mean_abs"},
 }  # fmt: skip
 
-# few distinct values, so that ties are common
-tied = st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 7.0]), min_size=1, max_size=24)
-spread = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=24)
-signed = st.lists(st.floats(-100, 100).filter(lambda g: g == 0 or abs(g) > 1e-6), min_size=1, max_size=24)
-fractions = st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3125, 0.5, 0.9, 1.0])
-
-
-def evidence(magnitude=None, *, g=None, sigma=None, name="m") -> Evidence:
-    signs = np.asarray(g if g is not None else magnitude, dtype=np.float64)
-    size = np.abs(signs) if magnitude is None else np.asarray(magnitude, dtype=np.float64)
-    default = np.arange(signs.size, 0, -1.0)
-    return Evidence(name, default if sigma is None else np.asarray(sigma, dtype=np.float64), signs, size)
-
-
-# ---- the formulas, again ----
-
-
-def normalised(values, norm):
-    if norm == "none":
-        return list(values)
-    if norm == "mean":
-        scale = math.fsum(abs(v) for v in values) / len(values)
-    else:
-        scale = math.sqrt(math.fsum(v * v for v in values))
-    return [v / scale for v in values] if scale else list(values)
-
-
-def gate_counts(r, core_frac, noise_frac, min_core_k):
-    core = min(r, max(round(r * core_frac), min_core_k))
-    return core, min(max(round(r * noise_frac), 0), r - core)
-
-
-def quantile(values, q):
-    """Linear interpolation between order statistics."""
-    ordered = sorted(values)
-    position = q * (len(ordered) - 1)
-    low = math.floor(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
-
-
-def sigmoid(t):
-    return 1 / (1 + math.exp(-t)) if t > -700 else 0.0
-
-
-# ---- abs_select and random_index ----
-
-
-@given(tied, fractions, fractions, st.integers(0, 30), st.sampled_from(["mean", "l2", "none"]))
-def test_abs_select_amplifies_the_largest_and_suppresses_the_smallest(values, core, noise, min_core_k, norm):
-    policy = AbsSelect(
-        core_frac=core, noise_frac=noise, min_core_k=min_core_k, amp=1.5, sup=0.5, mid=1.0, norm=norm
-    )
-    r = len(values)
-    k_core, k_noise = gate_counts(r, core, noise, min_core_k)
-    # of equal magnitudes the lower index ranks higher
-    ranking = sorted(range(r), key=lambda k: (-values[k], k))
-    expected = [1.0] * r
-    for k in ranking[:k_core]:
-        expected[k] = 1.5
-    for k in ranking[r - k_noise :]:
-        expected[k] = 0.5
-    assert policy.gains(evidence(values)).tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("r", "core", "noise", "min_core_k", "counts"),
-    [
-        (16, 0.2, 0.2, 1, (3, 3)),
-        (8, 0.2, 0.2, 1, (2, 2)),
-        (4, 0.2, 0.2, 1, (1, 1)),
-        (2, 0.2, 0.2, 1, (1, 0)),
-        (1, 0.2, 0.2, 1, (1, 0)),
-        (1, 0.2, 1.0, 0, (0, 1)),
-        (4, 0.2, 0.2, 64, (4, 0)),
-        (4, 0.75, 0.75, 1, (3, 1)),
-        (4, 0.0, 0.0, 0, (0, 0)),
-        # round to even, as the formula's round does
-        (10, 0.25, 0.35, 0, (2, 4)),
-    ],
-)
-def test_the_number_of_gates_is_that_of_the_hand_computed_table(r, core, noise, min_core_k, counts):
-    values = np.arange(1.0, r + 1)
-    for kind in (AbsSelect, RandomIndex):
-        policy = kind(core_frac=core, noise_frac=noise, min_core_k=min_core_k, amp=2.0, sup=0.5, mid=1.0)
-        gains = policy.gains(evidence(values)).tolist()
-        assert (gains.count(2.0), gains.count(0.5)) == counts
-
-
-def test_equal_magnitudes_are_ranked_by_index():
-    gains = AbsSelect(core_frac=0.25, noise_frac=0.25).gains(evidence([1.0] * 8))
-    assert gains.tolist() == [1.25, 1.25, 1, 1, 1, 1, 0.8, 0.8]
-
-
-@given(tied, fractions, fractions, st.integers(0, 30), st.integers(0, 2**31 - 1), st.text(max_size=20))
-def test_random_index_has_the_same_gains_as_abs_select_in_another_order(
-    values, core, noise, min_core_k, seed, name
-):
-    gates = {"core_frac": core, "noise_frac": noise, "min_core_k": min_core_k, "amp": 1.5, "sup": 0.5, "mid": 1.0}
-    select = AbsSelect(**gates).gains(evidence(values))
-    random = RandomIndex(**gates, seed=seed).gains(evidence(values, name=name))
-    assert sorted(select.tolist()) == sorted(random.tolist())
-
-
-def test_random_index_depends_on_seed_and_module_name_and_on_nothing_else():
-    def draw(seed, name, values, sigma=None):
-        return tuple(RandomIndex(seed=seed).gains(evidence(values, name=name, sigma=sigma)))
-
-    ones = [1.0] * 16
-    assert draw(3, "a", ones) == draw(3, "a", np.arange(16.0), np.linspace(9, 1, 16))
-    by_seed = {draw(seed, "a", ones) for seed in range(40)}
-    by_name = {draw(0, f"layers.{i}.o_proj", ones) for i in range(40)}
-    assert len(by_seed) > 35
-    assert len(by_name) > 35
-    # seed and name stay apart: neither "1" + "2a" nor "12" + "a" may meet the other
-    assert draw(1, "2a", ones) != draw(12, "a", ones)
-
-
-def test_random_index_touches_every_component_about_equally_often():
-    raised = np.zeros(10)
-    for seed in range(1000):
-        raised += RandomIndex(seed=seed).gains(evidence([1.0] * 10)) == 1.25
-    # 200 of 1000 each, five standard deviations either way
-    assert (abs(raised - 200) < 5 * math.sqrt(1000 * 0.2 * 0.8)).all()
-
-
-# ---- smooth_abs ----
-
-
-@given(
-    tied | spread,
-    fractions,
-    fractions,
-    st.sampled_from([0.01, 0.35, 2.0]),
-    fractions,
-    st.booleans(),
-    st.sampled_from(["mean", "l2", "none"]),
-)
-def test_smooth_abs_follows_its_formula(values, core, noise, temperature, center_q, align_mid, norm):
-    amp, sup, mid = 1.5, 0.6, 1.0
-    policy = SmoothAbs(
-        core_frac=core,
-        noise_frac=noise,
-        amp=amp,
-        sup=sup,
-        mid=mid,
-        temperature=temperature,
-        center_q=center_q,
-        align_mid=align_mid,
-        norm=norm,
-    )
-    gains = policy.gains(evidence(values))
-    x = normalised(values, norm)
-    if max(x) - min(x) < 1e-12:
-        assert gains.tolist() == [mid] * len(x)
-        return
-    width = quantile(x, 1 - core) - quantile(x, noise)
-    if width < 1e-9:
-        # rounding decides whether the quantiles cross
-        assume(width < -1e-9)
-        width = quantile(x, 0.75) - quantile(x, 0.25)
-        assume(width > 1e-9)
-    tau = temperature * width
-    mu = quantile(x, center_q)
-    if align_mid:
-        mu -= tau * math.log((mid - sup) / (amp - mid))
-    expected = [sup + (amp - sup) * sigmoid((v - mu) / tau) for v in x]
-    assert gains == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-
-@given(spread, fractions)
-def test_with_align_mid_the_centre_gets_exactly_mid(values, center_q):
-    assume(max(values) > 1.001 * min(values))
-    policy = SmoothAbs(center_q=center_q, mid=0.95)
-    x = normalised(values, "mean")
-    centre = quantile(x, center_q)
-    assume(any(abs(v - centre) < 1e-15 for v in x))
-    for k, v in enumerate(x):
-        if abs(v - centre) < 1e-15:
-            assert policy.gains(evidence(values))[k] == pytest.approx(0.95, abs=1e-6)
-
-
-@given(tied | spread)
-def test_smooth_abs_rises_with_the_magnitude_and_stays_between_its_gates(values):
-    gains = SmoothAbs().gains(evidence(values))
-    assert gains.min() >= 0.80 - 1e-12
-    assert gains.max() <= 1.25 + 1e-12
-    order = sorted(range(len(values)), key=lambda k: values[k])
-    assert all(gains[b] >= gains[a] - 1e-12 for a, b in pairwise(order))
-
-
-def test_smooth_abs_uses_the_quartiles_when_the_quantiles_cross():
-    values = [1.0, 2.0, 3.0, 4.0, 5.0]
-    # Q(0.2) − Q(0.8) < 0, so τ = 1·(4 − 2) and the centre is 3
-    policy = SmoothAbs(
-        core_frac=0.8, noise_frac=0.8, amp=2.0, sup=0.0, temperature=1.0, align_mid=False, norm="none"
-    )
-    expected = [2 / (1 + math.exp(-(v - 3) / 2)) for v in values]
-    assert policy.gains(evidence(values)) == pytest.approx(expected, rel=1e-12)
-
-
-def test_smooth_abs_gives_mid_to_a_module_without_contrast():
-    for values in ([0.0, 0.0], [3.0, 3.0, 3.0], [2.0]):
-        assert SmoothAbs(mid=0.9).gains(evidence(values)).tolist() == [0.9] * len(values)
-
-
-def test_smooth_abs_becomes_a_step_when_most_components_are_tied():
-    gains = SmoothAbs(align_mid=False).gains(evidence([1.0] * 9 + [5.0]))
-    assert gains[:9] == pytest.approx(np.full(9, 1.025))
-    assert gains[9] == pytest.approx(1.25)
-
-
-@pytest.mark.parametrize(("sup", "mid", "amp"), [(1.0, 1.0, 1.25), (0.8, 1.25, 1.25), (1.25, 1.0, 0.8)])
-def test_align_mid_needs_ordered_gates(sup, mid, amp):
-    with pytest.raises(PolicyError, match="sup < mid < amp"):
-        SmoothAbs(sup=sup, mid=mid, amp=amp).gains(evidence([1.0, 2.0, 3.0]))
-    assert np.isfinite(SmoothAbs(sup=sup, mid=mid, amp=amp, align_mid=False).gains(evidence([1.0, 2.0]))).all()
-
-
-# ---- grad_direction ----
-
-
-@given(signed, st.floats(0, 3), st.floats(0, 1), st.sampled_from([0.5, 1.0, 2.0]))
-def test_grad_direction_follows_its_formula(g, suppress, enhance, power):
-    unit = normalised(g, "mean")
-    expected = [math.exp(-(suppress * max(v, 0.0) ** power - enhance * max(-v, 0.0))) for v in unit]
-    policy = GradDirection(eta_suppress=suppress, eta_enhance=enhance, power=power)
-    assert policy.gains(evidence(g=g)) == pytest.approx(expected, rel=1e-9, abs=1e-300)
-    symmetric = dataclasses.replace(policy, asymmetric=False, eta=0.7).gains(evidence(g=g))
-    assert symmetric == pytest.approx([math.exp(-0.7 * v) for v in unit], rel=1e-9)
-
-
-@given(signed)
-def test_a_positive_gradient_lowers_the_gain_and_a_negative_one_raises_it(g):
-    for policy in (GradDirection(), GradDirection(asymmetric=False)):
-        for slope, gain in zip(g, policy.gains(evidence(g=g)), strict=True):
-            if slope > 0:
-                assert gain < 1 or slope < 1e-9 * max(g)
-            elif slope < 0:
-                assert gain > 1 or -slope < 1e-9 * max(map(abs, g))
-            else:
-                assert gain == 1
-
-
-def test_grad_direction_matches_a_table_computed_by_hand():
-    # mean |g| = 2, so g̃ = 1, −2, 0.5, −0.5
-    gains = GradDirection().gains(evidence(g=[2.0, -4.0, 1.0, -1.0]))
-    assert gains == pytest.approx([math.exp(-2), math.exp(0.4), math.exp(-1), math.exp(0.1)], rel=1e-14)
-
-
-@given(signed, st.sampled_from([1e-8, 3.0, 1e6]))
-def test_the_unit_of_the_sensitivities_does_not_matter(g, unit):
-    scaled = [unit * v for v in g]
-    for policy in (GradDirection(), AbsSelect(), SmoothAbs()):
-        before, after = policy.gains(evidence(g=g)), policy.gains(evidence(g=scaled))
-        if isinstance(policy, SmoothAbs):
-            x = sorted(normalised([abs(v) for v in g], "mean"))
-            # where the spread is at rounding level the gate is a step, and rounding picks the side
-            assume(quantile(x, 0.8) - quantile(x, 0.2) > 1e-6)
-        assert after == pytest.approx(before, rel=1e-6)
-
-
-# ---- identity, scale, truncate ----
-
-
-@given(signed)
-def test_identity_and_scale_give_one_gain_to_all(g):
-    assert Identity().gains(evidence(g=g)).tolist() == [1.0] * len(g)
-    assert Scale(gamma=0.7).gains(evidence(g=g)).tolist() == [0.7] * len(g)
-
-
-@given(tied, st.integers(0, 30))
-def test_truncate_keeps_the_leading_components_by_sigma_or_by_sensitivity(values, keep):
-    r = len(values)
-    leading = sorted(range(r), key=lambda k: (-values[k], k))[:keep]
-    expected = [1.0 if k in leading else 0.0 for k in range(r)]
-    by_sensitivity = Truncate(keep=keep, by="sensitivity").gains(evidence(values))
-    by_sigma = Truncate(keep=keep, by="sigma").gains(evidence([1.0] * r, sigma=values))
-    assert by_sensitivity.tolist() == expected
-    assert by_sigma.tolist() == expected
-
-
-def test_truncate_by_sigma_ignores_the_sensitivities():
-    gains = Truncate(keep=1).gains(evidence([0.0, 9.0], sigma=[2.0, 1.0]))
-    assert gains.tolist() == [1.0, 0.0]
-
-
-# ---- policies as a set ----
+EVERY_POLICY = [
+    *(policy() for policy in POLICIES.values()),
+    *(
+        POLICIES[name](magnitude="abs_mean", norm="l2")
+        for name in ("abs_select", "smooth_abs", "double_smooth", "z_score", "robust_z")
+    ),
+    SmoothAbs(align_mid=False, core_frac=0.9, noise_frac=0.9, norm="none"),
+    GradDirection(asymmetric=False),
+    GradDirection(power=1.7),
+    Truncate(by="sensitivity", keep=3),
+]
 
 
 def test_defaults_are_those_of_the_design():
@@ -358,18 +89,19 @@ def test_every_policy_has_a_name_a_title_and_help_for_every_knob():
 def test_policies_do_not_change_what_they_are_given():
     g = np.array([1.0, -2.0, 0.5])
     given_ = evidence(g=g, magnitude=np.abs(g))
-    copies = [array.copy() for array in (given_.sigma, given_.signed, given_.magnitude)]
-    for policy in POLICIES.values():
-        policy().gains(given_)
-    for before, after in zip(copies, (given_.sigma, given_.signed, given_.magnitude), strict=True):
-        assert before.tobytes() == after.tobytes()
+    fields = ("sigma", "signed", "error", "magnitude", "second_moment")
+    copies = [getattr(given_, field).copy() for field in fields]
+    for policy in EVERY_POLICY:
+        gains_of(policy, given_)
+    for before, field in zip(copies, fields, strict=True):
+        assert before.tobytes() == getattr(given_, field).tobytes()
 
 
 def test_every_policy_gives_one_gain_for_every_component_of_any_rank():
     for r in (1, 2, 3, 64, 256):
         g = np.random.default_rng(r).standard_normal(r)
         for policy in POLICIES.values():
-            gains = policy().gains(evidence(g=g))
+            gains = gains_of(policy(), evidence(g=g))
             assert gains.shape == (r,)
             assert gains.dtype == np.float64
             assert np.isfinite(gains).all()
@@ -414,6 +146,10 @@ def test_whole_numbers_stand_for_floats_and_whole_floats_for_integers():
         ("abs_select", {"norm": 2}, "norm"),
         ("smooth_abs", {"align_mid": 1}, "true or false"),
         ("smooth_abs", {"temperature": 0.0}, "temperature"),
+        ("smooth_abs", {"magnitude": "median"}, "mean_abs, abs_mean"),
+        ("z_score", {"core_frac": 0.2}, "core_frac"),
+        ("z_score", {"noise_z": -8.1}, "from -8 to 8"),
+        ("robust_z", {"softness": 0.0}, "softness"),
         ("random_index", {"seed": -1}, "seed"),
         ("random_index", {"seed": 2**31}, "seed"),
         ("truncate", {"by": "energy"}, "sigma, sensitivity"),
@@ -424,3 +160,32 @@ def test_a_policy_or_a_knob_that_does_not_exist_or_is_out_of_range_is_refused(na
         make_policy(name, knobs)
     assert word in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+# ---- stacks ----
+
+
+@given(
+    st.sampled_from(EVERY_POLICY), st.integers(1, 40), st.integers(1, 12), st.integers(0, 10_000), st.booleans()
+)
+def test_a_module_has_the_same_bits_alone_and_in_a_stack(policy, rank, count, seed, coarse):
+    rng = np.random.default_rng(seed)
+    rows = [rng.lognormal(sigma=2.0, size=rank) * rng.choice([-1, 1], rank) for _ in range(count)]
+    if coarse:  # ties, zeros and flat modules
+        rows = [np.round(row) for row in rows]
+    modules = [evidence(g=row, sigma=np.sort(np.abs(row))[::-1], name=f"m.{i}") for i, row in enumerate(rows)]
+    together = policy.gains(stacked(*modules))
+    assert together.shape == (count, rank)
+    assert together.dtype == np.float64
+    for row, module in zip(together, modules, strict=True):
+        assert row.tobytes() == gains_of(policy, module).tobytes()
+
+
+@pytest.mark.parametrize("policy", EVERY_POLICY, ids=lambda policy: policy.name)
+@pytest.mark.parametrize("rank", [1, 7, 8, 9, 16, 63, 128, 200, 256])
+def test_long_rows_have_the_same_bits_alone_and_in_a_stack(policy, rank):
+    # sums of more than 8 and of more than 128 numbers take other paths than shorter ones
+    g = np.random.default_rng(rank).standard_normal((5, rank))
+    modules = [evidence(g=row, name=f"m.{i}") for i, row in enumerate(g)]
+    for row, module in zip(policy.gains(stacked(*modules)), modules, strict=True):
+        assert row.tobytes() == gains_of(policy, module).tobytes()

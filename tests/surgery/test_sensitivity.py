@@ -446,3 +446,25 @@ def test_a_file_that_is_no_measurement_is_refused_in_one_line(tmp_path, name):
     with pytest.raises(DataError) as caught:
         load_sensitivity(tmp_path / name)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_gradient_checkpointing_recomputes_the_layers_and_gives_the_same_numbers(case):
+    model, folder = copy.deepcopy(case[0]), case[1]
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.9  # would show at once if a layer were put into training mode
+    calls = []
+    slice_ = Calibration(EXAMPLES, Encoding())
+    with attach(model, folder) as live:
+        names = list(live.spectra)
+        plain = measure_sensitivity(live, slice_, names, batch_size=3)
+        # recomputation stops at the last tensor that is needed, so a module early in its layer is watched
+        early = next(name for name in names if name.endswith(("q_proj", "c_attn")))
+        counted = live.model.get_submodule(early).register_forward_hook(lambda *_: calls.append(1))
+        saved = measure_sensitivity(live, slice_, names, batch_size=3, checkpointing=True)
+        counted.remove()
+        assert not any("forward" in vars(module) for module in live.model.modules())
+    assert len(calls) == 2 * 3  # three batches, each once forward and once again in the backward pass
+    assert saved.losses == pytest.approx(plain.losses, rel=1e-6)
+    for name, g in plain.values.items():
+        assert relative(saved.values[name], g) < 1e-5

@@ -1,0 +1,63 @@
+"""Where in the model an update acts, and how its two factors lie in the file's tensors.
+
+Every update is kept as ΔW = scaling·B·A with B (out, rank) and A (rank, in). `out_by_rank` and
+`rank_by_in` are views into a tensor as PEFT stores it, so that writing into the view edits the tensor.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Shaped
+from numpy import ndarray
+
+
+@dataclass(frozen=True)
+class Site:
+    """A linear layer, GPT-2's transposed one included: the tensors are the factors."""
+
+    module: str
+
+    def out_by_rank(self, tensor: Shaped[ndarray, "..."]) -> Shaped[ndarray, "out rank"]:
+        return tensor
+
+    def rank_by_in(self, tensor: Shaped[ndarray, "..."]) -> Shaped[ndarray, "rank in"]:
+        return tensor
+
+
+@dataclass(frozen=True)
+class EmbeddingSite(Site):
+    """An embedding table: `in` is the vocabulary, `out` the embedding; the table moves by (s·B·A)ᵀ."""
+
+
+@dataclass(frozen=True)
+class ConvSite(Site):
+    """A convolution with one group: `in` runs over channels × kernel; B's own kernel is a single point.
+
+    `kernel` holds the channels and the kernel's extent in every dimension.
+    """
+
+    kernel: tuple[int, ...]
+
+    def out_by_rank(self, tensor: Shaped[ndarray, "..."]) -> Shaped[ndarray, "out rank"]:
+        return tensor.reshape(tensor.shape[0], -1)
+
+    def rank_by_in(self, tensor: Shaped[ndarray, "..."]) -> Shaped[ndarray, "rank in"]:
+        return tensor.reshape(tensor.shape[0], -1)
+
+
+@dataclass(frozen=True)
+class ParameterSite(Site):
+    """One expert of a raw parameter (`target_parameters`): PEFT stacks the experts' factors.
+
+    Expert e of E owns rows e·r … (e+1)·r of A, and every E-th column of B from column e.
+    """
+
+    parameter: str
+    expert: int
+    experts: int
+
+    def out_by_rank(self, tensor: Shaped[ndarray, "..."]) -> Shaped[ndarray, "out rank"]:
+        return tensor[:, self.expert :: self.experts]
+
+    def rank_by_in(self, tensor: Shaped[ndarray, "..."]) -> Shaped[ndarray, "rank in"]:
+        rank = tensor.shape[0] // self.experts
+        return tensor[self.expert * rank : (self.expert + 1) * rank]
