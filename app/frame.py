@@ -36,7 +36,7 @@ def show_title(title: str, purpose: str) -> None:
 def ask_for_calibration(workspace: Workspace) -> None:
     """The way on when the policy works from sensitivities and there are none."""
     st.info(
-        f"{workspace.policy.name} works from sensitivities: calibrate on the Spectra page first, or choose a policy "
+        f"{workspace.plan.policy.name} works from sensitivities: calibrate on the Spectra page first, or choose a policy "
         "that needs none on the Surgery page (random_index, scale, truncate by σ).",
         icon=":material/science:",
     )
@@ -54,14 +54,14 @@ def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
     return [
         ("deployed_code", "adapter", workspace.adapter.source, True),
         ("memory", "base", base.location if base else "not chosen", base is not None),
-        ("filter_alt", "scope", workspace.scope, True),
+        ("filter_alt", "scope", workspace.plan.scope, True),
         (
             "science",
             "calibration",
             f"{sensitivity.examples} examples" if sensitivity else "none yet",
             sensitivity is not None,
         ),
-        ("tune", "policy", workspace.policy.name, True),
+        ("tune", "policy", workspace.plan.policy.name, True),
         ("balance", "proof", proof, workspace.proof is not None),
     ]
 

@@ -27,7 +27,10 @@ _KEPT = 32
 
 @dataclass
 class Job:
-    """One piece of work and where it stands: waiting, running, done, failed or cancelled."""
+    """One piece of work and where it stands: waiting, running, done, failed or cancelled.
+
+    `partial` is what the worker has so far, for work that shows its result as it grows.
+    """
 
     title: str
     id: str = field(default_factory=lambda: uuid4().hex[:12])
@@ -36,6 +39,7 @@ class Job:
     done: int = 0
     total: int = 0
     step_started: float = 0.0
+    partial: Any = None
     result: Any = None
     error: str = ""
     _cancel: threading.Event = field(default_factory=threading.Event)
@@ -54,6 +58,10 @@ class Job:
         """Called by the worker; also the place where a cancel takes effect between batches."""
         if self.cancelled():
             raise Cancelled
+        self.count(done, total)
+
+    def count(self, done: int, total: int) -> None:
+        """Progress of work that ends by itself when it is cancelled, with what it has."""
         self.done, self.total = done, total
 
     def begin(self, step: str) -> None:

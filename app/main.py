@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from app import jobs
+from app import jobs, sessions
 from app.frame import STYLE, plain, show_error, show_header
+from app.workspace import current
 from surgery.errors import SurgeryError
 
 st.set_page_config(page_title="Spectral Surgery Workbench", page_icon="🩺", layout="wide")
@@ -20,6 +21,7 @@ page = st.navigation(
     position="top",
 )
 
+workspace_id = sessions.attach()
 ended = jobs.collect_finished()
 st.html(STYLE)
 strip = st.container()  # filled last, so that it tells what the page has just changed
@@ -34,3 +36,7 @@ except SurgeryError as error:
     show_error(error)
 with strip:
     show_header()
+try:
+    sessions.save(current(), workspace_id)
+except (OSError, SurgeryError) as error:
+    st.warning(f"This workspace could not be saved for a later visit: {plain(str(error))}")

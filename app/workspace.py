@@ -4,18 +4,19 @@ Setting a stage clears the stages that follow from it: new sensitivities void th
 voids the proof and the export, a new adapter voids everything.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import streamlit as st
 
+from app.history import History, Step
 from surgery.adapter import Adapter, open_adapter
 from surgery.demo import demo_names, is_demo
-from surgery.edit import Edit, Manual, make_edit
+from surgery.edit import Edit
 from surgery.evaluate import Evaluation
 from surgery.export import Verification
-from surgery.policy import GradDirection, Policy
-from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans
+from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan, Recipe, demo_plans
 from surgery.sensitivity import Sensitivity
 from surgery.spectrum import Spectrum, decompose
 
@@ -32,11 +33,8 @@ class Workspace:
     calibration: CalibrationPlan | None = None
     evaluation: EvaluationPlan | None = None
     sensitivity: Sensitivity | None = None
-    policy: Policy = field(default_factory=GradDirection)
-    scope: str = "residual"
-    energy: str = "l1"
-    sigma_min: float = 0.0
-    manual: Manual = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    shelf: Mapping[str, EditPlan] = field(default_factory=dict)
     proof: Evaluation | None = None
     exported: Verification | None = None
 
@@ -46,11 +44,22 @@ class Workspace:
     def with_sensitivity(self, plan: CalibrationPlan, sensitivity: Sensitivity) -> "Workspace":
         return replace(self, calibration=plan, sensitivity=sensitivity, proof=None, exported=None)
 
-    def with_edit(self, **changes: Any) -> "Workspace":
+    @property
+    def plan(self) -> EditPlan:
+        """What the present edit does."""
+        return self.history.present
+
+    def with_edit(self, label: str, **changes: Any) -> "Workspace":
         """Change policy, scope, energy, sigma_min or manual gains; nothing is voided if nothing changed."""
-        if all(getattr(self, name) == value for name, value in changes.items()):
-            return self
-        return replace(self, **changes, proof=None, exported=None)
+        return self.with_history(self.history.record(label, replace(self.plan, **changes)))
+
+    def with_history(self, history: History) -> "Workspace":
+        if history.present == self.plan:
+            return replace(self, history=history)
+        return replace(self, history=history, proof=None, exported=None)
+
+    def with_shelf(self, shelf: Mapping[str, EditPlan]) -> "Workspace":
+        return replace(self, shelf=dict(shelf))
 
     def with_proof(self, plan: EvaluationPlan, proof: Evaluation) -> "Workspace":
         return replace(self, evaluation=plan, proof=proof)
@@ -68,30 +77,18 @@ class Workspace:
             adapter_digest=self.adapter.digest,
             base=self.base,
             calibration=self.calibration,
-            policy=self.policy,
-            scope=self.scope,
-            energy=self.energy,
-            sigma_min=self.sigma_min,
-            manual=self.manual,
+            edit=self.plan,
             evaluation=self.evaluation,
         )
 
     @property
     def lacks_sensitivities(self) -> bool:
         """Whether the policy cannot be applied before a calibration."""
-        return self.sensitivity is None and self.policy.needs_gradient
+        return self.sensitivity is None and self.plan.policy.needs_gradient
 
     def edit(self) -> Edit:
         """The present edit; raises `PolicyError` when it needs sensitivities that are not there."""
-        return make_edit(
-            self.spectra,
-            self.policy,
-            sensitivity=self.sensitivity,
-            scope=self.scope,
-            energy=self.energy,
-            sigma_min=self.sigma_min,
-            manual=self.manual,
-        )
+        return self.plan.apply(self.spectra, self.sensitivity)
 
 
 def current() -> Workspace:
@@ -108,22 +105,27 @@ def keep(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def open_source(source: str) -> Workspace:
-    """Open an adapter folder or `demo:NAME`; demos bring their base and slices.
-
-    The policy, its scope and its rules stay as they are; what was measured or set by hand on the
-    adapter before does not.
-    """
+def workspace_for(source: str) -> Workspace:
+    """A fresh workspace on an adapter folder or `demo:NAME`; demos bring their base and slices."""
     adapter = open_adapter(source)
     fresh = Workspace(adapter, _decomposed(adapter.digest, adapter))
     if is_demo(source):
         base, calibration, evaluation = demo_plans(source)
         fresh = replace(fresh, base=base, calibration=calibration, evaluation=evaluation)
+    return fresh
+
+
+def open_source(source: str) -> Workspace:
+    """Open an adapter in this session.
+
+    The policy, its scope and its rules stay as they are, and so do the recipes on the shelf; what was
+    measured or set by hand on the adapter before does not.
+    """
+    fresh = workspace_for(source)
     before: Workspace | None = st.session_state.get(_KEY)
     if before is not None:
-        fresh = replace(
-            fresh, policy=before.policy, scope=before.scope, energy=before.energy, sigma_min=before.sigma_min
-        )
+        plan = replace(before.plan, manual={})
+        fresh = replace(fresh, history=History((Step("start", plan),)), shelf=before.shelf)
     return keep(fresh)
 
 

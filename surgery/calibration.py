@@ -154,10 +154,6 @@ def encode(rows: Sequence[Row], tokenizer: Any, encoding: Encoding) -> Calibrati
     Raises `DataError` when the template is unknown, the tokenizer has no chat template although
     one was asked for, or every row is longer than `max_length`.
     """
-    if encoding.template not in TEMPLATES:
-        raise DataError(f"template {encoding.template!r} is not known", f"use one of {', '.join(TEMPLATES)}")
-    if encoding.template == "chat" and not getattr(tokenizer, "chat_template", None):
-        raise DataError("the tokenizer has no chat template", "use the plain template")
     examples = [_example(row, tokenizer, encoding) for row in rows]
     kept = tuple(example for example in examples if example.length <= encoding.max_length)
     if not kept:
@@ -167,31 +163,38 @@ def encode(rows: Sequence[Row], tokenizer: Any, encoding: Encoding) -> Calibrati
     return Calibration(kept, encoding, len(examples) - len(kept))
 
 
-def _example(row: Row, tokenizer: Any, encoding: Encoding) -> Example:
+def prompt_ids(text: str, tokenizer: Any, encoding: Encoding) -> list[int]:
+    """The tokens that come before the answer. Raises `DataError` when the template cannot be used."""
+    if encoding.template not in TEMPLATES:
+        raise DataError(f"template {encoding.template!r} is not known", f"use one of {', '.join(TEMPLATES)}")
+    if encoding.template == "chat" and not getattr(tokenizer, "chat_template", None):
+        raise DataError("the tokenizer has no chat template", "use the plain template")
     if encoding.template == "chat":
-        turn = [{"role": "user", "content": row.prompt}]
+        turn = [{"role": "user", "content": text}]
         try:
-            text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+            rendered = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
         except Exception as error:  # a template is a program of the model's, free to raise anything
             raise DataError(
                 f"the chat template refuses a single user turn ({str(error)[:120]})", "use the plain template"
             ) from error
         # the template writes its own special tokens
-        prompt_ids = tokenizer(text, add_special_tokens=False).input_ids
-    else:
-        prompt_ids = tokenizer(row.prompt).input_ids
-        if prompt_ids and prompt_ids[-1] == tokenizer.eos_token_id:
-            prompt_ids = prompt_ids[:-1]
+        return list(tokenizer(rendered, add_special_tokens=False).input_ids)
+    ids = list(tokenizer(text).input_ids)
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def _example(row: Row, tokenizer: Any, encoding: Encoding) -> Example:
+    before = prompt_ids(row.prompt, tokenizer, encoding)
     answer_text = (" " if encoding.separator else "") + row.answer
     answer_ids = tokenizer(answer_text, add_special_tokens=False).input_ids
     if encoding.eos and tokenizer.eos_token_id is not None:
         answer_ids = [*answer_ids, tokenizer.eos_token_id]
-    if not prompt_ids or not answer_ids:
-        empty = "prompt" if not prompt_ids else "answer"
+    if not before or not answer_ids:
+        empty = "prompt" if not before else "answer"
         raise DataError(
             f"the {empty} {getattr(row, empty)[:40]!r} has no tokens in this tokenizer", "remove the row"
         )
-    return Example(row.key, tuple(prompt_ids), tuple(answer_ids), row.answer)
+    return Example(row.key, tuple(before), tuple(answer_ids), row.answer)
 
 
 def shared_keys(first: Sequence[Row], second: Sequence[Row]) -> set[str]:

@@ -9,8 +9,8 @@ from surgery.recipe import Recipe
 def model_card(adapter: Adapter, recipe: Recipe, edit: Edit) -> str:
     """Markdown for the README.md of an exported folder; the same edit gives the same text."""
     numbers = summary(edit)
-    knobs = ", ".join(f"`{name}` {value}" for name, value in knob_values(recipe.policy).items()) or "none"
-    manual = sum(len(gains) for gains in recipe.manual.values())
+    knobs = ", ".join(f"`{name}` {value}" for name, value in knob_values(recipe.edit.policy).items()) or "none"
+    manual = sum(len(gains) for gains in recipe.edit.manual.values())
     skipped = "".join(f"- `{_plain(name)}`: {reason}\n" for name, reason in edit.skipped.items())
     base = _plain(adapter.base_name or recipe.base.location)
     return f"""---
@@ -29,10 +29,10 @@ loads like the original, with the same config, tensor names, shapes and dtypes.
 |---|---|
 | base model | `{base}` |
 | original adapter | `{_plain(recipe.adapter)}` (digest `{adapter.digest[:16]}`) |
-| policy | `{recipe.policy.name}` |
+| policy | `{recipe.edit.policy.name}` |
 | knobs | {knobs} |
-| scope | `{_plain(recipe.scope)}`: {len(edit.modules)} modules, {edit.scalars} singular values |
-| energy rule | `{recipe.energy}`, Σσ′/Σσ = {numbers.energy_kept:.6f} |
+| scope | `{_plain(recipe.edit.scope)}`: {len(edit.modules)} modules, {edit.scalars} singular values |
+| energy rule | `{recipe.edit.energy}`, Σσ′/Σσ = {numbers.energy_kept:.6f} |
 | raised / lowered / silenced | {numbers.raised} / {numbers.lowered} / {numbers.silenced} |
 | gains set by hand | {manual} |
 

@@ -20,7 +20,7 @@ from surgery.evidence import evidence_for, moments_of
 from surgery.export import export
 from surgery.home import user_path
 from surgery.inspection import inspection
-from surgery.policy import Policy, make_policy
+from surgery.policy import Policy, for_scope, make_policy
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans, read_recipe
 from surgery.report import (
     evaluation_record,
@@ -41,7 +41,6 @@ from surgery.run import (
     held_out_rows,
     prove,
     random_controls,
-    recipe_edit,
     run_recipe,
 )
 from surgery.sensitivity import load_sensitivity, save_sensitivity
@@ -64,8 +63,10 @@ def gains_command(options: argparse.Namespace) -> Result:
     if (sigma < 0).any():
         raise PolicyError("singular values cannot be negative", "give numbers from 0 up")
     # numbers given by hand count as one calibration example
-    evidence = evidence_for([options.module], sigma[np.newaxis], moments_of({options.module: g[np.newaxis]}))
-    edited = edit_modules(evidence, _policy(options), options.energy, options.sigma_min)[options.module]
+    moments = moments_of({options.module: g[np.newaxis]})
+    evidence = evidence_for([options.module], sigma[np.newaxis], moments)
+    policy = for_scope(_policy(options), {options.module: sigma}, moments)
+    edited = edit_modules(evidence, policy, options.energy, options.sigma_min)[options.module]
     return gains_record(edited), gains_text(edited)
 
 
@@ -123,7 +124,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         edits: dict[str, Edit] = {}
         for name, recipe in recipes.items():
             measured = calibrate(live, recipe.calibration, progress=_progress(f"calibrating {name}"))
-            edits[name] = recipe_edit(spectra, recipe, measured)
+            edits[name] = recipe.edit.apply(spectra, measured)
         edits |= random_controls(spectra, options.random)
         evaluation = prove(live, plan, calibrations, edits, progress=_progress("evaluating"))
     for name, folder in folders.items():

@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from surgery.errors import PolicyError
 from surgery.evidence import Evidence, evidence_for
-from surgery.policy import Policy
+from surgery.policy import Policy, for_scope
 from surgery.scope import in_scope
 from surgery.sensitivity import Sensitivity
 from surgery.spectrum import Spectra
@@ -95,6 +95,7 @@ def make_edit(
     manual = manual or {}
     _check_manual(manual, spectra, names)
     moments = _measured(sensitivity, spectra, names).moments if policy.needs_gradient else None
+    policy = for_scope(policy, {name: spectra[name].sigma for name in names}, moments)
     edited: dict[str, ModuleEdit] = {}
     for group in _of_equal_rank(spectra, names):
         sigma = np.stack([spectra[name].sigma for name in group])

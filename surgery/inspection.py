@@ -13,7 +13,10 @@ from surgery.spectrum import Spectra, components_for_energy, effective_rank, sta
 
 @dataclass(frozen=True)
 class ModuleFacts:
-    """One module: `norm` is ‖ΔW‖_F, `top` is σ₁, `k90` the components that hold 90 % of Σσ²."""
+    """One module: `norm` is ‖ΔW‖_F, `top` is σ₁, `k90` the components that hold 90 % of Σσ².
+
+    `repeated` counts the components whose σ another one shares: their single gₖ are not determined.
+    """
 
     name: str
     layer: int | None
@@ -26,6 +29,7 @@ class ModuleFacts:
     effective_rank: float
     stable_rank: float
     k90: int
+    repeated: int
 
 
 def module_facts(adapter: Adapter, spectra: Spectra) -> list[ModuleFacts]:
@@ -46,6 +50,7 @@ def module_facts(adapter: Adapter, spectra: Spectra) -> list[ModuleFacts]:
                 effective_rank=effective_rank(sigma),
                 stable_rank=stable_rank(sigma),
                 k90=components_for_energy(sigma),
+                repeated=int(spectrum.repeated.sum()),
             )
         )
     return facts

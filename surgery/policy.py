@@ -7,17 +7,19 @@ that file; its fields are its knobs, and the app, the command line and the recip
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.controls import CONTROLS, Identity, RandomIndex, Scale, Truncate
 from surgery.errors import PolicyError
-from surgery.evidence import Evidence
+from surgery.evidence import Evidence, Moments, normalise
 from surgery.gates import GATES, AbsSelect, DoubleSmooth, RobustZ, SmoothAbs, ZScore
 from surgery.knobs import Knob, checked_knobs, knob_values, knobs_of
-from surgery.steps import STEPS, GradDirection
+from surgery.steps import STEPS, GradDirection, NaturalGradient
 
 __all__ = [
     "POLICIES",
@@ -27,6 +29,7 @@ __all__ = [
     "GradDirection",
     "Identity",
     "Knob",
+    "NaturalGradient",
     "Policy",
     "RandomIndex",
     "RobustZ",
@@ -34,9 +37,11 @@ __all__ = [
     "SmoothAbs",
     "Truncate",
     "ZScore",
+    "for_scope",
     "knob_values",
     "knobs_of",
     "make_policy",
+    "position_of",
 ]
 
 
@@ -60,6 +65,41 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class ScopePolicy(Protocol):
+    """A policy whose gains in one module depend on the other modules in scope."""
+
+    def gains_in_scope(
+        self, sigma: Float64[ndarray, "component"], g: Float64[ndarray, "component example"]
+    ) -> Float64[ndarray, "component"]:
+        """αₖ of all components in scope, module after module, from σ and the per-example sensitivities."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """Gains that are already known, by module: what a `ScopePolicy` comes to for one scope."""
+
+    by_module: Mapping[str, Float64[ndarray, "rank"]]
+
+    name: ClassVar[str] = "given"
+    title: ClassVar[str] = "Gains computed for the whole scope"
+    needs_gradient: ClassVar[bool] = True
+
+    def gains(self, evidence: Evidence) -> Float64[ndarray, "module rank"]:
+        return np.stack([self.by_module[name] for name in evidence.names])
+
+
+def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, "rank"]], moments: Moments | None) -> Policy:
+    """The policy as it acts on these modules: itself, or the gains a `ScopePolicy` gives them together."""
+    if not isinstance(policy, ScopePolicy) or moments is None or not sigmas:
+        return policy
+    places = np.concatenate([moments.places[name] for name in sigmas])
+    gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.g[places])
+    ends = np.cumsum([sigma.size for sigma in sigmas.values()])[:-1]
+    return Given(dict(zip(sigmas, np.split(gains, ends), strict=True)))
+
+
 POLICIES: dict[str, type[Any]] = {policy.name: policy for policy in (*STEPS, *GATES, *CONTROLS)}
 
 
@@ -70,3 +110,20 @@ def make_policy(name: str, knobs: Mapping[str, Any] | None = None) -> Policy:
     kind = POLICIES[name]
     policy: Policy = kind(**checked_knobs(kind, knobs or {}))
     return policy
+
+
+def position_of(policy: Policy, evidence: Evidence) -> tuple[str, Float64[ndarray, "module rank"]]:
+    """What the policy looks at, as an axis to draw its gains against: a label and one number per component.
+
+    Normalised magnitude for the gates, the signed mean over its mean size for the steps, and the
+    component's index for a policy that looks at no gradient.
+    """
+    if not policy.needs_gradient:
+        index = np.arange(evidence.sigma.shape[1], dtype=np.float64)
+        return "component, by falling σ", np.broadcast_to(index, evidence.sigma.shape)
+    magnitude = getattr(policy, "magnitude", None)
+    if magnitude is not None:
+        return "sensitivity x, normalised in its module", normalise(
+            evidence.sizes(magnitude), getattr(policy, "norm", "mean")
+        )
+    return "mean g over its mean size; right of 0 raises the loss", normalise(evidence.signed, "mean")

@@ -4,7 +4,7 @@ The prompt is most of the work and the same for both, so its key-value cache is 
 loss continues from a copy of it, greedy decoding from the cache itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -57,21 +57,24 @@ class Prompts:
 
     def greedy_answers(self, limit: int) -> list[str]:
         """The stripped text of up to `limit` greedy tokens, cut at end of sequence. Uses up the cache."""
-        ends = torch.tensor(self._end_ids(), device=self._mask.device)
-        tokens: list[Int[Tensor, "example"]] = []
-        ended = torch.zeros(len(self._examples), dtype=torch.bool, device=self._mask.device)
-        logits, mask = self._next, self._mask
-        while True:
-            chosen = torch.where(ended, self._pad, logits.argmax(dim=-1))
-            ended = ended | torch.isin(chosen, ends)
-            tokens.append(torch.where(ended, -1, chosen))
-            if len(tokens) == limit or bool(ended.all()):
-                break
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-            logits = self._continue(chosen[:, None], mask, self._cache)[:, -1]
-        rows = torch.stack(tokens, dim=1).tolist()
+        rows = torch.stack(list(self.greedy_tokens(limit)), dim=1).tolist()
         kept = [[token for token in row if token >= 0] for row in rows]
         return [text.strip() for text in self._tokenizer.batch_decode(kept, skip_special_tokens=True)]
+
+    @torch.inference_mode()  # on a generator it covers the steps, not what their consumer does between them
+    def greedy_tokens(self, limit: int) -> Iterator[Int[Tensor, "example"]]:
+        """Up to `limit` greedy tokens of every example, step by step; -1 from its end on. Uses up the cache."""
+        ends = torch.tensor(self._end_ids(), device=self._mask.device)
+        ended = torch.zeros(len(self._examples), dtype=torch.bool, device=self._mask.device)
+        chosen, mask = self._next.argmax(dim=-1), self._mask
+        for count in range(1, limit + 1):
+            ended = ended | torch.isin(chosen, ends)
+            yield torch.where(ended, -1, chosen)
+            if count == limit or bool(ended.all()):
+                return
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+            logits = self._continue(chosen[:, None], mask, self._cache)[:, -1]
+            chosen = torch.where(ended, self._pad, logits.argmax(dim=-1))
 
     def _continue(
         self, ids: Int[Tensor, "example token"], mask: Int[Tensor, "example seen"], cache: Any

@@ -16,11 +16,13 @@ import yaml
 from surgery.base import DEMO_BASE, DTYPES
 from surgery.calibration import TEMPLATES, Encoding
 from surgery.demo import demo_slice
-from surgery.edit import Manual, check_rules
+from surgery.edit import Edit, Manual, check_rules, make_edit
 from surgery.errors import RecipeError
 from surgery.home import user_path
 from surgery.policy import GradDirection, Policy, knob_values, make_policy
 from surgery.scope import SCOPES, check_scope
+from surgery.sensitivity import Sensitivity
+from surgery.spectrum import Spectra
 
 SCHEMA = 1
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
@@ -53,6 +55,29 @@ class CalibrationPlan:
 
 
 @dataclass(frozen=True)
+class EditPlan:
+    """What is done to the singular values: a policy, where it acts, what follows it, gains by hand."""
+
+    policy: Policy = field(default_factory=GradDirection)
+    scope: str = "residual"
+    energy: str = "l1"
+    sigma_min: float = 0.0
+    manual: Manual = field(default_factory=dict)
+
+    def apply(self, spectra: Spectra, sensitivity: Sensitivity | None) -> Edit:
+        """The edit of an adapter; raises `PolicyError` as `make_edit` does."""
+        return make_edit(
+            spectra,
+            self.policy,
+            sensitivity=sensitivity,
+            scope=self.scope,
+            energy=self.energy,
+            sigma_min=self.sigma_min,
+            manual=self.manual,
+        )
+
+
+@dataclass(frozen=True)
 class EvaluationPlan:
     """Held-out rows in file order, and how many random controls stand beside the edit."""
 
@@ -71,11 +96,7 @@ class Recipe:
     adapter_digest: str
     base: BaseChoice
     calibration: CalibrationPlan
-    policy: Policy = field(default_factory=GradDirection)
-    scope: str = "residual"
-    energy: str = "l1"
-    sigma_min: float = 0.0
-    manual: Manual = field(default_factory=dict)
+    edit: EditPlan = field(default_factory=EditPlan)
     evaluation: EvaluationPlan | None = None
 
 
@@ -93,21 +114,26 @@ def dump_recipe(recipe: Recipe) -> str:
     record: dict[str, Any] = {
         "recipe": SCHEMA,
         "adapter": {"source": recipe.adapter, "digest": recipe.adapter_digest},
-        "base": dataclasses.asdict(recipe.base),
-        "calibration": _flat(recipe.calibration),
-        "edit": {
-            "scope": recipe.scope,
-            "policy": recipe.policy.name,
-            "knobs": knob_values(recipe.policy),
-            "energy": recipe.energy,
-            "sigma_min": recipe.sigma_min,
-            "manual": {name: dict(gains) for name, gains in recipe.manual.items() if gains},
-        },
+        "base": plan_record(recipe.base),
+        "calibration": plan_record(recipe.calibration),
+        "edit": edit_record(recipe.edit),
     }
     if recipe.evaluation is not None:
-        record["evaluation"] = _flat(recipe.evaluation)
+        record["evaluation"] = plan_record(recipe.evaluation)
     text: str = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
     return text
+
+
+def edit_record(plan: EditPlan) -> dict[str, Any]:
+    """A plan as a recipe's `edit` section; `parse_edit` of it gives the same plan."""
+    return {
+        "scope": plan.scope,
+        "policy": plan.policy.name,
+        "knobs": knob_values(plan.policy),
+        "energy": plan.energy,
+        "sigma_min": plan.sigma_min,
+        "manual": {name: dict(gains) for name, gains in plan.manual.items() if gains},
+    }
 
 
 def read_recipe(path: Path | str) -> Recipe:
@@ -133,10 +159,22 @@ def parse_recipe(text: str) -> Recipe:
     _only(record, {"recipe", "adapter", "base", "calibration", "edit", "evaluation"}, "the recipe")
     adapter = _section(record, "adapter", {"source": str, "digest": str})
     _only(adapter, {"source", "digest"}, "adapter")
-    base = _build(BaseChoice, _section(record, "base"), "base")
+    base = parse_plan(BaseChoice, _section(record, "base"), "base")
     if base.dtype not in DTYPES:
         raise RecipeError(f"base.dtype is {base.dtype!r}", f"use one of {', '.join(DTYPES)}")
-    edit = _section(record, "edit")
+    evaluation = record.get("evaluation")
+    return Recipe(
+        adapter=adapter.get("source", ""),
+        adapter_digest=adapter.get("digest", ""),
+        base=base,
+        calibration=parse_plan(CalibrationPlan, _section(record, "calibration"), "calibration"),
+        edit=parse_edit(_section(record, "edit")),
+        evaluation=parse_plan(EvaluationPlan, evaluation, "evaluation") if evaluation is not None else None,
+    )
+
+
+def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
+    """An `edit` section, validated; raises `RecipeError` or `PolicyError` for the first thing wrong."""
     _only(edit, {"scope", "policy", "knobs", "energy", "sigma_min", "manual"}, "edit")
     scope, energy = edit.get("scope", "residual"), edit.get("energy", "l1")
     sigma_min = _number(edit.get("sigma_min", 0.0), "edit.sigma_min")
@@ -148,18 +186,12 @@ def parse_recipe(text: str) -> Recipe:
     if scope not in SCOPES:
         check_scope(scope)
     check_rules(energy, sigma_min)
-    evaluation = record.get("evaluation")
-    return Recipe(
-        adapter=adapter.get("source", ""),
-        adapter_digest=adapter.get("digest", ""),
-        base=base,
-        calibration=_plan(CalibrationPlan, _section(record, "calibration"), "calibration"),
+    return EditPlan(
         policy=make_policy(str(edit.get("policy")), _mapping(edit.get("knobs"), "edit.knobs")),
         scope=scope,
         energy=energy,
         sigma_min=sigma_min,
         manual=_manual(edit.get("manual")),
-        evaluation=_plan(EvaluationPlan, evaluation, "evaluation") if evaluation is not None else None,
     )
 
 
@@ -178,15 +210,18 @@ def _manual(value: Any) -> Manual:
     return manual
 
 
-def _flat(plan: CalibrationPlan | EvaluationPlan) -> dict[str, Any]:
-    """A plan with its encoding's settings beside its own, as the file has them."""
+def plan_record(plan: BaseChoice | CalibrationPlan | EvaluationPlan) -> dict[str, Any]:
+    """A plan as the recipe has it, with its encoding's settings beside its own; `parse_plan` reads it."""
     record = dataclasses.asdict(plan)
-    encoding = record.pop("encoding")
+    encoding = record.pop("encoding", {})
     return {**record, **encoding}
 
 
-def _plan(kind: Any, record: Any, where: str) -> Any:
+def parse_plan(kind: Any, record: Any, where: str) -> Any:
+    """A plan of `kind` from its record; raises `RecipeError` naming the setting under `where`."""
     settings = dict(_mapping(record, where))
+    if kind is BaseChoice:
+        return _build(kind, settings, where)
     names = [f.name for f in dataclasses.fields(Encoding) if f.name in settings]
     encoding = _build(Encoding, {name: settings.pop(name) for name in names}, where)
     return dataclasses.replace(_build(kind, settings, where), encoding=encoding)

@@ -132,19 +132,6 @@ def random_controls(
     }
 
 
-def recipe_edit(spectra: Spectra, recipe: Recipe, sensitivity: Sensitivity | None) -> Edit:
-    """The edit a recipe describes."""
-    return make_edit(
-        spectra,
-        recipe.policy,
-        sensitivity=sensitivity,
-        scope=recipe.scope,
-        energy=recipe.energy,
-        sigma_min=recipe.sigma_min,
-        manual=recipe.manual,
-    )
-
-
 def held_out_rows(plan: EvaluationPlan, calibrations: Sequence[CalibrationPlan]) -> list[Row]:
     """The rows of an evaluation plan; raises `DataError` when a calibration slice shares an example."""
     rows = choose(read_rows(data_file(plan.data)), plan.limit, seed=None)
@@ -197,23 +184,23 @@ def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, i
         )
     recipe = replace(recipe, adapter_digest=adapter.digest)
     spectra = decompose(adapter)
-    in_scope(spectra, recipe.scope)
+    in_scope(spectra, recipe.edit.scope)
     calibration_rows(recipe.calibration)
     if recipe.evaluation is not None:
         held_out_rows(recipe.evaluation, [recipe.calibration])
     report("loading the base model", 0, 1)
     with attach(adapter, spectra, recipe.base) as live:
         sensitivity = calibrate(live, recipe.calibration, progress=lambda d, t: report("calibrating", d, t))
-        edit = recipe_edit(spectra, recipe, sensitivity)
+        edit = recipe.edit.apply(spectra, sensitivity)
         evaluation = None
         if recipe.evaluation is not None:
             controls = random_controls(
                 spectra,
                 recipe.evaluation.random,
-                like=recipe.policy,
-                scope=recipe.scope,
-                energy=recipe.energy,
-                sigma_min=recipe.sigma_min,
+                like=recipe.edit.policy,
+                scope=recipe.edit.scope,
+                energy=recipe.edit.energy,
+                sigma_min=recipe.edit.sigma_min,
             )
             evaluation = prove(
                 live,

@@ -7,8 +7,8 @@ import regex
 
 from surgery.errors import PolicyError
 
-SCOPES = ("residual", "attention-inputs", "all")
-# residual writers and attention inputs under the names that common architectures give them
+SCOPES = ("residual", "attention-inputs", "gate-up", "all")
+# residual writers, attention inputs and the first half of the MLP under the names that common architectures give them
 _RESIDUAL = ("o_proj", "down_proj", "out_proj", "c_proj", "dense", "dense_4h_to_h", "fc2", "wo", "o")
 _ATTENTION = (
     "q_proj",
@@ -24,19 +24,20 @@ _ATTENTION = (
     "k",
     "v",
 )
+_GATE_UP = ("gate_proj", "up_proj", "gate_up_proj", "fc1", "c_fc", "dense_h_to_4h", "wi", "wi_0", "wi_1")
+_KINDS = {"residual": _RESIDUAL, "attention-inputs": _ATTENTION, "gate-up": _GATE_UP}
 _SCOPE_SECONDS = 1.0
 
 
 def in_scope(names: Iterable[str], scope: str) -> list[str]:
-    """Modules in `scope`: `residual`, `attention-inputs`, `all`, or a regular expression.
+    """Modules in `scope`: `residual`, `attention-inputs`, `gate-up`, `all`, or a regular expression.
 
     The expression is searched in the module's full path. Raises `PolicyError` when nothing matches.
     """
     if scope == "all":
         chosen = list(names)
-    elif scope in SCOPES:
-        last = _RESIDUAL if scope == "residual" else _ATTENTION
-        chosen = [name for name in names if name.rpartition(".")[2] in last]
+    elif scope in _KINDS:
+        chosen = [name for name in names if name.rpartition(".")[2] in _KINDS[scope]]
     else:
         pattern = check_scope(scope)
         try:
@@ -46,6 +47,18 @@ def in_scope(names: Iterable[str], scope: str) -> list[str]:
     if not chosen:
         raise PolicyError(f"scope {scope!r} matches no module", "use all, or a part of a module's path")
     return chosen
+
+
+def scope_for(names: Iterable[str], chosen: Iterable[str]) -> str:
+    """A scope that selects exactly `chosen` of `names`: a named one where one does, else an expression."""
+    names, wanted = list(names), set(chosen)
+    for scope in SCOPES:
+        try:
+            if set(in_scope(names, scope)) == wanted:
+                return scope
+        except PolicyError:
+            continue  # it matches nothing here
+    return "^(" + "|".join(regex.escape(name) for name in names if name in wanted) + ")$"
 
 
 def check_scope(scope: str) -> Any:

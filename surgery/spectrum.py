@@ -20,6 +20,7 @@ from scipy.linalg import lapack
 from surgery.adapter import Adapter, Factors
 
 _REFLECTORS = 32
+# of the gap below which components count as one, see Spectrum.gap_tolerance
 _SAFETY = 4.0
 _LEAST_GAP = 1e-13
 

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from surgery.calibration import Encoding
 from surgery.evidence import Evidence
+from surgery.policy import POLICIES
 from surgery.sensitivity import Provenance, Sensitivity
 from surgery.spectrum import Spectrum
 
+# the policies that treat every module alone; natural_gradient looks at the whole scope
+ROW_POLICIES = {name: kind for name, kind in POLICIES.items() if not hasattr(kind, "gains_in_scope")}
 PROVENANCE = Provenance("adapter", "base", "examples", Encoding(), (), "float32")
 
 # few distinct values, so that ties are common

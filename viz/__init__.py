@@ -1,7 +1,7 @@
 """Figures: plain arrays and labels in, a plotly Figure out. Knows neither the app nor the method."""
 
-from viz.effects import effect_intervals
-from viz.gains import before_and_after, gain_map
+from viz.effects import effect_intervals, sweep_curve
+from viz.gains import before_and_after, gain_map, gain_thumbnail
 from viz.geometry import alignment_heatmap, depth_curve
 from viz.spectra import module_spectrum, rank_profile
 
@@ -11,6 +11,8 @@ __all__ = [
     "depth_curve",
     "effect_intervals",
     "gain_map",
+    "gain_thumbnail",
     "module_spectrum",
     "rank_profile",
+    "sweep_curve",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from viz.style import HARMFUL, HELPFUL, NEUTRAL, as_text, figure, say_empty
+from viz.style import HARMFUL, HELPFUL, NEUTRAL, SERIES, as_text, figure, say_empty
 
 
 def effect_intervals(
@@ -46,4 +46,51 @@ def effect_intervals(
         )
     empty.add_vline(x=0, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
     empty.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    return empty
+
+
+def sweep_curve(
+    values: Sequence[float],
+    means: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    predicted: Sequence[float | None],
+    *,
+    title: str,
+    knob: str,
+) -> go.Figure:
+    """Measured change of the loss along one knob with 95 % intervals, beside the first-order prediction."""
+    empty = figure(title, height=300, x=knob, y="Δ loss, nats per answer token")
+    if not values:
+        return say_empty(empty, "nothing was measured yet")
+    inks = [
+        NEUTRAL if low <= 0 <= high else HELPFUL if high < 0 else HARMFUL
+        for low, high in zip(lows, highs, strict=True)
+    ]
+    empty.add_scatter(
+        x=list(values),
+        y=list(means),
+        mode="lines+markers",
+        name="measured, tuning rows",
+        line={"color": NEUTRAL, "width": 1},
+        marker={"size": 9, "color": inks},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [high - mean for high, mean in zip(highs, means, strict=True)],
+            "arrayminus": [mean - low for low, mean in zip(lows, means, strict=True)],
+        },
+        hovertemplate="%{x:g}: %{y:+.4f}<extra>measured</extra>",
+    )
+    known = [(x, y) for x, y in zip(values, predicted, strict=True) if y is not None]
+    if known:
+        empty.add_scatter(
+            x=[x for x, _ in known],
+            y=[y for _, y in known],
+            mode="lines",
+            name="predicted, calibration rows",
+            line={"color": SERIES[0], "dash": "dot"},
+            hovertemplate="%{x:g}: %{y:+.4f}<extra>predicted</extra>",
+        )
+    empty.add_hline(y=0, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
     return empty

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 from numpy import ndarray
 
 from viz.style import AFTER, BEFORE, GAIN_SCALE, as_text, figure, say_empty
@@ -60,3 +60,16 @@ def before_and_after(
     drawn.update_xaxes(dtick=1 if before.size <= 32 else None)
     drawn.update_layout(bargap=0.25)
     return drawn
+
+
+def gain_thumbnail(gains: Float64[ndarray, "module rank"]) -> UInt8[ndarray, "height width 3"]:
+    """The same map as a small picture in the same colours; cells without a component are grey."""
+    stops = np.array([position for position, _ in GAIN_SCALE])
+    inks = np.array([[int(ink[i : i + 2], 16) for i in (1, 3, 5)] for _, ink in GAIN_SCALE])
+    with np.errstate(divide="ignore"):
+        at = (np.clip(np.log2(gains), -2, 2) + 2) / 4
+    picture: ndarray = np.stack([np.interp(at, stops, inks[:, channel]) for channel in range(3)], axis=-1)
+    picture[np.isnan(gains)] = 128
+    rows, columns = max(1, 120 // max(len(gains), 1)), max(1, 240 // max(gains.shape[1], 1))
+    small: ndarray = np.rint(picture).astype(np.uint8)
+    return small.repeat(rows, axis=0).repeat(columns, axis=1)

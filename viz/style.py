@@ -15,7 +15,13 @@ BEFORE = "#9aa5b8"
 AFTER = "#5b6ee1"
 SERIES = ("#5b6ee1", "#0f8a8a", "#e0a030", "#d1495b", "#8d5fd3", "#4c9f50", "#c46fa0")
 SHARE_SCALE = [[0.0, "#20243f"], [0.25, "#3b4a94"], [0.5, "#3f8fae"], [0.75, "#7fcf9f"], [1.0, "#f6f3b0"]]
-GAIN_SCALE = [[0.0, "#a8283c"], [0.25, "#e08a8f"], [0.5, "#e6e8ee"], [0.75, "#6fb9bb"], [1.0, "#0a6b6e"]]
+GAIN_SCALE: list[tuple[float, str]] = [
+    (0.0, "#a8283c"),
+    (0.25, "#e08a8f"),
+    (0.5, "#e6e8ee"),
+    (0.75, "#6fb9bb"),
+    (1.0, "#0a6b6e"),
+]
 
 
 def figure(title: str, *, height: int, x: str = "", y: str = "", **layout: Any) -> go.Figure:

@@ -63,14 +63,14 @@ def start_evaluation(
     edits: dict[str, Edit] = {EDIT: workspace.edit()}
     if rescale:
         for gamma in (0.9, 1.1):
-            edits[f"scale {gamma}"] = make_edit(spectra, Scale(gamma), scope=workspace.scope, energy="none")
+            edits[f"scale {gamma}"] = make_edit(spectra, Scale(gamma), scope=workspace.plan.scope, energy="none")
     edits |= random_controls(
         spectra,
         plan.random,
-        like=workspace.policy,
-        scope=workspace.scope,
-        energy=workspace.energy,
-        sigma_min=workspace.sigma_min,
+        like=workspace.plan.policy,
+        scope=workspace.plan.scope,
+        energy=workspace.plan.energy,
+        sigma_min=workspace.plan.sigma_min,
     )
 
     def work(job: jobs.Job, models: jobs.Models) -> Evaluation:

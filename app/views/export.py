@@ -118,7 +118,7 @@ def recipe_panel(workspace: Workspace) -> None:
 
 def _proposal(workspace: Workspace) -> Path:
     stem = workspace.adapter.source.rpartition(":")[2].rpartition("/")[2] or "adapter"
-    folder = home() / "exports" / f"{stem}-{workspace.policy.name}"
+    folder = home() / "exports" / f"{stem}-{workspace.plan.policy.name}"
     number = 2
     candidate = folder
     while candidate.exists():

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -175,6 +176,13 @@ def module_view(workspace: Workspace) -> None:
             "sign agreement": statistics.agreement,
         }
     )
+    repeated = np.flatnonzero(spectra[name].repeated)
+    if repeated.size:
+        table["cluster"] = spectra[name].clusters
+        st.caption(
+            f"Components {', '.join(map(str, repeated))} share (nearly) equal σ in clusters: inside a cluster single "
+            "g are not determined, only their sum is."
+        )
     with st.expander("Numbers"):
         st.dataframe(table, hide_index=True, width="stretch")
         st.download_button(

@@ -1,222 +1,245 @@
-"""Surgery: choose a policy, turn its knobs, and see what happens to every singular value."""
-
-import math
-from typing import Any
+"""Surgery: turn knobs and pull bars, and see at once what happens to every singular value."""
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 import viz
-from app.frame import ask_for_calibration, show_title
+from app.board import board, tour
+from app.board.acts import applied
+from app.board.bench import bench
+from app.frame import ask_for_calibration, plain, show_error
+from app.history import History
 from app.workspace import Workspace, current, keep
-from surgery.edit import ENERGY_RULES, Edit, Manual, preview, summary
-from surgery.policy import POLICIES, Knob, Policy, knobs_of, make_policy
-from surgery.scope import SCOPES
+from surgery.edit import preview, summary
+from surgery.errors import SurgeryError
+from surgery.policy import POLICIES, make_policy
+from surgery.recipe import EditPlan
+from surgery.scope import SCOPES, in_scope, scope_for
 
-ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "none": "no rule"}
-OWN_SCOPE = "regular expression…"
+
+def take_acts() -> None:
+    """Carry out what the board sent since the last run; a refusal is shown and the rest goes on."""
+    workspace, answered = current(), st.session_state.get("board-answered", 0)
+    for act in st.session_state["board"].get("acts") or []:
+        number = act.get("id") if isinstance(act, dict) else None
+        if not isinstance(number, int) or number <= answered:
+            continue
+        try:
+            workspace = applied(workspace, act)
+        except SurgeryError as error:
+            st.session_state["board-refusal"] = error
+        answered = number
+    st.session_state["board-answered"] = answered
+    keep(workspace)
 
 
-def controls(workspace: Workspace) -> Workspace:
-    """Widgets are told apart by their keys: a start value that follows the workspace would rename them."""
-    keyed: dict[str, Any] = {"persist_state": "session"}
-    names = list(POLICIES)
-    name = st.selectbox(
-        "Policy",
-        names,
-        names.index(workspace.policy.name),
-        key="surgery-policy",
-        help="A rule that turns sensitivities into gains.",
-        **keyed,
+def change(workspace: Workspace) -> None:
+    keep(workspace)
+    st.rerun()
+
+
+def history_bar(workspace: Workspace) -> None:
+    history = workspace.history
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        if st.button("Undo", icon=":material/undo:", shortcut="Ctrl+Z", disabled=not history.can_undo):
+            change(workspace.with_history(history.jump(history.at - 1)))
+        if st.button("Redo", icon=":material/redo:", shortcut="Ctrl+Shift+Z", disabled=not history.can_redo):
+            change(workspace.with_history(history.jump(history.at + 1)))
+        history_list(workspace, history)
+        if st.button(f"Scope: {_scope_name(workspace.plan.scope)}", icon=":material/filter_alt:"):
+            scope_picker(workspace)
+        with st.popover("Keep as a recipe", icon=":material/bookmark_add:"):
+            keep_form(workspace)
+        if not tour.running() and st.button(
+            "Tour", icon=":material/school:", help="Six short steps on this adapter"
+        ):
+            tour.start(workspace)
+
+
+def history_list(workspace: Workspace, history: History) -> None:
+    """Every plan so far, the latest first; choosing one jumps there."""
+    last = len(history.steps) - 1
+
+    def jump() -> None:
+        keep(current().with_history(history.jump(last - st.session_state["history"])))
+
+    st.session_state["history"] = last - history.at
+    st.selectbox(
+        "History",
+        range(last + 1),
+        format_func=lambda back: f"{last - back + 1}. {history.steps[last - back].label}",
+        key="history",
+        on_change=jump,
+        label_visibility="collapsed",
+        width=240,
     )
-    st.caption(f"{POLICIES[name].title}.")
-    policy = knob_controls(name, workspace.policy)
-    st.caption(
-        "Step sizes and gates start at the values of the authors' released code; the paper does not give them."
-    )
-    options = [*SCOPES, OWN_SCOPE]
-    known = workspace.scope if workspace.scope in SCOPES else OWN_SCOPE
-    scope = st.selectbox(
-        "Scope",
-        options,
-        options.index(known),
-        key="surgery-scope",
-        help="Residual writers are o_proj and down_proj.",
-        **keyed,
-    )
-    if scope == OWN_SCOPE:
-        own = workspace.scope if workspace.scope not in SCOPES else r"layers\.(1\d)\..*o_proj"
-        scope = st.text_input("Modules whose path matches", own, key="surgery-own-scope", **keyed)
-    energy = st.selectbox(
-        "Energy rule",
-        ENERGY_RULES,
-        ENERGY_RULES.index(workspace.energy),
-        key="surgery-energy",
-        format_func=ENERGY_LABELS.get,
-        **keyed,
-    )
-    sigma_min = st.number_input(
-        "Smallest new σ",
-        0.0,
-        1e6,
-        workspace.sigma_min,
-        step=0.01,
-        format="%.3f",
-        key="surgery-sigma-min",
-        **keyed,
-    )
-    return keep(workspace.with_edit(policy=policy, scope=scope, energy=energy, sigma_min=float(sigma_min)))
 
 
-def knob_controls(name: str, present: Policy) -> Policy:
-    values: dict[str, Any] = {}
-    for knob in knobs_of(POLICIES[name]):
-        start = getattr(present, knob.name) if present.name == name else knob.default
-        idle = knob.when is not None and values[knob.when[0]] != knob.when[1]
-        values[knob.name] = start if idle else knob_widget(name, knob, start)
-    return make_policy(name, values)
-
-
-def knob_widget(policy: str, knob: Knob, start: Any) -> Any:
-    key = f"knob-{policy}-{knob.name}"
-    label = knob.name
-    if knob.kind is bool:
-        return st.toggle(label, start, key=key, help=knob.help, persist_state="session")
-    if knob.choices:
-        return st.selectbox(
-            label, knob.choices, knob.choices.index(start), key=key, help=knob.help, persist_state="session"
+@st.dialog("Which modules to edit", width="large")
+def scope_picker(workspace: Workspace) -> None:
+    names = list(workspace.spectra)
+    named, by_kind, by_table, by_text = st.tabs(["Named", "Families and layers", "Table", "Expression"])
+    with named:
+        for scope in SCOPES:
+            chosen = _matched(names, scope)
+            scalars = sum(workspace.spectra[name].rank for name in chosen)
+            if st.button(f"{scope}: {scalars:,} scalars", key=f"scope-{scope}", disabled=not chosen):
+                set_scope(workspace, chosen)
+    with by_kind:
+        families = list(workspace.adapter.families)
+        layers = workspace.adapter.layers
+        present = _matched(names, workspace.plan.scope)
+        active = [f for f in families if any(workspace.spectra[name].family == f for name in present)]
+        wanted = st.pills("Families", families, selection_mode="multi", default=active, key="scope-families")
+        low, high = (layers[0], layers[-1]) if layers else (0, 0)
+        first, last = (
+            st.slider("Layers", low, high, (low, high), key="scope-layers") if high > low else (low, high)
         )
-    kind = knob.kind
-    if knob.name == "seed":
-        return st.number_input(label, 0, 2**31 - 1, start, key=key, help=knob.help, persist_state="session")
-    low, high, step = kind(knob.low or 0), kind(knob.high or 0), kind(knob.step or 1)
-    return st.slider(label, low, high, kind(start), step, key=key, help=knob.help, persist_state="session")
+        chosen = [
+            name
+            for name, spectrum in workspace.spectra.items()
+            if spectrum.family in wanted and (spectrum.layer is None or first <= spectrum.layer <= last)
+        ]
+        _apply_button(workspace, chosen, "scope-by-kind")
+    with by_table:
+        chosen = scope_table(workspace, set(_matched(names, workspace.plan.scope)))
+        _apply_button(workspace, chosen, "scope-by-table")
+    with by_text:
+        text = st.text_input("Modules whose path matches", workspace.plan.scope, key="scope-text")
+        chosen = _matched(names, text)
+        if not chosen:
+            st.caption("matches no module, or is no expression")
+        _apply_button(workspace, chosen, "scope-by-text", text)
 
 
-def effect(workspace: Workspace, edit: Edit) -> None:
-    numbers = preview(edit, workspace.sensitivity)
-    shown = numbers or summary(edit)
-    cells = st.columns([1.5, 1, 1, 1, 1])
-    if numbers is None:
-        cells[0].metric("Predicted Δ loss", "not measured", help="Calibrate on the Spectra page first.")
+def scope_table(workspace: Workspace, present: set[str]) -> list[str]:
+    import pandas as pd
+
+    families, rows = list(workspace.adapter.families), {}
+    for name, spectrum in workspace.spectra.items():
+        label = name if spectrum.layer is None else str(spectrum.layer)
+        rows.setdefault(label, {})[spectrum.family] = name
+    table = pd.DataFrame(
+        [[rows[label].get(family) in present for family in families] for label in rows],
+        index=list(rows),
+        columns=families,
+    )
+    edited = st.data_editor(table, key=f"scope-table-{hash(frozenset(present))}", height=260)
+    return [rows[label][f] for label in rows for f in families if f in rows[label] and edited.loc[label, f]]
+
+
+def _apply_button(workspace: Workspace, chosen: list[str], key: str, scope: str | None = None) -> None:
+    scalars = sum(workspace.spectra[name].rank for name in chosen)
+    if st.button(f"Edit these {len(chosen)} modules: {scalars:,} scalars", key=key, disabled=not chosen):
+        set_scope(workspace, chosen, scope)
+
+
+def set_scope(workspace: Workspace, chosen: list[str], scope: str | None = None) -> None:
+    """The scope that selects these modules; gains by hand outside it are dropped, and undo brings them back."""
+    scope = scope or scope_for(workspace.spectra, chosen)
+    manual = {name: gains for name, gains in workspace.plan.manual.items() if name in set(chosen)}
+    change(workspace.with_edit(f"scope {_scope_name(scope)}", scope=scope, manual=manual))
+
+
+def _matched(names: list[str], scope: str) -> list[str]:
+    try:
+        return in_scope(names, scope)
+    except SurgeryError:
+        return []
+
+
+def _scope_name(scope: str) -> str:
+    return (
+        scope
+        if len(scope) <= 24
+        else f"{scope.count('|') + 1} paths"
+        if scope.startswith("^(")
+        else scope[:22] + "…"
+    )
+
+
+def keep_form(workspace: Workspace) -> None:
+    with st.form("keep-recipe", border=False, clear_on_submit=True):
+        name = st.text_input("Name", placeholder=workspace.plan.policy.name, max_chars=40)
+        if st.form_submit_button("Keep", type="primary"):
+            change(
+                workspace.with_shelf(
+                    {**workspace.shelf, _new_name(name or workspace.plan.policy.name, workspace): workspace.plan}
+                )
+            )
+
+
+def _new_name(wanted: str, workspace: Workspace) -> str:
+    """A name that is not on the shelf yet."""
+    wanted = wanted.strip() or "recipe"
+    taken, number = set(workspace.shelf), 2
+    name = wanted
+    while name in taken:
+        name, number = f"{wanted} {number}", number + 1
+    return name
+
+
+def shelf(workspace: Workspace) -> None:
+    """Kept recipes side by side: what each does to every component and what theory says of it."""
+    if not workspace.shelf:
+        return
+    st.markdown("##### Kept recipes")
+    entries = list(workspace.shelf.items())
+    for first in range(0, len(entries), 4):
+        for column, (name, plan) in zip(st.columns(4), entries[first : first + 4], strict=False):
+            with column.container(border=True):
+                card(workspace, name, plan)
+
+
+def card(workspace: Workspace, name: str, plan: EditPlan) -> None:
+    st.markdown(f"**{plain(name)}** · {plan.policy.name}")
+    try:
+        edit = plan.apply(workspace.spectra, workspace.sensitivity)
+    except SurgeryError as error:
+        st.caption(plain(error.problem))
     else:
-        noise = abs(numbers.predicted) <= 2 * numbers.standard_error
-        error = f"± {numbers.standard_error:.4f}" if math.isfinite(numbers.standard_error) else ""
-        cells[0].metric(
-            "Predicted Δ loss",
-            f"{numbers.predicted:+.4f} {error}",
-            "within noise" if noise else ("lower is better"),
-            delta_color="off",
-            delta_arrow="off",
-            help="First order, on the calibration examples, in nats per answer token. Large steps overshoot: "
-            "measure held out on the Evaluate page.",
-        )
-    cells[1].metric(
-        "Edited scalars", f"{edit.scalars:,}", f"{len(edit.modules)} modules", delta_color="off", delta_arrow="off"
-    )
-    cells[2].metric("Raised", shown.raised)
-    cells[3].metric("Lowered", shown.lowered, f"{shown.silenced} silenced", delta_color="off", delta_arrow="off")
-    cells[4].metric(
-        "Energy moved",
-        f"{shown.energy_moved:.1%}",
-        f"Σσ′/Σσ {shown.energy_kept:.3f}",
-        delta_color="off",
-        delta_arrow="off",
-        help="Half of Σ|σ′ − σ| over Σσ.",
-    )
-    skipped = edit.skipped
-    if skipped:
-        reasons = "; ".join(sorted(set(skipped.values())))
-        st.warning(
-            f"{len(skipped)} of {len(edit.modules)} modules were left alone: {reasons}.", icon=":material/info:"
-        )
+        numbers = preview(edit, workspace.sensitivity)
+        if numbers is not None:
+            st.caption(f"predicted Δ loss {numbers.predicted:+.4f} ± {numbers.standard_error:.4f}")
+        rank = max(module.gains.size for module in edit.modules.values())
+        gains = np.full((len(edit.modules), rank), np.nan)
+        for row, module in enumerate(edit.modules.values()):
+            gains[row, : module.gains.size] = module.gains
+        st.image(viz.gain_thumbnail(gains), width="stretch")
+        moved = (numbers or summary(edit)).energy_moved
+        st.caption(f"{edit.scalars:,} scalars · {moved:.1%} of the energy moved")
+    with st.container(horizontal=True, gap="small"):
+        if st.button("Open", key=f"open-{name}"):
+            change(workspace.with_history(workspace.history.record(f"recipe {name}", plan)))
+        if st.button("", key=f"copy-{name}", icon=":material/content_copy:", help="Duplicate"):
+            change(workspace.with_shelf({**workspace.shelf, _new_name(f"{name} copy", workspace): plan}))
+        if st.button("", key=f"drop-{name}", icon=":material/delete:", help="Delete"):
+            change(workspace.with_shelf({k: v for k, v in workspace.shelf.items() if k != name}))
 
 
-def maps(workspace: Workspace, edit: Edit) -> None:
-    spectra = workspace.spectra
-    families = list(dict.fromkeys(spectra[name].family for name in edit.modules))
-    map_side, module_side = st.columns([1, 1.25], gap="large")
-    with map_side:
-        family = st.selectbox("Family", families, key="surgery-family", persist_state="session") or families[0]
-        members = [name for name in edit.modules if spectra[name].family == family]
-        width = max(edit.modules[name].gains.size for name in members)
-        gains = np.full((len(members), width), np.nan)
-        for row, name in enumerate(members):
-            gains[row, : edit.modules[name].gains.size] = edit.modules[name].gains
-        figure = viz.gain_map(gains, [_layer(workspace, name) for name in members], title=f"Gains of {family}")
-        st.plotly_chart(figure, key="surgery-map", alt=f"Gains of {family}, layers by components")
-    with module_side:
-        chosen = st.selectbox(
-            "Module",
-            members,
-            format_func=lambda name: f"layer {_layer(workspace, name)}",
-            key=f"surgery-module-{family}",
-            persist_state="session",
-        )
-        name = chosen if chosen in members else members[0]
-        module = edit.modules[name]
-        figure = viz.before_and_after(module.sigma, module.sigma_after, title=name)
-        st.plotly_chart(figure, key="surgery-module-figure", alt=f"Spectrum of {name} before and after")
-        by_hand(workspace, edit, name)
-
-
-def by_hand(workspace: Workspace, edit: Edit, name: str) -> None:
-    """A table of the module's components in which gains can be set by hand."""
-    module = edit.modules[name]
-    mine = workspace.manual.get(name, {})
-    statistics = workspace.sensitivity.statistics(name) if workspace.sensitivity else None
-    table = pd.DataFrame({"component": range(module.gains.size), "σ": module.sigma})
-    if statistics is not None:
-        table["mean g"] = statistics.mean
-    table["gain"] = module.gains
-    table["by hand"] = [mine.get(k) for k in range(module.gains.size)]
-    table["by hand"] = table["by hand"].astype("float64")
-    fixed = [column for column in table.columns if column != "by hand"]
-    number = st.column_config.NumberColumn
-    edited = st.data_editor(
-        table,
-        hide_index=True,
-        disabled=fixed,
-        height=250,
-        width="stretch",
-        key=f"by-hand-{name}-{sorted(mine.items())}",
-        column_config={
-            "σ": number(format="%.4f"),
-            "mean g": number(format="%.4f"),
-            "gain": number(format="%.3f"),
-            "by hand": number(
-                format="%.3f", min_value=0.0, max_value=16.0, help="Overrides the policy; empty follows it."
-            ),
-        },
-    )
-    wanted = {int(k): float(gain) for k, gain in enumerate(edited["by hand"]) if pd.notna(gain)}
-    if wanted != dict(mine):
-        others: Manual = {other: gains for other, gains in workspace.manual.items() if other != name}
-        keep(workspace.with_edit(manual={**others, name: wanted} if wanted else others))
-        st.rerun()
-    count = sum(len(gains) for gains in workspace.manual.values())
-    if count and st.button(f"Forget all {count} gains set by hand", icon=":material/undo:"):
-        keep(workspace.with_edit(manual={}))
-        st.rerun()
-
-
-def _layer(workspace: Workspace, name: str) -> str:
-    layer = workspace.spectra[name].layer
-    return name if layer is None else str(layer)
-
-
-show_title(
-    "Surgery",
-    "Change only the singular values. The prediction moves with the knobs; the proof comes on the next page.",
-)
-left, right = st.columns([1, 3], gap="large")
-with left:
-    workspace = controls(current())
-with right:
-    if workspace.lacks_sensitivities:
-        ask_for_calibration(workspace)
-    else:
-        edit = workspace.edit()
-        effect(workspace, edit)
-        maps(workspace, edit)
+workspace = current()
+refusal = st.session_state.pop("board-refusal", None)
+if refusal is not None:
+    show_error(refusal)
+heading, bar = st.columns([1, 5], vertical_alignment="center")
+with heading:
+    st.subheader("Surgery", anchor=False)
+with bar:
+    history_bar(workspace)
+note = st.session_state.pop("board-note", "")
+if note:
+    st.info(note)
+if tour.running():
+    tour.tour(workspace)
+if workspace.lacks_sensitivities:
+    ask_for_calibration(workspace)
+    free = [name for name, kind in POLICIES.items() if not kind().needs_gradient and name != "identity"]
+    with st.container(horizontal=True):
+        st.caption("Policies that need no calibration:")
+        for name in free:
+            if st.button(name, key=f"free-{name}"):
+                change(workspace.with_edit(f"policy {name}", policy=make_policy(name)))
+else:
+    board(workspace, workspace.edit(), st.session_state.get("board-answered", 0), take_acts)
+    shelf(workspace)
+    bench(workspace)

@@ -127,6 +127,11 @@ TABLE = [
         ["grad_direction", "--energy", "none", "--eta-suppress", "1", "--power", "2"],
         [math.exp(v) for v in (0.32, -0.16, -0.64, -1.44)],
     ),
+    # one example with |g|² = 0.3: the step is g / (0.3 + 0.3·0.3)
+    (
+        ["natural_gradient", "--energy", "none"],
+        [1 - 0.1 * g / (0.39 * s) for g, s in zip((-0.4, 0.1, 0.2, 0.3), (4, 3, 2, 1), strict=True)],
+    ),
     (["scale", "--energy", "none", "--gamma", "0.5"], [0.5, 0.5, 0.5, 0.5]),
     (["truncate", "--keep", "2"], rescaled([1, 1, 0, 0])),
     (["truncate", "--keep", "2", "--by", "sensitivity", "--energy", "none"], [1, 0, 0, 1]),
@@ -252,7 +257,7 @@ def test_inspect_counts_what_is_in_the_adapter(small_adapter, ok):
     assert record["dtypes"] == ["float32"]
     # (12 + 10)·4 for q_proj and o_proj, (10 + 20)·4 for down_proj, in two layers
     assert record["parameters"] == 2 * (88 + 88 + 120)
-    assert record["edited_scalars"] == {"residual": 16, "attention-inputs": 8, "all": 24}
+    assert record["edited_scalars"] == {"residual": 16, "attention-inputs": 8, "gate-up": 0, "all": 24}
     assert record["base"] == "some/base"
     assert record["extra_tensors"] == record["notes"] == []
     assert len(record["digest"]) == 64

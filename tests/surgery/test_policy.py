@@ -17,8 +17,9 @@ from surgery.policy import (
     knob_values,
     knobs_of,
     make_policy,
+    position_of,
 )
-from tests.policies import evidence, gains_of, stacked
+from tests.policies import ROW_POLICIES, evidence, gains_of, stacked
 
 # the table of the design, and the gates that only the released code has
 DEFAULTS = {
@@ -47,12 +48,13 @@ DEFAULTS = {
         "core_frac": 0.2, "noise_frac": 0.2, "min_core_k": 1, "amp": 1.25, "sup": 0.80, "mid": 1.0, "seed": 0,
     },
     "grad_direction": {"eta_suppress": 2.0, "eta_enhance": 0.2, "power": 1.0, "asymmetric": True, "eta": 0.2},
+    "natural_gradient": {"eta": 0.1, "damping": 0.3},
     "scale": {"gamma": 1.0},
     "truncate": {"keep": 8, "by": "sigma", "magnitude": "mean_abs"},
 }  # fmt: skip
 
 EVERY_POLICY = [
-    *(policy() for policy in POLICIES.values()),
+    *(policy() for policy in ROW_POLICIES.values()),
     *(
         POLICIES[name](magnitude="abs_mean", norm="l2")
         for name in ("abs_select", "smooth_abs", "double_smooth", "z_score", "robust_z")
@@ -100,7 +102,7 @@ def test_policies_do_not_change_what_they_are_given():
 def test_every_policy_gives_one_gain_for_every_component_of_any_rank():
     for r in (1, 2, 3, 64, 256):
         g = np.random.default_rng(r).standard_normal(r)
-        for policy in POLICIES.values():
+        for policy in ROW_POLICIES.values():
             gains = gains_of(policy(), evidence(g=g))
             assert gains.shape == (r,)
             assert gains.dtype == np.float64
@@ -189,3 +191,46 @@ def test_long_rows_have_the_same_bits_alone_and_in_a_stack(policy, rank):
     modules = [evidence(g=row, name=f"m.{i}") for i, row in enumerate(g)]
     for row, module in zip(policy.gains(stacked(*modules)), modules, strict=True):
         assert row.tobytes() == gains_of(policy, module).tobytes()
+
+
+# ---- the axis that a policy's gains are drawn against ----
+
+
+def test_the_gates_stand_on_normalised_magnitude_and_the_steps_on_the_signed_mean():
+    g = np.array([1.0, -3.0, 0.0, 4.0])
+    module = evidence([2.0, 3.0, 1.0, 6.0], g=g)
+    for policy, expected in (
+        (POLICIES["abs_select"](), [2 / 3, 1.0, 1 / 3, 2.0]),
+        (POLICIES["abs_select"](magnitude="abs_mean"), [0.5, 1.5, 0.0, 2.0]),
+        (POLICIES["abs_select"](norm="none"), [2.0, 3.0, 1.0, 6.0]),
+        (POLICIES["z_score"](norm="l2"), np.array([2.0, 3.0, 1.0, 6.0]) / np.sqrt(50.0)),
+        (GradDirection(), [0.5, -1.5, 0.0, 2.0]),
+        (Scale(), [0.0, 1.0, 2.0, 3.0]),
+        (Truncate(keep=2), [0.0, 1.0, 2.0, 3.0]),
+    ):
+        _, position = position_of(policy, module)
+        np.testing.assert_allclose(position, [expected], err_msg=policy.name)
+
+
+@pytest.mark.parametrize("policy", EVERY_POLICY, ids=lambda policy: policy.name)
+def test_every_policy_has_one_position_for_each_component_and_says_what_it_is(policy):
+    rng = np.random.default_rng(0)
+    rows = stacked(*(evidence(g=rng.standard_normal(5), name=f"m.{i}") for i in range(3)))
+    label, position = position_of(policy, rows)
+    assert label
+    assert position.shape == (3, 5)
+    assert np.isfinite(position).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["abs_select", "smooth_abs", "double_smooth", "z_score", "robust_z", "grad_direction"]
+)
+def test_the_gain_of_a_gate_is_a_function_of_the_position_alone(name):
+    # components of equal position have equal gains, ties of the hard gate aside
+    policy = POLICIES[name]()
+    g = np.array([0.5, 1.0, -2.0, 0.25, 1.5, -0.75])
+    module = evidence(g=g)
+    _, position = position_of(policy, module)
+    order, gains = np.argsort(position[0]), gains_of(policy, module)
+    steps = np.diff(gains[order])
+    assert (steps >= -1e-12).all() or (steps <= 1e-12).all()

@@ -14,6 +14,7 @@ from surgery.policy import POLICIES, GradDirection, SmoothAbs, knobs_of
 from surgery.recipe import (
     BaseChoice,
     CalibrationPlan,
+    EditPlan,
     EvaluationPlan,
     Recipe,
     demo_plans,
@@ -63,14 +64,24 @@ recipes = st.builds(
         BaseChoice, texts, st.none() | texts, texts, st.sampled_from(["float32", "bfloat16", "float16"])
     ),
     calibration=st.builds(
-        CalibrationPlan, texts, counts, st.integers(0, 2**31), st.integers(0, 10**6), counts, encodings
+        CalibrationPlan,
+        texts,
+        counts,
+        st.integers(0, 2**31),
+        st.integers(0, 10**6),
+        counts,
+        encodings,
+        st.booleans(),
     ),
-    policy=policies(),
-    scope=st.sampled_from(["residual", "attention-inputs", "all", r"layers\.(1|2)\.", "5", "no", "null"]),
-    energy=st.sampled_from(["l1", "l2", "none"]),
-    sigma_min=st.floats(0, 1e6),
-    manual=st.dictionaries(
-        texts.filter(bool), st.dictionaries(st.integers(0, 300), st.floats(0, 1e3), min_size=1), max_size=3
+    edit=st.builds(
+        EditPlan,
+        policies(),
+        st.sampled_from(["residual", "attention-inputs", "all", r"layers\.(1|2)\.", "5", "no", "null"]),
+        st.sampled_from(["l1", "l2", "none"]),
+        st.floats(0, 1e6),
+        st.dictionaries(
+            texts.filter(bool), st.dictionaries(st.integers(0, 300), st.floats(0, 1e3), min_size=1), max_size=3
+        ),
     ),
     evaluation=st.none()
     | st.builds(EvaluationPlan, texts, st.none() | counts, st.integers(0, 100), counts, encodings),
@@ -82,8 +93,8 @@ def test_a_recipe_that_is_written_and_read_is_the_same_recipe(recipe):
     text = dump_recipe(recipe)
     found = parse_recipe(text)
     assert found == recipe
-    for field in dataclasses.fields(found.policy):
-        assert type(getattr(found.policy, field.name)) is type(getattr(recipe.policy, field.name))
+    for field in dataclasses.fields(found.edit.policy):
+        assert type(getattr(found.edit.policy, field.name)) is type(getattr(recipe.edit.policy, field.name))
     assert dump_recipe(found) == text
 
 
@@ -111,11 +122,13 @@ edit:
         "",
         BaseChoice("demo:smollm2", None, "cpu", "float32"),
         CalibrationPlan("demo:kinship/calibration", 64, 0, 0, 8, Encoding("chat", False, True, 1024)),
-        SmoothAbs(temperature=1.0, align_mid=False),
-        scope="all",
-        energy="l1",
-        sigma_min=0.0,
-        manual={"model.layers.0.self_attn.o_proj": {0: 2.0, 3: 0.5}},
+        EditPlan(
+            SmoothAbs(temperature=1.0, align_mid=False),
+            scope="all",
+            energy="l1",
+            sigma_min=0.0,
+            manual={"model.layers.0.self_attn.o_proj": {0: 2.0, 3: 0.5}},
+        ),
         evaluation=None,
     )
     assert read_recipe(str(file)) == recipe

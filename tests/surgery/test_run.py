@@ -1,7 +1,7 @@
 """The steps of a recipe on a tiny model: the store of measurements, the proof, and the whole run."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from surgery.edit import make_edit
 from surgery.errors import BaseModelError, Cancelled, DataError, ExportError, RecipeError
 from surgery.evaluate import BASELINE
 from surgery.policy import AbsSelect, GradDirection, Identity, RandomIndex
-from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, read_recipe
+from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan, Recipe, read_recipe
 from surgery.run import (
     EDIT,
     attach,
@@ -25,7 +25,6 @@ from surgery.run import (
     export_recipe,
     prove,
     random_controls,
-    recipe_edit,
     run_recipe,
     stored_sensitivity_file,
 )
@@ -51,7 +50,10 @@ class Workplace:
         return attach(adapter, decompose(adapter), self.base)
 
     def recipe(self, **changes) -> Recipe:
-        whole = Recipe(self.adapter, "", self.base, self.calibration, evaluation=self.evaluation)
+        """A recipe of this place; settings of its edit are given by their own names."""
+        names = {field.name for field in fields(EditPlan)}
+        edit = EditPlan(**{name: changes.pop(name) for name in names & set(changes)})
+        whole = Recipe(self.adapter, "", self.base, self.calibration, edit, self.evaluation)
         return replace(whole, **changes)
 
 
@@ -368,7 +370,7 @@ def test_manual_gains_of_a_recipe_reach_the_edit(place):
     name = "model.layers.1.self_attn.o_proj"
     recipe = place.recipe(policy=Identity(), energy="none", manual={name: {2: 0.0}})
     spectra = decompose(open_adapter(place.adapter))
-    edit = recipe_edit(spectra, recipe, None)
+    edit = recipe.edit.apply(spectra, None)
     np.testing.assert_array_equal(edit.modules[name].gains, [1, 1, 0, 1])
 
 

@@ -3,12 +3,15 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from surgery.policy import AbsSelect, GradDirection, SmoothAbs
-from tests.policies import evidence, gains_of, normalised, quantile, signed
+from surgery.edit import make_edit, preview
+from surgery.errors import PolicyError
+from surgery.policy import AbsSelect, GradDirection, NaturalGradient, SmoothAbs
+from tests.policies import evidence, gains_of, measured, normalised, quantile, signed, spectrum
 
 
 @given(signed, st.floats(0, 3), st.floats(0, 1), st.sampled_from([0.5, 1.0, 2.0]))
@@ -49,3 +52,35 @@ def test_the_unit_of_the_sensitivities_does_not_matter(g, unit):
             # where the spread is at rounding level the gate is a step, and rounding picks the side
             assume(quantile(x, 0.8) - quantile(x, 0.2) > 1e-6)
         assert after == pytest.approx(before, rel=1e-6)
+
+
+def test_the_natural_step_solves_the_dense_system_of_the_whole_scope():
+    rng = np.random.default_rng(0)
+    n, sizes = 7, {"model.layers.0.o_proj": 4, "model.layers.1.o_proj": 3, "model.layers.1.down_proj": 4}
+    g = {name: rng.standard_normal((n, rank)) for name, rank in sizes.items()}
+    spectra = {name: spectrum(name, 1 + rng.random(rank)) for name, rank in sizes.items()}
+    policy = NaturalGradient(eta=0.05, damping=0.7)
+    edit = make_edit(spectra, policy, sensitivity=measured(g), energy="none")
+    whole = np.concatenate(list(g.values()), axis=1)
+    fisher = whole.T @ whole / n
+    eigenvalues = np.linalg.eigvalsh(fisher)
+    damp = 0.7 * eigenvalues[eigenvalues > 1e-9].mean()
+    step = np.linalg.solve(fisher + damp * np.eye(len(fisher)), whole.mean(axis=0))
+    sigma = np.concatenate([spectra[name].sigma for name in sizes])
+    after = np.concatenate([edit.modules[name].sigma_after for name in sizes])
+    assert after == pytest.approx(sigma - 0.05 * step, rel=1e-10)
+
+
+@given(seed=st.integers(0, 1000), eta=st.floats(0.001, 0.2), damping=st.floats(0.05, 10))
+def test_the_natural_step_never_foretells_a_rise_of_the_loss(seed, eta, damping):
+    rng = np.random.default_rng(seed)
+    g = {"model.layers.0.o_proj": rng.standard_normal((9, 5)) + 0.3}
+    spectra = {name: spectrum(name, 1 + rng.random(5)) for name in g}
+    policy = NaturalGradient(eta=eta, damping=damping)
+    edit = make_edit(spectra, policy, sensitivity=measured(g), energy="none")
+    assert preview(edit, measured(g)).predicted <= 1e-12
+
+
+def test_the_natural_step_asks_for_a_scope_where_it_is_given_a_module_alone():
+    with pytest.raises(PolicyError, match="whole scope"):
+        NaturalGradient().gains(evidence([1.0, 2.0]))

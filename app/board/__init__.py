@@ -1,0 +1,203 @@
+"""The board of the Surgery page: knobs, bars, gate and map in one component that follows the hand.
+
+The server computes every gain; the component draws them, and while a knob is dragged it reads the
+table that `surgery.knob_table` made of that knob's steps.
+"""
+
+import base64
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from numpy import ndarray
+
+from app.workspace import Workspace
+from surgery.edit import ENERGY_RULES, Edit, Preview, preview, summary
+from surgery.evidence import evidence_for
+from surgery.home import digest
+from surgery.knob_table import KnobTable, end_to_end, knob_table
+from surgery.policy import POLICIES, Knob, knob_values, knobs_of, position_of
+from surgery.recipe import EditPlan, edit_record
+
+ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "none": "no rule"}
+SOURCE = "Step sizes and gates start at the values of the authors' released code; the paper does not give them."
+_GAIN_UNIT = 4096
+_TABLES = 12
+_HERE = Path(__file__).parent
+
+_mount = st.components.v2.component(
+    "surgery_board",
+    html=(_HERE / "board.html").read_text(encoding="utf-8"),
+    css=(_HERE / "board.css").read_text(encoding="utf-8"),
+    js=(_HERE / "board.js").read_text(encoding="utf-8"),
+)
+
+
+def board(workspace: Workspace, edit: Edit, answered: int, on_acts: Callable[[], None]) -> None:
+    """Draw the board. `answered` is the id of the last act that `workspace` already holds.
+
+    `on_acts` is called before the next run with new acts under `st.session_state["board"]["acts"]`.
+    """
+    state = st.session_state.get("board") or {}
+    armed = state.get("arm") or st.session_state.get("board-armed")
+    st.session_state["board-armed"] = armed
+    sliding = {knob.name for knob in knobs_of(workspace.plan.policy) if knob.step and knob.name != "seed"}
+    keys = {name: _table_key(workspace, name) for name in sliding}
+    table = _table(workspace, armed, keys[armed]) if isinstance(armed, str) and armed in sliding else None
+    _mount(
+        key="board",
+        data=_data(workspace, edit, answered, table, keys),
+        on_acts_change=on_acts,
+        on_arm_change=lambda: None,
+    )
+
+
+def _data(
+    workspace: Workspace, edit: Edit, answered: int, table: dict[str, Any] | None, keys: Mapping[str, str]
+) -> dict[str, Any]:
+    plan, spectra = workspace.plan, workspace.spectra
+    names = list(edit.modules)
+    moments = workspace.sensitivity.moments if workspace.sensitivity else None
+    places = np.concatenate([moments.places[name] for name in names]) if moments else None
+    label, position = _positions(workspace, names)
+    starts = np.cumsum([0, *(spectra[name].rank for name in names)])
+    drawn = position[np.isfinite(position)]  # a measurement may not be finite, and JSON has no word for that
+    low, high = (float(drawn.min()), float(drawn.max())) if drawn.size else (0.0, 1.0)
+    return {
+        "answered": answered,
+        "policies": [{"name": name, "title": kind.title} for name, kind in POLICIES.items()],
+        "policy": plan.policy.name,
+        "knobs": [_knob(knob, plan) for knob in knobs_of(plan.policy)],
+        "energies": [[rule, ENERGY_LABELS[rule]] for rule in ENERGY_RULES],
+        "energy": plan.energy,
+        "sigmaMin": plan.sigma_min,
+        "source": SOURCE,
+        "scope": plan.scope,
+        "scalars": edit.scalars,
+        "modules": [
+            {
+                "name": name,
+                "label": _label(workspace, name),
+                "layer": spectra[name].layer,
+                "family": spectra[name].family,
+                "rank": spectra[name].rank,
+                "start": int(start),
+            }
+            for name, start in zip(names, starts, strict=False)
+        ],
+        "families": list(dict.fromkeys(spectra[name].family for name in names)),
+        "sigma": _floats(np.concatenate([module.sigma for module in edit.modules.values()])),
+        "mean": _floats(moments.mean[places] if moments else np.zeros(0)),
+        "error": _floats(moments.error[places] if moments else np.zeros(0)),
+        "gains": _codes(end_to_end(edit)),
+        "position": _floats(position),
+        "positionRange": [low, high],
+        "positionLabel": label,
+        "gateTitle": f"Gate: gain of every component under {plan.policy.name}",
+        "manual": {name: {str(k): gain for k, gain in gains.items()} for name, gains in plan.manual.items()},
+        "numbers": _numbers(preview(edit, workspace.sensitivity) or summary(edit)),
+        "skipped": _skipped(edit),
+        "tableKeys": dict(keys),
+        "table": table,
+    }
+
+
+def _knob(knob: Knob, plan: EditPlan) -> dict[str, Any]:
+    kind = (
+        "choice" if knob.choices else "bool" if knob.kind is bool else "number" if knob.name == "seed" else "range"
+    )
+    values = knob_values(plan.policy)
+    return {
+        "name": knob.name,
+        "label": knob.name.replace("_", " "),
+        "kind": kind,
+        "value": values[knob.name],
+        "low": knob.low,
+        "high": knob.high,
+        "step": knob.step,
+        "choices": list(knob.choices),
+        "help": knob.help,
+        "idle": knob.when is not None and values[knob.when[0]] != knob.when[1],
+    }
+
+
+def _positions(workspace: Workspace, names: list[str]) -> tuple[str, ndarray]:
+    """Where each component stands on the axis of the policy's gate, module after module."""
+    moments = (
+        workspace.sensitivity.moments if workspace.sensitivity and workspace.plan.policy.needs_gradient else None
+    )
+    by_rank: dict[int, list[str]] = {}
+    for name in names:
+        by_rank.setdefault(workspace.spectra[name].rank, []).append(name)
+    found: dict[str, ndarray] = {}
+    label = ""
+    for group in by_rank.values():
+        sigma = np.stack([workspace.spectra[name].sigma for name in group])
+        with np.errstate(invalid="ignore"):
+            label, position = position_of(workspace.plan.policy, evidence_for(group, sigma, moments))
+        found |= dict(zip(group, position, strict=True))
+    return label, np.concatenate([found[name] for name in names]) if names else np.zeros(0)
+
+
+def _table(workspace: Workspace, knob: str, key: str) -> dict[str, Any]:
+    """The knob's table as the component reads it; the last few are kept, because knobs are tried in turn."""
+    tables: dict[str, dict[str, Any]] = st.session_state.setdefault("board-tables", {})
+    if key not in tables:
+        for old in list(tables)[: len(tables) - _TABLES + 1]:
+            del tables[old]
+        tables[key] = _packed(knob_table(workspace.spectra, workspace.plan, knob, workspace.sensitivity), key)
+    return tables[key]
+
+
+def _packed(table: KnobTable, key: str) -> dict[str, Any]:
+    return {
+        "key": key,
+        "knob": table.knob,
+        "gains": _codes(table.gains),
+        "numbers": [_numbers(numbers) if numbers else None for numbers in table.numbers],
+    }
+
+
+def _table_key(workspace: Workspace, knob: str) -> str:
+    """What a knob's table depends on: everything but the knob's own value."""
+    record = edit_record(workspace.plan)
+    record["knobs"] = {name: value for name, value in record["knobs"].items() if name != knob}
+    measured = workspace.sensitivity.provenance.key if workspace.sensitivity else ""
+    return digest([knob, repr(record), workspace.adapter.digest, measured])[:16]
+
+
+def _numbers(numbers: Preview) -> dict[str, Any]:
+    camel = {"standard_error": "standardError", "energy_kept": "energyKept", "energy_moved": "energyMoved"}
+    return {
+        camel.get(name, name): value if math.isfinite(value) else None for name, value in asdict(numbers).items()
+    }
+
+
+def _skipped(edit: Edit) -> str:
+    reasons = edit.skipped
+    if not reasons:
+        return ""
+    return f"{len(reasons)} of {len(edit.modules)} modules were left alone: {'; '.join(sorted(set(reasons.values())))}."
+
+
+def _label(workspace: Workspace, name: str) -> str:
+    spectrum = workspace.spectra[name]
+    return (
+        name
+        if spectrum.layer is None
+        else f"layer {spectrum.layer} · {name.rpartition('.')[2]} ({spectrum.family})"
+    )
+
+
+def _floats(values: ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()
+
+
+def _codes(gains: ndarray) -> str:
+    """Gains as whole numbers of 1/4096, cut at 16: fine enough to draw, half the size of a float."""
+    codes = np.clip(np.rint(np.nan_to_num(gains, nan=1.0) * _GAIN_UNIT), 0, 2**16 - 1)
+    return base64.b64encode(codes.astype("<u2").tobytes()).decode()

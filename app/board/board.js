@@ -1,0 +1,557 @@
+// The board: draws what the server computed. While a knob is dragged it repaints from the server's
+// table of that knob's steps; no policy is computed here.
+const boards = new WeakMap()
+
+export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
+  let board = boards.get(parentElement)
+  if (!board) {
+    board = new Board(parentElement)
+    boards.set(parentElement, board)
+  }
+  board.send = (acts) => setStateValue("acts", acts)
+  board.arm = (knob) => setTriggerValue("arm", knob)
+  board.receive(data)
+  return () => board.unmount()
+}
+
+const GAIN_UNIT = 4096 // gains travel as whole numbers of 1/4096
+const SCALE = ["#a8283c", "#e08a8f", "#e6e8ee", "#6fb9bb", "#0a6b6e"].map(rgb)
+
+class Board {
+  constructor(root) {
+    this.part = (role) => root.querySelector(`[data-role="${role}"]`)
+    this.root = root.querySelector(".board")
+    this.canvas = {}
+    for (const name of ["bars", "gate", "map"]) this.canvas[name] = this.part(name)
+    this.waiting = [] // acts the server has not answered yet
+    this.serial = Date.now()
+    this.picked = new Set([0])
+    this.module = null
+    this.drag = null // {knob, step} while a knob is held, {component, gain} while a bar is
+    this.knobKey = ""
+    this.listen()
+    this.resize = new ResizeObserver(() => this.paint())
+    for (const canvas of Object.values(this.canvas)) this.resize.observe(canvas)
+    this.scheme = new MutationObserver(() => this.paint())
+    this.scheme.observe(document.documentElement, { attributes: true, attributeFilter: ["style", "class"] })
+  }
+
+  unmount() {
+    this.resize.disconnect()
+    this.scheme.disconnect()
+    boards.delete(this.root.parentNode)
+  }
+
+  // everything a person does becomes one act; the list is sent whole, so that no act is lost
+  act(type, detail) {
+    this.waiting.push({ id: ++this.serial, type, ...detail })
+    this.asked = performance.now()
+    this.part("numbers").classList.add("pending")
+    this.send(this.waiting)
+  }
+
+  receive(data) {
+    const known = this.data
+    this.data = data
+    this.waiting = this.waiting.filter((act) => act.id > data.answered)
+    this.sigma = floats(data.sigma)
+    this.mean = floats(data.mean)
+    this.error = floats(data.error)
+    this.gains = shorts(data.gains)
+    this.position = floats(data.position)
+    if (data.table) this.table = { ...data.table, codes: shorts(data.table.gains) }
+    if (this.table && this.table.key !== data.tableKeys[this.table.knob]) this.table = null
+    if (!data.modules.some((module) => module.name === this.module)) this.module = data.modules[0]?.name
+    if (!this.waiting.length) {
+      this.drag = null
+      this.part("numbers").classList.remove("pending")
+      this.controls()
+    }
+    this.modules(known)
+    this.paint()
+    if (this.asked && !this.waiting.length) {
+      const asked = this.asked
+      this.asked = null
+      requestAnimationFrame(() => report("confirm", performance.now() - asked))
+    }
+  }
+
+  controls() {
+    const { data } = this
+    fill(this.part("policy"), data.policies.map((p) => [p.name, p.name]), data.policy)
+    this.part("policy-title").textContent = data.policies.find((p) => p.name === data.policy).title
+    fill(this.part("energy"), data.energies, data.energy)
+    const floor = this.part("sigma-min")
+    if (document.activeElement !== floor) floor.value = data.sigmaMin
+    this.part("source").textContent = data.source
+    const key = JSON.stringify([data.policy, data.knobs.map((knob) => knob.name)])
+    if (key !== this.knobKey) {
+      this.knobKey = key
+      this.part("knobs").replaceChildren(...data.knobs.map((knob) => this.knob(knob)))
+    }
+    for (const knob of data.knobs) {
+      const input = this.part("knobs").querySelector(`[name="${knob.name}"]`)
+      const field = input.closest("label")
+      field.hidden = knob.idle
+      if (knob.kind === "bool") input.checked = knob.value
+      else input.value = knob.value
+      const shown = field.querySelector("output")
+      if (shown) shown.textContent = text(knob.value)
+    }
+    const skipped = this.part("skipped")
+    skipped.hidden = !data.skipped
+    skipped.textContent = data.skipped
+    this.part("gate-title").textContent = data.gateTitle
+  }
+
+  knob(knob) {
+    const field = element("label", { className: "field", title: knob.help })
+    const name = element("span", { textContent: knob.label })
+    field.append(name)
+    let input
+    if (knob.kind === "choice") {
+      input = element("select", { name: knob.name })
+      fill(input, knob.choices.map((choice) => [choice, choice]), knob.value)
+      input.onchange = () => this.act("knob", { knob: knob.name, value: input.value })
+    } else if (knob.kind === "bool") {
+      input = element("input", { type: "checkbox", name: knob.name })
+      input.onchange = () => this.act("knob", { knob: knob.name, value: input.checked })
+      name.append(input)
+      return field
+    } else if (knob.kind === "number") {
+      input = element("input", { type: "number", name: knob.name, min: knob.low, max: knob.high, step: knob.step })
+      input.onchange = () => this.act("knob", { knob: knob.name, value: Number(input.value) })
+    } else {
+      name.append(element("output", { textContent: text(knob.value) }))
+      input = element("input", { type: "range", name: knob.name, min: 0, max: 1, step: 1 })
+      Object.assign(input, { min: knob.low, max: knob.high, step: knob.step })
+      const arm = () => {
+        if (this.table?.knob !== knob.name && this.arming !== knob.name + this.data.tableKeys[knob.name]) {
+          this.arming = knob.name + this.data.tableKeys[knob.name]
+          this.arm(knob.name)
+        }
+      }
+      field.onpointerenter = arm
+      input.onfocus = arm
+      input.oninput = () => {
+        name.querySelector("output").textContent = text(Number(input.value))
+        this.drag = { knob: knob.name, step: Math.round((input.value - knob.low) / knob.step) }
+        this.paintSoon("drag")
+      }
+      input.onchange = () => this.act("knob", { knob: knob.name, value: Number(input.value) })
+    }
+    field.append(input)
+    return field
+  }
+
+  modules(known) {
+    if (known?.modules.length === this.data.modules.length && known.scope === this.data.scope) return
+    fill(this.part("module"), this.data.modules.map((m) => [m.name, m.label]), this.module)
+  }
+
+  get at() {
+    return this.data.modules.findIndex((module) => module.name === this.module)
+  }
+
+  open(name) {
+    this.module = name
+    this.part("module").value = name
+    this.picked = new Set([0])
+    this.paintSoon("select")
+  }
+
+  listen() {
+    const on = (role, event, handle) => this.part(role).addEventListener(event, handle)
+    on("policy", "change", (e) => this.act("policy", { value: e.target.value }))
+    on("energy", "change", (e) => this.act("energy", { value: e.target.value }))
+    on("sigma-min", "change", (e) => this.act("sigma_min", { value: Number(e.target.value) }))
+    on("module", "change", (e) => this.open(e.target.value))
+    const step = (by) => this.open(this.data.modules.at((this.at + by) % this.data.modules.length).name)
+    on("previous", "click", () => step(-1))
+    on("next", "click", () => step(1))
+    on("all", "click", () => {
+      this.picked = new Set(Array(this.data.modules[this.at].rank).keys())
+      this.paintSoon("select")
+    })
+    on("silence", "click", () => this.byHand(() => 0))
+    on("lock", "click", () => this.byHand("lock"))
+    on("reset", "click", () => this.byHand(null))
+    on("reset-all", "click", () => this.act("forget", {}))
+    on("gain", "change", (e) => e.target.value !== "" && this.byHand(() => Number(e.target.value)))
+    on("bars", "pointerdown", (e) => this.grab(e))
+    on("bars", "pointermove", (e) => (this.drag?.component === undefined ? this.tell(e) : this.pull(e)))
+    on("bars", "pointerup", () => this.letGo())
+    on("bars", "pointerleave", () => this.hush())
+    on("bars", "keydown", (e) => this.key(e))
+    on("map", "click", (e) => {
+      const hit = this.mapHit?.(e)
+      if (hit) this.open(hit.module.name)
+    })
+    on("map", "pointermove", (e) => this.tellMap(e))
+    on("map", "pointerleave", () => this.hush())
+  }
+
+  byHand(gain) {
+    const module = this.data.modules[this.at]
+    const gains = {}
+    for (const k of this.picked) gains[k] = typeof gain === "function" ? gain(k) : gain
+    this.act("manual", { module: module.name, gains })
+  }
+
+  grab(event) {
+    const hit = this.barHit(event)
+    if (!hit) return
+    this.canvas.bars.setPointerCapture(event.pointerId)
+    if (event.shiftKey || event.ctrlKey || event.metaKey) {
+      if (!this.picked.delete(hit.component)) this.picked.add(hit.component)
+    } else this.picked = new Set([hit.component])
+    this.drag = { component: hit.component, gain: null, from: event.clientY }
+    this.paintSoon("select")
+  }
+
+  pull(event) {
+    if (this.drag.gain === null && Math.abs(event.clientY - this.drag.from) < 3) return
+    this.drag.gain = this.barHit(event, this.drag.component).gain
+    this.paintSoon("drag")
+  }
+
+  letGo() {
+    if (this.drag?.component === undefined) return
+    const { gain, component } = this.drag
+    if (gain === null) this.drag = null
+    else this.act("manual", { module: this.module, gains: { [component]: gain } })
+  }
+
+  key(event) {
+    const module = this.data.modules[this.at]
+    const first = Math.min(...this.picked)
+    const gain = this.gainsNow()[module.start + first]
+    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
+    const nudge = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key]
+    if (move) this.picked = new Set([(first + move + module.rank) % module.rank])
+    else if (nudge) this.byHand(() => Math.max(0, Math.round((gain + nudge) * 100) / 100))
+    else if (event.key === "Delete") this.byHand(() => 0)
+    else if (event.key === "Backspace") this.byHand(null)
+    else if (event.key === "l") this.byHand("lock")
+    else return
+    event.preventDefault()
+    this.paintSoon("select")
+  }
+
+  // gains of all components as the screen shows them now: the server's, a step of the table, a pulled bar
+  gainsNow() {
+    let codes = this.gains
+    const size = this.sigma.length
+    if (this.drag?.knob && this.table?.knob === this.drag.knob)
+      codes = this.table.codes.subarray(this.drag.step * size, (this.drag.step + 1) * size)
+    const gains = Float32Array.from(codes, (code) => code / GAIN_UNIT)
+    if (this.drag?.gain != null) gains[this.data.modules[this.at].start + this.drag.component] = this.drag.gain
+    return gains
+  }
+
+  numbersNow() {
+    if (this.drag?.knob && this.table?.knob === this.drag.knob) return this.table.numbers[this.drag.step]
+    return this.data.numbers
+  }
+
+  paintSoon(kind) {
+    this.kinds = [...(this.kinds ?? []), [kind, performance.now()]]
+    if (this.kinds.length > 1) return
+    requestAnimationFrame(() => {
+      const kinds = this.kinds
+      this.kinds = null
+      this.paint()
+      for (const [name, began] of kinds) report(name, performance.now() - began)
+    })
+  }
+
+  paint() {
+    if (!this.data || !this.root.isConnected) return
+    const style = getComputedStyle(this.root)
+    this.ink = {
+      text: style.color,
+      line: style.getPropertyValue("--st-border-color") || "#ccc",
+      accent: style.getPropertyValue("--st-primary-color") || "#4f5fd6",
+      back: style.getPropertyValue("--st-background-color") || "#fff",
+    }
+    const gains = this.gainsNow()
+    this.paintNumbers(this.numbersNow())
+    if (!this.data.modules.length) return
+    this.paintBars(gains)
+    this.paintGate(gains)
+    this.paintMap(gains)
+  }
+
+  paintNumbers(numbers) {
+    const measured = numbers.predicted !== null
+    const noise = measured && Math.abs(numbers.predicted) <= 2 * (numbers.standardError ?? Infinity)
+    const error = numbers.standardError === null ? "" : ` ± ${numbers.standardError.toFixed(4)}`
+    const rows = [
+      ["Predicted Δ loss", measured ? signed(numbers.predicted) + error : "not measured",
+        measured ? (numbers.predicted === 0 ? "nothing changes" : noise ? "within noise" : "first order, nats per token; lower is better") : "calibrate on Spectra"],
+      ["Edited scalars", this.data.scalars.toLocaleString("en"), `${this.data.modules.length} modules`],
+      ["Raised", numbers.raised, ""],
+      ["Lowered", numbers.lowered, `${numbers.silenced} silenced`],
+      ["Energy moved", `${(100 * numbers.energyMoved).toFixed(1)}%`, `Σσ′/Σσ ${numbers.energyKept.toFixed(3)}`],
+    ]
+    const list = this.part("numbers")
+    if (list.childElementCount !== rows.length)
+      list.replaceChildren(...rows.map(() => {
+        const cell = element("div", {})
+        cell.append(element("dt", {}), element("dd", {}), element("small", {}))
+        return cell
+      }))
+    rows.forEach((row, i) => row.forEach((value, j) => {
+      const node = list.children[i].children[j]
+      if (node.textContent !== String(value)) node.textContent = value
+    }))
+  }
+
+  paintBars(gains) {
+    const [g, width, height] = context(this.canvas.bars)
+    const module = this.data.modules[this.at]
+    const sigma = this.sigma.subarray(module.start, module.start + module.rank)
+    const after = sigma.map((value, k) => value * gains[module.start + k])
+    const left = 46, bottom = 48, top = 8
+    const high = Math.max(...sigma, ...after, 1e-12) * 1.08
+    const y = (value) => top + (height - top - bottom) * (1 - value / high)
+    const cell = (width - left - 6) / module.rank
+    this.bars = { left, cell, y, high, top, height: height - top - bottom, module }
+    axis(g, this.ink, left, width - 6, y, ticks(high))
+    const manual = this.data.manual[module.name] ?? {}
+    const size = this.mean.length ? Math.max(...this.mean.subarray(module.start, module.start + module.rank).map(Math.abs)) : 0
+    for (let k = 0; k < module.rank; k++) {
+      const x = left + k * cell
+      if (this.picked.has(k)) {
+        g.fillStyle = this.ink.accent
+        g.globalAlpha = 0.13
+        g.fillRect(x, top, cell, height - top - bottom)
+        g.globalAlpha = 1
+      }
+      g.fillStyle = "#9aa5b8"
+      g.fillRect(x + cell * 0.12, y(sigma[k]), cell * 0.36, y(0) - y(sigma[k]))
+      g.fillStyle = k in manual ? "#e0a030" : "#5b6ee1"
+      g.fillRect(x + cell * 0.52, y(after[k]), cell * 0.36, Math.max(y(0) - y(after[k]), 1))
+      // sensitivity as a mark below the axis: downwards harmful, upwards helpful to raise
+      if (size > 0) {
+        const share = this.mean[module.start + k] / size
+        const certain = Math.abs(this.mean[module.start + k]) > 2 * this.error[module.start + k]
+        g.fillStyle = certain ? (share > 0 ? "#d1495b" : "#0f8a8a") : "#8a94a6"
+        g.fillRect(x + cell * 0.3, height - 14, cell * 0.4, share * 11)
+      }
+      if (module.rank <= 40 || k % 8 === 0) {
+        g.fillStyle = this.ink.text
+        g.textAlign = "center"
+        g.fillText(k, x + cell / 2, height - 34)
+      }
+    }
+    g.fillStyle = this.ink.text
+    g.textAlign = "left"
+    g.fillText("σ", 4, top + 10)
+    g.fillText("mean g", 2, height - 10)
+    g.strokeStyle = this.ink.line
+    line(g, left, height - 14, width - 6, height - 14)
+    const chosen = [...this.picked].sort((a, b) => a - b)
+    this.part("picked").textContent = chosen.length === 1 ? `component ${chosen[0]}` : `${chosen.length} components`
+    const field = this.part("gain")
+    const one = gains[module.start + (chosen[0] ?? 0)]
+    if (field.getRootNode().activeElement !== field) field.value = chosen.length === 1 ? one.toFixed(3) : ""
+    this.part("reset-all").disabled = !Object.keys(this.data.manual).length
+    this.canvas.bars.setAttribute("aria-label", `Singular values of ${module.name} before and after. ` +
+      `Component ${chosen[0]}: σ ${text(sigma[chosen[0]])}, gain ${one.toFixed(3)}. ` +
+      "Arrow keys choose and change, Delete silences, L locks, Backspace resets.")
+  }
+
+  paintGate(gains) {
+    const [g, width, height] = context(this.canvas.gate)
+    const left = 34, bottom = 34, top = 8
+    const [low, high] = this.data.positionRange
+    const tallest = Math.max(1.3, Math.min(4, gains.reduce((a, b) => Math.max(a, b), 0) * 1.05))
+    const x = (value) => left + ((value - low) / (high - low || 1)) * (width - left - 10)
+    const y = (gain) => top + (height - top - bottom) * (1 - Math.min(gain, tallest) / tallest)
+    axis(g, this.ink, left, width - 8, y, ticks(tallest))
+    g.strokeStyle = this.ink.text
+    g.globalAlpha = 0.4
+    line(g, left, y(1), width - 8, y(1))
+    g.globalAlpha = 0.35
+    g.fillStyle = "#8a94a6"
+    for (let i = 0; i < gains.length; i++) g.fillRect(x(this.position[i]) - 1, y(gains[i]) - 1, 2, 2)
+    g.globalAlpha = 1
+    const module = this.data.modules[this.at]
+    const mine = Array.from({ length: module.rank }, (_, k) => module.start + k)
+    mine.sort((a, b) => this.position[a] - this.position[b])
+    g.strokeStyle = this.ink.accent
+    g.beginPath()
+    mine.forEach((i, n) => g[n ? "lineTo" : "moveTo"](x(this.position[i]), y(gains[i])))
+    g.stroke()
+    for (const i of mine) {
+      g.fillStyle = this.picked.has(i - module.start) ? "#e0a030" : this.ink.accent
+      g.beginPath()
+      g.arc(x(this.position[i]), y(gains[i]), 3.2, 0, 7)
+      g.fill()
+    }
+    g.fillStyle = this.ink.text
+    g.textAlign = "center"
+    for (const value of [low, (low + high) / 2, high]) g.fillText(text(value), Math.min(x(value), width - 16), height - 20)
+    g.fillText(this.data.positionLabel, (left + width) / 2, height - 5)
+    this.canvas.gate.setAttribute("aria-label", `Gain against ${this.data.positionLabel} of all components`)
+  }
+
+  paintMap(gains) {
+    const [g, width, height] = context(this.canvas.map)
+    const families = this.data.families
+    const gap = 26, top = 18
+    const panel = (width - gap * families.length) / families.length
+    const boxes = []
+    families.forEach((family, f) => {
+      const members = this.data.modules.filter((module) => module.family === family)
+      const left = gap + f * (panel + gap)
+      const row = (height - top - 4) / members.length
+      g.fillStyle = this.ink.text
+      g.textAlign = "left"
+      g.fillText(family, left, 12)
+      members.forEach((module, m) => {
+        const y = top + m * row, cell = panel / module.rank
+        for (let k = 0; k < module.rank; k++) {
+          g.fillStyle = colour(gains[module.start + k])
+          g.fillRect(left + k * cell, y, Math.max(cell - (cell > 5 ? 1 : 0), 1), Math.max(row - (row > 5 ? 1 : 0), 1))
+        }
+        if (module.name === this.module) {
+          g.strokeStyle = this.ink.text
+          g.lineWidth = 2
+          g.strokeRect(left - 1, y - 1, panel + 2, row + 1)
+          g.lineWidth = 1
+        }
+        if (m % Math.ceil(members.length / 8) === 0) {
+          g.fillStyle = this.ink.text
+          g.textAlign = "right"
+          g.fillText(module.layer ?? "–", left - 4, y + Math.min(row, 12) / 2 + 5)
+        }
+        boxes.push({ module, left, top: y, right: left + panel, bottom: y + row, cell })
+      })
+    })
+    this.mapHit = (event) => {
+      const [px, py] = where(this.canvas.map, event)
+      const box = boxes.find((b) => px >= b.left && px < b.right && py >= b.top && py < b.bottom)
+      return box && { module: box.module, component: Math.floor((px - box.left) / box.cell) }
+    }
+    this.canvas.map.setAttribute("aria-label", `Gains of ${families.join(", ")} by layer and component`)
+  }
+
+  barHit(event, component) {
+    const { left, cell, high, top, height, module } = this.bars
+    const [px, py] = where(this.canvas.bars, event)
+    const k = component ?? Math.floor((px - left) / cell)
+    if (k < 0 || k >= module.rank) return null
+    const sigma = this.sigma[module.start + k]
+    const value = Math.max(0, high * (1 - (py - top) / height))
+    return { component: k, gain: sigma > 0 ? Math.min(16, Math.round((value / sigma) * 1000) / 1000) : 1 }
+  }
+
+  tell(event) {
+    const hit = this.barHit(event)
+    if (!hit) return this.hush()
+    this.say(event, this.data.modules[this.at], hit.component)
+  }
+
+  tellMap(event) {
+    const hit = this.mapHit?.(event)
+    if (!hit) return this.hush()
+    this.say(event, hit.module, hit.component)
+  }
+
+  say(event, module, k) {
+    const i = module.start + k, gain = this.gainsNow()[i]
+    const lines = [`${module.label} · component ${k}`, `σ ${text(this.sigma[i])} → σ′ ${text(this.sigma[i] * gain)}  (gain ${gain.toFixed(3)})`]
+    if (this.mean.length) lines.push(`mean g ${signed(this.mean[i])} ± ${this.error[i].toFixed(4)}`)
+    const manual = this.data.manual[module.name]?.[k]
+    if (manual !== undefined) lines.push(`by hand: ${text(manual)}`)
+    const tip = this.part("tip")
+    tip.textContent = lines.join("\n")
+    tip.hidden = false
+    const box = tip.parentElement.getBoundingClientRect()
+    tip.style.left = `${Math.min(event.clientX - box.left + 14, box.width - tip.offsetWidth - 4)}px`
+    tip.style.top = `${event.clientY - box.top + 16}px`
+  }
+
+  hush() {
+    this.part("tip").hidden = true
+  }
+}
+
+function report(kind, ms) {
+  document.dispatchEvent(new CustomEvent("board", { detail: { kind, ms } }))
+}
+
+function bytes(base64) {
+  return Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer
+}
+const floats = (base64) => new Float32Array(bytes(base64))
+const shorts = (base64) => new Uint16Array(bytes(base64))
+
+function element(tag, properties) {
+  return Object.assign(document.createElement(tag), properties)
+}
+
+function fill(select, options, value) {
+  const key = JSON.stringify(options)
+  if (select.dataset.options !== key) {
+    select.dataset.options = key
+    select.replaceChildren(...options.map(([name, label]) => element("option", { value: name, textContent: label })))
+  }
+  select.value = value
+}
+
+function context(canvas) {
+  const ratio = window.devicePixelRatio || 1
+  const width = canvas.clientWidth, height = canvas.clientHeight
+  if (canvas.width !== Math.round(width * ratio)) canvas.width = Math.round(width * ratio)
+  if (canvas.height !== Math.round(height * ratio)) canvas.height = Math.round(height * ratio)
+  const g = canvas.getContext("2d")
+  g.setTransform(ratio, 0, 0, ratio, 0, 0)
+  g.clearRect(0, 0, width, height)
+  g.font = "11.5px sans-serif"
+  return [g, width, height]
+}
+
+function axis(g, ink, left, right, y, values) {
+  g.textAlign = "right"
+  for (const value of values) {
+    g.strokeStyle = ink.line
+    line(g, left, y(value), right, y(value))
+    g.fillStyle = ink.text
+    g.fillText(text(value), left - 5, y(value) + 4)
+  }
+}
+
+function line(g, x0, y0, x1, y1) {
+  g.beginPath()
+  g.moveTo(x0, y0)
+  g.lineTo(x1, y1)
+  g.stroke()
+}
+
+function ticks(high) {
+  const rough = high / 4, unit = 10 ** Math.floor(Math.log10(rough))
+  const step = [1, 2, 5, 10].map((m) => m * unit).find((s) => s >= rough)
+  return Array.from({ length: Math.floor(high / step) + 1 }, (_, i) => i * step)
+}
+
+function where(canvas, event) {
+  const box = canvas.getBoundingClientRect()
+  return [event.clientX - box.left, event.clientY - box.top]
+}
+
+// log2 of the gain from a quarter to four times, the scale of the other pages' gain maps
+function colour(gain) {
+  const at = Math.min(4, Math.max(0, Math.log2(Math.max(gain, 1e-6)) + 2)), i = Math.min(3, Math.floor(at))
+  const [a, b] = [SCALE[i], SCALE[i + 1]]
+  return `rgb(${a.map((v, c) => Math.round(v + (b[c] - v) * (at - i))).join(",")})`
+}
+
+function rgb(hex) {
+  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))
+}
+
+const text = (value) => String(Number(Number(value).toPrecision(4)))
+const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4)

@@ -1,0 +1,158 @@
+"""A person's workspace on disk, so that a reloaded or reopened page finds it again.
+
+Each browser session writes one small file, named by an id that stands in the page's address. A visit
+without an id takes up the newest workspace that no open page holds.
+"""
+
+import json
+import os
+import re
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import streamlit as st
+from streamlit.runtime import Runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from app.history import History, Step
+from app.workspace import Workspace, keep, workspace_for
+from surgery.errors import SurgeryError
+from surgery.home import home
+from surgery.recipe import (
+    BaseChoice,
+    CalibrationPlan,
+    EditPlan,
+    EvaluationPlan,
+    edit_record,
+    parse_edit,
+    parse_plan,
+    plan_record,
+)
+from surgery.run import stored_sensitivity_file
+from surgery.sensitivity import load_sensitivity
+
+PARAMETER = "w"
+_SCHEMA = 1
+_ID = re.compile(r"[0-9a-f]{12}")
+
+
+class Holders:
+    """Which workspaces the open pages of this server hold."""
+
+    def __init__(self) -> None:
+        self._session: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def hold(self, workspace_id: str, session: str) -> None:
+        with self._lock:
+            self._session[workspace_id] = session
+
+    def free(self, workspace_id: str) -> bool:
+        """Whether no page that is still connected holds it."""
+        with self._lock:
+            holder = self._session.get(workspace_id)
+        return holder is None or not (Runtime.exists() and Runtime.instance().is_active_session(holder))
+
+
+@st.cache_resource(show_spinner=False)
+def holders() -> Holders:
+    """The one list of this server."""
+    return Holders()
+
+
+def attach() -> str:
+    """Find this session's workspace again on its first run; returns its id."""
+    name = st.session_state.get("workspace-id")
+    if name is None:
+        asked = st.query_params.get(PARAMETER, "")
+        name = asked if _ID.fullmatch(asked) else _newest_free() or uuid4().hex[:12]
+        st.session_state["workspace-id"] = name
+        found = restore(name)
+        if found is not None:
+            keep(found)
+    if st.query_params.get(PARAMETER) != name:
+        st.query_params[PARAMETER] = name
+    context = get_script_run_ctx(suppress_warning=True)
+    holders().hold(name, context.session_id if context else "")
+    return str(name)
+
+
+def save(workspace: Workspace, name: str) -> None:
+    """Write the workspace, whole or not at all, when it differs from what was written last."""
+    text = json.dumps(_record(workspace), ensure_ascii=False, indent=1)
+    if st.session_state.get("workspace-saved") == text:
+        return
+    file = _folder() / f"{name}.json"
+    part = file.with_suffix(f".{uuid4().hex[:8]}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, file)
+    st.session_state["workspace-saved"] = text
+
+
+def restore(name: str) -> Workspace | None:
+    """The workspace of that id; None when there is none or its adapter is gone or changed."""
+    file = _folder() / f"{name}.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record.get("schema") != _SCHEMA:
+            return None
+        workspace = workspace_for(record["adapter"]["source"])
+        if workspace.adapter.digest != record["adapter"]["digest"]:
+            return None
+        return _filled(workspace, record)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SurgeryError):
+        return None  # a page that opens fresh is better than one that does not open
+
+
+def _folder() -> Path:
+    folder = home() / "workspaces"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _newest_free() -> str | None:
+    files = sorted(_folder().glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return next((file.stem for file in files if _ID.fullmatch(file.stem) and holders().free(file.stem)), None)
+
+
+def _record(workspace: Workspace) -> dict[str, Any]:
+    sensitivity = workspace.sensitivity
+    return {
+        "schema": _SCHEMA,
+        "adapter": {"source": workspace.adapter.source, "digest": workspace.adapter.digest},
+        **{name: plan and plan_record(plan) for name, plan in _plans(workspace).items()},
+        "sensitivity": sensitivity.provenance.key if sensitivity else None,
+        "history": [{"label": step.label, "edit": edit_record(step.plan)} for step in workspace.history.steps],
+        "at": workspace.history.at,
+        "shelf": {name: edit_record(plan) for name, plan in workspace.shelf.items()},
+    }
+
+
+def _plans(workspace: Workspace) -> dict[str, Any]:
+    return {"base": workspace.base, "calibration": workspace.calibration, "evaluation": workspace.evaluation}
+
+
+def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
+    kinds = {"base": BaseChoice, "calibration": CalibrationPlan, "evaluation": EvaluationPlan}
+    plans = {name: record[name] and parse_plan(kind, record[name], name) for name, kind in kinds.items()}
+    steps = tuple(Step(str(step["label"]), _edit(step["edit"])) for step in record["history"])
+    shelf = {str(name): _edit(edit) for name, edit in record["shelf"].items()}
+    workspace = replace(workspace, **plans, history=History(steps).jump(int(record["at"])), shelf=shelf)
+    calibration = workspace.calibration
+    if record["sensitivity"] and calibration is not None:
+        try:
+            found = load_sensitivity(stored_sensitivity_file(record["sensitivity"], calibration.batch_size))
+        except SurgeryError:
+            return workspace
+        if found.provenance.adapter == workspace.adapter.digest:
+            workspace = replace(workspace, sensitivity=found)
+    return workspace
+
+
+def _edit(record: dict[str, Any]) -> EditPlan:
+    """JSON has no whole numbers as names, so the components of gains by hand are numbers again here."""
+    manual = {name: {int(k): gain for k, gain in gains.items()} for name, gains in record["manual"].items()}
+    return parse_edit({**record, "manual": manual})

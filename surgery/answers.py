@@ -1,0 +1,141 @@
+"""What the unedited adapter and its variants answer to one prompt, token by token, and how two answers differ.
+
+One batch carries every variant as a row of σ, so a token costs one forward pass for all of them.
+Layers that cannot tell the rows of a batch apart get one variant after the other.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from surgery.calibration import Encoding, Example, prompt_ids
+from surgery.errors import Cancelled, DataError, RowsMixedError
+from surgery.evaluate import Variant
+
+if TYPE_CHECKING:
+    from surgery.live import LiveModel
+
+
+def stream_answers(
+    live: "LiveModel",
+    prompt: str,
+    variants: Mapping[str, Variant | None],
+    encoding: Encoding,
+    *,
+    limit: int = 128,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[dict[str, str]]:
+    """Greedy answers of every variant (σ′ by module, None for the unedited adapter) so far, after each token.
+
+    A text is stripped and holds complete characters only. Answers end at end of sequence, after
+    `limit` tokens or where the model's positions end. Refusals come before the first step: `DataError`
+    for a prompt that is empty or longer than `encoding.max_length`. Raises `Cancelled` when
+    `cancelled()`. The live model is the stream's until it ends or is closed, and then holds the
+    adapter's own σ.
+    """
+    if not variants or limit < 1:
+        raise DataError(f"{limit} tokens of {len(variants)} variants were asked for", "ask for one or more")
+    ids = prompt_ids(prompt, live.base.tokenizer, encoding) if prompt.strip() else []
+    if not ids:
+        raise DataError("the prompt is empty", "write something for the model to answer")
+    places = getattr(live.model.config.get_text_config(), "max_position_embeddings", None)
+    longest = min(encoding.max_length, places or encoding.max_length)
+    if len(ids) > longest:
+        raise DataError(f"the prompt is {len(ids)} tokens, more than {longest}", "shorten the prompt")
+    if places:
+        # the last token of an answer is never read back, so it needs no position
+        limit = min(limit, places - len(ids) + 1)
+    return _stream(live, Example("", tuple(ids), (), ""), variants, limit, cancelled)
+
+
+def _stream(
+    live: "LiveModel",
+    example: Example,
+    variants: Mapping[str, Variant | None],
+    limit: int,
+    cancelled: Callable[[], bool] | None,
+) -> Iterator[dict[str, str]]:
+    told = dict.fromkeys(variants, "")
+    try:
+        try:
+            yield from _together(live, example, variants, told, limit, cancelled)
+        except RowsMixedError:
+            # experts may first be reached after some tokens; what has been told then stays
+            for name, sigma in variants.items():
+                yield from _together(live, example, {name: sigma}, told, limit, cancelled)
+    finally:
+        live.set_sigma(None)
+
+
+def _together(
+    live: "LiveModel",
+    example: Example,
+    variants: Mapping[str, Variant | None],
+    told: dict[str, str],
+    limit: int,
+    cancelled: Callable[[], bool] | None,
+) -> Iterator[dict[str, str]]:
+    """Answers of `variants` in one batch, written into `told`, of which a copy is yielded after each token."""
+    import torch
+
+    from surgery.prompts import Prompts
+
+    if cancelled is not None and cancelled():
+        raise Cancelled
+    live.set_sigma(_rows(live, variants))
+    with torch.inference_mode():
+        prompts = Prompts(live, [example] * len(variants))
+    answers: dict[str, list[int]] = {name: [] for name in variants}
+    for tokens in prompts.greedy_tokens(limit):
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        for name, token in zip(variants, tokens.tolist(), strict=True):
+            if token >= 0:
+                answers[name].append(token)
+                # the whole row: a token alone may be part of a character, or lose the space before it
+                text = live.base.tokenizer.decode(answers[name], skip_special_tokens=True)
+                told[name] = _extended(told[name], text)
+        yield dict(told)
+
+
+def _rows(
+    live: "LiveModel", variants: Mapping[str, Variant | None]
+) -> dict[str, Float64[ndarray, "variant rank"]]:
+    """σ of all variants by module, the adapter's own where a variant leaves a module alone."""
+    for sigma in variants.values():
+        live.set_sigma(sigma)  # refuses σ of another adapter
+    touched = dict.fromkeys(name for sigma in variants.values() for name in sigma or ())
+    return {
+        name: np.stack([(sigma or {}).get(name, live.spectra[name].sigma) for sigma in variants.values()])
+        for name in touched
+    }
+
+
+def _extended(told: str, text: str) -> str:
+    """`text` up to its last complete character; `told` while that is no longer than what was told.
+
+    Byte tokens may take back a character until the next one is complete.
+    """
+    text = text.rstrip("\ufffd").strip()
+    return told if told.startswith(text) else text
+
+
+def difference(before: str, after: str) -> list[tuple[str, str]]:
+    """Runs of words: ("same" | "gone" | "new", text). Same and gone make `before`, same and new make `after`."""
+    old, new = _words(before), _words(after)
+    runs = []
+    # white space is junk: it may end a run of equal words, but two answers do not meet in a space alone
+    for _, a, b, c, d in SequenceMatcher(str.isspace, old, new, autojunk=False).get_opcodes():
+        gone, come = "".join(old[a:b]), "".join(new[c:d])
+        runs += [("same", gone)] if gone == come else [("gone", gone), ("new", come)]
+    return [(kind, text) for kind, text in runs if text]
+
+
+def _words(text: str) -> list[str]:
+    """Words and the white space between them; joined they are the text."""
+    return re.findall(r"\s+|\S+", text)

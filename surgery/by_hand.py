@@ -1,0 +1,84 @@
+"""Gains set by hand, so that a component ends where the hand put it.
+
+Manual gains come before the energy rule, which then moves every component of the module. These
+functions look through it: they give the gains to ask for.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from surgery.edit import ModuleEdit
+from surgery.errors import PolicyError
+from surgery.recipe import EditPlan
+from surgery.sensitivity import Sensitivity
+from surgery.spectrum import Spectra
+
+_ROOM = 1e-3
+
+
+def hold(
+    spectra: Spectra, plan: EditPlan, sensitivity: Sensitivity | None, name: str, components: Iterable[int]
+) -> EditPlan:
+    """Fix the components at the gains they have now, whatever the policy becomes."""
+    asked = _before_energy(spectra, plan, sensitivity, name, 0.0).gains
+    return _with_manual(plan, name, {k: float(asked[k]) for k in components})
+
+
+def put(
+    spectra: Spectra,
+    plan: EditPlan,
+    sensitivity: Sensitivity | None,
+    name: str,
+    gains: Mapping[int, float],
+) -> EditPlan:
+    """Ask for gains such that σ′ₖ = gainₖ·σₖ holds after the energy rule for the components named.
+
+    With rule l1, the others share what is left of Σσ: they are scaled by c = (Σσ − Σt)/S, where t are
+    the wanted σ′ and S is what the others ask for, so the named ones ask for t/c (l2 alike, on squares).
+    Raises `PolicyError` when the wanted σ′ leave nothing for the others.
+    """
+    asked = _before_energy(spectra, plan, sensitivity, name, plan.sigma_min).sigma_after
+    sigma = spectra[name].sigma
+    wanted = dict(gains)
+    if plan.energy != "none" and any(gain > 0 for gain in wanted.values()):
+        power = 1 if plan.energy == "l1" else 2
+        others = np.ones(sigma.size, dtype=bool)
+        others[list(wanted)] = False
+        left = (asked[others] ** power).sum()
+        total = (sigma**power).sum()
+        target = sum((gain * sigma[k]) ** power for k, gain in wanted.items())
+        if left > 0:
+            if target >= total * (1 - _ROOM):
+                raise PolicyError(
+                    f"these components would take all the energy that rule {plan.energy} leaves the module",
+                    "choose a smaller gain, or energy none",
+                )
+            scale = ((total - target) / left) ** (1 / power)
+            wanted = {k: gain / scale for k, gain in wanted.items()}
+    return _with_manual(plan, name, wanted)
+
+
+def release(plan: EditPlan, name: str, components: Iterable[int]) -> EditPlan:
+    """Let the components follow the policy again."""
+    gone = set(components)
+    kept = {k: gain for k, gain in plan.manual.get(name, {}).items() if k not in gone}
+    others = {other: gains for other, gains in plan.manual.items() if other != name}
+    return EditPlan(
+        plan.policy, plan.scope, plan.energy, plan.sigma_min, {**others, name: kept} if kept else others
+    )
+
+
+def _before_energy(
+    spectra: Spectra, plan: EditPlan, sensitivity: Sensitivity | None, name: str, sigma_min: float
+) -> ModuleEdit:
+    """The module as the plan leaves it to the energy rule."""
+    modules = EditPlan(plan.policy, plan.scope, "none", sigma_min, plan.manual).apply(spectra, sensitivity).modules
+    if name not in modules:
+        raise PolicyError(f"module {name!r} is not in scope", "widen the scope")
+    return modules[name]
+
+
+def _with_manual(plan: EditPlan, name: str, gains: Mapping[int, float]) -> EditPlan:
+    manual = {**plan.manual, name: {**plan.manual.get(name, {}), **gains}}
+    return EditPlan(plan.policy, plan.scope, plan.energy, plan.sigma_min, manual)
