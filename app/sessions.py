@@ -1,7 +1,8 @@
 """A person's workspace on disk, so that a reloaded or reopened page finds it again.
 
 Each browser session writes one small file, named by an id that stands in the page's address. A visit
-without an id takes up the newest workspace that no open page holds.
+without an id takes up the newest workspace that no open page holds. A proof and running jobs are not
+kept: sensitivities are found again in their store, an evaluation has to be run again.
 """
 
 import json
@@ -43,18 +44,17 @@ class Holders:
     """Which workspaces the open pages of this server hold."""
 
     def __init__(self) -> None:
-        self._session: dict[str, str] = {}
+        self._sessions: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def hold(self, workspace_id: str, session: str) -> None:
+    def claim(self, workspace_id: str, session: str) -> bool:
+        """Hold the workspace for `session`, unless another page that is still connected does."""
         with self._lock:
-            self._session[workspace_id] = session
-
-    def free(self, workspace_id: str) -> bool:
-        """Whether no page that is still connected holds it."""
-        with self._lock:
-            holder = self._session.get(workspace_id)
-        return holder is None or not (Runtime.exists() and Runtime.instance().is_active_session(holder))
+            holder = self._sessions.get(workspace_id, session)
+            if holder != session and Runtime.exists() and Runtime.instance().is_active_session(holder):
+                return False
+            self._sessions[workspace_id] = session
+            return True
 
 
 @st.cache_resource(show_spinner=False)
@@ -64,20 +64,38 @@ def holders() -> Holders:
 
 
 def attach() -> str:
-    """Find this session's workspace again on its first run; returns its id."""
+    """Find this session's workspace again on its first run; returns its id.
+
+    A page whose address names a workspace that another page holds works on a copy of its own.
+    """
     name = st.session_state.get("workspace-id")
     if name is None:
-        asked = st.query_params.get(PARAMETER, "")
-        name = asked if _ID.fullmatch(asked) else _newest_free() or uuid4().hex[:12]
+        name, found = _found()
         st.session_state["workspace-id"] = name
-        found = restore(name)
         if found is not None:
             keep(found)
     if st.query_params.get(PARAMETER) != name:
         st.query_params[PARAMETER] = name
-    context = get_script_run_ctx(suppress_warning=True)
-    holders().hold(name, context.session_id if context else "")
     return str(name)
+
+
+def _found() -> tuple[str, Workspace | None]:
+    """The id to write to from now on, and the workspace to begin with."""
+    context = get_script_run_ctx(suppress_warning=True)
+    session = context.session_id if context else ""
+    asked = st.query_params.get(PARAMETER, "")
+    fresh = uuid4().hex[:12]
+    if _ID.fullmatch(asked):
+        name = asked if holders().claim(asked, session) else fresh
+    else:
+        name = asked = next((free for free in _newest_first() if holders().claim(free, session)), fresh)
+    found = restore(asked)
+    if found is None and _file(asked).exists():
+        # what cannot be restored now, because its adapter is away, is not to be written over
+        name = fresh
+        st.session_state["board-note"] = "The last workspace could not be opened again; it is kept as it is."
+    holders().claim(name, session)
+    return name, found
 
 
 def save(workspace: Workspace, name: str) -> None:
@@ -85,16 +103,19 @@ def save(workspace: Workspace, name: str) -> None:
     text = json.dumps(_record(workspace), ensure_ascii=False, indent=1)
     if st.session_state.get("workspace-saved") == text:
         return
-    file = _folder() / f"{name}.json"
+    file = _file(name)
     part = file.with_suffix(f".{uuid4().hex[:8]}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, file)
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
     st.session_state["workspace-saved"] = text
 
 
 def restore(name: str) -> Workspace | None:
     """The workspace of that id; None when there is none or its adapter is gone or changed."""
-    file = _folder() / f"{name}.json"
+    file = _file(name)
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         if record.get("schema") != _SCHEMA:
@@ -103,7 +124,7 @@ def restore(name: str) -> Workspace | None:
         if workspace.adapter.digest != record["adapter"]["digest"]:
             return None
         return _filled(workspace, record)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SurgeryError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None  # a page that opens fresh is better than one that does not open
 
 
@@ -113,9 +134,13 @@ def _folder() -> Path:
     return folder
 
 
-def _newest_free() -> str | None:
+def _file(name: str) -> Path:
+    return _folder() / f"{name}.json"
+
+
+def _newest_first() -> list[str]:
     files = sorted(_folder().glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-    return next((file.stem for file in files if _ID.fullmatch(file.stem) and holders().free(file.stem)), None)
+    return [file.stem for file in files if _ID.fullmatch(file.stem)]
 
 
 def _record(workspace: Workspace) -> dict[str, Any]:
@@ -132,13 +157,25 @@ def _record(workspace: Workspace) -> dict[str, Any]:
 
 
 def _plans(workspace: Workspace) -> dict[str, Any]:
-    return {"base": workspace.base, "calibration": workspace.calibration, "evaluation": workspace.evaluation}
+    return {
+        "base": workspace.base,
+        "calibration": workspace.calibration,
+        "evaluation": workspace.evaluation,
+        "tuning": workspace.tuning,
+    }
 
 
 def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
-    kinds = {"base": BaseChoice, "calibration": CalibrationPlan, "evaluation": EvaluationPlan}
+    kinds = {
+        "base": BaseChoice,
+        "calibration": CalibrationPlan,
+        "evaluation": EvaluationPlan,
+        "tuning": CalibrationPlan,
+    }
     plans = {name: record[name] and parse_plan(kind, record[name], name) for name, kind in kinds.items()}
     steps = tuple(Step(str(step["label"]), _edit(step["edit"])) for step in record["history"])
+    if not steps:
+        raise ValueError("a history is never empty")
     shelf = {str(name): _edit(edit) for name, edit in record["shelf"].items()}
     workspace = replace(workspace, **plans, history=History(steps).jump(int(record["at"])), shelf=shelf)
     calibration = workspace.calibration

@@ -25,7 +25,10 @@ _KEY = "workspace"
 
 @dataclass(frozen=True)
 class Workspace:
-    """Adapter → base and plans → sensitivities → edit → proof → export."""
+    """Adapter → base and plans → sensitivities → edit → proof → export.
+
+    `tuning` names the rows on which edits were measured and chosen, once that was done.
+    """
 
     adapter: Adapter
     spectra: dict[str, Spectrum]
@@ -33,6 +36,7 @@ class Workspace:
     calibration: CalibrationPlan | None = None
     evaluation: EvaluationPlan | None = None
     sensitivity: Sensitivity | None = None
+    tuning: CalibrationPlan | None = None
     history: History = field(default_factory=History)
     shelf: Mapping[str, EditPlan] = field(default_factory=dict)
     proof: Evaluation | None = None
@@ -42,7 +46,11 @@ class Workspace:
         return replace(self, base=base, sensitivity=None, proof=None, exported=None)
 
     def with_sensitivity(self, plan: CalibrationPlan, sensitivity: Sensitivity) -> "Workspace":
-        return replace(self, calibration=plan, sensitivity=sensitivity, proof=None, exported=None)
+        return replace(self, calibration=plan, sensitivity=sensitivity, tuning=None, proof=None, exported=None)
+
+    def with_tuning(self, plan: CalibrationPlan) -> "Workspace":
+        """The rows that edits were measured and chosen on: from now on no proof may use them."""
+        return replace(self, tuning=plan)
 
     @property
     def plan(self) -> EditPlan:
@@ -79,6 +87,7 @@ class Workspace:
             calibration=self.calibration,
             edit=self.plan,
             evaluation=self.evaluation,
+            tuning=self.tuning,
         )
 
     @property

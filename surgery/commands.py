@@ -117,7 +117,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         _data(options, "test"), options.limit, options.random, options.batch_size, _encoding(options)
     )
     recipes, folders = _variants(options.variant or [], adapter.digest)
-    calibrations = [recipe.calibration for recipe in recipes.values()]
+    calibrations = [plan for recipe in recipes.values() for plan in recipe.seen]
     base = _base(options)
     held_out_rows(plan, calibrations)  # refused now, before the base model is loaded
     with attach(adapter, spectra, base) as live:

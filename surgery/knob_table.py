@@ -12,24 +12,29 @@ from numpy import ndarray
 
 from surgery.edit import Edit, Preview, preview, summary
 from surgery.errors import PolicyError
-from surgery.policy import knobs_of
+from surgery.policy import ScopePolicy, knobs_of
 from surgery.proposals import grid_of, with_knobs
 from surgery.recipe import EditPlan
 from surgery.sensitivity import Sensitivity
 from surgery.spectrum import Spectra
 
-_STEPS = 1000
+# what a browser takes in at once, and how often a whole scope is solved while a person waits
+_CELLS = 400_000
+_SCOPE_ROWS = 26
 
 
 @dataclass(frozen=True)
 class KnobTable:
     """Gains of every component in scope, module after module, and the preview numbers, at each value.
 
+    The values are every `every`-th step of the knob.
+
     A row of NaN gains and None for its numbers mark a value that the policy refuses.
     """
 
     knob: str
     values: Float64[ndarray, "step"]
+    every: int
     gains: Float64[ndarray, "step component"]
     numbers: tuple[Preview | None, ...]
 
@@ -37,16 +42,16 @@ class KnobTable:
 def knob_table(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensitivity | None) -> KnobTable:
     """The table of `knob`, one of the plan's policy, over its whole range.
 
-    Raises `PolicyError` for a knob that has no range, and where the plan itself cannot be applied.
+    A switch has two values. Raises `PolicyError` for a knob that has no range, and where the plan itself cannot be applied.
     """
     found = {each.name: each for each in knobs_of(plan.policy)}.get(knob)
-    if found is None or found.kind is str:
+    if found is None or not (found.slides or found.kind is bool):
         raise PolicyError(f"policy {plan.policy.name} has no knob {knob!r} with a range", "choose a sliding knob")
-    grid = grid_of(found)
-    if grid.last > _STEPS:
-        raise PolicyError(f"knob {knob} has {grid.last + 1} steps", "choose a sliding knob")
-    values = [grid.value(step) for step in range(grid.last + 1)]
     size = sum(module.sigma.size for module in plan.apply(spectra, sensitivity).modules.values())
+    grid = grid_of(found, max(spectra[name].rank for name in spectra) if found.kind is int else None)
+    rows = _SCOPE_ROWS if isinstance(plan.policy, ScopePolicy) else max(2, _CELLS // max(size, 1))
+    every = max(1, -(-(grid.last + 1) // rows))
+    values = [grid.value(step) for step in range(0, grid.last + 1, every)]
     gains = np.full((len(values), size), np.nan)
     numbers: list[Preview | None] = []
     for row, value in enumerate(values):
@@ -57,7 +62,7 @@ def knob_table(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensiti
             continue
         gains[row] = end_to_end(edit)
         numbers.append(preview(edit, sensitivity) or summary(edit))
-    return KnobTable(knob, np.array(values, dtype=np.float64), gains, tuple(numbers))
+    return KnobTable(knob, np.array(values, dtype=np.float64), every, gains, tuple(numbers))
 
 
 def end_to_end(edit: Edit) -> Float64[ndarray, "component"]:

@@ -27,6 +27,15 @@ class Knob:
     choices: tuple[str, ...] = ()
     when: tuple[str, Any] | None = None
 
+    @property
+    def slides(self) -> bool:
+        """Whether it has a range to slide over or to search; a seed is a name, not an amount."""
+        return self.kind in (int, float) and bool(self.step) and self.name != "seed"
+
+    def matters(self, values: Mapping[str, Any]) -> bool:
+        """Whether it does anything beside these values of the other knobs."""
+        return self.when is None or values[self.when[0]] == self.when[1]
+
 
 def knob(default: Any, help: str, **limits: Any) -> Any:
     """A dataclass field that is a knob; `limits` are the optional fields of `Knob`."""
@@ -42,7 +51,7 @@ def gate_knob(default: float, help: str) -> Any:
 
 
 def softness_knob(default: float, help: str) -> Any:
-    return knob(default, help, low=0.01, high=4.0, step=0.05)
+    return knob(default, help, low=0.05, high=4.0, step=0.05)
 
 
 def norm_knob() -> Any:

@@ -66,11 +66,7 @@ def searchable(plan: EditPlan, names: Sequence[str] | None, spectra: Spectra) ->
 
 
 def _can_matter(knob: Knob, varied: set[str], own: Mapping[str, Any]) -> bool:
-    return _matters(knob, own) or (knob.when is not None and knob.when[0] in varied)
-
-
-def _matters(knob: Knob, values: Mapping[str, Any]) -> bool:
-    return knob.when is None or values[knob.when[0]] == knob.when[1]
+    return knob.matters(own) or (knob.when is not None and knob.when[0] in varied)
 
 
 def with_knobs(plan: EditPlan, values: Mapping[str, Any]) -> EditPlan:
@@ -101,7 +97,7 @@ class Proposals:
         trial = self._study.ask()
         values = knob_values(self._plan.policy)
         for grid in self._room:
-            if _matters(grid.knob, values):
+            if grid.knob.matters(values):
                 values[grid.knob.name] = grid.value(trial.suggest_int(grid.knob.name, 0, grid.last))
         return trial, with_knobs(self._plan, values)
 

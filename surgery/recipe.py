@@ -98,6 +98,12 @@ class Recipe:
     calibration: CalibrationPlan
     edit: EditPlan = field(default_factory=EditPlan)
     evaluation: EvaluationPlan | None = None
+    tuning: CalibrationPlan | None = None
+
+    @property
+    def seen(self) -> list[CalibrationPlan]:
+        """The slices that shaped the edit; a proof may share no example with them."""
+        return [self.calibration] if self.tuning is None else [self.calibration, self.tuning]
 
 
 def demo_plans(source: str) -> tuple[BaseChoice, CalibrationPlan, EvaluationPlan]:
@@ -109,6 +115,15 @@ def demo_plans(source: str) -> tuple[BaseChoice, CalibrationPlan, EvaluationPlan
     )
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """No aliases: a few of them stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML; `parse_recipe` of it gives the same recipe."""
     record: dict[str, Any] = {
@@ -118,6 +133,8 @@ def dump_recipe(recipe: Recipe) -> str:
         "calibration": plan_record(recipe.calibration),
         "edit": edit_record(recipe.edit),
     }
+    if recipe.tuning is not None:
+        record["tuning"] = plan_record(recipe.tuning)
     if recipe.evaluation is not None:
         record["evaluation"] = plan_record(recipe.evaluation)
     text: str = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
@@ -132,7 +149,9 @@ def edit_record(plan: EditPlan) -> dict[str, Any]:
         "knobs": knob_values(plan.policy),
         "energy": plan.energy,
         "sigma_min": plan.sigma_min,
-        "manual": {name: dict(gains) for name, gains in plan.manual.items() if gains},
+        "manual": {
+            name: {k: float(gain) for k, gain in gains.items()} for name, gains in plan.manual.items() if gains
+        },
     }
 
 
@@ -149,20 +168,20 @@ def read_recipe(path: Path | str) -> Recipe:
 def parse_recipe(text: str) -> Recipe:
     """Validate YAML text against the schema; see `read_recipe`."""
     try:
-        record = yaml.safe_load(text)
+        record = yaml.load(text, _PlainLoader)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise RecipeError(f"the recipe is not YAML ({reason})", "mend the file") from error
     schema = record.get("recipe") if isinstance(record, dict) else None
     if not isinstance(record, dict) or type(schema) is not int or schema != SCHEMA:
         raise RecipeError("this is no recipe of schema 1", f"start the file with: recipe: {SCHEMA}")
-    _only(record, {"recipe", "adapter", "base", "calibration", "edit", "evaluation"}, "the recipe")
+    _only(record, {"recipe", "adapter", "base", "calibration", "edit", "tuning", "evaluation"}, "the recipe")
     adapter = _section(record, "adapter", {"source": str, "digest": str})
     _only(adapter, {"source", "digest"}, "adapter")
     base = parse_plan(BaseChoice, _section(record, "base"), "base")
     if base.dtype not in DTYPES:
         raise RecipeError(f"base.dtype is {base.dtype!r}", f"use one of {', '.join(DTYPES)}")
-    evaluation = record.get("evaluation")
+    evaluation, tuning = record.get("evaluation"), record.get("tuning")
     return Recipe(
         adapter=adapter.get("source", ""),
         adapter_digest=adapter.get("digest", ""),
@@ -170,6 +189,7 @@ def parse_recipe(text: str) -> Recipe:
         calibration=parse_plan(CalibrationPlan, _section(record, "calibration"), "calibration"),
         edit=parse_edit(_section(record, "edit")),
         evaluation=parse_plan(EvaluationPlan, evaluation, "evaluation") if evaluation is not None else None,
+        tuning=parse_plan(CalibrationPlan, tuning, "tuning") if tuning is not None else None,
     )
 
 

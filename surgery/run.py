@@ -139,7 +139,7 @@ def held_out_rows(plan: EvaluationPlan, calibrations: Sequence[CalibrationPlan])
         shared = shared_keys(rows, calibration_rows(calibration))
         if shared:
             raise DataError(
-                f"{len(shared)} of {len(rows)} evaluation rows were used for calibration",
+                f"{len(shared)} of {len(rows)} evaluation rows were used for calibration or tuning",
                 "evaluate on rows that the edit has not seen",
             )
     return rows
@@ -187,7 +187,7 @@ def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, i
     in_scope(spectra, recipe.edit.scope)
     calibration_rows(recipe.calibration)
     if recipe.evaluation is not None:
-        held_out_rows(recipe.evaluation, [recipe.calibration])
+        held_out_rows(recipe.evaluation, recipe.seen)
     report("loading the base model", 0, 1)
     with attach(adapter, spectra, recipe.base) as live:
         sensitivity = calibrate(live, recipe.calibration, progress=lambda d, t: report("calibrating", d, t))
@@ -205,7 +205,7 @@ def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, i
             evaluation = prove(
                 live,
                 recipe.evaluation,
-                [recipe.calibration],
+                recipe.seen,
                 {EDIT: edit, **controls},
                 progress=lambda d, t: report("evaluating", d, t),
             )

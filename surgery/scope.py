@@ -1,5 +1,6 @@
 """Which modules an edit touches: the paper's residual writers, other named groups, or a regular expression."""
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,8 +41,9 @@ def in_scope(names: Iterable[str], scope: str) -> list[str]:
         chosen = [name for name in names if name.rpartition(".")[2] in _KINDS[scope]]
     else:
         pattern = check_scope(scope)
+        end = time.monotonic() + _SCOPE_SECONDS
         try:
-            chosen = [name for name in names if pattern.search(name, timeout=_SCOPE_SECONDS)]
+            chosen = [name for name in names if pattern.search(name, timeout=max(end - time.monotonic(), 1e-3))]
         except TimeoutError as error:
             raise PolicyError(f"scope {scope!r} takes too long to match", "use a simpler expression") from error
     if not chosen:

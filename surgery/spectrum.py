@@ -16,6 +16,7 @@ import scipy.linalg
 from jaxtyping import Bool, Float64, Int64, Shaped
 from numpy import ndarray
 from scipy.linalg import lapack
+from threadpoolctl import threadpool_limits
 
 from surgery.adapter import Adapter, Factors
 
@@ -99,7 +100,9 @@ Spectra = Mapping[str, Spectrum]
 
 def decompose(adapter: Adapter) -> dict[str, Spectrum]:
     """The spectrum of every module, in the adapter's order."""
-    return {name: decompose_factors(factors) for name, factors in adapter.modules.items()}
+    # factors are tall and thin: several threads on one of them wait for each other more than they compute
+    with threadpool_limits(1, user_api="blas"):
+        return {name: decompose_factors(factors) for name, factors in adapter.modules.items()}
 
 
 def decompose_factors(factors: Factors) -> Spectrum:

@@ -76,9 +76,10 @@ class NaturalGradient:
         n = g.shape[1]
         # a layer that no finite gradient reached neither moves nor bends the others' steps
         g = np.where(np.isfinite(g).all(axis=1, keepdims=True), g, 0.0)
-        g = g[:, np.lexsort(g)]  # sums in one order, so that the order of the examples moves no bit
+        # sums in one order, so that the order of the examples moves no bit
+        g = g[:, sorted(range(n), key=[example.tobytes() for example in g.T].__getitem__)]
         mean, kernel = g.mean(axis=1), g.T @ g / n
-        damp = self.damping * np.trace(kernel) / n
+        damp = self.damping * np.trace(kernel) / min(n, max(int(g.any(axis=1).sum()), 1))
         if damp == 0:
             return np.ones_like(sigma)
         # by Woodbury's identity a system of the examples' size, not of the components'

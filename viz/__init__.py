@@ -1,16 +1,14 @@
 """Figures: plain arrays and labels in, a plotly Figure out. Knows neither the app nor the method."""
 
 from viz.effects import effect_intervals, sweep_curve
-from viz.gains import before_and_after, gain_map, gain_thumbnail
+from viz.gains import gain_thumbnail
 from viz.geometry import alignment_heatmap, depth_curve
 from viz.spectra import module_spectrum, rank_profile
 
 __all__ = [
     "alignment_heatmap",
-    "before_and_after",
     "depth_curve",
     "effect_intervals",
-    "gain_map",
     "gain_thumbnail",
     "module_spectrum",
     "rank_profile",

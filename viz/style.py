@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 HELPFUL = "#0f8a8a"
 HARMFUL = "#d1495b"
 NEUTRAL = "#8a94a6"
-BEFORE = "#9aa5b8"
 AFTER = "#5b6ee1"
 SERIES = ("#5b6ee1", "#0f8a8a", "#e0a030", "#d1495b", "#8d5fd3", "#4c9f50", "#c46fa0")
 SHARE_SCALE = [[0.0, "#20243f"], [0.25, "#3b4a94"], [0.5, "#3f8fae"], [0.75, "#7fcf9f"], [1.0, "#f6f3b0"]]

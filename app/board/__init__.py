@@ -42,10 +42,9 @@ def board(workspace: Workspace, edit: Edit, answered: int, on_acts: Callable[[],
 
     `on_acts` is called before the next run with new acts under `st.session_state["board"]["acts"]`.
     """
-    state = st.session_state.get("board") or {}
-    armed = state.get("arm") or st.session_state.get("board-armed")
-    st.session_state["board-armed"] = armed
-    sliding = {knob.name for knob in knobs_of(workspace.plan.policy) if knob.step and knob.name != "seed"}
+    # a table goes out in the one run in which its knob asks for it: it is the large part of the data
+    armed = (st.session_state.get("board") or {}).get("arm")
+    sliding = {knob.name for knob in knobs_of(workspace.plan.policy) if knob.slides}
     keys = {name: _table_key(workspace, name) for name in sliding}
     table = _table(workspace, armed, keys[armed]) if isinstance(armed, str) and armed in sliding else None
     _mount(
@@ -71,7 +70,7 @@ def _data(
         "answered": answered,
         "policies": [{"name": name, "title": kind.title} for name, kind in POLICIES.items()],
         "policy": plan.policy.name,
-        "knobs": [_knob(knob, plan) for knob in knobs_of(plan.policy)],
+        "knobs": [_knob(knob, plan, max(spectra[name].rank for name in names)) for knob in knobs_of(plan.policy)],
         "energies": [[rule, ENERGY_LABELS[rule]] for rule in ENERGY_RULES],
         "energy": plan.energy,
         "sigmaMin": plan.sigma_min,
@@ -93,7 +92,7 @@ def _data(
         "sigma": _floats(np.concatenate([module.sigma for module in edit.modules.values()])),
         "mean": _floats(moments.mean[places] if moments else np.zeros(0)),
         "error": _floats(moments.error[places] if moments else np.zeros(0)),
-        "gains": _codes(end_to_end(edit)),
+        "gains": _floats(end_to_end(edit)),
         "position": _floats(position),
         "positionRange": [low, high],
         "positionLabel": label,
@@ -106,10 +105,8 @@ def _data(
     }
 
 
-def _knob(knob: Knob, plan: EditPlan) -> dict[str, Any]:
-    kind = (
-        "choice" if knob.choices else "bool" if knob.kind is bool else "number" if knob.name == "seed" else "range"
-    )
+def _knob(knob: Knob, plan: EditPlan, rank: int) -> dict[str, Any]:
+    kind = "choice" if knob.choices else "bool" if knob.kind is bool else "range" if knob.slides else "number"
     values = knob_values(plan.policy)
     return {
         "name": knob.name,
@@ -117,11 +114,12 @@ def _knob(knob: Knob, plan: EditPlan) -> dict[str, Any]:
         "kind": kind,
         "value": values[knob.name],
         "low": knob.low,
-        "high": knob.high,
+        # a whole number that slides counts components
+        "high": max(min(rank, knob.high), values[knob.name]) if knob.slides and knob.kind is int else knob.high,
         "step": knob.step,
         "choices": list(knob.choices),
         "help": knob.help,
-        "idle": knob.when is not None and values[knob.when[0]] != knob.when[1],
+        "idle": not knob.matters(values),
     }
 
 
@@ -157,6 +155,7 @@ def _packed(table: KnobTable, key: str) -> dict[str, Any]:
     return {
         "key": key,
         "knob": table.knob,
+        "every": table.every,
         "gains": _codes(table.gains),
         "numbers": [_numbers(numbers) if numbers else None for numbers in table.numbers],
     }

@@ -8,7 +8,7 @@ from app.workspace import Workspace
 from surgery.by_hand import hold, put, release
 from surgery.edit import check_rules
 from surgery.errors import PolicyError
-from surgery.policy import knob_values, make_policy
+from surgery.policy import Identity, knob_values, make_policy
 from surgery.recipe import EditPlan
 
 
@@ -52,7 +52,8 @@ def _by_hand(workspace: Workspace, act: Mapping[str, Any]) -> Workspace:
             raise PolicyError(f"module {name!r} has no component {component!r}", f"use 0 to {rank - 1}")
         gains[int(component)] = gain
     parts = ", ".join(map(str, sorted(gains))) if len(gains) < 5 else f"{len(gains)} components"
-    where = f"layer {workspace.spectra[name].layer} {name.rpartition('.')[2]} #{parts}"
+    layer = workspace.spectra[name].layer
+    where = f"{'' if layer is None else f'layer {layer} '}{name.rpartition('.')[2]} #{parts}"
     plan, known = workspace.plan, (workspace.spectra, workspace.plan, workspace.sensitivity)
     wanted = next(iter(gains.values()))
     if wanted is None:
@@ -66,9 +67,14 @@ def _by_hand(workspace: Workspace, act: Mapping[str, Any]) -> Workspace:
 
 def _tried(workspace: Workspace, label: str, plan: EditPlan) -> Workspace:
     """Recorded only if it can be applied; a policy that waits for a calibration is let through."""
-    if workspace.sensitivity is not None or not plan.policy.needs_gradient:
-        plan.apply(workspace.spectra, workspace.sensitivity)
+    check(workspace, plan)
     return workspace.with_history(workspace.history.record(label, plan))
+
+
+def check(workspace: Workspace, plan: EditPlan) -> None:
+    """Apply the plan, or what of it can be applied before a calibration; raises `PolicyError`."""
+    waits = workspace.sensitivity is None and plan.policy.needs_gradient
+    (replace(plan, policy=Identity()) if waits else plan).apply(workspace.spectra, workspace.sensitivity)
 
 
 def _number(value: Any) -> float:

@@ -1,26 +1,26 @@
 """Below the board: measure what is predicted, sweep and search knobs, try the edit out, take the recipe along."""
 
 import html
-import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
 
 import viz
 from app import jobs
+from app.board.acts import check
 from app.frame import plain, show_error
 from app.workspace import Workspace, current, keep
 from surgery.calibration import choose, read_rows
 from surgery.demo import data_file
 from surgery.edit import preview
-from surgery.errors import SurgeryError
+from surgery.errors import ExportError, SurgeryError
 from surgery.evaluate import Effect
 from surgery.home import digest, home
-from surgery.policy import knobs_of
-from surgery.recipe import EditPlan, dump_recipe, edit_record, parse_recipe
+from surgery.policy import knob_values, knobs_of
+from surgery.recipe import CalibrationPlan, dump_recipe, edit_record, parse_recipe
 
 KIND = "bench"
 TRY = "try"
@@ -29,10 +29,9 @@ _ANSWER_TOKENS = 160
 
 @dataclass(frozen=True)
 class Measured:
-    """What one job gave for one plan on one adapter."""
+    """What one job gave, and what it was measured with."""
 
-    plan_key: str
-    adapter: str
+    key: str
     value: Any
 
 
@@ -85,16 +84,16 @@ def measure_panel(workspace: Workspace) -> None:
 
 
 def start_measuring(workspace: Workspace) -> None:
-    edit = workspace.edit()
+    edit, tuning = workspace.edit(), _tuning(workspace)
 
     def work(live: Any, job: jobs.Job) -> Any:
         from surgery.run import calibration_slice
-        from surgery.tuning import measure_edits, tuning_plan
+        from surgery.tuning import measure_edits
 
         assert workspace.calibration is not None
         slices = {
             "calibration": calibration_slice(live, workspace.calibration),
-            "tuning": calibration_slice(live, tuning_plan(workspace.calibration)),
+            "tuning": calibration_slice(live, tuning),
         }
         job.begin("measuring")
         return measure_edits(live, slices, {"edit": edit}, progress=job.progress, cancelled=job.cancelled)
@@ -103,9 +102,10 @@ def start_measuring(workspace: Workspace) -> None:
 
 
 def sweep_panel(workspace: Workspace) -> None:
-    from surgery.tuning import KnobPoint, sweep_knob, sweep_values, tuning_plan
+    from surgery.tuning import KnobPoint, sweep_knob, sweep_values
 
-    sliding = [knob for knob in knobs_of(workspace.plan.policy) if knob.step and knob.name != "seed"]
+    values_now = knob_values(workspace.plan.policy)
+    sliding = [knob for knob in knobs_of(workspace.plan.policy) if knob.slides and knob.matters(values_now)]
     if not sliding or not _ready(workspace):
         st.caption("" if sliding else "This policy has no knob to sweep.")
         return
@@ -114,13 +114,14 @@ def sweep_panel(workspace: Workspace) -> None:
     count = middle.number_input("Values", 3, 25, 9, key="sweep-count")
     knob = next((knob for knob in sliding if knob.name == name), sliding[0])
     if right.button("Sweep", type="primary", disabled=_busy(), width="stretch"):
-        values = sweep_values(knob, int(count))
+        rank = max(module.sigma.size for module in workspace.edit().modules.values())
+        values = sweep_values(knob, int(count), high=rank if knob.kind is int else None)
+        tuning = _tuning(workspace)
 
         def work(live: Any, job: jobs.Job) -> Any:
             from surgery.run import calibration_slice
 
-            assert workspace.calibration is not None
-            slice_ = calibration_slice(live, tuning_plan(workspace.calibration))
+            slice_ = calibration_slice(live, tuning)
             job.begin(f"sweeping {knob.name}")
             points = sweep_knob(
                 live, slice_, workspace.spectra, workspace.plan, knob.name, values, workspace.sensitivity,
@@ -128,10 +129,10 @@ def sweep_panel(workspace: Workspace) -> None:
             )  # fmt: skip
             return knob.name, points
 
-        _start(workspace, "Sweep", "swept", work)
+        _start(workspace, "Sweep", "swept", work, free=knob.name)
         st.rerun()
     _show_progress()
-    result = _result("swept", workspace, same_plan=False)
+    result = _result("swept", workspace, knob.name)
     if result is None:
         return
     swept, points = result
@@ -153,7 +154,7 @@ def sweep_panel(workspace: Workspace) -> None:
 
 
 def search_panel(workspace: Workspace) -> None:
-    from surgery.tuning import Search, search, tuning_plan
+    from surgery.tuning import Search, search
 
     st.caption("Optuna proposes knobs of this policy, the tuning rows judge them. Stop keeps the best so far.")
     if not _ready(workspace):
@@ -162,12 +163,12 @@ def search_panel(workspace: Workspace) -> None:
     trials = left.number_input("Trials at most", 2, 500, 20, key="search-trials")
     minutes = middle.number_input("Minutes at most", 1, 600, 10, key="search-minutes")
     if right.button("Search", type="primary", disabled=_busy(), width="stretch"):
+        tuning = _tuning(workspace)
 
         def work(live: Any, job: jobs.Job) -> Any:
             from surgery.run import calibration_slice
 
-            assert workspace.calibration is not None
-            slice_ = calibration_slice(live, tuning_plan(workspace.calibration))
+            slice_ = calibration_slice(live, tuning)
             job.begin("searching")
             return search(
                 live, slice_, workspace.spectra, workspace.plan, workspace.sensitivity,
@@ -175,10 +176,10 @@ def search_panel(workspace: Workspace) -> None:
                 progress=job.count, cancelled=job.cancelled,
             )  # fmt: skip
 
-        _start(workspace, "Search", "searched", work)
+        _start(workspace, "Search", "searched", work, free="*")
         st.rerun()
     _show_progress()
-    found: Search | None = _result("searched", workspace, same_plan=False)
+    found: Search | None = _result("searched", workspace, "*")
     if found is None:
         return
     best = found.best.measured
@@ -212,7 +213,7 @@ def try_panel(workspace: Workspace) -> None:
     if jobs.active(TRY) is not None:
         stream_view()
     else:
-        answers = _result("answered", workspace, same_plan=False)
+        answers = _result("answered", workspace)
         if answers is not None:
             side_by_side(answers, done=True)
 
@@ -263,7 +264,7 @@ def side_by_side(answers: Mapping[str, str], *, done: bool) -> None:
                 shown = "".join(_marked(text, kind) for kind, text in runs if kind in ("same", mark))
                 st.html(f'<div style="white-space:pre-wrap">{shown or "&nbsp;"}</div>')
     if done and answers["unedited"] == answers["edited"]:
-        st.caption("Both answers are the same, token for token.")
+        st.caption("Both answers are the same.")
 
 
 def _marked(text: str, kind: str) -> str:
@@ -287,7 +288,11 @@ def recipe_panel(workspace: Workspace) -> None:
             st.caption("Known once the base and the calibration rows are.")
         else:
             text = dump_recipe(recipe)
-            st.code(_command(text), language="bash")
+            if st.button("Copy as command", icon=":material/terminal:"):
+                st.session_state["recipe-command"] = (text, _command(text))
+            kept, command = st.session_state.get("recipe-command", ("", ""))
+            if kept == text:
+                st.code(command, language="bash")
             st.download_button(
                 "Download recipe.yaml",
                 text,
@@ -313,13 +318,12 @@ def open_recipe(workspace: Workspace, data: bytes) -> None:
     if recipe.adapter_digest and recipe.adapter_digest != workspace.adapter.digest:
         unknown = [name for name in plan.manual if name not in workspace.spectra]
         manual = {name: gains for name, gains in plan.manual.items() if name in workspace.spectra}
-        plan = EditPlan(plan.policy, plan.scope, plan.energy, plan.sigma_min, manual)
+        plan = replace(plan, manual=manual)
         left_out = f" Gains by hand on {len(unknown)} modules that are not here were left out." if unknown else ""
         notes.append(
             f"This recipe was made for another adapter, {plain(recipe.adapter)}; its names are used here.{left_out}"
         )
-    if workspace.sensitivity is not None or not plan.policy.needs_gradient:
-        plan.apply(workspace.spectra, workspace.sensitivity)
+    check(workspace, plan)
     keep(workspace.with_history(workspace.history.record("recipe opened", plan)))
     st.session_state["board-note"] = " ".join(notes)
     st.rerun()
@@ -327,11 +331,16 @@ def open_recipe(workspace: Workspace, data: bytes) -> None:
 
 def _command(text: str) -> str:
     """The line that redoes this recipe, which is kept under its own digest so that the line is whole."""
-    file = home() / "recipes" / f"{digest([text])[:16]}.yaml"
-    if not file.is_file():
+    name = digest([text])[:12]
+    file = home() / "recipes" / f"{name}.yaml"
+    try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    return f"python -m surgery run {shlex.quote(str(file))} --out edited"
+        part = file.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        raise ExportError(f"the recipe cannot be kept ({error.strerror})", "download it instead") from error
+    return f"python -m surgery run {shlex.quote(str(file))} --out edited-{name}"
 
 
 def _ready(workspace: Workspace) -> bool:
@@ -351,10 +360,17 @@ def _show_progress() -> None:
 
 
 def _start(
-    workspace: Workspace, title: str, slot: str, work: Callable[[Any, jobs.Job], Any], *, kind: str = KIND
+    workspace: Workspace,
+    title: str,
+    slot: str,
+    work: Callable[[Any, jobs.Job], Any],
+    *,
+    kind: str = KIND,
+    free: str = "",
 ) -> None:
+    """Start a job on the live model; its result belongs to this workspace as it is now, but for knob `free`."""
     adapter, spectra, base = workspace.adapter, workspace.spectra, workspace.base
-    key = _plan_key(workspace.plan)
+    key = _key(workspace, free)
 
     def whole(job: jobs.Job, models: jobs.Models) -> Any:
         from surgery.live import LiveModel
@@ -365,21 +381,37 @@ def _start(
             return work(live, job)
 
     def collect(result: Any) -> None:
-        st.session_state[f"bench-{slot}"] = Measured(key, adapter.digest, result)
+        st.session_state[f"bench-{slot}"] = Measured(key, result)
 
     jobs.start(kind, title, whole, collect)
 
 
-def _result(slot: str, workspace: Workspace, *, same_plan: bool = True) -> Any:
-    """What a job left in `slot`, unless it belongs to another adapter or, where it matters, to another plan."""
+def _tuning(workspace: Workspace) -> CalibrationPlan:
+    """The tuning rows; from here on the workspace knows that they were used to choose."""
+    from surgery.tuning import tuning_plan
+
+    assert workspace.calibration is not None
+    plan = tuning_plan(workspace.calibration)
+    keep(current().with_tuning(plan))
+    return plan
+
+
+def _result(slot: str, workspace: Workspace, free: str = "") -> Any:
+    """What a job left in `slot`, unless anything it was measured with has changed since."""
     found: Measured | None = st.session_state.get(f"bench-{slot}")
-    if found is None or found.adapter != workspace.adapter.digest:
+    if found is None:
         return None
-    if same_plan and found.plan_key != _plan_key(current().plan):
-        st.caption("The last measurement was of another edit.")
+    if found.key != _key(workspace, free):
+        st.caption("The last result was of another edit, calibration or base model.")
         return None
     return found.value
 
 
-def _plan_key(plan: EditPlan) -> str:
-    return digest([json.dumps(edit_record(plan), sort_keys=True)])
+def _key(workspace: Workspace, free: str = "") -> str:
+    """Everything a measurement depends on, but for the knob `free` that it varies, or `*` for all knobs."""
+    record = edit_record(workspace.plan)
+    record["knobs"] = {k: v for k, v in record["knobs"].items() if free not in (k, "*")}
+    measured = workspace.sensitivity.provenance.key if workspace.sensitivity else ""
+    return digest(
+        [repr(record), workspace.adapter.digest, repr(workspace.base), repr(workspace.calibration), measured]
+    )

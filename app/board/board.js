@@ -14,7 +14,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   return () => board.unmount()
 }
 
-const GAIN_UNIT = 4096 // gains travel as whole numbers of 1/4096
+const GAIN_UNIT = 4096 // a table's gains travel as whole numbers of 1/4096
 const SCALE = ["#a8283c", "#e08a8f", "#e6e8ee", "#6fb9bb", "#0a6b6e"].map(rgb)
 
 class Board {
@@ -27,7 +27,8 @@ class Board {
     this.serial = Date.now()
     this.picked = new Set([0])
     this.module = null
-    this.drag = null // {knob, step} while a knob is held, {component, gain} while a bar is
+    this.drag = null // {knob, step} or {component, gain}: what the hand has moved and the server not yet confirmed
+    this.held = false // a knob or bar is under a pressed button: nothing may move it but the hand
     this.knobKey = ""
     this.listen()
     this.resize = new ResizeObserver(() => this.paint())
@@ -57,13 +58,16 @@ class Board {
     this.sigma = floats(data.sigma)
     this.mean = floats(data.mean)
     this.error = floats(data.error)
-    this.gains = shorts(data.gains)
+    this.gains = floats(data.gains)
     this.position = floats(data.position)
-    if (data.table) this.table = { ...data.table, codes: shorts(data.table.gains) }
+    if (data.table) {
+      this.table = { ...data.table, codes: shorts(data.table.gains) }
+      this.arming = null
+    }
     if (this.table && this.table.key !== data.tableKeys[this.table.knob]) this.table = null
     if (!data.modules.some((module) => module.name === this.module)) this.module = data.modules[0]?.name
     if (!this.waiting.length) {
-      this.drag = null
+      if (!this.held) this.drag = null
       this.part("numbers").classList.remove("pending")
       this.controls()
     }
@@ -93,6 +97,7 @@ class Board {
       const input = this.part("knobs").querySelector(`[name="${knob.name}"]`)
       const field = input.closest("label")
       field.hidden = knob.idle
+      if (this.held && this.drag?.knob === knob.name) continue
       if (knob.kind === "bool") input.checked = knob.value
       else input.value = knob.value
       const shown = field.querySelector("output")
@@ -133,12 +138,18 @@ class Board {
       }
       field.onpointerenter = arm
       input.onfocus = arm
+      input.onpointerdown = () => (this.held = true)
+      input.onpointerup = input.onpointercancel = () => (this.held = false)
       input.oninput = () => {
+        arm()
         name.querySelector("output").textContent = text(Number(input.value))
         this.drag = { knob: knob.name, step: Math.round((input.value - knob.low) / knob.step) }
         this.paintSoon("drag")
       }
-      input.onchange = () => this.act("knob", { knob: knob.name, value: Number(input.value) })
+      input.onchange = () => {
+        this.held = false
+        this.act("knob", { knob: knob.name, value: Number(input.value) })
+      }
     }
     field.append(input)
     return field
@@ -179,8 +190,13 @@ class Board {
     on("reset-all", "click", () => this.act("forget", {}))
     on("gain", "change", (e) => e.target.value !== "" && this.byHand(() => Number(e.target.value)))
     on("bars", "pointerdown", (e) => this.grab(e))
-    on("bars", "pointermove", (e) => (this.drag?.component === undefined ? this.tell(e) : this.pull(e)))
+    on("bars", "pointermove", (e) => (this.held && this.drag?.component !== undefined ? this.pull(e) : this.tell(e)))
     on("bars", "pointerup", () => this.letGo())
+    on("bars", "pointercancel", () => {
+      this.held = false
+      this.drag = null
+      this.paintSoon("select")
+    })
     on("bars", "pointerleave", () => this.hush())
     on("bars", "keydown", (e) => this.key(e))
     on("map", "click", (e) => {
@@ -205,6 +221,7 @@ class Board {
     if (event.shiftKey || event.ctrlKey || event.metaKey) {
       if (!this.picked.delete(hit.component)) this.picked.add(hit.component)
     } else this.picked = new Set([hit.component])
+    this.held = true
     this.drag = { component: hit.component, gain: null, from: event.clientY }
     this.paintSoon("select")
   }
@@ -216,7 +233,8 @@ class Board {
   }
 
   letGo() {
-    if (this.drag?.component === undefined) return
+    if (!this.held || this.drag?.component === undefined) return
+    this.held = false
     const { gain, component } = this.drag
     if (gain === null) this.drag = null
     else this.act("manual", { module: this.module, gains: { [component]: gain } })
@@ -225,11 +243,18 @@ class Board {
   key(event) {
     const module = this.data.modules[this.at]
     const first = Math.min(...this.picked)
-    const gain = this.gainsNow()[module.start + first]
     const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
     const nudge = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key]
     if (move) this.picked = new Set([(first + move + module.rank) % module.rank])
-    else if (nudge) this.byHand(() => Math.max(0, Math.round((gain + nudge) * 100) / 100))
+    else if (nudge) {
+      const gains = {}
+      for (const k of this.picked) {
+        // drawn at once, so that quick presses add up
+        gains[k] = Math.max(0, Math.round((this.gains[module.start + k] + nudge) * 100) / 100)
+        this.gains[module.start + k] = gains[k]
+      }
+      this.act("manual", { module: module.name, gains })
+    }
     else if (event.key === "Delete") this.byHand(() => 0)
     else if (event.key === "Backspace") this.byHand(null)
     else if (event.key === "l") this.byHand("lock")
@@ -238,20 +263,26 @@ class Board {
     this.paintSoon("select")
   }
 
-  // gains of all components as the screen shows them now: the server's, a step of the table, a pulled bar
+  // the row of the table under the knob that is being dragged; null where the policy refuses the value
+  get row() {
+    if (!this.drag?.knob || this.table?.knob !== this.drag.knob) return null
+    const row = Math.min(Math.round(this.drag.step / this.table.every), this.table.numbers.length - 1)
+    return this.table.numbers[row] ? row : null
+  }
+
+  // gains of all components as the screen shows them now: the server's, a row of the table, a pulled bar
   gainsNow() {
-    let codes = this.gains
-    const size = this.sigma.length
-    if (this.drag?.knob && this.table?.knob === this.drag.knob)
-      codes = this.table.codes.subarray(this.drag.step * size, (this.drag.step + 1) * size)
-    const gains = Float32Array.from(codes, (code) => code / GAIN_UNIT)
+    const { row } = this, size = this.sigma.length
+    const gains =
+      row === null
+        ? this.gains.slice()
+        : Float32Array.from(this.table.codes.subarray(row * size, (row + 1) * size), (code) => code / GAIN_UNIT)
     if (this.drag?.gain != null) gains[this.data.modules[this.at].start + this.drag.component] = this.drag.gain
     return gains
   }
 
   numbersNow() {
-    if (this.drag?.knob && this.table?.knob === this.drag.knob) return this.table.numbers[this.drag.step]
-    return this.data.numbers
+    return this.row === null ? this.data.numbers : this.table.numbers[this.row]
   }
 
   paintSoon(kind) {

@@ -7,12 +7,13 @@ import streamlit as st
 
 from app.workspace import Workspace, keep
 from surgery.edit import preview
+from surgery.errors import PolicyError
 from surgery.policy import AbsSelect, GradDirection, Identity, RandomIndex
 from surgery.recipe import EditPlan
+from surgery.scope import in_scope
 
 _STEP = "tour-step"
 _BEFORE = "tour-before"
-_RESIDUAL = EditPlan(Identity())
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,22 @@ class Stop:
     plan: Callable[[Workspace], EditPlan]
 
 
+def _untouched(workspace: Workspace) -> EditPlan:
+    return EditPlan(Identity())
+
+
 def _silenced(workspace: Workspace) -> EditPlan:
-    name = next(iter(_RESIDUAL.apply(workspace.spectra, None).modules))
-    return replace(_RESIDUAL, manual={name: {0: 0.0}})
+    name = in_scope(workspace.spectra, _scope(workspace))[0]
+    return EditPlan(Identity(), manual={name: {0: 0.0}})
+
+
+def _scope(workspace: Workspace) -> str:
+    """The residual writers, as in the paper, or everything where an adapter has none."""
+    try:
+        in_scope(workspace.spectra, "residual")
+    except PolicyError:
+        return "all"
+    return "residual"
 
 
 STOPS = (
@@ -35,7 +49,7 @@ STOPS = (
         "The adapter changes each layer by a sum of **components** σₖ·uₖ·vₖᵀ: a direction read, a direction written and "
         "a strength, the singular value σₖ. The grey bars are the strengths of one layer's components. Nothing is "
         "edited yet, so every blue bar is as high as its grey one. Click rows of the map to see other layers.",
-        lambda workspace: _RESIDUAL,
+        _untouched,
     ),
     Stop(
         "An edit",
@@ -78,7 +92,7 @@ def running() -> bool:
 
 def start(workspace: Workspace) -> None:
     """Begin at the first step; the plan in force now comes back when the tour ends."""
-    st.session_state[_BEFORE] = workspace.plan
+    st.session_state[_BEFORE] = (workspace.adapter.digest, workspace.plan)
     _go(workspace, 0)
 
 
@@ -110,12 +124,14 @@ def tour(workspace: Workspace) -> None:
 
 def _go(workspace: Workspace, at: int) -> None:
     st.session_state[_STEP] = at
-    keep(workspace.with_history(workspace.history.record(f"tour {at + 1}", STOPS[at].plan(workspace))))
+    plan = replace(STOPS[at].plan(workspace), scope=_scope(workspace))
+    keep(workspace.with_history(workspace.history.record(f"tour {at + 1}", plan)))
     st.rerun()
 
 
 def _end(workspace: Workspace) -> None:
     del st.session_state[_STEP]
-    before: EditPlan = st.session_state.pop(_BEFORE)
-    keep(workspace.with_history(workspace.history.record("end of tour", before)))
+    digest, before = st.session_state.pop(_BEFORE)
+    if digest == workspace.adapter.digest:  # another adapter has other modules
+        keep(workspace.with_history(workspace.history.record("end of tour", before)))
     st.rerun()

@@ -60,6 +60,7 @@ def start_evaluation(
     workspace: Workspace, base: BaseChoice, calibration: CalibrationPlan, plan: EvaluationPlan, rescale: bool
 ) -> None:
     adapter, spectra, recipe = workspace.adapter, workspace.spectra, workspace.recipe
+    seen = recipe.seen if recipe is not None else [calibration]
     edits: dict[str, Edit] = {EDIT: workspace.edit()}
     if rescale:
         for gamma in (0.9, 1.1):
@@ -81,7 +82,7 @@ def start_evaluation(
         loaded = models.base(base)
         job.begin("answering, example")
         with LiveModel(loaded, adapter, spectra) as live:
-            return prove(live, plan, [calibration], edits, progress=job.progress, cancelled=job.cancelled)
+            return prove(live, plan, seen, edits, progress=job.progress, cancelled=job.cancelled)
 
     def collect(evaluation: Evaluation) -> None:
         now = current()

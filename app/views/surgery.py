@@ -20,7 +20,8 @@ from surgery.scope import SCOPES, in_scope, scope_for
 def take_acts() -> None:
     """Carry out what the board sent since the last run; a refusal is shown and the rest goes on."""
     workspace, answered = current(), st.session_state.get("board-answered", 0)
-    for act in st.session_state["board"].get("acts") or []:
+    sent = st.session_state["board"].get("acts")
+    for act in sent if isinstance(sent, list) else []:
         number = act.get("id") if isinstance(act, dict) else None
         if not isinstance(number, int) or number <= answered:
             continue
@@ -46,7 +47,7 @@ def history_bar(workspace: Workspace) -> None:
         if st.button("Redo", icon=":material/redo:", shortcut="Ctrl+Shift+Z", disabled=not history.can_redo):
             change(workspace.with_history(history.jump(history.at + 1)))
         history_list(workspace, history)
-        if st.button(f"Scope: {_scope_name(workspace.plan.scope)}", icon=":material/filter_alt:"):
+        if st.button(f"Scope: {plain(_scope_name(workspace.plan.scope))}", icon=":material/filter_alt:"):
             scope_picker(workspace)
         with st.popover("Keep as a recipe", icon=":material/bookmark_add:"):
             keep_form(workspace)

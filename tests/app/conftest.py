@@ -1,10 +1,11 @@
-"""A home of its own for every test, and a small workspace with everything an adapter may bring."""
+"""A home and a session of its own for every test, and a small workspace with everything an adapter may bring."""
 
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import streamlit as st
 
 from app.workspace import Workspace
 from tests.policies import measured, spectrum
@@ -23,6 +24,7 @@ SIGMA = {
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+    st.session_state.clear()  # outside a page all tests share one
     return tmp_path / "home"
 
 

@@ -50,10 +50,22 @@ def test_new_sensitivities_void_proof_and_export(full: Workspace) -> None:
 
 
 def test_a_new_edit_voids_proof_and_export_and_an_unchanged_one_voids_nothing(full: Workspace) -> None:
-    assert full.with_edit(policy=full.policy, scope=full.scope) is full
-    after = full.with_edit(policy=AbsSelect())
+    same = full.with_edit("nothing", policy=full.plan.policy, scope=full.plan.scope)
+    assert same == full
+    assert (same.proof, same.exported) == (full.proof, full.exported)
+    after = full.with_edit("gates", policy=AbsSelect())
+    assert after.plan.policy == AbsSelect()
     assert after.sensitivity is full.sensitivity
     assert (after.proof, after.exported) == (None, None)
+
+
+def test_undo_voids_proof_and_export_and_a_shelf_does_not(full: Workspace) -> None:
+    changed = full.with_edit("gates", policy=AbsSelect())
+    proved = replace(changed, proof=full.proof, exported=full.exported)
+    assert proved.with_shelf({"mine": full.plan}).proof is full.proof
+    undone = proved.with_history(proved.history.jump(0))
+    assert undone.plan == full.plan
+    assert (undone.proof, undone.exported) == (None, None)
 
 
 def _ended(job: Job, seconds: float = 10.0) -> Job:
@@ -118,3 +130,24 @@ def test_a_failed_job_says_why_and_the_next_one_runs() -> None:
     assert _ended(refused).error == "the rows are gone → choose others"
     assert "ZeroDivisionError" in _ended(broken).error
     assert _ended(fine).result == 7
+
+
+def test_work_that_ends_by_itself_keeps_what_it_has_when_it_is_stopped() -> None:
+    jobs, started = Jobs(), threading.Event()
+
+    def work(job: Job, models: object) -> int:
+        for done in range(10_000):
+            job.count(done, 10_000)
+            job.partial = done
+            started.set()
+            if job.cancelled():
+                return done
+            time.sleep(0.005)
+        return -1
+
+    job = jobs.submit("search", work)
+    assert started.wait(5)
+    job.cancel()
+    assert _ended(job).state == "done"
+    assert job.result == job.partial == job.done >= 0
+    assert job.total == 10_000

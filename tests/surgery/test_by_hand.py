@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from surgery.by_hand import hold, put, release
 from surgery.errors import PolicyError
 from surgery.policy import AbsSelect, GradDirection, Identity, RandomIndex, Scale, Truncate
-from surgery.recipe import EditPlan
+from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, Recipe, dump_recipe, parse_recipe
 from tests.policies import measured, spectrum
 
 HERE, THERE = "model.layers.0.self_attn.o_proj", "model.layers.1.self_attn.o_proj"
@@ -167,3 +167,17 @@ def test_a_module_outside_the_scope_is_refused(name):
                    lambda: hold(spectra, EditPlan(), sensitivity, name, [0])):  # fmt: skip
         with pytest.raises(PolicyError, match="scope"):
             change()
+
+
+def test_a_plan_with_a_bar_put_by_hand_can_be_written_as_a_recipe():
+    spectra = {HERE: spectrum(HERE, [3.0, 2.0, 1.0])}
+    plan = put(spectra, EditPlan(Identity()), None, HERE, {0: 0.5})
+    recipe = Recipe("a", "", BaseChoice("b"), CalibrationPlan("c"), plan)
+    assert parse_recipe(dump_recipe(recipe)) == recipe
+
+
+def test_a_second_bar_put_by_hand_leaves_the_first_where_it_stands():
+    spectra = {HERE: spectrum(HERE, [3.0, 2.0, 1.0, 0.5])}
+    plan = put(spectra, EditPlan(Identity()), None, HERE, {0: 0.5})
+    plan = put(spectra, plan, None, HERE, {1: 1.5})
+    assert plan.apply(spectra, None).modules[HERE].gains[:2] == pytest.approx([0.5, 1.5], rel=1e-12)

@@ -358,3 +358,21 @@ def test_any_value_anywhere_gives_a_recipe_or_one_line(path, value):
     else:
         # NaN is not equal to itself
         assert parse_recipe(dump_recipe(recipe)) == recipe or ".nan" in text
+
+
+def test_a_recipe_that_multiplies_itself_by_aliases_is_refused_before_it_grows():
+    bomb = "recipe: 1\na: &a [x, x, x, x, x, x, x, x]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True):
+        bomb += f"{new}: &{new} [*{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}]\n"
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(bomb)
+    assert "alias" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_the_rows_that_chose_an_edit_are_part_of_its_recipe():
+    tuning = CalibrationPlan("rows.jsonl", start=128)
+    recipe = dataclasses.replace(PLAIN, tuning=tuning)
+    assert parse_recipe(dump_recipe(recipe)) == recipe
+    assert recipe.seen == [recipe.calibration, tuning]
+    assert PLAIN.seen == [PLAIN.calibration]

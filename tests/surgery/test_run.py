@@ -403,3 +403,9 @@ def test_an_output_folder_that_is_taken_is_refused_before_the_model_runs(place, 
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     forbid_measuring(monkeypatch)
     refusal(ExportError, run_recipe, place.recipe(), tmp_path / "out", report=quiet)
+
+
+def test_rows_that_an_edit_was_tuned_on_prove_nothing(place, tmp_path):
+    tuning = replace(place.calibration, data=place.evaluation.data, examples=2)
+    message = refusal(DataError, run_recipe, place.recipe(tuning=tuning), tmp_path / "out", report=quiet)
+    assert "tuning" in message

@@ -84,3 +84,13 @@ def test_the_natural_step_never_foretells_a_rise_of_the_loss(seed, eta, damping)
 def test_the_natural_step_asks_for_a_scope_where_it_is_given_a_module_alone():
     with pytest.raises(PolicyError, match="whole scope"):
         NaturalGradient().gains(evidence([1.0, 2.0]))
+
+
+def test_the_damping_is_relative_to_the_mean_eigenvalue_in_a_scope_smaller_than_the_examples_too():
+    g = np.random.default_rng(1).standard_normal((40, 3))
+    sigma = np.array([3.0, 2.0, 1.0])
+    fisher = g.T @ g / 40
+    damp = 0.5 * np.linalg.eigvalsh(fisher).mean()
+    step = np.linalg.solve(fisher + damp * np.eye(3), g.mean(axis=0))
+    gains = NaturalGradient(eta=0.1, damping=0.5).gains_in_scope(sigma, g.T)
+    assert gains == pytest.approx(1 - 0.1 * step / sigma, rel=1e-10)

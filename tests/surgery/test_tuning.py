@@ -242,7 +242,7 @@ def knob_of(policy, name):
         (GradDirection, "eta", 9, (0, 1, 2, 3, 4, 5, 6, 7, 8)),
         (GradDirection, "power", 4, (0.1, 1.4, 2.7, 4.0)),
         (SmoothAbs, "core_frac", 6, (0, 0.2, 0.4, 0.6, 0.8, 1)),
-        (SmoothAbs, "temperature", 2, (0.01, 3.96)),
+        (SmoothAbs, "temperature", 2, (0.05, 4.0)),
         (SmoothAbs, "align_mid", 9, (False, True)),
         (POLICIES["z_score"], "core_z", 5, (-8, -4, 0, 4, 8)),
     ],

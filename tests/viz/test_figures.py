@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import viz
-from viz.style import HARMFUL, HELPFUL, NEUTRAL
+from viz.style import GAIN_SCALE, HARMFUL, HELPFUL, NEUTRAL
 
 
 def test_alignment_heatmap_holds_its_values_and_their_ratio_to_random() -> None:
@@ -39,18 +39,6 @@ def test_a_sign_within_two_standard_errors_is_drawn_neutral() -> None:
     assert list(figure.data[1].marker.color) == [HARMFUL, HELPFUL, NEUTRAL]
 
 
-def test_gain_map_shows_the_gain_itself_and_a_silenced_component() -> None:
-    gains = np.array([[1.0, 0.0], [2.0, np.nan]])
-    heatmap = viz.gain_map(gains, ["0", "1"], title="g").data[0]
-    np.testing.assert_array_equal(heatmap.customdata, gains)
-    np.testing.assert_array_equal(np.asarray(heatmap.z), [[0.0, -2.0], [1.0, np.nan]])
-
-
-def test_before_and_after_holds_both_spectra() -> None:
-    figure = viz.before_and_after(np.array([2.0, 1.0]), np.array([1.5, 1.5]), title="m")
-    assert [list(trace.y) for trace in figure.data] == [[2.0, 1.0], [1.5, 1.5]]
-
-
 @pytest.mark.parametrize(
     ("mean", "low", "high", "lower_is_better", "colour"),
     [
@@ -76,10 +64,59 @@ def test_no_data_gives_an_empty_titled_figure() -> None:
         viz.alignment_heatmap(np.zeros((0, 0)), [], [], title="t", measure="m", reference=0.1),
         viz.depth_curve([], np.zeros(0), title="t", measure="m", reference=0.1),
         viz.rank_profile({}, title="t", measure="m"),
-        viz.gain_map(np.zeros((0, 0)), [], title="t"),
         viz.effect_intervals([], [], [], [], title="t", unit="u", lower_is_better=True),
+        viz.sweep_curve([], [], [], [], [], title="t", knob="k"),
     ]
     for figure in empty:
         assert figure.layout.title.text == "t"
         assert not figure.data
         assert figure.layout.annotations
+
+
+def test_a_sweep_holds_what_was_measured_and_what_was_predicted() -> None:
+    values, means = [0.0, 0.5, 1.0], [0.0, -0.2, 0.3]
+    figure = viz.sweep_curve(
+        values, means, [-0.1, -0.3, 0.1], [0.2, -0.1, 0.4], [0.0, None, 0.25], title="t", knob="k"
+    )
+    measured, predicted = figure.data
+    assert list(measured.x) == values
+    assert list(measured.y) == means
+    np.testing.assert_allclose(measured.error_y.array, [0.2, 0.1, 0.1])
+    np.testing.assert_allclose(measured.error_y.arrayminus, [0.1, 0.1, 0.2])
+    assert list(measured.marker.color) == [NEUTRAL, HELPFUL, HARMFUL]
+    assert (list(predicted.x), list(predicted.y)) == ([0.0, 1.0], [0.0, 0.25])
+    assert figure.layout.xaxis.title.text == "k"
+
+
+def test_a_sweep_without_predictions_draws_the_measurement_alone() -> None:
+    figure = viz.sweep_curve([1.0], [0.1], [0.0], [0.2], [None], title="t", knob="k")
+    assert [trace.name for trace in figure.data] == ["measured, tuning rows"]
+
+
+def _ink(colour: str) -> list[int]:
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def test_a_thumbnail_has_the_colours_of_the_map() -> None:
+    gains = np.array([[1.0, 4.0, 0.25, 0.0], [2.0, 0.5, 100.0, np.nan]])
+    picture = viz.gain_thumbnail(gains)
+    assert picture.dtype == np.uint8
+    high, wide, channels = picture.shape
+    assert (high % 2, wide % 4, channels) == (0, 0, 3)
+    cells = picture[:: high // 2, :: wide // 4].tolist()
+    low, less, one, more, most = (_ink(colour) for _, colour in GAIN_SCALE)
+    assert cells == [[one, most, low, low], [more, less, most, [128, 128, 128]]]
+    blocks = picture.reshape(2, high // 2, 4, wide // 4, 3)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (60, 16), (500, 256), (3, 7)])
+def test_a_thumbnail_of_any_size_is_a_picture(shape: tuple[int, int]) -> None:
+    picture = viz.gain_thumbnail(np.full(shape, 1.0))
+    assert picture.shape[0] >= shape[0]
+    assert picture.shape[1] >= shape[1]
+    assert (picture == _ink(GAIN_SCALE[2][1])).all()
+
+
+def test_a_map_without_colours_breaks_no_thumbnail() -> None:
+    assert (viz.gain_thumbnail(np.full((2, 3), np.nan)) == 128).all()
