@@ -172,6 +172,7 @@ def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
         "evaluation": EvaluationPlan,
         "tuning": CalibrationPlan,
     }
+    record = {"tuning": None, **record}
     plans = {name: record[name] and parse_plan(kind, record[name], name) for name, kind in kinds.items()}
     steps = tuple(Step(str(step["label"]), _edit(step["edit"])) for step in record["history"])
     if not steps:

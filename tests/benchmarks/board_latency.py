@@ -1,0 +1,241 @@
+"""How fast the Surgery page's board follows the hand: drag to repaint, release to confirmed numbers.
+
+    python -m tests.benchmarks.board_latency
+    python -m tests.benchmarks.board_latency --home FOLDER    # caches of an earlier run: no conversion, no measuring
+
+It starts the app on a home of its own, drives a headless Chromium with the mouse, and reads what the
+board tells in its `board` events: from a knob's input event to the end of the repaint, and from its
+release to the frame after the server's answer was drawn. Two adapters: `demo:kinship` with measured
+sensitivities (960 components in scope), and one in the shape of an 8B model, 36 layers of o_proj and
+down_proj at rank 16 (1,152 components), whose factors and sensitivities are drawn at random: no base
+model is needed to turn knobs. Both under grad_direction, dragging eta_suppress.
+"""
+
+import argparse
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from safetensors.numpy import save_file
+
+from surgery import decompose, open_adapter
+from surgery.calibration import Encoding
+from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
+from tests.e2e.browser import find_chromium
+from tests.e2e.conftest import FLAGS, ROOT, _end, _healthy
+from tests.e2e.test_workbench import LONG, go, rested
+
+KNOB = "eta_suppress"
+LAYERS, RANK, WIDTH, EXAMPLES = 36, 16, 64, 128
+LISTEN = """
+window.boardEvents = []
+document.addEventListener("board", (event) => window.boardEvents.push(event.detail))
+"""
+FRAME = "() => new Promise(requestAnimationFrame)"
+TIMES = "kind => window.boardEvents.filter(event => event.kind === kind).map(event => event.ms)"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of every repaint of a drag and of every confirmed release."""
+
+    adapter: str
+    components: str
+    repaints: list[float]
+    releases: list[float]
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[str]:
+    """The address of the app's own server on `home`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    options = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "app", *options, "--server.fileWatcherType", "none"],
+            cwd=ROOT,
+            env={**os.environ, "SURGERY_HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            if not _healthy(server, url):
+                log.seek(0)
+                sys.exit(f"the app's server did not start:\n{log.read().decode(errors='replace')[-4000:]}")
+            yield url
+        finally:
+            _end(server)
+
+
+def measured_demo(browser: Browser, url: str, home: Path) -> dict[str, Any]:
+    """The record of a workspace on the demo after a calibration, as the app keeps it."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{url}/spectra")
+    rested(page)
+    if page.get_by_text("adapter: demo:kinship").count() == 0:
+        sys.exit("this home opens another adapter: give one without workspaces of your own")
+    if page.get_by_text("Measured on").count() == 0:
+        page.get_by_role("button", name="Measure").click()
+        expect(page.get_by_text("Measured on")).to_be_visible(timeout=LONG)
+    go(page, "Surgery")
+    name = page.url.rpartition("w=")[2]
+    context.close()
+    record: dict[str, Any] = json.loads((home / "workspaces" / f"{name}.json").read_text(encoding="utf-8"))
+    start = {"scope": "residual", "policy": "grad_direction", "knobs": {}, "energy": "l1", "sigma_min": 0.0}
+    steps = [{"label": "start", "edit": {**start, "manual": {}}}]
+    return {**record, "history": steps, "at": 0, "shelf": {}}
+
+
+def made_up(record: dict[str, Any], folder: Path, home: Path) -> dict[str, Any]:
+    """`record` on a random adapter in the shape of an 8B model, with random sensitivities in the store."""
+    generator = np.random.default_rng(0)
+    tensors = {}
+    for layer in range(LAYERS):
+        for path in ("self_attn.o_proj", "mlp.down_proj"):
+            module = f"base_model.model.model.layers.{layer}.{path}"
+            for factor, shape in (("lora_A", (RANK, WIDTH)), ("lora_B", (WIDTH, RANK))):
+                tensors[f"{module}.{factor}.weight"] = generator.normal(size=shape).astype(np.float32) * 0.05
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "made-up/8b",
+        "r": RANK,
+        "lora_alpha": 2 * RANK,
+        "target_modules": ["o_proj", "down_proj"],
+    }
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(tensors, folder / "adapter_model.safetensors")
+    adapter = open_adapter(folder)
+    values = {
+        name: generator.normal(generator.normal(size=spectrum.rank) / 8, 1, (EXAMPLES, spectrum.rank)) / 10
+        for name, spectrum in decompose(adapter).items()
+    }
+    provenance = Provenance(adapter.digest, "made up", "made up", Encoding(), tuple(values), "float32")
+    batch = record["calibration"]["batch_size"]
+    file = home / "sensitivities" / f"{provenance.key}-{batch}.safetensors"
+    save_sensitivity(Sensitivity(values, generator.normal(1, 0.1, EXAMPLES), provenance), file)
+    of = {"source": str(folder), "digest": adapter.digest}
+    return {**record, "adapter": of, "base": None, "evaluation": None, "sensitivity": provenance.key}
+
+
+def latency(browser: Browser, url: str, home: Path, record: dict[str, Any], moves: int, releases: int) -> Latency:
+    """Drag the knob `moves` times to and fro, then let it go `releases` times."""
+    name = uuid4().hex[:12]
+    file = home / "workspaces" / f"{name}.json"
+    file.write_text(json.dumps(record), encoding="utf-8")
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.add_init_script(LISTEN)
+    page = context.new_page()
+    page.goto(f"{url}/surgery?w={name}")
+    numbers = page.locator(".board .numbers dd")
+    expect(numbers.first).to_contain_text("±", timeout=LONG)
+    rested(page)
+    x0, x1, y = track(page)
+    drag(page, x0, x1, y, moves)
+    repaints: list[float] = page.evaluate(TIMES, "drag")
+    page.mouse.up()
+    wait_for(page, 1)
+    page.evaluate("() => { window.boardEvents.length = 0 }")
+    for number in range(releases):
+        page.mouse.move(x0 + (x1 - x0) * (0.1 + 0.8 * (number % 2)), y)
+        page.mouse.down()
+        page.mouse.move(x0 + (x1 - x0) * (0.3 + 0.4 * number / releases), y, steps=3)
+        page.mouse.up()
+        wait_for(page, number + 1)
+    confirmed: list[float] = page.evaluate(TIMES, "confirm")
+    components = numbers.nth(1).inner_text()
+    context.close()
+    file.unlink(missing_ok=True)  # so that a visit to this home does not open it
+    return Latency(record["adapter"]["source"].rpartition("/")[2], components, repaints, confirmed)
+
+
+def track(page: Page) -> tuple[float, float, float]:
+    """The ends of the knob's track, with its table loaded."""
+    box = page.locator(f'.board input[name="{KNOB}"]').bounding_box()
+    if box is None:
+        sys.exit(f"the board shows no knob {KNOB}")
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, y)
+    page.wait_for_timeout(1000)
+    rested(page)
+    return box["x"] + 8, box["x"] + box["width"] - 8, y
+
+
+def drag(page: Page, x0: float, x1: float, y: float, moves: int) -> None:
+    """Take the knob and move it to and fro, one move a frame; it stays held."""
+    page.mouse.move(x0, y)
+    page.mouse.down()
+    page.evaluate(FRAME)
+    for move in range(1, moves + 1):
+        there = move % 80
+        page.mouse.move(x0 + (x1 - x0) * (there if there <= 40 else 80 - there) / 40, y)
+        page.evaluate(FRAME)
+
+
+def wait_for(page: Page, confirmed: int) -> None:
+    page.wait_for_function(
+        "wanted => window.boardEvents.filter(event => event.kind === 'confirm').length >= wanted",
+        arg=confirmed,
+        timeout=LONG,
+    )
+    rested(page)
+
+
+def table(results: list[Latency]) -> str:
+    head = (
+        "| adapter | components | repaints | drag to repaint, ms: p50 | p95 | releases "
+        "| release to confirmed, ms: median | p95 |\n|---|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    rows = [
+        f"| {each.adapter} | {each.components} | {len(each.repaints)} | {np.median(each.repaints):.1f} "
+        f"| {np.percentile(each.repaints, 95):.1f} | {len(each.releases)} | {np.median(each.releases):.0f} "
+        f"| {np.percentile(each.releases, 95):.0f} |"
+        for each in results
+    ]
+    return "\n".join([head, *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--home", type=Path, help="the app's caches; a temporary folder where none is given")
+    parser.add_argument("--moves", type=int, default=160, help="moves of the drag")
+    parser.add_argument("--releases", type=int, default=20, help="releases")
+    options = parser.parse_args()
+    path = find_chromium()
+    if path is None:
+        sys.exit("no Chromium found: `make browser` installs one")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        home = options.home.resolve() if options.home else folder / "home"
+        with serving(home) as url, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+            demo = measured_demo(browser, url, home)
+            records = [demo, made_up(demo, folder / "8B-shaped", home)]
+            results = [latency(browser, url, home, record, options.moves, options.releases) for record in records]
+            version = browser.version
+            browser.close()
+    print(table(results))
+    print(f"\nHeadless Chromium {version}, {os.cpu_count()} cores, {platform.machine()}, {platform.system()}.")
+
+
+if __name__ == "__main__":
+    main()
