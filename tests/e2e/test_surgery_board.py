@@ -24,7 +24,7 @@ from surgery import Sensitivity, Spectrum, decompose, make_edit, open_adapter
 from surgery.edit import preview
 from surgery.policy import GradDirection
 from surgery.sensitivity import load_sensitivity
-from tests.e2e.test_workbench import LONG, go, no_message_of_failure, rested
+from tests.e2e.test_workbench import LONG, fresh, go, no_message_of_failure, rested
 
 SOON = 30_000  # a round trip on two busy cores
 DEMO = "demo:kinship"
@@ -48,7 +48,7 @@ def measured(browser: Browser, app_url: str, app_home: Path) -> Record:
     """The workspace that the server keeps of a page that has measured sensitivities."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
-    page.goto(f"{app_url}/spectra")
+    page.goto(fresh(app_url, "spectra"))
     rested(page)
     page.get_by_role("button", name="Measure").click()
     expect(page.get_by_text("Measured on")).to_be_visible(timeout=LONG)
@@ -520,6 +520,9 @@ def test_a_scope_is_chosen_by_families_and_layers_and_its_scalars_are_counted(op
     ask.click()
     expect(scalars).to_have_text("176", timeout=SOON)
     at(page, 2, "scope")
+    page.wait_for_timeout(1500)  # and it stays: nothing that comes late takes it back
+    at(page, 2, "scope")
+    expect(scalars).to_have_text("176")
     labels = page.locator('.board select[data-role="module"] option').all_inner_texts()
     assert labels == [f"layer {layer} · o_proj (o_proj)" for layer in range(10, 21)]
 
@@ -559,10 +562,11 @@ def test_bars_are_worked_by_keyboard_alone(opened: Open) -> None:
     assert gain(page) == pytest.approx(round(policy + 0.05, 2), abs=0.006)
     confirmed(page, lambda: page.keyboard.press("ArrowDown"))
     assert gain(page) == pytest.approx(policy, abs=0.011)
+    confirmed(page, lambda: page.keyboard.press("Backspace"))
     confirmed(page, lambda: page.keyboard.press("l"))
     page.keyboard.press("ArrowLeft")
     expect(page.locator('.board [data-role="picked"]')).to_have_text("component 1")
-    at(page, 7, "lock")
+    at(page, 8, "lock")
     no_message_of_failure(page)
 
 

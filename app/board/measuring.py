@@ -1,0 +1,97 @@
+"""Jobs of the Surgery page on the live model, and results that know what they were measured with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from app import jobs
+from app.workspace import Workspace, current, keep
+from surgery.home import digest
+from surgery.recipe import CalibrationPlan, edit_record
+
+KIND = "bench"
+TRY = "try"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one job gave, and what it was measured with."""
+
+    key: str
+    value: Any
+
+
+def ready(workspace: Workspace) -> bool:
+    if workspace.base is None or workspace.calibration is None:
+        st.caption("Choose a base model on the Adapter page and rows on the Spectra page first.")
+        return False
+    return True
+
+
+def busy() -> bool:
+    return jobs.active(KIND) is not None or jobs.active(TRY) is not None
+
+
+def show_progress() -> None:
+    if jobs.active(KIND) is not None:
+        jobs.show_progress(KIND)
+
+
+def start(
+    workspace: Workspace,
+    title: str,
+    slot: str,
+    work: Callable[[Any, jobs.Job], Any],
+    *,
+    kind: str = KIND,
+    free: str = "",
+) -> None:
+    """Start a job on the live model; its result belongs to this workspace as it is now, but for knob `free`."""
+    adapter, spectra, base = workspace.adapter, workspace.spectra, workspace.base
+    key = _key(workspace, free)
+
+    def whole(job: jobs.Job, models: jobs.Models) -> Any:
+        from surgery.live import LiveModel
+
+        assert base is not None
+        job.begin("loading the base model")
+        with LiveModel(models.base(base), adapter, spectra) as live:
+            return work(live, job)
+
+    def collect(result: Any) -> None:
+        st.session_state[f"bench-{slot}"] = Measured(key, result)
+
+    jobs.start(kind, title, whole, collect)
+
+
+def tuning_rows(workspace: Workspace) -> CalibrationPlan:
+    """The tuning rows; from here on the workspace knows that they were used to choose."""
+    from surgery.tuning import tuning_plan
+
+    assert workspace.calibration is not None
+    plan = tuning_plan(workspace.calibration)
+    keep(current().with_tuning(plan))
+    return plan
+
+
+def result_of(slot: str, workspace: Workspace, free: str = "") -> Any:
+    """What a job left in `slot`, unless anything it was measured with has changed since."""
+    found: Measured | None = st.session_state.get(f"bench-{slot}")
+    if found is None:
+        return None
+    if found.key != _key(workspace, free):
+        st.caption("The last result was of another edit, calibration or base model.")
+        return None
+    return found.value
+
+
+def _key(workspace: Workspace, free: str = "") -> str:
+    """Everything a measurement depends on, but for the knob `free` that it varies, or `*` for all knobs."""
+    record = edit_record(workspace.plan)
+    record["knobs"] = {k: v for k, v in record["knobs"].items() if free not in (k, "*")}
+    measured = workspace.sensitivity.provenance.key if workspace.sensitivity else ""
+    return digest(
+        [repr(record), workspace.adapter.digest, repr(workspace.base), repr(workspace.calibration), measured]
+    )
