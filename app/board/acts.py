@@ -36,6 +36,10 @@ def applied(workspace: Workspace, act: Mapping[str, Any]) -> Workspace:
             return _tried(workspace, f"smallest σ {sigma_min:g}", replace(plan, sigma_min=sigma_min))
         case "manual":
             return _by_hand(workspace, act)
+        case "undo":
+            return workspace.with_history(workspace.history.jump(workspace.history.at - 1))
+        case "redo":
+            return workspace.with_history(workspace.history.jump(workspace.history.at + 1))
         case "forget":
             return _tried(workspace, "reset all by hand", replace(plan, manual={}))
     raise PolicyError(f"act {act.get('type')!r} is not known", "reload the page")

@@ -31,6 +31,13 @@ class Board {
     this.held = false // a knob or bar is under a pressed button: nothing may move it but the hand
     this.knobKey = ""
     this.listen()
+    // undo and redo are acts like all others, so that quick presses all count
+    this.onKey = (e) => {
+      if (!(e.ctrlKey || e.metaKey) || e.key.toLowerCase() !== "z" || /TEXTAREA/.test(document.activeElement?.tagName)) return
+      e.preventDefault()
+      this.act(e.shiftKey ? "redo" : "undo", {})
+    }
+    document.addEventListener("keydown", this.onKey)
     this.resize = new ResizeObserver(() => this.paint())
     for (const canvas of Object.values(this.canvas)) this.resize.observe(canvas)
     this.scheme = new MutationObserver(() => this.paint())
@@ -39,6 +46,7 @@ class Board {
 
   unmount() {
     this.resize.disconnect()
+    document.removeEventListener("keydown", this.onKey)
     this.scheme.disconnect()
     boards.delete(this.root.parentNode)
   }
@@ -86,7 +94,7 @@ class Board {
     this.part("policy-title").textContent = data.policies.find((p) => p.name === data.policy).title
     fill(this.part("energy"), data.energies, data.energy)
     const floor = this.part("sigma-min")
-    if (document.activeElement !== floor) floor.value = data.sigmaMin
+    if (!floor.dirty) floor.value = data.sigmaMin
     this.part("source").textContent = data.source
     const key = JSON.stringify([data.policy, data.knobs.map((knob) => knob.name)])
     if (key !== this.knobKey) {
@@ -151,6 +159,7 @@ class Board {
         this.act("knob", { knob: knob.name, value: Number(input.value) })
       }
     }
+    input.setAttribute("aria-label", knob.label)
     field.append(input)
     return field
   }
@@ -173,6 +182,11 @@ class Board {
 
   listen() {
     const on = (role, event, handle) => this.part(role).addEventListener(event, handle)
+    for (const role of ["gain", "sigma-min"]) {
+      // what is being typed is not written over; Enter hands the field back
+      on(role, "input", (e) => (e.target.dirty = true))
+      on(role, "change", (e) => (e.target.dirty = false))
+    }
     on("policy", "change", (e) => this.act("policy", { value: e.target.value }))
     on("energy", "change", (e) => this.act("energy", { value: e.target.value }))
     on("sigma-min", "change", (e) => this.act("sigma_min", { value: Number(e.target.value) }))
@@ -344,7 +358,7 @@ class Board {
     const sigma = this.sigma.subarray(module.start, module.start + module.rank)
     const after = sigma.map((value, k) => value * gains[module.start + k])
     const left = 46, bottom = 48, top = 8
-    const high = Math.max(...sigma, ...after, 1e-12) * 1.08
+    const high = this.drag?.component !== undefined && this.bars ? this.bars.high : Math.max(...sigma, ...after, 1e-12) * 1.08
     const y = (value) => top + (height - top - bottom) * (1 - value / high)
     const cell = (width - left - 6) / module.rank
     this.bars = { left, cell, y, high, top, height: height - top - bottom, module }
@@ -386,7 +400,7 @@ class Board {
     this.part("picked").textContent = chosen.length === 1 ? `component ${chosen[0]}` : `${chosen.length} components`
     const field = this.part("gain")
     const one = gains[module.start + (chosen[0] ?? 0)]
-    if (field.getRootNode().activeElement !== field) field.value = chosen.length === 1 ? one.toFixed(3) : ""
+    if (!field.dirty) field.value = chosen.length === 1 ? one.toFixed(3) : ""
     this.part("reset-all").disabled = !Object.keys(this.data.manual).length
     this.canvas.bars.setAttribute("aria-label", `Singular values of ${module.name} before and after. ` +
       `Component ${chosen[0]}: σ ${text(sigma[chosen[0]])}, gain ${one.toFixed(3)}. ` +

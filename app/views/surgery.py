@@ -8,7 +8,6 @@ from app.board import board, tour
 from app.board.acts import applied
 from app.board.bench import bench
 from app.frame import ask_for_calibration, plain, show_error
-from app.history import History
 from app.workspace import Workspace, current, keep
 from surgery.edit import preview, summary
 from surgery.errors import SurgeryError
@@ -42,11 +41,15 @@ def change(workspace: Workspace) -> None:
 def history_bar(workspace: Workspace) -> None:
     history = workspace.history
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        if st.button("Undo", icon=":material/undo:", shortcut="Ctrl+Z", disabled=not history.can_undo):
+        if st.button("Undo", icon=":material/undo:", help="Ctrl+Z", disabled=not history.can_undo):
             change(workspace.with_history(history.jump(history.at - 1)))
-        if st.button("Redo", icon=":material/redo:", shortcut="Ctrl+Shift+Z", disabled=not history.can_redo):
+        if st.button("Redo", icon=":material/redo:", help="Ctrl+Shift+Z", disabled=not history.can_redo):
             change(workspace.with_history(history.jump(history.at + 1)))
-        history_list(workspace, history)
+        here = plain(_short(history.steps[history.at].label))
+        if st.button(
+            f"{history.at + 1} of {len(history.steps)}: {here}", icon=":material/history:", help="History"
+        ):
+            history_list(workspace)
         if st.button(f"Scope: {plain(_scope_name(workspace.plan.scope))}", icon=":material/filter_alt:"):
             scope_picker(workspace)
         with st.popover("Keep as a recipe", icon=":material/bookmark_add:"):
@@ -57,23 +60,24 @@ def history_bar(workspace: Workspace) -> None:
             tour.start(workspace)
 
 
-def history_list(workspace: Workspace, history: History) -> None:
-    """Every plan so far, the latest first; choosing one jumps there."""
-    last = len(history.steps) - 1
+def jump(at: int) -> None:
+    keep(current().with_history(current().history.jump(at)))
 
-    def jump() -> None:
-        keep(current().with_history(history.jump(last - st.session_state["history"])))
 
-    st.session_state["history"] = last - history.at
-    st.selectbox(
-        "History",
-        range(last + 1),
-        format_func=lambda back: f"{last - back + 1}. {history.steps[last - back].label}",
-        key="history",
-        on_change=jump,
-        label_visibility="collapsed",
-        width=240,
-    )
+@st.dialog("History")
+def history_list(workspace: Workspace) -> None:
+    """Every plan so far, the latest first; a button each, because a list would send its old choice again."""
+    history = workspace.history
+    for at in reversed(range(len(history.steps))):
+        if st.button(
+            f"{at + 1} · {plain(history.steps[at].label)}",
+            key=f"step-{at}",
+            type="primary" if at == history.at else "tertiary",
+            disabled=at == history.at,
+            on_click=jump,
+            args=(at,),
+        ):
+            st.rerun()  # closes the list
 
 
 @st.dialog("Which modules to edit", width="large")
@@ -157,6 +161,10 @@ def _scope_name(scope: str) -> str:
         if scope.startswith("^(")
         else scope[:22] + "…"
     )
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 40 else label[:39] + "…"
 
 
 def keep_form(workspace: Workspace) -> None:

@@ -143,13 +143,13 @@ def button(page: Page, role: str) -> Locator:
 
 
 def history(page: Page) -> Locator:
-    """The list of all plans so far; it shows the number and the label of the present one."""
-    return page.get_by_role("combobox", name="History")
+    """The button that opens the list of all plans; it shows the number and the label of the present one."""
+    return page.get_by_role("button", name=re.compile(r"\d+ of \d+: "))
 
 
 def at(page: Page, step: int, label: str = "") -> None:
     """Wait until the history shows `step`, whose label holds `label`."""
-    expect(history(page)).to_have_value(re.compile(rf"^{step}\. .*{re.escape(label)}"), timeout=SOON)
+    expect(history(page)).to_contain_text(re.compile(rf"(?<!\d){step} of \d+: .*{re.escape(label)}"), timeout=SOON)
     rested(page)
 
 
