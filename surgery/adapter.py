@@ -16,14 +16,13 @@ from numpy import ndarray
 from surgery.demo import demo_folder, is_demo
 from surgery.errors import AdapterError, SurgeryError
 from surgery.home import digest, user_path
-from surgery.keys import Pair, pair_factors, parameter_of, sites_of
+from surgery.keys import SAVE_AGAIN, Pair, pair_factors, parameter_of, sites_of
 from surgery.lora_config import LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.naming import families_of, in_layer_order, layer_of
 from surgery.site import Site
 from surgery.weights import read_weights
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
-_SAVE_AGAIN = "save the adapter again with peft"
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def _factors(
 def _with_families(found: list[Factors]) -> list[Factors]:
     by_name = {factors.name: factors for factors in found}
     if len(by_name) < len(found):
-        raise AdapterError("two pairs of factors belong to the same module", _SAVE_AGAIN)
+        raise AdapterError("two pairs of factors belong to the same module", SAVE_AGAIN)
     families = families_of(by_name)
     return [replace(by_name[name], family=families[name]) for name in in_layer_order(by_name)]
 

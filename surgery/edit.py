@@ -6,7 +6,7 @@ keeps α = 1 and says why. Modules of equal rank are computed together and each 
 what else is in scope changes no bit of it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from surgery.evidence import Evidence, evidence_for
 from surgery.policy import Policy, for_scope
 from surgery.scope import in_scope
 from surgery.sensitivity import Sensitivity
-from surgery.spectrum import Spectra
+from surgery.spectrum import Spectra, null_components, of_equal_rank
 
 ENERGY_RULES = ("l1", "l2", "none")
 
@@ -97,7 +97,7 @@ def make_edit(
     moments = _measured(sensitivity, spectra, names).moments if policy.needs_gradient else None
     policy = for_scope(policy, {name: spectra[name].sigma for name in names}, moments)
     edited: dict[str, ModuleEdit] = {}
-    for group in _of_equal_rank(spectra, names):
+    for group in of_equal_rank(spectra, names):
         sigma = np.stack([spectra[name].sigma for name in group])
         edited |= edit_modules(evidence_for(group, sigma, moments), policy, energy, sigma_min, manual)
     return Edit({name: edited[name] for name in names})
@@ -112,7 +112,7 @@ def edit_modules(
 ) -> dict[str, ModuleEdit]:
     """Gains, clamp and energy rule for modules of equal rank; see the module docstring for the order."""
     check_rules(energy, sigma_min)
-    names, sigma, live = evidence.names, evidence.sigma, ~_null(evidence.sigma)
+    names, sigma, live = evidence.names, evidence.sigma, ~null_components(evidence.sigma)
     gains, reasons = _wanted(evidence, policy, sigma_min, manual or {})
     if energy != "none" and sigma_min == 0:
         reasons[_uniform(gains, live)] = f"the {energy} energy rule undoes a uniform scale; use energy none"
@@ -187,13 +187,6 @@ def _preview(
     )
 
 
-def _of_equal_rank(spectra: Spectra, names: Sequence[str]) -> Iterator[list[str]]:
-    groups: dict[int, list[str]] = {}
-    for name in names:
-        groups.setdefault(spectra[name].rank, []).append(name)
-    yield from groups.values()
-
-
 def _wanted(
     evidence: Evidence, policy: Policy, sigma_min: float, manual: Manual
 ) -> tuple[Float64[ndarray, "module rank"], ndarray]:
@@ -215,12 +208,6 @@ def _wanted(
         for component, gain in manual.get(name, {}).items():
             gains[row, component], reasons[row] = gain, None
     return gains, reasons
-
-
-def _null(sigma: Float64[ndarray, "module rank"]) -> Bool[ndarray, "module rank"]:
-    """`spectrum.null_components` of every row: they have no direction of their own to lift."""
-    rank = sigma.shape[1]
-    return sigma <= rank * np.finfo(np.float64).eps * sigma.max(axis=1, keepdims=True)
 
 
 def _uniform(gains: ndarray, live: Bool[ndarray, "module rank"]) -> Bool[ndarray, "module"]:

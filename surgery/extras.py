@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from surgery.adapter import Adapter
 from surgery.errors import AdapterError, BaseModelError
-from surgery.keys import TRAINING_ONLY, module_path
+from surgery.keys import LORA_BIAS, TRAINING_ONLY, module_path
 
-_LORA_BIAS = re.compile(r"^(?P<module>.+)\.lora_B(?:\.default)?\.bias$")
 _TOKENS = re.compile(r"^(?P<module>.+?)(?:\.token_adapter)?\.trainable_tokens_delta(?:\.default)?$")
 
 
@@ -25,7 +24,7 @@ def update_biases(adapter: Adapter) -> dict[str, Tensor]:
     scalings = {factors.site.module: factors.scaling for factors in adapter.modules.values()}
     biases = {}
     for key in adapter.extra:
-        match = _LORA_BIAS.match(module_path(key))
+        match = LORA_BIAS.match(module_path(key))
         if match and match["module"] in scalings:
             biases[match["module"]] = scalings[match["module"]] * as_tensor(adapter.tensors[key])
     return biases
@@ -38,7 +37,7 @@ def put_extras(model: nn.Module, adapter: Adapter) -> Iterator[Callable[[], None
     """
     for key in adapter.extra:
         path = module_path(key)
-        if TRAINING_ONLY.search(path) or _LORA_BIAS.match(path):
+        if TRAINING_ONLY.search(path) or LORA_BIAS.match(path):
             continue
         tokens = _TOKENS.match(path)
         if tokens:

@@ -19,12 +19,12 @@ _FACTOR = re.compile(
     r"^(?P<path>.+)\.(?:lora_(?P<side>[AB])(?:\.default)?\.weight"
     r"|lora_embedding_(?P<table>[AB])(?:\.default)?)$"
 )
-_LORA_BIAS = re.compile(r"\.lora_B(?:\.default)?\.bias$")
+LORA_BIAS = re.compile(r"^(?P<module>.+)\.lora_B(?:\.default)?\.bias$")
 # what MonteCLoRA and VeLoRA keep for training; their forward pass in evaluation is that of a plain LoRA
 TRAINING_ONLY = re.compile(r"\.lora_(monteclora_sampler|velora_embed)\b")
 # the order in which modules of experts register their parameters, and so the order PEFT wraps them in
 _PARAMETER_ORDER = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
-_SAVE_AGAIN = "save the adapter again with peft"
+SAVE_AGAIN = "save the adapter again with peft"
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ def pair_factors(tensors: Iterable[str]) -> tuple[list[Pair], list[str]]:
             known = halves[module_path(match["path"]), match["table"] is not None]
             side = match["side"] or match["table"]
             if side in known:
-                raise AdapterError(f"tensors {known[side]!r} and {key!r} are the same factor", _SAVE_AGAIN)
+                raise AdapterError(f"tensors {known[side]!r} and {key!r} are the same factor", SAVE_AGAIN)
             known[side] = key
         elif ".lora_magnitude_vector" in key:
             raise AdapterError(f"tensor {key!r} belongs to DoRA", "train or merge without DoRA")
-        elif ".lora_" in key and not (_LORA_BIAS.search(key) or TRAINING_ONLY.search(key)):
+        elif ".lora_" in key and not (LORA_BIAS.match(key) or TRAINING_ONLY.search(key)):
             raise AdapterError(f"tensor {key!r} is a LoRA part that is not known", "convert it to a plain LoRA")
         else:
             extra.append(key)
@@ -67,7 +67,7 @@ def pair_factors(tensors: Iterable[str]) -> tuple[list[Pair], list[str]]:
     for (path, table), sides in halves.items():
         if len(sides) == 1:
             have = next(iter(sides))
-            raise AdapterError(f"module {path!r} has lora_{have} without its other half", _SAVE_AGAIN)
+            raise AdapterError(f"module {path!r} has lora_{have} without its other half", SAVE_AGAIN)
         nested = [part for part in path.split(".") if part in ("modules_to_save", "original_module")]
         if nested:
             raise AdapterError(

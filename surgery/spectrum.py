@@ -7,7 +7,7 @@ Gram matrix would not be.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -90,12 +90,20 @@ def sigma_clusters(sigma: Float64[ndarray, "rank"], tolerance: float) -> Int64[n
     return np.where(null_components(sigma), np.int64(-1), labels)
 
 
-def null_components(sigma: Float64[ndarray, "rank"]) -> Bool[ndarray, "rank"]:
-    """Which components lie below rank·eps·σ₁ or are exactly zero."""
-    return sigma <= sigma.size * np.finfo(np.float64).eps * sigma.max()
+def null_components(sigma: Float64[ndarray, "*module rank"]) -> Bool[ndarray, "*module rank"]:
+    """Which components of each row lie below rank·eps·σ₁ or are exactly zero: no direction of their own to lift."""
+    return sigma <= sigma.shape[-1] * np.finfo(np.float64).eps * sigma.max(axis=-1, keepdims=True)
 
 
 Spectra = Mapping[str, Spectrum]
+
+
+def of_equal_rank(spectra: Spectra, names: Iterable[str]) -> list[list[str]]:
+    """The names in groups whose modules can be stacked, in the order of their first members."""
+    groups: dict[int, list[str]] = {}
+    for name in names:
+        groups.setdefault(spectra[name].rank, []).append(name)
+    return list(groups.values())
 
 
 def decompose(adapter: Adapter) -> dict[str, Spectrum]:

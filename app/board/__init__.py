@@ -22,6 +22,7 @@ from surgery.home import digest
 from surgery.knob_table import KnobTable, end_to_end, knob_table
 from surgery.policy import POLICIES, Knob, knob_values, knobs_of, position_of
 from surgery.recipe import EditPlan, edit_record
+from surgery.spectrum import of_equal_rank
 
 ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "none": "no rule"}
 SOURCE = "Step sizes and gates start at the values of the authors' released code; the paper does not give them."
@@ -128,12 +129,9 @@ def _positions(workspace: Workspace, names: list[str]) -> tuple[str, ndarray]:
     moments = (
         workspace.sensitivity.moments if workspace.sensitivity and workspace.plan.policy.needs_gradient else None
     )
-    by_rank: dict[int, list[str]] = {}
-    for name in names:
-        by_rank.setdefault(workspace.spectra[name].rank, []).append(name)
     found: dict[str, ndarray] = {}
     label = ""
-    for group in by_rank.values():
+    for group in of_equal_rank(workspace.spectra, names):
         sigma = np.stack([workspace.spectra[name].sigma for name in group])
         with np.errstate(invalid="ignore"):
             label, position = position_of(workspace.plan.policy, evidence_for(group, sigma, moments))
