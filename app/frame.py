@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from app import sessions
 from app.workspace import Workspace, current
 from surgery.errors import SurgeryError
 
@@ -31,6 +32,14 @@ def show_title(title: str, purpose: str) -> None:
     """A page's heading and the one sentence that says what it is for."""
     st.subheader(title, anchor=False)
     st.caption(purpose)
+
+
+def keep_on_disk() -> None:
+    """Write the open workspace for a later visit; says so where that fails."""
+    try:
+        sessions.save(current(), st.session_state[sessions.ID])
+    except (OSError, SurgeryError) as error:
+        st.warning(f"This workspace could not be saved for a later visit: {plain(str(error))}")
 
 
 def ask_for_calibration(workspace: Workspace) -> None:

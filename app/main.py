@@ -3,8 +3,7 @@
 import streamlit as st
 
 from app import jobs, sessions
-from app.frame import STYLE, plain, show_error, show_header
-from app.workspace import current
+from app.frame import STYLE, keep_on_disk, plain, show_error, show_header
 from surgery.errors import SurgeryError
 
 st.set_page_config(page_title="Spectral Surgery Workbench", page_icon="🩺", layout="wide")
@@ -21,7 +20,7 @@ page = st.navigation(
     position="top",
 )
 
-workspace_id = sessions.attach()
+sessions.attach()
 ended = jobs.collect_finished()
 st.html(STYLE)
 strip = st.container()  # filled last, so that it tells what the page has just changed
@@ -36,7 +35,4 @@ except SurgeryError as error:
     show_error(error)
 with strip:
     show_header()
-try:
-    sessions.save(current(), workspace_id)
-except (OSError, SurgeryError) as error:
-    st.warning(f"This workspace could not be saved for a later visit: {plain(str(error))}")
+keep_on_disk()

@@ -36,6 +36,7 @@ from surgery.run import stored_sensitivity_file
 from surgery.sensitivity import load_sensitivity
 
 PARAMETER = "w"
+ID = "workspace-id"  # in the session: the name of its file
 _SCHEMA = 1
 _ID = re.compile(r"[0-9a-f]{12}")
 
@@ -63,20 +64,19 @@ def holders() -> Holders:
     return Holders()
 
 
-def attach() -> str:
-    """Find this session's workspace again on its first run; returns its id.
+def attach() -> None:
+    """Find this session's workspace again on its first run.
 
     A page whose address names a workspace that another page holds works on a copy of its own.
     """
-    name = st.session_state.get("workspace-id")
+    name = st.session_state.get(ID)
     if name is None:
         name, found = _found()
-        st.session_state["workspace-id"] = name
+        st.session_state[ID] = name
         if found is not None:
             keep(found)
     if st.query_params.get(PARAMETER) != name:
         st.query_params[PARAMETER] = name
-    return str(name)
 
 
 def _found() -> tuple[str, Workspace | None]:

@@ -6,6 +6,7 @@ voids the proof and the export, a new adapter voids everything.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import streamlit as st
@@ -95,6 +96,7 @@ class Workspace:
         """Whether the policy cannot be applied before a calibration."""
         return self.sensitivity is None and self.plan.policy.needs_gradient
 
+    @cached_property
     def edit(self) -> Edit:
         """The present edit; raises `PolicyError` when it needs sensitivities that are not there."""
         return self.plan.apply(self.spectra, self.sensitivity)

@@ -1,12 +1,13 @@
 """The board of the Surgery page: knobs, bars, gate and map in one component that follows the hand.
 
 The server computes every gain; the component draws them, and while a knob is dragged it reads the
-table that `surgery.knob_table` made of that knob's steps.
+table that `surgery.knob_table` made of that knob's steps. An act reruns the board alone; the page
+around it follows when the hand rests.
 """
 
 import base64
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import numpy as np
 import streamlit as st
 from numpy import ndarray
 
-from app.workspace import Workspace
+from app.board.acts import applied
+from app.frame import keep_on_disk, show_error
+from app.workspace import Workspace, current, keep
 from surgery.edit import ENERGY_RULES, Edit, Preview, preview, summary
+from surgery.errors import SurgeryError
 from surgery.evidence import evidence_for
 from surgery.home import digest
 from surgery.knob_table import KnobTable, end_to_end, knob_table
@@ -28,6 +32,7 @@ ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "none": 
 SOURCE = "Step sizes and gates start at the values of the authors' released code; the paper does not give them."
 _GAIN_UNIT = 4096
 _TABLES = 12
+_ANSWERED, _REFUSAL, _RESTING = "board-answered", "board-refusal", "board-resting"
 _HERE = Path(__file__).parent
 
 _mount = st.components.v2.component(
@@ -38,28 +43,56 @@ _mount = st.components.v2.component(
 )
 
 
-def board(workspace: Workspace, edit: Edit, answered: int, on_acts: Callable[[], None]) -> None:
-    """Draw the board. `answered` is the id of the last act that `workspace` already holds.
-
-    `on_acts` is called before the next run with new acts under `st.session_state["board"]["acts"]`.
-    """
+@st.fragment
+def board() -> None:
+    """Draw the board of the open workspace, whose policy must not lack sensitivities, and carry out its acts."""
+    if st.session_state.pop(_RESTING, False):
+        st.rerun()
+    refusal = st.session_state.pop(_REFUSAL, None)
+    if refusal is not None:
+        show_error(refusal)
+    workspace = current()
+    if workspace.lacks_sensitivities:  # undone to a policy that waits for a calibration
+        st.rerun()
     # a table goes out in the one run in which its knob asks for it: it is the large part of the data
     armed = (st.session_state.get("board") or {}).get("arm")
-    sliding = {knob.name for knob in knobs_of(workspace.plan.policy) if knob.slides}
-    keys = {name: _table_key(workspace, name) for name in sliding}
-    table = _table(workspace, armed, keys[armed]) if isinstance(armed, str) and armed in sliding else None
+    keys = _table_keys(workspace)
+    table = _table(workspace, armed, keys[armed]) if isinstance(armed, str) and armed in keys else None
     _mount(
         key="board",
-        data=_data(workspace, edit, answered, table, keys),
-        on_acts_change=on_acts,
+        data=_data(workspace, st.session_state.get(_ANSWERED, 0), table, keys),
+        on_acts_change=_take_acts,
         on_arm_change=lambda: None,
+        on_rest_change=_rest,
     )
+    keep_on_disk()
+
+
+def _take_acts() -> None:
+    """Carry out what the board sent since the last run; a refusal is shown and the rest goes on."""
+    workspace, answered = current(), st.session_state.get(_ANSWERED, 0)
+    sent = st.session_state["board"].get("acts")
+    for act in sent if isinstance(sent, list) else []:
+        number = act.get("id") if isinstance(act, dict) else None
+        if not isinstance(number, int) or number <= answered:
+            continue
+        try:
+            workspace = applied(workspace, act)
+        except SurgeryError as error:
+            st.session_state[_REFUSAL] = error
+        answered = number
+    st.session_state[_ANSWERED] = answered
+    keep(workspace)
+
+
+def _rest() -> None:
+    st.session_state[_RESTING] = True
 
 
 def _data(
-    workspace: Workspace, edit: Edit, answered: int, table: dict[str, Any] | None, keys: Mapping[str, str]
+    workspace: Workspace, answered: int, table: dict[str, Any] | None, keys: Mapping[str, str]
 ) -> dict[str, Any]:
-    plan, spectra = workspace.plan, workspace.spectra
+    plan, spectra, edit, history = workspace.plan, workspace.spectra, workspace.edit, workspace.history
     names = list(edit.modules)
     moments = workspace.sensitivity.moments if workspace.sensitivity else None
     places = np.concatenate([moments.places[name] for name in names]) if moments else None
@@ -69,6 +102,9 @@ def _data(
     low, high = (float(drawn.min()), float(drawn.max())) if drawn.size else (0.0, 1.0)
     return {
         "answered": answered,
+        "at": history.at,
+        "steps": len(history.steps),
+        "step": history.steps[history.at].label,
         "policies": [{"name": name, "title": kind.title} for name, kind in POLICIES.items()],
         "policy": plan.policy.name,
         "knobs": [_knob(knob, plan, max(spectra[name].rank for name in names)) for knob in knobs_of(plan.policy)],
@@ -159,12 +195,17 @@ def _packed(table: KnobTable, key: str) -> dict[str, Any]:
     }
 
 
-def _table_key(workspace: Workspace, knob: str) -> str:
-    """What a knob's table depends on: everything but the knob's own value."""
+def _table_keys(workspace: Workspace) -> dict[str, str]:
+    """What the table of each sliding knob depends on: everything but the knob's own value."""
     record = edit_record(workspace.plan)
-    record["knobs"] = {name: value for name, value in record["knobs"].items() if name != knob}
+    knobs = record.pop("knobs")
     measured = workspace.sensitivity.provenance.key if workspace.sensitivity else ""
-    return digest([knob, repr(record), workspace.adapter.digest, measured])[:16]
+    common = digest([repr(record), workspace.adapter.digest, measured])
+    return {
+        knob.name: digest([common, knob.name, repr({k: v for k, v in knobs.items() if k != knob.name})])[:16]
+        for knob in knobs_of(workspace.plan.policy)
+        if knob.slides
+    }
 
 
 def _numbers(numbers: Preview) -> dict[str, Any]:

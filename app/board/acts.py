@@ -70,15 +70,16 @@ def _by_hand(workspace: Workspace, act: Mapping[str, Any]) -> Workspace:
 
 
 def _tried(workspace: Workspace, label: str, plan: EditPlan) -> Workspace:
-    """Recorded only if it can be applied; a policy that waits for a calibration is let through."""
-    check(workspace, plan)
-    return workspace.with_history(workspace.history.record(label, plan))
+    return checked(workspace.with_history(workspace.history.record(label, plan)))
 
 
-def check(workspace: Workspace, plan: EditPlan) -> None:
-    """Apply the plan, or what of it can be applied before a calibration; raises `PolicyError`."""
-    waits = workspace.sensitivity is None and plan.policy.needs_gradient
-    (replace(plan, policy=Identity()) if waits else plan).apply(workspace.spectra, workspace.sensitivity)
+def checked(workspace: Workspace) -> Workspace:
+    """The workspace, if its plan or what of it can be applied before a calibration can; else raises `PolicyError`."""
+    if workspace.lacks_sensitivities:
+        replace(workspace.plan, policy=Identity()).apply(workspace.spectra, None)
+    else:
+        workspace.edit  # noqa: B018 - applied here and kept: the page draws this one
+    return workspace
 
 
 def _number(value: Any) -> float:

@@ -52,7 +52,7 @@ def measure_panel(workspace: Workspace) -> None:
     result = result_of("measured", workspace)
     if result is None:
         return
-    numbers = preview(workspace.edit(), workspace.sensitivity)
+    numbers = preview(workspace.edit, workspace.sensitivity)
     cells = st.columns(3)
     if numbers is not None:
         cells[0].metric("Predicted, calibration rows", f"{numbers.predicted:+.4f} ± {numbers.standard_error:.4f}")
@@ -68,7 +68,7 @@ def measure_panel(workspace: Workspace) -> None:
 
 
 def start_measuring(workspace: Workspace) -> None:
-    edit, tuning = workspace.edit(), tuning_rows(workspace)
+    edit, tuning = workspace.edit, tuning_rows(workspace)
 
     def work(live: Any, job: jobs.Job) -> Any:
         from surgery.run import calibration_slice
@@ -98,7 +98,7 @@ def sweep_panel(workspace: Workspace) -> None:
     count = middle.number_input("Values", 3, 25, 9, key="sweep-count")
     knob = next((knob for knob in sliding if knob.name == name), sliding[0])
     if right.button("Sweep", type="primary", disabled=busy(), width="stretch"):
-        rank = max(module.sigma.size for module in workspace.edit().modules.values())
+        rank = max(module.sigma.size for module in workspace.edit.modules.values())
         values = sweep_values(knob, int(count), high=rank if knob.kind is int else None)
         tuning = tuning_rows(workspace)
 

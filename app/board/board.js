@@ -10,12 +10,15 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   }
   board.send = (acts) => setStateValue("acts", acts)
   board.arm = (knob) => setTriggerValue("arm", knob)
+  board.rest = () => setTriggerValue("rest", true)
   board.receive(data)
   return () => board.unmount()
 }
 
 const GAIN_UNIT = 4096 // a table's gains travel as whole numbers of 1/4096
+const QUIET = 500 // ms without an act, after which the page around the board is brought up to date
 const SCALE = ["#a8283c", "#e08a8f", "#e6e8ee", "#6fb9bb", "#0a6b6e"].map(rgb)
+const SHADES = Array.from({ length: 257 }, (_, i) => shade(i / 64))
 
 class Board {
   constructor(root) {
@@ -38,7 +41,12 @@ class Board {
       this.act(e.shiftKey ? "redo" : "undo", {})
     }
     document.addEventListener("keydown", this.onKey)
-    this.resize = new ResizeObserver(() => this.paint())
+    // sizes are kept: to ask for them while painting would lay the page out once more
+    this.size = new Map()
+    this.resize = new ResizeObserver((entries) => {
+      for (const { target, contentRect } of entries) this.size.set(target, [contentRect.width, contentRect.height])
+      this.paint()
+    })
     for (const canvas of Object.values(this.canvas)) this.resize.observe(canvas)
     this.scheme = new MutationObserver(() => this.paint())
     this.scheme.observe(document.documentElement, { attributes: true, attributeFilter: ["style", "class"] })
@@ -46,6 +54,7 @@ class Board {
 
   unmount() {
     this.resize.disconnect()
+    clearTimeout(this.resting)
     document.removeEventListener("keydown", this.onKey)
     this.scheme.disconnect()
     boards.delete(this.root.parentNode)
@@ -55,6 +64,7 @@ class Board {
   act(type, detail) {
     this.waiting.push({ id: ++this.serial, type, ...detail })
     this.asked = performance.now()
+    clearTimeout(this.resting)
     this.part("numbers").classList.add("pending")
     this.send(this.waiting)
   }
@@ -85,11 +95,24 @@ class Board {
       const asked = this.asked
       this.asked = null
       requestAnimationFrame(() => report("confirm", performance.now() - asked))
+      this.settle()
     }
+  }
+
+  // an act reruns the board alone; what else the page shows follows when the hand rests
+  settle() {
+    clearTimeout(this.resting)
+    this.resting = setTimeout(() => {
+      if (this.held || document.querySelector('[role="dialog"]')) this.settle()
+      else this.rest()
+    }, QUIET)
   }
 
   controls() {
     const { data } = this
+    this.part("undo").disabled = data.at === 0
+    this.part("redo").disabled = data.at === data.steps - 1
+    this.part("step").textContent = this.part("step").title = `${data.at + 1} of ${data.steps}: ${data.step}`
     fill(this.part("policy"), data.policies.map((p) => [p.name, p.name]), data.policy)
     this.part("policy-title").textContent = data.policies.find((p) => p.name === data.policy).title
     fill(this.part("energy"), data.energies, data.energy)
@@ -187,6 +210,8 @@ class Board {
       on(role, "input", (e) => (e.target.dirty = true))
       on(role, "change", (e) => (e.target.dirty = false))
     }
+    on("undo", "click", () => this.act("undo", {}))
+    on("redo", "click", () => this.act("redo", {}))
     on("policy", "change", (e) => this.act("policy", { value: e.target.value }))
     on("energy", "change", (e) => this.act("energy", { value: e.target.value }))
     on("sigma-min", "change", (e) => this.act("sigma_min", { value: Number(e.target.value) }))
@@ -353,7 +378,7 @@ class Board {
   }
 
   paintBars(gains) {
-    const [g, width, height] = context(this.canvas.bars)
+    const [g, width, height] = context(this.canvas.bars, this.size)
     const module = this.data.modules[this.at]
     const sigma = this.sigma.subarray(module.start, module.start + module.rank)
     const after = sigma.map((value, k) => value * gains[module.start + k])
@@ -408,7 +433,7 @@ class Board {
   }
 
   paintGate(gains) {
-    const [g, width, height] = context(this.canvas.gate)
+    const [g, width, height] = context(this.canvas.gate, this.size)
     const left = 34, bottom = 34, top = 8
     const [low, high] = this.data.positionRange
     const tallest = Math.max(1.3, Math.min(4, gains.reduce((a, b) => Math.max(a, b), 0) * 1.05))
@@ -443,7 +468,7 @@ class Board {
   }
 
   paintMap(gains) {
-    const [g, width, height] = context(this.canvas.map)
+    const [g, width, height] = context(this.canvas.map, this.size)
     const families = this.data.families
     const gap = 26, top = 18
     const panel = (width - gap * families.length) / families.length
@@ -457,8 +482,10 @@ class Board {
       g.fillText(family, left, 12)
       members.forEach((module, m) => {
         const y = top + m * row, cell = panel / module.rank
+        let last = null
         for (let k = 0; k < module.rank; k++) {
-          g.fillStyle = colour(gains[module.start + k])
+          const shown = colour(gains[module.start + k])
+          if (shown !== last) g.fillStyle = last = shown
           g.fillRect(left + k * cell, y, Math.max(cell - (cell > 5 ? 1 : 0), 1), Math.max(row - (row > 5 ? 1 : 0), 1))
         }
         if (module.name === this.module) {
@@ -547,9 +574,9 @@ function fill(select, options, value) {
   select.value = value
 }
 
-function context(canvas) {
+function context(canvas, sizes) {
   const ratio = window.devicePixelRatio || 1
-  const width = canvas.clientWidth, height = canvas.clientHeight
+  const [width, height] = sizes.get(canvas) ?? [canvas.clientWidth, canvas.clientHeight]
   if (canvas.width !== Math.round(width * ratio)) canvas.width = Math.round(width * ratio)
   if (canvas.height !== Math.round(height * ratio)) canvas.height = Math.round(height * ratio)
   const g = canvas.getContext("2d")
@@ -588,9 +615,10 @@ function where(canvas, event) {
 }
 
 // log2 of the gain from a quarter to four times, the scale of the other pages' gain maps
-function colour(gain) {
-  const at = Math.min(4, Math.max(0, Math.log2(Math.max(gain, 1e-6)) + 2)), i = Math.min(3, Math.floor(at))
-  const [a, b] = [SCALE[i], SCALE[i + 1]]
+const colour = (gain) => SHADES[Math.round(64 * Math.min(4, Math.max(0, Math.log2(Math.max(gain, 1e-6)) + 2)))]
+
+function shade(at) {
+  const i = Math.min(3, Math.floor(at)), [a, b] = [SCALE[i], SCALE[i + 1]]
   return `rgb(${a.map((v, c) => Math.round(v + (b[c] - v) * (at - i))).join(",")})`
 }
 

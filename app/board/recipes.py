@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.board.acts import check
+from app.board.acts import checked
 from app.frame import plain
 from app.workspace import Workspace, keep
 from surgery.errors import ExportError
@@ -59,8 +59,7 @@ def open_recipe(workspace: Workspace, data: bytes) -> None:
         notes.append(
             f"This recipe was made for another adapter, {plain(recipe.adapter)}; its names are used here.{left_out}"
         )
-    check(workspace, plan)
-    keep(workspace.with_history(workspace.history.record("recipe opened", plan)))
+    keep(checked(workspace.with_history(workspace.history.record("recipe opened", plan))))
     st.session_state["board-note"] = " ".join(notes)
     st.rerun()
 

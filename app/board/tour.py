@@ -108,7 +108,7 @@ def tour(workspace: Workspace) -> None:
                 "This step needs a calibration: the Spectra page measures one in under a minute on the demo."
             )
         elif workspace.sensitivity is not None:
-            numbers = preview(workspace.edit(), workspace.sensitivity)
+            numbers = preview(workspace.edit, workspace.sensitivity)
             if numbers is not None:
                 share = abs(numbers.predicted) / numbers.standard_error if numbers.standard_error else 0.0
                 st.caption(f"Here the predicted change is {share:.1f} standard errors from zero.")

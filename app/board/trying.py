@@ -36,7 +36,7 @@ def try_panel(workspace: Workspace) -> None:
 
 
 def start_answering(workspace: Workspace, prompt: str) -> None:
-    edit = workspace.edit()
+    edit = workspace.edit
     encoding = workspace.calibration.encoding if workspace.calibration else None
 
     def work(live: Any, job: jobs.Job) -> Any:

@@ -61,7 +61,7 @@ def start_evaluation(
 ) -> None:
     adapter, spectra, recipe = workspace.adapter, workspace.spectra, workspace.recipe
     seen = recipe.seen if recipe is not None else [calibration]
-    edits: dict[str, Edit] = {EDIT: workspace.edit()}
+    edits: dict[str, Edit] = {EDIT: workspace.edit}
     if rescale:
         for gamma in (0.9, 1.1):
             edits[f"scale {gamma}"] = make_edit(spectra, Scale(gamma), scope=workspace.plan.scope, energy="none")

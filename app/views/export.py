@@ -35,7 +35,7 @@ def write_panel(workspace: Workspace) -> None:
     if asked:
         try:
             verification = export_recipe(
-                workspace.adapter, workspace.spectra, workspace.edit(), workspace.recipe, folder.strip()
+                workspace.adapter, workspace.spectra, workspace.edit, workspace.recipe, folder.strip()
             )
         except SurgeryError as error:
             show_error(error)
@@ -82,7 +82,7 @@ def written_panel(workspace: Workspace) -> None:
 
 
 def start_reload(workspace: Workspace, folder: Path) -> None:
-    adapter, spectra, edit = workspace.adapter, workspace.spectra, workspace.edit()
+    adapter, spectra, edit = workspace.adapter, workspace.spectra, workspace.edit
     base, plan = workspace.base, workspace.calibration
     if base is None or plan is None:
         return

@@ -5,9 +5,8 @@ import streamlit as st
 
 import viz
 from app.board import board, tour
-from app.board.acts import applied
 from app.board.bench import bench
-from app.frame import ask_for_calibration, plain, show_error
+from app.frame import ask_for_calibration, plain
 from app.workspace import Workspace, current, keep
 from surgery.edit import preview, summary
 from surgery.errors import SurgeryError
@@ -16,39 +15,14 @@ from surgery.recipe import EditPlan
 from surgery.scope import SCOPES, in_scope, scope_for
 
 
-def take_acts() -> None:
-    """Carry out what the board sent since the last run; a refusal is shown and the rest goes on."""
-    workspace, answered = current(), st.session_state.get("board-answered", 0)
-    sent = st.session_state["board"].get("acts")
-    for act in sent if isinstance(sent, list) else []:
-        number = act.get("id") if isinstance(act, dict) else None
-        if not isinstance(number, int) or number <= answered:
-            continue
-        try:
-            workspace = applied(workspace, act)
-        except SurgeryError as error:
-            st.session_state["board-refusal"] = error
-        answered = number
-    st.session_state["board-answered"] = answered
-    keep(workspace)
-
-
 def change(workspace: Workspace) -> None:
     keep(workspace)
     st.rerun()
 
 
-def history_bar(workspace: Workspace) -> None:
-    history = workspace.history
+def bar(workspace: Workspace) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        if st.button("Undo", icon=":material/undo:", help="Ctrl+Z", disabled=not history.can_undo):
-            change(workspace.with_history(history.jump(history.at - 1)))
-        if st.button("Redo", icon=":material/redo:", help="Ctrl+Shift+Z", disabled=not history.can_redo):
-            change(workspace.with_history(history.jump(history.at + 1)))
-        here = plain(_short(history.steps[history.at].label))
-        if st.button(
-            f"{history.at + 1} of {len(history.steps)}: {here}", icon=":material/history:", help="History"
-        ):
+        if st.button("History", icon=":material/history:"):
             history_list(workspace)
         if st.button(f"Scope: {plain(_scope_name(workspace.plan.scope))}", icon=":material/filter_alt:"):
             scope_picker(workspace)
@@ -163,10 +137,6 @@ def _scope_name(scope: str) -> str:
     )
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= 40 else label[:39] + "…"
-
-
 def keep_form(workspace: Workspace) -> None:
     with st.form("keep-recipe", border=False, clear_on_submit=True):
         name = st.text_input("Name", placeholder=workspace.plan.policy.name, max_chars=40)
@@ -227,14 +197,11 @@ def card(workspace: Workspace, name: str, plan: EditPlan) -> None:
 
 
 workspace = current()
-refusal = st.session_state.pop("board-refusal", None)
-if refusal is not None:
-    show_error(refusal)
-heading, bar = st.columns([1, 5], vertical_alignment="center")
+heading, tools = st.columns([1, 5], vertical_alignment="center")
 with heading:
     st.subheader("Surgery", anchor=False)
-with bar:
-    history_bar(workspace)
+with tools:
+    bar(workspace)
 note = st.session_state.pop("board-note", "")
 if note:
     st.info(note)
@@ -242,6 +209,8 @@ if tour.running():
     tour.tour(workspace)
 if workspace.lacks_sensitivities:
     ask_for_calibration(workspace)
+    if workspace.history.can_undo and st.button("Undo", icon=":material/undo:"):
+        change(workspace.with_history(workspace.history.jump(workspace.history.at - 1)))
     free = [name for name, kind in POLICIES.items() if not kind().needs_gradient and name != "identity"]
     with st.container(horizontal=True):
         st.caption("Policies that need no calibration:")
@@ -249,6 +218,6 @@ if workspace.lacks_sensitivities:
             if st.button(name, key=f"free-{name}"):
                 change(workspace.with_edit(f"policy {name}", policy=make_policy(name)))
 else:
-    board(workspace, workspace.edit(), st.session_state.get("board-answered", 0), take_acts)
+    board()
     shelf(workspace)
     bench(workspace)

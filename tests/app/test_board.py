@@ -37,13 +37,13 @@ SMALL = workspace_of(SIGMA)
 
 def shown(workspace: Workspace, knob: str | None = None) -> dict[str, Any]:
     """What the browser gets, through strict JSON."""
-    keys = {each.name: board._table_key(workspace, each.name) for each in knobs_of(workspace.plan.policy)}
+    keys = board._table_keys(workspace)
     table = None
     if knob is not None:
         table = board._packed(
             knob_table(workspace.spectra, workspace.plan, knob, workspace.sensitivity), keys[knob]
         )
-    data = board._data(workspace, workspace.edit(), 7, table, keys)
+    data = board._data(workspace, 7, table, keys)
     return json.loads(json.dumps(data, allow_nan=False))
 
 
@@ -71,7 +71,7 @@ def test_the_data_of_every_policy_is_strict_json_and_decodes_to_the_edit(name: s
     policy = make_policy(name)
     for scope, energy in (("residual", "l1"), ("all", "none"), ("o_proj", "l2")):
         workspace = with_plan(SMALL if measured_ else UNMEASURED, policy=policy, scope=scope, energy=energy)
-        data, edit = shown(workspace), workspace.edit()
+        data, edit = shown(workspace), workspace.edit
         expected = np.concatenate([module.gains for module in edit.modules.values()])
         np.testing.assert_allclose(floats(data["gains"]), expected, rtol=1e-6)
         sigma = [value for module in edit.modules for value in SIGMA[module]]
@@ -165,10 +165,11 @@ def test_a_tables_key_is_independent_of_the_knobs_own_value_and_dependent_on_all
     policy = AbsSelect()
     plan = {"policy": policy, "scope": "o_proj", "energy": "l2", "sigma_min": 0.1, "manual": {O0: {0: 1.5}}}
     start = with_plan(SMALL, **plan)
-    keys = {board._table_key(start, knob.name) for knob in knobs_of(policy)}
-    assert len(keys) == len(knobs_of(policy))
-    key = board._table_key(start, "amp")
-    assert board._table_key(with_plan(start, policy=AbsSelect(amp=3.0)), "amp") == key
+    keys = board._table_keys(start)
+    assert set(keys) == {knob.name for knob in knobs_of(policy) if knob.slides}
+    assert len(set(keys.values())) == len(keys)
+    key = board._table_keys(start)["amp"]
+    assert board._table_keys(with_plan(start, policy=AbsSelect(amp=3.0)))["amp"] == key
     other = measured({name: g + 1 for name, g in SMALL.sensitivity.values.items()})
     other = replace(other, provenance=replace(other.provenance, examples="others"))
     changed = [
@@ -186,7 +187,7 @@ def test_a_tables_key_is_independent_of_the_knobs_own_value_and_dependent_on_all
         replace(start, sensitivity=None),
         replace(start, sensitivity=other),
     ]
-    found = [board._table_key(workspace, "amp") for workspace in changed]
+    found = [board._table_keys(workspace)["amp"] for workspace in changed]
     assert len({key, *found}) == len(changed) + 1
 
 
@@ -223,10 +224,10 @@ def test_a_pulled_bar_ends_where_it_was_left() -> None:
 
 def test_a_locked_component_keeps_its_gain_under_the_next_policy() -> None:
     free = with_plan(SMALL, energy="none")
-    before = free.edit().modules[O0].gains[1]
+    before = free.edit.modules[O0].gains[1]
     locked = applied(free, {"type": "manual", "module": O0, "gains": {"1": "lock"}})
     later = applied(locked, {"type": "policy", "value": "truncate"})
-    assert later.edit().modules[O0].gains[1] == pytest.approx(before)
+    assert later.edit.modules[O0].gains[1] == pytest.approx(before)
 
 
 def test_each_act_is_one_step_with_a_name_and_can_be_undone() -> None:
@@ -384,6 +385,6 @@ def test_pulls_in_any_order_leave_a_plan_that_can_be_read_again(module: str, dat
         except SurgeryError:
             continue
     assert parse_edit(edit_record(workspace.plan)) == workspace.plan
-    found = workspace.edit().modules[module]
+    found = workspace.edit.modules[module]
     assert np.isfinite(found.sigma_after).all()
     assert found.sigma_after.sum() == pytest.approx(sum(SIGMA[module]))

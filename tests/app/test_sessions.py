@@ -90,7 +90,7 @@ def test_a_saved_workspace_comes_back_as_it_was(opened: Workspace) -> None:
     assert_same(found, opened)
     assert found.history.at == 2
     assert list(found.shelf["mine ∑"].manual[O0]) == [0, 3]
-    assert found.edit().sigma_after[O0].tolist() == opened.edit().sigma_after[O0].tolist()
+    assert found.edit.sigma_after[O0].tolist() == opened.edit.sigma_after[O0].tolist()
 
 
 def test_a_fresh_workspace_comes_back_without_a_base_or_a_measurement(small_adapter: Path) -> None:

@@ -38,6 +38,7 @@ from tests.e2e.conftest import FLAGS, ROOT, _end, _healthy
 from tests.e2e.test_workbench import LONG, fresh, go, rested
 
 KNOB = "eta_suppress"
+PAUSE = 1000  # ms between two releases; meanwhile the page around the board is brought up to date
 LAYERS, RANK, WIDTH, EXAMPLES = 36, 16, 64, 128
 LISTEN = """
 window.boardEvents = []
@@ -194,6 +195,7 @@ def wait_for(page: Page, confirmed: int) -> None:
         arg=confirmed,
         timeout=LONG,
     )
+    page.wait_for_timeout(PAUSE)
     rested(page)
 
 

@@ -143,8 +143,8 @@ def button(page: Page, role: str) -> Locator:
 
 
 def history(page: Page) -> Locator:
-    """The button that opens the list of all plans; it shows the number and the label of the present one."""
-    return page.get_by_role("button", name=re.compile(r"\d+ of \d+: "))
+    """Where the board shows the number and the label of the present plan."""
+    return page.locator('.board [data-role="step"]')
 
 
 def at(page: Page, step: int, label: str = "") -> None:
@@ -375,9 +375,10 @@ def test_a_reloaded_and_a_reopened_page_find_the_workspace_again_and_a_second_vi
 
     other = visit()
     other.goto(f"{app_url}/surgery")
-    at(other, 1, "start")
+    free = other.get_by_role("button", name="scale", exact=True)
+    expect(free).to_be_visible(timeout=SOON)
     assert workspace_id(other) != mine
-    other.get_by_role("button", name="scale", exact=True).click()
+    free.click()
     at(other, 2, "policy scale")
     confirmed(again, lambda: slider(again, "eta_suppress").press("ArrowRight"))
     at(again, 5)
@@ -585,4 +586,29 @@ def test_a_prompt_is_answered_by_both_adapters_as_the_tokens_come(opened: Open) 
     for name in ("unedited", "edited"):
         expect(page.get_by_text(name, exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+    no_message_of_failure(page)
+
+
+def test_an_edit_is_measured_a_knob_swept_and_its_knobs_searched(opened: Open, measured: Record) -> None:
+    page = opened(calibration={**measured["calibration"], "examples": 8})
+    metric = page.locator("[data-testid=stMetric]")
+    page.get_by_role("button", name="Measure this edit").click()
+    for name in ("calibration", "tuning"):
+        shown = metric.filter(has_text=f"Measured, {name} rows")
+        expect(shown).to_contain_text(re.compile(r"[+−-]\d\.\d{4} ± \d\.\d{4}"), timeout=LONG)
+    expect(metric.filter(has_text="Predicted, calibration rows")).to_have_count(1)
+
+    page.get_by_role("tab", name="Sweep a knob").click()
+    page.get_by_role("spinbutton", name="Values").fill("3")
+    page.get_by_role("button", name="Sweep", exact=True).click()
+    curve = page.get_by_test_id("stPlotlyChart")
+    expect(curve).to_contain_text("Loss along eta_suppress", timeout=LONG)
+    expect(curve.locator(".scatterlayer .point").nth(2)).to_be_attached()
+
+    page.get_by_role("tab", name="Search").click()
+    page.get_by_role("spinbutton", name="Trials at most").fill("2")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.get_by_text("Best on the tuning rows")).to_be_visible(timeout=LONG)
+    page.get_by_role("button", name="Open the best").click()
+    expect(history(page)).to_contain_text(re.compile("best of search|1 of 1"), timeout=SOON)
     no_message_of_failure(page)
