@@ -18,6 +18,7 @@ from numpy import ndarray
 
 from app.board.acts import applied
 from app.frame import keep_on_disk, show_error
+from app.sheet import SHEET_CSS, SHEET_JS
 from app.workspace import Workspace, current, keep
 from surgery.edit import ENERGY_RULES, Edit, Preview, preview, summary
 from surgery.errors import SurgeryError
@@ -38,8 +39,8 @@ _HERE = Path(__file__).parent
 _mount = st.components.v2.component(
     "surgery_board",
     html=(_HERE / "board.html").read_text(encoding="utf-8"),
-    css=(_HERE / "board.css").read_text(encoding="utf-8"),
-    js=(_HERE / "board.js").read_text(encoding="utf-8"),
+    css=SHEET_CSS + (_HERE / "board.css").read_text(encoding="utf-8"),
+    js=SHEET_JS + (_HERE / "board.js").read_text(encoding="utf-8"),
 )
 
 

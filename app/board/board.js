@@ -17,8 +17,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
 
 const GAIN_UNIT = 4096 // a table's gains travel as whole numbers of 1/4096
 const QUIET = 500 // ms without an act, after which the page around the board is brought up to date
-const SCALE = ["#a8283c", "#e08a8f", "#e6e8ee", "#6fb9bb", "#0a6b6e"].map(rgb)
-const SHADES = Array.from({ length: 257 }, (_, i) => shade(i / 64))
+const SHADES = shades(["#a8283c", "#e08a8f", "#e6e8ee", "#6fb9bb", "#0a6b6e"]).map(css)
 
 class Board {
   constructor(root) {
@@ -41,22 +40,13 @@ class Board {
       this.act(e.shiftKey ? "redo" : "undo", {})
     }
     document.addEventListener("keydown", this.onKey)
-    // sizes are kept: to ask for them while painting would lay the page out once more
-    this.size = new Map()
-    this.resize = new ResizeObserver((entries) => {
-      for (const { target, contentRect } of entries) this.size.set(target, [contentRect.width, contentRect.height])
-      this.paint()
-    })
-    for (const canvas of Object.values(this.canvas)) this.resize.observe(canvas)
-    this.scheme = new MutationObserver(() => this.paint())
-    this.scheme.observe(document.documentElement, { attributes: true, attributeFilter: ["style", "class"] })
+    ;[this.size, this.stop] = watch(Object.values(this.canvas), () => this.paint())
   }
 
   unmount() {
-    this.resize.disconnect()
+    this.stop()
     clearTimeout(this.resting)
     document.removeEventListener("keydown", this.onKey)
-    this.scheme.disconnect()
     boards.delete(this.root.parentNode)
   }
 
@@ -337,13 +327,7 @@ class Board {
 
   paint() {
     if (!this.data || !this.root.isConnected) return
-    const style = getComputedStyle(this.root)
-    this.ink = {
-      text: style.color,
-      line: style.getPropertyValue("--st-border-color") || "#ccc",
-      accent: style.getPropertyValue("--st-primary-color") || "#4f5fd6",
-      back: style.getPropertyValue("--st-background-color") || "#fff",
-    }
+    this.ink = inkOf(this.root)
     const gains = this.gainsNow()
     this.paintNumbers(this.numbersNow())
     if (!this.data.modules.length) return
@@ -539,11 +523,7 @@ class Board {
     const manual = this.data.manual[module.name]?.[k]
     if (manual !== undefined) lines.push(`by hand: ${text(manual)}`)
     const tip = this.part("tip")
-    tip.textContent = lines.join("\n")
-    tip.hidden = false
-    const box = tip.parentElement.getBoundingClientRect()
-    tip.style.left = `${Math.min(event.clientX - box.left + 14, box.width - tip.offsetWidth - 4)}px`
-    tip.style.top = `${event.clientY - box.top + 16}px`
+    showTip(tip, tip.parentElement, event, lines)
   }
 
   hush() {
@@ -551,37 +531,8 @@ class Board {
   }
 }
 
-function report(kind, ms) {
-  document.dispatchEvent(new CustomEvent("board", { detail: { kind, ms } }))
-}
-
-function bytes(base64) {
-  return Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer
-}
-const floats = (base64) => new Float32Array(bytes(base64))
-const shorts = (base64) => new Uint16Array(bytes(base64))
-
-function element(tag, properties) {
-  return Object.assign(document.createElement(tag), properties)
-}
-
-function fill(select, options, value) {
-  const key = JSON.stringify(options)
-  if (select.dataset.options !== key) {
-    select.dataset.options = key
-    select.replaceChildren(...options.map(([name, label]) => element("option", { value: name, textContent: label })))
-  }
-  select.value = value
-}
-
 function context(canvas, sizes) {
-  const ratio = window.devicePixelRatio || 1
-  const [width, height] = sizes.get(canvas) ?? [canvas.clientWidth, canvas.clientHeight]
-  if (canvas.width !== Math.round(width * ratio)) canvas.width = Math.round(width * ratio)
-  if (canvas.height !== Math.round(height * ratio)) canvas.height = Math.round(height * ratio)
-  const g = canvas.getContext("2d")
-  g.setTransform(ratio, 0, 0, ratio, 0, 0)
-  g.clearRect(0, 0, width, height)
+  const { g, width, height } = sheetOf(canvas, sizes)
   g.font = "11.5px sans-serif"
   return [g, width, height]
 }
@@ -603,28 +554,5 @@ function line(g, x0, y0, x1, y1) {
   g.stroke()
 }
 
-function ticks(high) {
-  const rough = high / 4, unit = 10 ** Math.floor(Math.log10(rough))
-  const step = [1, 2, 5, 10].map((m) => m * unit).find((s) => s >= rough)
-  return Array.from({ length: Math.floor(high / step) + 1 }, (_, i) => i * step)
-}
-
-function where(canvas, event) {
-  const box = canvas.getBoundingClientRect()
-  return [event.clientX - box.left, event.clientY - box.top]
-}
-
 // log2 of the gain from a quarter to four times, the scale of the other pages' gain maps
 const colour = (gain) => SHADES[Math.round(64 * Math.min(4, Math.max(0, Math.log2(Math.max(gain, 1e-6)) + 2)))]
-
-function shade(at) {
-  const i = Math.min(3, Math.floor(at)), [a, b] = [SCALE[i], SCALE[i + 1]]
-  return `rgb(${a.map((v, c) => Math.round(v + (b[c] - v) * (at - i))).join(",")})`
-}
-
-function rgb(hex) {
-  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))
-}
-
-const text = (value) => String(Number(Number(value).toPrecision(4)))
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4)
