@@ -5,16 +5,28 @@ runs a model (live, sensitivity, evaluate) imports torch when it is first used.
 """
 
 from surgery.adapter import Adapter, Factors, open_adapter
-from surgery.alignment import Alignment, align, layer_invariance, module_synergy
+from surgery.alignment import (
+    Alignment,
+    OverlapTable,
+    align,
+    between_adapters,
+    layer_invariance,
+    module_synergy,
+    overlap_table,
+)
 from surgery.calibration import Calibration, Encoding, Row, choose, encode, read_rows
+from surgery.chance import chance_level, expected_level
 from surgery.edit import Edit, ModuleEdit, Preview, make_edit, preview
 from surgery.errors import SurgeryError
 from surgery.export import Verification, export, write_back
+from surgery.intruders import base_weight, capture, find_intruders
+from surgery.pair import Pair, pair_detail
 from surgery.policy import POLICIES, Evidence, make_policy
 from surgery.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
 from surgery.scope import in_scope
 from surgery.sensitivity import Sensitivity, load_sensitivity, measure_sensitivity, save_sensitivity
 from surgery.spectrum import Spectrum, decompose
+from surgery.stability import budgets
 
 __version__ = "0.1.0"
 
@@ -28,6 +40,8 @@ __all__ = [
     "Evidence",
     "Factors",
     "ModuleEdit",
+    "OverlapTable",
+    "Pair",
     "Preview",
     "Recipe",
     "Row",
@@ -36,11 +50,18 @@ __all__ = [
     "SurgeryError",
     "Verification",
     "align",
+    "base_weight",
+    "between_adapters",
+    "budgets",
+    "capture",
+    "chance_level",
     "choose",
     "decompose",
     "dump_recipe",
     "encode",
+    "expected_level",
     "export",
+    "find_intruders",
     "in_scope",
     "layer_invariance",
     "load_sensitivity",
@@ -49,6 +70,8 @@ __all__ = [
     "measure_sensitivity",
     "module_synergy",
     "open_adapter",
+    "overlap_table",
+    "pair_detail",
     "parse_recipe",
     "preview",
     "read_recipe",
