@@ -39,6 +39,7 @@ class Job:
     done: int = 0
     total: int = 0
     step_started: float = 0.0
+    resumed_from: int = 0  # what an earlier run had done of this step
     partial: Any = None
     result: Any = None
     error: str = ""
@@ -65,14 +66,21 @@ class Job:
         self.done, self.total = done, total
 
     def begin(self, step: str) -> None:
-        self.step, self.done, self.total, self.step_started = step, 0, 0, time.monotonic()
+        self.step, self.done, self.total, self.resumed_from = step, 0, 0, 0
+        self.step_started = time.monotonic()
+
+    def resume(self, done: int, total: int) -> None:
+        """The step goes on from what an earlier run had done; the pace counts from here."""
+        self.resumed_from, self.step_started = done, time.monotonic()
+        self.count(done, total)
 
     @property
     def seconds_left(self) -> float | None:
         """Estimate from the pace so far; None before anything was done."""
-        if not self.done or not self.total:
+        here = self.done - self.resumed_from
+        if here <= 0 or not self.total:
             return None
-        return (time.monotonic() - self.step_started) / self.done * (self.total - self.done)
+        return (time.monotonic() - self.step_started) / here * (self.total - self.done)
 
 
 class Models:

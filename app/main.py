@@ -28,7 +28,7 @@ for job in ended:
     if job.state == "failed":
         st.error(f"{job.title}: {plain(job.error)}", icon=":material/error:")
     else:
-        st.info(f"{job.title}: stopped; nothing was changed.")
+        st.info(f"{job.title}: stopped.")
 try:
     page.run()
 except SurgeryError as error:

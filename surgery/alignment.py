@@ -164,6 +164,14 @@ class OverlapTable:
         chosen = np.ix_(every if rows is None else list(rows), every if columns is None else list(columns))
         return _measured(self.squares[k - 1][chosen].astype(np.float64), measure, k)
 
+    def of(self, modules: Sequence[int]) -> "OverlapTable":
+        """The table of some of its modules, by index and in that order."""
+        chosen = list(modules)
+        leading = self.leading[chosen]
+        squares = self.squares[: max(1, int(leading.max(initial=0)))][:, chosen][:, :, chosen]
+        names = tuple(self.names[i] for i in chosen)
+        return OverlapTable(names, self.side, self.dimension[chosen], leading, squares)
+
 
 def overlap_table(modules: Sequence[Spectrum], *, side: str = "output") -> OverlapTable:
     """The table of `modules`, in their order; ranks and dimensions may differ.

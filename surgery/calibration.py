@@ -6,8 +6,10 @@ and a contiguous range.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
 
 TEMPLATES = ("chat", "plain")
 IGNORED = -100
+# why a row is left out
+TOO_LONG, NO_PROMPT, NO_ANSWER = "too long", "empty prompt", "empty answer"
+NO_FIELD, UNREADABLE = "missing field", "unreadable"
+_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+class UnusableRow(DataError):
+    """One row that is no prompt and answer; `reason` is one of the reasons for leaving rows out."""
+
+    def __init__(self, reason: str, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,93 @@ class Row:
     def key(self) -> str:
         """Content hash: two slices share an example exactly when they share a key."""
         return digest([self.prompt.strip(), self.answer.strip()])[:32]
+
+
+@dataclass(frozen=True)
+class RowFields:
+    """Where a record has its prompt and its answer: the name of a field, or a template around several.
+
+    A text with braces is a template: `{name}` stands for a top-level field, `{{` and `}}` for braces. It
+    takes texts, numbers and booleans, these as JSON writes them; a field that is named alone must be text.
+    Nothing in a template is evaluated, so `{a.b}` is the field called `a.b`. Raises `DataError` for a
+    template that cannot be read.
+    """
+
+    prompt: str = "prompt"
+    answer: str = "answer"
+
+    def __post_init__(self) -> None:
+        for text in (self.prompt, self.answer):
+            _fields_in(text)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that are read, each once."""
+        return tuple(dict.fromkeys([*_fields_in(self.prompt), *_fields_in(self.answer)]))
+
+    def row(self, record: Any) -> Row:
+        """The row of a record; raises `UnusableRow`."""
+        if not isinstance(record, dict):
+            raise UnusableRow(UNREADABLE, "is not an object", "write one JSON object on each line")
+        return Row(_text(self.prompt, record, NO_PROMPT), _text(self.answer, record, NO_ANSWER))
+
+
+def _fields_in(text: str) -> list[str]:
+    """The fields that a name or template names, in order."""
+    if "{" not in text and "}" not in text:
+        if not text.strip():
+            raise DataError("a field without a name was asked for", "name the fields of prompt and answer")
+        return [text]
+    names = []
+    for match in _BRACES.finditer(text):
+        if match[0] in "{}":
+            raise DataError(
+                f"the template {text[:60]!r} has a single {match[0]!r}", "write {name} for a field, {{ for a brace"
+            )
+        if match[1] is not None:
+            names.append(match[1])
+    if not names or not all(name.strip() for name in names):
+        raise DataError(f"the template {text[:60]!r} names no field", "write a field's name in braces, {name}")
+    return names
+
+
+def _text(wanted: str, record: Mapping[str, Any], empty: str) -> str:
+    """What a field or a template gives for a record; `empty` is the reason when that is no text."""
+    names = _fields_in(wanted)
+    is_template = names != [wanted]
+    remedy = "give every row a non-empty prompt and answer"
+    for name in names:
+        if name not in record:
+            raise UnusableRow(NO_FIELD, f"has no text in {name!r}", remedy)
+        value = record[name]
+        allowed: tuple[type, ...] = (str, int, float) if is_template else (str,)
+        blank = value is None or (isinstance(value, str) and not value.strip())
+        if blank and not is_template:
+            raise UnusableRow(empty, f"has no text in {name!r}", remedy)
+        if not isinstance(value, allowed) or (isinstance(value, float) and not math.isfinite(value)):
+            as_template = f"write {{{name}}} to take numbers as text"
+            is_number = isinstance(value, (int, float)) and not is_template
+            raise UnusableRow(
+                empty if blank else UNREADABLE, f"has no text in {name!r}", as_template if is_number else remedy
+            )
+        try:
+            str(value).encode()
+        except ValueError:  # half a character, or a number of thousands of digits
+            raise UnusableRow(UNREADABLE, f"has half a character in {name!r}", "save the text as UTF-8") from None
+
+    def filled(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0][0]
+        value = record[match[1]]
+        return value if isinstance(value, str) else json.dumps(value)
+
+    text: str = _BRACES.sub(filled, wanted) if is_template else record[wanted]
+    if not text.strip():
+        raise UnusableRow(empty, f"gives no text for {wanted[:60]!r}", remedy)
+    return text
+
+
+PLAIN_FIELDS = RowFields()
 
 
 @dataclass(frozen=True)
@@ -67,11 +168,19 @@ class Example:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Encoded examples in slice order, and how many rows were dropped as too long."""
+    """Encoded examples in slice order, and how many rows were left out, by reason.
+
+    Rows that are too long are counted among those chosen, all others in the whole source.
+    """
 
     examples: tuple[Example, ...]
     encoding: Encoding
-    dropped: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> int:
+        """How many rows were left out, whatever the reason."""
+        return sum(self.left_out.values())
 
     @property
     def digest(self) -> str:
@@ -102,33 +211,31 @@ def parse_rows(text: str, name: str) -> list[Row]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", type(error).__name__)
-            raise DataError(
-                f"line {number} of {name!r} is not JSON ({reason})", "write one JSON object on each line"
-            ) from error
-        rows.append(_row(record, number, name))
+            rows.append(PLAIN_FIELDS.row(parse_record(line)))
+        except UnusableRow as error:
+            raise DataError(f"line {number} of {name!r} {error.problem}", error.remedy) from error
     if not rows:
         raise DataError(f"{name!r} holds no rows", 'add lines like {"prompt": "2 + 2 =", "answer": "4"}')
     return rows
 
 
-def _row(record: Any, number: int, name: str) -> Row:
-    if not isinstance(record, dict):
-        raise DataError(f"line {number} of {name!r} is not an object", "write one JSON object on each line")
-    for field in ("prompt", "answer"):
-        value = record.get(field)
-        if not isinstance(value, str) or not value.strip():
-            raise DataError(
-                f"line {number} of {name!r} has no text in {field!r}",
-                "give every row a non-empty prompt and answer",
-            )
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise DataError(
-                f"line {number} of {name!r} has half a character in {field!r}", "save the text as UTF-8"
-            )
-    return Row(record["prompt"], record["answer"])
+def parse_record(line: str) -> Any:
+    """What one line of JSON lines holds; raises `UnusableRow`."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", type(error).__name__)
+        raise UnusableRow(UNREADABLE, f"is not JSON ({reason})", "write one JSON object on each line") from error
+
+
+def left_out_text(left_out: Mapping[str, int]) -> str:
+    """Counts by reason as `3 rows left out: 2 too long, 1 unreadable`; empty when nothing was left out."""
+    counts = {reason: count for reason, count in left_out.items() if count}
+    if not counts:
+        return ""
+    total = sum(counts.values())
+    named = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    return f"{total:,} {'row' if total == 1 else 'rows'} left out: {named}"
 
 
 def choose(rows: Sequence[Row], count: int | None, *, seed: int | None = 0, start: int = 0) -> list[Row]:
@@ -148,9 +255,13 @@ def choose(rows: Sequence[Row], count: int | None, *, seed: int | None = 0, star
     return [rows[index] for index in order[start : start + wanted]]
 
 
-def encode(rows: Sequence[Row], tokenizer: Any, encoding: Encoding) -> Calibration:
+def encode(
+    rows: Sequence[Row], tokenizer: Any, encoding: Encoding, *, left_out: Mapping[str, int] | None = None
+) -> Calibration:
     """Tokenise rows; prompt and answer separately, so that the boundary is exact.
 
+    `left_out` counts by reason the rows that the source had to leave out before; those longer than
+    `max_length` join them.
     Raises `DataError` when the template is unknown, the tokenizer has no chat template although
     one was asked for, or every row is longer than `max_length`.
     """
@@ -160,7 +271,8 @@ def encode(rows: Sequence[Row], tokenizer: Any, encoding: Encoding) -> Calibrati
         raise DataError(
             f"all {len(rows)} rows are longer than {encoding.max_length} tokens", "raise the length limit"
         )
-    return Calibration(kept, encoding, len(examples) - len(kept))
+    long = len(examples) - len(kept)
+    return Calibration(kept, encoding, {**(left_out or {}), **({TOO_LONG: long} if long else {})})
 
 
 def prompt_ids(text: str, tokenizer: Any, encoding: Encoding) -> list[int]:
@@ -224,16 +336,18 @@ def run_batches(
     step: Callable[[Batch], None],
     *,
     side: str = "left",
+    start: int = 0,
 ) -> None:
     """Call `step` on batches of similar length, longest first, so that memory peaks at once and padding is small.
 
+    The first `start` examples of `batch_order` are passed over: they were done before.
     When a step runs out of memory, or a layer cannot tell the rows apart, its batch is halved and the work
     goes on at the smaller size; a single example that does not fit raises `DataError`. A step must leave nothing behind when it fails.
     """
     if batch_size < 1:
         raise DataError(f"a batch of {batch_size} was asked for", "use a batch of 1 or more")
-    order = sorted(range(len(examples)), key=lambda i: (-examples[i].length, i))
-    done, size = 0, batch_size
+    order = batch_order(examples)
+    done, size = start, batch_size
     while done < len(order):
         indices = order[done : done + size]
         batch = collate([examples[i] for i in indices], pad_id, indices=indices, side=side)
@@ -246,6 +360,11 @@ def run_batches(
                 f"one example of {examples[indices[0]].length} tokens does not fit into memory",
                 "lower the length limit, switch gradient checkpointing on or use a smaller dtype",
             )
+
+
+def batch_order(examples: Sequence[Example]) -> list[int]:
+    """Positions of the examples in the order in which `run_batches` takes them."""
+    return sorted(range(len(examples)), key=lambda i: (-examples[i].length, i))
 
 
 def _fits(step: Callable[[Batch], None], batch: Batch) -> bool:

@@ -76,7 +76,10 @@ def _parser() -> _Parser:
     _policy_options(gains)
 
     calibrate = command("calibrate", calibrate_command, "measure sensitivities on a calibration slice")
-    _model_options(calibrate, "calibration rows; a demo has its own")
+    _model_options(
+        calibrate,
+        "calibration rows: JSON lines or parquet, or hub:OWNER/NAME[/CONFIG]:SPLIT; a demo has its own",
+    )
     calibrate.add_argument("--examples", type=_count, default=128, help="how many rows (default 128)")
     calibrate.add_argument("--seed", type=_count, default=0, help="seed of the shuffle (default 0)")
     calibrate.add_argument("--start", type=_count, default=0, help="offset into the shuffled rows")
@@ -84,6 +87,12 @@ def _parser() -> _Parser:
     calibrate.add_argument(
         "--checkpointing", action="store_true", help="recompute activations: slower, for long examples"
     )
+    calibrate.add_argument(
+        "--prompt-field",
+        default="prompt",
+        help="field of the prompt, or a template such as '{context} {question}'",
+    )
+    calibrate.add_argument("--answer-field", default="answer", help="field of the answer, or a template")
     calibrate.add_argument("--out", required=True, help="file to write the sensitivities to")
 
     edit = command("edit", edit_command, "apply a policy and write the edited adapter")

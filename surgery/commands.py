@@ -80,13 +80,15 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         options.batch_size,
         _encoding(options),
         options.checkpointing,
+        options.prompt_field,
+        options.answer_field,
     )
     base = _base(options)
     calibration_rows(plan)  # refused now, before the base model is loaded
     with attach(adapter, decompose(adapter), base) as live:
-        sensitivity = calibrate(live, plan, progress=_progress("calibrating"))
+        sensitivity = calibrate(live, plan, base=base, progress=_progress("calibrating"))
     save_sensitivity(sensitivity, options.out)
-    record = sensitivity_record(sensitivity, options.out, options.examples)
+    record = sensitivity_record(sensitivity, options.out)
     return record, sensitivity_text(record)
 
 
@@ -123,7 +125,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
     with attach(adapter, spectra, base) as live:
         edits: dict[str, Edit] = {}
         for name, recipe in recipes.items():
-            measured = calibrate(live, recipe.calibration, progress=_progress(f"calibrating {name}"))
+            measured = calibrate(live, recipe.calibration, base=base, progress=_progress(f"calibrating {name}"))
             edits[name] = recipe.edit.apply(spectra, measured)
         edits |= random_controls(spectra, options.random)
         evaluation = prove(live, plan, calibrations, edits, progress=_progress("evaluating"))

@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 
 from surgery.base import DEMO_BASE, DTYPES
-from surgery.calibration import TEMPLATES, Encoding
+from surgery.calibration import PLAIN_FIELDS, TEMPLATES, Encoding, RowFields
 from surgery.demo import demo_slice
 from surgery.edit import Edit, Manual, check_rules, make_edit
-from surgery.errors import RecipeError
+from surgery.errors import DataError, RecipeError
 from surgery.home import user_path
 from surgery.policy import GradDirection, Policy, knob_values, make_policy
 from surgery.scope import SCOPES, check_scope
@@ -42,7 +42,9 @@ class BaseChoice:
 class CalibrationPlan:
     """Which rows are measured and how: a seeded shuffle of `data`, `examples` rows from `start`.
 
-    `checkpointing` recomputes activations in the backward pass, for contexts that do not fit.
+    `data` is a file, a demo's slice or a dataset of the hub, as `sources.read_source` takes it; `prompt_field`
+    and `answer_field` are as in `RowFields`. `checkpointing` recomputes activations in the backward pass, for
+    contexts that do not fit.
     """
 
     data: str
@@ -52,6 +54,13 @@ class CalibrationPlan:
     batch_size: int = 8
     encoding: Encoding = Encoding()
     checkpointing: bool = False
+    prompt_field: str = PLAIN_FIELDS.prompt
+    answer_field: str = PLAIN_FIELDS.answer
+
+    @property
+    def fields(self) -> RowFields:
+        """Where the records of `data` have prompt and answer; raises `DataError` for a broken template."""
+        return RowFields(self.prompt_field, self.answer_field)
 
 
 @dataclass(frozen=True)
@@ -244,7 +253,13 @@ def parse_plan(kind: Any, record: Any, where: str) -> Any:
         return _build(kind, settings, where)
     names = [f.name for f in dataclasses.fields(Encoding) if f.name in settings]
     encoding = _build(Encoding, {name: settings.pop(name) for name in names}, where)
-    return dataclasses.replace(_build(kind, settings, where), encoding=encoding)
+    plan = dataclasses.replace(_build(kind, settings, where), encoding=encoding)
+    if isinstance(plan, CalibrationPlan):
+        try:
+            _ = plan.fields
+        except DataError as error:
+            raise RecipeError(f"{where}: {error.problem}", error.remedy) from error
+    return plan
 
 
 def _build(kind: Any, record: Any, where: str) -> Any:

@@ -5,12 +5,12 @@ from typing import Any
 
 from surgery.adapter import Adapter
 from surgery.base import LoadedBase
-from surgery.calibration import choose, collate, encode, read_rows
-from surgery.demo import data_file
+from surgery.calibration import collate, encode
 from surgery.edit import Edit
 from surgery.live import LiveModel
 from surgery.recipe import CalibrationPlan
 from surgery.sensitivity import padding_id
+from surgery.sources import read_source
 from surgery.spectrum import Spectra
 
 _ROWS = 8
@@ -23,7 +23,7 @@ def peft_agreement(
     import torch
     from peft import PeftModel
 
-    rows = choose(read_rows(data_file(plan.data)), None, seed=None)[:_ROWS]
+    rows = read_source(plan.data, plan.fields).rows[:_ROWS]
     examples = encode(rows, base.tokenizer, plan.encoding).examples
     batch = collate(examples, padding_id(base.tokenizer))
 

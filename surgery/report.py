@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from surgery.calibration import left_out_text
 from surgery.edit import Edit, ModuleEdit, preview, summary
 from surgery.evaluate import BASELINE, Evaluation
 from surgery.export import Verification
@@ -46,13 +47,14 @@ def gains_text(edited: ModuleEdit) -> str:
     return "\n".join(lines + ([f"left alone: {edited.skipped}"] if edited.skipped else []))
 
 
-def sensitivity_record(sensitivity: Sensitivity, out: str, asked: int) -> dict[str, Any]:
-    """`asked` counts the rows chosen; those longer than the limit were dropped."""
+def sensitivity_record(sensitivity: Sensitivity, out: str) -> dict[str, Any]:
+    """What was measured, and how many rows were dropped by reason."""
     n = sensitivity.examples
     return {
         "out": out,
         "examples": n,
-        "dropped": asked - n,
+        "dropped": sum(sensitivity.left_out.values()),
+        "dropped_by_reason": dict(sensitivity.left_out),
         "modules": len(sensitivity.values),
         "components": sum(g.shape[1] for g in sensitivity.values.values()),
         "loss": float(sensitivity.losses.mean()),
@@ -64,7 +66,7 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
     return (
         f"{record['components']:,} components of {record['modules']} modules measured on {record['examples']} "
         f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
-        + (f"\n{record['dropped']} rows over the length limit were left out" if record["dropped"] else "")
+        + (f"\n{left_out_text(record['dropped_by_reason'])}" if record["dropped"] else "")
         + f"\nwrote {record['out']}"
     )
 

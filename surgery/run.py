@@ -1,19 +1,31 @@
 """The steps of a recipe on a live model: calibrate with a store, build variants, prove, export."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, open_adapter
-from surgery.calibration import Calibration, Row, choose, encode, read_rows, shared_keys
+from surgery.calibration import (
+    Calibration,
+    Row,
+    batch_order,
+    choose,
+    encode,
+    left_out_text,
+    read_rows,
+    shared_keys,
+)
 from surgery.card import model_card
 from surgery.demo import data_file
 from surgery.edit import Edit, make_edit
 from surgery.errors import DataError, RecipeError
 from surgery.evaluate import Evaluation, Variant, evaluate
 from surgery.export import CARD_FILE, RECIPE_FILE, Verification, export, new_folder
-from surgery.home import home
+from surgery.measurements import PART, WHOLE, header, store_folder
+from surgery.pace import remember_pace
+from surgery.partial import PartFile
 from surgery.policy import AbsSelect, Policy, RandomIndex, knob_values, knobs_of
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, dump_recipe
 from surgery.scope import in_scope
@@ -25,6 +37,7 @@ from surgery.sensitivity import (
     provenance_of,
     save_sensitivity,
 )
+from surgery.sources import Found, read_source
 from surgery.spectrum import Spectra, decompose
 
 if TYPE_CHECKING:
@@ -54,49 +67,103 @@ def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice) -> "LiveModel
 
 def calibration_slice(live: "LiveModel", plan: CalibrationPlan) -> Calibration:
     """The encoded examples of a calibration plan."""
-    return encode(calibration_rows(plan), live.base.tokenizer, plan.encoding)
+    rows, found = planned_rows(plan)
+    return encode(rows, live.base.tokenizer, plan.encoding, left_out=found.left_out)
 
 
 def calibration_rows(plan: CalibrationPlan) -> list[Row]:
     """The rows of a calibration plan."""
-    return choose(read_rows(data_file(plan.data)), plan.examples, seed=plan.seed, start=plan.start)
+    return planned_rows(plan)[0]
+
+
+def planned_rows(plan: CalibrationPlan, found: Found | None = None) -> tuple[list[Row], Found]:
+    """The rows of a calibration plan and what its source gave, which is read unless it is given.
+
+    Raises `DataError` for a source without rows, and for a slice that asks for more than there are.
+    """
+    found = found or read_source(plan.data, plan.fields)
+    try:
+        return choose(found.rows, plan.examples, seed=plan.seed, start=plan.start), found
+    except DataError as error:
+        if not found.left_out:
+            raise
+        raise DataError(
+            f"{error.problem} ({left_out_text(found.left_out)}; {found.problem})", error.remedy
+        ) from error
 
 
 def calibrate(
     live: "LiveModel",
     plan: CalibrationPlan,
     *,
+    base: BaseChoice | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    resumed: Progress | None = None,
 ) -> Sensitivity:
     """Measure every module on the planned slice, or find the same measurement in the store.
 
     All modules are measured whatever the scope of the edit, because they cost almost nothing once
-    the backward pass runs: scope then is a choice that needs no second pass.
+    the backward pass runs: scope then is a choice that needs no second pass. A measurement that ends
+    before its time, in whatever way, goes on from its finished examples when it is asked for again, and
+    gives the same bits; `resumed(done, total)` is then called before the first batch. `base` is how `live` was loaded, for the store's list and the pace of later runs.
     """
-    calibration = calibration_slice(live, plan)
+    rows, found = planned_rows(plan)
+    calibration = encode(rows, live.base.tokenizer, plan.encoding, left_out=found.left_out)
     names = list(live.spectra)
-    stored = stored_sensitivity_file(provenance_of(live, calibration, names).key, plan.batch_size)
-    if stored.is_file():
-        try:
-            found = load_sensitivity(stored)
-        except DataError:
-            stored.unlink(missing_ok=True)  # a damaged store entry is measured again
-        else:
-            if progress is not None:
-                progress(found.examples, found.examples)
-            return found
-    sensitivity = measure_sensitivity(
-        live,
-        calibration,
-        names,
-        batch_size=plan.batch_size,
-        checkpointing=plan.checkpointing,
-        progress=progress,
-        cancelled=cancelled,
-    )
-    save_sensitivity(sensitivity, stored)
+    provenance = provenance_of(live, calibration, names)
+    base = base or BaseChoice(live.base.location, None, str(live.device), provenance.dtype)
+    stored = stored_sensitivity_file(provenance.key, plan.batch_size)
+    order = batch_order(calibration.examples)
+    lengths = [calibration.examples[i].length for i in order]
+
+    def about_part(done: int) -> dict[str, str]:
+        described = header(plan, base, provenance, calibration.left_out)
+        return {**described, "examples": str(len(order)), "tokens_left": str(sum(lengths[done:]))}
+
+    part = PartFile(stored.with_suffix(PART), order, {name: live.spectra[name].rank for name in names}, about_part)
+    known = _found_again(stored)
+    if known is not None:
+        part.drop()
+        if progress is not None:
+            progress(known.examples, known.examples)
+        # other rows may have been left out on the way to the same examples
+        return replace(known, left_out=calibration.left_out)
+    resume = part.read()
+    if resume is not None and resumed is not None:
+        resumed(resume.done, len(order))
+    begun = time.monotonic()
+    try:
+        sensitivity = measure_sensitivity(
+            live,
+            calibration,
+            names,
+            batch_size=plan.batch_size,
+            checkpointing=plan.checkpointing,
+            progress=progress,
+            cancelled=cancelled,
+            resume=resume,
+            keep=part.keep,
+        )
+    except BaseException:
+        part.flush()
+        raise
+    seconds, tokens = time.monotonic() - begun, sum(lengths[resume.done if resume else 0 :])
+    save_sensitivity(sensitivity, stored, header(plan, base, provenance, calibration.left_out))
+    part.drop()
+    remember_pace(base, plan, rows, calibration, live.base.tokenizer, tokens, seconds)
     return sensitivity
+
+
+def _found_again(stored: Path) -> Sensitivity | None:
+    """The stored measurement; a damaged one is removed, to be measured again."""
+    if not stored.is_file():
+        return None
+    try:
+        return load_sensitivity(stored)
+    except DataError:
+        stored.unlink(missing_ok=True)
+        return None
 
 
 def stored_sensitivity_file(key: str, batch_size: int) -> Path:
@@ -104,7 +171,7 @@ def stored_sensitivity_file(key: str, batch_size: int) -> Path:
 
     The batch size moves the last bits, and a recipe is to give the same bytes, so it is in the name.
     """
-    return home() / "sensitivities" / f"{key}-{batch_size}.safetensors"
+    return store_folder() / f"{key}-{batch_size}{WHOLE}"
 
 
 def random_controls(
@@ -190,7 +257,9 @@ def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, i
         held_out_rows(recipe.evaluation, recipe.seen)
     report("loading the base model", 0, 1)
     with attach(adapter, spectra, recipe.base) as live:
-        sensitivity = calibrate(live, recipe.calibration, progress=lambda d, t: report("calibrating", d, t))
+        sensitivity = calibrate(
+            live, recipe.calibration, base=recipe.base, progress=lambda d, t: report("calibrating", d, t)
+        )
         edit = recipe.edit.apply(spectra, sensitivity)
         evaluation = None
         if recipe.evaluation is not None:

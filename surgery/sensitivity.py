@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,11 @@ from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from surgery.calibration import IGNORED, Batch, Calibration, Encoding, run_batches
+from surgery.calibration import IGNORED, Batch, Calibration, Encoding, batch_order, run_batches
 from surgery.errors import Cancelled, DataError
 from surgery.evidence import Moments, moments_of
 from surgery.home import digest, user_path
+from surgery.partial import Partial
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from surgery.live import LiveModel
 
 Progress = Callable[[int, int], None]
-_FORMAT = "surgery-sensitivity-1"
+FORMAT = "surgery-sensitivity-1"
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,14 @@ class ComponentStatistics:
 class Sensitivity:
     """Per-example gₖ for every measured module, rows in the order of the calibration slice.
 
-    `losses` is the mean answer-token loss of each example, in nats, at the unedited σ.
+    `losses` is the mean answer-token loss of each example, in nats, at the unedited σ. `left_out` counts by
+    reason the rows that could not be measured, as `Calibration.left_out`.
     """
 
     values: Mapping[str, Float64[ndarray, "example rank"]]
     losses: Float64[ndarray, "example"]
     provenance: Provenance
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def examples(self) -> int:
@@ -101,8 +104,8 @@ class Sensitivity:
         """The same measurement on the first `count` examples of the slice."""
         if not 1 <= count <= self.examples:
             raise DataError(f"{count} examples were asked for of {self.examples}", "choose a smaller number")
-        return Sensitivity(
-            {name: g[:count] for name, g in self.values.items()}, self.losses[:count], self.provenance
+        return replace(
+            self, values={name: g[:count] for name, g in self.values.items()}, losses=self.losses[:count]
         )
 
 
@@ -116,18 +119,30 @@ def measure_sensitivity(
     checkpointing: bool = False,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    resume: Partial | None = None,
+    keep: Callable[[Partial], None] | None = None,
 ) -> Sensitivity:
     """gₖ of every example for the modules `names`, at the adapter's own σ.
 
     `progress(done, total)` is called after every batch; raises `Cancelled` when `cancelled()`.
     Gradients go no deeper than the first module named. `checkpointing` keeps only the layers'
     inputs and computes the rest again in the backward pass: a third more time, far less memory.
+    `keep(partial)` is given what is finished after every batch, in arrays that go on changing; with
+    `resume` such a part of the same measurement is taken over, to the same bits as without a break.
     """
     live.set_sigma(None)
     examples = calibration.examples
     values = {name: np.zeros((len(examples), live.spectra[name].rank)) for name in names}
     losses = np.zeros(len(examples))
     done = 0
+    if resume is not None:
+        done, batch_size = resume.done, resume.batch_size
+        finished = batch_order(examples)[:done]
+        losses[finished] = resume.losses[finished]
+        for name, g in values.items():
+            g[finished] = resume.values[name][finished]
+        if progress is not None:
+            progress(done, len(examples))
 
     def step(batch: Batch) -> None:
         nonlocal done
@@ -143,15 +158,20 @@ def measure_sensitivity(
             if e.grad is not None:
                 values[name][rows] = e.grad.double().cpu().numpy()
         done += len(rows)
+        if keep is not None:
+            keep(Partial(done, len(rows), values, losses))
         if progress is not None:
             progress(done, len(examples))
 
     try:
         with live.checkpointing() if checkpointing else nullcontext():
-            run_batches(examples, batch_size, padding_id(live.base.tokenizer), step, side=side)
+            padding = padding_id(live.base.tokenizer)
+            run_batches(
+                examples, batch_size, padding, step, side=side, start=resume.done if resume is not None else 0
+            )
     finally:
         live.unperturb()
-    return Sensitivity(values, losses, provenance_of(live, calibration, names))
+    return Sensitivity(values, losses, provenance_of(live, calibration, names), calibration.left_out)
 
 
 def answer_losses(model: Any, batch: Batch) -> "Tensor":
@@ -203,13 +223,20 @@ def provenance_of(live: "LiveModel", calibration: Calibration, names: "list[str]
     )
 
 
-def save_sensitivity(sensitivity: Sensitivity, path: Path | str) -> None:
-    """Write a measurement as one safetensors file, whole or not at all."""
+def save_sensitivity(sensitivity: Sensitivity, path: Path | str, about: Mapping[str, str] | None = None) -> None:
+    """Write a measurement as one safetensors file, whole or not at all.
+
+    `about` adds entries to the header, for a list of measurements to read.
+    """
     file = user_path(path, DataError)
     metadata = {
-        "format": _FORMAT,
+        **(about or {}),
+        "format": FORMAT,
         "provenance": json.dumps(asdict(sensitivity.provenance), sort_keys=True),
         "names": json.dumps(list(sensitivity.values)),
+        "left_out": json.dumps(dict(sensitivity.left_out)),
+        "examples": str(sensitivity.examples),
+        "loss": repr(float(sensitivity.losses.mean())) if sensitivity.examples else "nan",
     }
     tensors = {f"g.{i}": np.ascontiguousarray(g) for i, g in enumerate(sensitivity.values.values())}
     tensors["losses"] = np.ascontiguousarray(sensitivity.losses)
@@ -237,14 +264,18 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
     try:
         with safe_open(str(file), framework="np") as handle:
             metadata = handle.metadata() or {}
-            if metadata.get("format") != _FORMAT:
+            if metadata.get("format") != FORMAT:
                 raise ValueError("not a sensitivity file")
             names = json.loads(metadata["names"])
             values = {name: handle.get_tensor(f"g.{i}") for i, name in enumerate(names)}
             losses = handle.get_tensor("losses")
         record = json.loads(metadata["provenance"])
         encoding, scope = Encoding(**record.pop("encoding")), tuple(record.pop("scope"))
-        return Sensitivity(values, losses, Provenance(encoding=encoding, scope=scope, **record))
+        # files of earlier versions do not say what was left out
+        left_out = {
+            str(reason): int(count) for reason, count in json.loads(metadata.get("left_out", "{}")).items()
+        }
+        return Sensitivity(values, losses, Provenance(encoding=encoding, scope=scope, **record), left_out)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{file.name!r} is no sensitivity file ({str(error)[:80]})", "write one with: surgery calibrate"

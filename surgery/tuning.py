@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.calibration import Calibration, read_rows, shared_keys
-from surgery.demo import data_file, demo_slice, is_demo
+from surgery.calibration import Calibration, shared_keys
+from surgery.demo import demo_slice, is_demo
 from surgery.edit import Edit, Preview, preview
 from surgery.errors import Cancelled, DataError, PolicyError
 from surgery.evaluate import BASELINE, Effect, Variant, evaluate, paired_effect, score
@@ -25,6 +25,7 @@ from surgery.proposals import Proposals, grid_of, searchable, with_knobs
 from surgery.recipe import CalibrationPlan, EditPlan
 from surgery.run import calibration_rows
 from surgery.sensitivity import Progress, Sensitivity
+from surgery.sources import read_source
 from surgery.spectrum import Spectra
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def tuning_plan(plan: CalibrationPlan) -> CalibrationPlan:
     else:
         tuning = replace(plan, start=plan.start + plan.examples)
     calibration = calibration_rows(plan)
-    left = len(read_rows(data_file(tuning.data))) - tuning.start
+    left = len(read_source(tuning.data, tuning.fields).rows) - tuning.start
     if left < tuning.examples:
         raise DataError(
             f"{tuning.examples} rows are needed for tuning, and {tuning.data!r} has {left} left",

@@ -2,15 +2,18 @@
 
 from viz.effects import effect_intervals, sweep_curve
 from viz.gains import gain_thumbnail
-from viz.geometry import alignment_heatmap, depth_curve
-from viz.spectra import module_spectrum, rank_profile
+from viz.geometry import Heatmap, alignment_heatmaps, component_map
+from viz.spectra import all_spectra, module_spectrum, over_depth, ranking_stability
 
 __all__ = [
-    "alignment_heatmap",
-    "depth_curve",
+    "Heatmap",
+    "alignment_heatmaps",
+    "all_spectra",
+    "component_map",
     "effect_intervals",
     "gain_thumbnail",
     "module_spectrum",
-    "rank_profile",
+    "over_depth",
+    "ranking_stability",
     "sweep_curve",
 ]

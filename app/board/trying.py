@@ -9,8 +9,8 @@ import streamlit as st
 from app import jobs
 from app.board.measuring import TRY, busy, ready, result_of, start
 from app.workspace import Workspace
-from surgery.calibration import choose, read_rows
-from surgery.demo import data_file
+from surgery.calibration import choose
+from surgery.sources import read_source
 
 _ANSWER_TOKENS = 160
 
@@ -21,7 +21,8 @@ def try_panel(workspace: Workspace) -> None:
         return
     assert workspace.calibration is not None
     if "try-prompt" not in st.session_state:
-        rows = choose(read_rows(data_file(workspace.calibration.data)), 1, seed=1)
+        found = read_source(workspace.calibration.data, workspace.calibration.fields)
+        rows = choose(found.rows, 1, seed=1)
         st.session_state["try-prompt"] = rows[0].prompt
     prompt = st.text_area("Prompt", key="try-prompt", height=100)
     if st.button("Answer", type="primary", disabled=busy() or not prompt.strip()):

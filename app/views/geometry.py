@@ -1,132 +1,153 @@
-"""Geometry: how the directions of modules align across layers and between families."""
+"""Geometry: how the directions of modules align, across layers, between families, with another adapter."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
-import viz
-from app.frame import show_error, show_title
-from app.workspace import Workspace, current
-from surgery.alignment import DEFAULT_K, Alignment, layer_invariance, module_synergy
-from surgery.errors import PolicyError
+from app.alignment_map import KEY, View, alignment_map, page_data, view_of
+from app.alignment_map.choice import Choice, choice_from
+from app.alignment_map.files import figure_of, table_of
+from app.alignment_map.intruding import intruder_panel
+from app.frame import plain, show_error, show_title
+from app.workspace import Workspace, current, workspace_for
+from surgery.demo import demo_names
+from surgery.errors import PolicyError, SurgeryError
 
-VIEWS = {"invariance": "Layer invariance", "synergy": "Module synergy"}
-MEASURES = {"overlap": "Subspace overlap", "principal": "Leading direction"}
-SIDES = {"output": "Output (U)", "input": "Input (V)"}
+CHOICE, OTHER = "geometry-choice", "geometry-other"
+EXPLANATION = r"""
+**What is drawn.** A module changes its layer by ΔW = U·diag(σ)·Vᵀ. The columns of U are the directions it writes, those
+of V the directions it reads, strongest first. Each cell compares the leading directions of two modules: yellow means the
+same directions, dark blue means unrelated ones.
+
+**How to read it.** Two random k-dimensional subspaces of a d-dimensional space overlap by k/d, which is small, so even
+0.1 can be many times random: switch on *Show × random*. A faded cell lies below what one random pair in a hundred
+reaches; among many cells a few pass by luck, and the count beside the map says how many to expect. A bright square in
+layer invariance says that one set of directions serves all layers.
+
+**Formulas.** Leading direction: $|u_{1i}^\top u_{1j}|$. Overlap: $\lVert U_{i,k}^\top U_{j,k}\rVert_F^2 / k$, the mean squared
+cosine of the k principal angles, between 0 and 1. Chance levels are quantiles of the same measure for random subspaces.
+
+**In the paper.** §3.2, Eq. 3, Figure 1; the wall is Appendix B.
+"""
 
 
-def controls(workspace: Workspace) -> tuple[str, str, str, str, int, str]:
+@st.fragment
+def geometry() -> None:
+    """The map and what belongs to it; a choice on it reruns this part of the page alone."""
+    workspace = current()
+    sent = st.session_state.get(KEY) or {}
+    asked = sent.get("choice") if isinstance(sent.get("choice"), dict) else {}
+    other = other_adapter() if _has_other() else None
     families = list(workspace.adapter.families)
-    view = _segments("View", VIEWS, "geometry-view")
-    measure = _segments("Measure", MEASURES, "geometry-measure")
-    side = _segments("Space", SIDES, "geometry-side")
-    left, right = st.columns(2)
-    first = left.selectbox(
-        "Family", families, index=_index(families, "o_proj"), persist_state="session", key="geometry-first"
-    )
-    second = right.selectbox(
-        "Against",
-        families,
-        index=_index(families, "down_proj"),
-        disabled=view == "invariance",
-        key="geometry-second",
-        persist_state="session",
-    )
-    compared = (first,) if view == "invariance" else (first, second)
-    largest = min(s.rank for s in workspace.spectra.values() if s.family in compared)
-    k = st.slider(
-        "k, leading directions compared",
-        1,
-        max(largest, 2),
-        min(DEFAULT_K, largest),
-        disabled=measure == "principal",
-        key="geometry-k",
-        persist_state="session",
-    )
-    return view, measure, side, first, k, second
-
-
-def show(alignment: Alignment, view: str, measure: str, side: str, names: tuple[str, str], k: int) -> None:
-    """The map in the wide column, its numbers under the controls."""
-    label = "overlap" if measure == "overlap" else "|cosine|"
-    what = f"top-{k} subspaces" if measure == "overlap" else "leading directions"
-    title = f"{names[0]} across layers" if view == "invariance" else f"{names[0]} against {names[1]}"
-    rows, columns = _layers(alignment.rows), _layers(alignment.columns)
-    figure = viz.alignment_heatmap(
-        alignment.values,
-        rows,
-        columns,
-        title=f"{title}: {what}, {side} space",
-        measure=label,
-        reference=alignment.reference,
-        x="layer" if view == "invariance" else f"{names[1]} layer",
-        y="layer" if view == "invariance" else f"{names[0]} layer",
-    )
-    map_side.plotly_chart(figure, key="geometry-map", alt=f"{title}, heatmap of {label}")
-    with control_side:
-        _numbers(alignment, view, label)
-        if view == "synergy":
-            curve = viz.depth_curve(
-                [int(layer) for layer in rows],
-                np.diag(alignment.values),
-                title="Inside each layer",
-                measure=label,
-                reference=alignment.reference,
-            )
-            st.plotly_chart(curve, key="geometry-curve", alt=f"{label} of both families inside each layer")
-        table = pd.DataFrame(alignment.values, index=list(alignment.rows), columns=list(alignment.columns))
-        st.download_button("Download as CSV", table.to_csv(), "alignment.csv", "text/csv", on_click="ignore")
-
-
-def _numbers(alignment: Alignment, view: str, label: str) -> None:
-    values = alignment.values
-    other = (
-        values[~np.eye(len(values), dtype=bool)] if view == "invariance" and len(values) > 1 else np.diag(values)
-    )
-    where = "between different layers" if view == "invariance" else "inside a layer"
-    cells = st.columns(2)
-    cells[0].metric(f"Mean {label}", f"{other.mean():.3f}", help=f"Mean {where}.")
-    cells[1].metric("Against random", f"{other.mean() / alignment.reference:.1f}×")
-    st.caption(
-        f"{where.capitalize()}. Two random subspaces of {alignment.dimension} dimensions would give "
-        f"{alignment.reference:.4f} in expectation. Colours are cut at the largest value between different "
-        "modules, so that a module's match with itself does not hide the rest."
+    largest = max(spectrum.rank for spectrum in workspace.spectra.values())
+    given: Mapping[str, Any] = asked or st.session_state.get(CHOICE) or st.query_params.to_dict()
+    choice = choice_from(given, families, largest, has_other=_has_other())
+    st.session_state[CHOICE] = choice.record()
+    address(choice)
+    if isinstance(sent.get("open"), str) and sent["open"] in workspace.spectra:
+        st.session_state["spectra-open"] = sent["open"]
+        st.switch_page("views/spectra.py")
+    view, trouble = None, ""
+    try:
+        spectra, digests = workspace.spectra, (workspace.adapter.digest,)
+        if other is not None:
+            digests = (*digests, other.adapter.digest)
+        view = view_of(choice, spectra, digests, other.spectra if other else None)
+    except PolicyError as error:
+        trouble = f"{error.problem}: {error.remedy}."
+    serial = asked.get("serial")
+    alignment_map(
+        page_data(
+            view,
+            choice,
+            families=families,
+            has_other=_has_other(),
+            trouble=trouble,
+            serial=serial if isinstance(serial, int) else 0,
+            held=str(asked.get("have", "")),
+            file=file_of(view, choice, sent.get("file")) if view is not None else None,
+        )
     )
 
 
-def _segments(label: str, options: dict[str, str], key: str) -> str:
-    chosen = st.segmented_control(
-        label,
-        list(options),
-        default=next(iter(options)),
-        format_func=options.get,
-        key=key,
-        persist_state="session",
-    )
-    return chosen or next(iter(options))
+def address(choice: Choice) -> None:
+    """Write the view into the page's address, so that a copied link opens it again."""
+    wanted = choice.address()
+    for name in Choice().record():
+        if name in wanted and st.query_params.get(name) != wanted[name]:
+            st.query_params[name] = wanted[name]
+        elif name not in wanted and name in st.query_params:
+            del st.query_params[name]
 
 
-def _layers(names: tuple[str, ...]) -> list[str]:
-    spectra = current().spectra
-    return [str(spectra[name].layer) if spectra[name].layer is not None else name for name in names]
+def file_of(view: View, choice: Choice, kind: Any) -> dict[str, str] | None:
+    """The present view as a file that the component saves: numbers as CSV, an interactive figure as HTML."""
+    name = f"{choice.view}-{choice.side}"
+    serial = str(np.random.default_rng().integers(2**53))
+    if kind == "csv":
+        return {"name": f"{name}.csv", "type": "text/csv", "text": table_of(view), "serial": serial}
+    if kind == "html":
+        figure = figure_of(view)
+        text = figure.to_html(include_plotlyjs=True, full_html=True)
+        return {"name": f"{name}.html", "type": "text/html", "text": text, "serial": serial}
+    return None
 
 
-def _index(families: list[str], wanted: str) -> int:
-    return families.index(wanted) if wanted in families else 0
-
-
-show_title("Geometry", "Do layers and modules write into the same directions, or does each go its own way?")
-workspace = current()
-control_side, map_side = st.columns([1, 2], gap="large")
-with control_side:
-    view, measure, side, first, k, second = controls(workspace)
-try:
-    if view == "invariance":
-        found = layer_invariance(workspace.spectra, first, measure=measure, k=k, side=side)
-    else:
-        found = module_synergy(workspace.spectra, first, second, measure=measure, k=k, side=side)
-except PolicyError as error:
-    with map_side:
+def other_adapter() -> Workspace | None:
+    """The second adapter, if it is still there."""
+    try:
+        return _opened(st.session_state[OTHER])
+    except SurgeryError as error:
         show_error(error)
-else:
-    show(found, view, measure, side, (first, second), k)
+        return None
+
+
+@st.cache_resource(max_entries=3, show_spinner=False)
+def _opened(source: str) -> Workspace:
+    return workspace_for(source)
+
+
+def choose_other(workspace: Workspace) -> None:
+    """Name another adapter of the same base, to compare with."""
+    with st.popover("Compare with another adapter", icon=":material/compare_arrows:"):
+        others = [f"demo:{name}" for name in demo_names() if f"demo:{name}" != workspace.adapter.source]
+        for source in others:
+            if st.button(source, key=f"other-{source}"):
+                compare_with(source)
+        path = st.text_input(
+            "or a folder with an adapter", placeholder="/path/to/adapter", key="geometry-other-path"
+        )
+        if st.button("Compare", disabled=not path.strip()):
+            compare_with(path.strip())
+        if _has_other() and st.button(f"Close {plain(st.session_state[OTHER])}", type="tertiary"):
+            del st.session_state[OTHER]
+            st.rerun()
+
+
+def compare_with(source: str) -> None:
+    try:
+        _opened(source)
+    except SurgeryError as error:
+        show_error(error)
+        return
+    st.session_state[OTHER] = source
+    st.session_state[CHOICE] = {**st.session_state.get(CHOICE, {}), "view": "adapters", "cell": None}
+    st.session_state.pop(KEY, None)
+    st.rerun()
+
+
+def _has_other() -> bool:
+    return OTHER in st.session_state
+
+
+heading, tools = st.columns([3, 1], vertical_alignment="center")
+with heading:
+    show_title("Geometry", "Do layers and modules write into the same directions, or does each go its own way?")
+with tools:
+    choose_other(current())
+geometry()
+with st.expander("What this shows, how to read it, the formulas"):
+    st.markdown(EXPLANATION)
+intruder_panel(current())

@@ -106,9 +106,8 @@ def test_a_folder_that_is_no_adapter_is_a_message_and_changes_nothing(measured: 
     assert test.session_state["workspace"] == measured
 
 
-def test_the_geometry_figure_holds_the_mean_squared_cosines(measured: Workspace) -> None:
+def test_the_geometry_map_tells_the_mean_squared_cosines(measured: Workspace) -> None:
     test = opened("geometry", measured)
-    mean = next(m.value for m in test.metric if m.label == "Mean overlap")
     writers = [s.U[:, :4] for s in measured.spectra.values() if s.family == "o_proj"]
     pairs = [
         (np.linalg.svd(a.T @ b, compute_uv=False) ** 2).mean()
@@ -116,15 +115,37 @@ def test_the_geometry_figure_holds_the_mean_squared_cosines(measured: Workspace)
         for j, b in enumerate(writers)
         if i != j
     ]
-    assert float(mean) == pytest.approx(np.mean(pairs), abs=6e-4)
+    data = board(test)
+    told = data["table"]["panels"][0]["summary"]["overlap"][data["choice"]["k"] - 1]
+    assert told["mean"] == pytest.approx(np.mean(pairs), abs=1e-6)
 
 
 def test_families_of_different_width_are_refused_with_a_message(measured: Workspace) -> None:
     test = opened("geometry", measured)
-    test.button_group(key="geometry-view").set_value("synergy").run()
-    test.selectbox(key="geometry-second").set_value("gate_proj").run()
+    (found,) = test.get("bidi_component")
+    states = test._tree.get_widget_states()
+    choice = {"view": "synergy", "second": "gate_proj", "serial": 3}
+    states.widgets.add(id=found.proto.id, json_value=json.dumps({"choice": choice}))
+    test._run(states)
     assert not test.exception
-    assert any("different dimensions" in text for text in messages(test))
+    data = board(test)
+    assert "576 and 1536 dimensions" in data["trouble"]
+    assert (data["serial"], data["table"], data["choice"]["view"]) == (3, None, "synergy")
+    assert test.query_params["second"] == "gate_proj"
+
+
+def test_an_address_opens_its_view_of_the_geometry_page(measured: Workspace) -> None:
+    test = AppTest.from_file(str(APP / "main.py"), default_timeout=60)
+    test.session_state["workspace"] = measured
+    test.run()
+    test.query_params.update({"view": "synergy", "k": "2", "side": "nonsense", "cell": "0,3,3"})
+    test.switch_page("views/geometry.py").run()
+    assert not test.exception
+    data = board(test)
+    assert (data["choice"]["view"], data["choice"]["k"], data["choice"]["side"]) == ("synergy", 2, "output")
+    left, right = (measured.spectra[f"model.layers.3.{path}"] for path in ("self_attn.o_proj", "mlp.down_proj"))
+    cosines = np.linalg.svd(left.U[:, :2].T @ right.U[:, :2], compute_uv=False)
+    assert np.cos(np.radians(data["detail"]["angles"])) == pytest.approx(cosines, abs=1e-9)
 
 
 def test_the_prediction_on_the_surgery_page_is_first_order_in_sigma(measured: Workspace) -> None:

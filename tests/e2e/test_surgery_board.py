@@ -367,7 +367,7 @@ def test_a_reloaded_and_a_reopened_page_find_the_workspace_again_and_a_second_vi
 
     page.context.close()
     again = visit()
-    again.wait_for_timeout(1000)  # the server notices that the page has gone
+    again.wait_for_timeout(3000)  # the server notices that the page has gone
     again.goto(f"{app_url}/surgery")
     drawn(again)
     at(again, 4)

@@ -41,7 +41,7 @@ def no_message_of_failure(page: Page) -> None:
 def test_the_first_heatmap_is_painted_within_six_seconds(page: Page, app_url: str) -> None:
     began = time.monotonic()
     page.goto(fresh(app_url, "geometry"))
-    page.locator(".js-plotly-plot .heatmaplayer image").first.wait_for(state="attached", timeout=60_000)
+    page.locator('.atlas canvas[aria-label*="o_proj across layers"]').wait_for(timeout=60_000)
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert time.monotonic() - began < 6.0
 

@@ -16,7 +16,8 @@ from surgery.adapter import open_adapter
 from surgery.calibration import Encoding
 from surgery.cli import main
 from surgery.policy import POLICIES
-from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
+from surgery.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
+from tests.models import save_adapter, save_model, tiny_llama
 
 ROOT = Path(__file__).resolve().parents[2]
 SIGMA, G = [4.0, 3.0, 2.0, 1.0], [-0.4, 0.1, 0.2, 0.3]
@@ -495,6 +496,37 @@ def test_every_command_explains_itself(command, capsys):
     assert "usage: surgery" in text
     if not command:
         assert all(name in text for name in COMMANDS)
+
+
+def test_calibrate_takes_other_fields_and_says_what_was_left_out_and_why(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+    save_model(tiny_llama(), tmp_path / "base")
+    save_adapter(tiny_llama(), tmp_path / "adapter")
+    records = [{"question": f"{i}+{i}=" + "." * i, "sum": 2 * i} for i in range(8)]
+    lines = [*map(json.dumps, records), "{", '{"question": "1"}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    words = ["calibrate", str(tmp_path / "adapter"), "--base", str(tmp_path / "base")]
+    words += ["--data", str(tmp_path / "rows.jsonl"), "--examples", "8", "--max-length", "17"]
+    words += [
+        "--prompt-field",
+        "Q: {question}",
+        "--answer-field",
+        "{sum}",
+        "--out",
+        str(tmp_path / "g.safetensors"),
+    ]
+    # <u>, "Q: ", i+i=, dots, <a>, a space, the sum and </s>
+    lengths = [1 + 3 + 4 + i + 1 + 1 + len(str(2 * i)) + 1 for i in range(8)]
+    long = sum(length > 17 for length in lengths)
+    for _ in range(2):  # measured, and found again in the store
+        assert main([*words, "--json"]) == 0
+        record = strict(capsys.readouterr().out)
+        assert record["examples"] == 8 - long > 0
+        assert record["dropped"] == long + 2
+        assert record["dropped_by_reason"] == {"too long": long, "unreadable": 1, "missing field": 1}
+    assert main(words) == 0
+    assert f"{long + 2} rows left out: 1 unreadable, 1 missing field, {long} too long" in capsys.readouterr().out
+    assert load_sensitivity(tmp_path / "g.safetensors").examples == 8 - long
 
 
 # ---- as a program ----

@@ -72,6 +72,8 @@ recipes = st.builds(
         counts,
         encodings,
         st.booleans(),
+        st.sampled_from(["prompt", "a: b", "{context}\n{q}: {{x}}"]),
+        st.sampled_from(["answer", "{label}"]),
     ),
     edit=st.builds(
         EditPlan,
@@ -177,6 +179,19 @@ def changed(path: str, value) -> str:
         place = place[name]
     place[last] = value
     return yaml.safe_dump(record)
+
+
+def test_a_recipe_of_before_fields_were_named_takes_prompt_and_answer():
+    record = copy.deepcopy(RECORD)
+    for name in ("prompt_field", "answer_field"):
+        del record["calibration"][name]
+    assert parse_recipe(yaml.safe_dump(record)) == PLAIN
+
+
+@pytest.mark.parametrize("value", ["", "{", "{}", 5, None])
+def test_a_field_or_template_that_cannot_be_read_is_refused_with_its_place(value):
+    for name in ("prompt_field", "answer_field"):
+        assert "calibration" in refusal(changed(f"calibration.{name}", value))
 
 
 @pytest.mark.parametrize("schema", [2, 0, "1", None, "x", [1], True, 1.5])

@@ -7,36 +7,91 @@ import viz
 from viz.style import GAIN_SCALE, HARMFUL, HELPFUL, NEUTRAL
 
 
-def test_alignment_heatmap_holds_its_values_and_their_ratio_to_random() -> None:
-    values = np.array([[1.0, 0.2], [0.2, 1.0]])
-    figure = viz.alignment_heatmap(values, ["0", "1"], ["0", "1"], title="t", measure="overlap", reference=0.01)
-    heatmap = figure.data[0]
-    np.testing.assert_allclose(heatmap.z, values)
-    np.testing.assert_allclose(heatmap.customdata, values / 0.01)
+def bars(figure, name: str, row: int) -> dict[int, float]:
+    """Component → value of the bars of one standing in a row of panels."""
+    axis = "y" if row == 1 else f"y{row + 1}"  # the second axis belongs to the first panel's line
+    (trace,) = [t for t in figure.data if t.type == "bar" and t.name == name and (t.yaxis or "y") == axis]
+    return dict(zip(trace.x, trace.y, strict=True))
 
 
-def test_alignment_colours_are_cut_at_the_largest_value_between_different_modules() -> None:
-    values = np.array([[1.0, 0.2], [0.3, 1.0]])
-    figure = viz.alignment_heatmap(values, ["0", "1"], ["0", "1"], title="t", measure="overlap", reference=0.01)
-    assert figure.data[0].zmax == pytest.approx(0.3)
-
-
-def test_depth_curve_draws_the_random_reference() -> None:
-    figure = viz.depth_curve([0, 1], np.array([0.3, 0.4]), title="t", measure="overlap", reference=0.01)
-    assert list(figure.data[0].y) == [0.3, 0.4]
-    assert [shape.y0 for shape in figure.layout.shapes] == [0.01]
-
-
-def test_a_sign_within_two_standard_errors_is_drawn_neutral() -> None:
+def test_a_module_is_drawn_by_standing_with_every_number() -> None:
+    sigma, mean = np.array([3.0, 2.0, 1.0]), np.array([0.5, -0.5, 0.1])
     figure = viz.module_spectrum(
-        np.array([3.0, 2.0, 1.0]),
-        title="m",
-        mean=np.array([0.5, -0.5, 0.1]),
-        mean_error=np.array([0.1, 0.1, 0.1]),
-        magnitude=np.array([0.6, 0.6, 0.3]),
-        magnitude_error=np.array([0.1, 0.1, 0.1]),
+        sigma,
+        np.cumsum(sigma**2) / 14,
+        title="<m>",
+        standing=np.array([1, -1, 0]),
+        mean=mean,
+        mean_error=np.array([0.1, 0.2, 0.3]),
+        agreement=np.array([0.9, 0.8, 0.5]),
+        magnitude=np.array([0.6, 0.7, 0.3]),
+        magnitude_error=np.array([0.01, 0.02, 0.03]),
     )
-    assert list(figure.data[1].marker.color) == [HARMFUL, HELPFUL, NEUTRAL]
+    assert "<m>" not in figure.layout.title.text
+    for row, values in enumerate([sigma, mean, np.array([90, 80, 50]), np.array([0.6, 0.7, 0.3])], start=1):
+        assert bars(figure, "hurts", row) == {0: pytest.approx(values[0])}
+        assert bars(figure, "helps", row) == {1: pytest.approx(values[1])}
+        assert bars(figure, "neutral within noise", row) == {2: pytest.approx(values[2])}
+    by_name = {trace.name: trace for trace in figure.data if trace.showlegend is not False}
+    assert [by_name[name].marker.color for name in ("hurts", "helps")] == [HARMFUL, HELPFUL]
+    assert by_name["neutral within noise"].marker.color == NEUTRAL
+    assert by_name["hurts"].marker.pattern.shape  # a mark that needs no colour
+    np.testing.assert_allclose(by_name["cumulative energy, %"].y, 100 * np.cumsum(sigma**2) / 14)
+    assert [list(t.error_y.array) for t in figure.data if t.name == "helps" and t.error_y.array is not None] == [
+        [0.2],
+        [0.02],
+    ]
+
+
+def test_a_module_that_was_not_measured_is_sigma_and_energy_alone() -> None:
+    figure = viz.module_spectrum(np.array([2.0, 1.0]), np.array([0.8, 1.0]), title="m", log=True)
+    assert [trace.type for trace in figure.data] == ["bar", "scatter"]
+    assert list(figure.data[0].y) == [2.0, 1.0]
+    assert figure.layout.yaxis.type == "log"
+
+
+def test_all_spectra_stand_in_their_rows_and_columns() -> None:
+    figure = viz.all_spectra(
+        ["o_proj", "no <layer>"],
+        ["0", "1"],
+        np.array([0, 0, 0, 1]),
+        np.array([-0.2, 0.2, 1.0, 0.0]),
+        np.array([0.4, 0.4, 0.8, 0.8]),
+        np.array([3.0, 2.0, 1.0, 5.0]),
+        ["a <0>", "a 1", "b 0", "c 0"],
+        title="t",
+        measure="σ",
+        standing=np.array([1, -1, -1, 2]),
+    )
+    drawn = {(trace.name, trace.yaxis or "y"): dict(zip(trace.x, trace.y, strict=True)) for trace in figure.data}
+    assert drawn == {
+        ("helps", "y"): {0.2: 2.0, 1.0: 1.0},
+        ("hurts", "y"): {-0.2: 3.0},
+        ("not measured", "y2"): {0.0: 5.0},
+    }
+    assert not any("<" in words for trace in figure.data for words in trace.customdata)
+    assert "<" not in figure.layout.yaxis2.title.text
+
+
+def test_curves_over_depth_stand_beside_shares_of_energy() -> None:
+    shares = np.array([[0.25, 0.5, 0.25], [1.0, 0.0, 0.0]])
+    figure = viz.over_depth(
+        {"o": ([0, 1], [2.0, 3.0]), "q": ([1], [4.0])}, [0, 1], shares, title="t", measure="rank", of="q"
+    )
+    drawn = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data}
+    assert drawn["o"] == ([0, 1], [2.0, 3.0])
+    assert drawn["q"] == ([1], [4.0])
+    for column, name in enumerate(("helps", "neutral within noise", "hurts")):
+        assert drawn[name] == ([0, 1], list(100 * shares[:, column]))
+
+
+def test_stability_holds_its_curves_and_leaves_gaps_where_nothing_is_known() -> None:
+    curves = {"a": [0.5, 0.9], "b": [-0.4, 0.1], "c": [float("nan"), 1.0]}
+    figure = viz.ranking_stability([32, 128], curves, title="t")
+    for trace, values in zip(figure.data, curves.values(), strict=True):
+        assert list(trace.x) == ["32", "128"]
+        np.testing.assert_equal(list(trace.y), values)
+    assert figure.layout.yaxis.range[0] < -0.4
 
 
 @pytest.mark.parametrize(
@@ -61,9 +116,9 @@ def test_an_effect_within_noise_is_grey_whatever_its_mean(mean, low, high, lower
 
 def test_no_data_gives_an_empty_titled_figure() -> None:
     empty = [
-        viz.alignment_heatmap(np.zeros((0, 0)), [], [], title="t", measure="m", reference=0.1),
-        viz.depth_curve([], np.zeros(0), title="t", measure="m", reference=0.1),
-        viz.rank_profile({}, title="t", measure="m"),
+        viz.over_depth({}, [], np.zeros((0, 3)), title="t", measure="m", of="all"),
+        viz.all_spectra([], [], *[np.zeros(0)] * 4, [], title="t", measure="m"),
+        viz.ranking_stability([], {}, title="t"),
         viz.effect_intervals([], [], [], [], title="t", unit="u", lower_is_better=True),
         viz.sweep_curve([], [], [], [], [], title="t", knob="k"),
     ]

@@ -1,0 +1,63 @@
+"""A view of the Geometry page as files: its numbers as CSV, itself as an interactive figure."""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+
+import viz
+from app.alignment_map import LABELS, View, values_of
+from app.alignment_map.choice import LEVEL
+from surgery.chance import chance_level, expected_level
+
+
+def table_of(view: View) -> str:
+    """Every cell of the view at its k, a row each, in full precision."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(
+        ["row", "column", "side", "measure", "k", "value", "random", "ratio", "chance level", "beyond random"]
+    )
+    for panel in view.panels:
+        measure = panel.measure or view.choice.measure
+        k = view.choice.k if measure == "overlap" else 1
+        values = values_of(view, panel, measure, k)
+        for i, module in enumerate(panel.rows):
+            d = int(view.table.dimension[module])
+            reference, chance = (
+                expected_level(d, min(k, d), measure),
+                chance_level(d, min(k, d), measure, level=LEVEL),
+            )
+            for j, other in enumerate(panel.columns):
+                value = float(values[i, j])
+                known = np.isfinite(value)
+                rows.writerow(
+                    [view.modules[module].name, view.modules[other].name, view.choice.side, measure, k]
+                    + (
+                        [value, reference, value / reference, chance, value > chance]
+                        if known
+                        else ["", reference, "", chance, ""]
+                    )
+                )
+    return out.getvalue()
+
+
+def figure_of(view: View) -> Any:
+    """The view as an interactive plotly figure."""
+    return viz.alignment_heatmaps(
+        [
+            viz.Heatmap(
+                values_of(view, panel, measure, view.choice.k if measure == "overlap" else 1),
+                panel.row_labels,
+                panel.column_labels,
+                title=f"{panel.title}, {LABELS[measure]}",
+                measure=LABELS[measure],
+                reference=np.array(
+                    [expected_level(int(view.table.dimension[i]), view.choice.k, measure) for i in panel.rows]
+                ),
+            )
+            for panel in view.panels
+            for measure in [panel.measure or view.choice.measure]
+        ]
+    )
