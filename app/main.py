@@ -16,6 +16,7 @@ page = st.navigation(
         st.Page("views/surgery.py", title="Surgery", icon=":material/tune:"),
         st.Page("views/evaluate.py", title="Evaluate", icon=":material/balance:"),
         st.Page("views/export.py", title="Export", icon=":material/ios_share:"),
+        st.Page("views/paper.py", title="Paper", icon=":material/article:"),
     ],
     position="top",
 )

@@ -3,10 +3,12 @@
 from viz.effects import effect_intervals, sweep_curve
 from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
+from viz.paper import OwnRun, reward_against_risk, signal_against_control
 from viz.spectra import all_spectra, module_spectrum, over_depth, ranking_stability
 
 __all__ = [
     "Heatmap",
+    "OwnRun",
     "alignment_heatmaps",
     "all_spectra",
     "component_map",
@@ -15,5 +17,7 @@ __all__ = [
     "module_spectrum",
     "over_depth",
     "ranking_stability",
+    "reward_against_risk",
+    "signal_against_control",
     "sweep_curve",
 ]

@@ -20,7 +20,7 @@ from surgery.recipe import demo_plans
 from surgery.sensitivity import Provenance, Sensitivity
 
 APP = Path(__file__).resolve().parents[2] / "app"
-PAGES = ("adapter", "geometry", "spectra", "surgery", "evaluate", "export")
+PAGES = ("adapter", "geometry", "spectra", "surgery", "evaluate", "export", "paper")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-PAGES = ("Adapter", "Geometry", "Spectra", "Surgery", "Evaluate", "Export")
+PAGES = ("Adapter", "Geometry", "Spectra", "Surgery", "Evaluate", "Export", "Paper")
 LONG = 240_000  # a first load of the base model converts it, on two busy cores
 
 

@@ -1,0 +1,286 @@
+"""Paper: its tables as data, its Figures 3 and 4 redrawn, and one's own runs on the same axes."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+import viz
+from app import own_runs
+from app.frame import plain, show_title
+from app.own_runs import KeptRun
+from app.workspace import current
+from surgery import paper
+
+VIEWS = {"figure 3": "Figure 3", "figure 4": "Figure 4"}
+VIEWS |= {f"table {number}": f"Table {number}" for number in paper.tables()}
+VIEWS |= {"open": "What the paper does not say"}
+KEYS = {
+    "model": "The base model the paper's adapter was trained on",
+    "task": "GSM8K: exact match; HumanEval: pass@1; IFEval: strict accuracy; CSQA: accuracy. Higher is better",
+    "policy": "The edit policy of this row",
+}
+FIGURE_3 = r"""
+**What is drawn.** One marker for each model and task. To the right: what random gates gain over the unedited adapter. Upwards:
+what the chosen policy gains. Stars are your own proofs, with 95 % paired bootstrap intervals of exact match: another model
+and another task, on the same axes of percentage points.
+
+**How to read it.** Above the dashed diagonal the policy does better than random gates; on it, what helps is being
+disturbed, not being guided. Left of the vertical line random gates do harm. The paper gives one value a cell, so
+its markers carry no interval.
+
+**Formula.** $x = 100\,(s_\text{random} - s_\text{unedited})$, $y = 100\,(s_\text{policy} - s_\text{unedited})$, $s$ the
+share of items answered right. For your runs $x$ is the mean over your random controls, example by example.
+
+**In the paper.** §5.2, Figure 3, redrawn from Table 2; there for grad_direction only.
+"""
+FIGURE_4 = r"""
+**What is drawn.** One marker for each model and policy. Upwards: the mean change on GSM8K, HumanEval and CSQA. To the
+right: the points lost on IFEval, which tests strict formats; a gain there counts as no risk. Which axis is which does not
+stand in our copy of the paper. Stars are your own edits: their own task upwards, rows of another task to the right.
+
+**How to read it.** Top left is what one wants: better on the task, nothing lost elsewhere.
+
+**Formula.** $\text{reward} = \tfrac{100}{3}\sum_t (s_t - s_t^\text{unedited})$ over the three aligned tasks,
+$\text{risk} = 100\,\max(0,\ s^\text{unedited}_\text{IFEval} - s_\text{IFEval})$.
+
+**In the paper.** §5.3, Figure 4, redrawn from Table 2.
+"""
+
+
+def signal_view(runs: Sequence[KeptRun]) -> None:
+    """Figure 3 for one policy."""
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    policy = left.segmented_control(
+        "Policy",
+        paper.POLICIES,
+        default=paper.POLICIES[0],
+        required=True,
+        key="paper-policy",
+        persist_state="session",
+    )
+    near = right.toggle(
+        "Only ±6 points upwards",
+        key="paper-near",
+        persist_state="session",
+        help="One marker at −42 points makes all others look alike.",
+    )
+    points = paper.signal_points(paper.tables()[2], policy)
+    own = own_runs.signals(runs)
+    numbers = pd.DataFrame(
+        {
+            "model": [point.model for point in points],
+            "task": [point.task for point in points],
+            "random control, points": [100 * point.random_gain for point in points],
+            f"{policy}, points": [100 * point.gain for point in points],
+        }
+    )
+    st.plotly_chart(
+        viz.signal_against_control(
+            list(numbers["model"]),
+            list(numbers["task"]),
+            list(numbers["random control, points"]),
+            list(numbers[f"{policy}, points"]),
+            title=f"Gain of {policy} against the gain of the random control",
+            policy=policy,
+            own=own,
+            near=near,
+        ),
+        key="paper-figure-3",
+        alt=f"Gain of {policy} against the gain of the random control, eight pairs of model and task, and your runs",
+    )
+    hidden = [point for point in points if near and abs(100 * point.gain) > 6]
+    if hidden:
+        listed = ", ".join(f"{point.model} {point.task} at {100 * point.gain:+.1f}" for point in hidden)
+        st.caption(f"Outside the picture: {listed}.")
+    if own:
+        for run in own:
+            low, high = run.intervals["gain"]
+            st.markdown(
+                f"**Yours** · {plain(run.label)}: {run.gain:+.1f} points, 95 % {low:+.1f} … {high:+.1f}; "
+                f"random controls {run.random_gain:+.1f}."
+            )
+        st.caption("Yours come from another model and another task than the paper's: compare places, not sizes.")
+    else:
+        ask("For a point of your own, prove an edit with answers and at least one random control.")
+    below(3, FIGURE_3, numbers)
+
+
+def trade_off_view(runs: Sequence[KeptRun]) -> None:
+    """Figure 4, all policies."""
+    points = paper.trade_offs(paper.tables()[2])
+    other = rows_of_another_task(runs)
+    own = own_runs.trade_offs(runs, other)
+    numbers = pd.DataFrame(
+        {
+            "model": [point.model for point in points],
+            "policy": [point.policy for point in points],
+            "risk, points": [100 * point.risk for point in points],
+            "reward, points": [100 * point.reward for point in points],
+        }
+    )
+    st.plotly_chart(
+        viz.reward_against_risk(
+            list(numbers["model"]),
+            list(numbers["policy"]),
+            list(numbers["risk, points"]),
+            list(numbers["reward, points"]),
+            title="Reward on the aligned tasks against risk on IFEval",
+            own=own,
+        ),
+        key="paper-figure-4",
+        alt="Mean change on the aligned tasks against the points lost on IFEval, four policies on two models",
+    )
+    if not own:
+        ask(
+            "For a point of your own, prove one edit twice, on held-out rows of its own task and on rows of another task, "
+            "and open this page after each proof. With the demo kinship the other rows can be demo:arithmetic/test."
+        )
+    below(4, FIGURE_4, numbers)
+
+
+def rows_of_another_task(runs: Sequence[KeptRun]) -> list[str]:
+    """Which proofs count as risk is the person's to say; another demo's rows are set at first."""
+    names = list(dict.fromkeys(run.rows for run in runs))
+    if len(names) < 2:
+        return []
+    known = [run.rows for run in runs if run.other_task]
+    chosen = st.pills(
+        "Your rows that test another task",
+        names,
+        selection_mode="multi",
+        default=list(dict.fromkeys(known)),
+        help="Their change is the risk; the change on the rows left out is the reward.",
+    )
+    return list(chosen)
+
+
+def below(number: int, explanation: str, numbers: pd.DataFrame) -> None:
+    """What stands under a figure: notes, how to read it, its numbers."""
+    show_notes(paper.figures()[number].notes)
+    with st.expander("What this shows, how to read it, the formula"):
+        st.markdown(explanation)
+    with st.expander("The paper's numbers in this figure"):
+        st.dataframe(
+            numbers,
+            hide_index=True,
+            width="stretch",
+            column_config={name: st.column_config.NumberColumn(format="%+.2f") for name in numbers.columns[2:]},
+        )
+        st.download_button(
+            "Download as CSV",
+            numbers.to_csv(index=False),
+            f"paper-figure-{number}.csv",
+            "text/csv",
+            on_click="ignore",
+        )
+
+
+def table_view(number: int) -> None:
+    """One table: its numbers or their changes, and what does not add up."""
+    table = paper.tables()[number]
+    st.markdown(f"**Table {number}. {table.title}** · {table.where}")
+    as_change = False
+    if table.higher_is_better is not None:
+        as_change = st.toggle(
+            "As changes over the unedited adapter, percentage points", key="paper-changes", persist_state="session"
+        )
+    shown = paper.changes(table, paper.tables()[2]) if as_change else table
+    shape = "%d" if table.higher_is_better is None else "%+.1f" if as_change else "%.3f"
+    config = {key: st.column_config.TextColumn(help=KEYS[key]) for key in table.keys}
+    config |= {
+        name: st.column_config.NumberColumn(help=meaning, format=shape) for name, meaning in shown.columns.items()
+    }
+    st.dataframe(
+        pd.DataFrame(shown.records()), hide_index=True, width="stretch", column_config=config, placeholder="lost"
+    )
+    better = "" if table.higher_is_better is None else "; higher is better"
+    st.caption(f"Unit: {shown.unit}{better}. The numbers are the paper's; the notes are ours.")
+    st.download_button(
+        "Download the table as CSV",
+        table.file.read_bytes(),
+        f"paper-{table.file.name}",
+        "text/csv",
+        on_click="ignore",
+    )
+    show_notes(table.notes)
+
+
+def open_view() -> None:
+    """Settings that the text leaves open, and where ours come from."""
+    about, settings = paper.unstated()
+    st.markdown(plain(about))
+    frame = pd.DataFrame(
+        {
+            "setting": [entry.setting for entry in settings],
+            "of": [entry.of for entry in settings],
+            "knob": [entry.knob or "" for entry in settings],
+            "here": ["" if entry.ours is None else _word(entry.ours) for entry in settings],
+            "the paper": [entry.paper for entry in settings],
+            "where ours comes from": [entry.source for entry in settings],
+        }
+    )
+    st.dataframe(
+        frame,
+        hide_index=True,
+        width="stretch",
+        height="content",
+        column_config={
+            "setting": st.column_config.TextColumn(width=230),
+            "of": st.column_config.TextColumn(
+                width=210, help="The policies or the step that this setting belongs to"
+            ),
+            "knob": st.column_config.TextColumn(
+                help="Its name on the Surgery page, in recipes and on the command line"
+            ),
+            "here": st.column_config.TextColumn(width=150, help="The default of the workbench"),
+            "the paper": st.column_config.TextColumn(width=255, help="What our copy of the text says"),
+        },
+    )
+    st.download_button(
+        "Download as CSV", frame.to_csv(index=False), "paper-open.csv", "text/csv", on_click="ignore"
+    )
+
+
+def _word(value: float | bool | str) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    """Our remarks on the numbers; nothing of the paper's wording."""
+    if notes:
+        st.markdown("**Our notes on these numbers**\n\n" + "\n".join(f"- {plain(note)}" for note in notes))
+
+
+def ask(text: str) -> None:
+    st.info(text, icon=":material/info:")
+    st.page_link("views/evaluate.py", label="Prove an edit on the Evaluate page", icon=":material/balance:")
+
+
+show_title("Paper", "What the paper reports, redrawn from its own tables, with your runs on the same axes.")
+cited = paper.reference()
+st.caption(
+    f"{', '.join(cited.authors)}: [{cited.title}]({cited.url}). {cited.where}, {cited.licence}.", help=cited.copy
+)
+runs = own_runs.remember(current())
+view = st.segmented_control(
+    "Show",
+    list(VIEWS),
+    default="figure 3",
+    required=True,
+    format_func=VIEWS.__getitem__,
+    key="paper-view",
+    persist_state="session",
+    label_visibility="collapsed",
+)
+if view == "figure 4":
+    trade_off_view(runs)
+elif view == "open":
+    open_view()
+elif view.startswith("table"):
+    table_view(int(view.removeprefix("table ")))
+else:
+    signal_view(runs)
+if len(runs) > 1 and st.button("Forget my earlier runs", type="tertiary"):
+    own_runs.forget()
+    st.rerun()
