@@ -33,23 +33,44 @@ def calibration_panel(workspace: Workspace) -> None:
     if jobs.active(KIND) is not None:
         jobs.show_progress(KIND)
         return
-    sensitivity = workspace.sensitivity
-    if sensitivity is not None:
-        dropped = left_out_text(sensitivity.left_out)
-        st.success(
-            f"Measured on {sensitivity.examples} examples; mean calibration loss {sensitivity.losses.mean():.4f} "
-            "nats per answer token." + (f" {plain(dropped)}." if dropped else ""),
-            icon=":material/science:",
-        )
+    stored = _stored(workspace.adapter.digest)
+    listed = f"Stored results ({len(stored)})"
     if workspace.base is None:
         st.info("Choose the base model on the Adapter page to measure sensitivities.", icon=":material/info:")
-    else:
-        with st.expander("Calibrate", expanded=sensitivity is None, icon=":material/science:"):
+    if workspace.sensitivity is not None:
+        # one line, so that the figures below it stay in sight
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            st.markdown(_measured_text(workspace.sensitivity), width="stretch")
+            if workspace.base is not None and st.button("Calibrate again", icon=":material/science:"):
+                _calibrate_again()
+            if stored and st.button(listed, icon=":material/inventory_2:"):
+                _all_stored()
+        return
+    if workspace.base is not None:
+        with st.expander("Calibrate", expanded=True, icon=":material/science:"):
             plan_controls()
-    stored = _stored(workspace.adapter.digest)
     if stored:
-        with st.expander(f"Stored results ({len(stored)})", icon=":material/inventory_2:"):
+        with st.expander(listed, icon=":material/inventory_2:"):
             _stored_results(workspace, stored)
+
+
+def _measured_text(sensitivity: Sensitivity) -> str:
+    dropped = left_out_text(sensitivity.left_out)
+    return (
+        f":material/science: Measured on {sensitivity.examples} examples; mean calibration loss "
+        f"{sensitivity.losses.mean():.4f} nats per answer token." + (f" {plain(dropped)}." if dropped else "")
+    )
+
+
+@st.dialog("Calibrate", width="large")
+def _calibrate_again() -> None:
+    plan_controls()
+
+
+@st.dialog("Stored results", width="large")
+def _all_stored() -> None:
+    workspace = current()
+    _stored_results(workspace, _stored(workspace.adapter.digest))
 
 
 def start_calibration(workspace: Workspace, base: BaseChoice, plan: CalibrationPlan) -> None:
@@ -267,7 +288,7 @@ def _matching(stored: Sequence[Measurement], base: BaseChoice, plan: Calibration
 def _time_text(base: BaseChoice, plan: CalibrationPlan, rows: Sequence[Row], part: Measurement | None) -> str:
     """How long it takes, by the pace of earlier runs and nothing else."""
     if part is not None and part.finished:
-        return "This is measured already: it is found in the store once the base model is loaded, or used from the list below."
+        return "This is measured already: it is found in the store once the base model is loaded, or used from the stored results."
     pace = known_pace(base, plan)
     if pace is None:
         return (

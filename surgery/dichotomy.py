@@ -122,6 +122,28 @@ def dichotomy(spectra: Spectra, sensitivity: Sensitivity, z: float = 2.0) -> Dic
     return Dichotomy(tuple(names), shares, counts, unknown, by_luck(tested, sensitivity.examples, z))
 
 
+def layer_shares(
+    spectra: Spectra, found: Dichotomy, family: str | None = None
+) -> tuple[list[int], Float64[ndarray, "layer 3"]]:
+    """Layers, and the shares of each one's energy Σσ² that helps, is neutral within noise and hurts.
+
+    Over the modules of one family or of all; unknown ones and those outside a layer do not count.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, name in enumerate(found.names):
+        layer = spectra[name].layer
+        if layer is not None and not found.unknown[row] and family in (None, spectra[name].family):
+            rows.setdefault(layer, []).append(row)
+    layers = sorted(rows)
+    shares = np.zeros((len(layers), 3))
+    for at, layer in enumerate(layers):
+        # relative to the largest σ, so that squares neither overflow nor all vanish
+        largest = max(float(spectra[found.names[row]].sigma[0]) for row in rows[layer])
+        energy = np.array([((spectra[found.names[row]].sigma / largest) ** 2).sum() for row in rows[layer]])
+        shares[at] = energy @ found.shares[rows[layer]] / energy.sum()
+    return layers, shares
+
+
 def ranked(
     spectra: Spectra, sensitivity: Sensitivity, kind: str, limit: int = 20, z: float = 2.0
 ) -> list[Component]:

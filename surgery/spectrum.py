@@ -16,6 +16,7 @@ import scipy.linalg
 from jaxtyping import Bool, Float64, Int64, Shaped
 from numpy import ndarray
 from scipy.linalg import lapack
+from scipy.special import entr
 from threadpoolctl import threadpool_limits
 
 from surgery.adapter import Adapter, Factors
@@ -172,19 +173,20 @@ def _epsilon(dtype: np.dtype) -> float:
 
 def effective_rank(sigma: Float64[ndarray, "rank"]) -> float:
     """exp of the entropy of σ/Σσ: 1 for a single component, r for a flat spectrum; 0 for a zero update."""
-    total = sigma.sum()
-    if total <= 0:
+    if not sigma.any():
         return 0.0
-    share = sigma[sigma > 0] / total
-    return float(np.exp(-(share * np.log(share)).sum()))
+    relative = sigma / sigma.max()  # sums and squares of the σ themselves may overflow
+    return float(np.exp(entr(relative / relative.sum()).sum()))
 
 
 def stable_rank(sigma: Float64[ndarray, "rank"]) -> float:
     """‖ΔW‖²_F / ‖ΔW‖²₂; 0 for a zero update."""
-    return float((sigma**2).sum() / sigma[0] ** 2) if sigma[0] > 0 else 0.0
+    return float(((sigma / sigma.max()) ** 2).sum()) if sigma.any() else 0.0
 
 
 def components_for_energy(sigma: Float64[ndarray, "rank"], share: float = 0.9) -> int:
     """The smallest k whose leading components hold `share` of Σσ²; 0 for a zero update."""
-    energy = np.cumsum(sigma**2)
-    return int(np.searchsorted(energy, share * energy[-1]) + 1) if energy[-1] > 0 else 0
+    if not sigma.any():
+        return 0
+    energy = np.cumsum((sigma / sigma.max()) ** 2)
+    return int(np.searchsorted(energy, share * energy[-1]) + 1)

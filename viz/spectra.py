@@ -17,6 +17,10 @@ STANDINGS = (
     (1, "hurts", HARMFUL, "/"),
 )
 _UNKNOWN = ("not measured", AFTER, "")
+# none that stands for a standing
+_CURVES = (AFTER, "#2f9fc4", SERIES[2], "#a5673f", SERIES[4], SERIES[5], SERIES[6])
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_BAR = 0.75
 
 
 def module_spectrum(
@@ -51,7 +55,16 @@ def module_spectrum(
         secondary_y=True,
     )
     drawn.update_yaxes(title_text="σ", type="log" if log else "linear", row=1, col=1, secondary_y=False)
-    drawn.update_yaxes(title_text="energy, %", range=[0, 104], showgrid=False, row=1, col=1, secondary_y=True)
+    drawn.update_yaxes(
+        title_text="energy, %",
+        range=[0, 104],
+        tickmode="array",
+        tickvals=[0, 25, 50, 75, 90, 100],
+        showgrid=False,
+        row=1,
+        col=1,
+        secondary_y=True,
+    )
     if mean is not None:
         _bars(drawn, mean, mean_error, standing, "mean g, nats per unit of σ", 2)
         drawn.add_hline(y=0, line={"color": NEUTRAL, "width": 1}, row=2, col=1)
@@ -64,7 +77,8 @@ def module_spectrum(
     drawn.update_xaxes(
         title_text="component, by falling σ", dtick=1 if sigma.size <= 32 else None, row=rows, col=1
     )
-    drawn.update_layout(barmode="overlay", bargap=0.25, legend={"y": -0.09})
+    drawn.update_xaxes(range=[-0.6, sigma.size - 0.4])
+    drawn.update_layout(barmode="overlay", legend={"y": -0.09})
     return drawn
 
 
@@ -81,8 +95,12 @@ def all_spectra(
     measure: str,
     standing: Int[ndarray, "component"] | None = None,
     log: bool = False,
+    same: bool = True,
 ) -> go.Figure:
-    """Small bars of every module, one subplot a row; `x` counts columns, a module filling one of them."""
+    """Small bars of every module, one subplot a row; `x` counts columns, a module filling one of them.
+
+    `same` gives all rows one scale.
+    """
     empty = figure(title, height=150 + 92 * max(1, len(rows)))
     if not len(values):
         return say_empty(empty, "this adapter has no modules")
@@ -109,6 +127,8 @@ def all_spectra(
                     col=1,
                 )
         drawn.update_yaxes(title_text=as_text(label), type="log" if log else "linear", row=at + 1, col=1)
+    if same:
+        drawn.update_yaxes(matches="y")
     step = max(1, len(columns) // 24)
     drawn.update_xaxes(tickvals=list(range(0, len(columns), step)), ticktext=list(columns)[::step])
     drawn.update_xaxes(title_text="layer", row=len(rows), col=1)
@@ -138,7 +158,11 @@ def over_depth(
             name=as_text(family),
             mode="lines+markers",
             marker={"symbol": index % 8, "size": 5},
-            line={"color": SERIES[index % len(SERIES)], "width": 2},
+            line={
+                "color": _CURVES[index % len(_CURVES)],
+                "width": 2,
+                "dash": _DASHES[index % len(_DASHES)],
+            },
             hovertemplate=f"{as_text(family)}, layer %{{x}}<br>%{{y:.2f}}<extra></extra>",
             row=1,
             col=1,
@@ -173,7 +197,7 @@ def ranking_stability(examples: Sequence[int], curves: Mapping[str, Sequence[flo
             name=as_text(name),
             mode="lines+markers",
             marker={"symbol": index, "size": 8},
-            line={"color": SERIES[index % 2], "width": 2, "dash": "solid" if index < 2 else "dot"},
+            line={"color": (AFTER, SERIES[2])[index % 2], "width": 2, "dash": "solid" if index < 2 else "dot"},
             hovertemplate=f"{as_text(name)}<br>%{{x}} examples: %{{y:.3f}}<extra></extra>",
         )
     empty.update_xaxes(type="category")
@@ -205,6 +229,7 @@ def _bars(
         drawn.add_bar(
             x=chosen,
             y=values[chosen],
+            width=_BAR,
             error_y=None
             if shown is None
             else {"type": "data", "array": shown, "thickness": 1, "width": 2, "color": NEUTRAL},

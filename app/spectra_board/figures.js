@@ -57,12 +57,15 @@ function legend(sheet, ink, x, y, entries) {
     if (kind === "line") sheet.path([[x, y - 4], [x + 16, y - 4]], colour, { thick: 2 })
     else sheet.rect(x + 3, y - 9, 10, 10, colour, colour === GREY ? PALE : 1)
     if (kind === "hatch") hatch(sheet, ink, x + 3, y - 9, 10, 10)
+    if (kind === "cap") sheet.rect(x + 3, y - 11.2, 10, 2.2, ink.text)
     sheet.text(x + 20, y, words, ink.text)
     x += 36 + words.length * 5.5
   }
   return x
 }
 
+// the mark of what hurts depends on how wide bars are, see `hatch`
+const keyFor = (width) => [...KEY.slice(0, 2), [RED, "hurts", width >= 6 ? "hatch" : "cap"]]
 const KEY = [[TEAL, "helps"], [GREY, "neutral within noise"], [RED, "hurts", "hatch"]]
 
 function axisLeft(sheet, ink, left, right, y, values, format = small) {
@@ -138,7 +141,7 @@ function drawAll(sheet, ink, box, m, c, live) {
     if (at % every === 0) sheet.text(left + (at + 0.5) * wide, box.y + box.height - 20, column, ink.text, { align: "center" })
   })
   sheet.text((left + box.x + box.width) / 2, box.y + box.height - 4, columns.some(Boolean) ? "layer; in each cell components by falling σ" : "modules; in each cell components by falling σ", ink.text, { align: "center" })
-  const end = m.measured ? legend(sheet, ink, left, box.y + 12, KEY) : legend(sheet, ink, left, box.y + 12, [[BLUE, "not measured yet"]])
+  const end = m.measured ? legend(sheet, ink, left, box.y + 12, keyFor((wide * 0.9) / (m.modules[0]?.rank ?? 1))) : legend(sheet, ink, left, box.y + 12, [[BLUE, "not measured yet"]])
   const unit = c.show === "mean" || c.show === "magnitude" ? ` ${PER_SIGMA}` : ""
   sheet.text(Math.max(end, box.x + box.width - 4), box.y + 12,
     c.range === "each" && c.show !== "energy" ? "height: each module to its own largest" : `height: ${small(same[0])} to ${small(same[1])}${unit}${log ? ", log" : ""}`,

@@ -183,6 +183,7 @@ def _all(choice: Choice, numbers: Numbers) -> go.Figure:
         measure=SHOW_LABELS[choice.show],
         standing=found.standing if found else None,
         log=choice.scale == "log" and choice.show in ("sigma", "magnitude"),
+        same=choice.range == "same",
     )
 
 

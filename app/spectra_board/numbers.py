@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int8
 from numpy import ndarray
 
-from surgery.dichotomy import KINDS, Component, Dichotomy, dichotomy, ranked, standings
+from surgery.dichotomy import KINDS, Component, Dichotomy, dichotomy, layer_shares, ranked, standings
 from surgery.sensitivity import Sensitivity
 from surgery.spectrum import Spectra, components_for_energy, effective_rank, stable_rank
 from surgery.stability import Budget, budgets
@@ -149,34 +149,18 @@ def _measured(spectra: Spectra, sensitivity: Sensitivity) -> Measured:
         _joined(standing).astype(np.int8),
         found,
         shares,
-        _layer_shares(spectra, shares),
+        {ALL: layer_shares(spectra, found), **_by_family(spectra, found)},
         {kind: ranked(spectra, sensitivity, kind, LISTED, ERRORS) for kind in KINDS},
         budgets(sensitivity, (*BUDGETS, sensitivity.examples)),
     )
 
 
-def _layer_shares(
-    spectra: Spectra, shares: Mapping[str, ndarray]
-) -> dict[str, tuple[list[int], Float64[ndarray, "layer 3"]]]:
-    """Per layer, the modules' shares weighted by their energy Σσ²: shares of the layer's own energy."""
-    groups: dict[str, dict[int, list[str]]] = {ALL: {}}
-    for name in shares:
-        layer = spectra[name].layer
-        for family in (ALL, spectra[name].family):
-            if layer is not None:
-                groups.setdefault(family, {}).setdefault(layer, []).append(name)
-    return {
-        family: (sorted(layers), np.array([_weighted(spectra, shares, layers[at]) for at in sorted(layers)]))
-        for family, layers in groups.items()
+def _by_family(spectra: Spectra, found: Dichotomy) -> dict[str, tuple[list[int], Float64[ndarray, "layer 3"]]]:
+    shares = {
+        family: layer_shares(spectra, found, family)
+        for family in dict.fromkeys(spectra[name].family for name in found.names)
     }
-
-
-def _weighted(spectra: Spectra, shares: Mapping[str, ndarray], names: list[str]) -> Float64[ndarray, "3"]:
-    # relative to the largest σ, so that squares neither overflow nor all vanish
-    largest = max(float(spectra[name].sigma[0]) for name in names)
-    energy = np.array([((spectra[name].sigma / largest) ** 2).sum() for name in names])
-    weighted: ndarray = energy @ np.array([shares[name] for name in names])
-    return weighted / energy.sum()
+    return {family: answer for family, answer in shares.items() if answer[0]}
 
 
 def _shares(sigma: Float64[ndarray, "rank"]) -> Float64[ndarray, "rank"]:

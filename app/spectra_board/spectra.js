@@ -39,6 +39,7 @@ class SpectraPage {
     this.canvas = this.part("figure")
     this.choice = null
     this.asked = new Set() // files under way
+    this.serial = Date.now()
     this.listen()
     ;[this.sizes, this.stop] = watch([this.canvas], () => this.paint())
   }
@@ -70,7 +71,8 @@ class SpectraPage {
     Object.assign(this.choice, change)
     this.paintSoon()
     clearTimeout(this.resting)
-    this.resting = setTimeout(() => this.send({ ...this.choice }), REST)
+    // numbered, because a choice that was made before and is made again has to be told again
+    this.resting = setTimeout(() => this.send({ ...this.choice, number: ++this.serial }), REST)
   }
 
   open(module, component = 0) {

@@ -384,3 +384,13 @@ def test_the_fewest_components_that_hold_the_share_are_counted(values, share):
     assert held[k - 1] < share + 1e-12
     assert 1 - 1e-12 <= effective_rank(sigma) <= len(sigma) + 1e-9
     assert 1 - 1e-12 <= stable_rank(sigma) <= len(sigma) + 1e-9
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1.0, 1e160, 1e300])
+def test_ranks_of_a_spectrum_do_not_depend_on_its_size(size: float) -> None:
+    sigma = np.array([4.0, 2.0, 1.0, 1e-12])
+    share = sigma / sigma.sum()
+    assert effective_rank(size * sigma) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-12)
+    assert stable_rank(size * sigma) == pytest.approx(21 / 16, rel=1e-12)
+    assert components_for_energy(size * sigma) == 2
+    assert effective_rank(np.array([1.0, 5e-324])) == 1.0
