@@ -18,9 +18,13 @@ def show_header() -> None:
         workspace = current()
     except SurgeryError:
         return
-    with st.container(horizontal=True, gap="small"):
-        for icon, label, text, live in _entries(workspace):
-            st.badge(f"{label}: {_short(text)}", icon=f":material/{icon}:", color="primary" if live else "gray")
+    # one element: each further one costs every answer of the page a little
+    st.markdown(
+        " ".join(
+            f":{'primary' if live else 'gray'}-badge[:material/{icon}: {label}: {_short(text)}]"
+            for icon, label, text, live in _entries(workspace)
+        )
+    )
 
 
 def show_error(error: SurgeryError) -> None:

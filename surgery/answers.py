@@ -9,13 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Float64
-from numpy import ndarray
-
-from surgery.calibration import Encoding, Example, prompt_ids
+from surgery.calibration import Encoding, prompt_ids
+from surgery.engine import Variant, stacked_sigma
 from surgery.errors import Cancelled, DataError, RowsMixedError
-from surgery.evaluate import Variant
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel
@@ -50,12 +46,12 @@ def stream_answers(
     if places:
         # the last token of an answer is never read back, so it needs no position
         limit = min(limit, places - len(ids) + 1)
-    return _stream(live, Example("", tuple(ids), (), ""), variants, limit, cancelled)
+    return _stream(live, ids, variants, limit, cancelled)
 
 
 def _stream(
     live: "LiveModel",
-    example: Example,
+    ids: list[int],
     variants: Mapping[str, Variant | None],
     limit: int,
     cancelled: Callable[[], bool] | None,
@@ -63,57 +59,49 @@ def _stream(
     told = dict.fromkeys(variants, "")
     try:
         try:
-            yield from _together(live, example, variants, told, limit, cancelled)
+            yield from _together(live, ids, variants, told, limit, cancelled)
         except RowsMixedError:
             # experts may first be reached after some tokens; what has been told then stays
             for name, sigma in variants.items():
-                yield from _together(live, example, {name: sigma}, told, limit, cancelled)
+                yield from _together(live, ids, {name: sigma}, told, limit, cancelled)
     finally:
         live.set_sigma(None)
 
 
 def _together(
     live: "LiveModel",
-    example: Example,
+    ids: list[int],
     variants: Mapping[str, Variant | None],
     told: dict[str, str],
     limit: int,
     cancelled: Callable[[], bool] | None,
 ) -> Iterator[dict[str, str]]:
     """Answers of `variants` in one batch, written into `told`, of which a copy is yielded after each token."""
-    import torch
-
-    from surgery.prompts import Prompts
+    from surgery.prompts import Prompts, end_ids
 
     if cancelled is not None and cancelled():
         raise Cancelled
-    live.set_sigma(_rows(live, variants))
-    with torch.inference_mode():
-        prompts = Prompts(live, [example] * len(variants))
+    live.set_sigma(stacked_sigma(live, variants))
+    prompts = Prompts(live, [ids] * len(variants))
+    ends = end_ids(live)
     answers: dict[str, list[int]] = {name: [] for name in variants}
-    for tokens in prompts.greedy_tokens(limit):
+    ended: set[str] = set()
+    for count in range(1, limit + 1):
+        chosen = prompts.chosen
+        ended |= {name for name, token in zip(variants, chosen, strict=True) if token in ends}
         if cancelled is not None and cancelled():
             raise Cancelled
-        for name, token in zip(variants, tokens.tolist(), strict=True):
-            if token >= 0:
+        for name, token in zip(variants, chosen, strict=True):
+            if name not in ended:
                 answers[name].append(token)
                 # the whole row: a token alone may be part of a character, or lose the space before it
                 text = live.base.tokenizer.decode(answers[name], skip_special_tokens=True)
                 told[name] = _extended(told[name], text)
         yield dict(told)
-
-
-def _rows(
-    live: "LiveModel", variants: Mapping[str, Variant | None]
-) -> dict[str, Float64[ndarray, "variant rank"]]:
-    """σ of all variants by module, the adapter's own where a variant leaves a module alone."""
-    for sigma in variants.values():
-        live.set_sigma(sigma)  # refuses σ of another adapter
-    touched = dict.fromkeys(name for sigma in variants.values() for name in sigma or ())
-    return {
-        name: np.stack([(sigma or {}).get(name, live.spectra[name].sigma) for sigma in variants.values()])
-        for name in touched
-    }
+        if count == limit or len(ended) == len(variants):
+            return
+        # a row that has ended stays: its few more tokens cost less than sorting it out
+        prompts.advance(chosen)
 
 
 def _extended(told: str, text: str) -> str:

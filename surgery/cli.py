@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from surgery.commands import (
     KNOB_PREFIX,
     Result,
+    benchmark_command,
     calibrate_command,
     edit_command,
     evaluate_command,
@@ -113,18 +114,49 @@ def _parser() -> _Parser:
     evaluate.add_argument("--limit", type=_positive, help="only the first rows")
     evaluate.add_argument("--batch-size", type=_positive, default=32, help="examples at a time (default 32)")
 
+    benchmark = command(
+        "benchmark",
+        benchmark_command,
+        "a task of lm-eval: edits and random controls, paired with the unedited adapter",
+    )
+    benchmark.add_argument("adapter", help="a folder, or demo:NAME")
+    _base_options(benchmark)
+    benchmark.add_argument(
+        "--task", required=True, help="commonsense_qa, gsm8k, humaneval, ifeval, or another of lm-eval's"
+    )
+    benchmark.add_argument(
+        "--data-files", nargs="+", action="extend", metavar="SPLIT=FILE", help="local files instead of the hub"
+    )
+    benchmark.add_argument("--limit", type=_positive, help="how many examples (default: all)")
+    benchmark.add_argument("--offset", type=_count, default=0, help="where the slice begins")
+    benchmark.add_argument("--seed", type=_count, help="shuffle before the slice is taken")
+    benchmark.add_argument("--fewshot", type=_count, help="examples shown (default: the task's own number)")
+    benchmark.add_argument("--chat", action="store_true", help="put prompts into the chat template")
+    benchmark.add_argument("--variant", nargs="+", action="extend", help="recipe files")
+    benchmark.add_argument("--random", type=_count, default=0, help="how many random controls")
+    benchmark.add_argument("--rows", type=_positive, help="rows of a batch (default: what fits into memory)")
+    benchmark.add_argument(
+        "--run-programs",
+        action="store_true",
+        help="run programs that the model writes, each in a sandbox of its own",
+    )
+
     run = command("run", run_command, "calibrate, edit, evaluate and export as a recipe says")
     run.add_argument("recipe", help="a recipe.yaml")
     run.add_argument("--out", help="new folder (default: beside the recipe, named after it)")
     return parser
 
 
-def _model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
-    parser.add_argument("adapter", help="a folder, or demo:NAME")
+def _base_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", help="model folder, GGUF file or hub id; a demo has its own")
     parser.add_argument("--revision", help="revision of a hub id")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default cpu)")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+
+
+def _model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
+    parser.add_argument("adapter", help="a folder, or demo:NAME")
+    _base_options(parser)
     parser.add_argument("--data", help=data_help)
     parser.add_argument("--template", default="chat", help="chat or plain (default chat)")
     parser.add_argument("--max-length", type=_positive, default=1024, help="drop longer rows, in tokens")

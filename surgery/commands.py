@@ -4,14 +4,14 @@ torch and transformers are imported only by the commands that run a model.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from surgery.adapter import open_adapter
-from surgery.calibration import Encoding
+from surgery.calibration import Encoding, Row
 from surgery.demo import is_demo
 from surgery.edit import Edit, edit_modules, make_edit
 from surgery.errors import DataError, PolicyError, RecipeError
@@ -23,6 +23,7 @@ from surgery.inspection import inspection
 from surgery.policy import Policy, for_scope, make_policy
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans, read_recipe
 from surgery.report import (
+    benchmark_text,
     evaluation_record,
     evaluation_text,
     export_record,
@@ -136,6 +137,63 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         evaluation = replace(evaluation, scores={**evaluation.scores, name: scored.scores[BASELINE]})
     record = evaluation_record(evaluation)
     return record, evaluation_text(record)
+
+
+def benchmark_command(options: argparse.Namespace) -> Result:
+    from surgery.benchmark import benchmark, refuse_seen
+    from surgery.judge import sandboxed
+    from surgery.sandbox import open_sandbox
+    from surgery.tasks import TaskPlan, load_task
+
+    adapter = open_adapter(options.adapter)
+    spectra = decompose(adapter)
+    files = dict(_assigned(pair) for pair in options.data_files or [])
+    plan = TaskPlan(
+        options.task, options.limit, options.offset, options.seed, options.fewshot, files or None, options.chat
+    )
+    recipes, folders = _variants(options.variant or [], adapter.digest)
+    if folders:
+        raise RecipeError(
+            f"{next(iter(folders))!r} is a folder", "give recipes: all variants ride on one adapter in the model"
+        )
+    base = _base(options)
+    # what can be refused is refused before the base model is loaded
+    loaded = None if options.chat else load_task(plan)
+    judge = sandboxed(open_sandbox()) if options.run_programs else None
+    if loaded is not None:
+        refuse_seen(loaded, _seen(recipes))
+        if loaded.needs_judge and judge is None:
+            raise DataError(
+                f"the answers to {plan.name} are programs, which are not run unasked",
+                "add --run-programs: each runs in a sandbox of its own",
+            )
+    with attach(adapter, spectra, base) as live:
+        if loaded is None:
+            loaded = load_task(plan, live.base.tokenizer)
+            refuse_seen(loaded, _seen(recipes))
+        edits: dict[str, Edit] = {}
+        for name, recipe in recipes.items():
+            measured = calibrate(live, recipe.calibration, base=base, progress=_progress(f"calibrating {name}"))
+            edits[name] = recipe.edit.apply(spectra, measured)
+        edits |= random_controls(spectra, options.random)
+        found = benchmark(live, loaded, edits, judge=judge, rows=options.rows, progress=_progress(plan.name))
+    return found.record(), benchmark_text(found)
+
+
+def _seen(recipes: Mapping[str, Recipe]) -> dict[str, list[Row]]:
+    """The rows that each recipe was made or chosen on."""
+    return {
+        f"slice {number} of {name}": calibration_rows(plan)
+        for name, recipe in recipes.items()
+        for number, plan in enumerate(recipe.seen)
+    }
+
+
+def _assigned(pair: str) -> tuple[str, str]:
+    split, equals, file = pair.partition("=")
+    if not equals or not split or not file:
+        raise DataError(f"--data-files {pair!r} is no SPLIT=FILE", "write test=questions.jsonl")
+    return split, file
 
 
 def run_command(options: argparse.Namespace) -> Result:

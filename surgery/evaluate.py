@@ -13,9 +13,11 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.calibration import Batch, Calibration, Example, run_batches
-from surgery.errors import Cancelled, DataError
-from surgery.sensitivity import Progress, answer_losses, padding_id
+from surgery.calibration import Calibration, Example
+from surgery.engine import Variant as Variant
+from surgery.engine import VariantEngine
+from surgery.errors import DataError
+from surgery.sensitivity import Progress
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel
@@ -24,8 +26,6 @@ BASELINE = "unedited"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
 _EXTRA_TOKENS = 8
-
-Variant = Mapping[str, Float64[ndarray, "rank"]]
 
 
 @dataclass(frozen=True)
@@ -86,68 +86,42 @@ def evaluate(
 ) -> Evaluation:
     """Score the unedited adapter and every variant (σ′ by module) on the same examples.
 
-    Without `generate` the exact match is NaN. `progress(done, total)` counts examples over all
-    variants; raises `Cancelled` when `cancelled()`.
+    All variants of up to `batch_size` examples run in one batch, fewer where memory asks for it. Without
+    `generate` the exact match is NaN. `progress(done, total)` counts examples over all variants; raises
+    `Cancelled` when `cancelled()`.
     """
     if BASELINE in variants:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
     everything: dict[str, Variant | None] = {BASELINE: None, **variants}
-    total = len(everything) * len(slice_.examples)
-    scores = {}
-    try:
-        for position, (name, sigma) in enumerate(everything.items()):
-            live.set_sigma(sigma)
-            done = position * len(slice_.examples)
-
-            def report(count: int, before: int = done) -> None:
-                if cancelled is not None and cancelled():
-                    raise Cancelled
-                if progress is not None:
-                    progress(before + count, total)
-
-            scores[name] = score(live, slice_.examples, batch_size, generate, report)
-    finally:
-        live.set_sigma(None)
+    scores = score(live, slice_.examples, everything, batch_size, generate, progress=progress, cancelled=cancelled)
     return Evaluation(scores, slice_.examples)
 
 
 def score(
     live: "LiveModel",
     examples: Sequence[Example],
+    variants: Mapping[str, Variant | None],
     batch_size: int,
     generate: bool,
-    report: Callable[[int], None] = lambda count: None,
-) -> Scores:
-    """Loss and greedy answers at the σ the live model holds now."""
-    import torch
-
-    from surgery.prompts import Prompts
-
-    losses = np.zeros(len(examples))
-    answers = [""] * len(examples)
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, Scores]:
+    """Loss and greedy answers of every variant, None for the unedited adapter; see `evaluate`."""
+    engine = VariantEngine(live, variants, rows=batch_size * len(variants))
+    if not generate:
+        losses = engine.answer_losses(examples, progress=progress, cancelled=cancelled)
+        unknown = np.full(len(examples), np.nan)
+        return {name: Scores(found, unknown, ("",) * len(examples)) for name, found in losses.items()}
     limit = max(len(example.answer_ids) for example in examples) + _EXTRA_TOKENS
-    done = 0
-    report(0)
-
-    def step(batch: Batch) -> None:
-        nonlocal done
-        rows = list(batch.indices)
-        if generate:
-            prompts = Prompts(live, [examples[i] for i in rows])
-            losses[rows] = prompts.answer_losses().double().cpu().numpy()
-            for row, text in zip(rows, prompts.greedy_answers(limit), strict=True):
-                answers[row] = text
-        else:
-            losses[rows] = answer_losses(live.model, batch).double().cpu().numpy()
-        done += len(rows)
-        report(done)
-
-    with torch.inference_mode():
-        run_batches(examples, batch_size, padding_id(live.base.tokenizer), step)
-    exact = np.full(len(examples), np.nan)
-    if generate:
-        exact = np.array([float(a == e.answer.strip()) for a, e in zip(answers, examples, strict=True)])
-    return Scores(losses, exact, tuple(answers))
+    answered = engine.answer(examples, max_new_tokens=limit, progress=progress, cancelled=cancelled)
+    scores = {}
+    for name, answers in answered.items():
+        tokens = [answer.tokens for answer in answers]
+        texts = [t.strip() for t in live.base.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        exact = np.array([float(t == e.answer.strip()) for t, e in zip(texts, examples, strict=True)])
+        scores[name] = Scores(np.array([answer.loss for answer in answers]), exact, tuple(texts))
+    return scores
 
 
 def paired_effect(

@@ -98,7 +98,9 @@ class LiveModel:
     def device(self) -> torch.device:
         return next(self.base.model.parameters()).device
 
-    def set_sigma(self, values: Mapping[str, Float64[ndarray, "*row rank"]] | None = None) -> None:
+    def set_sigma(
+        self, values: Mapping[str, Float64[ndarray, "*row rank"] | Float[Tensor, "*row rank"]] | None = None
+    ) -> None:
         """Put new σ into the named modules and the adapter's own σ into all others."""
         values = values or {}
         for name, sigma in values.items():
@@ -113,9 +115,9 @@ class LiveModel:
             self._put(name, sigma)
         self._moved = set(values)
 
-    def _put(self, name: str, sigma: Float64[ndarray, "*row rank"]) -> None:
+    def _put(self, name: str, sigma: Float64[ndarray, "*row rank"] | Float[Tensor, "*row rank"]) -> None:
         parts = self._components[name]
-        parts.sigma = torch.as_tensor(np.asarray(sigma)).to(parts.sigma)
+        parts.sigma = (sigma if isinstance(sigma, Tensor) else torch.as_tensor(np.asarray(sigma))).to(parts.sigma)
 
     def perturb(self, names: Iterable[str], rows: int) -> dict[str, Float[Tensor, "row rank"]]:
         """Add a fresh zero perturbation that requires grad to the named modules, and return them."""

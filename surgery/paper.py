@@ -17,6 +17,7 @@ import numpy as np
 
 from surgery.errors import DataError
 from surgery.evaluate import BASELINE, Effect, Evaluation, paired_effect
+from surgery.run import is_random_control
 
 PAPER_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "paper"
 ALIGNED = ("GSM8K", "HumanEval", "CSQA")
@@ -24,7 +25,6 @@ CONSTRAINED = "IFEval"
 POLICIES = ("grad_direction", "smooth_abs", "abs_select")
 CONTROL = "random_index"
 UNEDITED = "baseline"
-_RANDOM = "random "
 _REMEDY = "restore assets/paper from the project"
 
 
@@ -202,7 +202,7 @@ def random_gain(proof: Evaluation) -> Effect | None:
     Controls are averaged example by example: the interval tells the spread over examples, not over
     draws. None without controls or without answers.
     """
-    controls = [scores.exact for name, scores in proof.scores.items() if name.startswith(_RANDOM)]
+    controls = [scores.exact for name, scores in proof.scores.items() if is_random_control(name)]
     if not controls:
         return None
     effect = paired_effect(proof.scores[BASELINE].exact, np.mean(controls, axis=0))

@@ -1,98 +1,199 @@
-"""One forward pass over a batch of prompts, from which answers are both scored and generated.
+"""Rows of token ids in the running model at the σ it holds: scored, or read once and continued.
 
-The prompt is most of the work and the same for both, so its key-value cache is kept: the answer
-loss continues from a copy of it, greedy decoding from the cache itself.
+Rows are padded on the left and positions count real tokens only. Padding is masked, so a row's numbers
+depend on its company by rounding alone. Each row's keys and values come from its own variant's layers, all
+of them edited, so variants cannot share the cache of a prompt that they have in common.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from surgery.calibration import IGNORED, Example
+from surgery.calibration import IGNORED
 from surgery.live import LiveModel
 from surgery.sensitivity import mean_answer_loss, padding_id
 
 
 class Prompts:
-    """Prompts padded on the left, run once through the live model at the σ it holds now."""
+    """Prompts read in one forward pass, and the state from which they are continued.
 
-    def __init__(self, live: LiveModel, examples: Sequence[Example]) -> None:
+    `width` pads them further than the longest, so that they can be joined with longer ones. A model
+    that returns no cache is given the whole rows again for every token.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, live: LiveModel, prompts: Sequence[Sequence[int]], *, width: int | None = None) -> None:
         self._model = live.model
-        self._tokenizer = live.base.tokenizer
-        self._pad = padding_id(self._tokenizer)
-        self._examples = examples
-        device = live.device
-        width = max(len(example.prompt_ids) for example in examples)
-        pads = [width - len(example.prompt_ids) for example in examples]
-        rows = zip(pads, examples, strict=True)
-        ids = torch.tensor([[self._pad] * pad + list(example.prompt_ids) for pad, example in rows])
-        self._mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in pads], device=device)
-        self._lengths = self._mask.sum(dim=1, keepdim=True)
+        self._ids, self._mask = padded(live, prompts, width=width)
+        self._read()
+
+    def _read(self) -> None:
         output = self._model(
-            input_ids=ids.to(device),
+            input_ids=self._ids,
             attention_mask=self._mask,
-            position_ids=(self._mask.cumsum(1) - 1).clamp(min=0),
+            position_ids=positions(self._mask),
             use_cache=True,
             logits_to_keep=1,
         )
-        self._cache = output.past_key_values
-        self._next: Float[Tensor, "example vocabulary"] = output.logits[:, -1]
+        self._cache: Any = getattr(output, "past_key_values", None)
+        self._next: Float[Tensor, "row vocabulary"] = output.logits[:, -1]
 
-    def answer_losses(self) -> Float[Tensor, "example"]:
-        """Mean cross-entropy of each example's own answer, teacher-forced, in nats per token."""
-        width = max(len(example.answer_ids) for example in self._examples)
-        padded = [[*e.answer_ids, *[IGNORED] * (width - len(e.answer_ids))] for e in self._examples]
-        labels = torch.tensor(padded, device=self._mask.device)
+    @property
+    def chosen(self) -> list[int]:
+        """The most likely next token of every row; of equals the first."""
+        tokens: list[int] = self._next.argmax(dim=-1).tolist()
+        return tokens
+
+    @property
+    def joinable(self) -> bool:
+        """Whether the caches of several such objects can be put together, row under row."""
+        return self._cache is None or (
+            type(self._cache) is DynamicCache
+            and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self._cache.layers)
+        )
+
+    @torch.inference_mode()
+    def join(self, others: "Sequence[Prompts]") -> None:
+        """Take over the rows of `others`, of the same width; they are of no use afterwards."""
+        everyone = [self, *others]
+        self._ids = torch.cat([each._ids for each in everyone])
+        self._mask = torch.cat([each._mask for each in everyone])
+        self._next = torch.cat([each._next for each in everyone])
+        if self._cache is None:
+            return
+        # layer by layer, so that no more than one layer is held twice
+        for layers in zip(*(each._cache.layers for each in everyone), strict=True):
+            if layers[0].get_seq_length():
+                layers[0].keys = torch.cat([layer.keys for layer in layers])
+                layers[0].values = torch.cat([layer.values for layer in layers])
+            for layer in layers[1:]:
+                layer.keys = layer.values = None
+
+    @torch.inference_mode()
+    def answer_losses(self, answers: Sequence[Sequence[int]]) -> list[float]:
+        """Mean cross-entropy of each row's own answer, teacher-forced, in nats per token. The state stays."""
+        width = max(len(answer) for answer in answers)
+        padded_answers = [[*answer, *[IGNORED] * (width - len(answer))] for answer in answers]
+        labels = torch.tensor(padded_answers, device=self._mask.device)
         logits = self._next[:, None]
         if width > 1:
             given = labels[:, :-1]
             mask = torch.cat([self._mask, (given != IGNORED).long()], dim=1)
             following = self._continue(given.clamp(min=0), mask, deepcopy(self._cache))
             logits = torch.cat([logits, following], dim=1)
-        return mean_answer_loss(logits, labels)
+        losses: list[float] = mean_answer_loss(logits, labels).double().tolist()
+        return losses
 
-    def greedy_answers(self, limit: int) -> list[str]:
-        """The stripped text of up to `limit` greedy tokens, cut at end of sequence. Uses up the cache."""
-        rows = torch.stack(list(self.greedy_tokens(limit)), dim=1).tolist()
-        kept = [[token for token in row if token >= 0] for row in rows]
-        return [text.strip() for text in self._tokenizer.batch_decode(kept, skip_special_tokens=True)]
+    @torch.inference_mode()
+    def advance(self, tokens: Sequence[int]) -> None:
+        """Append one token to every row."""
+        given = torch.tensor(tokens, device=self._ids.device)[:, None]
+        mask = torch.cat([self._mask, torch.ones_like(given)], dim=1)
+        self._next = self._continue(given, mask, self._cache)[:, -1]
+        self._ids, self._mask = torch.cat([self._ids, given], dim=1), mask
 
-    @torch.inference_mode()  # on a generator it covers the steps, not what their consumer does between them
-    def greedy_tokens(self, limit: int) -> Iterator[Int[Tensor, "example"]]:
-        """Up to `limit` greedy tokens of every example, step by step; -1 from its end on. Uses up the cache."""
-        ends = torch.tensor(self._end_ids(), device=self._mask.device)
-        ended = torch.zeros(len(self._examples), dtype=torch.bool, device=self._mask.device)
-        chosen, mask = self._next.argmax(dim=-1), self._mask
-        for count in range(1, limit + 1):
-            ended = ended | torch.isin(chosen, ends)
-            yield torch.where(ended, -1, chosen)
-            if count == limit or bool(ended.all()):
-                return
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-            logits = self._continue(chosen[:, None], mask, self._cache)[:, -1]
-            chosen = torch.where(ended, self._pad, logits.argmax(dim=-1))
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the rows. The live model must hold their σ already."""
+        index = torch.tensor(rows, device=self._ids.device)
+        self._ids, self._mask, self._next = self._ids[index], self._mask[index], self._next[index]
+        if self._cache is None:
+            return
+        if _selectable(self._cache):
+            self._cache.reorder_cache(index)
+        else:
+            self._cache = None  # first, so that both are not held at once
+            self._read()
 
     def _continue(
-        self, ids: Int[Tensor, "example token"], mask: Int[Tensor, "example seen"], cache: Any
-    ) -> Float[Tensor, "example token vocabulary"]:
-        """Logits after `ids`, appended to `cache`; `mask` covers prompt, earlier answer and `ids`."""
-        first = mask.shape[1] - self._mask.shape[1] - ids.shape[1]
-        output = self._model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=self._lengths + torch.arange(first, first + ids.shape[1], device=ids.device),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits: Tensor = output.logits
+        self, ids: Int[Tensor, "row token"], mask: Int[Tensor, "row seen"], cache: Any
+    ) -> Float[Tensor, "row token vocabulary"]:
+        """Logits after `ids`, appended to `cache`; `mask` covers what was read and `ids`."""
+        count = ids.shape[1]
+        if cache is None:
+            output = self._model(
+                input_ids=torch.cat([self._ids, ids], dim=1),
+                attention_mask=mask,
+                position_ids=positions(mask),
+                use_cache=False,
+                logits_to_keep=count,
+            )
+        else:
+            seen = self._mask.sum(dim=1, keepdim=True)
+            output = self._model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=seen + torch.arange(count, device=ids.device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        logits: Tensor = output.logits[:, -count:]
         return logits
 
-    def _end_ids(self) -> list[int]:
-        """Every end-of-sequence id that the tokenizer or the model's generation settings name."""
-        named = getattr(self._model.generation_config, "eos_token_id", None)
-        ids = named if isinstance(named, list) else [named]
-        return sorted({int(i) for i in [*ids, self._tokenizer.eos_token_id] if i is not None}) or [-2]
+
+@torch.inference_mode()
+def continuation_scores(
+    live: LiveModel, rows: Sequence[Sequence[int]], continuations: Sequence[Sequence[Sequence[int]]]
+) -> list[list[tuple[float, bool]]]:
+    """Log likelihood (nats) of each row's continuations, and whether greedy decoding would write them.
+
+    A row holds everything that is read: the context and a continuation without its last token, so one row serves
+    all continuations that differ in that token alone. Computed in float32 or better.
+    """
+    longest = max(len(targets) for several in continuations for targets in several)
+    ids, mask = padded(live, rows)
+    output = live.model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions(mask),
+        use_cache=False,
+        logits_to_keep=longest,
+    )
+    logits = output.logits[:, -longest:]
+    choice = logits.argmax(dim=-1)
+    logs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
+    flat = [[*[IGNORED] * (longest - len(targets)), *targets] for several in continuations for targets in several]
+    targets = torch.tensor(flat, device=logs.device)
+    row = torch.tensor([r for r, several in enumerate(continuations) for _ in several], device=logs.device)
+    counted = targets != IGNORED
+    places = torch.arange(longest, device=logs.device)
+    picked = logs[row[:, None], places, targets.clamp(min=0)].double()
+    totals = torch.where(counted, picked, 0.0).sum(dim=1).tolist()
+    agree = ((choice[row] == targets) | ~counted).all(dim=1).tolist()
+    found = iter(zip(totals, agree, strict=True))
+    return [[next(found) for _ in several] for several in continuations]
+
+
+def padded(
+    live: LiveModel, rows: Sequence[Sequence[int]], *, width: int | None = None
+) -> tuple[Int[Tensor, "row token"], Int[Tensor, "row token"]]:
+    """Token ids padded on the left to one width, and 1 where a token is real, on the model's device."""
+    width = width or max(len(row) for row in rows)
+    pad = padding_id(live.base.tokenizer)
+    ids = [[pad] * (width - len(row)) + list(row) for row in rows]
+    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids, device=live.device), torch.tensor(mask, device=live.device)
+
+
+def positions(mask: Int[Tensor, "row token"]) -> Int[Tensor, "row token"]:
+    """Positions that count real tokens only."""
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def end_ids(live: LiveModel) -> frozenset[int]:
+    """Every end-of-sequence id that the tokenizer or the model's generation settings name."""
+    named = getattr(getattr(live.model, "generation_config", None), "eos_token_id", None)
+    ids = named if isinstance(named, list) else [named]
+    return frozenset(int(i) for i in [*ids, live.base.tokenizer.eos_token_id] if i is not None)
+
+
+def _selectable(cache: Any) -> bool:
+    """Whether all of a cache follows when its rows are selected: those of transformers' own kinds do."""
+    return type(cache) is DynamicCache and all(
+        type(layer).__module__ == DynamicLayer.__module__ for layer in cache.layers
+    )

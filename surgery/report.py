@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from surgery.edit import Edit, ModuleEdit, preview, summary
 from surgery.evaluate import BASELINE, Evaluation
 from surgery.export import Verification
 from surgery.sensitivity import Sensitivity
+
+if TYPE_CHECKING:
+    from surgery.benchmark import Benchmark
 
 
 def inspection_text(record: Mapping[str, Any]) -> str:
@@ -126,6 +129,26 @@ def evaluation_text(record: Mapping[str, Any]) -> str:
                 )
         lines.append(line)
     return "\n".join(lines)
+
+
+def benchmark_text(found: "Benchmark") -> str:
+    scores = found.scores
+    better = "higher" if scores.higher_is_better else "lower"
+    lines = [
+        f"{scores.plan.name}, {len(scores.samples)} examples: {scores.metric}, {better} is better; changes paired with "
+        "the unedited adapter, 95 % intervals in brackets, p corrected for all variants"
+    ]
+    for name in scores.values:
+        line = f"{name:<18} {scores.numbers(name).mean():.4f}"
+        if name in found.effects:
+            effect = found.effects[name]
+            line += f"  change {effect.mean:+.4f} ± {effect.standard_error:.4f} [{effect.low:+.4f}, {effect.high:+.4f}]"
+            line += "" if effect.certain else "  within noise"
+        if name in found.tests:
+            test = found.tests[name]
+            line += f"  gained {test.gained}, lost {test.lost}, p {found.adjusted[name]:.3f}"
+        lines.append(line)
+    return "\n".join([*lines, *scores.notes])
 
 
 def progress_reporter() -> Callable[[str, int, int], None]:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from surgery.live import LiveModel
 
 EDIT = "edit"
+_RANDOM = "random "
 
 
 @dataclass(frozen=True)
@@ -192,11 +193,16 @@ def random_controls(
         shared = {knob.name for knob in knobs_of(RandomIndex)}
         gates = RandomIndex(**{name: value for name, value in knob_values(like).items() if name in shared})
     return {
-        f"random {seed}": make_edit(
+        f"{_RANDOM}{seed}": make_edit(
             spectra, replace(gates, seed=seed), scope=scope, energy=energy, sigma_min=sigma_min
         )
         for seed in range(count)
     }
+
+
+def is_random_control(name: str) -> bool:
+    """Whether a variant is named as `random_controls` names its own."""
+    return name.startswith(_RANDOM)
 
 
 def held_out_rows(plan: EvaluationPlan, calibrations: Sequence[CalibrationPlan]) -> list[Row]:

@@ -209,25 +209,22 @@ def search(
     watch = _Watch(progress, cancelled, seconds, (1 + trials) * len(slice_.examples))
     proposals = Proposals(plan, searchable(plan, knobs, spectra), seed)
     measured: dict[bytes, Trial] = {}
-    try:
-        bench = _Bench(live, slice_, batch_size, watch)
-        for number in range(trials):
-            if number and watch.over():
-                break
-            asked, proposed = proposals.ask()
-            if number == 0:
-                proposed = plan  # as it stands, even where a value lies between two steps
-            try:
-                edit = proposed.apply(spectra, sensitivity)
-            except PolicyError:
-                proposals.tell(asked, math.nan)
-                continue
-            same = b"".join(sigma.tobytes() for sigma in edit.sigma_after.values())
-            if same not in measured:
-                measured[same] = Trial(proposed, bench.effect(edit, number))
-            proposals.tell(asked, measured[same].measured.mean)
-    finally:
-        live.set_sigma(None)
+    bench = _Bench(live, slice_, batch_size, watch)
+    for number in range(trials):
+        if number and watch.over():
+            break
+        asked, proposed = proposals.ask()
+        if number == 0:
+            proposed = plan  # as it stands, even where a value lies between two steps
+        try:
+            edit = proposed.apply(spectra, sensitivity)
+        except PolicyError:
+            proposals.tell(asked, math.nan)
+            continue
+        same = b"".join(sigma.tobytes() for sigma in edit.sigma_after.values())
+        if same not in measured:
+            measured[same] = Trial(proposed, bench.effect(edit, number))
+        proposals.tell(asked, measured[same].measured.mean)
     found = tuple(measured.values())
     return Search(found, min(found, key=_loss))  # of equals the earliest: the plan given wins a tie
 
@@ -263,19 +260,20 @@ class _Bench:
 
     def __init__(self, live: "LiveModel", slice_: Calibration, batch_size: int, watch: _Watch) -> None:
         self._live, self._examples, self._batch_size, self._watch = live, slice_.examples, batch_size, watch
-        live.set_sigma(None)
-        self._unedited = self._losses(0)
+        self._unedited = self._losses(None, 0)
 
     def effect(self, edit: Edit, number: int) -> Effect:
-        """What `edit`, tried as number `number`, changes; leaves its σ in the live model."""
-        self._live.set_sigma(edit.sigma_after)
-        return paired_effect(self._unedited, self._losses(1 + number))
+        """What `edit`, tried as number `number`, changes."""
+        return paired_effect(self._unedited, self._losses(edit.sigma_after, 1 + number))
 
-    def _losses(self, passes: int) -> Float64[ndarray, "example"]:
+    def _losses(self, sigma: Variant | None, passes: int) -> Float64[ndarray, "example"]:
         before = passes * len(self._examples)
-        return score(
-            self._live, self._examples, self._batch_size, False, lambda done: self._watch.report(before + done)
-        ).loss
+
+        def report(done: int, total: int) -> None:
+            self._watch.report(before + done)
+
+        variant: dict[str, Variant | None] = {"tried": sigma}
+        return score(self._live, self._examples, variant, self._batch_size, False, progress=report)["tried"].loss
 
 
 def _effects(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -14,9 +15,11 @@ from surgery.errors import SurgeryError
 from surgery.evaluate import BASELINE, Evaluation
 from surgery.policy import Scale
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan
-from surgery.run import EDIT, random_controls
+from surgery.run import EDIT, is_random_control, random_controls
+from surgery.significance import holm, least_detectable, mcnemar, place_among
 
 KIND = "evaluation"
+LEVEL = 0.05  # of the corrected p from which a change of answers is called one
 
 
 def plan_panel(workspace: Workspace) -> None:
@@ -43,6 +46,7 @@ def plan_panel(workspace: Workspace) -> None:
             "Add plain rescaling controls, γ 0.9 and 1.1",
             help="They tell reweighting from merely making the update larger or smaller.",
         )
+    st.caption(_power_text(workspace.proof, int(present.limit or 64), present.random + 1))
     if asked:
         plan = replace(
             present,
@@ -54,6 +58,22 @@ def plan_panel(workspace: Workspace) -> None:
         )
         start_evaluation(workspace, workspace.base, workspace.calibration, plan, rescale)
         st.rerun()
+
+
+def _power_text(proof: Evaluation | None, examples: int, tests: int) -> str:
+    """What a slice of this size can show at all: told before the run, so that nobody waits for the impossible."""
+    if proof is None:
+        change, said = 0.1, "if one answer in ten changes"
+    else:
+        change = float(np.mean(proof.scores[EDIT].exact != proof.scores[BASELINE].exact))
+        said = f"if {change:.0%} of the answers change, as in the last run"
+    if not change or tests < 1:
+        return ""
+    points = 100 * least_detectable(change**0.5, examples, tests=tests)
+    return (
+        f"On {examples} examples a change of {points:.1f} points of exact match would be shown four times in five, {said}, "
+        f"after correction for {tests} variant{'s' if tests > 1 else ''}; the loss shows far smaller changes."
+    )
 
 
 def start_evaluation(
@@ -136,6 +156,8 @@ def show_proof(proof: Evaluation) -> None:
         key="effect-exact",
         alt="Change of the exact match for every variant with 95 % intervals",
     )
+    tests = {name: mcnemar(baseline.exact, proof.scores[name].exact) for name in names}
+    adjusted = holm({name: test.p for name, test in tests.items()})
     rows = [
         {
             "variant": name,
@@ -145,7 +167,10 @@ def show_proof(proof: Evaluation) -> None:
             "exact match": f"{proof.scores[name].exact.mean():.1%}",
             "Δ points": f"{100 * exact.mean:+.1f} ± {100 * exact.standard_error:.1f}",
             "95 % interval, points": f"{100 * exact.low:+.1f} … {100 * exact.high:+.1f}",
-            "verdict": _verdict(loss.mean, loss.certain, exact.mean, exact.certain),
+            "gained, lost": f"{tests[name].gained}, {tests[name].lost}",
+            "p, McNemar": tests[name].p,
+            "p, Holm": adjusted[name],
+            "verdict": _verdict(loss.mean, loss.certain, exact.mean, adjusted[name] <= LEVEL),
         }
         for name, loss, exact in zip(names, losses, exacts, strict=True)
     ]
@@ -154,12 +179,38 @@ def show_proof(proof: Evaluation) -> None:
         table,
         hide_index=True,
         width="stretch",
-        column_config={"loss": st.column_config.NumberColumn(format="%.4f")},
+        column_config={
+            "loss": st.column_config.NumberColumn(format="%.4f"),
+            "p, McNemar": st.column_config.NumberColumn(
+                format="%.3f", help="Exact, two-sided, of gained against lost."
+            ),
+            "p, Holm": st.column_config.NumberColumn(
+                format="%.3f", help="Corrected for all variants of this table; the verdict on answers goes by it."
+            ),
+        },
     )
+    _among_controls(proof)
     st.download_button(
         "Download as CSV", table.to_csv(index=False), "evaluation.csv", "text/csv", on_click="ignore"
     )
     _answers(proof)
+
+
+def _among_controls(proof: Evaluation) -> None:
+    """Where the edit stands among its random controls, which is the null of "any reweighting would do"."""
+    controls = [name for name in proof.scores if is_random_control(name)]
+    if not controls:
+        return
+    place = place_among(
+        proof.effect(EDIT, "loss").mean,
+        [proof.effect(name, "loss").mean for name in controls],
+        lower_is_better=True,
+    )
+    least = 1 / (1 + place.controls)
+    st.caption(
+        f"The edit lowers the loss more than {place.beaten} of {place.controls} random controls (p = {place.p:.2f}; "
+        f"{place.controls} controls can give no p below {least:.2f})."
+    )
 
 
 def _verdict(loss: float, loss_certain: bool, exact: float, exact_certain: bool) -> str:

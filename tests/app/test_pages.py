@@ -362,6 +362,28 @@ def test_the_evaluate_page_calls_an_interval_that_holds_zero_noise(measured: Wor
     assert verdicts["random 0"] == "within noise"
 
 
+@pytest.mark.parametrize(("controls", "verdict"), [(0, "loss lower, more correct"), (3, "loss lower")])
+def test_gained_answers_count_only_beyond_what_luck_among_all_variants_gives(
+    measured: Workspace, controls: int, verdict: str
+) -> None:
+    rng = np.random.default_rng(1)
+    loss, before = rng.normal(1, 0.1, 40), np.zeros(40)
+    after = (np.arange(40) < 6) * 1.0
+    scores = {BASELINE: Scores(loss, before, ("b",) * 40), "edit": Scores(loss - 0.01, after, ("a",) * 40)}
+    for seed in range(controls):
+        scores[f"random {seed}"] = Scores(loss + 0.001 * (seed + 1), before, ("b",) * 40)
+    proof = Evaluation(scores, (type("E", (), {"answer": "a"})(),) * 40)
+    test = opened("evaluate", measured.with_proof(measured.evaluation, proof))
+    assert not test.exception
+    row = next(d.value for d in test.dataframe if "verdict" in d.value).set_index("variant").loc["edit"]
+    assert (row["gained, lost"], row["p, McNemar"]) == ("6, 0", 2 / 2**6)
+    assert row["p, Holm"] == pytest.approx((1 + controls) * 2 / 2**6)
+    assert row["verdict"] == verdict
+    said = [caption.value for caption in test.caption]
+    assert any("if 15% of the answers change, as in the last run" in text for text in said)
+    assert any("more than 3 of 3 random controls (p = 0.25" in text for text in said) == (controls == 3)
+
+
 def test_the_export_page_writes_verifies_and_never_overwrites(measured: Workspace, tmp_path: Path) -> None:
     test = opened("export", measured)
     target = tmp_path / "edited"

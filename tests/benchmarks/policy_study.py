@@ -261,8 +261,8 @@ class Bench:
             rows = _rows(live, trial).examples
             for setting in missing:
                 began = time.time()
-                live.set_sigma(edited_sigma(live.spectra, sensitivity, setting))
-                result = score(live, rows, BATCH, trial.generate)
+                sigma = edited_sigma(live.spectra, sensitivity, setting)
+                result = score(live, rows, {"it": sigma}, BATCH, trial.generate)["it"]
                 self._scores[trial.key(setting)] = {"loss": result.loss.tolist(), "exact": result.exact.tolist()}
                 self._file.write_text(json.dumps(self._scores))
                 effect = _signed(self.effect(trial, setting))

@@ -13,12 +13,12 @@ from transformers import MixtralConfig, MixtralForCausalLM, PreTrainedTokenizerF
 
 from surgery.adapter import open_adapter
 from surgery.answers import difference, stream_answers
-from surgery.calibration import Encoding, Example
+from surgery.calibration import Calibration, Encoding, Example
 from surgery.edit import Edit, ModuleEdit
+from surgery.engine import VariantEngine
 from surgery.errors import BaseModelError, Cancelled, DataError, PolicyError, RowsMixedError
 from surgery.export import export
 from surgery.live import LiveModel
-from surgery.prompts import Prompts
 from surgery.sensitivity import measure_sensitivity
 from surgery.spectrum import decompose
 from tests.models import (
@@ -188,8 +188,8 @@ def test_the_unedited_answer_is_the_one_that_evaluation_scores(case):
     with attach(make(), folder) as attached:
         for prompt in PROMPTS:
             found = last(stream_answers(attached, prompt, several(attached), Encoding(), limit=LIMIT))
-            example = Example("", tuple(chat_ids(prompt)), (EOS,), "")
-            assert [found["unedited"]] == Prompts(attached, [example]).greedy_answers(LIMIT)
+            tokens = VariantEngine(attached, {"a": None}).generate([chat_ids(prompt)], max_new_tokens=LIMIT)
+            assert found["unedited"] == text(tokens["a"][0])
             assert found["nothing"] == found["unedited"]
 
 
@@ -345,7 +345,7 @@ def test_a_stream_that_is_left_leaves_the_unedited_adapter_in_place(live, taken)
 
 
 def test_a_calibration_after_or_between_steps_is_not_in_inference_mode(live):
-    examples = SimpleNamespace(examples=(Example("k", (7, 8), (9, EOS), ""),), encoding=Encoding(), digest="")
+    examples = Calibration((Example("k", (7, 8), (9, EOS), ""),), Encoding())
     before = measure_sensitivity(live, examples, list(live.spectra))
     stream = stream_answers(live, "abc", several(live), Encoding(), limit=LIMIT)
     next(stream)

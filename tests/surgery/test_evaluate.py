@@ -9,11 +9,11 @@ import torch
 from surgery.adapter import open_adapter
 from surgery.calibration import Calibration, Encoding, Example
 from surgery.edit import Edit, ModuleEdit
+from surgery.engine import VariantEngine
 from surgery.errors import Cancelled, DataError
 from surgery.evaluate import BASELINE, evaluate, paired_effect
 from surgery.export import export
 from surgery.live import LiveModel
-from surgery.prompts import Prompts
 from surgery.sensitivity import measure_sensitivity
 from surgery.spectrum import decompose
 from tests.models import (
@@ -78,6 +78,14 @@ def text(tokens) -> str:
     return tiny_tokenizer().decode(tokens, skip_special_tokens=True).strip()
 
 
+def greedy_answers(live, examples=EXAMPLES) -> list[str]:
+    """What the unedited adapter answers, all examples together."""
+    prompts = [example.prompt_ids for example in examples]
+    return [
+        text(tokens) for tokens in VariantEngine(live, {"a": None}).generate(prompts, max_new_tokens=LIMIT)["a"]
+    ]
+
+
 def transformers_loss(model, example) -> float:
     """The loss that transformers itself computes from labels."""
     ids = torch.tensor([[*example.prompt_ids, *example.answer_ids]])
@@ -137,7 +145,7 @@ def test_greedy_answers_equal_generating_each_prompt_alone(case):
     make, folder = case
     reference = with_peft(make(), folder)
     with attach(make(), folder) as attached:
-        answers = Prompts(attached, EXAMPLES).greedy_answers(LIMIT)
+        answers = greedy_answers(attached)
     for answer, example in zip(answers, EXAMPLES, strict=True):
         ids = torch.tensor([example.prompt_ids])
         with torch.no_grad():
@@ -149,7 +157,7 @@ def test_greedy_answers_equal_arg_max_decoding_without_cache_or_padding(case):
     make, folder = case
     reference = with_peft(make(), folder)
     with attach(make(), folder) as attached:
-        answers = Prompts(attached, EXAMPLES).greedy_answers(LIMIT)
+        answers = greedy_answers(attached)
     assert answers == [text(greedy_tokens(reference, example.prompt_ids, LIMIT)) for example in EXAMPLES]
 
 
@@ -170,7 +178,7 @@ def test_greedy_answers_end_where_the_tokenizers_sequence_ends(llama, configured
     expected = [text(greedy_tokens(reference, example.prompt_ids, LIMIT, stops)) for example in EXAMPLES]
     with attach(make(), folder) as attached:
         attached.model.generation_config.eos_token_id = configured
-        assert Prompts(attached, EXAMPLES).greedy_answers(LIMIT) == expected
+        assert greedy_answers(attached) == expected
 
 
 def test_greedy_answers_without_a_padding_token_are_the_same(llama):
@@ -178,20 +186,18 @@ def test_greedy_answers_without_a_padding_token_are_the_same(llama):
     tokenizer = tiny_tokenizer()
     tokenizer.pad_token = None
     with attach(make(), folder) as attached, attach(make(), folder, tokenizer) as unpadded:
-        assert Prompts(unpadded, EXAMPLES).greedy_answers(LIMIT) == Prompts(attached, EXAMPLES).greedy_answers(
-            LIMIT
-        )
+        assert greedy_answers(unpadded) == greedy_answers(attached)
 
 
 def test_greedy_answers_are_arg_max_whatever_the_checkpoints_generation_settings(llama):
     # a repetition penalty also counts padding that is written as </s>: answers would depend on the batch
     make, folder = llama
     with attach(make(), folder) as attached:
-        expected = Prompts(attached, EXAMPLES).greedy_answers(LIMIT)
+        expected = greedy_answers(attached)
         settings = attached.model.generation_config
         settings.do_sample, settings.temperature, settings.top_k, settings.top_p = True, 1.7, 5, 0.6
         settings.repetition_penalty, settings.no_repeat_ngram_size = 1.5, 2
-        assert Prompts(attached, EXAMPLES).greedy_answers(LIMIT) == expected
+        assert greedy_answers(attached) == expected
 
 
 def test_exact_match_compares_stripped_text_with_the_answer(live):
@@ -356,5 +362,5 @@ def test_a_calibration_after_an_evaluation_is_the_same_as_before(live):
 
 def test_answers_of_an_example_do_not_depend_on_its_company(live):
     long = Example("long", tuple(range(6, 46)) * 2, (7, EOS), "x")
-    alone = Prompts(live, EXAMPLES[:3]).greedy_answers(LIMIT)
-    assert Prompts(live, [*EXAMPLES[:3], long]).greedy_answers(LIMIT)[:3] == alone
+    alone = greedy_answers(live, EXAMPLES[:3])
+    assert greedy_answers(live, [*EXAMPLES[:3], long])[:3] == alone

@@ -1,0 +1,183 @@
+"""Requests of lm-eval as token ids, and token ids as its texts: exactly as its own HF model makes them.
+
+Followed is `HFLM` of lm-eval 0.4.13 for a causal model with nothing but model and tokenizer given, at a
+batch of one; the tests hold the two together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from surgery.errors import DataError
+
+_DEFAULT_NEW_TOKENS = 256
+_DEFAULT_LENGTH = 2048
+# options that say nothing as long as the best token is taken
+_INERT = {"temperature", "do_sample", "top_p", "top_k", "min_p", "typical_p"}
+# settings of a model that HF's generate follows even then, and the values that change nothing
+_STEERING: Mapping[str, tuple[Any, ...]] = {
+    "repetition_penalty": (None, 1.0),
+    "no_repeat_ngram_size": (None, 0),
+    "num_beams": (None, 1),
+    "min_length": (None, 0),
+    "min_new_tokens": (None, 0),
+    "suppress_tokens": (None,),
+    "begin_suppress_tokens": (None,),
+    "bad_words_ids": (None,),
+    "forced_bos_token_id": (None,),
+    "forced_eos_token_id": (None,),
+    "exponential_decay_length_penalty": (None,),
+    "sequence_bias": (None,),
+}
+Pair = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where an answer ends: after `new_tokens` tokens, or at one of the texts in `until`."""
+
+    new_tokens: int
+    until: tuple[str, ...]
+
+
+class Texts:
+    """The tokenizer of a base model as lm-eval uses it; `max_length` is in tokens."""
+
+    def __init__(self, tokenizer: Any, config: Any) -> None:
+        from lm_eval.models.utils import resolve_max_length
+
+        self._tokenizer = tokenizer
+        self.max_length: int = resolve_max_length(config, tokenizer, default=_DEFAULT_LENGTH)
+        eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
+        if eos is None:
+            raise DataError("the tokenizer has no end-of-sequence token", "use the tokenizer of the base model")
+        self._prefix: int = eos if bos is None else bos
+        self._prefix_text: str = tokenizer.decode(self._prefix)
+        self._eos_text: str = tokenizer.decode(eos, skip_special_tokens=False)
+
+    def pair(self, context: str, continuation: str) -> Pair:
+        """Ids of a context and of what follows it, cut on the left to the model's length.
+
+        The two are tokenised together, and spaces that end the context go to the continuation. Raises
+        `DataError` for a continuation without tokens or one longer than the model.
+        """
+        if context == "":
+            # the first token of the continuation stands for the prefix when it is the same
+            after = self._ids(continuation, special=False)
+            before, after = ([self._prefix], after) if after[:1] != [self._prefix] else (after[:1], after[1:])
+        else:
+            stripped = context.rstrip()
+            whole = self._ids(context + continuation)
+            before = self._ids(stripped)
+            after = whole[len(before) :]
+        if not before or not after or len(after) > self.max_length:
+            raise DataError(
+                f"a task scores {len(after)} tokens after {len(before)}, and the model reads {self.max_length}",
+                "leave out this example, or choose a task that fits the model",
+            )
+        return (before + after)[-(self.max_length + 1) : -len(after)], after
+
+    def windows(self, text: str) -> list[Pair]:
+        """The pairs whose log likelihoods add up to that of a text of any length."""
+        from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+        windows = get_rolling_token_windows(
+            token_list=self._ids(text), prefix_token=self._prefix, max_seq_len=self.max_length, context_len=1
+        )
+        return [make_disjoint_window(window) for window in windows]
+
+    def prompt(self, context: str, ending: Ending) -> list[int]:
+        """Ids of a prompt, cut on the left so that the answer fits behind it. Raises `DataError`."""
+        room = self.max_length - ending.new_tokens
+        if room < 1:
+            raise DataError(
+                f"an answer of {ending.new_tokens} tokens leaves no room in a model of {self.max_length}",
+                "choose a base model that reads more, or another task",
+            )
+        bos = self._tokenizer.bos_token
+        special = {"add_special_tokens": False} if bos is not None and context.startswith(bos) else {}
+        ids: list[int] = list(self._tokenizer(context, **special).input_ids)[-room:]
+        if not ids:
+            raise DataError("a task gives an empty prompt", "choose another task or slice")
+        return ids
+
+    def ending(self, options: Mapping[str, Any]) -> Ending:
+        """Where generation stops by a task's own options; raises `DataError` for options beyond greedy."""
+        from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+
+        asked = dict(normalize_gen_kwargs(dict(options), _DEFAULT_NEW_TOKENS))
+        until = handle_stop_sequences(asked.pop("until", None), eos=self._eos_text)
+        new_tokens = int(asked.pop("max_gen_toks"))
+        others = sorted(key for key, value in asked.items() if key not in _INERT and value is not None)
+        if asked.get("do_sample") or others:
+            what = "samples its answers" if asked.get("do_sample") else f"asks for {', '.join(others)}"
+            raise DataError(f"the task {what}, and answers here are greedy", "choose a task with greedy answers")
+        return Ending(new_tokens, tuple(until))
+
+    def answer(self, ids: Sequence[int], ending: Ending) -> str:
+        """The text of generated ids, cut before the first text that ends it."""
+        from lm_eval.models.utils import postprocess_generated_text
+
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        cut: str = postprocess_generated_text(generation=text, stop=list(ending.until), think_end_token=None)
+        return cut
+
+    def stops(self, endings: Sequence[Ending]) -> "Stops":
+        return Stops(self._tokenizer, endings)
+
+    def _ids(self, text: str, *, special: bool | None = None) -> list[int]:
+        options = {} if special is None else {"add_special_tokens": special}
+        if special is None and text.startswith(self._prefix_text):
+            options = {"add_special_tokens": False}
+        return list(self._tokenizer.encode(text, **options))
+
+
+class Stops:
+    """Called with the index of a prompt and its answer so far: whether a text in `until` has come up.
+
+    The last tokens are decoded, two more than the text has by itself, for a text may come in other tokens.
+    """
+
+    def __init__(self, tokenizer: Any, endings: Sequence[Ending]) -> None:
+        self._tokenizer = tokenizer
+        lengths = {
+            text: len(tokenizer.encode(text, add_special_tokens=False)) + 2
+            for text in {text for ending in endings for text in ending.until}
+        }
+        # the same tail is decoded once for all texts of a length
+        self._tails: list[dict[int, list[str]]] = []
+        for ending in endings:
+            tails: dict[int, list[str]] = {}
+            for text in ending.until:
+                tails.setdefault(lengths[text], []).append(text)
+            self._tails.append(tails)
+
+    def __call__(self, index: int, ids: Sequence[int]) -> bool:
+        for length, texts in self._tails[index].items():
+            tail = self._tokenizer.decode(list(ids[-length:]))
+            if any(text in tail for text in texts):
+                return True
+        return False
+
+
+def chat_prompt(tokenizer: Any, turns: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """Turns of a conversation in the tokenizer's chat template; without the system turn where it is refused."""
+    from jinja2.exceptions import TemplateError
+
+    options = {
+        "tokenize": False,
+        "add_generation_prompt": add_generation_prompt,
+        "continue_final_message": not add_generation_prompt,
+    }
+    try:
+        rendered: str = tokenizer.apply_chat_template(turns, **options)
+    except TemplateError:
+        others = [turn for turn in turns if turn["role"] != "system"]
+        rendered = tokenizer.apply_chat_template(others, **options)
+    return rendered
+
+
+def steering(generation_config: Any) -> list[str]:
+    """Settings of a model that lm-eval's generation follows and plain greedy generation does not."""
+    held = {name: getattr(generation_config, name, None) for name in _STEERING}
+    return [f"{name} {value}" for name, value in held.items() if value not in _STEERING[name]]

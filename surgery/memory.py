@@ -1,0 +1,102 @@
+"""How much memory there is, and how much the rows of a batch take: upper estimates from a model's config.
+
+Estimates only choose how large a batch is tried first; a batch that does not fit is halved by those who run it.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+_UNKNOWN = 4 << 30  # where a system does not say what is free
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes by what a forward pass without gradients holds at once.
+
+    `cached`: keys and values of one token in all layers; `token`: the activations of one token in one layer, for only
+    one is at work; `pair`: the attention of one token to another; `logits`: one position over the vocabulary,
+    with the float32 copies it is scored in.
+    """
+
+    cached: int
+    token: int
+    pair: int
+    logits: int
+
+    def forward(self, tokens: int, positions: int, *, cached: int = 0) -> int:
+        """One row of `tokens` new tokens with logits at the last `positions`, after `cached` earlier tokens."""
+        return tokens * self.token + tokens * (tokens + cached) * self.pair + positions * self.logits
+
+
+def footprint(model: Any) -> Footprint:
+    """What the rows of a causal language model take, after its config and dtype."""
+    config = model.config.get_text_config()
+    width = model.dtype.itemsize  # what a quantised model computes in
+    hidden = _size(config, "hidden_size", 4096)
+    heads = _size(config, "num_attention_heads", 1)
+    head = _size(config, "head_dim", max(1, hidden // heads))
+    inside = _size(config, "intermediate_size", 4 * hidden)
+    layers, sharing = _size(config, "num_hidden_layers", 32), _size(config, "num_key_value_heads", heads)
+    cached = 2 * layers * sharing * head * width
+    # queries, keys, values, the residual and the two products of an MLP, with the updates beside them
+    token = (8 * hidden + 4 * heads * head + 4 * inside) * width
+    # fused kernels hold the mask alone, eager attention every head's weights and their float32 softmax
+    eager = getattr(config, "_attn_implementation", "eager") == "eager"
+    pair = heads * (2 * width + 4) if eager else 5
+    return Footprint(cached, token, pair, _size(config, "vocab_size", 256_000) * (width + 8))
+
+
+def _size(config: Any, name: str, default: int) -> int:
+    value = getattr(config, name, None)
+    return int(value) if isinstance(value, int) and value > 0 else default
+
+
+def free_bytes(device: "torch.device") -> int:
+    """What can still be allocated on a device; on the host, within the limits of its container."""
+    import torch
+
+    if device.type == "cuda":
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + reusable
+    return _free_host_bytes(Path("/proc/meminfo"), Path("/sys/fs/cgroup"))
+
+
+def _free_host_bytes(meminfo: Path, group: Path) -> int:
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError):
+        try:
+            # half of what is built in: nothing tells how much of it is in use
+            free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        except (OSError, ValueError, AttributeError):
+            free = _UNKNOWN
+    try:
+        limit = int((group / "memory.max").read_text())  # the word "max" where there is no limit
+        used = int((group / "memory.current").read_text())
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        # files in the page cache count as used until something else needs the room
+        free = min(free, limit - used + int(statistics.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        pass
+    return max(0, free)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch says that an allocation failed, on a device or on the host."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def release() -> None:
+    """Give back what torch keeps for later; call it when nothing refers to the failed work any more."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

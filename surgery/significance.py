@@ -1,0 +1,97 @@
+"""Whether a change is more than luck: exact tests, many variants at once, the power of a slice, a place among controls.
+
+Everything is paired: each variant answers the same examples as the unedited adapter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+from scipy.stats import binomtest, norm
+
+from surgery.errors import DataError
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Examples that a variant gained and lost against the baseline, and the exact two-sided p of that split."""
+
+    gained: int
+    lost: int
+    p: float
+
+
+def mcnemar(baseline: Float64[ndarray, "example"], variant: Float64[ndarray, "example"]) -> McNemar:
+    """McNemar's exact test for 0/1 scores of the same examples (McNemar 1947; binomial form).
+
+    Under the null a changed example is gained or lost with probability ½ each; without a changed
+    example p is 1. Raises `DataError` for scores that are not 0 or 1, or not of the same examples.
+    """
+    if baseline.shape != variant.shape:
+        raise DataError(
+            f"{baseline.size} and {variant.size} scores cannot be paired", "score both on the same examples"
+        )
+    if not np.isin([baseline, variant], (0.0, 1.0)).all():
+        raise DataError("McNemar's test needs scores that are 0 or 1", "use the interval of the mean instead")
+    gained, lost = int((variant > baseline).sum()), int((variant < baseline).sum())
+    changed = gained + lost
+    return McNemar(gained, lost, float(binomtest(gained, changed, 0.5).pvalue) if changed else 1.0)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """p adjusted for looking at all of them at once (Holm 1979): at level a, the chance that any true null
+    falls below a stays at most a, whatever the dependence between the tests. NaN stays NaN and does not count.
+    """
+    known = sorted((p, name) for name, p in p_values.items() if not np.isnan(p))
+    adjusted = {name: float("nan") for name in p_values}
+    worst = 0.0
+    for rank, (p, name) in enumerate(known):
+        worst = max(worst, min(1.0, (len(known) - rank) * p))
+        adjusted[name] = worst
+    return adjusted
+
+
+def least_detectable(
+    deviation: float, examples: int, *, level: float = 0.05, power: float = 0.8, tests: int = 1
+) -> float:
+    """The smallest mean paired change that a slice shows with probability `power`, in units of `deviation`.
+
+    `deviation` is the standard deviation of the paired differences; for 0/1 scores it is √(share of
+    examples that change). Normal approximation, two-sided, with the level shared among `tests`.
+    Raises `DataError` for fewer than two examples or shares outside (0, 1).
+    """
+    if examples < 2 or not 0 < level < 1 or not 0 < power < 1 or tests < 1:
+        raise DataError(
+            f"no power can be told of {examples} examples at level {level} and power {power}",
+            "use two or more examples, and shares between 0 and 1",
+        )
+    quantiles = norm.ppf(1 - level / tests / 2) + norm.ppf(power)
+    return float(quantiles * deviation / np.sqrt(examples))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an edit stands among random controls.
+
+    `beaten` of `controls` have a smaller change in the wanted direction; `p` is (1 + not beaten) /
+    (1 + controls), the chance of that place or a better one if the edit were one more control.
+    """
+
+    beaten: int
+    controls: int
+    p: float
+
+
+def place_among(change: float, controls: Sequence[float], *, lower_is_better: bool) -> Place:
+    """The permutation place of an edit's change among those of its controls; ties count against it.
+
+    Raises `DataError` without controls or with numbers that are not finite.
+    """
+    others = np.asarray(controls, dtype=np.float64)
+    if not others.size or not np.isfinite([change, *others]).all():
+        raise DataError("there is no finite change of a random control to compare with", "run random controls too")
+    sign = -1.0 if lower_is_better else 1.0
+    beaten = int((sign * change > sign * others).sum())
+    return Place(beaten, others.size, (1 + others.size - beaten) / (1 + others.size))
