@@ -15,6 +15,8 @@ def main() -> None:
     """Load, then hand over to Streamlit's own command line; never returns."""
     from streamlit.web.cli import main as streamlit
 
+    # a thread that computes may hold the interpreter this long before an answer goes out
+    sys.setswitchinterval(0.0005)
     for name in WARM:
         import_module(name)
     script = str(Path(__file__).with_name("main.py"))

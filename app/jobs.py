@@ -5,7 +5,6 @@ of the session that started it. No Streamlit call happens on the worker thread.
 """
 
 import gc
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -113,8 +112,6 @@ class Jobs:
     """All jobs of this server."""
 
     def __init__(self) -> None:
-        # a busy worker may hold the interpreter this long before a page gets its turn
-        sys.setswitchinterval(0.0005)
         self._models = Models()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._jobs: dict[str, Job] = {}

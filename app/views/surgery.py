@@ -21,7 +21,9 @@ def change(workspace: Workspace) -> None:
 
 
 def bar(workspace: Workspace) -> None:
+    """The heading and the page's tools in one row of few elements: each one costs every answer a little."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.subheader("Surgery", anchor=False, width="content")
         if st.button("History", icon=":material/history:"):
             history_list(workspace)
         if st.button(f"Scope: {plain(_scope_name(workspace.plan.scope))}", icon=":material/filter_alt:"):
@@ -197,11 +199,7 @@ def card(workspace: Workspace, name: str, plan: EditPlan) -> None:
 
 
 workspace = current()
-heading, tools = st.columns([1, 5], vertical_alignment="center")
-with heading:
-    st.subheader("Surgery", anchor=False)
-with tools:
-    bar(workspace)
+bar(workspace)
 note = st.session_state.pop("board-note", "")
 if note:
     st.info(note)
