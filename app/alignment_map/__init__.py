@@ -102,7 +102,7 @@ def page_data(
     trouble: str = "",
     serial: int = 0,
     held: str = "",
-    file: Mapping[str, str] | None = None,
+    file: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What the component needs for one answer; the numbers only if it does not hold them as `held`."""
     return {

@@ -16,6 +16,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
 
 const SHARE = shades(["#20243f", "#3b4a94", "#3f8fae", "#7fcf9f", "#f6f3b0"])
 const UNKNOWN = 65535, UNIT = 65534 // values travel as whole numbers of 1/65534
+const PATIENCE = 2500 // ms after which a file that did not come is asked for again
 const LATER = 400 // ms after which a change that needs no answer is told, for the page's address
 const HEIGHT = 620, WIDTH = 660 // of a figure in a file
 
@@ -24,6 +25,7 @@ class AlignmentMap {
     this.part = (role) => root.querySelector(`[data-role="${role}"]`)
     this.root = root.querySelector(".atlas")
     this.serial = 0
+    this.files = Date.now() // numbers the files asked for
     this.canvas = {}
     for (const name of ["map", "curve", "angles", "spectra", "cosines"]) this.canvas[name] = this.part(name)
     ;[this.sizes, this.stop] = watch(Object.values(this.canvas), () => this.paint())
@@ -33,6 +35,7 @@ class AlignmentMap {
   unmount() {
     this.stop()
     clearTimeout(this.later)
+    clearTimeout(this.asking)
     maps.delete(this.root.parentNode)
   }
 
@@ -48,13 +51,17 @@ class AlignmentMap {
     }
     if (data.serial >= this.serial || !this.choice) {
       this.serial = data.serial
-      this.choice = data.choice
+      // what was changed since and not told yet stays
+      if (!this.untold) this.choice = data.choice
       this.detail = data.detail
     }
-    if (data.file && data.file.serial !== this.saved) {
-      this.saved = data.file.serial
+    if (data.file && data.file.id === this.file?.id) {
+      this.file = null
       save(data.file.name, new Blob([data.file.text], { type: data.file.type }))
     }
+    // a run that was broken off has forgotten its question
+    clearTimeout(this.asking)
+    if (this.file) this.asking = setTimeout(() => this.ask("file", this.file), PATIENCE)
     this.controls()
     this.paint()
     this.told("answer")
@@ -72,14 +79,25 @@ class AlignmentMap {
     this.choice = { ...this.choice, ...changes }
     this.asked = performance.now()
     clearTimeout(this.later)
-    const tell = () => this.send({ ...this.choice, serial: ++this.serial, have: this.table?.key })
-    if (needed) tell()
+    this.untold = true
+    if (needed) this.tellNow()
     else {
-      this.later = setTimeout(tell, LATER)
+      this.tellLater()
       this.controls()
       this.paint()
       this.told("repaint")
     }
+  }
+
+  tellNow() {
+    this.untold = false
+    this.send({ ...this.choice, serial: ++this.serial, have: this.table?.key })
+  }
+
+  // not while a file is made: another run would break that one off
+  tellLater() {
+    clearTimeout(this.later)
+    this.later = setTimeout(() => (this.file ? this.tellLater() : this.tellNow()), LATER)
   }
 
   listen() {
@@ -103,7 +121,10 @@ class AlignmentMap {
         const { file } = button.dataset, { name } = this.data
         if (file === "svg") saveSvg(`${name}.svg`, WIDTH, HEIGHT, (sheet, ink) => this.paintMap(sheet, ink))
         else if (file === "png") savePng(`${name}.png`, WIDTH, HEIGHT, (sheet, ink) => this.paintMap(sheet, ink))
-        else this.ask("file", file)
+        else {
+          this.file = { format: file, id: ++this.files, choice: { ...this.choice, have: this.table?.key } }
+          this.ask("file", this.file)
+        }
       }
   }
 
@@ -116,6 +137,7 @@ class AlignmentMap {
     const panel = this.table.panels[p], clamp = (at, size) => Math.min(size - 1, Math.max(0, at))
     const cell = [p, clamp(i + step[0], panel.rows.length), clamp(j + step[1], panel.columns.length)]
     this.choice = { ...this.choice, cell }
+    this.untold = true
     this.paint()
     clearTimeout(this.later)
     // the pair is asked for when the keys rest

@@ -15,6 +15,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
 }
 
 const REST = 400 // ms after the last choice, when it is written to the address
+const PATIENCE = 2500 // ms after which a file that did not come is asked for again
 const NEEDS = new Set(["mean", "magnitude"])
 const LISTS = [["harmful", "most harmful"], ["wasteful", "most wasteful"], ["helpful", "most helpful"]]
 const COLUMNS = [
@@ -38,7 +39,7 @@ class SpectraPage {
     this.root = root.querySelector(".spectra")
     this.canvas = this.part("figure")
     this.choice = null
-    this.asked = new Set() // files under way
+    this.asked = new Map() // files under way, by the id of their question
     this.serial = Date.now()
     this.listen()
     ;[this.sizes, this.stop] = watch([this.canvas], () => this.paint())
@@ -47,6 +48,7 @@ class SpectraPage {
   unmount() {
     this.stop()
     clearTimeout(this.resting)
+    clearTimeout(this.asking)
     pages.delete(this.root.parentNode)
   }
 
@@ -63,6 +65,9 @@ class SpectraPage {
       save(data.file.name, new Blob([data.file.text], { type: data.file.type }))
       if (!this.asked.size) this.part("file-note").textContent = "Download"
     }
+    // a run that was broken off has forgotten its question
+    clearTimeout(this.asking)
+    if (this.asked.size) this.asking = setTimeout(() => this.ask([...this.asked.values()][0]), PATIENCE)
     if (fresh || led) this.paintSoon()
   }
 
@@ -70,9 +75,17 @@ class SpectraPage {
   choose(change) {
     Object.assign(this.choice, change)
     this.paintSoon()
+    this.tellLater()
+  }
+
+  // not while a file is made: another run would break that one off
+  tellLater() {
     clearTimeout(this.resting)
-    // numbered, because a choice that was made before and is made again has to be told again
-    this.resting = setTimeout(() => this.send({ ...this.choice, number: ++this.serial }), REST)
+    this.resting = setTimeout(() => {
+      if (this.asked.size) this.tellLater()
+      // numbered, because a choice that was made before and is made again has to be told again
+      else this.send({ ...this.choice, number: ++this.serial })
+    }, REST)
   }
 
   open(module, component = 0) {
@@ -363,9 +376,9 @@ class SpectraPage {
       return
     }
     const id = `${Date.now()}-${Math.random()}`
-    this.asked.add(id)
+    this.asked.set(id, { format: kind, id, choice: c })
     this.part("file-note").textContent = `Making ${kind.toUpperCase()}…`
-    this.ask({ format: kind, id, choice: c })
+    this.ask(this.asked.get(id))
   }
 }
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from app.alignment_map import KEY, View, alignment_map, page_data, view_of
@@ -39,6 +38,9 @@ def geometry() -> None:
     workspace = current()
     sent = st.session_state.get(KEY) or {}
     asked = sent.get("choice") if isinstance(sent.get("choice"), dict) else {}
+    wanted = sent.get("file") if isinstance(sent.get("file"), dict) else {}
+    if isinstance(wanted.get("choice"), dict):  # a file is of what is shown, told or not
+        asked = {**wanted["choice"], "serial": asked.get("serial")}
     other = other_adapter() if _has_other() else None
     families = list(workspace.adapter.families)
     largest = max(spectrum.rank for spectrum in workspace.spectra.values())
@@ -67,7 +69,7 @@ def geometry() -> None:
             trouble=trouble,
             serial=serial if isinstance(serial, int) else 0,
             held=str(asked.get("have", "")),
-            file=file_of(view, choice, sent.get("file")) if view is not None else None,
+            file=file_of(view, choice, wanted) if view is not None else None,
         )
     )
 
@@ -82,16 +84,14 @@ def address(choice: Choice) -> None:
             del st.query_params[name]
 
 
-def file_of(view: View, choice: Choice, kind: Any) -> dict[str, str] | None:
+def file_of(view: View, choice: Choice, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     """The present view as a file that the component saves: numbers as CSV, an interactive figure as HTML."""
-    name = f"{choice.view}-{choice.side}"
-    serial = str(np.random.default_rng().integers(2**53))
+    name, kind = f"{choice.view}-{choice.side}", wanted.get("format")
     if kind == "csv":
-        return {"name": f"{name}.csv", "type": "text/csv", "text": table_of(view), "serial": serial}
+        return {"name": f"{name}.csv", "type": "text/csv", "text": table_of(view), "id": wanted.get("id")}
     if kind == "html":
-        figure = figure_of(view)
-        text = figure.to_html(include_plotlyjs=True, full_html=True)
-        return {"name": f"{name}.html", "type": "text/html", "text": text, "serial": serial}
+        text = figure_of(view).to_html(include_plotlyjs=True, full_html=True)
+        return {"name": f"{name}.html", "type": "text/html", "text": text, "id": wanted.get("id")}
     return None
 
 

@@ -147,9 +147,24 @@ def test_the_figure_and_its_numbers_are_downloaded_in_every_format(
     assert "o_proj across layers" in page
     rows = list(csv.DictReader(io.StringIO(files["CSV"].read_text(encoding="utf-8"))))
     assert len(rows) == 900
+    assert {row["k"] for row in rows} == {"4"}
     row = rows[5 * 30 + 7]
     expected = (cosines(spectra[row["row"]], spectra[row["column"]], 4) ** 2).mean()
     assert float(row["value"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_file_asked_for_right_after_a_change_comes_and_is_of_what_is_shown(geometry: Page) -> None:
+    for k, kind in ((6, "HTML"), (2, "CSV")):
+        geometry.locator('.atlas input[data-role="k"]').fill(str(k - 1))
+        with geometry.expect_download(timeout=SOON) as waiting:
+            geometry.get_by_role("button", name=kind, exact=True).click()
+        text = waiting.value.path().read_text(encoding="utf-8")
+        if kind == "CSV":
+            assert {row["k"] for row in csv.DictReader(io.StringIO(text))} == {"2"}
+    expect(geometry.locator('.atlas [data-role="k-shown"]')).to_have_text("2")
+    rested(geometry)
+    geometry.wait_for_timeout(1200)
+    assert "k=2" in geometry.url
 
 
 def test_a_copied_address_opens_the_same_view(geometry: Page) -> None:
