@@ -6,8 +6,8 @@ k, measure or marks needs no answer; another view or a selected pair does.
 
 import base64
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ import streamlit as st
 from jaxtyping import Float64
 from numpy import ndarray
 
-from app.alignment_map.choice import LEVEL, SIDES, VIEWS, Choice
+from app.alignment_map.choice import SIDES, VIEWS, Choice
 from app.alignment_map.panels import Panel, panels_of
+from app.alignment_map.reference import LEVEL, chance, expected, offered_ks
 from app.alignment_map.tables import tables
 from app.sheet import SHEET_CSS, SHEET_JS
 from surgery.alignment import OverlapTable
-from surgery.chance import chance_level, expected_level, random_angles
+from surgery.chance import random_angles
 from surgery.home import digest
 from surgery.pair import pair_detail
 from surgery.spectrum import Spectrum
@@ -30,7 +31,6 @@ KEY = "alignment-map"
 LABELS = {"overlap": "overlap", "principal": "|cosine|"}
 MEASURES = {"overlap": "Subspace overlap", "principal": "Leading direction"}
 _UNKNOWN, _UNIT = 65535, 65534
-_STEPS = 24  # values of k that a view carries at most
 _HERE = Path(__file__).parent
 
 _mount = st.components.v2.component(
@@ -45,7 +45,7 @@ _mount = st.components.v2.component(
 class View:
     """What the map shows: the panels of a choice over the modules they are cut from.
 
-    `key` names the numbers: a component that holds them is not sent them again.
+    The choice's k is one of `ks`. `key` names the numbers: a component that holds them is not sent them again.
     """
 
     choice: Choice
@@ -56,10 +56,7 @@ class View:
 
     @property
     def ks(self) -> list[int]:
-        """The values of k on offer: all, or some of many."""
-        largest = self.table.largest_k
-        spread = np.unique(np.geomspace(1, largest, _STEPS).round().astype(int)) if largest > _STEPS else None
-        return list(range(1, largest + 1)) if spread is None else [int(k) for k in spread]
+        return offered_ks(self.table.largest_k)
 
 
 def view_of(
@@ -79,7 +76,9 @@ def view_of(
     table = tables().table(digest([*digests, choice.side]), choice.side, everything, modules)
     for side in SIDES:  # the other one will be looked at next
         tables().begin(digest([*digests, side]), side, everything)
-    return View(choice, modules, panels, table, key)
+    # k may have been chosen where ranks are larger, or stand in an address
+    k = min(offered_ks(table.largest_k), key=lambda offered: abs(offered - choice.k))
+    return View(replace(choice, k=k), modules, panels, table, key)
 
 
 def alignment_map(data: Mapping[str, Any]) -> None:
@@ -106,7 +105,7 @@ def page_data(
 ) -> dict[str, Any]:
     """What the component needs for one answer; the numbers only if it does not hold them as `held`."""
     return {
-        "choice": choice.record(),
+        "choice": (view.choice if view is not None else choice).record(),
         "serial": serial,
         "options": {
             "view": [[name, kind.title] for name, kind in VIEWS.items() if has_other or not kind.other],
@@ -126,7 +125,7 @@ def page_data(
         else "",
         "trouble": trouble,
         "table": _numbers(view.key, view) if view is not None and view.key != held else None,
-        "detail": _detail(view, choice) if view is not None else None,
+        "detail": _detail(view) if view is not None else None,
         "file": dict(file) if file else None,
     }
 
@@ -140,22 +139,17 @@ def _numbers(key: str, _view: View) -> dict[str, Any]:
     return {
         "key": view.key,
         "ks": ks,
-        "random": [{"reference": _references(d, ks), "chance": _chances(d, ks)} for d in spaces],
+        "random": [
+            {"reference": _at_every_k(expected, d, ks), "chance": _at_every_k(chance, d, ks)} for d in spaces
+        ],
         "panels": [_panel(view, panel, ks, spaces) for panel in view.panels],
     }
 
 
-def _references(dimension: int, ks: list[int]) -> dict[str, Any]:
+def _at_every_k(of: Callable[[int, int, str], float], dimension: int, ks: list[int]) -> dict[str, Any]:
     return {
-        "principal": expected_level(dimension, 1, "principal"),
-        "overlap": [expected_level(dimension, min(k, dimension), "overlap") for k in ks],
-    }
-
-
-def _chances(dimension: int, ks: list[int]) -> dict[str, Any]:
-    return {
-        "principal": chance_level(dimension, 1, "principal", level=LEVEL),
-        "overlap": [chance_level(dimension, min(k, dimension), "overlap", level=LEVEL) for k in ks],
+        "principal": of(dimension, 1, "principal"),
+        "overlap": [of(dimension, k, "overlap") for k in ks],
     }
 
 
@@ -176,14 +170,8 @@ def _panel(view: View, panel: Panel, ks: list[int], spaces: list[int]) -> dict[s
         "label": LABELS,
         "x": panel.x,
         "y": panel.y,
-        "rows": [
-            view.modules[i].name if view.modules[i].layer is None else panel.row_labels[n]
-            for n, i in enumerate(panel.rows)
-        ],
-        "columns": [
-            view.modules[j].name if view.modules[j].layer is None else panel.column_labels[n]
-            for n, j in enumerate(panel.columns)
-        ],
+        "rows": list(panel.row_labels),
+        "columns": list(panel.column_labels),
         "ticks": {
             "rows": [_tick(view.modules[i]) for i in panel.rows],
             "columns": [_tick(view.modules[j]) for j in panel.columns],
@@ -210,12 +198,12 @@ def summary(view: View, panel: Panel, measure: str, k: int) -> dict[str, Any]:
     # a pair of one family stands in the map twice
     counted = np.triu(np.ones(values.shape, dtype=bool), 1) if panel.same else np.ones(values.shape, dtype=bool)
     known = counted & np.isfinite(values)
-    dimensions = view.table.dimension[list(panel.rows)]
-    levels = {int(d): chance_level(int(d), min(k, int(d)), measure, level=LEVEL) for d in np.unique(dimensions)}
-    references = {d: expected_level(d, min(k, d), measure) for d in levels}
-    above = values > np.array([levels[int(d)] for d in dimensions])[:, None]
+    dimensions = [int(d) for d in view.table.dimension[list(panel.rows)]]
+    random = {d: (expected(d, k, measure), chance(d, k, measure)) for d in set(dimensions)}
+    reference, level = np.array([random[d] for d in dimensions]).T[:, :, np.newaxis]
+    above = values > level
     told = np.isfinite(values) & np.eye(*values.shape, dtype=bool) if panel.inside else known
-    ratio = values / np.array([references[int(d)] for d in dimensions])[:, None]
+    ratio = values / reference
     return {
         "mean": float(values[told].mean()) if told.any() else None,
         "ratio": float(ratio[told].mean()) if told.any() else None,
@@ -239,8 +227,9 @@ def _along(panel: Panel, values: Float64[ndarray, "row column"]) -> Float64[ndar
     )
 
 
-def _detail(view: View, choice: Choice) -> dict[str, Any] | None:
+def _detail(view: View) -> dict[str, Any] | None:
     """The selected pair; None where there is none, or no value for it."""
+    choice = view.choice
     p, i, j = choice.cell or (len(view.panels), 0, 0)
     if p >= len(view.panels) or i >= len(view.panels[p].rows) or j >= len(view.panels[p].columns):
         return None
@@ -249,17 +238,17 @@ def _detail(view: View, choice: Choice) -> dict[str, Any] | None:
     measure = panel.measure or choice.measure
     if not np.isfinite(view.table.values(measure, choice.k, [panel.rows[i]], [panel.columns[j]])[0, 0]):
         return None
-    most = min(int((~left.null).sum()), int((~right.null).sum()))
+    most = min(int((~left.null).sum()), int((~right.null).sum()))  # the leading direction needs but one
     pair = pair_detail(left, right, k=min(choice.k, most), side=choice.side)
     k, d = pair.cosines.size, pair.dimension
     value = pair.overlap if measure == "overlap" else float(pair.similarity[0, 0])
-    chance, reference = chance_level(d, k, measure, level=LEVEL), expected_level(d, k, measure)
-    verdict = "beyond random" if value > chance else "not distinguishable from random"
+    level, reference = chance(d, k, measure), expected(d, k, measure)
+    verdict = "beyond random" if value > level else "not distinguishable from random"
     first, second = panel.row_labels[i], panel.column_labels[j]
     return {
         "title": f"{first} against {second}",
         "said": f"{LABELS[measure].capitalize()} {value:.4f}, {value / reference:.1f} times random ({reference:.4f}): {verdict} "
-        f"(chance level {chance:.4f}). First angle {pair.angles[0]:.1f}°.",
+        f"(chance level {level:.4f}). First angle {pair.angles[0]:.1f}°.",
         "value": value,
         "angles": pair.angles.tolist(),
         "random": list(random_angles(d, k)),

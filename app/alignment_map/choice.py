@@ -6,7 +6,6 @@ from typing import Any
 
 from surgery.alignment import DEFAULT_K
 
-LEVEL = 0.01  # of a cell that random subspaces would not reach
 SIDES = {"output": "Output, U: what is written", "input": "Input, V: what is read"}
 
 

@@ -8,8 +8,7 @@ import numpy as np
 
 import viz
 from app.alignment_map import LABELS, View, values_of
-from app.alignment_map.choice import LEVEL
-from surgery.chance import chance_level, expected_level
+from app.alignment_map.reference import chance, expected
 
 
 def table_of(view: View) -> str:
@@ -25,19 +24,16 @@ def table_of(view: View) -> str:
         values = values_of(view, panel, measure, k)
         for i, module in enumerate(panel.rows):
             d = int(view.table.dimension[module])
-            reference, chance = (
-                expected_level(d, min(k, d), measure),
-                chance_level(d, min(k, d), measure, level=LEVEL),
-            )
+            reference, level = expected(d, k, measure), chance(d, k, measure)
             for j, other in enumerate(panel.columns):
                 value = float(values[i, j])
                 known = np.isfinite(value)
                 rows.writerow(
                     [view.modules[module].name, view.modules[other].name, view.choice.side, measure, k]
                     + (
-                        [value, reference, value / reference, chance, value > chance]
+                        [value, reference, value / reference, level, value > level]
                         if known
-                        else ["", reference, "", chance, ""]
+                        else ["", reference, "", level, ""]
                     )
                 )
     return out.getvalue()
@@ -48,13 +44,13 @@ def figure_of(view: View) -> Any:
     return viz.alignment_heatmaps(
         [
             viz.Heatmap(
-                values_of(view, panel, measure, view.choice.k if measure == "overlap" else 1),
+                values_of(view, panel, measure, view.choice.k),
                 panel.row_labels,
                 panel.column_labels,
                 title=f"{panel.title}, {LABELS[measure]}",
                 measure=LABELS[measure],
                 reference=np.array(
-                    [expected_level(int(view.table.dimension[i]), view.choice.k, measure) for i in panel.rows]
+                    [expected(int(view.table.dimension[i]), view.choice.k, measure) for i in panel.rows]
                 ),
             )
             for panel in view.panels

@@ -6,9 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import streamlit as st
 
-from app.alignment_map.choice import LEVEL
+from app.alignment_map.reference import chance, offered_ks
 from surgery.alignment import OverlapTable, overlap_table
-from surgery.chance import chance_level
 from surgery.spectrum import Spectrum
 
 _KEPT = 6
@@ -47,8 +46,8 @@ class Tables:
 def _know_chances(modules: Sequence[Spectrum], side: str) -> None:
     """Draw the chance levels that views of these modules will ask for; they are remembered."""
     for d in {(module.U if side == "output" else module.V).shape[0] for module in modules}:
-        for k in range(1, min(d, max(module.rank for module in modules)) + 1):
-            chance_level(d, k, "overlap", level=LEVEL)
+        for k in offered_ks(max(module.rank for module in modules)):
+            chance(d, k, "overlap")
 
 
 @st.cache_resource(show_spinner=False)

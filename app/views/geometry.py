@@ -46,8 +46,6 @@ def geometry() -> None:
     largest = max(spectrum.rank for spectrum in workspace.spectra.values())
     given: Mapping[str, Any] = asked or st.session_state.get(CHOICE) or st.query_params.to_dict()
     choice = choice_from(given, families, largest, has_other=_has_other())
-    st.session_state[CHOICE] = choice.record()
-    address(choice)
     if isinstance(sent.get("open"), str) and sent["open"] in workspace.spectra:
         st.session_state["spectra-open"] = sent["open"]
         st.switch_page("views/spectra.py")
@@ -59,6 +57,10 @@ def geometry() -> None:
         view = view_of(choice, spectra, digests, other.spectra if other else None)
     except PolicyError as error:
         trouble = f"{error.problem}: {error.remedy}."
+    else:
+        choice = view.choice
+    st.session_state[CHOICE] = choice.record()
+    address(choice)
     serial = asked.get("serial")
     alignment_map(
         page_data(
