@@ -1,5 +1,7 @@
 """What every page has around it: the strip that says what is live, its title, its messages."""
 
+from collections.abc import Collection, Mapping
+
 import streamlit as st
 
 from app import sessions
@@ -44,6 +46,14 @@ def keep_on_disk() -> None:
         sessions.save(current(), st.session_state[sessions.ID])
     except (OSError, SurgeryError) as error:
         st.warning(f"This workspace could not be saved for a later visit: {plain(str(error))}")
+
+
+def write_address(names: Collection[str], words: Mapping[str, str]) -> None:
+    """Put a page's words, of those `names` that are its own, into its address; others there are left alone."""
+    present = st.query_params.to_dict()
+    wanted = {name: value for name, value in present.items() if name not in names} | dict(words)
+    if wanted != present:
+        st.query_params.from_dict(wanted)
 
 
 def ask_for_calibration(workspace: Workspace) -> None:

@@ -140,6 +140,36 @@ function save(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000)
 }
 
+// Files that the server makes. `ask` puts a question to it; a run that is broken off by another forgets its
+// question, which is then put again. While one is open, nothing should start a run that can wait.
+class Files {
+  constructor(ask) {
+    this.ask = ask
+    this.open = new Map() // questions by their id
+  }
+
+  get waiting() {
+    return this.open.size > 0
+  }
+
+  want(format, choice) {
+    const question = { format, choice, id: `${Date.now()}-${Math.random()}` }
+    this.open.set(question.id, question)
+    this.ask(question)
+  }
+
+  // what every answer of the server brings, with a file or without
+  receive(file) {
+    if (file && this.open.delete(file.asked)) save(file.name, new Blob([file.text], { type: file.type }))
+    clearTimeout(this.again)
+    if (this.waiting) this.again = setTimeout(() => this.ask(this.open.values().next().value), 2500)
+  }
+
+  stop() {
+    clearTimeout(this.again)
+  }
+}
+
 function raster(columns, rows, pixels) {
   const canvas = element("canvas", { width: columns, height: rows })
   canvas.getContext("2d").putImageData(new ImageData(pixels, columns, rows), 0, 0)

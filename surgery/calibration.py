@@ -17,6 +17,7 @@ import numpy as np
 
 from surgery.errors import DataError, RowsMixedError
 from surgery.home import digest, user_path
+from surgery.memory import is_out_of_memory, release
 
 if TYPE_CHECKING:
     import torch
@@ -369,8 +370,6 @@ def batch_order(examples: Sequence[Example]) -> list[int]:
 
 def _fits(step: Callable[[Batch], None], batch: Batch) -> bool:
     """Whether the step went through; what it held is free again when this returns."""
-    import torch
-
     try:
         step(batch)
     except RowsMixedError:
@@ -378,12 +377,11 @@ def _fits(step: Callable[[Batch], None], batch: Batch) -> bool:
             raise
         return False
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
     else:
         return True
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release()
     return False
 
 

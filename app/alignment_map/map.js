@@ -16,7 +16,6 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
 
 const SHARE = shades(["#20243f", "#3b4a94", "#3f8fae", "#7fcf9f", "#f6f3b0"])
 const UNKNOWN = 65535, UNIT = 65534 // values travel as whole numbers of 1/65534
-const PATIENCE = 2500 // ms after which a file that did not come is asked for again
 const LATER = 400 // ms after which a change that needs no answer is told, for the page's address
 const HEIGHT = 620, WIDTH = 660 // of a figure in a file
 
@@ -25,7 +24,7 @@ class AlignmentMap {
     this.part = (role) => root.querySelector(`[data-role="${role}"]`)
     this.root = root.querySelector(".atlas")
     this.serial = 0
-    this.files = Date.now() // numbers the files asked for
+    this.files = new Files((question) => this.ask("file", question))
     this.canvas = {}
     for (const name of ["map", "curve", "angles", "spectra", "cosines"]) this.canvas[name] = this.part(name)
     ;[this.sizes, this.stop] = watch(Object.values(this.canvas), () => this.paint())
@@ -35,7 +34,7 @@ class AlignmentMap {
   unmount() {
     this.stop()
     clearTimeout(this.later)
-    clearTimeout(this.asking)
+    this.files.stop()
     maps.delete(this.root.parentNode)
   }
 
@@ -55,13 +54,7 @@ class AlignmentMap {
       if (!this.untold) this.choice = data.choice
       this.detail = data.detail
     }
-    if (data.file && data.file.id === this.file?.id) {
-      this.file = null
-      save(data.file.name, new Blob([data.file.text], { type: data.file.type }))
-    }
-    // a run that was broken off has forgotten its question
-    clearTimeout(this.asking)
-    if (this.file) this.asking = setTimeout(() => this.ask("file", this.file), PATIENCE)
+    this.files.receive(data.file)
     this.controls()
     this.paint()
     this.told("answer")
@@ -97,7 +90,7 @@ class AlignmentMap {
   // not while a file is made: another run would break that one off
   tellLater() {
     clearTimeout(this.later)
-    this.later = setTimeout(() => (this.file ? this.tellLater() : this.tellNow()), LATER)
+    this.later = setTimeout(() => (this.files.waiting ? this.tellLater() : this.tellNow()), LATER)
   }
 
   listen() {
@@ -121,10 +114,7 @@ class AlignmentMap {
         const { file } = button.dataset, { name } = this.data
         if (file === "svg") saveSvg(`${name}.svg`, WIDTH, HEIGHT, (sheet, ink) => this.paintMap(sheet, ink))
         else if (file === "png") savePng(`${name}.png`, WIDTH, HEIGHT, (sheet, ink) => this.paintMap(sheet, ink))
-        else {
-          this.file = { format: file, id: ++this.files, choice: { ...this.choice, have: this.table?.key } }
-          this.ask("file", this.file)
-        }
+        else this.files.want(file, { ...this.choice, have: this.table?.key })
       }
   }
 

@@ -15,7 +15,7 @@ import numpy as np
 import streamlit as st
 from numpy import ndarray
 
-from app.frame import show_error
+from app.frame import show_error, write_address
 from app.sheet import SHEET_CSS, SHEET_JS
 from app.spectra_board.choice import NAMES, Choice, choice_from, opened, query_of
 from app.spectra_board.files import FORMATS, file_of, layout_of
@@ -60,7 +60,9 @@ def spectra_board() -> None:
         on_choice_change=_take_choice,
         on_file_change=_take_question,
     )
-    _link(query_of(choice, workspace.spectra))
+    words = query_of(choice, workspace.spectra)
+    write_address(NAMES, words)
+    st.session_state[_WRITTEN] = words
 
 
 def _take_choice() -> None:
@@ -96,15 +98,6 @@ def _choice(workspace: Workspace) -> Choice:
 def _words() -> dict[str, str]:
     """Our words in the address."""
     return {name: value for name, value in st.query_params.to_dict().items() if name in NAMES}
-
-
-def _link(words: dict[str, str]) -> None:
-    """Write the choice to the address, and leave the words of others there alone."""
-    present = st.query_params.to_dict()
-    wanted = {name: value for name, value in present.items() if name not in NAMES} | words
-    if wanted != present:
-        st.query_params.from_dict(wanted)
-    st.session_state[_WRITTEN] = words
 
 
 def _file(state: Any, numbers: Numbers) -> dict[str, str] | None:

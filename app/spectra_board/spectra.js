@@ -15,7 +15,6 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
 }
 
 const REST = 400 // ms after the last choice, when it is written to the address
-const PATIENCE = 2500 // ms after which a file that did not come is asked for again
 const NEEDS = new Set(["mean", "magnitude"])
 const LISTS = [["harmful", "most harmful"], ["wasteful", "most wasteful"], ["helpful", "most helpful"]]
 const COLUMNS = [
@@ -39,7 +38,7 @@ class SpectraPage {
     this.root = root.querySelector(".spectra")
     this.canvas = this.part("figure")
     this.choice = null
-    this.asked = new Map() // files under way, by the id of their question
+    this.files = new Files((question) => this.ask(question))
     this.serial = Date.now()
     this.listen()
     ;[this.sizes, this.stop] = watch([this.canvas], () => this.paint())
@@ -48,7 +47,7 @@ class SpectraPage {
   unmount() {
     this.stop()
     clearTimeout(this.resting)
-    clearTimeout(this.asking)
+    this.files.stop()
     pages.delete(this.root.parentNode)
   }
 
@@ -61,13 +60,8 @@ class SpectraPage {
       this.choice = { ...data.choice }
       clearTimeout(this.resting)
     }
-    if (data.file && this.asked.delete(data.file.asked)) {
-      save(data.file.name, new Blob([data.file.text], { type: data.file.type }))
-      if (!this.asked.size) this.part("file-note").textContent = "Download"
-    }
-    // a run that was broken off has forgotten its question
-    clearTimeout(this.asking)
-    if (this.asked.size) this.asking = setTimeout(() => this.ask([...this.asked.values()][0]), PATIENCE)
+    this.files.receive(data.file)
+    if (!this.files.waiting) this.part("file-note").textContent = "Download"
     if (fresh || led) this.paintSoon()
   }
 
@@ -82,7 +76,7 @@ class SpectraPage {
   tellLater() {
     clearTimeout(this.resting)
     this.resting = setTimeout(() => {
-      if (this.asked.size) this.tellLater()
+      if (this.files.waiting) this.tellLater()
       // numbered, because a choice that was made before and is made again has to be told again
       else this.send({ ...this.choice, number: ++this.serial })
     }, REST)
@@ -375,10 +369,8 @@ class SpectraPage {
       ;(kind === "png" ? savePng : saveSvg)(`${stem}.${kind}`, width, height, draw)
       return
     }
-    const id = `${Date.now()}-${Math.random()}`
-    this.asked.set(id, { format: kind, id, choice: c })
     this.part("file-note").textContent = `Making ${kind.toUpperCase()}…`
-    this.ask(this.asked.get(id))
+    this.files.want(kind, c)
   }
 }
 

@@ -9,7 +9,7 @@ from app.alignment_map import KEY, View, alignment_map, page_data, view_of
 from app.alignment_map.choice import Choice, choice_from
 from app.alignment_map.files import figure_of, table_of
 from app.alignment_map.intruding import intruder_panel
-from app.frame import plain, show_error, show_title
+from app.frame import plain, show_error, show_title, write_address
 from app.workspace import Workspace, current, workspace_for
 from surgery.demo import demo_names
 from surgery.errors import PolicyError, SurgeryError
@@ -60,7 +60,7 @@ def geometry() -> None:
     else:
         choice = view.choice
     st.session_state[CHOICE] = choice.record()
-    address(choice)
+    write_address(choice.record(), choice.address())
     serial = asked.get("serial")
     alignment_map(
         page_data(
@@ -76,24 +76,14 @@ def geometry() -> None:
     )
 
 
-def address(choice: Choice) -> None:
-    """Write the view into the page's address, so that a copied link opens it again."""
-    wanted = choice.address()
-    for name in Choice().record():
-        if name in wanted and st.query_params.get(name) != wanted[name]:
-            st.query_params[name] = wanted[name]
-        elif name not in wanted and name in st.query_params:
-            del st.query_params[name]
-
-
 def file_of(view: View, choice: Choice, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     """The present view as a file that the component saves: numbers as CSV, an interactive figure as HTML."""
     name, kind = f"{choice.view}-{choice.side}", wanted.get("format")
     if kind == "csv":
-        return {"name": f"{name}.csv", "type": "text/csv", "text": table_of(view), "id": wanted.get("id")}
+        return {"name": f"{name}.csv", "type": "text/csv", "text": table_of(view), "asked": wanted.get("id")}
     if kind == "html":
         text = figure_of(view).to_html(include_plotlyjs=True, full_html=True)
-        return {"name": f"{name}.html", "type": "text/html", "text": text, "id": wanted.get("id")}
+        return {"name": f"{name}.html", "type": "text/html", "text": text, "asked": wanted.get("id")}
     return None
 
 
