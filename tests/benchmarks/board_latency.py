@@ -15,8 +15,6 @@ import argparse
 import json
 import os
 import platform
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -34,17 +32,12 @@ from surgery import decompose, open_adapter
 from surgery.calibration import Encoding
 from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
 from tests.e2e.browser import find_chromium
-from tests.e2e.conftest import FLAGS, ROOT, _end, _healthy
-from tests.e2e.test_workbench import LONG, fresh, go, rested
+from tests.e2e.driving import FLAGS, LISTEN, LONG, measured_demo, rested, serving
 
 KNOB = "eta_suppress"
 WARM = 5  # first releases, while the browser still compiles the page: not counted
 PAUSE = 1000  # ms between two releases; meanwhile the page around the board is brought up to date
 LAYERS, RANK, WIDTH, EXAMPLES = 36, 16, 64, 128
-LISTEN = """
-window.boardEvents = []
-document.addEventListener("board", (event) => window.boardEvents.push(event.detail))
-"""
 FRAME = "() => new Promise(requestAnimationFrame)"
 TIMES = "kind => window.boardEvents.filter(event => event.kind === kind).map(event => event.ms)"
 
@@ -59,45 +52,8 @@ class Latency:
     releases: list[float]
 
 
-@contextmanager
-def serving(home: Path) -> Iterator[str]:
-    """The address of the app's own server on `home`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    options = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
-    with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "app", *options, "--server.fileWatcherType", "none"],
-            cwd=ROOT,
-            env={**os.environ, "SURGERY_HOME": str(home)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            if not _healthy(server, url):
-                log.seek(0)
-                sys.exit(f"the app's server did not start:\n{log.read().decode(errors='replace')[-4000:]}")
-            yield url
-        finally:
-            _end(server)
-
-
-def measured_demo(browser: Browser, url: str, home: Path) -> dict[str, Any]:
-    """The record of a workspace on the demo after a calibration, as the app keeps it."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(fresh(url, "spectra"))
-    rested(page)
-    page.get_by_role("button", name="Measure").click()
-    expect(page.get_by_text("Measured on")).to_be_visible(timeout=LONG)
-    go(page, "Surgery")
-    name = page.url.rpartition("w=")[2]
-    context.close()
-    record: dict[str, Any] = json.loads((home / "workspaces" / f"{name}.json").read_text(encoding="utf-8"))
+def started_afresh(record: dict[str, Any]) -> dict[str, Any]:
+    """A measured workspace with the policy of the benchmark and nothing before it."""
     start = {"scope": "residual", "policy": "grad_direction", "knobs": {}, "energy": "l1", "sigma_min": 0.0}
     steps = [{"label": "start", "edit": {**start, "manual": {}}}]
     return {**record, "history": steps, "at": 0, "shelf": {}}
@@ -214,27 +170,37 @@ def table(results: list[Latency]) -> str:
     return "\n".join([head, *rows])
 
 
+@contextmanager
+def driven(given: Path | None) -> Iterator[tuple[Browser, str, Path, Path]]:
+    """A browser, the address of a server, its home, which is `given` or a temporary one, and a folder to write to."""
+    path = find_chromium()
+    if path is None:
+        sys.exit("no Chromium found: `make browser` installs one")
+    with tempfile.TemporaryDirectory() as scratch:
+        home = given.resolve() if given else Path(scratch) / "home"
+        with serving(home) as url, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+            yield browser, url, home, Path(scratch)
+            browser.close()
+
+
+def machine(chromium: str) -> str:
+    return f"Headless Chromium {chromium}, {os.cpu_count()} cores, {platform.machine()}, {platform.system()}."
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--home", type=Path, help="the app's caches; a temporary folder where none is given")
     parser.add_argument("--moves", type=int, default=160, help="moves of the drag")
     parser.add_argument("--releases", type=int, default=20, help="releases")
     options = parser.parse_args()
-    path = find_chromium()
-    if path is None:
-        sys.exit("no Chromium found: `make browser` installs one")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        home = options.home.resolve() if options.home else folder / "home"
-        with serving(home) as url, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-            demo = measured_demo(browser, url, home)
-            records = [demo, made_up(demo, folder / "8B-shaped", home)]
-            results = [latency(browser, url, home, record, options.moves, options.releases) for record in records]
-            version = browser.version
-            browser.close()
+    with driven(options.home) as (browser, url, home, scratch):
+        demo = started_afresh(measured_demo(browser, url, home))
+        records = [demo, made_up(demo, scratch / "8B-shaped", home)]
+        results = [latency(browser, url, home, record, options.moves, options.releases) for record in records]
+        version = browser.version
     print(table(results))
-    print(f"\nHeadless Chromium {version}, {os.cpu_count()} cores, {platform.machine()}, {platform.system()}.")
+    print(f"\n{machine(version)}")
 
 
 if __name__ == "__main__":

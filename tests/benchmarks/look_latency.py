@@ -12,10 +12,6 @@ from the request of the page to two frames after the figure, in a fresh visit to
 
 import argparse
 import json
-import os
-import platform
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,16 +19,14 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 from safetensors.numpy import save_file
 
 from surgery import decompose, open_adapter
 from surgery.calibration import Encoding
 from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
-from tests.benchmarks.board_latency import LISTEN, measured_demo, serving
-from tests.e2e.browser import find_chromium
-from tests.e2e.conftest import FLAGS
-from tests.e2e.test_workbench import LONG, rested
+from tests.benchmarks.board_latency import driven, machine, started_afresh
+from tests.e2e.driving import LISTEN, LONG, measured_demo, rested
 
 LAYERS, RANK, WIDTH, INNER, EXAMPLES = 36, 16, 512, 896, 64
 SHAPES = {
@@ -168,25 +162,17 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="the app's caches; a temporary folder where none is given")
     parser.add_argument("--times", type=int, default=20, help="repeats of each change")
     options = parser.parse_args()
-    path = find_chromium()
-    if path is None:
-        sys.exit("no Chromium found: `make browser` installs one")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        home = options.home.resolve() if options.home else folder / "home"
-        with serving(home) as url, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-            demo = measured_demo(browser, url, home)
-            records = {"demo": demo, "8B-shaped": made_up(demo, folder / "8B-shaped", home)}
-            results = {}
-            for name, record in records.items():
-                figures = Figures(browser, url, home, record, "geometry")
-                results[name] = geometry(figures, options.times)
-                figures.close()
-            version = browser.version
-            browser.close()
+    with driven(options.home) as (browser, url, home, scratch):
+        demo = started_afresh(measured_demo(browser, url, home))
+        records = {"demo": demo, "8B-shaped": made_up(demo, scratch / "8B-shaped", home)}
+        results = {}
+        for name, record in records.items():
+            figures = Figures(browser, url, home, record, "geometry")
+            results[name] = geometry(figures, options.times)
+            figures.close()
+        version = browser.version
     print(table(results))
-    print(f"\nHeadless Chromium {version}, {os.cpu_count()} cores, {platform.machine()}, {platform.system()}.")
+    print(f"\n{machine(version)}")
 
 
 if __name__ == "__main__":

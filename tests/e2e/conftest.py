@@ -1,32 +1,17 @@
 """A real browser on the real server: every test below this folder goes through both."""
 
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import ProxyHandler, build_opener
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from surgery import Sensitivity, Spectrum, decompose, open_adapter
+from surgery.sensitivity import load_sensitivity
 from tests.e2e.browser import find_chromium
-
-ROOT = Path(__file__).resolve().parents[2]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-START_S = 120.0  # a cold start on two busy cores
+from tests.e2e.driving import FLAGS, measured_demo, serving
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -63,62 +48,29 @@ def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def app_url(app_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def app_url(app_home: Path) -> Iterator[str]:
     """The address of the app's own server, started for this session on a home of its own."""
-    folder = tmp_path_factory.mktemp("app")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    options = {"address": "127.0.0.1", "port": port, "headless": "true", "fileWatcherType": "none"}
-    command = [sys.executable, "-m", "app"]
-    command += [word for name, value in options.items() for word in (f"--server.{name}", str(value))]
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "SURGERY_HOME": str(app_home)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        if not _healthy(server, url):
-            tail = log.read_text(errors="replace")[-4000:]
-            pytest.fail(f"the app's server did not start (exit status {server.poll()}):\n{tail}")
+    with serving(app_home) as url:
         yield url
-    finally:
-        _end(server)
 
 
-def _healthy(server: subprocess.Popen[bytes], url: str) -> bool:
-    direct = build_opener(ProxyHandler({}))
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with direct.open(f"{url}/_stcore/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return True
-        except (URLError, OSError):
-            pass
-        time.sleep(0.1)
-    return False
+@pytest.fixture(scope="session")
+def measured(browser: Browser, app_url: str, app_home: Path) -> dict[str, Any]:
+    """The workspace that the server keeps of a page that has measured sensitivities; tests open copies of it."""
+    return measured_demo(browser, app_url, app_home)
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server and whatever it started: they are one process group."""
-    for end in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(server.pid, end)
-        except ProcessLookupError:
-            break
-        try:
-            server.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            continue
-    server.wait(timeout=10)
+@pytest.fixture(scope="session")
+def spectra() -> dict[str, Spectrum]:
+    """The demo's own, without the app."""
+    return decompose(open_adapter("demo:kinship"))
+
+
+@pytest.fixture(scope="session")
+def sensitivity(measured: dict[str, Any], app_home: Path) -> Sensitivity:
+    """What the server stored of that measurement."""
+    key, batch = measured["sensitivity"], measured["calibration"]["batch_size"]
+    return load_sensitivity(app_home / "sensitivities" / f"{key}-{batch}.safetensors")
 
 
 @pytest.fixture

@@ -11,18 +11,13 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from surgery import Spectrum, decompose, open_adapter
+from surgery import Spectrum
 from surgery.alignment import module_synergy
-from tests.e2e.test_workbench import fresh, no_message_of_failure, rested
+from tests.e2e.driving import fresh, no_message_of_failure, rested
 
 SOON = 30_000
 # how map.js lays out its one map, in CSS pixels
 LEFT, TOP, RIGHT, BOTTOM = 62, 30, 64, 44
-
-
-@pytest.fixture(scope="module")
-def spectra() -> dict[str, Spectrum]:
-    return decompose(open_adapter("demo:kinship"))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlparse
 from uuid import uuid4
 from xml.etree import ElementTree
 
@@ -20,44 +19,12 @@ import pytest
 import scipy.stats
 from playwright.sync_api import Browser, Download, Locator, Page, expect
 
-from surgery import Sensitivity, Spectrum, decompose, open_adapter
-from surgery.sensitivity import load_sensitivity
-from tests.e2e.test_workbench import LONG, fresh, go, no_message_of_failure, rested
+from surgery import Sensitivity, Spectrum
+from tests.e2e.driving import LISTEN, go, no_message_of_failure, rested
 
 SOON = 30_000
 LEFT, RIGHT, TOP, BOTTOM = 16 + 9 * 6.4, 2, 24, 34  # how figures.js lays out the board, in CSS pixels
-LISTEN = """
-window.boardEvents = []
-document.addEventListener("board", (event) => window.boardEvents.push(event.detail))
-"""
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def measured(browser: Browser, app_url: str, app_home: Path) -> dict[str, Any]:
-    """The workspace that the server keeps of a page that has measured sensitivities."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.goto(fresh(app_url, "spectra"))
-    rested(page)
-    page.get_by_role("button", name="Measure").click()
-    expect(page.get_by_text("Measured on")).to_be_visible(timeout=LONG)
-    rested(page)
-    (name,) = parse_qs(urlparse(page.url).query)["w"]
-    context.close()
-    record: dict[str, Any] = json.loads((app_home / "workspaces" / f"{name}.json").read_text(encoding="utf-8"))
-    return record
-
-
-@pytest.fixture(scope="module")
-def spectra() -> dict[str, Spectrum]:
-    return decompose(open_adapter("demo:kinship"))
-
-
-@pytest.fixture(scope="module")
-def sensitivity(measured: dict[str, Any], app_home: Path) -> Sensitivity:
-    key, batch = measured["sensitivity"], measured["calibration"]["batch_size"]
-    return load_sensitivity(app_home / "sensitivities" / f"{key}-{batch}.safetensors")
 
 
 @pytest.fixture

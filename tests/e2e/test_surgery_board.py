@@ -20,11 +20,10 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
-from surgery import Sensitivity, Spectrum, decompose, make_edit, open_adapter
+from surgery import Sensitivity, Spectrum, make_edit
 from surgery.edit import preview
 from surgery.policy import GradDirection
-from surgery.sensitivity import load_sensitivity
-from tests.e2e.test_workbench import LONG, fresh, go, no_message_of_failure, rested
+from tests.e2e.driving import LONG, go, no_message_of_failure, rested, workspace_id
 
 SOON = 30_000  # a round trip on two busy cores
 DEMO = "demo:kinship"
@@ -41,35 +40,6 @@ PROBES = ("/_stcore/health", "/_stcore/host-config")
 Record = dict[str, Any]
 Visit = Callable[[], Page]
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def measured(browser: Browser, app_url: str, app_home: Path) -> Record:
-    """The workspace that the server keeps of a page that has measured sensitivities."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.goto(fresh(app_url, "spectra"))
-    rested(page)
-    page.get_by_role("button", name="Measure").click()
-    expect(page.get_by_text("Measured on")).to_be_visible(timeout=LONG)
-    go(page, "Surgery")
-    expect(page.locator(".board .numbers dd").first).to_contain_text("±", timeout=SOON)
-    rested(page)
-    file = app_home / "workspaces" / f"{workspace_id(page)}.json"
-    context.close()
-    record: Record = json.loads(file.read_text(encoding="utf-8"))
-    return record
-
-
-@pytest.fixture(scope="module")
-def spectra() -> dict[str, Spectrum]:
-    return decompose(open_adapter(DEMO))
-
-
-@pytest.fixture(scope="module")
-def sensitivity(measured: Record, app_home: Path) -> Sensitivity:
-    key, batch = measured["sensitivity"], measured["calibration"]["batch_size"]
-    return load_sensitivity(app_home / "sensitivities" / f"{key}-{batch}.safetensors")
 
 
 @pytest.fixture
@@ -111,10 +81,6 @@ def opened(visit: Visit, app_url: str, app_home: Path, measured: Record) -> Open
         return page
 
     return open_
-
-
-def workspace_id(page: Page) -> str:
-    return page.url.rpartition("w=")[2]
 
 
 def drawn(page: Page) -> None:

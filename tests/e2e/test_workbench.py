@@ -5,37 +5,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.e2e.driving import LONG, fresh, go, no_message_of_failure, rested
+
 PAGES = ("Adapter", "Geometry", "Spectra", "Surgery", "Evaluate", "Export", "Paper")
-LONG = 240_000  # a first load of the base model converts it, on two busy cores
-
-
-def fresh(app_url: str, path: str = "") -> str:
-    """The address of `path` in a workspace of its own; a bare address would find an earlier visit's again."""
-    return f"{app_url}/{path}?w={uuid4().hex[:12]}"
-
-
-def go(page: Page, name: str) -> None:
-    page.get_by_role("link", name=name, exact=True).first.click()
-    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible(timeout=30_000)
-    rested(page)
-
-
-def rested(page: Page) -> None:
-    page.wait_for_timeout(150)
-    page.wait_for_function(
-        "() => document.querySelector('.stApp')?.getAttribute('data-test-script-state') === 'notRunning'",
-        timeout=60_000,
-    )
-
-
-def no_message_of_failure(page: Page) -> None:
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-    expect(page.locator("[data-testid=stAlertContentError]")).to_have_count(0)
 
 
 def test_the_first_heatmap_is_painted_within_six_seconds(page: Page, app_url: str) -> None:

@@ -1,0 +1,140 @@
+"""Starting the app's own server and going about its pages, for the browser tests and the latency benchmarks."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import parse_qs, urlparse
+from urllib.request import ProxyHandler, build_opener
+from uuid import uuid4
+
+from playwright.sync_api import Browser, Page, expect
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+START_S = 120.0  # a cold start on two busy cores
+LONG = 240_000  # a first load of the base model converts it, on two busy cores
+# keeps what the components tell of their repaints
+LISTEN = """
+window.boardEvents = []
+document.addEventListener("board", (event) => window.boardEvents.push(event.detail))
+"""
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[str]:
+    """The address of the app's own server on `home`; raises `RuntimeError` with its last words if it does not start."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    options = {"address": "127.0.0.1", "port": port, "headless": "true", "fileWatcherType": "none"}
+    command = [sys.executable, "-m", "app"]
+    command += [word for name, value in options.items() for word in (f"--server.{name}", str(value))]
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "SURGERY_HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            if not _healthy(server, url):
+                log.seek(0)
+                tail = log.read().decode(errors="replace")[-4000:]
+                raise RuntimeError(f"the app's server did not start (exit status {server.poll()}):\n{tail}")
+            yield url
+        finally:
+            _end(server)
+
+
+def _healthy(server: subprocess.Popen[bytes], url: str) -> bool:
+    direct = build_opener(ProxyHandler({}))
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with direct.open(f"{url}/_stcore/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return True
+        except (URLError, OSError):
+            pass
+        time.sleep(0.1)
+    return False
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and whatever it started: they are one process group."""
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, end)
+        except ProcessLookupError:
+            break
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            continue
+    server.wait(timeout=10)
+
+
+def fresh(app_url: str, path: str = "") -> str:
+    """The address of `path` in a workspace of its own; a bare address would find an earlier visit's again."""
+    return f"{app_url}/{path}?w={uuid4().hex[:12]}"
+
+
+def go(page: Page, name: str) -> None:
+    page.get_by_role("link", name=name, exact=True).first.click()
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible(timeout=30_000)
+    rested(page)
+
+
+def rested(page: Page) -> None:
+    page.wait_for_timeout(150)
+    page.wait_for_function(
+        "() => document.querySelector('.stApp')?.getAttribute('data-test-script-state') === 'notRunning'",
+        timeout=60_000,
+    )
+
+
+def no_message_of_failure(page: Page) -> None:
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    expect(page.locator("[data-testid=stAlertContentError]")).to_have_count(0)
+
+
+def measured_demo(browser: Browser, url: str, home: Path) -> dict[str, Any]:
+    """The record of a workspace on the demo after a calibration, as the server keeps it."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.goto(fresh(url, "spectra"))
+    rested(page)
+    page.get_by_role("button", name="Measure").click()
+    expect(page.get_by_text("Measured on")).to_be_visible(timeout=LONG)
+    rested(page)
+    name = workspace_id(page)
+    context.close()
+    record: dict[str, Any] = json.loads((home / "workspaces" / f"{name}.json").read_text(encoding="utf-8"))
+    return record
+
+
+def workspace_id(page: Page) -> str:
+    (name,) = parse_qs(urlparse(page.url).query)["w"]
+    return name
