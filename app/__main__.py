@@ -8,7 +8,14 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-WARM = ("pandas", "plotly.graph_objects", "streamlit.elements.plotly_chart", "surgery.run", "viz", "app.workspace")
+WARM = (
+    "pandas",
+    "plotly.graph_objects",
+    "streamlit.elements.plotly_chart",
+    "surgery.measure",
+    "viz",
+    "app.workspace",
+)
 
 
 def main() -> None:

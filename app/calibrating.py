@@ -15,10 +15,10 @@ from surgery.calibration import TEMPLATES, Encoding, Row, left_out_text
 from surgery.demo import SLICES, data_file, demo_names, is_demo
 from surgery.errors import DataError, SurgeryError
 from surgery.home import digest, home
+from surgery.measure import planned_rows
 from surgery.measurements import Measurement, delete_measurement, store_folder, stored_measurements
 from surgery.pace import characters, known_pace
 from surgery.recipe import BaseChoice, CalibrationPlan, plan_record
-from surgery.run import planned_rows
 from surgery.sensitivity import Sensitivity, load_sensitivity
 from surgery.sources import Found, HubSource, NotFetchedError, is_hub, parse_hub, read_source
 from surgery.spectrum import Spectra
@@ -89,7 +89,7 @@ def start_calibration(workspace: Workspace, base: BaseChoice, plan: CalibrationP
 def _work(adapter: Adapter, spectra: Spectra, base: BaseChoice, plan: CalibrationPlan) -> jobs.Work:
     def work(job: jobs.Job, models: jobs.Models) -> Sensitivity:
         from surgery.live import LiveModel
-        from surgery.run import calibrate
+        from surgery.measure import calibrate
 
         job.begin("reading the rows")
         planned_rows(plan)  # refused now, before the base model is loaded

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import streamlit as st
 
 from app import sessions
+from app.stored_runs import newest_proof
 from app.workspace import Workspace, current
 from surgery.errors import SurgeryError
 
@@ -73,7 +74,7 @@ def plain(text: str) -> str:
 
 def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
     base, sensitivity = workspace.base, workspace.sensitivity
-    proof = "none yet" if workspace.proof is None else f"{len(workspace.proof.examples)} held-out"
+    proof = newest_proof(workspace)
     return [
         ("deployed_code", "adapter", workspace.adapter.source, True),
         ("memory", "base", base.location if base else "not chosen", base is not None),
@@ -85,7 +86,7 @@ def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
             sensitivity is not None,
         ),
         ("tune", "policy", workspace.plan.policy.name, True),
-        ("balance", "proof", proof, workspace.proof is not None),
+        ("balance", "proof", f"{proof.plan.examples} held-out" if proof else "none yet", proof is not None),
     ]
 
 

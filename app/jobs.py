@@ -1,7 +1,7 @@
 """Long work in the background: one worker thread owns the model, everyone else waits in line.
 
-A job survives page changes and other widgets; its result is collected on the next run of any page
-of the session that started it. No Streamlit call happens on the worker thread.
+A job survives page changes, a reload and a closed tab; its result is collected on the next run of any page
+of the workspace that started it. No Streamlit call happens on the worker thread.
 """
 
 import gc
@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import streamlit as st
 
+from app import sessions
 from surgery.errors import Cancelled, SurgeryError
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Models:
 
 
 Work = Callable[[Job, Models], Any]
+Collect = Callable[[Any], None]
 
 
 class Jobs:
@@ -115,6 +117,7 @@ class Jobs:
         self._models = Models()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._jobs: dict[str, Job] = {}
+        self._claims: dict[tuple[str, str], tuple[str, Collect]] = {}
 
     def submit(self, title: str, work: Work) -> Job:
         for old in [job for job in self._jobs.values() if job.finished][: max(0, len(self._jobs) - _KEPT)]:
@@ -124,8 +127,22 @@ class Jobs:
         self._worker.submit(self._run, job, work)
         return job
 
-    def get(self, job_id: str) -> Job | None:
-        return self._jobs.get(job_id)
+    def claim(self, owner: str, kind: str, job: Job, collect: "Collect") -> None:
+        """The workspace `owner` waits for the job, and for no earlier one of that kind."""
+        self._claims[owner, kind] = (job.id, collect)
+
+    def claims(self, owner: str) -> dict[str, tuple[Job | None, "Collect"]]:
+        """What a workspace waits for, by kind; None for a job that is no longer known."""
+        found = list(self._claims.items())
+        return {kind: (self._jobs.get(job), collect) for (whose, kind), (job, collect) in found if whose == owner}
+
+    def drop(self, owner: str, kind: str) -> None:
+        self._claims.pop((owner, kind), None)
+
+    @property
+    def running(self) -> Job | None:
+        """The job that has the model now."""
+        return next((job for job in list(self._jobs.values()) if job.state == "running"), None)
 
     def _run(self, job: Job, work: Work) -> None:
         if job.cancelled():
@@ -155,31 +172,34 @@ def jobs() -> Jobs:
 
 
 def start(kind: str, title: str, work: Work, collect: Callable[[Any], None]) -> None:
-    """Start a job of `kind` for this session; `collect(result)` runs in a page run once it is done."""
-    job = jobs().submit(title, work)
-    st.session_state.setdefault("jobs", {})[kind] = (job.id, collect)
+    """Start a job of `kind` for this workspace; `collect(result)` runs in a page run once it is done."""
+    jobs().claim(_owner(), kind, jobs().submit(title, work), collect)
 
 
 def active(kind: str) -> Job | None:
-    """This session's job of `kind` that has not been collected yet."""
-    entry = st.session_state.get("jobs", {}).get(kind)
-    return jobs().get(entry[0]) if entry else None
+    """This workspace's job of `kind` that has not been collected yet."""
+    return jobs().claims(_owner()).get(kind, (None,))[0]
 
 
 def collect_finished() -> list[Job]:
     """Hand over the results of finished jobs; returns the jobs that ended without one."""
     ended = []
-    for kind, (job_id, collect) in list(st.session_state.get("jobs", {}).items()):
-        job = jobs().get(job_id)
+    owner = _owner()
+    for kind, (job, collect) in jobs().claims(owner).items():
         if job is None:
-            del st.session_state["jobs"][kind]
+            jobs().drop(owner, kind)
         elif job.finished:
-            del st.session_state["jobs"][kind]
+            jobs().drop(owner, kind)
             if job.state == "done":
                 collect(job.result)
             else:
                 ended.append(job)
     return ended
+
+
+def _owner() -> str:
+    """The open workspace; a session without one waits for itself."""
+    return str(st.session_state.get(sessions.ID) or st.session_state.setdefault("job-owner", uuid4().hex))
 
 
 @st.fragment(run_every=0.5)
@@ -193,11 +213,19 @@ def show_progress(kind: str) -> None:
     share = job.done / job.total if job.total else 0.0
     left = job.seconds_left
     tail = f", about {_duration(left)} left" if left is not None and share < 1 else ""
-    waiting = "waiting for the model" if job.state == "waiting" else job.step or "starting"
+    waiting = _line(job) if job.state == "waiting" else job.step or "starting"
     count = f" {job.done} of {job.total}" if job.total else ""
     bar.progress(share, text=f"{job.title}: {waiting}{count}{tail}")
     if stop.button("Stop", key=f"stop-{kind}", width="stretch", disabled=job.cancelled()):
         job.cancel()
+
+
+def _line(job: Job) -> str:
+    """What a job waits for: the model serves one at a time, whoever asks."""
+    running = jobs().running
+    return "waiting for the model" + (
+        f", which is busy with: {running.title}" if running not in (None, job) else ""
+    )
 
 
 def _duration(seconds: float) -> str:

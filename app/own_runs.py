@@ -1,35 +1,31 @@
-"""The proofs a person has made in this session, as points beside the paper's figures.
+"""A person's own proofs as points beside the paper's figures: one edit proven on two kinds of rows gives a point
+of reward against risk."""
 
-A workspace holds one proof at a time; the Paper page keeps the effects of each one that it sees, so
-that one edit proven on two kinds of rows gives a point of reward against risk.
-"""
-
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import streamlit as st
 
 import viz
+from app.stored_runs import runs_of_adapter
 from app.workspace import Workspace
 from surgery.demo import is_demo
-from surgery.evaluate import Effect
-from surgery.paper import random_gain, reward_and_risk
-from surgery.recipe import dump_recipe
-from surgery.run import EDIT
+from surgery.evaluation import Effect
+from surgery.paper import CONSTRAINED, reward_and_risk
+from surgery.proof import EDIT
+from surgery.runs import PROOF, Run
 
-_KEY = "paper-runs"
 _MOST = 12
 
 
 @dataclass(frozen=True)
-class KeptRun:
-    """Effects of one proof on exact match, as shares; `edit` is the recipe, without its proof."""
+class ProvenEdit:
+    """Effects of one proof on a share of right answers; `edit` identifies the edit and how it was made."""
 
     edit: str
     policy: str
     adapter: str
-    calibrated_on: str
     rows: str
     examples: int
     gain: Effect
@@ -37,31 +33,22 @@ class KeptRun:
 
     @property
     def label(self) -> str:
-        return f"{self.policy}, {self.examples} rows of {self.rows}"
+        return f"{self.policy}, {self.examples} examples of {self.rows}"
 
     @property
     def other_task(self) -> bool:
-        """Whether the rows are known to test another task than the calibration's: another demo's."""
-        names = [source.partition("/")[0] for source in (self.calibrated_on, self.rows)]
-        return all(map(is_demo, names)) and names[0] != names[1]
+        """Whether the rows are known to test another task than the adapter's: another demo's, or the paper's risk."""
+        names = [source.partition("/")[0] for source in (self.adapter, self.rows)]
+        return self.rows == CONSTRAINED.lower() or (all(map(is_demo, names)) and names[0] != names[1])
 
 
-def remember(workspace: Workspace) -> Sequence[KeptRun]:
-    """All runs of this session, the newest last, with the present proof among them if it has answers."""
-    runs: dict[tuple[str, str], KeptRun] = st.session_state.setdefault(_KEY, {})
-    run = _run(workspace)
-    if run is not None:
-        runs[run.edit, run.rows] = run
-        for oldest in list(runs)[:-_MOST]:
-            del runs[oldest]
-    return tuple(runs.values())
+def proven_edits(workspace: Workspace) -> tuple[ProvenEdit, ...]:
+    """The newest proofs of the open adapter that count right answers, the oldest of them first."""
+    found = [_proven(run) for run in runs_of_adapter(workspace) if run.plan.purpose == PROOF]
+    return tuple(reversed([run for run in found if run is not None][:_MOST]))
 
 
-def forget() -> None:
-    st.session_state.pop(_KEY, None)
-
-
-def signals(runs: Sequence[KeptRun]) -> list[viz.OwnRun]:
+def signals(runs: Sequence[ProvenEdit]) -> list[viz.OwnRun]:
     """Points of Figure 3: the runs that had random controls."""
     return [
         viz.OwnRun(
@@ -75,7 +62,7 @@ def signals(runs: Sequence[KeptRun]) -> list[viz.OwnRun]:
     ]
 
 
-def trade_offs(runs: Sequence[KeptRun], other: Collection[str]) -> list[viz.OwnRun]:
+def trade_offs(runs: Sequence[ProvenEdit], other: Collection[str]) -> list[viz.OwnRun]:
     """Points of Figure 4: the edits proven on their own task and on rows named in `other`.
 
     An interval is drawn where one proof stands behind the number.
@@ -99,23 +86,32 @@ def trade_offs(runs: Sequence[KeptRun], other: Collection[str]) -> list[viz.OwnR
     return found
 
 
-def _run(workspace: Workspace) -> KeptRun | None:
-    proof, plan, recipe = workspace.proof, workspace.evaluation, workspace.recipe
-    if proof is None or plan is None or recipe is None or EDIT not in proof.scores:
+def _proven(run: Run) -> ProvenEdit | None:
+    """What a run says of its edit; None for one that is unfinished, has no edit or counts no right answers."""
+    plan, metrics = run.plan, run.metrics
+    if metrics is None or EDIT not in plan.edits:
         return None
-    gain = proof.effect(EDIT, "exact")
-    if not np.isfinite([gain.mean, gain.low, gain.high]).all():
+    shares = [measure["name"] for measure in metrics["measures"] if measure["binary"]]
+    found = metrics["variants"].get(EDIT, {}).get("changes", {})
+    gain = _effect(found.get(shares[0])) if shares else None
+    if gain is None:
         return None
-    return KeptRun(
-        edit=dump_recipe(replace(recipe, evaluation=None)),
-        policy=workspace.plan.policy.name,
-        adapter=workspace.adapter.source,
-        calibrated_on=recipe.calibration.data,
-        rows=plan.data,
-        examples=len(proof.examples),
+    return ProvenEdit(
+        edit=plan.edit,
+        policy=str(plan.edits[EDIT].get("policy")),
+        adapter=plan.adapter,
+        rows=plan.slice_name,
+        examples=plan.examples,
         gain=gain,
-        random_gain=random_gain(proof),
+        random_gain=_effect(metrics.get("random", {}).get(shares[0])),
     )
+
+
+def _effect(record: Mapping[str, Any] | None) -> Effect | None:
+    """An effect as a run keeps it; None where a number of it is unknown."""
+    if record is None or any(value is None for value in record.values()):
+        return None
+    return Effect(**record)
 
 
 def _points(effect: Effect) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """A person's workspace on disk, so that a reloaded or reopened page finds it again.
 
 Each browser session writes one small file, named by an id that stands in the page's address. A visit
-without an id takes up the newest workspace that no open page holds. A proof and running jobs are not
-kept: sensitivities are found again in their store, an evaluation has to be run again.
+without an id takes up the newest workspace that no open page holds. Sensitivities and proofs are found again
+in their stores, and jobs that still run by the workspace that started them.
 """
 
 import json
@@ -22,6 +22,7 @@ from app.history import History, Step
 from app.workspace import Workspace, keep, workspace_for
 from surgery.errors import SurgeryError
 from surgery.home import home
+from surgery.measure import stored_sensitivity_file
 from surgery.recipe import (
     BaseChoice,
     CalibrationPlan,
@@ -32,7 +33,6 @@ from surgery.recipe import (
     parse_plan,
     plan_record,
 )
-from surgery.run import stored_sensitivity_file
 from surgery.sensitivity import load_sensitivity
 
 PARAMETER = "w"

@@ -1,7 +1,7 @@
 """What one person has open: a frozen record, replaced as the work goes on.
 
-Setting a stage clears the stages that follow from it: new sensitivities void the proof, a new edit
-voids the proof and the export, a new adapter voids everything.
+Setting a stage clears the stages that follow from it: a new edit voids the export, a new adapter voids
+everything. Proofs are not held here: the history of runs knows which belong to the present edit.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,6 @@ from app.history import History, Step
 from surgery.adapter import Adapter, open_adapter
 from surgery.demo import demo_names, is_demo
 from surgery.edit import Edit
-from surgery.evaluate import Evaluation
 from surgery.export import Verification
 from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan, Recipe, demo_plans
 from surgery.sensitivity import Sensitivity
@@ -26,7 +25,7 @@ _KEY = "workspace"
 
 @dataclass(frozen=True)
 class Workspace:
-    """Adapter → base and plans → sensitivities → edit → proof → export.
+    """Adapter → base and plans → sensitivities → edit → export.
 
     `tuning` names the rows on which edits were measured and chosen, once that was done.
     """
@@ -40,14 +39,13 @@ class Workspace:
     tuning: CalibrationPlan | None = None
     history: History = field(default_factory=History)
     shelf: Mapping[str, EditPlan] = field(default_factory=dict)
-    proof: Evaluation | None = None
     exported: Verification | None = None
 
     def with_base(self, base: BaseChoice | None) -> "Workspace":
-        return replace(self, base=base, sensitivity=None, proof=None, exported=None)
+        return replace(self, base=base, sensitivity=None, exported=None)
 
     def with_sensitivity(self, plan: CalibrationPlan, sensitivity: Sensitivity) -> "Workspace":
-        return replace(self, calibration=plan, sensitivity=sensitivity, tuning=None, proof=None, exported=None)
+        return replace(self, calibration=plan, sensitivity=sensitivity, tuning=None, exported=None)
 
     def with_tuning(self, plan: CalibrationPlan) -> "Workspace":
         """The rows that edits were measured and chosen on: from now on no proof may use them."""
@@ -65,13 +63,14 @@ class Workspace:
     def with_history(self, history: History) -> "Workspace":
         if history.present == self.plan:
             return replace(self, history=history)
-        return replace(self, history=history, proof=None, exported=None)
+        return replace(self, history=history, exported=None)
 
     def with_shelf(self, shelf: Mapping[str, EditPlan]) -> "Workspace":
         return replace(self, shelf=dict(shelf))
 
-    def with_proof(self, plan: EvaluationPlan, proof: Evaluation) -> "Workspace":
-        return replace(self, evaluation=plan, proof=proof)
+    def with_evaluation(self, plan: EvaluationPlan) -> "Workspace":
+        """The held-out rows that the edit is proven on, for its recipe."""
+        return replace(self, evaluation=plan)
 
     def with_export(self, verification: Verification) -> "Workspace":
         return replace(self, exported=verification)

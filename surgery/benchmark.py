@@ -1,13 +1,11 @@
-"""Edits and random controls on an lm-eval task, paired with the unedited adapter and tested for luck.
+"""Variants on an lm-eval task, as an evaluation: paired with the unedited adapter and tested for luck.
 
 One pass of the engine answers for all variants; slices that the edits were made or chosen on may share
 no example with the task's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,63 +14,14 @@ from surgery.content import refuse_shared
 from surgery.edit import Edit
 from surgery.engine import VariantEngine
 from surgery.errors import DataError
-from surgery.evaluate import BASELINE, Effect, paired_effect
+from surgery.evaluation import BASELINE, Asked, Evaluation, Measure, Scores
 from surgery.judge import Judge
-from surgery.significance import McNemar, holm, mcnemar
-from surgery.task_scores import TaskScores, run_task
-from surgery.tasks import LoadedTask
+from surgery.task_scores import Engine, Response, TaskScores, run_task
+from surgery.tasks import LoadedTask, by_document
 
 if TYPE_CHECKING:
+    from surgery.base import LoadedBase
     from surgery.live import LiveModel
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """What variants scored on a task, and how sure their differences to the unedited adapter are."""
-
-    scores: TaskScores
-
-    @property
-    def variants(self) -> tuple[str, ...]:
-        return tuple(name for name in self.scores.values if name != BASELINE)
-
-    @cached_property
-    def effects(self) -> Mapping[str, Effect]:
-        """Paired change of the task's headline metric, with its 95 % bootstrap interval."""
-        before = self.scores.numbers(BASELINE)
-        return {name: paired_effect(before, self.scores.numbers(name)) for name in self.variants}
-
-    @cached_property
-    def tests(self) -> Mapping[str, McNemar]:
-        """McNemar's exact test of every variant; empty for a metric that is not 0 or 1."""
-        before = self.scores.numbers(BASELINE)
-        if not np.isin(before, (0.0, 1.0)).all():
-            return {}
-        return {name: mcnemar(before, self.scores.numbers(name)) for name in self.variants}
-
-    @cached_property
-    def adjusted(self) -> Mapping[str, float]:
-        """McNemar's p after Holm's correction for all variants shown."""
-        return holm({name: test.p for name, test in self.tests.items()})
-
-    def record(self) -> dict[str, Any]:
-        """As plain values: aggregates of every variant, changes and tests, and the digest of the slice."""
-        variants: dict[str, Any] = {}
-        for name, aggregates in self.scores.aggregates.items():
-            variants[name] = {"aggregates": dict(aggregates), "mean": float(self.scores.numbers(name).mean())}
-            if name != BASELINE:
-                variants[name]["change"] = asdict(self.effects[name])
-            if name in self.tests:
-                variants[name]["mcnemar"] = asdict(self.tests[name]) | {"holm": self.adjusted[name]}
-        return {
-            "task": self.scores.plan.values(),
-            "metric": self.scores.metric,
-            "higher_is_better": self.scores.higher_is_better,
-            "examples": len(self.scores.samples),
-            "baseline": BASELINE,
-            "variants": variants,
-            "notes": list(self.scores.notes),
-        }
 
 
 def benchmark(
@@ -84,7 +33,7 @@ def benchmark(
     rows: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> Benchmark:
+) -> Evaluation:
     """Score the unedited adapter and every edit on the loaded slice, in one pass.
 
     `rows` bounds the rows of a batch (variants × requests). Raises `DataError` for a task whose answers
@@ -93,9 +42,61 @@ def benchmark(
     if BASELINE in edits:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
     engine = VariantEngine(live, {BASELINE: None, **edits}, rows=rows)
-    return Benchmark(run_task(loaded, engine, live.base, judge=judge, progress=progress, cancelled=cancelled))
+    return benchmarked(loaded, engine, live.base, judge=judge, progress=progress, cancelled=cancelled)
+
+
+def benchmarked(
+    loaded: LoadedTask,
+    engine: Engine,
+    base: "LoadedBase",
+    *,
+    judge: Judge | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Evaluation:
+    """What the engine's variants score on a task; see `task_scores.run_task`."""
+    found = run_task(loaded, engine, base, judge=judge, progress=progress, cancelled=cancelled)
+    measures = _measures(found)
+    texts = [[str(request.args[-1]) for request in group] for group in by_document(loaded.task)]
+    scores = {
+        name: Scores(
+            {measure.name: found.numbers(name, measure.name) for measure in measures},
+            tuple(_answer(r, t) for r, t in zip(found.responses[name], texts, strict=True)),
+        )
+        for name in found.values
+    }
+    asked = tuple(Asked(sample.hash, sample.prompt, sample.target) for sample in found.samples)
+    return Evaluation(scores, asked, measures, found.aggregates, found.notes)
 
 
 def refuse_seen(loaded: LoadedTask, seen: Mapping[str, Sequence[Row]]) -> None:
     """Raise `DataError` where the slice shares an example with rows that edits were made or chosen on."""
     refuse_shared({**seen, f"the slice of {loaded.plan.name}": loaded.samples})
+
+
+def _measures(scores: TaskScores) -> tuple[Measure, ...]:
+    """The headline first, then every other metric that is one number per example."""
+    first = next(iter(scores.values.values()))
+    found = []
+    for name in dict.fromkeys([scores.metric, *first]):
+        try:
+            numbers = [scores.numbers(variant, name) for variant in scores.values]
+        except DataError:
+            if name == scores.metric:
+                raise
+            continue
+        metric, _, filter_ = name.partition(",")
+        title = metric.replace("_", " ") + (f", {filter_}" if filter_ not in ("", "none") else "")
+        found.append(Measure(name, title, scores.rises[name], bool(np.isin(numbers, (0.0, 1.0)).all())))
+    return tuple(found)
+
+
+def _answer(responses: Sequence[Response], texts: Sequence[str]) -> str:
+    """What a variant said to one document: its text, the choice that it finds likeliest, or a log likelihood."""
+    if len(responses) == 1:
+        only = responses[0]
+        return only if isinstance(only, str) else f"{only[0] if isinstance(only, tuple) else only:.4f} nats"
+    totals = [response[0] for response in responses if isinstance(response, tuple)]
+    if len(totals) == len(responses):
+        return texts[int(np.argmax(totals))].strip()
+    return "\n".join(str(response) for response in responses)

@@ -22,11 +22,14 @@ from surgery.commands import (
     gains_command,
     inspect_command,
     run_command,
+    runs_command,
 )
 from surgery.edit import ENERGY_RULES
 from surgery.errors import SurgeryError
 from surgery.policy import POLICIES, Knob, knobs_of
 from surgery.report import printable, without_nan
+
+_AGAIN = "the unedited adapter once more in other batches: the noise floor"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,8 +114,13 @@ def _parser() -> _Parser:
     _model_options(evaluate, "held-out rows; a demo has its own")
     evaluate.add_argument("--variant", nargs="+", action="extend", help="exported folders or recipe files")
     evaluate.add_argument("--random", type=_count, default=0, help="how many random controls")
+    evaluate.add_argument("--again", action="store_true", help=_AGAIN)
     evaluate.add_argument("--limit", type=_positive, help="only the first rows")
     evaluate.add_argument("--batch-size", type=_positive, default=32, help="examples at a time (default 32)")
+
+    runs = command("runs", runs_command, "the history: every proof that was run, or one of them in full")
+    runs.add_argument("run", nargs="?", help="a run's name, for its results")
+    runs.add_argument("--adapter", help="only runs of this adapter")
 
     benchmark = command(
         "benchmark",
@@ -134,7 +142,8 @@ def _parser() -> _Parser:
     benchmark.add_argument("--chat", action="store_true", help="put prompts into the chat template")
     benchmark.add_argument("--variant", nargs="+", action="extend", help="recipe files")
     benchmark.add_argument("--random", type=_count, default=0, help="how many random controls")
-    benchmark.add_argument("--rows", type=_positive, help="rows of a batch (default: what fits into memory)")
+    benchmark.add_argument("--again", action="store_true", help=_AGAIN)
+    benchmark.add_argument("--batch-size", type=_positive, help="examples at a time (default: what fits)")
     benchmark.add_argument(
         "--run-programs",
         action="store_true",

@@ -6,7 +6,7 @@ torch and transformers are imported only by the commands that run a model.
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,15 +15,17 @@ from surgery.calibration import Encoding, Row
 from surgery.demo import is_demo
 from surgery.edit import Edit, edit_modules, make_edit
 from surgery.errors import DataError, PolicyError, RecipeError
-from surgery.evaluate import BASELINE
+from surgery.evaluation import BASELINE, Evaluation
 from surgery.evidence import evidence_for, moments_of
 from surgery.export import export
 from surgery.home import user_path
 from surgery.inspection import inspection
+from surgery.measure import attach, calibrate, calibration_rows
 from surgery.policy import Policy, for_scope, make_policy
+from surgery.proof import held_out_rows, prove, random_controls
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans, read_recipe
+from surgery.redo import run_recipe
 from surgery.report import (
-    benchmark_text,
     evaluation_record,
     evaluation_text,
     export_record,
@@ -32,20 +34,17 @@ from surgery.report import (
     gains_text,
     inspection_text,
     progress_reporter,
+    run_record,
+    runs_text,
     sensitivity_record,
     sensitivity_text,
 )
-from surgery.run import (
-    attach,
-    calibrate,
-    calibration_rows,
-    held_out_rows,
-    prove,
-    random_controls,
-    run_recipe,
-)
+from surgery.runs import Run, runs_folder, stored_run, stored_runs
 from surgery.sensitivity import load_sensitivity, save_sensitivity
 from surgery.spectrum import decompose
+
+if TYPE_CHECKING:
+    from surgery.live import LiveModel
 
 Result = tuple[dict[str, Any], str]
 KNOB_PREFIX = "knob_"
@@ -117,30 +116,40 @@ def evaluate_command(options: argparse.Namespace) -> Result:
     adapter = open_adapter(options.adapter)
     spectra = decompose(adapter)
     plan = EvaluationPlan(
-        _data(options, "test"), options.limit, options.random, options.batch_size, _encoding(options)
+        _data(options, "test"),
+        options.limit,
+        options.random,
+        batch_size=options.batch_size,
+        encoding=_encoding(options),
     )
     recipes, folders = _variants(options.variant or [], adapter.digest)
     calibrations = [plan for recipe in recipes.values() for plan in recipe.seen]
     base = _base(options)
     held_out_rows(plan, calibrations)  # refused now, before the base model is loaded
     with attach(adapter, spectra, base) as live:
-        edits: dict[str, Edit] = {}
-        for name, recipe in recipes.items():
-            measured = calibrate(live, recipe.calibration, base=base, progress=_progress(f"calibrating {name}"))
-            edits[name] = recipe.edit.apply(spectra, measured)
-        edits |= random_controls(spectra, options.random)
-        evaluation = prove(live, plan, calibrations, edits, progress=_progress("evaluating"))
+        edits = _edited(live, recipes, base) | random_controls(spectra, options.random)
+        run = prove(
+            live,
+            plan,
+            calibrations,
+            edits,
+            base=base,
+            plans={name: recipe.edit for name, recipe in recipes.items()},
+            again=options.again,
+            progress=_progress("evaluating"),
+        )
+        evaluation = run.evaluation
     for name, folder in folders.items():
         other = open_adapter(folder)
         with LiveModel(live.base, other, decompose(other)) as alone:
-            scored = prove(alone, plan, calibrations, {}, progress=_progress(f"evaluating {name}"))
-        evaluation = replace(evaluation, scores={**evaluation.scores, name: scored.scores[BASELINE]})
-    record = evaluation_record(evaluation)
-    return record, evaluation_text(record)
+            found = prove(alone, plan, calibrations, {}, base=base, progress=_progress(f"evaluating {name}"))
+        scores = {**evaluation.scores, name: found.evaluation.scores[BASELINE]}
+        evaluation = replace(evaluation, scores=scores)
+    return _told(evaluation, run)
 
 
 def benchmark_command(options: argparse.Namespace) -> Result:
-    from surgery.benchmark import benchmark, refuse_seen
+    from surgery.benchmark import refuse_seen
     from surgery.judge import sandboxed
     from surgery.sandbox import open_sandbox
     from surgery.tasks import TaskPlan, load_task
@@ -171,13 +180,46 @@ def benchmark_command(options: argparse.Namespace) -> Result:
         if loaded is None:
             loaded = load_task(plan, live.base.tokenizer)
             refuse_seen(loaded, _seen(recipes))
-        edits: dict[str, Edit] = {}
-        for name, recipe in recipes.items():
-            measured = calibrate(live, recipe.calibration, base=base, progress=_progress(f"calibrating {name}"))
-            edits[name] = recipe.edit.apply(spectra, measured)
-        edits |= random_controls(spectra, options.random)
-        found = benchmark(live, loaded, edits, judge=judge, rows=options.rows, progress=_progress(plan.name))
-    return found.record(), benchmark_text(found)
+        edits = _edited(live, recipes, base) | random_controls(spectra, options.random)
+        run = prove(
+            live,
+            loaded,
+            [plan for recipe in recipes.values() for plan in recipe.seen],
+            edits,
+            base=base,
+            plans={name: recipe.edit for name, recipe in recipes.items()},
+            again=options.again,
+            judge=judge,
+            batch_size=options.batch_size,
+            progress=_progress(plan.name),
+        )
+    return _told(run.evaluation, run, f"{plan.name}, ")
+
+
+def runs_command(options: argparse.Namespace) -> Result:
+    if options.run is not None:
+        run = stored_run(options.run)
+        if run is None:
+            raise DataError(f"there is no run {options.run!r}", "list them with: surgery runs")
+        return _told(run.evaluation, run, f"{run.plan.slice_name}, ")
+    digest = open_adapter(options.adapter).digest if options.adapter else None
+    runs = stored_runs(digest)
+    return {"folder": str(runs_folder()), "runs": [run_record(run) for run in runs]}, runs_text(runs)
+
+
+def _edited(live: "LiveModel", recipes: Mapping[str, Recipe], base: BaseChoice) -> dict[str, Edit]:
+    """The edits of recipes, calibrated where that was not done before."""
+    edits = {}
+    for name, recipe in recipes.items():
+        measured = calibrate(live, recipe.calibration, base=base, progress=_progress(f"calibrating {name}"))
+        edits[name] = recipe.edit.apply(live.spectra, measured)
+    return edits
+
+
+def _told(evaluation: Evaluation, run: Run, of: str = "") -> Result:
+    record = evaluation_record(evaluation)
+    text = f"{evaluation_text(record, of)}\nkept as run {run.plan.key}"
+    return {"run": run.plan.key, "question": dict(run.plan.question), **record}, text
 
 
 def _seen(recipes: Mapping[str, Recipe]) -> dict[str, list[Row]]:

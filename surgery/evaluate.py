@@ -1,77 +1,34 @@
-"""Held-out effect of variants: answer loss and greedy exact match, paired with the unedited adapter.
-
-Every variant answers the same examples, so the effect is a mean of per-example differences; its
-interval is a 95 % paired percentile bootstrap. An interval that holds zero is noise.
-"""
+"""Prompt-and-answer rows put to variants: answer loss and greedy exact match."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.calibration import Calibration, Example
-from surgery.engine import Variant as Variant
-from surgery.engine import VariantEngine
+from surgery.engine import Answered, Variant, VariantEngine
 from surgery.errors import DataError
+from surgery.evaluation import BASELINE, Asked, Evaluation, Scores, row_scores
 from surgery.sensitivity import Progress
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel
 
-BASELINE = "unedited"
-_RESAMPLES = 5000
-_BLOCK = 2_000_000
 _EXTRA_TOKENS = 8
 
 
-@dataclass(frozen=True)
-class Scores:
-    """One variant on every example: mean answer-token loss (nats), exact match (0 or 1), answers."""
+class RowEngine(Protocol):
+    """What answers examples for all variants, such as `VariantEngine`."""
 
-    loss: Float64[ndarray, "example"]
-    exact: Float64[ndarray, "example"]
-    answers: tuple[str, ...]
+    def answer_losses(
+        self, examples: Sequence[Example], *, progress: Any = None, cancelled: Any = None
+    ) -> Mapping[str, Float64[ndarray, "example"]]: ...
 
-
-@dataclass(frozen=True)
-class Effect:
-    """Paired difference to the baseline: mean, standard error and 95 % bootstrap interval."""
-
-    mean: float
-    standard_error: float
-    low: float
-    high: float
-
-    @property
-    def certain(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of all variants on one slice, the unedited adapter first under `BASELINE`."""
-
-    scores: Mapping[str, Scores]
-    examples: tuple[Example, ...]
-
-    def effect(self, name: str, measure: str = "loss") -> Effect:
-        """Effect of variant `name` on `loss` or `exact`."""
-        return self._effects[name, measure]
-
-    @cached_property
-    def _effects(self) -> dict[tuple[str, str], Effect]:
-        """Resampled once: a page asks for these on every run."""
-        before = self.scores[BASELINE]
-        return {
-            (name, measure): paired_effect(getattr(before, measure), getattr(after, measure))
-            for name, after in self.scores.items()
-            for measure in ("loss", "exact")
-        }
+    def answer(
+        self, examples: Sequence[Example], *, max_new_tokens: int, progress: Any = None, cancelled: Any = None
+    ) -> Mapping[str, Sequence[Answered]]: ...
 
 
 def evaluate(
@@ -92,51 +49,39 @@ def evaluate(
     """
     if BASELINE in variants:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
-    everything: dict[str, Variant | None] = {BASELINE: None, **variants}
-    scores = score(live, slice_.examples, everything, batch_size, generate, progress=progress, cancelled=cancelled)
-    return Evaluation(scores, slice_.examples)
+    engine = VariantEngine(live, {BASELINE: None, **variants}, rows=batch_size * (1 + len(variants)))
+    return answered(
+        slice_.examples, engine, live.base.tokenizer, generate=generate, progress=progress, cancelled=cancelled
+    )
 
 
-def score(
-    live: "LiveModel",
+def answered(
     examples: Sequence[Example],
-    variants: Mapping[str, Variant | None],
-    batch_size: int,
-    generate: bool,
+    engine: RowEngine,
+    tokenizer: Any,
     *,
+    generate: bool = True,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> dict[str, Scores]:
-    """Loss and greedy answers of every variant, None for the unedited adapter; see `evaluate`."""
-    engine = VariantEngine(live, variants, rows=batch_size * len(variants))
-    if not generate:
-        losses = engine.answer_losses(examples, progress=progress, cancelled=cancelled)
-        unknown = np.full(len(examples), np.nan)
-        return {name: Scores(found, unknown, ("",) * len(examples)) for name, found in losses.items()}
-    limit = max(len(example.answer_ids) for example in examples) + _EXTRA_TOKENS
-    answered = engine.answer(examples, max_new_tokens=limit, progress=progress, cancelled=cancelled)
-    scores = {}
-    for name, answers in answered.items():
-        tokens = [answer.tokens for answer in answers]
-        texts = [t.strip() for t in live.base.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-        exact = np.array([float(t == e.answer.strip()) for t, e in zip(texts, examples, strict=True)])
-        scores[name] = Scores(np.array([answer.loss for answer in answers]), exact, tuple(texts))
-    return scores
+) -> Evaluation:
+    """What the engine's variants answer to encoded rows; see `evaluate`."""
+    scores: dict[str, Scores] = {}
+    hooks = {"progress": progress, "cancelled": cancelled}
+    if generate:
+        limit = answer_limit(examples)
+        for name, answers in engine.answer(examples, max_new_tokens=limit, **hooks).items():
+            tokens = [answer.tokens for answer in answers]
+            texts = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+            right = [float(t == e.answer.strip()) for t, e in zip(texts, examples, strict=True)]
+            scores[name] = row_scores(np.array([answer.loss for answer in answers]), np.array(right), texts)
+    else:
+        for name, losses in engine.answer_losses(examples, **hooks).items():
+            scores[name] = row_scores(losses, np.full(len(examples), np.nan), ("",) * len(examples))
+    prompts = tokenizer.batch_decode([list(e.prompt_ids) for e in examples], skip_special_tokens=True)
+    asked = tuple(Asked(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))
+    return Evaluation(scores, asked)
 
 
-def paired_effect(
-    baseline: Float64[ndarray, "example"], variant: Float64[ndarray, "example"], *, seed: int = 0
-) -> Effect:
-    """Mean difference, its standard error and a seeded 95 % percentile bootstrap interval."""
-    difference = variant - baseline
-    n = difference.size
-    if n < 2:
-        return Effect(float(difference.mean()), float("nan"), float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    # drawn in blocks, so that a large slice does not take gigabytes of indices
-    block = max(1, _BLOCK // n)
-    sizes = [min(block, _RESAMPLES - first) for first in range(0, _RESAMPLES, block)]
-    means = np.concatenate([difference[rng.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
-    low, high = np.quantile(means, (0.025, 0.975))
-    error = float(difference.std(ddof=1) / np.sqrt(n))
-    return Effect(float(difference.mean()), error, float(low), float(high))
+def answer_limit(examples: Sequence[Example]) -> int:
+    """Tokens that an answer to any of these rows may have: a few more than the longest reference."""
+    return max(len(example.answer_ids) for example in examples) + _EXTRA_TOKENS

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 
 from surgery.errors import DataError
-from surgery.evaluate import BASELINE, Effect, Evaluation, paired_effect
-from surgery.run import is_random_control
 
 PAPER_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "paper"
 ALIGNED = ("GSM8K", "HumanEval", "CSQA")
@@ -194,19 +192,6 @@ def changes(table: PaperTable, baselines: PaperTable) -> PaperTable:
             cells.append(replace(cell, value=change))
     columns = {name: meaning for name, meaning in table.columns.items() if name != UNEDITED}
     return replace(table, unit="percentage points over the unedited adapter", columns=columns, cells=tuple(cells))
-
-
-def random_gain(proof: Evaluation) -> Effect | None:
-    """Change of exact match by the random controls of a proof, the x of Figure 3.
-
-    Controls are averaged example by example: the interval tells the spread over examples, not over
-    draws. None without controls or without answers.
-    """
-    controls = [scores.exact for name, scores in proof.scores.items() if is_random_control(name)]
-    if not controls:
-        return None
-    effect = paired_effect(proof.scores[BASELINE].exact, np.mean(controls, axis=0))
-    return effect if math.isfinite(effect.mean) else None
 
 
 def _gain(table: PaperTable, model: str, task: str, method: str) -> float | None:

@@ -88,11 +88,17 @@ class EditPlan:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """Held-out rows in file order, and how many random controls stand beside the edit."""
+    """Held-out rows in file order, and what stands beside the edit.
+
+    `random` counts random controls; `scale` adds a rescaling to the edit's norm, and `again` the unedited
+    adapter once more in other batches, as the noise floor.
+    """
 
     data: str
     limit: int | None = None
-    random: int = 5
+    random: int = 16
+    scale: bool = True
+    again: bool = True
     batch_size: int = 32
     encoding: Encoding = Encoding()
 

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from surgery.calibration import left_out_text
 from surgery.edit import Edit, ModuleEdit, preview, summary
-from surgery.evaluate import BASELINE, Evaluation
+from surgery.evaluation import BASELINE, Evaluation, is_random_control
 from surgery.export import Verification
 from surgery.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
-    from surgery.benchmark import Benchmark
+    from surgery.runs import Run
 
 
 def inspection_text(record: Mapping[str, Any]) -> str:
@@ -105,50 +105,99 @@ def export_text(record: Mapping[str, Any]) -> str:
 
 
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
+    """Means by variant and measure, and for all but the unedited adapter changes, exact tests and places."""
+    adjusted = {measure.name: evaluation.adjusted(measure.name) for measure in evaluation.measures}
     variants: dict[str, Any] = {}
-    for name, scores in evaluation.scores.items():
-        variants[name] = {"loss": float(scores.loss.mean()), "exact_match": float(scores.exact.mean())}
-        if name != BASELINE:
-            variants[name]["loss_change"] = asdict(evaluation.effect(name, "loss"))
-            variants[name]["exact_match_change"] = asdict(evaluation.effect(name, "exact"))
-    return {"examples": len(evaluation.examples), "baseline": BASELINE, "variants": variants}
+    for name in evaluation.scores:
+        record: dict[str, Any] = {"means": {}}
+        for measure in evaluation.measures:
+            key = measure.name
+            record["means"][key] = float(evaluation.numbers(name, key).mean())
+            if name == BASELINE:
+                continue
+            record.setdefault("changes", {})[key] = asdict(evaluation.effect(name, key))
+            if name in evaluation.tests(key):
+                test = asdict(evaluation.tests(key)[name])
+                record.setdefault("mcnemar", {})[key] = test | {"holm": adjusted[key].get(name)}
+            place = evaluation.place(name, key)
+            if place is not None and not is_random_control(name):
+                record.setdefault("place", {})[key] = asdict(place)
+        if name in evaluation.aggregates:
+            record["aggregates"] = dict(evaluation.aggregates[name])
+        variants[name] = record
+    random = {measure.name: evaluation.random_effect(measure.name) for measure in evaluation.measures}
+    return {
+        "examples": len(evaluation.samples),
+        "baseline": BASELINE,
+        "measures": [asdict(measure) for measure in evaluation.measures],
+        "variants": variants,
+        "random": {name: asdict(effect) for name, effect in random.items() if effect is not None},
+        "notes": list(evaluation.notes),
+    }
 
 
-def evaluation_text(record: Mapping[str, Any]) -> str:
+def evaluation_text(record: Mapping[str, Any], of: str = "") -> str:
+    """An `evaluation_record` as lines, one for each variant and measure."""
     lines = [
-        f"{record['examples']} examples; changes paired with the unedited adapter, 95 % intervals in brackets"
+        f"{of}{record['examples']} examples; changes paired with the unedited adapter, 95 % intervals in brackets, "
+        "p of McNemar's exact test corrected for all variants"
     ]
-    for name, scores in record["variants"].items():
-        line = f"{name:<18} loss {scores['loss']:.4f}  exact match {scores['exact_match']:.3f}"
-        for label, digits in (("loss_change", 4), ("exact_match_change", 3)):
-            effect = scores.get(label)
+    for measure in record["measures"]:
+        key, better = measure["name"], "higher" if measure["higher_is_better"] else "lower"
+        lines.append(f"{measure['title']}, {better} is better:")
+        for name, found in record["variants"].items():
+            line = f"  {name:<28} {found['means'][key]:.4f}"
+            effect = found.get("changes", {}).get(key)
             if effect:
-                line += (
-                    f"  {label.replace('_', ' ')} {effect['mean']:+.{digits}f} ± {effect['standard_error']:.{digits}f}"
-                    f" [{effect['low']:+.{digits}f}, {effect['high']:+.{digits}f}]"
-                )
-        lines.append(line)
+                low, high = effect["low"], effect["high"]
+                line += f"  {effect['mean']:+.4f} ± {effect['standard_error']:.4f} [{low:+.4f}, {high:+.4f}]"
+                line += "  within noise" if low <= 0 <= high else ""
+            test = found.get("mcnemar", {}).get(key)
+            if test:
+                line += f"  gained {test['gained']}, lost {test['lost']}"
+                line += f", p {test['holm']:.3f}" if test["holm"] is not None else ""
+            place = found.get("place", {}).get(key)
+            if place:
+                line += f"  beats {place['beaten']} of {place['controls']} random controls"
+            lines.append(line)
+    return "\n".join([*lines, *record["notes"]])
+
+
+def run_record(run: "Run") -> dict[str, Any]:
+    """A run of the history in one line of values; changes are those of its edit, where it has one."""
+    plan = run.plan
+    record: dict[str, Any] = {
+        "run": plan.key,
+        "started": run.started.isoformat(timespec="seconds"),
+        "adapter": plan.adapter,
+        "base": plan.base.get("location"),
+        "slice": plan.slice_name,
+        "examples": plan.examples,
+        "variants": list(plan.variants),
+        "finished": run.finished,
+        "policies": {name: edit.get("policy") for name, edit in plan.edits.items()},
+    }
+    if run.metrics is not None:
+        record["changes"] = {
+            name: found["changes"] for name, found in run.metrics["variants"].items() if name in plan.edits
+        }
+    return record
+
+
+def runs_text(runs: Sequence["Run"]) -> str:
+    """The history as a table, newest first."""
+    if not runs:
+        return "no run has been kept yet"
+    lines = [f"{'run':<24} {'started':<16} {'examples':>8} {'variants':>8}  slice, edits and their changes"]
+    for run in runs:
+        record = run_record(run)
+        line = f"{record['run']:<24} {record['started'][:16]:<16} {record['examples']:>8} {len(record['variants']):>8}"
+        line += f"  {record['slice']}"
+        for name, changes in record.get("changes", {}).items():
+            told = ", ".join(f"{key} {e['mean']:+.4f} ± {e['standard_error']:.4f}" for key, e in changes.items())
+            line += f"; {name} ({record['policies'][name]}): {told}"
+        lines.append(line if run.finished else f"{line}; unfinished")
     return "\n".join(lines)
-
-
-def benchmark_text(found: "Benchmark") -> str:
-    scores = found.scores
-    better = "higher" if scores.higher_is_better else "lower"
-    lines = [
-        f"{scores.plan.name}, {len(scores.samples)} examples: {scores.metric}, {better} is better; changes paired with "
-        "the unedited adapter, 95 % intervals in brackets, p corrected for all variants"
-    ]
-    for name in scores.values:
-        line = f"{name:<18} {scores.numbers(name).mean():.4f}"
-        if name in found.effects:
-            effect = found.effects[name]
-            line += f"  change {effect.mean:+.4f} ± {effect.standard_error:.4f} [{effect.low:+.4f}, {effect.high:+.4f}]"
-            line += "" if effect.certain else "  within noise"
-        if name in found.tests:
-            test = found.tests[name]
-            line += f"  gained {test.gained}, lost {test.lost}, p {found.adjusted[name]:.3f}"
-        lines.append(line)
-    return "\n".join([*lines, *scores.notes])
 
 
 def progress_reporter() -> Callable[[str, int, int], None]:

@@ -65,18 +65,23 @@ class TaskScores:
     """What variants scored on one slice: `values[variant][metric]` per sample, in the order of `samples`.
 
     `responses` are texts, or (log likelihood, greedy) of every choice, or the log likelihood of a whole text.
-    `aggregates` are lm-eval's, metrics named as there: `exact_match,strict-match`. `notes` say what differs
-    from lm-eval's own model.
+    `aggregates` are lm-eval's, metrics named as there: `exact_match,strict-match`; `rises` tells of each
+    whether higher is better. `notes` say what differs from lm-eval's own model.
     """
 
     plan: TaskPlan
     samples: tuple[Sample, ...]
     metric: str
-    higher_is_better: bool
+    rises: Mapping[str, bool]
     values: Mapping[str, Mapping[str, tuple[Value, ...]]]
     aggregates: Mapping[str, Mapping[str, float]]
     responses: Mapping[str, tuple[tuple[Response, ...], ...]]
     notes: tuple[str, ...] = ()
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the headline metric."""
+        return self.rises[self.metric]
 
     def numbers(self, variant: str, metric: str | None = None) -> Float64[ndarray, "sample"]:
         """The metric of every sample; raises `DataError` for one that is no number per sample."""
@@ -127,9 +132,11 @@ def run_task(
             values[variant], aggregates[variant] = _metrics(task, responses, cancelled)
     # a definition's first metric and filter come first; only the scores themselves tell the metric's full name
     metric = next(iter(next(iter(values.values()), {})), "")
-    higher = bool(task.higher_is_better().get(metric.rpartition(",")[0], True))
+    directions = task.higher_is_better()
+    names = dict.fromkeys([metric, *next(iter(values.values()), {})])
+    rises = {name: bool(directions.get(name.rpartition(",")[0], True)) for name in names}
     kept = {variant: _by_sample(task, responses) for variant, responses in answers.items()}
-    return TaskScores(loaded.plan, loaded.samples, metric, higher, values, aggregates, kept, _notes(task, base))
+    return TaskScores(loaded.plan, loaded.samples, metric, rises, values, aggregates, kept, _notes(task, base))
 
 
 def _answer(

@@ -18,12 +18,14 @@ from numpy import ndarray
 from surgery.calibration import Calibration, shared_keys
 from surgery.demo import demo_slice, is_demo
 from surgery.edit import Edit, Preview, preview
+from surgery.engine import Variant, VariantEngine
 from surgery.errors import Cancelled, DataError, PolicyError
-from surgery.evaluate import BASELINE, Effect, Variant, evaluate, paired_effect, score
+from surgery.evaluate import evaluate
+from surgery.evaluation import BASELINE, Effect, paired_effect
+from surgery.measure import calibration_rows
 from surgery.policy import Knob
 from surgery.proposals import Proposals, grid_of, searchable, with_knobs
 from surgery.recipe import CalibrationPlan, EditPlan
-from surgery.run import calibration_rows
 from surgery.sensitivity import Progress, Sensitivity
 from surgery.sources import read_source
 from surgery.spectrum import Spectra
@@ -272,8 +274,8 @@ class _Bench:
         def report(done: int, total: int) -> None:
             self._watch.report(before + done)
 
-        variant: dict[str, Variant | None] = {"tried": sigma}
-        return score(self._live, self._examples, variant, self._batch_size, False, progress=report)["tried"].loss
+        engine = VariantEngine(self._live, {"tried": sigma}, rows=self._batch_size)
+        return engine.answer_losses(self._examples, progress=report)["tried"]
 
 
 def _effects(

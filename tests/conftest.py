@@ -16,6 +16,16 @@ from safetensors.numpy import save_file
 settings.register_profile("project", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("project")
 
+
+@pytest.fixture(autouse=True)
+def history(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A history of runs for each test: none finds the answers of another, or of the person at this machine."""
+    folder = tmp_path_factory.mktemp("history")
+    monkeypatch.setattr("surgery.runs.home", lambda: folder)
+    (folder / "runs").mkdir()
+    return folder / "runs"
+
+
 PREFIX = "base_model.model."
 # what peft 0.21 writes for a plain LoRA
 PEFT_CONFIG: dict[str, Any] = {

@@ -14,7 +14,7 @@ from app.frame import show_error
 from app.workspace import Workspace, keep
 from surgery.edit import preview
 from surgery.errors import SurgeryError
-from surgery.evaluate import Effect
+from surgery.evaluation import Effect
 from surgery.policy import knob_values, knobs_of
 from surgery.recipe import edit_record
 
@@ -71,7 +71,7 @@ def start_measuring(workspace: Workspace) -> None:
     edit, tuning = workspace.edit, tuning_rows(workspace)
 
     def work(live: Any, job: jobs.Job) -> Any:
-        from surgery.run import calibration_slice
+        from surgery.measure import calibration_slice
         from surgery.tuning import measure_edits
 
         assert workspace.calibration is not None
@@ -103,7 +103,7 @@ def sweep_panel(workspace: Workspace) -> None:
         tuning = tuning_rows(workspace)
 
         def work(live: Any, job: jobs.Job) -> Any:
-            from surgery.run import calibration_slice
+            from surgery.measure import calibration_slice
 
             slice_ = calibration_slice(live, tuning)
             job.begin(f"sweeping {knob.name}")
@@ -150,7 +150,7 @@ def search_panel(workspace: Workspace) -> None:
         tuning = tuning_rows(workspace)
 
         def work(live: Any, job: jobs.Job) -> Any:
-            from surgery.run import calibration_slice
+            from surgery.measure import calibration_slice
 
             slice_ = calibration_slice(live, tuning)
             job.begin("searching")

@@ -12,7 +12,7 @@ from app.workspace import Workspace, current, keep
 from surgery.errors import SurgeryError
 from surgery.home import home
 from surgery.recipe import dump_recipe
-from surgery.run import export_recipe
+from surgery.redo import export_recipe
 
 KIND = "reload"
 

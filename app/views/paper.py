@@ -8,7 +8,7 @@ import streamlit as st
 import viz
 from app import own_runs
 from app.frame import plain, show_title
-from app.own_runs import KeptRun
+from app.own_runs import ProvenEdit
 from app.workspace import current
 from surgery import paper
 
@@ -48,7 +48,7 @@ $\text{risk} = 100\,\max(0,\ s^\text{unedited}_\text{IFEval} - s_\text{IFEval})$
 """
 
 
-def signal_view(runs: Sequence[KeptRun]) -> None:
+def signal_view(runs: Sequence[ProvenEdit]) -> None:
     """Figure 3 for one policy."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     policy = left.segmented_control(
@@ -106,7 +106,7 @@ def signal_view(runs: Sequence[KeptRun]) -> None:
     below(3, FIGURE_3, numbers)
 
 
-def trade_off_view(runs: Sequence[KeptRun]) -> None:
+def trade_off_view(runs: Sequence[ProvenEdit]) -> None:
     """Figure 4, all policies."""
     points = paper.trade_offs(paper.tables()[2])
     other = rows_of_another_task(runs)
@@ -133,13 +133,13 @@ def trade_off_view(runs: Sequence[KeptRun]) -> None:
     )
     if not own:
         ask(
-            "For a point of your own, prove one edit twice, on held-out rows of its own task and on rows of another task, "
-            "and open this page after each proof. With the demo kinship the other rows can be demo:arithmetic/test."
+            "For a point of your own, prove one edit twice, on held-out rows of its own task and on rows of another task. "
+            "With the demo kinship the other rows can be demo:arithmetic/test."
         )
     below(4, FIGURE_4, numbers)
 
 
-def rows_of_another_task(runs: Sequence[KeptRun]) -> list[str]:
+def rows_of_another_task(runs: Sequence[ProvenEdit]) -> list[str]:
     """Which proofs count as risk is the person's to say; another demo's rows are set at first."""
     names = list(dict.fromkeys(run.rows for run in runs))
     if len(names) < 2:
@@ -262,7 +262,7 @@ cited = paper.reference()
 st.caption(
     f"{', '.join(cited.authors)}: [{cited.title}]({cited.url}). {cited.where}, {cited.licence}.", help=cited.copy
 )
-runs = own_runs.remember(current())
+runs = own_runs.proven_edits(current())
 view = st.segmented_control(
     "Show",
     list(VIEWS),
@@ -281,6 +281,3 @@ elif view.startswith("table"):
     table_view(int(view.removeprefix("table ")))
 else:
     signal_view(runs)
-if len(runs) > 1 and st.button("Forget my earlier runs", type="tertiary"):
-    own_runs.forget()
-    st.rerun()

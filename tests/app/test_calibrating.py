@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import jobs
 from app.jobs import Job
 from app.workspace import Workspace
 from surgery import decompose, open_adapter
 from surgery.calibration import Encoding
 from surgery.errors import Cancelled
+from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.measurements import stored_measurements
 from surgery.pace import Pace, characters, known_pace, remember_pace
 from surgery.recipe import BaseChoice, CalibrationPlan
-from surgery.run import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.sensitivity import Sensitivity
 from tests.models import save_adapter, save_model, tiny_llama
 
@@ -85,13 +86,18 @@ def labelled(elements: Any, label: str) -> Any:
     return next(found for found in elements if found.label == label)
 
 
+def waiting(test: AppTest) -> bool:
+    """Whether the page still has to collect a job."""
+    return bool(jobs.jobs().claims(test.session_state["job-owner"]))
+
+
 def finished(test: AppTest, seconds: float = 60) -> AppTest:
     """Run the page until its job is collected."""
     limit = time.monotonic() + seconds
-    while test.session_state["jobs"] and time.monotonic() < limit:
+    while waiting(test) and time.monotonic() < limit:
         time.sleep(0.1)
         clean(test.run())
-    assert not test.session_state["jobs"]
+    assert not waiting(test)
     return test
 
 

@@ -14,10 +14,11 @@ from app.board.tour import STOPS
 from app.workspace import Workspace
 from surgery import decompose, open_adapter
 from surgery.calibration import Encoding
-from surgery.evaluate import BASELINE, Evaluation, Scores
+from surgery.evaluation import BASELINE
 from surgery.policy import POLICIES
 from surgery.recipe import demo_plans
 from surgery.sensitivity import Provenance, Sensitivity
+from tests.proofs import evaluation_of, kept_proof, simple
 
 APP = Path(__file__).resolve().parents[2] / "app"
 PAGES = ("adapter", "geometry", "spectra", "surgery", "evaluate", "export", "paper")
@@ -346,15 +347,13 @@ def test_the_evaluate_page_calls_an_interval_that_holds_zero_noise(measured: Wor
     rng = np.random.default_rng(0)
     loss = rng.normal(1, 0.1, 40)
     exact = np.tile([0.0, 1.0], 20)
-    answers = ("a",) * 40
-    example = type("E", (), {"answer": "a"})()
     scores = {
-        BASELINE: Scores(loss, exact, answers),
-        "edit": Scores(loss - 0.05 + rng.normal(0, 0.01, 40), exact, answers),
-        "random 0": Scores(loss + rng.normal(0, 0.05, 40) - 0.0, exact, answers),
+        BASELINE: simple(loss, exact),
+        "edit": simple(loss - 0.05 + rng.normal(0, 0.01, 40), exact),
+        "random 0": simple(loss + rng.normal(0, 0.05, 40) - 0.0, exact),
     }
-    proof = Evaluation(scores, (example,) * 40)
-    test = opened("evaluate", measured.with_proof(measured.evaluation, proof))
+    kept_proof(measured, "rows.jsonl", evaluation_of(scores))
+    test = opened("evaluate", measured)
     assert not test.exception
     table = next(d.value for d in test.dataframe if "verdict" in d.value)
     verdicts = dict(zip(table["variant"], table["verdict"], strict=True))
@@ -369,11 +368,11 @@ def test_gained_answers_count_only_beyond_what_luck_among_all_variants_gives(
     rng = np.random.default_rng(1)
     loss, before = rng.normal(1, 0.1, 40), np.zeros(40)
     after = (np.arange(40) < 6) * 1.0
-    scores = {BASELINE: Scores(loss, before, ("b",) * 40), "edit": Scores(loss - 0.01, after, ("a",) * 40)}
+    scores = {BASELINE: simple(loss, before, "b"), "edit": simple(loss - 0.01, after)}
     for seed in range(controls):
-        scores[f"random {seed}"] = Scores(loss + 0.001 * (seed + 1), before, ("b",) * 40)
-    proof = Evaluation(scores, (type("E", (), {"answer": "a"})(),) * 40)
-    test = opened("evaluate", measured.with_proof(measured.evaluation, proof))
+        scores[f"random {seed}"] = simple(loss + 0.001 * (seed + 1), before, "b")
+    kept_proof(measured, "rows.jsonl", evaluation_of(scores))
+    test = opened("evaluate", measured)
     assert not test.exception
     row = next(d.value for d in test.dataframe if "verdict" in d.value).set_index("variant").loc["edit"]
     assert (row["gained, lost"], row["p, McNemar"]) == ("6, 0", 2 / 2**6)
@@ -381,7 +380,10 @@ def test_gained_answers_count_only_beyond_what_luck_among_all_variants_gives(
     assert row["verdict"] == verdict
     said = [caption.value for caption in test.caption]
     assert any("if 15% of the answers change, as in the last run" in text for text in said)
-    assert any("more than 3 of 3 random controls (p = 0.25" in text for text in said) == (controls == 3)
+    told = [info.value for info in test.info]
+    assert any("answer loss it does better than 3 of 3 random controls (p = 0.25" in t for t in told) == (
+        controls == 3
+    )
 
 
 def test_the_export_page_writes_verifies_and_never_overwrites(measured: Workspace, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The Paper page shows the tables' numbers, and the user's proofs beside the paper's points."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,22 @@ from streamlit.testing.v1 import AppTest
 
 from app.workspace import Workspace, workspace_for
 from surgery import paper
-from surgery.evaluate import BASELINE, Evaluation, Scores
-from surgery.recipe import EvaluationPlan
+from surgery.evaluation import BASELINE
+from tests.proofs import evaluation_of, gained_or_lost, kept_proof, simple
 
 APP = Path(__file__).resolve().parents[2] / "app"
 BEFORE = np.tile([0.0, 1.0], 50)
 
 
-def proven(workspace: Workspace, rows: str, gained: int, *, controls: int = 2) -> Workspace:
+def proven(workspace: Workspace, rows: str, gained: int, *, controls: int = 2, answers: bool = True) -> Workspace:
     """The workspace with a proof in which the edit answers `gained` of 100 more right, or fewer."""
-    after = BEFORE.copy()
-    wrong_before, right_before = np.flatnonzero(BEFORE == 0), np.flatnonzero(BEFORE == 1)
-    after[(wrong_before if gained > 0 else right_before)[: abs(gained)]] = float(gained > 0)
-    loss, answers = np.ones(100), ("a",) * 100
-    scores = {BASELINE: Scores(loss, BEFORE, answers), "edit": Scores(loss, after, answers)}
-    scores |= {f"random {seed}": Scores(loss, BEFORE, answers) for seed in range(controls)}
-    example: Any = type("E", (), {"answer": "a"})()
-    return workspace.with_proof(EvaluationPlan(rows), Evaluation(scores, (example,) * 100))
+    loss, unread = np.ones(100), np.full(100, np.nan)
+    after = gained_or_lost(BEFORE, gained)
+    before, after = (BEFORE, after) if answers else (unread, unread)
+    scores = {BASELINE: simple(loss, before), "edit": simple(loss, after)}
+    scores |= {f"random {seed}": simple(loss, before) for seed in range(controls)}
+    kept_proof(workspace, rows, evaluation_of(scores))
+    return workspace
 
 
 @pytest.fixture
@@ -109,10 +107,7 @@ def test_a_proof_is_a_point_of_figure_3_with_its_interval(demo: Workspace) -> No
 def test_a_proof_without_controls_or_answers_gives_no_point(demo: Workspace) -> None:
     test = opened(proven(demo, "demo:kinship/test", 10, controls=0))
     assert not yours(test)
-    unanswered = proven(demo, "demo:kinship/test", 10)
-    unread = {n: replace(s, exact=np.full(100, np.nan)) for n, s in unanswered.proof.scores.items()}
-    unanswered = replace(unanswered, proof=replace(unanswered.proof, scores=unread))
-    assert not yours(opened(unanswered))
+    assert not yours(opened(proven(demo, "demo:kinship/test", 10, controls=0, answers=False)))
 
 
 def test_one_edit_proven_on_two_tasks_is_a_point_of_figure_4(demo: Workspace) -> None:
@@ -132,12 +127,3 @@ def test_another_edit_does_not_lend_its_task(demo: Workspace) -> None:
     test.session_state["workspace"] = proven(other, "demo:arithmetic/test", -4)
     whole(test.run())
     assert not yours(show(test, "figure 4"))
-
-
-def test_earlier_runs_can_be_forgotten(demo: Workspace) -> None:
-    test = opened(proven(demo, "demo:kinship/test", 10))
-    test.session_state["workspace"] = proven(demo, "demo:arithmetic/test", -4)
-    whole(test.run())
-    next(button for button in test.button if button.label.startswith("Forget")).click().run()
-    (star,) = yours(whole(test))
-    assert "arithmetic" in star["name"]

@@ -20,9 +20,9 @@ from app.history import History
 from app.sessions import Holders, restore, save
 from app.workspace import Workspace, workspace_for
 from surgery.calibration import Encoding
+from surgery.measure import stored_sensitivity_file
 from surgery.policy import POLICIES, AbsSelect, Scale, knobs_of, make_policy
 from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan
-from surgery.run import stored_sensitivity_file
 from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
 
 APP = Path(__file__).resolve().parents[2] / "app"
@@ -69,7 +69,7 @@ def rewritten(file: Path, change: Any) -> None:
 
 
 def assert_same(one: Workspace, other: Workspace) -> None:
-    for part in ("base", "calibration", "evaluation", "history", "shelf", "proof", "exported"):
+    for part in ("base", "calibration", "evaluation", "history", "shelf", "exported"):
         assert getattr(one, part) == getattr(other, part), part
     assert (one.adapter.digest, one.adapter.source) == (other.adapter.digest, other.adapter.source)
     assert list(one.spectra) == list(other.spectra)
@@ -99,10 +99,9 @@ def test_a_fresh_workspace_comes_back_without_a_base_or_a_measurement(small_adap
     assert_same(restore(ID), fresh)
 
 
-def test_proof_and_export_are_not_saved(opened: Workspace) -> None:
-    save(replace(opened, proof=object(), exported=object()), ID)
-    found = restore(ID)
-    assert (found.proof, found.exported) == (None, None)
+def test_an_export_is_not_saved(opened: Workspace) -> None:
+    save(replace(opened, exported=object()), ID)
+    assert restore(ID).exported is None
 
 
 plans = st.builds(

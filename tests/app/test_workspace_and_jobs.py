@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from app.jobs import Job, Jobs
+from app.stored_runs import newest_proof, runs_of_edit
 from app.workspace import Workspace
 from surgery import decompose, open_adapter
 from surgery.calibration import Encoding
 from surgery.errors import DataError
-from surgery.evaluate import Evaluation
+from surgery.evaluation import BASELINE
 from surgery.export import Verification
 from surgery.policy import AbsSelect
 from surgery.recipe import demo_plans
+from surgery.runs import delete_run, finish
 from surgery.sensitivity import Provenance, Sensitivity
+from tests.proofs import evaluation_of, kept_proof, simple
 
 
 @pytest.fixture(scope="module")
@@ -33,39 +36,72 @@ def full() -> Workspace:
         calibration,
         evaluation,
         sensitivity=Sensitivity(values, np.zeros(2), provenance),
-        proof=Evaluation({}, ()),
         exported=Verification(None, 0, 0, 0.0),
     )
 
 
-def test_a_new_base_voids_sensitivities_proof_and_export(full: Workspace) -> None:
+def test_a_new_base_voids_sensitivities_and_export(full: Workspace) -> None:
     after = full.with_base(replace(full.base, dtype="bfloat16"))
-    assert (after.sensitivity, after.proof, after.exported) == (None, None, None)
+    assert (after.sensitivity, after.exported) == (None, None)
 
 
-def test_new_sensitivities_void_proof_and_export(full: Workspace) -> None:
+def test_new_sensitivities_void_the_export(full: Workspace) -> None:
     after = full.with_sensitivity(full.calibration, full.sensitivity)
     assert after.sensitivity is full.sensitivity
-    assert (after.proof, after.exported) == (None, None)
+    assert after.exported is None
 
 
-def test_a_new_edit_voids_proof_and_export_and_an_unchanged_one_voids_nothing(full: Workspace) -> None:
+def test_a_new_edit_voids_the_export_and_an_unchanged_one_voids_nothing(full: Workspace) -> None:
     same = full.with_edit("nothing", policy=full.plan.policy, scope=full.plan.scope)
     assert same == full
-    assert (same.proof, same.exported) == (full.proof, full.exported)
+    assert same.exported == full.exported
     after = full.with_edit("gates", policy=AbsSelect())
     assert after.plan.policy == AbsSelect()
     assert after.sensitivity is full.sensitivity
-    assert (after.proof, after.exported) == (None, None)
+    assert after.exported is None
 
 
-def test_undo_voids_proof_and_export_and_a_shelf_does_not(full: Workspace) -> None:
+def test_undo_voids_the_export_and_a_shelf_does_not(full: Workspace) -> None:
     changed = full.with_edit("gates", policy=AbsSelect())
-    proved = replace(changed, proof=full.proof, exported=full.exported)
-    assert proved.with_shelf({"mine": full.plan}).proof is full.proof
-    undone = proved.with_history(proved.history.jump(0))
+    written = replace(changed, exported=full.exported)
+    assert written.with_shelf({"mine": full.plan}).exported is full.exported
+    undone = written.with_history(written.history.jump(0))
     assert undone.plan == full.plan
-    assert (undone.proof, undone.exported) == (None, None)
+    assert undone.exported is None
+
+
+def test_a_proof_belongs_to_its_edit_and_is_found_again_when_the_edit_comes_back(full: Workspace) -> None:
+    ones, zeros = np.ones(3), np.zeros(3)
+    scores = {BASELINE: simple(ones, zeros), "edit": simple(ones / 2, zeros)}
+    run = kept_proof(full, "rows.jsonl", evaluation_of(scores))
+    assert newest_proof(full).plan == run.plan
+    other = full.with_edit("gates", policy=AbsSelect())
+    assert newest_proof(other) is None
+    assert newest_proof(other.with_history(other.history.jump(0))).plan == run.plan
+    assert newest_proof(replace(full, base=replace(full.base, dtype="bfloat16"))) is None
+    # how an edit is proven is no part of it
+    assert newest_proof(replace(full, evaluation=None)).plan == run.plan
+
+
+def test_an_unfinished_run_is_no_proof_and_a_deleted_one_is_gone(full: Workspace) -> None:
+    scores = {BASELINE: simple(np.ones(3), np.zeros(3)), "edit": simple(np.zeros(3), np.zeros(3))}
+    run = kept_proof(full, "rows.jsonl", evaluation_of(scores), done=False)
+    assert newest_proof(full) is None
+    assert [each.plan for each in runs_of_edit(full)] == [run.plan]
+    finish(run, evaluation_of(scores))
+    assert newest_proof(full).finished
+    delete_run(run)
+    assert newest_proof(full) is None
+
+
+def test_a_job_belongs_to_its_workspace_and_a_later_session_finds_it() -> None:
+    jobs = Jobs()
+    job = jobs.submit("work", lambda job, models: 3)
+    jobs.claim("mine", "proof", job, print)
+    assert {kind: found for kind, (found, _) in jobs.claims("mine").items()} == {"proof": job}
+    assert jobs.claims("yours") == {}
+    jobs.drop("mine", "proof")
+    assert jobs.claims("mine") == {}
 
 
 def _ended(job: Job, seconds: float = 10.0) -> Job:

@@ -35,8 +35,8 @@ from surgery.base import LoadedBase, load_base
 from surgery.calibration import choose, encode, read_rows, run_batches
 from surgery.demo import data_file, demo_folder
 from surgery.live import LiveModel
+from surgery.measure import attach
 from surgery.recipe import demo_plans
-from surgery.run import attach
 from surgery.sensitivity import answer_losses, measure_sensitivity, padding_id
 from surgery.spectrum import Spectrum
 

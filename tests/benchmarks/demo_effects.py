@@ -15,8 +15,9 @@ import torch
 
 from surgery import decompose, make_edit, make_policy, open_adapter, preview
 from surgery.evaluate import evaluate
+from surgery.measure import attach, calibrate, calibration_slice
+from surgery.proof import prove, random_controls
 from surgery.recipe import demo_plans
-from surgery.run import attach, calibrate, calibration_slice, prove, random_controls
 
 POLICIES = {
     "grad_direction": ("grad_direction", {}, "l1"),

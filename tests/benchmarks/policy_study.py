@@ -40,11 +40,12 @@ from surgery import (
 from surgery.base import LoadedBase, load_base
 from surgery.calibration import Calibration
 from surgery.demo import data_file, demo_slice
-from surgery.evaluate import Effect, paired_effect, score
+from surgery.evaluate import score
+from surgery.evaluation import Effect, paired_effect
 from surgery.live import LiveModel
+from surgery.measure import calibrate
 from surgery.policy import POLICIES
 from surgery.recipe import demo_plans
-from surgery.run import calibrate
 from surgery.sensitivity import load_sensitivity, measure_sensitivity, save_sensitivity
 from surgery.spectrum import Spectra
 

@@ -12,8 +12,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from surgery import decompose, make_edit, make_policy, measure_sensitivity, open_adapter
+from surgery.measure import attach, calibration_slice
 from surgery.recipe import demo_plans
-from surgery.run import attach, calibration_slice
 from surgery.sensitivity import Sensitivity
 
 

@@ -11,13 +11,16 @@ from surgery import decompose, open_adapter
 from surgery.benchmark import benchmark
 from surgery.cli import main
 from surgery.errors import DataError
-from surgery.evaluate import BASELINE
+from surgery.evaluation import BASELINE
+from surgery.measure import attach
+from surgery.proof import random_controls
 from surgery.recipe import BaseChoice
-from surgery.run import attach, random_controls
+from surgery.report import evaluation_record
 from surgery.significance import holm, mcnemar
 from surgery.tasks import TaskPlan, load_task
 from tests.models import save_adapter, save_model, tiny_llama, tiny_tokenizer
 
+METRIC = "acc,none"
 WORDS = ["red", "blue", "green", "one", "two", "three", "four", "five", "six", "seven"]
 
 
@@ -87,16 +90,16 @@ def test_every_variant_is_scored_paired_and_tested_on_the_same_examples(files: P
     with attach(adapter, spectra, BaseChoice(str(files / "base"))) as live:
         found = benchmark(live, load_task(plan), random_controls(spectra, 3))
         alone = benchmark(live, load_task(plan), {}, rows=1)
-    before = found.scores.numbers(BASELINE)
-    np.testing.assert_array_equal(before, alone.scores.numbers(BASELINE))
+    before = found.numbers(BASELINE, METRIC)
+    np.testing.assert_array_equal(before, alone.numbers(BASELINE, METRIC))
     assert found.variants == ("random 0", "random 1", "random 2")
-    record = found.record()
+    record = evaluation_record(found)
     for name in found.variants:
-        after = found.scores.numbers(name)
-        assert record["variants"][name]["change"]["mean"] == pytest.approx((after - before).mean())
-        assert record["variants"][name]["mcnemar"]["p"] == mcnemar(before, after).p
-    p = {name: mcnemar(before, found.scores.numbers(name)).p for name in found.variants}
-    assert {name: record["variants"][name]["mcnemar"]["holm"] for name in p} == pytest.approx(holm(p))
+        after = found.numbers(name, METRIC)
+        assert record["variants"][name]["changes"][METRIC]["mean"] == pytest.approx((after - before).mean())
+        assert record["variants"][name]["mcnemar"][METRIC]["p"] == mcnemar(before, after).p
+    p = {name: mcnemar(before, found.numbers(name, METRIC)).p for name in found.variants}
+    assert {name: record["variants"][name]["mcnemar"][METRIC]["holm"] for name in p} == pytest.approx(holm(p))
     with pytest.raises(DataError, match="rename"):
         benchmark(live, load_task(plan), {BASELINE: random_controls(spectra, 1)["random 0"]})
 
@@ -108,7 +111,8 @@ def test_a_recipe_rides_along_and_a_slice_it_was_made_on_is_refused(
         capsys, *arguments(files, "--variant", str(recipe(files, "apart")), "--random", "1", "--limit", "6")
     )
     assert list(record["variants"]) == [BASELINE, "apart.yaml", "random 0"]
-    assert (record["examples"], record["metric"], record["task"]["limit"]) == (6, "acc,none", 6)
+    assert (record["examples"], record["measures"][0]["name"]) == (6, METRIC)
+    assert record["question"]["task"]["limit"] == 6
     said = refused(capsys, *arguments(files, "--variant", str(recipe(files, "seen")), "--limit", "6"))
     assert "slice 0 of seen.yaml and the slice of commonsense_qa share 2 examples" in said
     assert "number 4 of this list" in said

@@ -11,7 +11,8 @@ from surgery.calibration import Calibration, Encoding, Example
 from surgery.edit import Edit, ModuleEdit
 from surgery.engine import VariantEngine
 from surgery.errors import Cancelled, DataError
-from surgery.evaluate import BASELINE, evaluate, paired_effect
+from surgery.evaluate import evaluate
+from surgery.evaluation import BASELINE, paired_effect
 from surgery.export import export
 from surgery.live import LiveModel
 from surgery.sensitivity import measure_sensitivity
@@ -231,7 +232,7 @@ def test_effects_equal_a_direct_recomputation_from_the_scores(live):
     rows = [replace(e, answer=a) for e, a in zip(EXAMPLES, said, strict=True)]
     found = evaluate(live, slice_of(rows), variants)
     assert list(found.scores) == [BASELINE, "a", "b"]
-    assert found.examples == tuple(rows)
+    assert [(s.key, s.reference) for s in found.samples] == [(row.key, row.answer) for row in rows]
     for name in variants:
         for measure in ("loss", "exact"):
             difference = np.subtract(

@@ -11,7 +11,6 @@ import pytest
 from surgery import paper
 from surgery.calibration import Encoding
 from surgery.errors import DataError
-from surgery.evaluate import BASELINE, Evaluation, Scores
 from surgery.policy import POLICIES
 from surgery.recipe import CalibrationPlan, EditPlan, EvaluationPlan
 
@@ -209,22 +208,6 @@ def test_what_the_text_leaves_open_has_the_defaults_of_the_workbench() -> None:
             assert entry.of.startswith("policies") or len(owners) == len(names)
         assert owners, entry
         assert {getattr(owner, entry.knob) for owner in owners} == {entry.ours}, entry
-
-
-def test_a_random_gain_is_the_mean_over_controls_and_needs_answers() -> None:
-    before = np.array([0.0, 1.0, 0.0, 1.0])
-    loss, answers = np.ones(4), ("a",) * 4
-
-    def proof(**exact: np.ndarray) -> Evaluation:
-        scores = {BASELINE: Scores(loss, before, answers)}
-        return Evaluation(scores | {n: Scores(loss, e, answers) for n, e in exact.items()}, ())
-
-    found = paper.random_gain(proof(**{"random 0": np.ones(4), "random 1": before, "scale 1.1": np.zeros(4)}))
-    assert found is not None
-    assert found.mean == pytest.approx(0.25)
-    assert found.low <= found.mean <= found.high
-    assert paper.random_gain(proof(edit=np.ones(4))) is None
-    assert paper.random_gain(proof(**{"random 0": np.full(4, np.nan)})) is None
 
 
 @pytest.fixture

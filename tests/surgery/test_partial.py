@@ -17,11 +17,11 @@ from safetensors.numpy import load_file, save_file
 from surgery.adapter import open_adapter
 from surgery.calibration import Encoding, batch_order, run_batches
 from surgery.errors import Cancelled
+from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.measurements import delete_measurement, stored_measurements
 from surgery.pace import characters, known_pace, remember_pace
 from surgery.partial import PartFile, Partial
 from surgery.recipe import BaseChoice, CalibrationPlan
-from surgery.run import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.sensitivity import Sensitivity, load_sensitivity, save_sensitivity
 from surgery.spectrum import decompose
 from tests.models import random_examples, save_adapter, save_model, tiny_llama, tiny_tokenizer
@@ -135,7 +135,7 @@ CHILD = """
 import sys, time
 from surgery.adapter import open_adapter
 from surgery.recipe import BaseChoice, CalibrationPlan
-from surgery.run import attach, calibrate
+from surgery.measure import attach, calibrate
 from surgery.spectrum import decompose
 base, adapter, rows = sys.argv[1:]
 opened = open_adapter(adapter)

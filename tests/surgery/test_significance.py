@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgery.errors import DataError
-from surgery.evaluate import paired_effect
+from surgery.evaluation import paired_effect
 from surgery.significance import holm, least_detectable, mcnemar, place_among
 
 

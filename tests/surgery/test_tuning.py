@@ -17,9 +17,10 @@ from surgery.adapter import open_adapter
 from surgery.calibration import Calibration, Encoding, Row, collate, shared_keys
 from surgery.demo import demo_names
 from surgery.edit import make_edit
+from surgery.engine import VariantEngine
 from surgery.errors import Cancelled, DataError, PolicyError
-from surgery.evaluate import score
 from surgery.live import LiveModel
+from surgery.measure import calibration_rows
 from surgery.policy import (
     POLICIES,
     AbsSelect,
@@ -33,7 +34,6 @@ from surgery.policy import (
     make_policy,
 )
 from surgery.recipe import CalibrationPlan, EditPlan, demo_plans
-from surgery.run import calibration_rows
 from surgery.sensitivity import answer_losses, measure_sensitivity
 from surgery.spectrum import decompose
 from surgery.tuning import measure_edits, search, sweep_knob, sweep_values, tuning_plan
@@ -432,13 +432,16 @@ def test_a_search_starts_from_the_unedited_adapter_whatever_the_model_holds(shop
 
 
 def test_a_trial_without_a_finite_loss_is_never_the_best(shop, monkeypatch):
-    def broken(*arguments, **options):
-        scores = score(*arguments, **options)
-        nothing = np.full_like(shop.unedited, np.nan)
-        worse = {n for n, s in scores.items() if s.loss.mean() > shop.unedited.mean() + 1e-6}
-        return {n: replace(s, loss=nothing) if n in worse else s for n, s in scores.items()}
+    measured = VariantEngine.answer_losses
 
-    monkeypatch.setattr("surgery.tuning.score", broken)
+    def broken(engine, examples, **options):
+        found = measured(engine, examples, **options)
+        nothing = np.full_like(shop.unedited, np.nan)
+        return {
+            n: nothing if losses.mean() > shop.unedited.mean() + 1e-6 else losses for n, losses in found.items()
+        }
+
+    monkeypatch.setattr(VariantEngine, "answer_losses", broken)
     plan = EditPlan(RandomIndex(sup=4.0), energy="none")
     found = searched(shop, plan, trials=12)
     assert np.isnan(found.trials[0].measured.mean), "this plan is to be one that breaks"

@@ -10,24 +10,16 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from surgery.adapter import open_adapter
-from surgery.calibration import Encoding, Row, choose
+from surgery.calibration import Encoding, Row, choose, encode
 from surgery.edit import make_edit
 from surgery.errors import BaseModelError, Cancelled, DataError, ExportError, RecipeError
-from surgery.evaluate import BASELINE
+from surgery.evaluate import evaluate
+from surgery.evaluation import AGAIN, BASELINE
+from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.policy import AbsSelect, GradDirection, Identity, RandomIndex
+from surgery.proof import EDIT, SAME_NORM, held_out_rows, prove, random_controls
 from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan, Recipe, read_recipe
-from surgery.run import (
-    EDIT,
-    attach,
-    calibrate,
-    calibration_rows,
-    calibration_slice,
-    export_recipe,
-    prove,
-    random_controls,
-    run_recipe,
-    stored_sensitivity_file,
-)
+from surgery.redo import export_recipe, run_recipe
 from surgery.sensitivity import load_sensitivity
 from surgery.spectrum import decompose
 from tests.models import characters, save_adapter, save_model, tiny_llama, tiny_tokenizer, with_peft
@@ -112,7 +104,7 @@ def forbid_measuring(monkeypatch) -> None:
     def measured_again(*arguments, **options):
         pytest.fail("the model ran although the measurement is stored")
 
-    monkeypatch.setattr("surgery.run.measure_sensitivity", measured_again)
+    monkeypatch.setattr("surgery.measure.measure_sensitivity", measured_again)
 
 
 def test_the_slice_holds_the_planned_rows_as_token_ids(place):
@@ -277,16 +269,16 @@ def test_rows_that_the_calibration_left_out_may_be_evaluated(place):
     unused = [row for row in ROWS[:30] if row.key not in kept]
     plan = EvaluationPlan(write_rows(place.home.parent / "unused.jsonl", unused), limit=3)
     with place.attach() as live:
-        found = prove(live, plan, [place.calibration], {})
-    assert [example.key for example in found.examples] == [row.key for row in unused[:3]]
+        found = prove(live, plan, [place.calibration], {}).evaluation
+    assert [sample.key for sample in found.samples] == [row.key for row in unused[:3]]
 
 
 def test_the_proof_scores_every_edit_on_rows_in_file_order(place):
     with place.attach() as live:
         edits = {"same": make_edit(live.spectra, Identity()), **random_controls(live.spectra, 2, scope="all")}
-        found = prove(live, place.evaluation, [place.calibration], edits)
+        found = prove(live, place.evaluation, [place.calibration], edits).evaluation
     assert list(found.scores) == [BASELINE, "same", "random 0", "random 1"]
-    assert [example.key for example in found.examples] == [row.key for row in ROWS[30:36]]
+    assert [sample.key for sample in found.samples] == [row.key for row in ROWS[30:36]]
     assert (found.effect("same").mean, found.effect("same").low, found.effect("same").high) == (0, 0, 0)
     assert found.effect("random 0").mean != 0
 
@@ -294,10 +286,13 @@ def test_the_proof_scores_every_edit_on_rows_in_file_order(place):
 def test_cancelling_the_proof_raises_and_leaves_the_adapter_as_it_was(place):
     with place.attach() as live:
         edits = random_controls(live.spectra, 1, scope="all")
-        expected = prove(live, place.evaluation, [], {}).scores[BASELINE].loss
+        expected = prove(live, place.evaluation, [], {}).evaluation.scores[BASELINE].loss
         with pytest.raises(Cancelled):
             prove(live, place.evaluation, [], edits, cancelled=lambda: True)
-        np.testing.assert_array_equal(prove(live, place.evaluation, [], {}).scores[BASELINE].loss, expected)
+        rows = held_out_rows(place.evaluation, [])
+        slice_ = encode(rows, live.base.tokenizer, place.evaluation.encoding)
+        again = evaluate(live, slice_, {}, batch_size=place.evaluation.batch_size).scores[BASELINE].loss
+        np.testing.assert_array_equal(again, expected)
 
 
 def test_a_recipe_runs_from_calibration_to_export(place, tmp_path):
@@ -309,8 +304,8 @@ def test_a_recipe_runs_from_calibration_to_export(place, tmp_path):
         "calibrating",
         "evaluating",
     ]
-    assert steps[-1][1:] == (4 * 6, 4 * 6)
-    assert list(report.evaluation.scores) == [BASELINE, EDIT, "random 0", "random 1"]
+    assert steps[-1][1:] == (6 * 6, 6 * 6)
+    assert list(report.evaluation.scores) == [BASELINE, EDIT, SAME_NORM, "random 0", "random 1", AGAIN]
     assert report.verification.folder == tmp_path / "out"
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         "README.md",
@@ -337,8 +332,8 @@ def test_a_gentle_edit_against_the_gradient_lowers_the_calibration_loss(place, t
         before = report.sensitivity.losses.mean()
         plan = EvaluationPlan(place.calibration.data)
         keys = [row.key for row in calibration_rows(place.calibration)]
-        found = prove(live, plan, [], {EDIT: report.edit})
-    rows = [i for i, example in enumerate(found.examples) if example.key in keys]
+        found = prove(live, plan, [], {EDIT: report.edit}).evaluation
+    rows = [i for i, sample in enumerate(found.samples) if sample.key in keys]
     assert found.scores[BASELINE].loss[rows].mean() == pytest.approx(before, rel=1e-5)
     assert found.scores[EDIT].loss[rows].mean() < before
 

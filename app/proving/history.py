@@ -1,0 +1,140 @@
+"""The history of runs as a table to sort, filter, compare, plot and open."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+import viz
+from app.frame import plain, show_error
+from app.stored_runs import all_runs, runs_of_adapter
+from app.workspace import Workspace
+from surgery.errors import SurgeryError
+from surgery.proof import EDIT
+from surgery.runs import PROOF, Run, delete_run, runs_folder
+
+
+def show_history(workspace: Workspace) -> None:
+    """Rows can be picked: one to look at, several to compare."""
+    left, middle, right = st.columns([1.2, 1.2, 2.4], vertical_alignment="bottom")
+    everything = left.toggle("Other adapters too", key="history-all")
+    proofs = middle.toggle("Proofs only", value=False, key="history-proofs")
+    words = right.text_input("Filter", key="history-filter", placeholder="policy, slice, adapter …")
+    runs = [
+        run
+        for run in (all_runs() if everything else runs_of_adapter(workspace))
+        if (run.plan.purpose == PROOF or not proofs) and _matches(run, words)
+    ]
+    if not runs:
+        st.caption("No run has been kept yet." if not words and not proofs else "No run is like that.")
+        return
+    table = table_of(runs)
+    event = st.dataframe(
+        table,
+        hide_index=True,
+        width="stretch",
+        key="history",
+        on_select="rerun",
+        selection_mode="multi-row",
+        column_config={"started": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm")},
+    )
+    picked = [runs[row] for row in event.selection.rows if row < len(runs)]
+    actions = st.columns([1, 1, 1, 2], vertical_alignment="center")
+    if actions[0].button("Open", disabled=len(picked) != 1 or not picked[0].finished, width="stretch"):
+        st.session_state["evaluate-run"] = picked[0].plan.key
+        st.rerun()
+    if actions[1].button("Delete", disabled=not picked, width="stretch"):
+        try:
+            for run in picked:
+                delete_run(run)
+        except SurgeryError as error:
+            show_error(error)
+        else:
+            st.rerun()
+    actions[2].download_button(
+        "Table as CSV", table.to_csv(index=False), "runs.csv", "text/csv", on_click="ignore", width="stretch"
+    )
+    actions[3].caption(f"Pick two or more to compare. Files: {plain(str(runs_folder()))}")
+    if len(picked) > 1:
+        _compare([run for run in picked if run.finished])
+
+
+def table_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each run; changes are those of its edit."""
+    rows = []
+    for run in runs:
+        plan = run.plan
+        edit = plan.edits.get(EDIT, {})
+        row: dict[str, object] = {
+            "started": run.started,
+            "adapter": plan.adapter,
+            "slice": plan.slice_name,
+            "examples": plan.examples,
+            "asks": plan.purpose,
+            "policy": edit.get("policy"),
+            "scope": edit.get("scope"),
+            "energy": edit.get("energy"),
+            "variants": len(plan.variants),
+            "state": "ended" if run.finished else f"stopped at {run.done} of {plan.examples}",
+        }
+        for measure, effect in changes_of(run).items():
+            row[f"Δ {measure}"] = effect["mean"]
+            row[f"± {measure}"] = effect["standard_error"]
+        row["run"] = plan.key
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def changes_of(run: Run) -> dict[str, dict[str, float]]:
+    """The edit's changes by the first two measures."""
+    if run.metrics is None:
+        return {}
+    found = run.metrics["variants"].get(EDIT, {}).get("changes", {})
+    return {
+        measure["name"]: found[measure["name"]]
+        for measure in run.metrics["measures"][:2]
+        if measure["name"] in found
+    }
+
+
+def _compare(runs: Sequence[Run]) -> None:
+    """The edit's change in each run, one chart for each measure that they share."""
+    by_run = [(run, changes_of(run)) for run in runs]
+    names = list(dict.fromkeys(name for _, changes in by_run for name in changes))
+    for name in names:
+        known = [(run, changes[name]) for run, changes in by_run if name in changes]
+        known = [(run, effect) for run, effect in known if None not in effect.values()]
+        if not known:
+            continue
+        measure = next(m for run, _ in known for m in run.metrics["measures"] if m["name"] == name)
+        scale = 100 if measure["binary"] else 1
+        labels = [f"{place + 1} · {_label(run)}" for place, (run, _) in enumerate(known)]
+        st.plotly_chart(
+            viz.effect_intervals(
+                labels,
+                [scale * effect["mean"] for _, effect in known],
+                [scale * effect["low"] for _, effect in known],
+                [scale * effect["high"] for _, effect in known],
+                title=f"Change of {measure['title']} by the edit of each run",
+                unit="points" if measure["binary"] else "nats per answer token",
+                lower_is_better=not measure["higher_is_better"],
+            ),
+            key=f"compare-{name}",
+            alt=f"Change of {measure['title']} by the edit of each run picked, with 95 % intervals",
+        )
+    st.caption(
+        "Runs on different slices or adapters are not paired with each other: compare intervals, not differences."
+    )
+
+
+def _label(run: Run) -> str:
+    edit = run.plan.edits.get(EDIT, {})
+    return f"{edit.get('policy', '?')}, {edit.get('scope', '?')}, {edit.get('energy', '?')}, {run.plan.slice_name}"
+
+
+def _matches(run: Run, words: str) -> bool:
+    plan = run.plan
+    text = " ".join(
+        [plan.adapter, plan.slice_name, plan.purpose, plan.key, str(plan.base.get("location")), str(plan.edits)]
+    )
+    return all(word in text.lower() for word in words.lower().split())

@@ -1,0 +1,319 @@
+"""Answers of a run, kept as they come, so that one that was cut off goes on where it stopped.
+
+The log is a file of JSON lines that only grows: one line for every request that its variants have finished,
+with a checksum. Requests are told apart by their call, their place in it and what the model is asked, so an
+answer is never read as that to another request; model, σ and precision have to be in the name of the folder.
+"""
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+from zlib import crc32
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from surgery.calibration import Example
+from surgery.edit import Edit
+from surgery.engine import Answered, Scored, Stop, Variant, VariantEngine
+from surgery.errors import DataError
+from surgery.home import digest
+from surgery.sensitivity import Progress
+
+if TYPE_CHECKING:
+    from surgery.live import LiveModel
+
+Place = tuple[int, int, str]  # the number of the call, of the request in it, and a digest of the request
+Answers = dict[Place, dict[str, Any]]
+Response = TypeVar("Response")
+_SECONDS = 2.0  # between writes that a power cut survives; a kill loses no finished request
+
+
+class AnswerLog:
+    """Finished requests in one file, for one writer at a time; use it as a context manager.
+
+    Opening raises `DataError` where another process writes to the file or the folder cannot be written.
+    A line that a kill left half written is dropped, and one that was damaged is passed over.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._path = file
+        self._synced = time.monotonic()
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = file.open("a+b")
+        except OSError as error:
+            raise self._refused(error) from error
+        try:
+            if not _locked(self._file):
+                raise DataError("this run is under way in another process", "wait for it, or stop it there")
+            self._check_path()
+            self.known = self._read()
+        except OSError as error:
+            self._file.close()
+            raise self._refused(error) from error
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _read(self) -> Answers:
+        self._file.seek(0)
+        lines = self._file.readlines()
+        if lines and not lines[-1].endswith(b"\n"):
+            self._file.truncate(sum(map(len, lines[:-1])))
+        return _parsed(lines)
+
+    def add(self, place: Place, responses: Mapping[str, Any]) -> None:
+        """Keep what variants answered; raises `DataError` when the disk takes no more, or the run was deleted."""
+        try:
+            self._file.write(_line(place, responses))
+            # a batch may take minutes, and its requests end together: none of them waits for the next one
+            self._file.flush()
+            if time.monotonic() - self._synced >= _SECONDS:
+                self._sync()
+        except OSError as error:
+            raise self._refused(error) from error
+        self.known.setdefault(place, {}).update(responses)
+
+    def close(self) -> None:
+        """Write what is not on the disk yet; raises `DataError` when that is refused."""
+        try:
+            self._sync()
+        except OSError as error:
+            raise self._refused(error) from error
+        finally:
+            with suppress(OSError):
+                self._file.close()
+
+    def __enter__(self) -> "AnswerLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except DataError:
+            if kind is None:  # what ended the work before says more
+                raise
+
+    def _sync(self) -> None:
+        self._file.flush()
+        self._check_path()
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+    def _check_path(self) -> None:
+        """Raise `FileNotFoundError` for a file that was deleted or moved: it would take answers all the same."""
+        if not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def _refused(self, error: OSError) -> DataError:
+        return unwritable(self._path.parent, error)
+
+
+def unwritable(folder: Path, error: OSError) -> DataError:
+    """What to tell of a run that cannot be written to its folder."""
+    kept = "make room or check the folder, then start again: finished requests are kept"
+    gone = "start again: the run begins anew"
+    return DataError(
+        f"the run {folder.name!r} cannot be written ({error.strerror or error})",
+        gone if isinstance(error, FileNotFoundError) else kept,
+    )
+
+
+def logged_answers(file: Path) -> Answers:
+    """What a log holds, by place and variant; empty where there is none. Another process may be writing to it."""
+    try:
+        with file.open("rb") as lines:
+            return _parsed(lines)
+    except OSError:
+        return {}
+
+
+def under_way(file: Path) -> bool:
+    """Whether a log is open for writing, in this process or in another."""
+    try:
+        with file.open("rb") as lines:
+            return not _locked(lines)
+    except OSError:
+        return False
+
+
+class LoggedEngine:
+    """Answers as `VariantEngine` does, and asks the model for nothing that the log holds.
+
+    Calls have to come in the same order with the same requests whenever the same log is used; a request that
+    is another than the one logged in its place is asked anew. Each variant is asked for what it lacks; those
+    that lack the same share their batches, of at most `batch_size` requests. `progress` counts answers known
+    from before as done.
+    """
+
+    def __init__(
+        self,
+        live: "LiveModel",
+        variants: Mapping[str, Edit | Variant | None],
+        log: AnswerLog,
+        *,
+        batch_size: int | None = None,
+    ) -> None:
+        self._live, self._variants, self._log, self._batch_size = live, dict(variants), log, batch_size
+        self._calls = 0
+
+    def log_likelihoods(
+        self,
+        requests: Sequence[tuple[Sequence[int], Sequence[int]]],
+        *,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, list[Scored]]:
+        """See `VariantEngine.log_likelihoods`."""
+        return self._ask(
+            [_identity("likelihood", context, continuation) for context, continuation in requests],
+            lambda engine, places, hooks: engine.log_likelihoods([requests[i] for i in places], **hooks),
+            astuple,
+            lambda kept: Scored(*kept),
+            progress,
+            cancelled,
+        )
+
+    def answer_losses(
+        self,
+        examples: Sequence[Example],
+        *,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, Float64[ndarray, "example"]]:
+        """See `VariantEngine.answer_losses`."""
+        found = self._ask(
+            [_identity("loss", example.prompt_ids, example.answer_ids) for example in examples],
+            lambda engine, places, hooks: engine.answer_losses([examples[i] for i in places], **hooks),
+            float,
+            float,
+            progress,
+            cancelled,
+        )
+        return {name: np.array(losses, dtype=np.float64) for name, losses in found.items()}
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int | Sequence[int],
+        stop: Stop | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, list[list[int]]]:
+        """See `VariantEngine.generate`."""
+        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+        if len(limits) != len(prompts):
+            raise DataError(f"{len(limits)} limits were given for {len(prompts)} prompts", "give one for each")
+
+        def ask(engine: VariantEngine, places: Sequence[int], hooks: dict[str, Any]) -> object:
+            return engine.generate(
+                [prompts[i] for i in places],
+                max_new_tokens=[limits[i] for i in places],
+                stop=None if stop is None else lambda index, tokens: stop(places[index], tokens),
+                **hooks,
+            )
+
+        identities = [_identity("text", prompt, [limit]) for prompt, limit in zip(prompts, limits, strict=True)]
+        return self._ask(identities, ask, list, list, progress, cancelled)
+
+    def answer(
+        self,
+        examples: Sequence[Example],
+        *,
+        max_new_tokens: int,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, list[Answered]]:
+        """See `VariantEngine.answer`."""
+        return self._ask(
+            [_identity("answer", e.prompt_ids, e.answer_ids, [max_new_tokens]) for e in examples],
+            lambda engine, places, hooks: engine.answer(
+                [examples[i] for i in places], max_new_tokens=max_new_tokens, **hooks
+            ),
+            astuple,
+            lambda kept: Answered(*kept),
+            progress,
+            cancelled,
+        )
+
+    def _ask(
+        self,
+        identities: Sequence[str],
+        ask: Callable[[VariantEngine, Sequence[int], dict[str, Any]], object],
+        keep: Callable[[Any], Any],
+        read: Callable[[Any], Response],
+        progress: Progress | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> dict[str, list[Response]]:
+        call, self._calls = self._calls, self._calls + 1
+        places = [(call, index, identity) for index, identity in enumerate(identities)]
+        known, total = self._log.known, len(places) * len(self._variants)
+        groups: dict[tuple[int, ...], list[str]] = {}
+        for name in self._variants:
+            lacking = tuple(index for index, place in enumerate(places) if name not in known.get(place, {}))
+            groups.setdefault(lacking, []).append(name)
+        finished = total - sum(len(lacking) * len(names) for lacking, names in groups.items())
+        if progress is not None:
+            progress(finished, total)
+        for lacking, names in groups.items():
+            if not lacking:
+                continue
+
+            def done(index: int, found: Mapping[str, Any], lacking: tuple[int, ...] = lacking) -> None:
+                self._log.add(places[lacking[index]], {name: keep(each) for name, each in found.items()})
+
+            def report(part: int, _: int, before: int = finished) -> None:
+                if progress is not None:
+                    progress(before + part, total)
+
+            rows = None if self._batch_size is None else self._batch_size * len(names)
+            engine = VariantEngine(self._live, {name: self._variants[name] for name in names}, rows=rows)
+            ask(engine, lacking, {"progress": report, "cancelled": cancelled, "done": done})
+            finished += len(lacking) * len(names)
+        return {name: [read(known[place][name]) for place in places] for name in self._variants}
+
+
+def _identity(kind: str, *parts: Iterable[int]) -> str:
+    """Digest of one request: what is asked for, and the numbers it is asked with."""
+    return digest([kind, *(" ".join(map(str, part)) for part in parts)])[:16]
+
+
+def _line(place: Place, responses: Mapping[str, Any]) -> bytes:
+    body = json.dumps([*place, responses], separators=(",", ":"))
+    return f"{body[:-1]},{crc32(body.encode())}]\n".encode()
+
+
+def _parsed(lines: Iterable[bytes]) -> Answers:
+    """Answers of every line that is as it was written."""
+    known: Answers = {}
+    for line in lines:
+        with suppress(ValueError, TypeError, RecursionError):
+            call, index, identity, responses, _ = json.loads(line)
+            place = (call, index, identity)
+            if _line(place, responses) == line:
+                known.setdefault(place, {}).update(responses)
+    return known
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Whether the file is ours to write from now on. Where the system has no such locks, it is."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,146 @@
+"""Attach an adapter to its base and measure its sensitivities, with a store of what was measured before."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surgery.adapter import Adapter
+from surgery.calibration import Calibration, Row, batch_order, choose, encode, left_out_text
+from surgery.errors import DataError
+from surgery.measurements import PART, WHOLE, header, store_folder
+from surgery.pace import remember_pace
+from surgery.partial import PartFile
+from surgery.recipe import BaseChoice, CalibrationPlan
+from surgery.sensitivity import (
+    Progress,
+    Sensitivity,
+    load_sensitivity,
+    measure_sensitivity,
+    provenance_of,
+    save_sensitivity,
+)
+from surgery.sources import Found, read_source
+from surgery.spectrum import Spectra
+
+if TYPE_CHECKING:
+    from surgery.live import LiveModel
+
+
+def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice) -> "LiveModel":
+    """Load the base of `choice` and attach the adapter to it."""
+    from surgery.base import load_base
+    from surgery.live import LiveModel
+
+    base = load_base(choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype)
+    return LiveModel(base, adapter, spectra)
+
+
+def calibration_slice(live: "LiveModel", plan: CalibrationPlan) -> Calibration:
+    """The encoded examples of a calibration plan."""
+    rows, found = planned_rows(plan)
+    return encode(rows, live.base.tokenizer, plan.encoding, left_out=found.left_out)
+
+
+def calibration_rows(plan: CalibrationPlan) -> list[Row]:
+    """The rows of a calibration plan."""
+    return planned_rows(plan)[0]
+
+
+def planned_rows(plan: CalibrationPlan, found: Found | None = None) -> tuple[list[Row], Found]:
+    """The rows of a calibration plan and what its source gave, which is read unless it is given.
+
+    Raises `DataError` for a source without rows, and for a slice that asks for more than there are.
+    """
+    found = found or read_source(plan.data, plan.fields)
+    try:
+        return choose(found.rows, plan.examples, seed=plan.seed, start=plan.start), found
+    except DataError as error:
+        if not found.left_out:
+            raise
+        raise DataError(
+            f"{error.problem} ({left_out_text(found.left_out)}; {found.problem})", error.remedy
+        ) from error
+
+
+def calibrate(
+    live: "LiveModel",
+    plan: CalibrationPlan,
+    *,
+    base: BaseChoice | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    resumed: Progress | None = None,
+) -> Sensitivity:
+    """Measure every module on the planned slice, or find the same measurement in the store.
+
+    All modules are measured whatever the scope of the edit, because they cost almost nothing once
+    the backward pass runs: scope then is a choice that needs no second pass. A measurement that ends
+    before its time, in whatever way, goes on from its finished examples when it is asked for again, and
+    gives the same bits; `resumed(done, total)` is then called before the first batch. `base` is how `live` was loaded, for the store's list and the pace of later runs.
+    """
+    rows, found = planned_rows(plan)
+    calibration = encode(rows, live.base.tokenizer, plan.encoding, left_out=found.left_out)
+    names = list(live.spectra)
+    provenance = provenance_of(live, calibration, names)
+    base = base or BaseChoice(live.base.location, None, str(live.device), provenance.dtype)
+    stored = stored_sensitivity_file(provenance.key, plan.batch_size)
+    order = batch_order(calibration.examples)
+    lengths = [calibration.examples[i].length for i in order]
+
+    def about_part(done: int) -> dict[str, str]:
+        described = header(plan, base, provenance, calibration.left_out)
+        return {**described, "examples": str(len(order)), "tokens_left": str(sum(lengths[done:]))}
+
+    part = PartFile(stored.with_suffix(PART), order, {name: live.spectra[name].rank for name in names}, about_part)
+    known = _found_again(stored)
+    if known is not None:
+        part.drop()
+        if progress is not None:
+            progress(known.examples, known.examples)
+        # other rows may have been left out on the way to the same examples
+        return replace(known, left_out=calibration.left_out)
+    resume = part.read()
+    if resume is not None and resumed is not None:
+        resumed(resume.done, len(order))
+    begun = time.monotonic()
+    try:
+        sensitivity = measure_sensitivity(
+            live,
+            calibration,
+            names,
+            batch_size=plan.batch_size,
+            checkpointing=plan.checkpointing,
+            progress=progress,
+            cancelled=cancelled,
+            resume=resume,
+            keep=part.keep,
+        )
+    except BaseException:
+        part.flush()
+        raise
+    seconds, tokens = time.monotonic() - begun, sum(lengths[resume.done if resume else 0 :])
+    save_sensitivity(sensitivity, stored, header(plan, base, provenance, calibration.left_out))
+    part.drop()
+    remember_pace(base, plan, rows, calibration, live.base.tokenizer, tokens, seconds)
+    return sensitivity
+
+
+def _found_again(stored: Path) -> Sensitivity | None:
+    """The stored measurement; a damaged one is removed, to be measured again."""
+    if not stored.is_file():
+        return None
+    try:
+        return load_sensitivity(stored)
+    except DataError:
+        stored.unlink(missing_ok=True)
+        return None
+
+
+def stored_sensitivity_file(key: str, batch_size: int) -> Path:
+    """Where the measurement of this provenance key is kept.
+
+    The batch size moves the last bits, and a recipe is to give the same bytes, so it is in the name.
+    """
+    return store_folder() / f"{key}-{batch_size}{WHOLE}"

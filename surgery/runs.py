@@ -1,0 +1,335 @@
+"""The history of runs: one folder of plain files for each, named by everything its results depend on.
+
+    run.json         what was asked of which variants, when, on which adapter and base
+    recipe.yaml      the edit and how it was made, where the run proves one
+    environment.json versions and machine
+    answers.jsonl    every finished request, written while the run goes on
+    samples.parquet  one row for each variant and example: question, answer, measures
+    metrics.json     means, paired changes, intervals and tests; it is there once the run has ended
+
+The folder's name is a digest of adapter, base, examples, variants, precision and versions: the same question
+finds its folder again, finished or not, and a result never stands for another one. The records carry digests
+of themselves and of the samples: files that were changed are no run.
+"""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from surgery.answer_log import AnswerLog, logged_answers, under_way, unwritable
+from surgery.errors import DataError
+from surgery.evaluation import BASELINE, Asked, Evaluation, Measure, Scores
+from surgery.home import digest, home
+from surgery.report import evaluation_record, without_nan
+
+# to be raised when the same question may be answered or scored otherwise than by an earlier version
+SCHEMA = 1
+PROOF = "proof"
+LOG, SAMPLES, METRICS, ABOUT = "answers.jsonl", "samples.parquet", "metrics.json", "run.json"
+RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
+_PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy", "lm-eval", "spectral-surgery-workbench")
+_OWN = ("variant", "index", "key", "prompt", "reference", "answer")
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run asks, and all that its results depend on.
+
+    `question` is a record of the slice: `{"rows": ...}` or `{"task": ...}`; `asked` is the digest of what the
+    model reads. `variants` are digests of σ′ by name, in order; `edits` are the plans of those that have one.
+    `settings` are precision, device and versions. `edit` is the digest of the recipe that the run is about, its
+    evaluation left out, and `purpose` what it asks of that edit, a proof unless it says otherwise.
+    """
+
+    adapter: str
+    adapter_digest: str
+    base: Mapping[str, Any]
+    fingerprint: str
+    question: Mapping[str, Any]
+    asked: str
+    examples: int
+    variants: Mapping[str, str]
+    edits: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    edit: str = ""
+    purpose: str = PROOF
+
+    @property
+    def context(self) -> str:
+        """Digest of all that an answer depends on but the variant: runs that share it share answers."""
+        parts = [self.adapter_digest, self.fingerprint, self.asked, json.dumps(self.settings, sort_keys=True)]
+        return digest([str(SCHEMA), *parts])
+
+    @property
+    def key(self) -> str:
+        """The name of the run's folder."""
+        return digest([self.context, self.edit, self.purpose, *(part for pair in self.variants.items() for part in pair)])[:24]
+
+    @property
+    def slice_name(self) -> str:
+        """The slice in a few words."""
+        rows, task = self.question.get("rows"), self.question.get("task")
+        named = (rows or {}).get("data") or (task or {}).get("name") or "a slice"
+        offset = (task or {}).get("offset") or 0
+        return f"{named} from {offset}" if offset else str(named)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder of the history. `metrics` is None while the run is unfinished, and `done` counts what it has."""
+
+    folder: Path
+    plan: RunPlan
+    started: datetime
+    metrics: Mapping[str, Any] | None
+
+    @property
+    def finished(self) -> bool:
+        return self.metrics is not None
+
+    @property
+    def done(self) -> int:
+        """Answers so far, requests × variants: in the unit of `prove`'s progress."""
+        return sum(len(answers) for answers in logged_answers(self.folder / LOG).values())
+
+    @property
+    def recipe(self) -> str | None:
+        """The recipe's text, where the run proves an edit."""
+        with suppress(OSError, UnicodeDecodeError):
+            return (self.folder / RECIPE).read_text(encoding="utf-8")
+        return None
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """Every score and answer; raises `DataError` for an unfinished run, or files that were changed."""
+        return _read_samples(self)
+
+
+def runs_folder() -> Path:
+    """Where runs are kept."""
+    return home() / "runs"
+
+
+def stored_runs(adapter_digest: str | None = None) -> list[Run]:
+    """Runs of all adapters or of one, newest first; folders that are no run are passed over."""
+    found = [_read(folder) for folder in runs_folder().glob("*")]
+    mine = [run for run in found if run is not None and adapter_digest in (None, run.plan.adapter_digest)]
+    return sorted(mine, key=lambda run: (run.started, run.folder.name), reverse=True)
+
+
+def stored_run(key: str) -> Run | None:
+    """The run of that key; None for a key that is no name of ours or has no folder."""
+    if len(key) != 24 or not set(key) <= set("0123456789abcdef"):
+        return None
+    return _read(runs_folder() / key)
+
+
+def begin(plan: RunPlan, recipe: str | None = None) -> tuple[Run, AnswerLog]:
+    """The run of a plan and its log, open for writing: a new folder, or the one that was left unfinished.
+
+    What other runs know of the same questions and variants is taken over. Raises `DataError` when the
+    folder cannot be written or another process works on it.
+    """
+    folder = runs_folder() / plan.key
+    log = AnswerLog(folder / LOG)
+    try:
+        run = _read(folder)
+        if run is None:
+            run = Run(folder, plan, datetime.now(UTC), None)
+            _write(folder / ENVIRONMENT, json.dumps(environment(), indent=1))
+            if recipe is not None:
+                _write(folder / RECIPE, recipe)
+            _write_record(folder / ABOUT, {"schema": SCHEMA, "started": run.started.isoformat(), **asdict(plan)})
+        _take_over(plan, log)
+    except BaseException:
+        with suppress(DataError):
+            log.close()
+        raise
+    return run, log
+
+
+def finish(run: Run, evaluation: Evaluation) -> Run:
+    """Write what a run found; raises `DataError` when that cannot be done."""
+    try:
+        name = _write_samples(run.folder / SAMPLES, evaluation)
+    except OSError as error:
+        raise unwritable(run.folder, error) from error
+    metrics = without_nan({"samples": name, **evaluation_record(evaluation)})
+    _write_record(run.folder / METRICS, metrics)
+    return replace(run, metrics=metrics)
+
+
+def delete_run(run: Run) -> None:
+    """Remove a run's folder; raises `DataError` where that is not allowed, or the run is under way."""
+    if under_way(run.folder / LOG):
+        raise DataError(f"the run {run.folder.name!r} is under way", "stop it first")
+    try:
+        shutil.rmtree(run.folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise DataError(
+            f"the run {run.folder.name!r} cannot be deleted ({error.strerror})", "check who owns the folder"
+        ) from error
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, without names of hosts or people."""
+    versions = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "packages": versions,
+    }
+
+
+def _take_over(plan: RunPlan, log: AnswerLog) -> None:
+    """Copy what earlier runs of the same context know of variants that this one has too."""
+    for other in stored_runs(plan.adapter_digest):
+        if other.plan.context != plan.context or other.plan.key == plan.key:
+            continue
+        same = [
+            (mine, theirs)
+            for mine, sigma in plan.variants.items()
+            for theirs, known in other.plan.variants.items()
+            if sigma == known
+        ]
+        for place, answers in logged_answers(other.folder / LOG).items():
+            known = log.known.get(place, {})
+            fresh = {mine: answers[theirs] for mine, theirs in same if theirs in answers and mine not in known}
+            if fresh:
+                log.add(place, fresh)
+
+
+def _read(folder: Path) -> Run | None:
+    """A folder as it tells of itself; None for what is no run of this schema."""
+    try:
+        about = _read_record(folder / ABOUT)
+        if about.pop("schema") != SCHEMA:
+            return None
+        started = datetime.fromisoformat(about.pop("started"))
+        for edit in about["edits"].values():  # JSON has made texts of the numbers of components
+            edit["manual"] = {
+                name: {int(k): gain for k, gain in gains.items()} for name, gains in edit["manual"].items()
+            }
+        plan = RunPlan(**about)
+        if plan.key != folder.name:
+            return None
+        metrics = None
+        with suppress(FileNotFoundError):
+            metrics = _read_record(folder / METRICS)
+        return Run(folder, plan, started, metrics)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _write_record(file: Path, record: Mapping[str, Any]) -> None:
+    _write(file, json.dumps({**record, "digest": _record_digest(record)}, indent=1))
+
+
+def _read_record(file: Path) -> dict[str, Any]:
+    """A record as it was written; raises `ValueError` for one that was changed, whatever it says now."""
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if record.pop("digest") != _record_digest(record):
+        raise ValueError("the record was changed")
+    return record
+
+
+def _record_digest(record: Mapping[str, Any]) -> str:
+    return digest([json.dumps(record)])
+
+
+def _write(file: Path, text: str) -> None:
+    """Write whole or not at all."""
+    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        staging.write_text(text, encoding="utf-8")
+        staging.replace(file)
+    except OSError as error:
+        raise unwritable(file.parent, error) from error
+    finally:
+        with suppress(OSError):
+            staging.unlink(missing_ok=True)
+
+
+def _write_samples(file: Path, evaluation: Evaluation) -> str:
+    """Write the table of samples; returns the digest of its bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = {name: [] for name in _OWN}
+    numbers: dict[str, list[np.ndarray]] = {measure.name: [] for measure in evaluation.measures}
+    for variant, scores in evaluation.scores.items():
+        for index, (asked, answer) in enumerate(zip(evaluation.samples, scores.answers, strict=True)):
+            row = (variant, index, asked.key, asked.prompt, asked.reference, answer)
+            for name, value in zip(_OWN, row, strict=True):
+                columns[name].append(value)
+        for name, parts in numbers.items():
+            parts.append(scores.values[name])
+    arrays = {name: np.concatenate(parts) for name, parts in numbers.items()}
+    about = {
+        "measures": [asdict(measure) for measure in evaluation.measures],
+        "aggregates": {name: dict(totals) for name, totals in evaluation.aggregates.items()},
+        "notes": list(evaluation.notes),
+    }
+    table = pa.table({**columns, **arrays}).replace_schema_metadata({"evaluation": json.dumps(about)})
+    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        # a dictionary of numbers holds one NaN for all of them
+        pq.write_table(table, staging, use_dictionary=list(_OWN))
+        name = digest([staging.read_bytes()])
+        staging.replace(file)
+    finally:
+        with suppress(OSError):
+            staging.unlink(missing_ok=True)
+    return name
+
+
+def _read_samples(run: Run) -> Evaluation:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if run.metrics is None:
+        raise DataError(f"the run {run.folder.name!r} has not ended", "start it again: it goes on where it was")
+    spoilt = DataError(
+        f"the files of run {run.folder.name!r} were changed", "start it again: it is put together from its answers"
+    )
+    try:
+        data = (run.folder / SAMPLES).read_bytes()
+        if digest([data]) != run.metrics["samples"]:
+            raise spoilt
+        table = pq.read_table(pa.BufferReader(data))
+        about = json.loads(table.schema.metadata[b"evaluation"])
+        measures = tuple(Measure(**measure) for measure in about["measures"])
+        names = np.array(table["variant"].to_pylist(), dtype=object)
+        answers = np.array(table["answer"].to_pylist(), dtype=object)
+        values = {measure.name: table[measure.name].to_numpy() for measure in measures}
+        scores = {}
+        for variant in run.plan.variants:
+            rows = np.flatnonzero(names == variant)
+            by_measure = {name: np.asarray(numbers[rows], dtype=np.float64) for name, numbers in values.items()}
+            scores[variant] = Scores(by_measure, tuple(answers[rows]))
+        first = table.slice(0, len(scores[BASELINE].answers)).select(["key", "prompt", "reference"]).to_pylist()
+        samples = tuple(Asked(row["key"], row["prompt"], row["reference"]) for row in first)
+        return Evaluation(scores, samples, measures, about["aggregates"], tuple(about["notes"]))
+    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise spoilt from error
