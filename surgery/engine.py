@@ -40,6 +40,8 @@ _TOKENS = 32768
 # rows decoded together, likewise
 _ROWS_AT_ONCE = {"cpu": 128}
 _ROWS = 2048
+# tokens in common from which a pass of their own is worth it
+_WORTH = 8
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ class VariantEngine:
             tasks.append(_Task(wanted, len(prompt), longest * self._footprint.cached + self._footprint.logits))
         tally: _Tally[Answered] = _Tally(self._names, len(requests), progress, done)
         ends = end_ids(self._live)
+        begun = _Begun(_common([prompt for prompt, _ in inputs]))
         # these outlive a batch, so that a row whose batch is halved goes on from what it has said
         said: dict[Place, list[int]] = {}
         losses: dict[Place, float] = {}
@@ -270,7 +273,7 @@ class VariantEngine:
             for place in batch:
                 said.setdefault(place, [])
                 open_requests.setdefault(place, list(grouped[place[0]]))
-            places, rows = self._read(batch, inputs, said, losses, cancelled)
+            places, rows = self._read(batch, inputs, said, losses, begun, cancelled)
             while True:
                 chosen = rows.chosen
                 staying = [row for row, place in enumerate(places) if heard(place, chosen[row], queue)]
@@ -292,6 +295,7 @@ class VariantEngine:
         inputs: Sequence[tuple[Sequence[int], Sequence[int]]],
         said: Mapping[Place, list[int]],
         losses: dict[Place, float],
+        begun: "_Begun",
         cancelled: Callable[[], bool] | None,
     ) -> tuple[list[Place], Any]:
         """Read the prompts of a batch, in parts that one forward pass can take, and score their answers.
@@ -300,9 +304,10 @@ class VariantEngine:
         """
         from surgery.prompts import Prompts
 
+        opening = self._opening(begun)
         texts = [[*inputs[place[0]][0], *said[place]] for place in batch]
         width = max(len(text) for text in texts)
-        size = self._rows_at_once(width)
+        size = self._rows_at_once(width - (opening.length if opening else 0))
         rows: list[Prompts] = []
         for begin in range(0, len(batch), size):
             if begin:
@@ -312,7 +317,10 @@ class VariantEngine:
                     break
             part = batch[begin : begin + size]
             self._choose([variant for _, variant in part])
-            rows.append(Prompts(self._live, texts[begin : begin + size], width=width))
+            own = [variant for _, variant in part]
+            rows.append(
+                Prompts(self._live, texts[begin : begin + size], width=width, opening=opening, variants=own)
+            )
             answers = [inputs[task][1] for task, _ in part]
             # a row that has said something is past the place where its answer begins, and was scored before
             fresh = [row for row, place in enumerate(part) if answers[row] and place not in losses]
@@ -323,6 +331,34 @@ class VariantEngine:
             self._choose([variant for _, variant in batch])
             rows[0].join(rows[1:])
         return list(batch), rows[0]
+
+    def _opening(self, begun: "_Begun") -> Any:
+        """What all prompts of a call begin with, read for every variant before the first of them; None where it is
+        short or cannot be shared."""
+        from surgery.prompts import Prompts
+
+        count, length = len(self._names), len(begun.tokens)
+        if begun.tried or self._apart or length < _WORTH:
+            return None if self._apart else begun.opening
+        begun.tried = True  # first: what does not fit into memory is not tried again
+        if count * length * self._footprint.cached > _SHARE / 4 * free_bytes(self._live.device):
+            return None
+        rows: list[Prompts] = []
+        size = self._rows_at_once(length)
+        try:
+            for begin in range(0, count, size):
+                part = range(begin, min(begin + size, count))
+                self._choose(part)
+                rows.append(Prompts(self._live, [begun.tokens] * len(part)))
+        except RowsMixedError:
+            if count == 1:
+                raise
+            self._apart = True
+            return None
+        if rows[0].opening() is not None:
+            rows[0].join(rows[1:])
+            begun.opening = rows[0].opening()
+        return begun.opening
 
     def _serve(
         self,
@@ -414,6 +450,15 @@ class VariantEngine:
             raise DataError(f"a request is {longest} tokens, more than {self._places}", "shorten it")
 
 
+@dataclass
+class _Begun:
+    """The tokens that all prompts of a call begin with, and what was read of them."""
+
+    tokens: list[int]
+    tried: bool = False
+    opening: Any = None
+
+
 class _Queue:
     """Which tasks still lack which variants, the longest tasks first."""
 
@@ -494,6 +539,16 @@ def _grouped(keys: Sequence[T]) -> tuple[list[T], list[tuple[int, ...]]]:
     for place, key in enumerate(keys):
         places.setdefault(key, []).append(place)
     return list(places), [tuple(each) for each in places.values()]
+
+
+def _common(prompts: Sequence[tuple[int, ...]]) -> list[int]:
+    """The tokens that all prompts begin with, but for the last one of the shortest; none for a single prompt."""
+    if len(prompts) < 2:
+        return []
+    first, last = min(prompts), max(prompts)
+    most = min(len(prompt) for prompt in prompts) - 1
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
+    return list(first[: min(same, most)])
 
 
 def _only_tokens(

@@ -2,7 +2,8 @@
 
 Rows are padded on the left and positions count real tokens only. Padding is masked, so a row's numbers
 depend on its company by rounding alone. Each row's keys and values come from its own variant's layers, all
-of them edited, so variants cannot share the cache of a prompt that they have in common.
+of them edited, so variants cannot share the cache of a prompt that they have in common; the prompts of one
+variant share what they begin with.
 """
 
 from collections.abc import Sequence
@@ -22,15 +23,42 @@ from surgery.sensitivity import mean_answer_loss, padding_id
 class Prompts:
     """Prompts read in one forward pass, and the state from which they are continued.
 
-    `width` pads them further than the longest, so that they can be joined with longer ones. A model
-    that returns no cache is given the whole rows again for every token.
+    `width` pads them further than the longest, so that they can be joined with longer ones. With `opening`,
+    prompts that begin with its tokens are read from there on; `variants` says which of its rows each goes on
+    from. A model that returns no cache is given the whole rows again for every token.
     """
 
     @torch.inference_mode()
-    def __init__(self, live: LiveModel, prompts: Sequence[Sequence[int]], *, width: int | None = None) -> None:
+    def __init__(
+        self,
+        live: LiveModel,
+        prompts: Sequence[Sequence[int]],
+        *,
+        width: int | None = None,
+        opening: "Opening | None" = None,
+        variants: Sequence[int] = (),
+    ) -> None:
         self._model = live.model
-        self._ids, self._mask = padded(live, prompts, width=width)
-        self._read()
+        self._cache: Any = None
+        self._next: Float[Tensor, "row vocabulary"]
+        if opening is None:
+            self._ids, self._mask = padded(live, prompts, width=width)
+            self._read()
+            return
+        read = opening.length
+        rest, mask = padded(live, [prompt[read:] for prompt in prompts], width=width and width - read)
+        head = opening.ids.expand(len(prompts), -1)
+        self._ids, self._mask = torch.cat([head, rest], dim=1), torch.cat([torch.ones_like(head), mask], dim=1)
+        self._cache = opening.cache(variants)
+        output = self._model(
+            input_ids=rest,
+            attention_mask=self._mask,
+            position_ids=read + positions(mask),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._next = output.logits[:, -1]
 
     def _read(self) -> None:
         output = self._model(
@@ -40,8 +68,8 @@ class Prompts:
             use_cache=True,
             logits_to_keep=1,
         )
-        self._cache: Any = getattr(output, "past_key_values", None)
-        self._next: Float[Tensor, "row vocabulary"] = output.logits[:, -1]
+        self._cache = getattr(output, "past_key_values", None)
+        self._next = output.logits[:, -1]
 
     @property
     def chosen(self) -> list[int]:
@@ -56,6 +84,15 @@ class Prompts:
             type(self._cache) is DynamicCache
             and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self._cache.layers)
         )
+
+    def opening(self) -> "Opening | None":
+        """What these rows have read as the beginning of others; None where the model's cache cannot be gone on from
+        with padding after it, as of layers that look back a fixed number of places."""
+        if type(self._cache) is not DynamicCache or any(
+            type(each) is not DynamicLayer for each in self._cache.layers
+        ):
+            return None
+        return Opening(self._ids[:1], self._cache)
 
     @torch.inference_mode()
     def join(self, others: "Sequence[Prompts]") -> None:
@@ -134,6 +171,26 @@ class Prompts:
             )
         logits: Tensor = output.logits[:, -count:]
         return logits
+
+
+class Opening:
+    """Tokens that prompts begin with, read once for every variant: `ids` of shape (1, token), a cache row a variant."""
+
+    def __init__(self, ids: Int[Tensor, "1 token"], cache: Any) -> None:
+        self.ids, self._cache = ids, cache
+
+    @property
+    def length(self) -> int:
+        return self.ids.shape[1]
+
+    def cache(self, variants: Sequence[int]) -> Any:
+        """A cache of its own for rows of these variants."""
+        index = torch.tensor(variants, device=self.ids.device)
+        fresh = DynamicCache()
+        for place, layer in enumerate(self._cache.layers):
+            if layer.get_seq_length():
+                fresh.update(layer.keys[index], layer.values[index], place)
+        return fresh
 
 
 @torch.inference_mode()

@@ -45,7 +45,7 @@ class Question:
 def form(workspace: Workspace, newest: Run | None) -> None:
     """Ask for a slice and for controls, tell what that slice can show, and start the proof."""
     on = st.segmented_control(
-        "Prove it on",
+        "Held-out slice",
         [ROWS, TASK],
         default=ROWS,
         required=True,
@@ -54,23 +54,36 @@ def form(workspace: Workspace, newest: Run | None) -> None:
         help="Rows come from a demo or a file of yours. Benchmarks are lm-eval's own tasks, scored as it scores them.",
     )
     present = workspace.evaluation or EvaluationPlan("")
-    question = _rows(present) if on == ROWS else _task()
+    question = _rows(workspace, present) if on == ROWS else _task()
     cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")
     count = cells[0].number_input(
-        "Random controls", 0, 64, present.random, help="Seeds of random_index: what any reweighting would do."
+        "Random controls",
+        0,
+        64,
+        present.random,
+        key="evaluate-random",
+        persist_state="session",
+        help="Seeds of random_index: what any reweighting would do.",
     )
     scale = cells[1].checkbox(
         "Rescaling to the same norm",
         present.scale,
+        key="evaluate-scale",
+        persist_state="session",
         help="Every module scaled as a whole to the norm that the edit gives it: tells reweighting from resizing.",
     )
     again = cells[2].checkbox(
         "Unedited once more",
         present.again,
+        key="evaluate-again",
+        persist_state="session",
         help="The unedited adapter again in other batches: the noise of the machine, below which nothing counts.",
     )
     shelf = cells[3].multiselect(
-        "Recipes beside it", list(workspace.shelf), help="Named edits from the shelf of the Surgery page."
+        "Recipes beside it",
+        list(workspace.shelf),
+        key="evaluate-shelf",
+        help="Named edits from the shelf of the Surgery page.",
     )
     asked = cells[4].button("Prove it", type="primary", width="stretch", disabled=question is None)
     if question is None:
@@ -170,14 +183,23 @@ def question_of(run: Run) -> Question:
     )
 
 
-def _rows(present: EvaluationPlan) -> Question | None:
+def _rows(workspace: Workspace, present: EvaluationPlan) -> Question | None:
+    own = workspace.adapter.digest[:12]  # another adapter brings rows of its own
     cells = st.columns([4, 1, 1], vertical_alignment="bottom")
     data = cells[0].text_input(
-        "Held-out rows", present.data, placeholder="/path/to/rows.jsonl or demo:kinship/test", key="evaluate-rows"
+        "Held-out rows",
+        present.data,
+        placeholder="/path/to/rows.jsonl or demo:kinship/test",
+        key=f"evaluate-rows-{own}",
     )
-    limit = cells[1].number_input("Examples", 2, 100_000, present.limit or _LIMIT, key="evaluate-limit")
+    limit = cells[1].number_input("Examples", 2, 100_000, present.limit or _LIMIT, key=f"evaluate-limit-{own}")
     batch = cells[2].number_input(
-        "Batch", 1, 512, present.batch_size, key="evaluate-batch", help="Examples at a time, for all variants."
+        "Batch",
+        1,
+        512,
+        present.batch_size,
+        key=f"evaluate-batch-{own}",
+        help="Examples at a time, for all variants.",
     )
     if not data.strip():
         return None
@@ -221,6 +243,7 @@ def _task() -> Question | None:
         programs = right.toggle(
             "Run the programs that the model writes",
             key="evaluate-programs",
+            persist_state="session",
             help="Each runs in a sandbox of its own: no network, no files but a scratch folder, limits on time, memory, "
             "processes and output. The sandbox tests itself first and refuses where this system cannot give that.",
         )

@@ -12,8 +12,8 @@ LEVEL = 0.05  # of the corrected p from which a change of answers is called one
 _DRAWN = 2
 
 
-def show_results(evaluation: Evaluation, title: str, key: str, *, main: str = EDIT) -> None:
-    """Charts, table and words for all variants; `main` is the one that the words are about."""
+def show_results(evaluation: Evaluation, title: str, key: str) -> None:
+    """Charts and a table for all variants, and words for the edit where it is among them."""
     baseline = evaluation.scores[BASELINE]
     means = ", ".join(
         f"{measure.title} {_level(float(baseline.values[measure.name].mean()), measure)}"
@@ -23,8 +23,8 @@ def show_results(evaluation: Evaluation, title: str, key: str, *, main: str = ED
         f"{plain(title)}: {len(evaluation.samples)} held-out examples. Unedited adapter: {plain(means)}. Changes are paired by "
         "example; lines are 95 % bootstrap intervals, and grey means that the interval holds zero: within noise."
     )
-    if main in evaluation.scores:
-        _say(evaluation, main)
+    if EDIT in evaluation.scores:
+        _say(evaluation)
     names = list(evaluation.variants)
     columns = st.columns(min(_DRAWN, len(evaluation.measures)), gap="large")
     for column, measure in zip(columns, evaluation.measures, strict=False):
@@ -114,16 +114,16 @@ def verdict(evaluation: Evaluation, name: str) -> str:
     return ", ".join(dict.fromkeys(parts)) or "within noise"
 
 
-def _say(evaluation: Evaluation, main: str) -> None:
+def _say(evaluation: Evaluation) -> None:
     """The finding in a sentence or two, with the places among controls and the noise floor."""
-    found = verdict(evaluation, main)
+    found = verdict(evaluation, EDIT)
     words = []
     for measure in evaluation.measures[:_DRAWN]:
-        place = evaluation.place(main, measure.name)
+        place = evaluation.place(EDIT, measure.name)
         if place is not None:
             words.append(
                 f"On {measure.title} it does better than {place.beaten} of {place.controls} random controls "
-                f"(p = {place.p:.2f}; {place.controls} controls can give no p below {1 / (1 + place.controls):.2f})."
+                f"(p = {place.p:.2f}; with {place.controls} no p can be below {1 / (1 + place.controls):.2f})."
             )
         if AGAIN in evaluation.scores:
             moved = evaluation.numbers(AGAIN, measure.name) - evaluation.numbers(BASELINE, measure.name)
@@ -139,9 +139,9 @@ def _say(evaluation: Evaluation, main: str) -> None:
         if found == "within noise"
         else f"The edit: {found}."
     )
-    if main != EDIT:
-        text = text.replace("The edit", plain(main), 1)
-    st.info(f"**{text}** {' '.join(words)}", icon=icon)
+    st.info(f"**{text}**", icon=icon)
+    if words:
+        st.caption(" ".join(words))
 
 
 def _direction(measure: Measure, change: float) -> str:

@@ -83,6 +83,8 @@ def compared(evaluation: Evaluation, variant: str) -> pd.DataFrame:
 
 def searched(table: pd.DataFrame, words: str) -> pd.DataFrame:
     """The rows in which every word stands, in any of the texts, whatever its case."""
+    if table.empty:
+        return table
     texts = table.select_dtypes(include=["object", "string"]).astype(str).agg(" ".join, axis=1).str.lower()
     for word in words.lower().split():
         table, texts = table[texts.str.contains(word, regex=False)], texts[texts.str.contains(word, regex=False)]

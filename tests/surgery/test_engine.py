@@ -474,6 +474,54 @@ def test_long_prompts_are_read_in_parts_and_decoded_together(case, monkeypatch):
         assert together > 5, "all variants of several prompts are decoded together"
 
 
+OPENING = (7, 19, 8, 30, 11, 25, 9, 14, 40, 12)
+# neither mixes rows nor looks back a fixed number of places, and returns transformers' own cache
+SHARES = ("llama", "qwen2", "qwen3", "gpt2", "bloom", "opt")
+
+
+def test_what_all_prompts_begin_with_is_read_once_and_changes_no_token_and_no_loss(case, monkeypatch):
+    prompts = [(*OPENING, *prompt) for prompt in prompts_of(7, seed=4)]
+    examples = [
+        Example("", prompt, e.answer_ids, "") for prompt, e in zip(prompts, random_examples(7, 5), strict=True)
+    ]
+    with case.live() as attached:
+        losses = VariantEngine(attached, case.edits).answer_losses(examples)
+        for most in (512, 30):  # in one part, and in several that are joined
+            monkeypatch.setitem(engine_module._TOKENS_AT_ONCE, "cpu", most)
+            seen = forwards(attached, monkeypatch)
+            found = VariantEngine(attached, case.edits).answer(examples, max_new_tokens=LIMIT)
+            if case.name in SHARES:
+                assert seen[0][1] == len(OPENING)
+                assert max(tokens for _, tokens in seen) < max(map(len, prompts))
+    for name in case.edits:
+        reference = case.reference(name)
+        assert [each.tokens for each in found[name]] == [generated(reference, prompt) for prompt in prompts], name
+        np.testing.assert_allclose([each.loss for each in found[name]], losses[name], rtol=2e-4)
+
+
+def test_an_opening_that_does_not_fit_is_not_tried_again(live, llama, monkeypatch):
+    prompts = [(*OPENING, *prompt) for prompt in prompts_of(5)]
+    expected = VariantEngine(live, llama.edits).generate(prompts, max_new_tokens=LIMIT)
+    seen = forwards(live, monkeypatch, when=lambda rows, tokens: tokens == len(OPENING))
+    assert VariantEngine(live, llama.edits).generate(prompts, max_new_tokens=LIMIT) == expected
+    assert [tokens for _, tokens in seen].count(len(OPENING)) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompts", "common"),
+    [
+        ([(1, 2, 3), (1, 2, 4)], 2),
+        ([(1, 2), (1, 2, 4)], 1),
+        ([(1, 2, 3)], 0),
+        ([(5,), (6, 1)], 0),
+        ([(1, 2, 3, 9), (1, 2, 3, 4), (1, 2, 7, 7)], 2),
+        ([], 0),
+    ],
+)
+def test_the_opening_leaves_every_prompt_a_token_of_its_own(prompts, common):
+    assert engine_module._common(prompts) == list(prompts[0][:common]) if prompts else not common
+
+
 # ---- endings ----
 
 
