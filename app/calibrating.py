@@ -299,13 +299,9 @@ def _time_text(base: BaseChoice, plan: CalibrationPlan, rows: Sequence[Row], par
     else:
         seconds = pace.seconds(len(rows), characters(rows))
     return (
-        f"Time: about {_duration(seconds)} once the base model is loaded, by the {pace.tokens_per_second:,.0f} tokens a "
+        f"Time: about {jobs.duration(seconds)} once the base model is loaded, by the {pace.tokens_per_second:,.0f} tokens a "
         "second of the last run on it."
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{max(1.0, seconds):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _show_rows(found: Found, rows: Sequence[Row] | None) -> None:

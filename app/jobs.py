@@ -212,7 +212,7 @@ def show_progress(kind: str) -> None:
     bar, stop = st.columns([5, 1], vertical_alignment="center")
     share = job.done / job.total if job.total else 0.0
     left = job.seconds_left
-    tail = f", about {_duration(left)} left" if left is not None and share < 1 else ""
+    tail = f", about {duration(left)} left" if left is not None and share < 1 else ""
     waiting = _line(job) if job.state == "waiting" else job.step or "starting"
     count = f" {job.done} of {job.total}" if job.total else ""
     bar.progress(share, text=f"{job.title}: {waiting}{count}{tail}")
@@ -228,5 +228,6 @@ def _line(job: Job) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    return f"{max(1.0, seconds):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

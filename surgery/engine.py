@@ -10,12 +10,13 @@ Layers that cannot tell rows apart, such as the stacked weights of experts, get 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
+from surgery.batching import Place, Queue, Tally, Task, opening_of, same_inputs
 from surgery.calibration import Example, collate
 from surgery.edit import Edit
 from surgery.errors import Cancelled, DataError, RowsMixedError
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 Variant = Mapping[str, Float64[ndarray, "rank"]]
 Stop = Callable[[int, Sequence[int]], bool]
-Place = tuple[int, int]  # a task and a variant, by their numbers
-T = TypeVar("T")
 
 # of what is free, for the rows of a batch; the rest is for what an estimate does not see
 _SHARE = 0.6
@@ -58,18 +57,6 @@ class Answered:
 
     loss: float
     tokens: list[int]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Work that is the same for every variant. `wanted`: the caller's requests that it answers.
-
-    `tokens` are read in one pass; `bytes` is what a row holds while the task runs.
-    """
-
-    wanted: tuple[int, ...]
-    tokens: int
-    bytes: int
 
 
 class VariantEngine:
@@ -124,24 +111,24 @@ class VariantEngine:
         for context, continuation in requests:
             if not context or not continuation:
                 raise DataError("a context or a continuation has no tokens", "give each of them one or more")
-        inputs, grouped = _grouped([(*context, *continuation[:-1]) for context, continuation in requests])
+        inputs, asked = same_inputs([(*context, *continuation[:-1]) for context, continuation in requests])
         self._check_positions(inputs)
         tasks = []
-        for ids, wanted in zip(inputs, grouped, strict=True):
+        for ids, wanted in zip(inputs, asked, strict=True):
             scored = max(len(requests[index][1]) for index in wanted)
-            tasks.append(_Task(wanted, len(ids), self._footprint.forward(len(ids), scored)))
-        tally: _Tally[Scored] = _Tally(self._names, len(requests), progress, done)
+            tasks.append(Task(wanted, len(ids), self._footprint.forward(len(ids), scored)))
+        tally: Tally[Scored] = Tally(self._names, len(requests), progress, done)
 
-        def run(batch: Sequence[Place], queue: "_Queue") -> None:
+        def run(batch: Sequence[Place], queue: "Queue") -> None:
             self._choose([variant for _, variant in batch])
             found = continuation_scores(
                 self._live,
                 [inputs[task] for task, _ in batch],
-                [[requests[index][1] for index in grouped[task]] for task, _ in batch],
+                [[requests[index][1] for index in asked[task]] for task, _ in batch],
             )
             for place, scores in zip(batch, found, strict=True):
                 queue.finish(place)
-                for index, (total, greedy) in zip(grouped[place[0]], scores, strict=True):
+                for index, (total, greedy) in zip(asked[place[0]], scores, strict=True):
                     tally.put(index, place[1], Scored(total, greedy))
 
         self._serve(tasks, run, cancelled, in_one_pass=True)
@@ -158,23 +145,23 @@ class VariantEngine:
         """Mean cross-entropy over the answer tokens of each example, in nats; see `sensitivity.answer_losses`."""
         import torch
 
-        inputs, grouped = _grouped([(example.prompt_ids, example.answer_ids) for example in examples])
+        inputs, asked = same_inputs([(example.prompt_ids, example.answer_ids) for example in examples])
         self._check_positions([(*prompt, *answer) for prompt, answer in inputs])
         tasks = []
-        for (prompt, answer), wanted in zip(inputs, grouped, strict=True):
+        for (prompt, answer), wanted in zip(inputs, asked, strict=True):
             length = len(prompt) + len(answer)
-            tasks.append(_Task(wanted, length, self._footprint.forward(length, len(answer) + 1)))
-        tally: _Tally[float] = _Tally(self._names, len(examples), progress, done)
+            tasks.append(Task(wanted, length, self._footprint.forward(length, len(answer) + 1)))
+        tally: Tally[float] = Tally(self._names, len(examples), progress, done)
         padding = padding_id(self._live.base.tokenizer)
 
-        def run(batch: Sequence[Place], queue: "_Queue") -> None:
+        def run(batch: Sequence[Place], queue: "Queue") -> None:
             self._choose([variant for _, variant in batch])
             with torch.inference_mode():
-                rows = collate([examples[grouped[task][0]] for task, _ in batch], padding)
+                rows = collate([examples[asked[task][0]] for task, _ in batch], padding)
                 losses = answer_losses(self._live.model, rows).double().tolist()
             for place, loss in zip(batch, losses, strict=True):
                 queue.finish(place)
-                for index in grouped[place[0]]:
+                for index in asked[place[0]]:
                     tally.put(index, place[1], loss)
 
         self._serve(tasks, run, cancelled, in_one_pass=True)
@@ -232,25 +219,25 @@ class VariantEngine:
         """Continuations of (prompt, answer to score); an empty answer is not scored and has the loss NaN."""
         from surgery.prompts import end_ids
 
-        inputs, grouped = _grouped(requests)
+        inputs, asked = same_inputs(requests)
         self._check_positions([(*prompt, *answer) for prompt, answer in inputs])
         if any(not prompt for prompt, _ in inputs):
             raise DataError("a prompt has no tokens", "give it one or more")
         # the last token of an answer is never read back, so it needs no position
         limits = [min(n, self._room(len(prompt))) for n, (prompt, _) in zip(limits, requests, strict=True)]
         tasks = []
-        for (prompt, answer), wanted in zip(inputs, grouped, strict=True):
+        for (prompt, answer), wanted in zip(inputs, asked, strict=True):
             longest = len(prompt) + max(len(answer), *(limits[index] for index in wanted))
-            tasks.append(_Task(wanted, len(prompt), longest * self._footprint.cached + self._footprint.logits))
-        tally: _Tally[Answered] = _Tally(self._names, len(requests), progress, done)
+            tasks.append(Task(wanted, len(prompt), longest * self._footprint.cached + self._footprint.logits))
+        tally: Tally[Answered] = Tally(self._names, len(requests), progress, done)
         ends = end_ids(self._live)
-        begun = _Begun(_common([prompt for prompt, _ in inputs]))
+        begun = _Begun(opening_of([prompt for prompt, _ in inputs]))
         # these outlive a batch, so that a row whose batch is halved goes on from what it has said
         said: dict[Place, list[int]] = {}
         losses: dict[Place, float] = {}
         open_requests: dict[Place, list[int]] = {}
 
-        def heard(place: Place, token: int, queue: "_Queue") -> bool:
+        def heard(place: Place, token: int, queue: "Queue") -> bool:
             """Take the next token of a row; whether any request that the row answers needs more."""
             tokens, waiting = said[place], open_requests[place]
             ended = token in ends
@@ -269,10 +256,10 @@ class VariantEngine:
                 tally.put(index, place[1], Answered(losses.get(place, float("nan")), list(tokens)))
             return bool(open_requests[place])
 
-        def run(batch: Sequence[Place], queue: "_Queue") -> None:
+        def run(batch: Sequence[Place], queue: "Queue") -> None:
             for place in batch:
                 said.setdefault(place, [])
-                open_requests.setdefault(place, list(grouped[place[0]]))
+                open_requests.setdefault(place, list(asked[place[0]]))
             places, rows = self._read(batch, inputs, said, losses, begun, cancelled)
             while True:
                 chosen = rows.chosen
@@ -362,8 +349,8 @@ class VariantEngine:
 
     def _serve(
         self,
-        tasks: Sequence[_Task],
-        run: Callable[[Sequence[Place], "_Queue"], None],
+        tasks: Sequence[Task],
+        run: Callable[[Sequence[Place], "Queue"], None],
         cancelled: Callable[[], bool] | None,
         *,
         in_one_pass: bool,
@@ -372,7 +359,7 @@ class VariantEngine:
 
         `in_one_pass`: whether a batch is a single forward pass, so that its tokens count too.
         """
-        queue = _Queue(tasks, len(self._names))
+        queue = Queue(tasks, len(self._names))
         free = int(_SHARE * free_bytes(self._live.device))
         budget = free if self._learnt is None else min(free, self._learnt)
         try:
@@ -405,7 +392,7 @@ class VariantEngine:
             self._live.set_sigma(None)
 
     def _packed(
-        self, queue: "_Queue", tasks: Sequence[_Task], budget: int, in_one_pass: bool
+        self, queue: "Queue", tasks: Sequence[Task], budget: int, in_one_pass: bool
     ) -> tuple[list[Place], int]:
         """The next batch and the bytes of its heaviest row."""
         batch: list[Place] = []
@@ -459,53 +446,6 @@ class _Begun:
     opening: Any = None
 
 
-class _Queue:
-    """Which tasks still lack which variants, the longest tasks first."""
-
-    def __init__(self, tasks: Sequence[_Task], variants: int) -> None:
-        order = sorted(range(len(tasks)), key=lambda task: (-tasks[task].tokens, -tasks[task].bytes, task))
-        self.missing = {task: list(range(variants)) for task in order}
-
-    def finish(self, place: Place) -> None:
-        task, variant = place
-        self.missing[task].remove(variant)
-        if not self.missing[task]:
-            del self.missing[task]
-
-
-class _Tally(Generic[T]):
-    """Results by request and variant as they come in; tells about each request that has all of them."""
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        count: int,
-        progress: Progress | None,
-        done: Callable[[int, Mapping[str, T]], None] | None,
-    ) -> None:
-        self._names, self._progress, self._done = names, progress, done
-        self._found: list[dict[int, T]] = [{} for _ in range(count)]
-        self._finished, self._total = 0, count * len(names)
-        self._tell()
-
-    def put(self, request: int, variant: int, result: T) -> None:
-        found = self._found[request]
-        found[variant] = result
-        if len(found) == len(self._names):
-            if self._done is not None:
-                self._done(request, {name: found[i] for i, name in enumerate(self._names)})
-            self._finished += len(found)
-            self._tell()
-
-    def _tell(self) -> None:
-        if self._progress is not None:
-            self._progress(self._finished, self._total)
-
-    @property
-    def by_variant(self) -> dict[str, list[T]]:
-        return {name: [found[i] for found in self._found] for i, name in enumerate(self._names)}
-
-
 def stacked_sigma(
     live: "LiveModel", variants: Mapping[str, Variant | None]
 ) -> dict[str, Float64[ndarray, "variant rank"]]:
@@ -531,24 +471,6 @@ def _on_device(live: "LiveModel", stacks: Mapping[str, Float64[ndarray, "variant
 
     precise = torch.promote_types(next(live.model.parameters()).dtype, torch.float32)
     return {name: torch.as_tensor(sigma).to(live.device, precise) for name, sigma in stacks.items()}
-
-
-def _grouped(keys: Sequence[T]) -> tuple[list[T], list[tuple[int, ...]]]:
-    """The different keys in order of their first place, and the places of each."""
-    places: dict[T, list[int]] = {}
-    for place, key in enumerate(keys):
-        places.setdefault(key, []).append(place)
-    return list(places), [tuple(each) for each in places.values()]
-
-
-def _common(prompts: Sequence[tuple[int, ...]]) -> list[int]:
-    """The tokens that all prompts begin with, but for the last one of the shortest; none for a single prompt."""
-    if len(prompts) < 2:
-        return []
-    first, last = min(prompts), max(prompts)
-    most = min(len(prompt) for prompt in prompts) - 1
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
-    return list(first[: min(same, most)])
 
 
 def _only_tokens(

@@ -3,6 +3,7 @@
 Every proof is a run of the history: it goes on where it was cut off, and what it found is kept.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surgery.answer_log import LoggedEngine
-from surgery.calibration import Row, choose, encode, left_out_text, read_rows, shared_keys
-from surgery.demo import data_file
+from surgery.answer_log import AnswerLog, LoggedEngine
+from surgery.calibration import Row, choose, encode, left_out_text, shared_keys
 from surgery.edit import Edit, make_edit
 from surgery.errors import DataError
 from surgery.evaluate import answer_limit, answered
-from surgery.evaluation import AGAIN, BASELINE, Evaluation, random_name
+from surgery.evaluation import AGAIN, BASELINE, Asked, Evaluation, random_name
 from surgery.home import digest
 from surgery.measure import calibration_rows
 from surgery.policy import AbsSelect, Policy, RandomIndex, knob_values, knobs_of
@@ -31,8 +31,9 @@ from surgery.recipe import (
     edit_record,
     plan_record,
 )
-from surgery.runs import PROOF, Run, RunPlan, begin, finish, stored_run
+from surgery.runs import PROOF, Pace, Run, RunPlan, begin, finish, stored_run
 from surgery.sensitivity import Progress
+from surgery.sources import read_source
 from surgery.spectrum import Spectra
 
 if TYPE_CHECKING:
@@ -87,7 +88,13 @@ def scale_control(edit: Edit) -> Edit:
 
 def held_out_rows(plan: EvaluationPlan, calibrations: Sequence[CalibrationPlan]) -> list[Row]:
     """The rows of an evaluation plan; raises `DataError` when a calibration slice shares an example."""
-    rows = choose(read_rows(data_file(plan.data)), plan.limit, seed=None)
+    found = read_source(plan.data, plan.fields)
+    if found.left_out:
+        raise DataError(
+            f"{left_out_text(found.left_out)} ({found.problem})",
+            "mend the rows: a proof leaves none out",
+        )
+    rows = choose(found.rows, plan.limit, seed=plan.seed, start=plan.start)
     for calibration in calibrations:
         shared = shared_keys(rows, calibration_rows(calibration))
         if shared:
@@ -186,13 +193,18 @@ def prove(
     if batch_size is None and isinstance(question, EvaluationPlan):
         batch_size = question.batch_size
     with log:
+        begun, before = time.monotonic(), _answers(log)
         engine = LoggedEngine(live, variants, log, batch_size=batch_size)
         evaluation = asked.put(engine, report(len(variants), 0), cancelled)
         if again:
             other = _other_batch(batch_size, len(variants), asked.examples)
             engine = LoggedEngine(live, {AGAIN: None}, log, batch_size=other)
             evaluation = evaluation.joined(asked.put(engine, report(1, len(variants)), cancelled))
-        return finish(run, evaluation)
+        return finish(run, evaluation, Pace(time.monotonic() - begun, _answers(log) - before))
+
+
+def _answers(log: AnswerLog) -> int:
+    return sum(map(len, log.known.values()))
 
 
 def _other_batch(batch_size: int | None, variants: int, examples: int) -> int:
@@ -238,14 +250,16 @@ def _asked(
         rows = held_out_rows(question, seen)
         slice_ = encode(rows, live.base.tokenizer, question.encoding)
         examples = slice_.examples
+        prompts = {row.key: row.prompt for row in rows}
         notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
         limit = answer_limit(examples)
         return _Asked(
             {"rows": plan_record(question)},
-            digest([slice_.digest, *(example.answer for example in examples), str(limit), ends]),
+            digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]),
             len(examples),
             lambda engine, progress, cancelled: replace(
                 answered(examples, engine, live.base.tokenizer, progress=progress, cancelled=cancelled),
+                samples=tuple(Asked(e.key, prompts[e.key], e.answer) for e in examples),
                 notes=notes,
             ),
             {},

@@ -18,13 +18,15 @@ from surgery.calibration import PLAIN_FIELDS, TEMPLATES, Encoding, RowFields
 from surgery.demo import demo_slice
 from surgery.edit import Edit, Manual, check_rules, make_edit
 from surgery.errors import DataError, RecipeError
-from surgery.home import user_path
+from surgery.home import read_limited, user_path
+from surgery.plain_yaml import LONGEST, parse_yaml
 from surgery.policy import GradDirection, Policy, knob_values, make_policy
 from surgery.scope import SCOPES, check_scope
 from surgery.sensitivity import Sensitivity
 from surgery.spectrum import Spectra
 
 SCHEMA = 1
+_LARGEST = 2**63
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 
 
@@ -88,8 +90,9 @@ class EditPlan:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """Held-out rows in file order, and what stands beside the edit.
+    """Held-out rows and what stands beside the edit: `limit` rows from `start` on, in file order or shuffled by `seed`.
 
+    `data` and its fields are as in `CalibrationPlan`.
     `random` counts random controls; `scale` adds a rescaling to the edit's norm, and `again` the unedited
     adapter once more in other batches, as the noise floor.
     """
@@ -101,6 +104,15 @@ class EvaluationPlan:
     again: bool = True
     batch_size: int = 32
     encoding: Encoding = Encoding()
+    seed: int | None = None
+    start: int = 0
+    prompt_field: str = PLAIN_FIELDS.prompt
+    answer_field: str = PLAIN_FIELDS.answer
+
+    @property
+    def fields(self) -> RowFields:
+        """Where the records of `data` have prompt and answer; raises `DataError` for a broken template."""
+        return RowFields(self.prompt_field, self.answer_field)
 
 
 @dataclass(frozen=True)
@@ -128,15 +140,6 @@ def demo_plans(source: str) -> tuple[BaseChoice, CalibrationPlan, EvaluationPlan
         CalibrationPlan(demo_slice(source, "calibration")),
         EvaluationPlan(demo_slice(source, "test")),
     )
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """No aliases: a few of them stand for gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
-        return super().compose_node(parent, index)
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -174,7 +177,7 @@ def read_recipe(path: Path | str) -> Recipe:
     """Read a recipe file; raises `RecipeError` naming the first thing wrong with it."""
     file = user_path(path, RecipeError)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_limited(file, 4 * LONGEST).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"no readable recipe at {str(path)!r}", "name a recipe.yaml") from error
     return parse_recipe(text)
@@ -182,11 +185,7 @@ def read_recipe(path: Path | str) -> Recipe:
 
 def parse_recipe(text: str) -> Recipe:
     """Validate YAML text against the schema; see `read_recipe`."""
-    try:
-        record = yaml.load(text, _PlainLoader)
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise RecipeError(f"the recipe is not YAML ({reason})", "mend the file") from error
+    record = parse_yaml(text, "the recipe")
     schema = record.get("recipe") if isinstance(record, dict) else None
     if not isinstance(record, dict) or type(schema) is not int or schema != SCHEMA:
         raise RecipeError("this is no recipe of schema 1", f"start the file with: recipe: {SCHEMA}")
@@ -260,7 +259,7 @@ def parse_plan(kind: Any, record: Any, where: str) -> Any:
     names = [f.name for f in dataclasses.fields(Encoding) if f.name in settings]
     encoding = _build(Encoding, {name: settings.pop(name) for name in names}, where)
     plan = dataclasses.replace(_build(kind, settings, where), encoding=encoding)
-    if isinstance(plan, CalibrationPlan):
+    if isinstance(plan, CalibrationPlan | EvaluationPlan):
         try:
             _ = plan.fields
         except DataError as error:
@@ -279,9 +278,9 @@ def _build(kind: Any, record: Any, where: str) -> Any:
         expected = fields[name].type
         optional: tuple[Any, ...] = getattr(expected, "__args__", (expected,))
         wrong = not isinstance(value, optional) or (isinstance(value, bool) and bool not in optional)
-        too_low = isinstance(value, int) and value < (name in _FROM_ONE)
+        out_of_range = isinstance(value, int) and not (name in _FROM_ONE) <= value < _LARGEST
         unknown = name == "template" and value not in TEMPLATES
-        if wrong or too_low or unknown:
+        if wrong or out_of_range or unknown:
             raise RecipeError(f"{where}.{name} cannot be {value!r}", "compare the README's recipe example")
     return kind(**record)
 

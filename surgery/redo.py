@@ -11,6 +11,7 @@ from surgery.errors import RecipeError
 from surgery.evaluation import Evaluation
 from surgery.export import CARD_FILE, RECIPE_FILE, Verification, export, new_folder
 from surgery.measure import attach, calibrate, calibration_rows
+from surgery.pinning import pinned
 from surgery.proof import EDIT, held_out_rows, prove, with_controls
 from surgery.recipe import Recipe, dump_recipe
 from surgery.scope import in_scope
@@ -30,7 +31,7 @@ class RunReport:
 
 def export_recipe(adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe, out: Path | str) -> Verification:
     """Export with the recipe and a model card beside the weights; byte for byte reproducible."""
-    documents = {RECIPE_FILE: dump_recipe(recipe), CARD_FILE: model_card(adapter, recipe, edit)}
+    documents = {RECIPE_FILE: dump_recipe(pinned(recipe)), CARD_FILE: model_card(adapter, recipe, edit)}
     return export(adapter, spectra, edit, out, documents=documents)
 
 

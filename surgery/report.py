@@ -194,10 +194,18 @@ def runs_text(runs: Sequence["Run"]) -> str:
         line = f"{record['run']:<24} {record['started'][:16]:<16} {record['examples']:>8} {len(record['variants']):>8}"
         line += f"  {record['slice']}"
         for name, changes in record.get("changes", {}).items():
-            told = ", ".join(f"{key} {e['mean']:+.4f} ± {e['standard_error']:.4f}" for key, e in changes.items())
+            told = ", ".join(f"{key} {_change(effect)}" for key, effect in changes.items())
             line += f"; {name} ({record['policies'][name]}): {told}"
         lines.append(line if run.finished else f"{line}; unfinished")
     return "\n".join(lines)
+
+
+def _change(effect: Mapping[str, float | None]) -> str:
+    """A change and its standard error, of which a single example has none."""
+    mean, error = effect["mean"], effect["standard_error"]
+    if mean is None:
+        return "unknown"
+    return f"{mean:+.4f}" + (f" ± {error:.4f}" if error is not None else "")
 
 
 def progress_reporter() -> Callable[[str, int, int], None]:

@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-
 from surgery.answer_log import AnswerLog, logged_answers, under_way, unwritable
 from surgery.errors import DataError
-from surgery.evaluation import BASELINE, Asked, Evaluation, Measure, Scores
+from surgery.evaluation import Evaluation
 from surgery.home import digest, home
 from surgery.report import evaluation_record, without_nan
+from surgery.run_samples import read_samples, write_samples
 
 # to be raised when the same question may be answered or scored otherwise than by an earlier version
 SCHEMA = 1
@@ -40,7 +39,6 @@ PROOF = "proof"
 LOG, SAMPLES, METRICS, ABOUT = "answers.jsonl", "samples.parquet", "metrics.json", "run.json"
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy", "lm-eval", "spectral-surgery-workbench")
-_OWN = ("variant", "index", "key", "prompt", "reference", "answer")
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,9 @@ class RunPlan:
     @property
     def key(self) -> str:
         """The name of the run's folder."""
-        return digest([self.context, self.edit, self.purpose, *(part for pair in self.variants.items() for part in pair)])[:24]
+        return digest(
+            [self.context, self.edit, self.purpose, *(part for pair in self.variants.items() for part in pair)]
+        )[:24]
 
     @property
     def slice_name(self) -> str:
@@ -84,6 +84,14 @@ class RunPlan:
         named = (rows or {}).get("data") or (task or {}).get("name") or "a slice"
         offset = (task or {}).get("offset") or 0
         return f"{named} from {offset}" if offset else str(named)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long fresh answers took: `answers` counts requests × variants."""
+
+    seconds: float
+    answers: int
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,17 @@ class Run:
     @cached_property
     def evaluation(self) -> Evaluation:
         """Every score and answer; raises `DataError` for an unfinished run, or files that were changed."""
-        return _read_samples(self)
+        if self.metrics is None:
+            raise DataError(
+                f"the run {self.folder.name!r} has not ended", "start it again: it goes on where it was"
+            )
+        try:
+            return read_samples(self.folder / SAMPLES, str(self.metrics["samples"]))
+        except (ValueError, LookupError) as error:
+            raise DataError(
+                f"the files of run {self.folder.name!r} were changed",
+                "start it again: it is put together from its answers",
+            ) from error
 
 
 def runs_folder() -> Path:
@@ -160,13 +178,15 @@ def begin(plan: RunPlan, recipe: str | None = None) -> tuple[Run, AnswerLog]:
     return run, log
 
 
-def finish(run: Run, evaluation: Evaluation) -> Run:
-    """Write what a run found; raises `DataError` when that cannot be done."""
+def finish(run: Run, evaluation: Evaluation, pace: Pace | None = None) -> Run:
+    """Write what a run found, and how fast it answered; raises `DataError` when that cannot be done."""
     try:
-        name = _write_samples(run.folder / SAMPLES, evaluation)
+        name = write_samples(run.folder / SAMPLES, evaluation)
     except OSError as error:
         raise unwritable(run.folder, error) from error
     metrics = without_nan({"samples": name, **evaluation_record(evaluation)})
+    if pace is not None and pace.answers:
+        metrics["pace"] = asdict(pace)
     _write_record(run.folder / METRICS, metrics)
     return replace(run, metrics=metrics)
 
@@ -267,69 +287,3 @@ def _write(file: Path, text: str) -> None:
     finally:
         with suppress(OSError):
             staging.unlink(missing_ok=True)
-
-
-def _write_samples(file: Path, evaluation: Evaluation) -> str:
-    """Write the table of samples; returns the digest of its bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns: dict[str, list[Any]] = {name: [] for name in _OWN}
-    numbers: dict[str, list[np.ndarray]] = {measure.name: [] for measure in evaluation.measures}
-    for variant, scores in evaluation.scores.items():
-        for index, (asked, answer) in enumerate(zip(evaluation.samples, scores.answers, strict=True)):
-            row = (variant, index, asked.key, asked.prompt, asked.reference, answer)
-            for name, value in zip(_OWN, row, strict=True):
-                columns[name].append(value)
-        for name, parts in numbers.items():
-            parts.append(scores.values[name])
-    arrays = {name: np.concatenate(parts) for name, parts in numbers.items()}
-    about = {
-        "measures": [asdict(measure) for measure in evaluation.measures],
-        "aggregates": {name: dict(totals) for name, totals in evaluation.aggregates.items()},
-        "notes": list(evaluation.notes),
-    }
-    table = pa.table({**columns, **arrays}).replace_schema_metadata({"evaluation": json.dumps(about)})
-    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        # a dictionary of numbers holds one NaN for all of them
-        pq.write_table(table, staging, use_dictionary=list(_OWN))
-        name = digest([staging.read_bytes()])
-        staging.replace(file)
-    finally:
-        with suppress(OSError):
-            staging.unlink(missing_ok=True)
-    return name
-
-
-def _read_samples(run: Run) -> Evaluation:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if run.metrics is None:
-        raise DataError(f"the run {run.folder.name!r} has not ended", "start it again: it goes on where it was")
-    spoilt = DataError(
-        f"the files of run {run.folder.name!r} were changed", "start it again: it is put together from its answers"
-    )
-    try:
-        data = (run.folder / SAMPLES).read_bytes()
-        if digest([data]) != run.metrics["samples"]:
-            raise spoilt
-        table = pq.read_table(pa.BufferReader(data))
-        about = json.loads(table.schema.metadata[b"evaluation"])
-        measures = tuple(Measure(**measure) for measure in about["measures"])
-        names = np.array(table["variant"].to_pylist(), dtype=object)
-        answers = np.array(table["answer"].to_pylist(), dtype=object)
-        values = {measure.name: table[measure.name].to_numpy() for measure in measures}
-        scores = {}
-        for variant in run.plan.variants:
-            rows = np.flatnonzero(names == variant)
-            by_measure = {name: np.asarray(numbers[rows], dtype=np.float64) for name, numbers in values.items()}
-            scores[variant] = Scores(by_measure, tuple(answers[rows]))
-        first = table.slice(0, len(scores[BASELINE].answers)).select(["key", "prompt", "reference"]).to_pylist()
-        samples = tuple(Asked(row["key"], row["prompt"], row["reference"]) for row in first)
-        return Evaluation(scores, samples, measures, about["aggregates"], tuple(about["notes"]))
-    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise spoilt from error

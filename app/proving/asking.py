@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import jobs
 from app.frame import plain, show_error
-from app.stored_runs import evaluation_of
+from app.stored_runs import all_runs, evaluation_of
 from app.workspace import Workspace, current, keep
 from surgery.edit import Edit
 from surgery.errors import DataError, SurgeryError
@@ -89,7 +89,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     if question is None:
         return
     variants = 1 + int(scale) + int(count) + len(shelf)
-    st.caption(_power(newest, question.examples, variants))
+    st.caption(" ".join([_time(question, variants + 1 + int(again)), _power(newest, question.examples, variants)]))
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
             edits, plans = _variants(workspace, int(count), scale, shelf)
@@ -185,15 +185,16 @@ def question_of(run: Run) -> Question:
 
 def _rows(workspace: Workspace, present: EvaluationPlan) -> Question | None:
     own = workspace.adapter.digest[:12]  # another adapter brings rows of its own
-    cells = st.columns([4, 1, 1], vertical_alignment="bottom")
+    cells = st.columns([4, 1, 1, 1], vertical_alignment="bottom")
     data = cells[0].text_input(
         "Held-out rows",
         present.data,
-        placeholder="/path/to/rows.jsonl or demo:kinship/test",
+        placeholder="/path/to/rows.jsonl, a parquet file, or hub:OWNER/NAME:SPLIT",
         key=f"evaluate-rows-{own}",
     )
     limit = cells[1].number_input("Examples", 2, 100_000, present.limit or _LIMIT, key=f"evaluate-limit-{own}")
-    batch = cells[2].number_input(
+    start = cells[2].number_input("From", 0, 1_000_000, present.start, key=f"evaluate-start-{own}")
+    batch = cells[3].number_input(
         "Batch",
         1,
         512,
@@ -203,7 +204,7 @@ def _rows(workspace: Workspace, present: EvaluationPlan) -> Question | None:
     )
     if not data.strip():
         return None
-    return Question(replace(present, data=data.strip(), limit=int(limit), batch_size=int(batch)))
+    return Question(replace(present, data=data.strip(), limit=int(limit), start=int(start), batch_size=int(batch)))
 
 
 def _task() -> Question | None:
@@ -300,6 +301,21 @@ def _variants(
         plans[label] = workspace.shelf[name]
         edits[label] = workspace.shelf[name].apply(workspace.spectra, workspace.sensitivity)
     return edits, plans
+
+
+def _time(question: Question, variants: int) -> str:
+    """How long the proof will take, at the pace of the last run of its kind on this machine."""
+    for run in all_runs():
+        pace = (run.metrics or {}).get("pace")
+        if pace and run.plan.slice_name == question.name and run.plan.base.get("device") == _device():
+            seconds = pace["seconds"] / pace["answers"] * question.examples * variants
+            return f"About {jobs.duration(seconds)} at the pace of the last run on {plain(question.name)}."
+    return ""
+
+
+def _device() -> str | None:
+    base = current().base
+    return base.device if base else None
 
 
 def _power(newest: Run | None, examples: int, tests: int) -> str:

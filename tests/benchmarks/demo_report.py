@@ -2,7 +2,7 @@
 
     python tests/benchmarks/demo_report.py kinship arithmetic > tests/benchmarks/DEMO_REPORT.md
 
-512 held-out examples, 128 for calibration, 16 random controls, the rescaling to the norm of grad_direction, the
+512 held-out examples of its own task and 256 of the other, 128 for calibration, 16 random controls, the rescaling to the norm of grad_direction, the
 unedited adapter once more in other batches. The proofs are runs of the history: cut off, the command goes on where
 it was, and asked again it reads what it found.
 """
@@ -26,6 +26,7 @@ from surgery.proof import SAME_NORM, prove, random_controls, scale_control
 from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan, demo_plans
 from surgery.significance import least_detectable
 
+FAR = 256  # examples of the other task
 STRONGEST = "grad_direction"  # whose norm the rescaling takes
 PLANS = {
     STRONGEST: EditPlan(),
@@ -48,7 +49,7 @@ class Study:
         self.base: BaseChoice = base
         self.calibration: CalibrationPlan = calibration
         self.rows: EvaluationPlan = replace(rows, random=controls)
-        self.far: EvaluationPlan = replace(demo_plans(self.other)[2], random=0)
+        self.far: EvaluationPlan = replace(demo_plans(self.other)[2], limit=FAR, random=0)
         self.run()
 
     def run(self) -> None:

@@ -56,7 +56,9 @@ def proven(page: Page, examples: int) -> None:
     no_message_of_failure(page)
 
 
-def test_a_proof_is_found_again_by_the_page_that_started_it_and_by_a_later_one(opened: Open, app_home: Path) -> None:
+def test_a_proof_is_found_again_by_the_page_that_started_it_and_by_a_later_one(
+    opened: Open, app_home: Path
+) -> None:
     page = opened()
     fill(page, Examples=6, Random_controls=2)
     prove(page)
