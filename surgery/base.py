@@ -6,6 +6,7 @@ plain folder load. No remote code is ever run and no pickle is ever read.
 
 import contextlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from surgery.device_map import parse_device_map
 from surgery.errors import BaseModelError
 from surgery.home import digest, home, user_path
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 DEMO_BASE = "demo:smollm2"
 DTYPES = ("float32", "bfloat16", "float16")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*", re.ASCII)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -46,8 +49,8 @@ def load_base(
 ) -> LoadedBase:
     """Load a causal language model for calibration and evaluation, frozen and in eval mode.
 
-    `location` is a folder, a `.gguf` file, a hub id or `demo:smollm2`; `revision` is for hub ids.
-    Raises `BaseModelError` when it cannot be found, is no causal model or needs remote code.
+    `location` is a folder, a `.gguf` file, a hub id or `demo:smollm2`; `revision` is for hub ids. `device` is one
+    device, or `auto` for a base that exceeds it, as `parse_device_map` reads it. Raises `BaseModelError` when it cannot be found, is no causal model or needs remote code.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -56,8 +59,10 @@ def load_base(
         raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BaseModelError(f"device {device!r} was asked for but no CUDA device is here", "use device cpu")
+    device_map = parse_device_map(device)
     source = resolve_base(location)
     options: dict[str, Any] = {"revision": revision} if revision and not Path(source).exists() else {}
+    placed = device_map.options() if device_map is not None else {}
     try:
         with _quiet_loading():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -67,11 +72,12 @@ def load_base(
                 trust_remote_code=False,
                 output_loading_info=True,
                 **options,
+                **placed,
             )
             tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
         model, loading = loaded
         model.requires_grad_(False).eval()
-        if device != "cpu":
+        if device != "cpu" and device_map is None:
             model.to(device)
     except Exception as error:  # the loaders run over files of any origin and raise whatever those provoke
         raise BaseModelError(
@@ -92,6 +98,8 @@ def resolve_base(location: str) -> str:
     """The folder or hub id behind `location`, converting a GGUF file on first use."""
     if location == DEMO_BASE:
         return str(_from_gguf(demo_gguf()))
+    if is_hub_id(location) and not Path(location).exists():
+        return location
     path = user_path(location, BaseModelError)
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
@@ -106,11 +114,14 @@ def resolve_base(location: str) -> str:
         if not (path / "config.json").is_file():
             raise BaseModelError(f"{location!r} has no config.json", "name a transformers model folder")
         return str(path)
-    if path.is_absolute() or location.startswith((".", "~")) or location.count("/") != 1:
-        raise BaseModelError(
-            f"no base model at {location!r}", "name a folder, a .gguf file or a hub id like owner/name"
-        )
-    return location
+    raise BaseModelError(
+        f"no base model at {location!r}", "name a folder, a .gguf file or a hub id like owner/name"
+    )
+
+
+def is_hub_id(location: str) -> bool:
+    """Whether a location is written as `owner/name`; a folder of that name has precedence."""
+    return _HUB_ID.fullmatch(location) is not None and not location.lower().endswith(".gguf")
 
 
 def demo_gguf() -> Path:
@@ -144,9 +155,10 @@ def estimate_memory(location: str, *, dtype: str = "float32", tokens: int = 8 * 
     """
     if dtype not in DTYPES:
         raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
-    gguf = demo_gguf() if location == DEMO_BASE else user_path(location, BaseModelError)
+    is_gguf = location == DEMO_BASE or location.lower().endswith(".gguf")
+    gguf = demo_gguf() if location == DEMO_BASE else user_path(location, BaseModelError) if is_gguf else None
     try:
-        if gguf.suffix.lower() == ".gguf" and gguf.is_file():
+        if gguf is not None and gguf.is_file():
             parameters, layers, hidden, intermediate = _gguf_sizes(gguf)
         else:
             folder = Path(resolve_base(location))
@@ -206,8 +218,10 @@ def _from_gguf(file: Path) -> Path:
     folder, name = str(file.parent), file.name
     try:
         with _quiet_loading():
-            quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+            quantised = AutoModelForCausalLM.from_pretrained(
+                folder, gguf_file=name, dtype=torch.float32, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
     except Exception as error:  # as above
         raise BaseModelError(
             f"the GGUF file {file.name!r} could not be read ({_first_line(error)})",
@@ -231,6 +245,11 @@ def _from_gguf(file: Path) -> Path:
     except OSError:  # another process finished the same conversion first
         shutil.rmtree(staging, ignore_errors=True)
     return target
+
+
+def base_fingerprint(location: str, *, revision: str | None = None) -> str:
+    """The fingerprint that a base from `location` has once it is loaded; see `load_base`."""
+    return _fingerprint(resolve_base(location), revision)
 
 
 def _fingerprint(source: str, revision: str | None) -> str:

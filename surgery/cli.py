@@ -23,6 +23,7 @@ from surgery.commands import (
     inspect_command,
     run_command,
     runs_command,
+    sweep_command,
 )
 from surgery.edit import ENERGY_RULES
 from surgery.errors import SurgeryError
@@ -71,7 +72,10 @@ def _parser() -> _Parser:
         return sub
 
     inspect = command("inspect", inspect_command, "modules, ranks, scaling, norms and effective ranks")
-    inspect.add_argument("adapter", help="a folder, or demo:NAME")
+    inspect.add_argument("adapter", nargs="?", help="a folder, or demo:NAME")
+    inspect.add_argument("--many", metavar="FOLDER", help="every adapter below a folder instead, one row each")
+    inspect.add_argument("--out", help="with --many: a Parquet file to write the rows to")
+    inspect.add_argument("--workers", type=_positive, default=1, help="with --many: processes (default 1)")
 
     gains = command("gains", gains_command, "the gains of one module, from numbers given by hand")
     gains.add_argument("--sigma", required=True, help="singular values, as 3,2,1")
@@ -91,12 +95,7 @@ def _parser() -> _Parser:
     calibrate.add_argument(
         "--checkpointing", action="store_true", help="recompute activations: slower, for long examples"
     )
-    calibrate.add_argument(
-        "--prompt-field",
-        default="prompt",
-        help="field of the prompt, or a template such as '{context} {question}'",
-    )
-    calibrate.add_argument("--answer-field", default="answer", help="field of the answer, or a template")
+    _field_options(calibrate)
     calibrate.add_argument("--out", required=True, help="file to write the sensitivities to")
 
     edit = command("edit", edit_command, "apply a policy and write the edited adapter")
@@ -114,8 +113,11 @@ def _parser() -> _Parser:
     _model_options(evaluate, "held-out rows; a demo has its own")
     evaluate.add_argument("--variant", nargs="+", action="extend", help="exported folders or recipe files")
     evaluate.add_argument("--random", type=_count, default=0, help="how many random controls")
+    evaluate.add_argument("--start", type=_count, default=0, help="offset of the slice")
+    evaluate.add_argument("--seed", type=_count, help="shuffle before the slice is taken (default: file order)")
+    _field_options(evaluate)
     evaluate.add_argument("--again", action="store_true", help=_AGAIN)
-    evaluate.add_argument("--limit", type=_positive, help="only the first rows")
+    evaluate.add_argument("--limit", type=_positive, help="so many rows (default: all)")
     evaluate.add_argument("--batch-size", type=_positive, default=32, help="examples at a time (default 32)")
 
     runs = command("runs", runs_command, "the history: every proof that was run, or one of them in full")
@@ -153,6 +155,17 @@ def _parser() -> _Parser:
     run = command("run", run_command, "calibrate, edit, evaluate and export as a recipe says")
     run.add_argument("recipe", help="a recipe.yaml")
     run.add_argument("--out", help="new folder (default: beside the recipe, named after it)")
+
+    sweep = command("sweep", sweep_command, "adapters × tasks × edits as a file lists them; see assets/sweeps")
+    sweep.add_argument("sweep", help="a sweep.yaml")
+    sweep.add_argument("--limit", type=_positive, help="held-out examples of every task, whatever the file says")
+    sweep.add_argument("--examples", type=_positive, help="no calibration budget is larger")
+    sweep.add_argument("--dry-run", action="store_true", help="tell what it would cost, and stop")
+    where = sweep.add_mutually_exclusive_group()
+    where.add_argument("--in-process", action="store_true", help="without Ray, one pass after another")
+    where.add_argument("--address", help="a Ray cluster (default: Ray on this machine)")
+    sweep.add_argument("--workers", type=_positive, default=2, help="Ray workers on this machine (default 2)")
+    sweep.add_argument("--tables", help="folder to write the paper's Tables 2 to 5 to, as CSV")
     return parser
 
 
@@ -175,6 +188,15 @@ def _model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
     parser.add_argument(
         "--eos", action=argparse.BooleanOptionalAction, default=True, help="end-of-sequence after it"
     )
+
+
+def _field_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prompt-field",
+        default="prompt",
+        help="field of the prompt, or a template such as '{context} {question}'",
+    )
+    parser.add_argument("--answer-field", default="answer", help="field of the answer, or a template")
 
 
 def _policy_options(parser: argparse.ArgumentParser) -> None:

@@ -4,8 +4,9 @@ torch and transformers are imported only by the commands that run a model.
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from surgery.adapter import open_adapter
 from surgery.calibration import Encoding, Row
 from surgery.demo import is_demo
 from surgery.edit import Edit, edit_modules, make_edit
-from surgery.errors import DataError, PolicyError, RecipeError
+from surgery.errors import DataError, PolicyError, RecipeError, SweepError
 from surgery.evaluation import BASELINE, Evaluation
 from surgery.evidence import evidence_for, moments_of
 from surgery.export import export
@@ -51,9 +52,25 @@ KNOB_PREFIX = "knob_"
 
 
 def inspect_command(options: argparse.Namespace) -> Result:
+    if (options.adapter is None) == (options.many is None):
+        raise DataError("inspect takes one adapter or --many FOLDER", "name one of the two")
+    if options.many is not None:
+        return _inspect_many(options)
     adapter = open_adapter(options.adapter)
     record = inspection(adapter, decompose(adapter))
     return record, inspection_text(record)
+
+
+def _inspect_many(options: argparse.Namespace) -> Result:
+    from surgery.inspect_many import inspect_many, many_record, many_text, write_parquet
+
+    rows = inspect_many(options.many, workers=options.workers, progress=_progress("inspecting"))
+    record = many_record(rows)
+    text = many_text(record)
+    if options.out:
+        record["out"] = str(write_parquet(rows, options.out))
+        text += f"\nwrote {record['out']}"
+    return record, text
 
 
 def gains_command(options: argparse.Namespace) -> Result:
@@ -121,6 +138,10 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         options.random,
         batch_size=options.batch_size,
         encoding=_encoding(options),
+        seed=options.seed,
+        start=options.start,
+        prompt_field=options.prompt_field,
+        answer_field=options.answer_field,
     )
     recipes, folders = _variants(options.variant or [], adapter.digest)
     calibrations = [plan for recipe in recipes.values() for plan in recipe.seen]
@@ -248,6 +269,43 @@ def run_command(options: argparse.Namespace) -> Result:
     if report.evaluation is not None:
         record["evaluation"] = evaluation_record(report.evaluation)
         text += "\n" + evaluation_text(record["evaluation"])
+    return record, text
+
+
+def sweep_command(options: argparse.Namespace) -> Result:
+    from importlib.util import find_spec
+
+    from surgery.sweeps.ledger import finished
+    from surgery.sweeps.on_ray import on_ray
+    from surgery.sweeps.plan import check, cost, cost_text, expand
+    from surgery.sweeps.run import in_process, run_sweep
+    from surgery.sweeps.spec import read_sweep
+    from surgery.sweeps.tables import failures, results, sweep_record, sweep_text, write_tables
+
+    sweep = read_sweep(options.sweep, limit=options.limit, examples=options.examples)
+    plan = expand(sweep)
+    check(plan)
+    known = [group for group, run in zip(plan.groups, finished(plan.groups), strict=True) if run is not None]
+    expected = cost(plan, known)
+    if options.dry_run:
+        return {"cost": asdict(expected)}, cost_text(expected)
+    print(cost_text(expected), file=sys.stderr)
+    # without an address, a machine that has no Ray does the same work in this process
+    alone = options.in_process or (options.address is None and find_spec("ray") is None)
+    runner = in_process if alone else on_ray(sweep.resources, address=options.address, workers=options.workers)
+    swept = run_sweep(plan, runner, report=progress_reporter())
+    found = results(swept)
+    if swept.failed and not found:
+        first = failures(swept)[0]
+        raise SweepError(
+            f"every pass failed, first {first['adapter']} on {first['task']}: {first['problem']}",
+            "mend the cause and start it again",
+        )
+    record, text = sweep_record(swept, found, expected), sweep_text(swept, found, expected)
+    if options.tables:
+        written = [str(file) for file in write_tables(found, options.tables)]
+        record["written"] = written
+        text += "\nwrote " + ", ".join(written)
     return record, text
 
 

@@ -4,14 +4,28 @@ Every message says what arrived, why it is refused and what to do instead, on on
 shows it as a message, the command line prints it and exits with code 2.
 """
 
+import copyreg
+from typing import Any
+
+_LONGEST = 1200  # of either half: what arrived may be megabytes of a file
+
 
 class SurgeryError(ValueError):
     """A request that cannot be carried out, with the way forward."""
 
     def __init__(self, problem: str, remedy: str) -> None:
-        self.problem = " ".join(problem.split())
-        self.remedy = " ".join(remedy.split())
+        self.problem = _one_line(problem)
+        self.remedy = _one_line(remedy)
         super().__init__(f"{self.problem} → {self.remedy}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # as an exception is pickled by default, its constructor would be given the joined line alone
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text[: 2 * _LONGEST].split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
 class AdapterError(SurgeryError):
@@ -36,6 +50,10 @@ class PolicyError(SurgeryError):
 
 class RecipeError(SurgeryError):
     """A recipe that cannot be read or does not fit what it is applied to."""
+
+
+class SweepError(SurgeryError):
+    """A sweep that cannot be read, or not be run where it was asked for."""
 
 
 class ExportError(SurgeryError):

@@ -84,6 +84,11 @@ def _replace(owner: nn.Module, leaf: str, tensor: Tensor, key: str) -> Callable[
             f"{key!r} is {tuple(tensor.shape)} in the adapter and {tuple(old.shape)} in the base model",
             "name the base model it was trained on; a resized vocabulary needs the resized base",
         )
+    if old.device.type == "meta":
+        raise BaseModelError(
+            f"the adapter trained {key!r}, which this base keeps in host memory or on disk",
+            "give the devices more memory, so that it stays on one of them",
+        )
     new = tensor.to(old.device, old.dtype)
     setattr(owner, leaf, nn.Parameter(new, requires_grad=False) if leaf in owner._parameters else new)
     return lambda: setattr(owner, leaf, old)

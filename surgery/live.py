@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from surgery.adapter import Adapter
 from surgery.base import LoadedBase
+from surgery.device_map import execution_device
 from surgery.errors import AdapterError, BaseModelError, PolicyError
 from surgery.extras import put_extras, update_biases
 from surgery.lora_config import LoraRules
@@ -96,7 +97,8 @@ class LiveModel:
 
     @property
     def device(self) -> torch.device:
-        return next(self.base.model.parameters()).device
+        """Where inputs go and logits come from."""
+        return execution_device(self.base.model)
 
     def set_sigma(
         self, values: Mapping[str, Float64[ndarray, "*row rank"] | Float[Tensor, "*row rank"]] | None = None
@@ -145,13 +147,17 @@ class LiveModel:
                 f"{type(self.model).__name__} has no gradient checkpointing",
                 "calibrate without it, in smaller batches",
             )
+        # a layer under accelerate has a forward of its own already, which moves its inputs
+        own = {layer: layer.__dict__.get("forward") for layer in layers}
         for layer in layers:
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
         try:
             yield
         finally:
-            for layer in layers:
+            for layer, forward in own.items():
                 del layer.forward
+                if forward is not None:
+                    layer.forward = forward
 
     def unperturb(self) -> None:
         for parts in self._components.values():

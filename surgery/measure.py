@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter
 from surgery.calibration import Calibration, Row, batch_order, choose, encode, left_out_text
+from surgery.device_map import is_offloaded
 from surgery.errors import DataError
 from surgery.measurements import PART, WHOLE, header, store_folder
 from surgery.pace import remember_pace
@@ -111,7 +112,8 @@ def calibrate(
             calibration,
             names,
             batch_size=plan.batch_size,
-            checkpointing=plan.checkpointing,
+            # the graph of a whole pass would hold all weights that offloading keeps away
+            checkpointing=plan.checkpointing or is_offloaded(live.model),
             progress=progress,
             cancelled=cancelled,
             resume=resume,

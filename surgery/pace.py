@@ -1,4 +1,4 @@
-"""How fast earlier calibrations went on this machine, so that the next one's time can be told before it starts.
+"""How fast earlier calibrations and proofs went on this machine, so that the next one's time can be told before it.
 
 Every number here was measured in a run; without one there is no estimate.
 """
@@ -76,13 +76,26 @@ def remember_pace(
     own = _tokens_around(tokenizer, calibration)
     letters = characters(rows)
     pace = Pace(tokens / seconds, own, max(0.0, every - own * len(rows)) / letters if letters else 0.0)
-    file = _file()
-    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
-    with suppress(OSError):
-        staging.write_text(json.dumps({**_read(), _key(base, plan): asdict(pace)}, indent=1), encoding="utf-8")
-        os.replace(staging, file)
-    with suppress(OSError):
-        staging.unlink(missing_ok=True)
+    _keep(_key(base, plan), asdict(pace))
+
+
+def known_proof_pace(base: BaseChoice, task: str) -> float | None:
+    """Seconds that one variant took for one example of a task in the last proof like this one; None without any."""
+    try:
+        seconds = float(_read()[_proof_key(base, task)]["seconds_per_answer"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+def remember_proof_pace(base: BaseChoice, task: str, answers: int, seconds: float) -> None:
+    """Keep the pace of a proof that gave so many answers, examples × variants, in `seconds`."""
+    if seconds >= _SHORTEST and answers > 0:
+        _keep(_proof_key(base, task), {"seconds_per_answer": seconds / answers})
+
+
+def _proof_key(base: BaseChoice, task: str) -> str:
+    return digest(["proof", json.dumps(asdict(base)), task])[:16]
 
 
 def _tokens_around(tokenizer: Any, calibration: Calibration) -> float:
@@ -102,6 +115,17 @@ def _key(base: BaseChoice, plan: CalibrationPlan) -> str:
 
 def _file() -> Path:
     return home() / "pace.json"
+
+
+def _keep(key: str, record: dict[str, float]) -> None:
+    """Write whole or not at all; what cannot be written is let go."""
+    file = _file()
+    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
+    with suppress(OSError):
+        staging.write_text(json.dumps({**_read(), key: record}, indent=1), encoding="utf-8")
+        os.replace(staging, file)
+    with suppress(OSError):
+        staging.unlink(missing_ok=True)
 
 
 def _read() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from surgery.calibration import IGNORED, Batch, Calibration, Encoding, batch_order, run_batches
+from surgery.device_map import execution_device
 from surgery.errors import Cancelled, DataError
 from surgery.evidence import Moments, moments_of
 from surgery.home import digest, user_path
@@ -180,7 +181,7 @@ def answer_losses(model: Any, batch: Batch) -> "Tensor":
     Logits are computed only for the trailing positions that hold answers.
     """
 
-    device = next(model.parameters()).device
+    device = execution_device(model)
     output = model(
         input_ids=batch.input_ids.to(device),
         attention_mask=batch.attention_mask.to(device),

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from surgery.device_map import execution_device, is_offloaded
 from surgery.errors import BaseModelError, RowsMixedError
 from surgery.site import ConvSite, EmbeddingSite, ParameterSite, Site
 from surgery.spectrum import Spectrum
@@ -178,6 +179,11 @@ def wrap(
         bias = bias.to(device, dtype)
     wrapped: SpectralLayer
     if isinstance(site, ParameterSite):
+        if is_offloaded(base):
+            raise BaseModelError(
+                f"module {spectrum.name!r} keeps its experts' weights in host memory or on disk",
+                "give the devices more memory: these are updated where they are",
+            )
         stacks: dict[str, list[Components]] = {}
         for each, parts in zip(sites, components, strict=True):
             assert isinstance(each, ParameterSite)
@@ -261,7 +267,6 @@ def _check_parameter(base: nn.Module, site: Site, spectrum: Spectrum) -> None:
 
 def _place(layer: nn.Module, weight: Any, fallback: torch.dtype) -> tuple[torch.device, torch.dtype]:
     """Device and compute dtype of a layer; one without plain weights computes in the model's own dtype."""
-    tensors = [*layer.parameters(), *layer.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
+    device = execution_device(layer)
     dtype = getattr(weight, "dtype", None)
     return device, dtype if dtype in _COMPUTE else fallback
