@@ -33,7 +33,8 @@ run: $(project) $(demo) ## set up and start the app on 127.0.0.1 (PORT=8501; SUR
 		--server.address 127.0.0.1 --server.port $(PORT) --server.headless true
 
 test: $(project) $(demo) lint browser ## set up and run all checks: ruff, mypy, pytest with a browser
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --ignore tests/e2e
+	$(PY) -m pytest tests/e2e
 
 lint: $(dev) ## check format, style and types
 	$(PY) -m ruff format --check

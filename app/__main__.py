@@ -1,12 +1,17 @@
 """`python -m app`: start the server with what every page imports already loaded.
 
 The first visitor would otherwise wait for these imports. torch is not among them: it is loaded when
-a model runs. Further arguments are Streamlit's own, such as `--server.port 8601`.
+a model runs. `--folder PATH`, any number of times, names the folders that paths typed into the app may
+lie in, besides the workbench's own. Further arguments are Streamlit's own, such as `--server.port 8601`.
 """
 
+import argparse
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
+
+from surgery.home import FOLDERS
 
 WARM = (
     "pandas",
@@ -22,12 +27,28 @@ def main() -> None:
     """Load, then hand over to Streamlit's own command line; never returns."""
     from streamlit.web.cli import main as streamlit
 
+    options, others = _parser().parse_known_args()
+    if options.folder is not None:
+        os.environ[FOLDERS] = os.pathsep.join(options.folder)
     # a thread that computes may hold the interpreter this long before an answer goes out
     sys.setswitchinterval(0.0005)
     for name in WARM:
         import_module(name)
-    script = str(Path(__file__).with_name("main.py"))
-    sys.exit(streamlit(["run", script, *sys.argv[1:]], prog_name="streamlit"))
+    script = str(Path(__file__).with_name("server.py"))
+    sys.exit(streamlit(["run", script, *others], prog_name="streamlit"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="app", add_help=False, allow_abbrev=False)
+    parser.add_argument("--folder", action="append", type=_folder)
+    return parser
+
+
+def _folder(text: str) -> str:
+    folder = Path(text).expanduser().resolve()
+    if not folder.is_dir() or os.pathsep in str(folder):
+        raise argparse.ArgumentTypeError(f"no usable folder at {text!r}")
+    return str(folder)
 
 
 if __name__ == "__main__":

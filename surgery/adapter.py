@@ -16,12 +16,13 @@ from numpy import ndarray
 from surgery.demo import demo_folder, is_demo
 from surgery.errors import AdapterError, SurgeryError
 from surgery.home import digest, user_path
-from surgery.keys import SAVE_AGAIN, Pair, pair_factors, parameter_of, sites_of
+from surgery.keys import SAVE_AGAIN, Pair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.lora_config import LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.naming import families_of, in_layer_order, layer_of
 from surgery.site import Site
 from surgery.weights import read_weights
 
+_MOST_MODULES = 100_000
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -111,7 +112,14 @@ def _open(text: str) -> Adapter:
     pairs, extra = pair_factors(weights.tensors)
     _refuse_tied(pairs, weights.tensors, config)
     rules = LoraRules(config)
-    found = [factors for pair in pairs for factors in _factors(pair, pairs, weights.tensors, config, rules)]
+    depths = depths_of(pairs)
+    found: list[Factors] = []
+    for pair in pairs:
+        found.extend(_factors(pair, depths, weights.tensors, config, rules))
+        if len(found) > _MOST_MODULES:
+            raise AdapterError(
+                f"the file adapts more than {_MOST_MODULES:,} modules", "use the adapter of a real model"
+            )
     modules = {factors.name: factors for factors in _with_families(found)}
     return Adapter(
         source=text,
@@ -128,7 +136,7 @@ def _open(text: str) -> Adapter:
 
 def _factors(
     pair: Pair,
-    pairs: list[Pair],
+    depths: Mapping[str, list[int]],
     tensors: Mapping[str, ndarray],
     config: Mapping[str, Any],
     rules: LoraRules,
@@ -138,7 +146,7 @@ def _factors(
     targeted = rules.targets(pair.module)
     parameters = [] if targeted else rules.parameters(pair.module)
     if parameters:
-        path = f"{pair.module}.{parameter_of(pair, pairs, parameters)}"
+        path = f"{pair.module}.{parameter_of(pair, depths, parameters)}"
     elif targeted is False or pair.depth:
         raise AdapterError(
             f"the file has factors for {pair.module!r}, which the config does not target: PEFT would ignore them",
@@ -180,10 +188,12 @@ def _with_families(found: list[Factors]) -> list[Factors]:
 def _refuse_tied(pairs: list[Pair], tensors: Mapping[str, ndarray], config: Mapping[str, Any]) -> None:
     """Input and output embeddings that train one pair of factors have no σ of their own."""
     tables = [pair for pair in pairs if pair.table]
+    # by content, so that many tables and many layers are not compared one by one
+    mirrored = {_content(tensors[table.key_B].T, tensors[table.key_A].T) for table in tables}
+    shapes = {content[:2] for content in mirrored}
     shared = any(
-        np.array_equal(tensors[pair.key_A], tensors[table.key_B].T)
-        and np.array_equal(tensors[pair.key_B], tensors[table.key_A].T)
-        for table in tables
+        (tensors[pair.key_A].shape, tensors[pair.key_B].shape) in shapes
+        and _content(tensors[pair.key_A], tensors[pair.key_B]) in mirrored
         for pair in pairs
         if not pair.table
     )
@@ -191,6 +201,10 @@ def _refuse_tied(pairs: list[Pair], tensors: Mapping[str, ndarray], config: Mapp
         raise AdapterError(
             "the tied lm_head and input embedding share one pair of factors", "target only one of the two"
         )
+
+
+def _content(A: ndarray, B: ndarray) -> tuple[tuple[int, ...], tuple[int, ...], str]:
+    return A.shape, B.shape, digest([A.tobytes(), B.tobytes()])
 
 
 def _notes(config: Mapping[str, Any], modules: Mapping[str, Factors], extra: list[str]) -> Iterable[str]:

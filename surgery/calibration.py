@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from surgery.errors import DataError, RowsMixedError
-from surgery.home import digest, user_path
+from surgery.home import digest, read_limited, user_path
 from surgery.memory import is_out_of_memory, release
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ IGNORED = -100
 # why a row is left out
 TOO_LONG, NO_PROMPT, NO_ANSWER = "too long", "empty prompt", "empty answer"
 NO_FIELD, UNREADABLE = "missing field", "unreadable"
+_MOST_BYTES = 256 << 20  # of a file that is read whole
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -196,7 +197,7 @@ def read_rows(path: Path | str) -> list[Row]:
     """
     file = user_path(path, DataError)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_limited(file, _MOST_BYTES).decode()
     except FileNotFoundError:
         raise DataError(f"no file at {str(path)!r}", "check the path of the JSON-lines file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -1,5 +1,10 @@
-"""Where caches and runs live: $SURGERY_HOME, else the user's cache folder."""
+"""Where caches and runs live, and which paths a person may name.
 
+Caches and runs: $SURGERY_HOME, else the user's cache folder. Paths: all that the account may reach,
+unless $SURGERY_FOLDERS lists folders; then those and the workbench's own, for reading and for writing.
+"""
+
+import errno
 import hashlib
 import os
 from collections.abc import Iterable
@@ -8,6 +13,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from surgery.errors import SurgeryError
+
+FOLDERS = "SURGERY_FOLDERS"
 
 
 def home() -> Path:
@@ -18,18 +25,54 @@ def home() -> Path:
     return folder
 
 
+def named_folders() -> tuple[Path, ...] | None:
+    """The folders that $SURGERY_FOLDERS confines named paths to, the workbench's own first; None without it."""
+    listed = os.environ.get(FOLDERS)
+    if listed is None:
+        return None
+    return tuple(folder.resolve() for folder in (home(), *map(Path, filter(None, listed.split(os.pathsep)))))
+
+
 def user_path(text: str | Path, refusal: type[SurgeryError] = SurgeryError) -> Path:
-    """A path that a person named, with `~` expanded; raises `refusal` for one that cannot exist."""
+    """A path that a person named, with `~` expanded.
+
+    Raises `refusal` for one that cannot exist, and for one outside the folders that may be named.
+    """
     path = Path(text)
+    allowed = named_folders()
     try:
         path = path.expanduser()
+        if allowed is not None:
+            # links are followed first: what counts is where the path ends
+            real = path.resolve()
+            if not any(real.is_relative_to(folder) for folder in allowed):
+                raise refusal(
+                    f"{str(text)[:80]!r} is outside the folders that this server may use",
+                    "name a path inside them, upload the files, or start the server with --folder",
+                )
         path.lstat()  # a name that is too long or holds a null byte fails here
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass
+    except SurgeryError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise refusal(f"{str(text)[:80]!r} is no usable path ({reason})", "check the path") from error
     return path
+
+
+def read_limited(file: Path, most: int) -> bytes:
+    """The bytes of a regular file of at most `most` bytes; `OSError` for anything else.
+
+    A device or a pipe would be read for ever.
+    """
+    if file.exists() and not file.is_file():
+        raise OSError(errno.EINVAL, "no regular file")
+    with file.open("rb") as handle:
+        data = handle.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"larger than {most >> 10:,} KiB")
+    return data
 
 
 def digest(parts: Iterable[bytes | str]) -> str:

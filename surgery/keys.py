@@ -6,7 +6,7 @@ inside the other, and stacks the factors of all experts of one parameter in one 
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from numpy import ndarray
@@ -25,6 +25,12 @@ TRAINING_ONLY = re.compile(r"\.lora_(monteclora_sampler|velora_embed)\b")
 # the order in which modules of experts register their parameters, and so the order PEFT wraps them in
 _PARAMETER_ORDER = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 SAVE_AGAIN = "save the adapter again with peft"
+# no markup, no control characters, nothing that a file system or a shell reads: what frameworks call their modules
+_NAME = re.compile(r"[\w.:@+=,()\[\] -]+")
+_LONGEST_NAME = 500
+_DEEPEST_NAME = 64
+MOST_TENSORS = 250_000
+_MOST_EXPERTS = 4_096
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,15 @@ class Pair:
 def module_path(key: str) -> str:
     """The path in the base model behind a path in the file: without PEFT's and the compiler's prefixes."""
     return key.removeprefix(_PREFIX).replace("_orig_mod.", "")
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise `AdapterError` for names that are no paths of modules, and for more of them than a model has."""
+    if len(names) > MOST_TENSORS:
+        raise AdapterError(f"the file holds {len(names):,} tensors", "use the adapter of a real model")
+    for name in names:
+        if len(name) > _LONGEST_NAME or name.count(".") >= _DEEPEST_NAME or not _NAME.fullmatch(name):
+            raise AdapterError(f"{name[:80]!r} is no name of a tensor in a model", SAVE_AGAIN)
 
 
 def pair_factors(tensors: Iterable[str]) -> tuple[list[Pair], list[str]]:
@@ -83,9 +98,17 @@ def pair_factors(tensors: Iterable[str]) -> tuple[list[Pair], list[str]]:
     return pairs, extra
 
 
-def parameter_of(pair: Pair, pairs: list[Pair], parameters: list[str]) -> str:
+def depths_of(pairs: Iterable[Pair]) -> dict[str, list[int]]:
+    """How deep the pairs of every module are wrapped, innermost first."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for pair in pairs:
+        found[pair.module].append(pair.depth)
+    return {module: sorted(depths, reverse=True) for module, depths in found.items()}
+
+
+def parameter_of(pair: Pair, wrapped: Mapping[str, list[int]], parameters: list[str]) -> str:
     """Which raw parameter a pair belongs to: PEFT wraps a module once per parameter, first one innermost."""
-    depths = sorted((other.depth for other in pairs if other.module == pair.module), reverse=True)
+    depths = wrapped[pair.module]
     order = sorted(parameters, key=lambda name: _PARAMETER_ORDER.index(name) if name in _PARAMETER_ORDER else -1)
     if len(depths) != len(order) or (len(order) > 1 and any(name not in _PARAMETER_ORDER for name in order)):
         raise AdapterError(
@@ -106,6 +129,10 @@ def sites_of(pair: Pair, path: str, raw: bool, A: ndarray, B: ndarray, rank: int
             raise AdapterError(
                 f"parameter {path!r} has factors of {A.shape[0]} and {B.shape[1]} rows, no multiple of rank {rank}",
                 "restore the adapter_config.json that belongs to these weights",
+            )
+        if experts > _MOST_EXPERTS:
+            raise AdapterError(
+                f"parameter {path!r} has factors for {experts:,} experts", "use the adapter of a real model"
             )
         for expert in range(experts):
             name = f"{pair.module}.{expert}.{parameter}" if experts > 1 else path.removesuffix(".weight")

@@ -5,17 +5,21 @@ Ranks, alphas and targets follow PEFT's own matching, so that what opens here is
 
 import json
 import math
+import re
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import regex
-
 from surgery.errors import AdapterError
+from surgery.home import read_limited
+from surgery.patterns import compile_pattern, seconds_of
 
 CONFIG_FILE = "adapter_config.json"
-_PATTERN_SECONDS = 1.0
+_MOST_BYTES = 4 << 20  # a rank of its own for each of fifty thousand experts
+_PATTERN_SECONDS = 0.5
+_LITERAL = re.compile(r"[\w.-]+")
 _LARGEST_ALPHA = 1e30
 _RESTORE = "restore the adapter_config.json that belongs to these weights"
 _PLAIN = "train or convert it to a plain LoRA"
@@ -46,14 +50,24 @@ def read_config(folder: Path, source: str) -> tuple[dict[str, Any], bytes]:
             f"{source!r} has no {CONFIG_FILE}, so it is no PEFT adapter",
             "name the folder that peft's save_pretrained wrote",
         )
-    data = file.read_bytes()
+    data = read_limited(file, _MOST_BYTES)
     try:
-        config = json.loads(data)
+        config = json.loads(data, object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as error:
-        raise AdapterError(f"{CONFIG_FILE} is not JSON", "restore the file peft wrote") from error
+        raise AdapterError(
+            f"{CONFIG_FILE} is not JSON ({str(error)[:120]})", "restore the file peft wrote"
+        ) from error
     if not isinstance(config, dict):
         raise AdapterError(f"{CONFIG_FILE} is not an object", "restore the file peft wrote")
     return config, data
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which no name stands twice: readers differ on which of the two counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
 
 
 def refuse_unsupported(config: Mapping[str, Any]) -> None:
@@ -84,12 +98,26 @@ def initialisation(config: Mapping[str, Any]) -> str:
 class LoraRules:
     """Rank, scaling and targets by module path, as PEFT resolves them.
 
-    All patterns of one config share one second of matching: they come from a file.
+    All patterns of one config share half a second of the processor: they come from a file.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
         self._seconds_left = _PATTERN_SECONDS
+        self._compiled: dict[str, Any] = {}
+        self._patterns: dict[str, _Patterns] = {}
+        targets, excluded = config.get("target_modules"), config.get("exclude_modules") or []
+        self._targets = _names(targets) if isinstance(targets, list) else frozenset()
+        self._excluded_names = frozenset() if isinstance(excluded, str) else _names(excluded)
+        layers = config.get("layers_to_transform")
+        self._layers = frozenset([layers] if isinstance(layers, int) else layers or [])
+        self._parameters: dict[str, set[str]] = defaultdict(set)
+        parameters = config.get("target_parameters") or []
+        if not isinstance(parameters, list) or not all(isinstance(target, str) for target in parameters):
+            raise AdapterError("target_parameters is no list of names", _RESTORE)
+        for target in parameters:
+            module, _, name = target.rpartition(".")
+            self._parameters[module].add(name)
 
     def rank_and_scaling(self, name: str) -> tuple[int, float]:
         """Rank r and scaling α/r, or α/√r for rsLoRA; the first matching pattern wins."""
@@ -103,11 +131,7 @@ class LoraRules:
 
     def parameters(self, module: str) -> list[str]:
         """The raw parameters of `module` that `target_parameters` names."""
-        targets = self._config.get("target_parameters") or []
-        if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
-            raise AdapterError("target_parameters is no list of names", _RESTORE)
-        found = (target.rpartition(".")[2] for target in targets)
-        return sorted({name for name in found if _ends_with(f"{module}.{name}", targets)})
+        return sorted({name for end in ("", *_ends(module)) for name in self._parameters.get(end, ())})
 
     def targets(self, module: str) -> bool | None:
         """Whether the config targets the module at this path; None where the config leaves it to PEFT."""
@@ -124,20 +148,21 @@ class LoraRules:
             return self._matches(targets, module, whole=True)
         if not isinstance(targets, list):
             raise AdapterError("target_modules is no list of names", _RESTORE)
-        return module in targets or (_ends_with(module, targets) and self._layer_is_transformed(module))
+        return module in self._targets or (
+            not self._targets.isdisjoint(_ends(module)) and self._layer_is_transformed(module)
+        )
 
     def _excluded(self, module: str) -> bool:
         excluded = self._config.get("exclude_modules") or []
         if isinstance(excluded, str):
             return self._matches(excluded, module, whole=True)
         saved = self._config.get("modules_to_save") or []
-        return _ends_with(module, excluded) or any(
+        return not self._excluded_names.isdisjoint(_ends(module)) or any(
             self._matches(rf"(^|.*\.){name}($|\..*)", module, whole=False) for name in saved
         )
 
     def _layer_is_transformed(self, module: str) -> bool:
-        layers = self._config.get("layers_to_transform")
-        if layers is None or layers == []:
+        if not self._layers:
             return True
         patterns = self._config.get("layers_pattern") or []
         # the first number of the path counts; PEFT wants a component before an unnamed stack
@@ -147,7 +172,7 @@ class LoraRules:
         for form in forms or [r".*?\.[^.]*\.(?P<index>\d+)\."]:
             found = self._search(form, module)
             if found:
-                return int(found["index"]) in ([layers] if isinstance(layers, int) else layers)
+                return int(found["index"]) in self._layers
         return False
 
     def _by_pattern(self, setting: str, name: str, default: Any) -> Any:
@@ -155,25 +180,79 @@ class LoraRules:
         patterns = self._config.get(setting) or {}
         if not isinstance(patterns, dict):
             raise AdapterError(f"{setting} is no list of names and values", _RESTORE)
-        for pattern, value in patterns.items():
-            if self._matches(rf"(.*\.)?({pattern})$", name, whole=False):
-                return value
-        return default
+        if setting not in self._patterns:
+            self._patterns[setting] = _Patterns(patterns)
+        began = time.thread_time()
+        try:
+            seconds_of(self._seconds_left)
+            first = self._patterns[setting].first_path(name)
+        except TimeoutError as error:
+            raise AdapterError(f"{setting} takes too long to look through ({error})", "simplify it") from error
+        finally:
+            self._seconds_left -= time.thread_time() - began
+        for position, expression in self._patterns[setting].expressions:
+            if position < first and self._matches(rf"(.*\.)?({expression})$", name, whole=False):
+                first = position
+                break
+        return default if first is math.inf else self._patterns[setting].values[int(first)]
 
     def _matches(self, pattern: str, text: str, *, whole: bool) -> bool:
         return bool(self._search(rf"(?:{pattern})\Z" if whole else pattern, text))
 
     def _search(self, pattern: str, text: str) -> Any:
-        began = time.monotonic()
+        # processor time, because a busy machine makes any clock run
+        began = time.thread_time()
         try:
-            return regex.match(pattern, text, timeout=max(self._seconds_left, 1e-3))
-        except (regex.error, TimeoutError, TypeError) as error:
+            if pattern not in self._compiled:
+                self._compiled[pattern] = compile_pattern(pattern)
+            return self._compiled[pattern].match(text, timeout=seconds_of(self._seconds_left))
+        except (TimeoutError, ValueError) as error:
             raise AdapterError(
                 f"pattern {pattern[:80]!r} in the config cannot be used ({error})", "simplify the pattern"
             ) from error
         finally:
-            self._seconds_left -= time.monotonic() - began
+            self._seconds_left -= time.thread_time() - began
 
 
-def _ends_with(path: str, targets: Any) -> bool:
-    return any(path == target or path.endswith(f".{target}") for target in targets)
+class _Patterns:
+    """The patterns of a setting. Most are plain paths, one for every module, and are looked up, not tried.
+
+    As an expression a path also matches names that have another letter where it has a dot. Such a name
+    is as long and has fewer dots; with as many dots it is the path itself.
+    """
+
+    def __init__(self, patterns: Mapping[str, Any]) -> None:
+        self.values = list(patterns.values())
+        self.expressions: list[tuple[int, str]] = []
+        self._exact: dict[str, int] = {}
+        self._by_length: dict[int, dict[int, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
+        for position, pattern in enumerate(patterns):
+            if _LITERAL.fullmatch(pattern):
+                self._exact[pattern] = position
+                self._by_length[len(pattern)][pattern.count(".")].append((position, pattern))
+            else:
+                self.expressions.append((position, pattern))
+
+    def first_path(self, name: str) -> float:
+        """The position of the first plain path that matches the end of `name`, infinity for none."""
+        found: list[float] = [math.inf]
+        for end in _ends(name):
+            if end in self._exact:
+                found.append(self._exact[end])
+            for dots, paths in self._by_length.get(len(end), {}).items():
+                if dots > end.count("."):
+                    found += [
+                        at for at, path in paths if all(p in (c, ".") for p, c in zip(path, end, strict=True))
+                    ]
+        return min(found)
+
+
+def _names(listed: Any) -> frozenset[str]:
+    return frozenset(map(str, listed))
+
+
+def _ends(path: str) -> Iterator[str]:
+    """The path, and what is left of it without its first component, its first two, and so on."""
+    while path:
+        yield path
+        path = path.partition(".")[2]

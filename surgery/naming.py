@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 _EXPERTS = "experts"
+_MOST_KINDS = 300  # each is compared with all others; a language model has a few dozen
 
 
 def layer_of(name: str) -> int | None:
@@ -29,6 +30,8 @@ def in_layer_order(names: Iterable[str]) -> list[str]:
 
 
 def _labels(kinds: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    if len(kinds) > _MOST_KINDS:
+        return {kind: ".".join(kind) for kind in kinds}
     labels = {}
     for kind in kinds:
         alike, kept = {other for other in kinds if other[-1] == kind[-1]}, [1]

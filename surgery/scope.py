@@ -7,6 +7,7 @@ from typing import Any
 import regex
 
 from surgery.errors import PolicyError
+from surgery.patterns import compile_pattern
 
 SCOPES = ("residual", "attention-inputs", "gate-up", "all")
 # residual writers, attention inputs and the first half of the MLP under the names that common architectures give them
@@ -45,9 +46,11 @@ def in_scope(names: Iterable[str], scope: str) -> list[str]:
         try:
             chosen = [name for name in names if pattern.search(name, timeout=max(end - time.monotonic(), 1e-3))]
         except TimeoutError as error:
-            raise PolicyError(f"scope {scope!r} takes too long to match", "use a simpler expression") from error
+            raise PolicyError(
+                f"scope {scope[:80]!r} takes too long to match", "use a simpler expression"
+            ) from error
     if not chosen:
-        raise PolicyError(f"scope {scope!r} matches no module", "use all, or a part of a module's path")
+        raise PolicyError(f"scope {scope[:80]!r} matches no module", "use all, or a part of a module's path")
     return chosen
 
 
@@ -66,9 +69,9 @@ def scope_for(names: Iterable[str], chosen: Iterable[str]) -> str:
 def check_scope(scope: str) -> Any:
     """The compiled expression of a scope; raises `PolicyError` for one that is no regular expression."""
     try:
-        return regex.compile(scope)
-    except (regex.error, TypeError) as error:
+        return compile_pattern(scope)
+    except ValueError as error:
         raise PolicyError(
-            f"scope {scope!r} is no usable regular expression ({error})",
+            f"scope {str(scope)[:80]!r} is no usable regular expression ({error})",
             f"use {', '.join(SCOPES)} or a simpler one",
         ) from error

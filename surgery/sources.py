@@ -12,12 +12,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from surgery.calibration import NO_FIELD, PLAIN_FIELDS, Row, RowFields, UnusableRow, parse_record
 from surgery.demo import data_file
 from surgery.errors import DataError
-from surgery.home import user_path
+from surgery.home import read_limited, user_path
+from surgery.parquet_rows import MOST_RECORDS, parquet_records
+from surgery.plain_yaml import load_yaml
 
 HUB = "hub:"
 _SUFFIXES = (".parquet", ".jsonl", ".json")
@@ -25,6 +25,9 @@ _PART = r"[A-Za-z0-9][\w.\-]*"
 _NAME = re.compile(rf"(?P<name>{_PART}(?:/{_PART})?)(?:@(?P<revision>{_PART}))?(?:/(?P<config>{_PART}))?")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\b")
 _CARD = "README.md"
+_MOST_CARD = 8 << 20
+_LONGEST_LINE = 16 << 20  # characters
+_MOST_CHARACTERS = 256 << 20  # of all rows that are kept
 
 
 class NotFetchedError(DataError):
@@ -95,6 +98,7 @@ def read_source(source: str, fields: RowFields = PLAIN_FIELDS, *, download: bool
     """
     files = _hub_files(parse_hub(source), download) if is_hub(source) else [data_file(source)]
     rows: list[Row] = []
+    characters = 0
     left_out: Counter[str] = Counter()
     names: tuple[str, ...] = ()
     first: tuple[str, str] | None = None
@@ -105,7 +109,11 @@ def read_source(source: str, fields: RowFields = PLAIN_FIELDS, *, download: bool
                     raise record
                 if not names and isinstance(record, dict):
                     names = tuple(str(name) for name in record)
-                rows.append(fields.row(record))
+                row = fields.row(record)
+                characters += len(row.prompt) + len(row.answer)
+                if characters > _MOST_CHARACTERS or len(rows) >= MOST_RECORDS:
+                    raise DataError(f"{file.name!r} holds more rows than fit", "use a part of the dataset")
+                rows.append(row)
             except UnusableRow as error:
                 left_out[error.reason] += 1
                 first = first or (f"{where} of {file.name!r} {error.problem}", error.remedy)
@@ -123,10 +131,9 @@ def read_source(source: str, fields: RowFields = PLAIN_FIELDS, *, download: bool
 def _records(file: Path, wanted: Sequence[str]) -> Iterable[tuple[str, Any]]:
     """Every record with the words for its place; an `UnusableRow` where a line could not be read."""
     if file.suffix.lower() == ".parquet":
-        yield from _parquet(file, wanted)
+        yield from parquet_records(file, wanted)
         return
-    # split at line feeds only: JSON strings may hold the other characters that splitlines honours
-    for number, line in enumerate(_text_of(file).split("\n"), start=1):
+    for number, line in enumerate(_lines(file), start=1):
         if line.strip():
             try:
                 record = parse_record(line)
@@ -135,40 +142,23 @@ def _records(file: Path, wanted: Sequence[str]) -> Iterable[tuple[str, Any]]:
             yield f"line {number}", record
 
 
-def _text_of(file: Path) -> str:
+def _lines(file: Path) -> Iterable[str]:
+    """The lines of a text file, one at a time: a file may be larger than memory."""
     try:
-        return file.read_text(encoding="utf-8")
+        if file.exists() and not file.is_file():
+            raise OSError("no regular file")  # a device or a pipe would be read for ever
+        with file.open(encoding="utf-8") as text:
+            while line := text.readline(_LONGEST_LINE + 1):
+                if len(line) > _LONGEST_LINE:
+                    raise DataError(
+                        f"{file.name!r} has a line of more than {_LONGEST_LINE:,} characters",
+                        "write one JSON object on each line",
+                    )
+                yield line
     except FileNotFoundError:
         raise DataError(f"no file at {str(file)!r}", "check the path of the JSON-lines file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file.name!r} could not be read as UTF-8 text", "save it as JSON lines") from error
-
-
-def _parquet(file: Path, wanted: Sequence[str]) -> Iterable[tuple[str, Any]]:
-    """The records of a parquet file, with the values of the wanted columns only: others may be pictures."""
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise DataError("parquet files need pyarrow, which is not installed", "run: pip install pyarrow") from None
-    if not file.is_file():
-        raise DataError(f"no file at {str(file)!r}", "check the path of the parquet file")
-    try:
-        opened = parquet.ParquetFile(file)
-        columns = list(opened.schema_arrow.names)
-        read = [name for name in wanted if name in columns]
-        if not read:
-            # every row lacks the same, so none is read
-            for number in range(1, opened.metadata.num_rows + 1):
-                yield f"row {number}", dict.fromkeys(columns)
-            return
-        number = 0
-        for batch in opened.iter_batches(columns=read):
-            for record in batch.to_pylist():
-                number += 1
-                yield f"row {number}", {name: record.get(name) for name in columns}
-    except (OSError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # arrow's own are among these
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise DataError(f"{file.name!r} could not be read as parquet ({reason})", "use an intact copy") from error
 
 
 def _hub_files(source: HubSource, download: bool) -> list[Path]:
@@ -241,14 +231,14 @@ def _inside(folder: Path) -> list[str]:
 
 def _card(folder: Path) -> str:
     try:
-        return (folder / _CARD).read_text(encoding="utf-8")
+        return read_limited(folder / _CARD, _MOST_CARD).decode()
     except (OSError, UnicodeDecodeError):
         return ""
 
 
 def _choose_files(names: Iterable[str], card: str, source: HubSource) -> list[str]:
     """The files of the split among `names`: as the dataset's card says, else by the names themselves."""
-    data = sorted(name for name in names if name.lower().endswith(_SUFFIXES))
+    data = sorted(name for name in names if name.lower().endswith(_SUFFIXES) and ".." not in name.split("/"))
     patterns = _card_patterns(card, source)
     if patterns is not None:
         chosen = [name for name in data if any(fnmatch(name, pattern) for pattern in patterns)]
@@ -281,10 +271,10 @@ def _card_patterns(card: str, source: HubSource) -> list[str] | None:
 
     Raises `DataError` when the card names configurations or splits, but not the one asked for.
     """
-    match = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    before, _, rest = card.partition("\n")
     try:
-        head = yaml.safe_load(match[1]) if match else None
-    except (yaml.YAMLError, ValueError, RecursionError):
+        head = load_yaml(rest.partition("\n---")[0]) if before.rstrip() == "---" else None
+    except ValueError:
         return None
     found: dict[str, dict[str, list[str]]] = {}
     configs = head.get("configs") if isinstance(head, dict) else None

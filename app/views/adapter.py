@@ -7,17 +7,27 @@ import streamlit as st
 
 from app.frame import plain, show_error, show_title
 from app.workspace import Workspace, current, keep, open_source
+from surgery.archive import unpack_adapter
 from surgery.base import DTYPES, estimate_memory
 from surgery.demo import demo_names, is_demo
 from surgery.errors import SurgeryError
+from surgery.home import home
 from surgery.inspection import ModuleFacts, module_facts, scope_scalars
 from surgery.recipe import BaseChoice
 
 
 def choose_adapter() -> None:
     kind = st.segmented_control(
-        "Open", ["Demo", "Folder"], default="Demo", key="open-kind", persist_state="session"
+        "Open", ["Demo", "Folder", "Upload a zip"], default="Demo", key="open-kind", persist_state="session"
     )
+    if kind == "Upload a zip":
+        with st.form("open-upload", border=False):
+            upload = st.file_uploader("Zip of an adapter folder", type="zip", key="open-zip")
+            asked = st.form_submit_button("Open", type="primary")
+        if asked and upload is not None:
+            # the upload's own name is the sender's choice, and no part of a path
+            open_source(str(unpack_adapter(upload, home() / "uploads")))
+        return
     if kind == "Folder":
         with st.form("open-folder", border=False):
             source = st.text_input("Adapter folder", placeholder="/path/to/adapter", key="open-path")

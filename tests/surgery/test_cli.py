@@ -295,10 +295,12 @@ def test_inspect_shows_bfloat16_zero_updates_and_extra_tensors(lora_tensors, wri
     assert len(record["notes"]) == 3
 
 
-def test_names_from_a_file_cannot_drive_the_terminal(lora_tensors, write_adapter, ok):
-    tensors = lora_tensors({"layers.0.\x1b[2J\rx.o_proj": (6, 4, 5)})
+def test_words_from_a_file_cannot_drive_the_terminal(lora_tensors, write_adapter, ok, fails):
+    tensors = lora_tensors({"layers.0.o_proj": (6, 4, 5)})
     text = ok("inspect", str(write_adapter(tensors, base_model_name_or_path="x\x1b]0;y\x07\nz")))
     assert all(character.isprintable() for character in text.replace("\n", ""))
+    tensors = lora_tensors({"layers.0.\x1b[2J\rx.o_proj": (6, 4, 5)})
+    assert fails("inspect", str(write_adapter(tensors))).strip().isprintable()
 
 
 # ---- edit ----

@@ -86,7 +86,16 @@ recipes = st.builds(
         ),
     ),
     evaluation=st.none()
-    | st.builds(EvaluationPlan, texts, st.none() | counts, st.integers(0, 100), counts, encodings),
+    | st.builds(
+        EvaluationPlan,
+        texts,
+        st.none() | counts,
+        st.integers(0, 100),
+        st.booleans(),
+        st.booleans(),
+        counts,
+        encodings,
+    ),
 )
 
 
@@ -220,7 +229,7 @@ def test_a_missing_section_is_named(section):
         "edit.extra",
         "edit.gain",
         "evaluation.extra",
-        "evaluation.seed",
+        "evaluation.examples",
         "adapter.extra",
     ],
 )

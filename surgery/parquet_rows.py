@@ -1,0 +1,63 @@
+"""The records of a parquet file, with no more memory than their texts need.
+
+A few bytes of such a file can stand for any number of equal rows, and a short one for a long text.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from surgery.errors import DataError
+
+MOST_RECORDS = 20_000_000
+_MOST_BYTES = 384 << 20  # of one row group, unpacked: what the decoder may hold at a time
+_BATCH = 1024
+
+
+def parquet_records(file: Path, wanted: Sequence[str]) -> Iterable[tuple[str, Any]]:
+    """Every record in order with the words for its place; only the wanted columns have values, None elsewhere.
+
+    A file with none of the wanted columns gives its first record only. Raises `DataError` for what is no
+    parquet file and for one that unpacks to more than fits.
+    """
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise DataError("parquet files need pyarrow, which is not installed", "run: pip install pyarrow") from None
+    if not file.is_file():
+        raise DataError(f"no file at {str(file)!r}", "check the path of the parquet file")
+    try:
+        columns = list(parquet.read_schema(file).names)
+        read = [name for name in wanted if name in columns]
+        # equal texts stay one text: written out, a thousand of a megabyte are a gigabyte
+        opened = parquet.ParquetFile(file, read_dictionary=read)
+        _check_sizes(opened.metadata, file.name)
+        if not read:
+            # every row lacks the same, so one tells
+            if opened.metadata.num_rows:
+                yield "row 1", dict.fromkeys(columns)
+            return
+        number = 0
+        for batch in opened.iter_batches(batch_size=_BATCH, columns=read):
+            values = {name: batch.column(name) for name in read}
+            for at in range(batch.num_rows):
+                number += 1
+                yield (
+                    f"row {number}",
+                    {name: values[name][at].as_py() if name in values else None for name in columns},
+                )
+    except DataError:
+        raise
+    except (OSError, ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        # arrow's own are among these
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise DataError(f"{file.name!r} could not be read as parquet ({reason})", "use an intact copy") from error
+
+
+def _check_sizes(metadata: Any, name: str) -> None:
+    if metadata.num_rows > MOST_RECORDS:
+        raise DataError(f"{name!r} claims {metadata.num_rows:,} rows", "use a part of the dataset")
+    # a column's own size is not looked at: for some damaged files arrow ends the process there
+    largest = max((metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups)), default=0)
+    if largest > _MOST_BYTES:
+        raise DataError(f"{name!r} has a block of {largest >> 20:,} MiB", "write it with smaller row groups")
