@@ -160,7 +160,8 @@ def start(
             )
 
     def collect(run: Run) -> None:
-        st.session_state["evaluate-run"] = run.plan.key
+        if purpose == PROOF:  # a table of the diagnostics shows itself
+            st.session_state["evaluate-run"] = run.plan.key
 
     jobs.start(KIND, f"Evaluation on {question.name}", work, collect)
 

@@ -39,15 +39,14 @@ def fill(page: Page, **numbers: int) -> None:
 
 
 def view(page: Page, name: str) -> None:
-    page.get_by_role("radio", name=name, exact=True).click()
+    page.get_by_test_id("stButtonGroup").get_by_text(name, exact=True).click()
     rested(page)
 
 
 def prove(page: Page) -> None:
     page.get_by_role("button", name="Prove it", exact=True).click()
-    expect(page.get_by_test_id("stProgress").or_(page.get_by_text("held-out examples. Unedited"))).to_be_visible(
-        timeout=LONG
-    )
+    begun = page.get_by_test_id("stProgress").or_(page.get_by_text("held-out examples. Unedited"))
+    expect(begun.first).to_be_visible(timeout=LONG)
 
 
 def proven(page: Page, examples: int) -> None:
@@ -70,11 +69,11 @@ def test_a_proof_is_found_again_by_the_page_that_started_it_and_by_a_later_one(
     proven(page, 6)
 
     view(page, "Answers")
-    page.get_by_role("radio", name="All (6)").click()
+    page.get_by_text("All (6)").click()
     rested(page)
     expect(page.get_by_test_id("stDataFrame")).to_be_visible()
-    page.get_by_label("Search").fill("no word of any question")
-    page.get_by_label("Search").press("Enter")
+    page.get_by_role("textbox", name="Search").fill("no word of any question")
+    page.get_by_role("textbox", name="Search").press("Enter")
     expect(page.get_by_text("No example of this kind holds these words.")).to_be_visible(timeout=20_000)
 
     view(page, "Diagnostics")
@@ -94,8 +93,7 @@ def test_a_proof_is_found_again_by_the_page_that_started_it_and_by_a_later_one(
 
 def test_generated_programs_stay_off_until_they_are_turned_on(opened: Open) -> None:
     page = opened()
-    page.get_by_role("radio", name="Benchmark").click()
-    rested(page)
+    view(page, "Benchmark")
     page.get_by_role("combobox", name="Task").click()
     page.get_by_role("option", name="humaneval", exact=True).click()
     rested(page)
