@@ -23,7 +23,7 @@ from surgery.tasks import BENCHMARKS, TaskPlan
 KIND = "evaluation"
 ROWS, TASK = "Prompt-and-answer rows", "Benchmark"
 _LIMIT = 64
-_TASKS = "evaluate-task"
+_SEED = "Of a shuffle before the slice is taken. Empty: in the order of the file."
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def question_of(run: Run) -> Question:
 
 def _rows(workspace: Workspace, present: EvaluationPlan) -> Question | None:
     own = workspace.adapter.digest[:12]  # another adapter brings rows of its own
-    cells = st.columns([4, 1, 1, 1], vertical_alignment="bottom")
+    cells = st.columns([3.4, 1, 1, 1, 1], vertical_alignment="bottom")
     data = cells[0].text_input(
         "Held-out rows",
         present.data,
@@ -195,7 +195,10 @@ def _rows(workspace: Workspace, present: EvaluationPlan) -> Question | None:
     )
     limit = cells[1].number_input("Examples", 2, 100_000, present.limit or _LIMIT, key=f"evaluate-limit-{own}")
     start = cells[2].number_input("From", 0, 1_000_000, present.start, key=f"evaluate-start-{own}")
-    batch = cells[3].number_input(
+    seed = cells[3].number_input(
+        "Seed", 0, 2**31 - 1, present.seed, key=f"evaluate-seed-{own}", placeholder="in order", help=_SEED
+    )
+    batch = cells[4].number_input(
         "Batch",
         1,
         512,
@@ -205,15 +208,24 @@ def _rows(workspace: Workspace, present: EvaluationPlan) -> Question | None:
     )
     if not data.strip():
         return None
-    return Question(replace(present, data=data.strip(), limit=int(limit), start=int(start), batch_size=int(batch)))
+    return Question(
+        replace(
+            present,
+            data=data.strip(),
+            limit=int(limit),
+            start=int(start),
+            seed=None if seed is None else int(seed),
+            batch_size=int(batch),
+        )
+    )
 
 
 def _task() -> Question | None:
-    cells = st.columns([1.6, 1, 1, 1, 3], vertical_alignment="bottom")
+    cells = st.columns([1.5, 1, 1, 1, 1, 2.4], vertical_alignment="bottom")
     name = cells[0].selectbox(
         "Task",
         BENCHMARKS,
-        key=_TASKS,
+        key="evaluate-task",
         accept_new_options=True,
         persist_state="session",
         help="One of the paper's four, or any other of lm-eval's tasks that generates text or compares likelihoods.",
@@ -222,7 +234,17 @@ def _task() -> Question | None:
         "Examples", 2, 100_000, _LIMIT, key="evaluate-task-limit", persist_state="session"
     )
     offset = cells[2].number_input("From", 0, 1_000_000, 0, key="evaluate-task-offset", persist_state="session")
-    shots = cells[3].number_input(
+    seed = cells[3].number_input(
+        "Seed",
+        0,
+        2**31 - 1,
+        None,
+        key="evaluate-task-seed",
+        placeholder="in order",
+        persist_state="session",
+        help=_SEED,
+    )
+    shots = cells[4].number_input(
         "Few-shot",
         0,
         64,
@@ -232,7 +254,7 @@ def _task() -> Question | None:
         persist_state="session",
         help="Worked examples before each question. Empty: as the task defines it.",
     )
-    files = cells[4].text_input(
+    files = cells[5].text_input(
         "Local files",
         key="evaluate-files",
         placeholder="empty: from the hub; or test=/path/to/test.parquet train=/path/to/train.parquet",
@@ -259,6 +281,7 @@ def _task() -> Question | None:
             name.strip(),
             int(limit),
             int(offset),
+            seed=None if seed is None else int(seed),
             fewshot=None if shots is None else int(shots),
             data_files=_files(files),
             chat_template=chat,

@@ -1,6 +1,7 @@
 """The history of runs as a table to sort, filter, compare, plot and open."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -64,16 +65,13 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         plan = run.plan
-        edit = plan.edits.get(EDIT, {})
         row: dict[str, object] = {
             "started": run.started,
             "adapter": plan.adapter,
             "slice": plan.slice_name,
             "examples": plan.examples,
             "asks": plan.purpose,
-            "policy": edit.get("policy"),
-            "scope": edit.get("scope"),
-            "energy": edit.get("energy"),
+            **{name: _told(plan.edits.values(), name) for name in ("policy", "scope", "energy")},
             "variants": len(plan.variants),
             "state": "ended" if run.finished else f"stopped at {run.done} of {plan.examples}",
         }
@@ -95,6 +93,11 @@ def changes_of(run: Run) -> dict[str, dict[str, float]]:
         for measure in run.metrics["measures"][:2]
         if measure["name"] in found
     }
+
+
+def _told(edits: Iterable[Mapping[str, Any]], name: str) -> str:
+    """A setting of the edits of a run: one where they share it, else all of them."""
+    return ", ".join(dict.fromkeys(str(edit.get(name)) for edit in edits))
 
 
 def _compare(runs: Sequence[Run]) -> None:
