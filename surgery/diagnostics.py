@@ -55,7 +55,7 @@ def calibration_budgets(spectra: Spectra, plan: EditPlan, sensitivity: Sensitivi
             "choose a policy that does",
         )
     sizes = sorted({size for size in BUDGETS if size < sensitivity.examples} | {sensitivity.examples})
-    edits = {f"{size} examples": plan.apply(spectra, first_examples(sensitivity, size)) for size in sizes}
+    edits = {f"{size} examples": plan.apply(spectra, sensitivity.head(size)) for size in sizes}
     return Variants(edits, dict.fromkeys(edits, plan))
 
 
@@ -73,19 +73,6 @@ def scopes(spectra: Spectra, plan: EditPlan, sensitivity: Sensitivity | None) ->
         manual = {name: gains for name, gains in plan.manual.items() if name in names}
         plans[f"scope {scope}"] = replace(plan, scope=scope, manual=manual)
     return _made(plans, lambda each: each.apply(spectra, sensitivity))
-
-
-def first_examples(sensitivity: Sensitivity, count: int) -> Sensitivity:
-    """The measurement as it would be from its first `count` examples.
-
-    Raises `PolicyError` where it has fewer.
-    """
-    if not 1 <= count <= sensitivity.examples:
-        raise PolicyError(
-            f"{count} examples were asked for, and {sensitivity.examples} were measured", "calibrate on more"
-        )
-    values = {name: g[:count] for name, g in sensitivity.values.items()}
-    return replace(sensitivity, values=values, losses=sensitivity.losses[:count])
 
 
 DIAGNOSTICS = (

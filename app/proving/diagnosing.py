@@ -5,15 +5,17 @@ from dataclasses import replace
 import streamlit as st
 
 import viz
-from app import own_runs
+from app import jobs, own_runs
 from app.frame import plain, show_error
-from app.proving.asking import KIND, Question, question_of, seen, start
+from app.proving.asking import KIND, seen, start
+from app.proving.question import Question, question_of
 from app.proving.results import show_results
 from app.stored_runs import evaluation_of, runs_of_edit
 from app.workspace import Workspace
 from surgery.demo import demo_names, demo_slice, is_demo
 from surgery.diagnostics import DIAGNOSTICS, Diagnostic
 from surgery.errors import SurgeryError
+from surgery.evaluation import is_random_control
 from surgery.proof import EDIT, held_out_rows, with_controls
 from surgery.recipe import EvaluationPlan
 from surgery.runs import PROOF, Run
@@ -83,7 +85,7 @@ def _signal(workspace: Workspace, run: Run) -> None:
         )
     else:
         st.info("No proof of this adapter has random controls and right answers to count.", icon=":material/info:")
-    if not any(name.startswith("random ") for name in run.plan.variants) and st.button(
+    if not any(map(is_random_control, run.plan.variants)) and st.button(
         "Run 16 random controls", type="primary", icon=":material/play_arrow:", disabled=_busy()
     ):
         try:
@@ -137,6 +139,4 @@ def _other_rows(workspace: Workspace) -> str:
 
 
 def _busy() -> bool:
-    from app import jobs
-
     return jobs.active(KIND) is not None

@@ -8,6 +8,7 @@ import streamlit as st
 
 import viz
 from app.frame import plain, show_error
+from app.proving.asking import SHOWN
 from app.stored_runs import all_runs, runs_of_adapter
 from app.workspace import Workspace
 from surgery.errors import SurgeryError
@@ -42,7 +43,7 @@ def show_history(workspace: Workspace) -> None:
     picked = [runs[row] for row in event.selection.rows if row < len(runs)]
     actions = st.columns([1, 1, 1, 2], vertical_alignment="center")
     if actions[0].button("Open", disabled=len(picked) != 1 or not picked[0].finished, width="stretch"):
-        st.session_state["evaluate-run"] = picked[0].plan.key
+        st.session_state[SHOWN] = picked[0].plan.key
         st.rerun()
     if actions[1].button("Delete", disabled=not picked, width="stretch"):
         try:

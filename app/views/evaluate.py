@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import jobs
 from app.frame import ask_for_calibration, plain, show_error, show_title
-from app.proving.asking import KIND, form
+from app.proving.asking import KIND, SHOWN, form
 from app.proving.diagnosing import show_diagnostics
 from app.proving.history import show_history
 from app.proving.results import show_results
@@ -14,7 +14,6 @@ from app.workspace import Workspace, current
 from surgery.errors import SurgeryError
 from surgery.runs import Run
 
-RUN = "evaluate-run"  # in the session: the run that is shown
 VIEWS = ("Results", "Answers", "Diagnostics", "History")
 
 
@@ -41,7 +40,7 @@ def ask_panel(workspace: Workspace) -> None:
 
 def shown_run(workspace: Workspace) -> Run | None:
     """The run that was picked, as long as it is there; else the newest proof of the present edit."""
-    picked = st.session_state.get(RUN)
+    picked = st.session_state.get(SHOWN)
     run = next((run for run in all_runs() if run.plan.key == picked and run.finished), None)
     if run is not None and run.plan.adapter_digest == workspace.adapter.digest:
         return run
@@ -65,7 +64,7 @@ def results_panel(workspace: Workspace) -> None:
     if run is None:
         st.caption("Nothing has been proven about this edit yet. Earlier runs stand under History.")
         return
-    if run not in runs_of_edit(workspace, run.plan.purpose):
+    if run.plan.key not in {each.plan.key for each in runs_of_edit(workspace, run.plan.purpose)}:
         st.warning("This run is about another edit than the present one.", icon=":material/history:")
     try:
         if view == "Results":

@@ -10,8 +10,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import jobs
-from app.proving.asking import question_of
 from app.proving.history import changes_of, table_of
+from app.proving.question import question_of
 from app.proving.results import effects_table, verdict
 from app.proving.samples import compared, searched
 from app.stored_runs import all_runs, evaluation_of
