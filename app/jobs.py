@@ -139,10 +139,28 @@ class Jobs:
     def drop(self, owner: str, kind: str) -> None:
         self._claims.pop((owner, kind), None)
 
+    def cancel_all(self) -> None:
+        """No job begins any more, and the one that runs ends at its next batch."""
+        for job in list(self._jobs.values()):
+            job.cancel()
+
     @property
     def running(self) -> Job | None:
         """The job that has the model now."""
         return next((job for job in list(self._jobs.values()) if job.state == "running"), None)
+
+    def line(self, job: Job) -> str:
+        """What a waiting job waits for: the model serves one at a time, whoever asks."""
+        told = "waiting for the model"
+        running = self.running
+        if running is not None and running is not job:
+            told += f", which is busy with: {running.title}"
+            told += f", {running.done} of {running.total}" if running.total else ""
+            left = running.seconds_left
+            told += f", about {duration(left)} left" if left is not None else ""
+        waiting = [each for each in list(self._jobs.values()) if each.state == "waiting" and not each.cancelled()]
+        ahead = waiting.index(job) if job in waiting else 0
+        return told + (f"; {ahead} more before this one" if ahead else "")
 
     def _run(self, job: Job, work: Work) -> None:
         if job.cancelled():
@@ -213,19 +231,11 @@ def show_progress(kind: str) -> None:
     share = job.done / job.total if job.total else 0.0
     left = job.seconds_left
     tail = f", about {duration(left)} left" if left is not None and share < 1 else ""
-    waiting = _line(job) if job.state == "waiting" else job.step or "starting"
+    waiting = jobs().line(job) if job.state == "waiting" else job.step or "starting"
     count = f" {job.done} of {job.total}" if job.total else ""
     bar.progress(share, text=f"{job.title}: {waiting}{count}{tail}")
     if stop.button("Stop", key=f"stop-{kind}", width="stretch", disabled=job.cancelled()):
         job.cancel()
-
-
-def _line(job: Job) -> str:
-    """What a job waits for: the model serves one at a time, whoever asks."""
-    running = jobs().running
-    return "waiting for the model" + (
-        f", which is busy with: {running.title}" if running not in (None, job) else ""
-    )
 
 
 def duration(seconds: float) -> str:

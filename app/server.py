@@ -1,10 +1,12 @@
-"""What `streamlit run` serves: the pages behind the guard.
+"""What `streamlit run` serves: the pages behind the guard. A job that runs when it is to stop ends at its next batch.
 
 At any other address than the loopback it says so loudly, and confines the paths that a page may name.
 """
 
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from starlette.middleware import Middleware
@@ -12,6 +14,7 @@ from streamlit import config
 from streamlit.starlette import App
 
 from app.guard import Guard, GuardMiddleware, is_loopback
+from app.jobs import jobs
 from surgery.home import FOLDERS
 
 _WARNING = """
@@ -34,4 +37,11 @@ def _middleware() -> Middleware:
     return Middleware(GuardMiddleware, guard=guard)
 
 
-app = App(Path(__file__).with_name("main.py"), middleware=[_middleware()])
+@asynccontextmanager
+async def _until_stopped(_: App) -> AsyncIterator[None]:
+    yield
+    # the process would wait for the worker, which keeps what is finished and goes on at the next start
+    jobs().cancel_all()
+
+
+app = App(Path(__file__).with_name("main.py"), middleware=[_middleware()], lifespan=_until_stopped)

@@ -13,7 +13,7 @@ Signature = tuple[tuple[str, int, int], ...]
 def all_runs() -> tuple[Run, ...]:
     """Every run of this home, newest first."""
     folder = runs_folder()
-    return _listed(str(folder), _signature())
+    return _listed(str(folder), signature())
 
 
 def runs_of_adapter(workspace: Workspace) -> tuple[Run, ...]:
@@ -39,7 +39,7 @@ def evaluation_of(run: Run) -> Evaluation:
     return _evaluated(run.plan.key, str((run.metrics or {}).get("samples")), run)
 
 
-def _signature() -> Signature:
+def signature() -> Signature:
     """Changes when a run appears, ends or goes."""
     found = []
     for folder in sorted(runs_folder().glob("*")):

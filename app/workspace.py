@@ -88,6 +88,7 @@ class Workspace:
             edit=self.plan,
             evaluation=self.evaluation,
             tuning=self.tuning,
+            calibration_digest=self.sensitivity.rows if self.sensitivity else "",
         )
 
     @property

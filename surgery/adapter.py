@@ -17,10 +17,10 @@ from surgery.demo import demo_folder, is_demo
 from surgery.errors import AdapterError, SurgeryError
 from surgery.home import digest, user_path
 from surgery.keys import SAVE_AGAIN, Pair, depths_of, pair_factors, parameter_of, sites_of
-from surgery.lora_config import LoraRules, initialisation, read_config, refuse_unsupported
+from surgery.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.naming import families_of, in_layer_order, layer_of
 from surgery.site import Site
-from surgery.weights import read_weights
+from surgery.weights import read_weights, weights_digest
 
 _MOST_MODULES = 100_000
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -102,8 +102,29 @@ def open_adapter(source: str | Path) -> Adapter:
         raise AdapterError(f"{text!r} cannot be read ({reason})", "use an intact copy of the adapter") from error
 
 
+def refuse_changed(adapter: Adapter) -> None:
+    """Raise `AdapterError` where the adapter's folder holds other bytes than when it was opened.
+
+    Files that are gone contradict nothing: all that was read of them is in memory.
+    """
+    folder = _folder(adapter.source)
+    try:
+        now = digest([(folder / CONFIG_FILE).read_bytes(), weights_digest(folder)])
+    except OSError:
+        return
+    if now != adapter.digest:
+        raise AdapterError(
+            f"the files of {adapter.source!r} have changed since they were opened",
+            "open it again, or restore the files; nothing was written",
+        )
+
+
+def _folder(source: str) -> Path:
+    return demo_folder(source) if is_demo(source) else user_path(source, AdapterError)
+
+
 def _open(text: str) -> Adapter:
-    folder = demo_folder(text) if is_demo(text) else user_path(text, AdapterError)
+    folder = _folder(text)
     if not folder.is_dir():
         raise AdapterError(f"no folder at {text!r}", "name the folder that holds adapter_config.json")
     config, config_bytes = read_config(folder, text)

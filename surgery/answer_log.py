@@ -25,6 +25,7 @@ from surgery.edit import Edit
 from surgery.engine import Answered, Scored, Stop, Variant, VariantEngine
 from surgery.errors import DataError
 from surgery.home import digest
+from surgery.locks import is_ours
 from surgery.sensitivity import Progress
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class AnswerLog:
         except OSError as error:
             raise self._refused(error) from error
         try:
-            if not _locked(self._file):
+            if not is_ours(self._file):
                 raise DataError("this run is under way in another process", "wait for it, or stop it there")
             self._check_path()
             self.known = self._read()
@@ -140,7 +141,7 @@ def under_way(file: Path) -> bool:
     """Whether a log is open for writing, in this process or in another."""
     try:
         with file.open("rb") as lines:
-            return not _locked(lines)
+            return not is_ours(lines)
     except OSError:
         return False
 
@@ -302,18 +303,3 @@ def _parsed(lines: Iterable[bytes]) -> Answers:
             if _line(place, responses) == line:
                 known.setdefault(place, {}).update(responses)
     return known
-
-
-def _locked(file: IO[bytes]) -> bool:
-    """Whether the file is ours to write from now on. Where the system has no such locks, it is."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True

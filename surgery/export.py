@@ -6,6 +6,8 @@ every tensor that was not edited stay byte-equal; the folder appears whole or no
 """
 
 import contextlib
+import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -20,10 +22,11 @@ from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from surgery.adapter import Adapter, Factors, open_adapter
+from surgery.adapter import Adapter, Factors, open_adapter, refuse_changed
 from surgery.edit import Edit
 from surgery.errors import AdapterError, ExportError
-from surgery.home import user_path
+from surgery.home import user_path, write_problem
+from surgery.locks import is_ours
 from surgery.lora_config import CONFIG_FILE
 from surgery.spectrum import Spectra, Spectrum
 from surgery.weights import WEIGHTS_FILE
@@ -95,17 +98,23 @@ def export(
     """Write the edited adapter to the new folder `out`, read it back and compare.
 
     `documents` are text files to put beside it (recipe, card). Raises `ExportError` when `out`
-    exists and is not empty, cannot be written, or reads back differently; nothing is left behind.
+    exists and is not empty, cannot be written, or reads back differently, and `AdapterError` when the
+    adapter's files have changed since it was opened; nothing is left behind.
     """
     target = new_folder(out)
+    refuse_changed(adapter)
     _check_spectra(adapter, spectra, edit)
     changed = write_back(adapter, spectra, edit)
     tensors = {**adapter.tensors, **changed}
     staging: Path | None = None
+    lock: int | None = None
     made = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        lock = os.open(staging, os.O_RDONLY)
+        is_ours(lock)
         save_file(tensors, staging / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
         (staging / CONFIG_FILE).write_bytes(adapter.config_bytes)
         for name, text in (documents or {}).items():
@@ -115,11 +124,19 @@ def export(
             _flush(file)
         verification = verify(adapter, spectra, edit, staging, changed)
         staging.chmod(0o755)
+        _flush(staging)
         staging.replace(target)
+        with contextlib.suppress(OSError):  # the folder is whole; only a power cut could still undo its name
+            _flush(target.parent)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ExportError(f"{str(out)!r} cannot be written ({reason})", "choose another folder") from error
+        needed = sum(tensor.nbytes for tensor in tensors.values()) + len(adapter.config_bytes)
+        reason = write_problem(error, needed + sum(len(text.encode()) for text in (documents or {}).values()))
+        raise ExportError(
+            f"{str(out)!r} cannot be written ({reason})", "make room or choose another folder"
+        ) from error
     finally:
+        if lock is not None:
+            os.close(lock)
         if staging is not None and staging.exists():
             shutil.rmtree(staging, ignore_errors=True)
         if not target.exists():
@@ -129,10 +146,33 @@ def export(
     return Verification(target, verification.edited, verification.untouched, verification.rounding)
 
 
+def _remove_abandoned(target: Path) -> None:
+    """Remove what exports to the same place left when they were killed: folders of ours that nobody holds."""
+    for folder in target.parent.glob(f".{glob.escape(target.name)}-????????"):
+        with contextlib.suppress(OSError):
+            if folder.is_symlink() or any(not _is_ours_to_remove(file) for file in folder.iterdir()):
+                continue
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                if is_ours(descriptor):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _is_ours_to_remove(file: Path) -> bool:
+    """Whether an export writes files of this name; safetensors' own begin with .tmp."""
+    return file.name in (WEIGHTS_FILE, CONFIG_FILE, RECIPE_FILE, CARD_FILE) or file.name.startswith(".tmp")
+
+
 def new_folder(out: Path | str) -> Path:
     """The path of a folder to be written; raises `ExportError` when something is there already."""
     target = user_path(out, ExportError)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    try:
+        taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    except OSError as error:
+        raise ExportError(f"{str(out)!r} cannot be written ({error.strerror})", "choose another folder") from error
+    if taken:
         raise ExportError(f"{str(out)!r} exists already", "choose a new folder; nothing was overwritten")
     return target
 
@@ -148,6 +188,9 @@ def verify(
     try:
         written = open_adapter(folder)
     except AdapterError as error:
+        if not (folder / WEIGHTS_FILE).exists():
+            gone = os.strerror(errno.ENOENT)
+            raise ExportError(f"the folder was removed while it was read back ({gone})", "write it again") from error
         raise ExportError(
             f"the written folder does not open: {error.problem}", "report this as a defect"
         ) from error
@@ -208,6 +251,7 @@ def _skewness(basis: Float64[ndarray, "dimension k"]) -> float:
 
 
 def _flush(file: Path) -> None:
+    """Put a file, or the names in a folder, on the disk."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)

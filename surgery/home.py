@@ -18,10 +18,16 @@ FOLDERS = "SURGERY_FOLDERS"
 
 
 def home() -> Path:
-    """The workbench's own folder, created when missing."""
+    """The workbench's own folder, created when missing; raises `SurgeryError` where that cannot be done."""
     configured = os.environ.get("SURGERY_HOME")
     folder = Path(configured).expanduser() if configured else user_cache_path("spectral-surgery")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SurgeryError(
+            f"the workbench's folder {str(folder)!r} cannot be made ({error.strerror})",
+            "set SURGERY_HOME to a folder that can be written",
+        ) from error
     return folder
 
 
@@ -73,6 +79,17 @@ def read_limited(file: Path, most: int) -> bytes:
     if len(data) > most:
         raise OSError(errno.EFBIG, f"larger than {most >> 10:,} KiB")
     return data
+
+
+def write_problem(error: Exception, needed: int) -> str:
+    """Why `needed` bytes could not be written; where the disk is full, with the room that they take.
+
+    Not every error of a library that writes has the system's number, so its words are looked at.
+    """
+    reason = getattr(error, "strerror", None) or str(error)
+    if any(os.strerror(number) in reason for number in (errno.ENOSPC, errno.EDQUOT)):
+        return f"{reason}: {max(1, -(-needed // 1024)):,} KiB are needed"
+    return reason
 
 
 def digest(parts: Iterable[bytes | str]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, partialmethod
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -21,14 +22,17 @@ import numpy as np
 
 from surgery.calibration import UnusableRow, parse_record
 from surgery.errors import Cancelled, DataError, SurgeryError
-from surgery.home import user_path
+from surgery.home import read_limited, user_path
 from surgery.judge import holds_judge, judge_for_code
+from surgery.parquet_rows import parquet_records
 
 # what simple_evaluate sets before it loads a task
 RANDOM_SEED, OTHER_SEED = 0, 1234
 _TASK_LINE = re.compile(rb"""^["']?task["']?:[ \t]*["']?([^"'\s#\[{]+)["']?[ \t]*(?:#.*)?\r?$""", re.MULTILINE)
 _RUNS_CODE = re.compile(r"\bexec\(|\bsubprocess\b|\bos\.system\b")
 _PATCHING = RLock()
+_MOST_BYTES = 256 << 20  # of a task's examples as text
+_MOST_RECORDS = 1_000_000
 
 
 @cache
@@ -152,21 +156,23 @@ def read_records(path: str) -> list[dict[str, Any]]:
         raise DataError(f"no file at {str(path)!r}", "check the path of the task's data")
     try:
         if file.suffix.lower() == ".parquet":
-            from pyarrow import parquet
-
-            records: list[Any] = parquet.read_table(file).to_pylist()
+            records: list[Any] = [record for _, record in islice(parquet_records(file, None), _MOST_RECORDS + 1)]
         else:
-            text = file.read_text(encoding="utf-8")
+            text = read_limited(file, _MOST_BYTES).decode()
             lines = (line for line in text.split("\n") if line.strip())
             records = (
                 parse_record(text) if text.lstrip().startswith("[") else [parse_record(line) for line in lines]
             )
+    except DataError:
+        raise
     except UnusableRow as error:
         raise DataError(f"a line of {file.name!r} {error.problem}", remedy) from error
-    except Exception as error:  # pyarrow raises its own
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"{file.name!r} could not be read ({_first_line(error)})", remedy) from error
     if not records or not all(isinstance(record, dict) for record in records):
         raise DataError(f"{file.name!r} holds no list of objects", remedy)
+    if len(records) > _MOST_RECORDS:
+        raise DataError(f"{file.name!r} holds more than {_MOST_RECORDS:,} examples", "use a part of them")
     records = [_hub_layout(record) for record in records]
     names = dict.fromkeys(name for record in records for name in record)
     return [{name: record.get(name) for name in names} for record in records]

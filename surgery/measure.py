@@ -1,15 +1,16 @@
 """Attach an adapter to its base and measure its sensitivities, with a store of what was measured before."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.adapter import Adapter
+from surgery.adapter import Adapter, refuse_changed
 from surgery.calibration import Calibration, Row, batch_order, choose, encode, left_out_text
 from surgery.device_map import is_offloaded
 from surgery.errors import DataError
+from surgery.home import digest
 from surgery.measurements import PART, WHOLE, header, store_folder
 from surgery.pace import remember_pace
 from surgery.partial import PartFile
@@ -22,7 +23,7 @@ from surgery.sensitivity import (
     provenance_of,
     save_sensitivity,
 )
-from surgery.sources import Found, read_source
+from surgery.sources import Found, read_source, source_files
 from surgery.spectrum import Spectra
 
 if TYPE_CHECKING:
@@ -47,6 +48,33 @@ def calibration_slice(live: "LiveModel", plan: CalibrationPlan) -> Calibration:
 def calibration_rows(plan: CalibrationPlan) -> list[Row]:
     """The rows of a calibration plan."""
     return planned_rows(plan)[0]
+
+
+def rows_digest(rows: Iterable[Row]) -> str:
+    """Identity of a slice by its text, whatever file it came from."""
+    return digest(row.key for row in rows)
+
+
+def refuse_changed_rows(plan: CalibrationPlan, measured: str) -> None:
+    """Raise `DataError` where the source of a plan gives other rows than the `measured` ones, a digest of theirs.
+
+    A source that is gone, or was never on this machine, contradicts nothing.
+    """
+    try:
+        files = source_files(plan.data, download=False)
+    except DataError:
+        return
+    if not all(file.exists() for file in files):
+        return
+    try:
+        now = rows_digest(planned_rows(plan)[0])
+    except DataError as error:
+        now = error.problem
+    if now != measured:
+        raise DataError(
+            f"the rows of {plan.data!r} have changed since they were measured",
+            "measure again, or restore the file; nothing was written",
+        )
 
 
 def planned_rows(plan: CalibrationPlan, found: Found | None = None) -> tuple[list[Row], Found]:
@@ -79,8 +107,11 @@ def calibrate(
     All modules are measured whatever the scope of the edit, because they cost almost nothing once
     the backward pass runs: scope then is a choice that needs no second pass. A measurement that ends
     before its time, in whatever way, goes on from its finished examples when it is asked for again, and
-    gives the same bits; `resumed(done, total)` is then called before the first batch. `base` is how `live` was loaded, for the store's list and the pace of later runs.
+    gives the same bits; `resumed(done, total)` is then called before the first batch. `base` is how `live` was
+    loaded, for the store's list and the pace of later runs. Raises `AdapterError` when the adapter's files
+    have changed since it was opened.
     """
+    refuse_changed(live.adapter)
     rows, found = planned_rows(plan)
     calibration = encode(rows, live.base.tokenizer, plan.encoding, left_out=found.left_out)
     names = list(live.spectra)
@@ -101,7 +132,7 @@ def calibrate(
         if progress is not None:
             progress(known.examples, known.examples)
         # other rows may have been left out on the way to the same examples
-        return replace(known, left_out=calibration.left_out)
+        return replace(known, left_out=calibration.left_out, rows=rows_digest(rows))
     resume = part.read()
     if resume is not None and resumed is not None:
         resumed(resume.done, len(order))
@@ -123,6 +154,7 @@ def calibrate(
         part.flush()
         raise
     seconds, tokens = time.monotonic() - begun, sum(lengths[resume.done if resume else 0 :])
+    sensitivity = replace(sensitivity, rows=rows_digest(rows))
     save_sensitivity(sensitivity, stored, header(plan, base, provenance, calibration.left_out))
     part.drop()
     remember_pace(base, plan, rows, calibration, live.base.tokenizer, tokens, seconds)
@@ -131,10 +163,12 @@ def calibrate(
 
 def _found_again(stored: Path) -> Sensitivity | None:
     """The stored measurement; a damaged one is removed, to be measured again."""
-    if not stored.is_file():
-        return None
     try:
-        return load_sensitivity(stored)
+        return load_sensitivity(stored) if stored.is_file() else None
+    except OSError as error:
+        raise DataError(
+            f"the stored measurements cannot be read ({error.strerror})", "check who owns the workbench's folder"
+        ) from error
     except DataError:
         stored.unlink(missing_ok=True)
         return None

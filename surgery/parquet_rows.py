@@ -14,10 +14,10 @@ _MOST_BYTES = 384 << 20  # of one row group, unpacked: what the decoder may hold
 _BATCH = 1024
 
 
-def parquet_records(file: Path, wanted: Sequence[str]) -> Iterable[tuple[str, Any]]:
+def parquet_records(file: Path, wanted: Sequence[str] | None) -> Iterable[tuple[str, Any]]:
     """Every record in order with the words for its place; only the wanted columns have values, None elsewhere.
 
-    A file with none of the wanted columns gives its first record only. Raises `DataError` for what is no
+    `wanted` None stands for all. A file with none of the wanted columns gives its first record only. Raises `DataError` for what is no
     parquet file and for one that unpacks to more than fits.
     """
     try:
@@ -27,10 +27,12 @@ def parquet_records(file: Path, wanted: Sequence[str]) -> Iterable[tuple[str, An
     if not file.is_file():
         raise DataError(f"no file at {str(file)!r}", "check the path of the parquet file")
     try:
-        columns = list(parquet.read_schema(file).names)
-        read = [name for name in wanted if name in columns]
+        schema = parquet.read_schema(file)
+        columns = list(schema.names)
+        read = columns if wanted is None else [name for name in wanted if name in columns]
         # equal texts stay one text: written out, a thousand of a megabyte are a gigabyte
-        opened = parquet.ParquetFile(file, read_dictionary=read)
+        texts = [name for name in read if str(schema.field(name).type) in ("string", "large_string")]
+        opened = parquet.ParquetFile(file, read_dictionary=texts)
         _check_sizes(opened.metadata, file.name)
         if not read:
             # every row lacks the same, so one tells

@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 PART_FORMAT = "surgery-partial-1"
 _SECONDS, _BATCHES = 5.0, 16
+_ABANDONED = 60.0  # seconds after which nobody writes any more
 _SHARE = 20  # writing takes at most one part in so many of the time
 
 
@@ -116,7 +117,7 @@ class PartFile:
         staging = self._file.with_name(f"{self._file.name}.{uuid4().hex[:8]}.tmp")
         with suppress(OSError, SafetensorError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, staging, metadata=metadata)
+            staging.write_bytes(save(tensors, metadata=metadata))
             staging.replace(self._file)
         with suppress(OSError):
             staging.unlink(missing_ok=True)
@@ -125,7 +126,10 @@ class PartFile:
         self._next_write = self._written + _SHARE * (self._written - begun)
 
     def drop(self) -> None:
-        """Remove the file, and what a killed process left of one half written."""
-        for file in (self._file, *self._file.parent.glob(f"{self._file.name}.*.tmp")):
+        """Remove the file, and what a killed process left half written of it or of the whole."""
+        with suppress(OSError):
+            self._file.unlink(missing_ok=True)
+        for file in self._file.parent.glob(f"{self._file.stem}.*.tmp"):
             with suppress(OSError):
-                file.unlink(missing_ok=True)
+                if time.time() - file.stat().st_mtime > _ABANDONED:
+                    file.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from surgery.adapter import refuse_changed
 from surgery.answer_log import AnswerLog, LoggedEngine
 from surgery.calibration import Row, choose, encode, left_out_text, shared_keys
 from surgery.edit import Edit, make_edit
@@ -143,11 +144,13 @@ def prove(
     slices that the edits were made or chosen on. `base` is how `live` was loaded, `plans` what made the
     edits, `recipe` what to keep beside them and `purpose` what is asked of it; `batch_size` bounds the requests
     of a batch. `progress(done, total)` counts requests × variants. Raises `DataError` on shared examples, for
-    reserved names, and when answers cannot be kept; and `Cancelled`.
+    reserved names, and when answers cannot be kept; `AdapterError` when the adapter's files have changed since
+    it was opened; and `Cancelled`.
     """
     for name in (BASELINE, AGAIN):
         if name in edits:
             raise DataError(f"a variant cannot be called {name!r}", "rename it")
+    refuse_changed(live.adapter)
     asked = _asked(live, question, seen, judge)
     variants: dict[str, Edit | None] = {BASELINE: None, **edits}
     named = {name: sigma_digest(edit) for name, edit in variants.items()} | ({AGAIN: AGAIN} if again else {})
@@ -214,8 +217,12 @@ def _other_batch(batch_size: int | None, variants: int, examples: int) -> int:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """Identity of an edit and of how it was made; how it is evaluated does not count."""
-    return digest([dump_recipe(replace(recipe, evaluation=None))])
+    """Identity of an edit and of how it was made; how it is evaluated does not count.
+
+    Nor do the rows that were measured, where the policy reads no gradient.
+    """
+    rows = recipe.calibration_digest if recipe.edit.policy.needs_gradient else ""
+    return digest([dump_recipe(replace(recipe, evaluation=None, calibration_digest=rows))])
 
 
 def sigma_digest(edit: Edit | None) -> str:

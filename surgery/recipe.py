@@ -117,7 +117,10 @@ class EvaluationPlan:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole edit: what it starts from, how it was measured, what it does, how it is proved."""
+    """A whole edit: what it starts from, how it was measured, what it does, how it is proved.
+
+    `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that.
+    """
 
     adapter: str
     adapter_digest: str
@@ -126,6 +129,7 @@ class Recipe:
     edit: EditPlan = field(default_factory=EditPlan)
     evaluation: EvaluationPlan | None = None
     tuning: CalibrationPlan | None = None
+    calibration_digest: str = ""
 
     @property
     def seen(self) -> list[CalibrationPlan]:
@@ -151,6 +155,8 @@ def dump_recipe(recipe: Recipe) -> str:
         "calibration": plan_record(recipe.calibration),
         "edit": edit_record(recipe.edit),
     }
+    if recipe.calibration_digest:
+        record["calibration"]["digest"] = recipe.calibration_digest
     if recipe.tuning is not None:
         record["tuning"] = plan_record(recipe.tuning)
     if recipe.evaluation is not None:
@@ -196,11 +202,16 @@ def parse_recipe(text: str) -> Recipe:
     if base.dtype not in DTYPES:
         raise RecipeError(f"base.dtype is {base.dtype!r}", f"use one of {', '.join(DTYPES)}")
     evaluation, tuning = record.get("evaluation"), record.get("tuning")
+    calibration = dict(_section(record, "calibration"))
+    rows = calibration.pop("digest", "")
+    if not isinstance(rows, str):
+        raise RecipeError(f"calibration.digest cannot be {rows!r}", "write a digest as text, or leave it out")
     return Recipe(
         adapter=adapter.get("source", ""),
         adapter_digest=adapter.get("digest", ""),
         base=base,
-        calibration=parse_plan(CalibrationPlan, _section(record, "calibration"), "calibration"),
+        calibration=parse_plan(CalibrationPlan, calibration, "calibration"),
+        calibration_digest=rows,
         edit=parse_edit(_section(record, "edit")),
         evaluation=parse_plan(EvaluationPlan, evaluation, "evaluation") if evaluation is not None else None,
         tuning=parse_plan(CalibrationPlan, tuning, "tuning") if tuning is not None else None,

@@ -10,7 +10,7 @@ from surgery.edit import Edit
 from surgery.errors import RecipeError
 from surgery.evaluation import Evaluation
 from surgery.export import CARD_FILE, RECIPE_FILE, Verification, export, new_folder
-from surgery.measure import attach, calibrate, calibration_rows
+from surgery.measure import attach, calibrate, calibration_rows, refuse_changed_rows, rows_digest
 from surgery.pinning import pinned
 from surgery.proof import EDIT, held_out_rows, prove, with_controls
 from surgery.recipe import Recipe, dump_recipe
@@ -30,7 +30,12 @@ class RunReport:
 
 
 def export_recipe(adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe, out: Path | str) -> Verification:
-    """Export with the recipe and a model card beside the weights; byte for byte reproducible."""
+    """Export with the recipe and a model card beside the weights; byte for byte reproducible.
+
+    Raises `DataError` where the rows that were measured are no longer what the recipe's source gives.
+    """
+    if recipe.calibration_digest:
+        refuse_changed_rows(recipe.calibration, recipe.calibration_digest)
     documents = {RECIPE_FILE: dump_recipe(pinned(recipe)), CARD_FILE: model_card(adapter, recipe, edit)}
     return export(adapter, spectra, edit, out, documents=documents)
 
@@ -38,7 +43,7 @@ def export_recipe(adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe
 def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, int], None]) -> RunReport:
     """Redo a recipe: calibrate, edit, evaluate, export to `out`. `report(step, done, total)`.
 
-    Raises `RecipeError` when the adapter at hand is not the one the recipe was made for.
+    Raises `RecipeError` when the adapter or the rows at hand are not those that the recipe was made for.
     """
     new_folder(out)  # refused now, before minutes are spent
     adapter = open_adapter(recipe.adapter)
@@ -50,7 +55,11 @@ def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, i
     recipe = replace(recipe, adapter_digest=adapter.digest)
     spectra = decompose(adapter)
     in_scope(spectra, recipe.edit.scope)
-    calibration_rows(recipe.calibration)
+    if recipe.calibration_digest not in ("", rows_digest(calibration_rows(recipe.calibration))):
+        raise RecipeError(
+            f"the rows of {recipe.calibration.data!r} are not those that the recipe was made with",
+            "restore the file, or clear calibration.digest in the recipe to use it by name",
+        )
     if recipe.evaluation is not None:
         held_out_rows(recipe.evaluation, recipe.seen)
     report("loading the base model", 0, 1)
@@ -58,6 +67,7 @@ def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, i
         sensitivity = calibrate(
             live, recipe.calibration, base=recipe.base, progress=lambda d, t: report("calibrating", d, t)
         )
+        recipe = replace(recipe, calibration_digest=sensitivity.rows)
         edit = recipe.edit.apply(spectra, sensitivity)
         evaluation = None
         if recipe.evaluation is not None:

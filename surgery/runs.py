@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,11 @@ class Run:
     @property
     def finished(self) -> bool:
         return self.metrics is not None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether somebody works on it now, in this process or in another."""
+        return not self.finished and under_way(self.folder / LOG)
 
     @property
     def done(self) -> int:
@@ -222,16 +227,18 @@ def environment() -> dict[str, Any]:
 
 def _take_over(plan: RunPlan, log: AnswerLog) -> None:
     """Copy what earlier runs of the same context know of variants that this one has too."""
-    for other in stored_runs(plan.adapter_digest):
-        if other.plan.context != plan.context or other.plan.key == plan.key:
+    for folder in runs_folder().glob("*"):
+        about = _about(folder)
+        if about is None or about[0].context != plan.context or about[0].key == plan.key:
             continue
+        other = about[0]
         same = [
             (mine, theirs)
             for mine, sigma in plan.variants.items()
-            for theirs, known in other.plan.variants.items()
+            for theirs, known in other.variants.items()
             if sigma == known
         ]
-        for place, answers in logged_answers(other.folder / LOG).items():
+        for place, answers in logged_answers(folder / LOG).items():
             known = log.known.get(place, {})
             fresh = {mine: answers[theirs] for mine, theirs in same if theirs in answers and mine not in known}
             if fresh:
@@ -240,24 +247,40 @@ def _take_over(plan: RunPlan, log: AnswerLog) -> None:
 
 def _read(folder: Path) -> Run | None:
     """A folder as it tells of itself; None for what is no run of this schema."""
+    about = _about(folder)
+    if about is None:
+        return None
+    metrics = None
     try:
-        about = _read_record(folder / ABOUT)
-        if about.pop("schema") != SCHEMA:
-            return None
-        started = datetime.fromisoformat(about.pop("started"))
-        for edit in about["edits"].values():  # JSON has made texts of the numbers of components
-            edit["manual"] = {
-                name: {int(k): gain for k, gain in gains.items()} for name, gains in edit["manual"].items()
-            }
-        plan = RunPlan(**about)
-        if plan.key != folder.name:
-            return None
-        metrics = None
         with suppress(FileNotFoundError):
             metrics = _read_record(folder / METRICS)
-        return Run(folder, plan, started, metrics)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+    return Run(folder, *about, metrics)
+
+
+def _about(folder: Path) -> tuple[RunPlan, datetime] | None:
+    """What a run is about and when it was started; None for what is no run of this schema."""
+    try:
+        stat = (folder / ABOUT).stat()
+        return _plan_in(folder / ABOUT, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+@lru_cache(maxsize=8192)
+def _plan_in(file: Path, stamp: tuple[int, int, int]) -> tuple[RunPlan, datetime] | None:
+    """Read once for each state of the file: a sweep of many runs looks through the others at each beginning."""
+    about = _read_record(file)
+    if about.pop("schema") != SCHEMA:
+        return None
+    started = datetime.fromisoformat(about.pop("started"))
+    for edit in about["edits"].values():  # JSON has made texts of the numbers of components
+        edit["manual"] = {
+            name: {int(k): gain for k, gain in gains.items()} for name, gains in edit["manual"].items()
+        }
+    plan = RunPlan(**about)
+    return (plan, started) if plan.key == file.parent.name else None
 
 
 def _write_record(file: Path, record: Mapping[str, Any]) -> None:

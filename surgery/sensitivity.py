@@ -6,26 +6,25 @@ agreement, split-half rank correlation and any smaller calibration budget, witho
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from surgery.calibration import IGNORED, Batch, Calibration, Encoding, batch_order, run_batches
 from surgery.device_map import execution_device
 from surgery.errors import Cancelled, DataError
 from surgery.evidence import Moments, moments_of
-from surgery.home import digest, user_path
+from surgery.home import digest, user_path, write_problem
 from surgery.partial import Partial
 
 if TYPE_CHECKING:
@@ -73,13 +72,15 @@ class Sensitivity:
     """Per-example gₖ for every measured module, rows in the order of the calibration slice.
 
     `losses` is the mean answer-token loss of each example, in nats, at the unedited σ. `left_out` counts by
-    reason the rows that could not be measured, as `Calibration.left_out`.
+    reason the rows that could not be measured, as `Calibration.left_out`; `rows` is the digest of the slice's
+    text, empty where the slice was not read from a source.
     """
 
     values: Mapping[str, Float64[ndarray, "example rank"]]
     losses: Float64[ndarray, "example"]
     provenance: Provenance
     left_out: Mapping[str, int] = field(default_factory=dict)
+    rows: str = ""
 
     @property
     def examples(self) -> int:
@@ -236,24 +237,25 @@ def save_sensitivity(sensitivity: Sensitivity, path: Path | str, about: Mapping[
         "provenance": json.dumps(asdict(sensitivity.provenance), sort_keys=True),
         "names": json.dumps(list(sensitivity.values)),
         "left_out": json.dumps(dict(sensitivity.left_out)),
+        "rows": sensitivity.rows,
         "examples": str(sensitivity.examples),
         "loss": repr(float(sensitivity.losses.mean())) if sensitivity.examples else "nan",
     }
     tensors = {f"g.{i}": np.ascontiguousarray(g) for i, g in enumerate(sensitivity.values.values())}
     tensors["losses"] = np.ascontiguousarray(sensitivity.losses)
-    staging: Path | None = None
+    content = save(tensors, metadata=metadata)
+    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-        os.close(handle)
-        staging = Path(name)
-        save_file(tensors, staging, metadata=metadata)
+        staging.write_bytes(content)
         staging.replace(file)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{str(path)!r} cannot be written ({reason})", "choose another file") from error
+    except OSError as error:
+        reason = write_problem(error, len(content))
+        raise DataError(
+            f"{str(path)!r} cannot be written ({reason})", "make room or choose another file"
+        ) from error
     finally:
-        if staging is not None:
+        with suppress(OSError):
             staging.unlink(missing_ok=True)
 
 
@@ -272,11 +274,12 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
             losses = handle.get_tensor("losses")
         record = json.loads(metadata["provenance"])
         encoding, scope = Encoding(**record.pop("encoding")), tuple(record.pop("scope"))
-        # files of earlier versions do not say what was left out
+        # files of earlier versions say neither what was left out nor which rows it was
         left_out = {
             str(reason): int(count) for reason, count in json.loads(metadata.get("left_out", "{}")).items()
         }
-        return Sensitivity(values, losses, Provenance(encoding=encoding, scope=scope, **record), left_out)
+        provenance = Provenance(encoding=encoding, scope=scope, **record)
+        return Sensitivity(values, losses, provenance, left_out, metadata.get("rows", ""))
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{file.name!r} is no sensitivity file ({str(error)[:80]})", "write one with: surgery calibrate"

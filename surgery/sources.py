@@ -96,7 +96,7 @@ def read_source(source: str, fields: RowFields = PLAIN_FIELDS, *, download: bool
     dataset as `HubSource` writes it. A dataset is looked up in the cache of huggingface_hub and, with
     `download`, fetched there; without, `NotFetchedError` says that it is not there. Raises `DataError` when nothing is there or no record gives a row.
     """
-    files = _hub_files(parse_hub(source), download) if is_hub(source) else [data_file(source)]
+    files = source_files(source, download=download)
     rows: list[Row] = []
     characters = 0
     left_out: Counter[str] = Counter()
@@ -126,6 +126,11 @@ def read_source(source: str, fields: RowFields = PLAIN_FIELDS, *, download: bool
             raise DataError(first[0], f"name the fields that hold prompt and answer: the rows have {shown}")
         raise DataError(*first)
     return Found(tuple(rows), dict(left_out), first[0] if first else "", names)
+
+
+def source_files(source: str, *, download: bool = True) -> list[Path]:
+    """The files behind a source, in order; a file that was named need not exist. Raises as `read_source` does."""
+    return _hub_files(parse_hub(source), download) if is_hub(source) else [data_file(source)]
 
 
 def _records(file: Path, wanted: Sequence[str]) -> Iterable[tuple[str, Any]]:

@@ -50,19 +50,26 @@ def read_weights(folder: Path, source: str) -> Weights:
     Raises `AdapterError` when there are none or they cannot be read.
     """
     plain, pickled = folder / WEIGHTS_FILE, folder / PICKLED_FILE
-    if plain.is_file():
-        tensors, metadata = _safetensors(plain)
-        file = plain
-    elif pickled.is_file():
-        tensors, metadata = _pickled(pickled), {}
-        file = pickled
-    else:
+    file = plain if plain.is_file() else pickled
+    if not file.is_file():
         raise AdapterError(
             f"{source!r} has no {WEIGHTS_FILE}", "name the folder that peft's save_pretrained wrote"
         )
+    before = file.stat()
+    tensors, metadata = _safetensors(file) if file is plain else (_pickled(file), {})
     check_names(tuple(tensors))
-    with file.open("rb") as handle:
-        return Weights(file.name, tensors, metadata, hashlib.file_digest(handle, "sha256").hexdigest())
+    sha256 = weights_digest(folder)
+    after = file.stat()
+    if (after.st_ino, after.st_size, after.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
+        raise AdapterError(f"{source!r} changes while it is read", "wait until it is saved, then open it again")
+    return Weights(file.name, tensors, metadata, sha256)
+
+
+def weights_digest(folder: Path) -> str:
+    """The SHA-256 of the file that PEFT would load from `folder`; raises `OSError` where there is none."""
+    file = folder / WEIGHTS_FILE
+    with (file if file.is_file() else folder / PICKLED_FILE).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _safetensors(file: Path) -> tuple[dict[str, ndarray], dict[str, str]]:

@@ -22,7 +22,7 @@ from surgery.calibration import Example
 
 UNK, BOS, EOS, PAD, USER, ASSISTANT = range(6)
 _SPECIALS = ["<unk>", "<s>", "</s>", "<pad>", "<u>", "<a>"]
-_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 +=?.,:"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 +=?.,:ABCDE"
 _CHAT = (
     "{% for message in messages %}<u>{{ message['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<a>{% endif %}"

@@ -1,7 +1,9 @@
 """A base, an adapter and two slices without a shared row on disk, and the plans that lead over them."""
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -84,3 +86,16 @@ def forbid_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("the model ran although the measurement is stored")
 
     monkeypatch.setattr("surgery.measure.measure_sensitivity", measured_again)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """An account that permissions hold for: root becomes nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -9,15 +9,18 @@ import streamlit as st
 import viz
 from app.frame import plain, show_error
 from app.proving.asking import SHOWN
-from app.stored_runs import all_runs, runs_of_adapter
+from app.stored_runs import Signature, all_runs, runs_of_adapter, signature
 from app.workspace import Workspace
 from surgery.errors import SurgeryError
 from surgery.proof import EDIT
 from surgery.runs import PROOF, Run, delete_run, runs_folder
 
+_EVERY = 3.0  # seconds between looks at the folder of runs
+
 
 def show_history(workspace: Workspace) -> None:
-    """Rows can be picked: one to look at, several to compare."""
+    """Rows can be picked: one to look at, several to compare. It fills while a sweep or another page works."""
+    _follow(signature())
     left, middle, right = st.columns([1.2, 1.2, 2.4], vertical_alignment="bottom")
     everything = left.toggle("Other adapters too", key="history-all")
     proofs = middle.toggle("Proofs only", value=False, key="history-proofs")
@@ -61,6 +64,13 @@ def show_history(workspace: Workspace) -> None:
         _compare([run for run in picked if run.finished])
 
 
+@st.fragment(run_every=_EVERY)
+def _follow(seen: Signature) -> None:
+    """Show the page anew once a run has appeared, ended or gone."""
+    if signature() != seen:
+        st.rerun()
+
+
 def table_of(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each run; changes are those of its edit."""
     rows = []
@@ -74,7 +84,7 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
             "asks": plan.purpose,
             **{name: _told(plan.edits.values(), name) for name in ("policy", "scope", "energy")},
             "variants": len(plan.variants),
-            "state": "ended" if run.finished else f"stopped at {run.done} of {plan.examples}",
+            "state": state_of(run),
         }
         for measure, effect in changes_of(run).items():
             row[f"Δ {measure}"] = effect["mean"]
@@ -82,6 +92,13 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
         row["run"] = plan.key
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def state_of(run: Run) -> str:
+    """Whether a run has ended, or how far it came."""
+    if run.finished:
+        return "ended"
+    return f"{'under way' if run.under_way else 'stopped'}, {run.done:,} answers"
 
 
 def changes_of(run: Run) -> dict[str, dict[str, float]]:

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from uuid import uuid4
 
 from surgery.adapter import open_adapter
 from surgery.base import base_fingerprint
 from surgery.home import digest, home
-from surgery.measure import calibration_rows
+from surgery.measure import calibration_rows, rows_digest
 from surgery.proof import held_out_rows
 from surgery.recipe import EvaluationPlan, edit_record, plan_record
 from surgery.runs import Run, stored_run
@@ -33,7 +33,7 @@ def group_keys(groups: Sequence[Group]) -> list[str]:
 
     Documents of an lm-eval task are not among it: they are known once the task is loaded.
     """
-    versions = [version(name) for name in ("torch", "transformers", "lm-eval")]
+    versions = [_version(name) for name in ("torch", "transformers", "lm-eval")]
     known: dict[object, str] = {}
 
     def once(place: object, made: Callable[[], str]) -> str:
@@ -52,17 +52,25 @@ def group_keys(groups: Sequence[Group]) -> list[str]:
             json.dumps([base.device, base.dtype, group.task.batch_size]),
         ]
         if isinstance(question, EvaluationPlan):
-            rows = once(question, lambda plan=question: digest(row.key for row in held_out_rows(plan, ())))  # type: ignore[misc]
+            rows = once(question, lambda plan=question: rows_digest(held_out_rows(plan, ())))  # type: ignore[misc]
             parts += ["rows", json.dumps(plan_record(question)), rows]
         else:
             parts += ["task", json.dumps(question.values())]
         for seed, plan in group.passes.items():
-            used = once(plan, lambda plan=plan: digest(row.key for row in calibration_rows(plan)))  # type: ignore[misc]
+            used = once(plan, lambda plan=plan: rows_digest(calibration_rows(plan)))  # type: ignore[misc]
             parts += [str(seed), json.dumps(plan_record(plan)), used]
         for name, edit in group.edits.items():
             parts += [name, json.dumps([edit_record(edit.plan), edit.budget, edit.seed])]
         keys.append(digest(parts)[:24])
     return keys
+
+
+def _version(package: str) -> str:
+    """Empty for what is not installed: a sweep over rows needs no lm-eval."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _entry(key: str) -> Path:

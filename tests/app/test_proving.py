@@ -167,7 +167,7 @@ def test_the_history_tells_what_each_run_found(workspace: Workspace) -> None:
     assert table.loc[done.plan.key, "Δ exact"] == pytest.approx(0.2)
     assert table.loc[done.plan.key, "Δ loss"] == pytest.approx(-0.1)
     assert table.loc[done.plan.key, "state"] == "ended"
-    assert table.loc[unfinished.plan.key, "state"] == "stopped at 0 of 40"
+    assert table.loc[unfinished.plan.key, "state"] == "stopped, 0 answers"
     assert changes_of(unfinished) == {}
     test = show(page(workspace), "History")
     assert len(frame(test, "asks")) == 2

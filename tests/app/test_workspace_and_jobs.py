@@ -126,6 +126,45 @@ def test_jobs_run_one_at_a_time_in_order() -> None:
     assert seen == ["0", "1", "2", "3"]
 
 
+def test_a_waiting_job_says_what_the_model_is_busy_with_and_who_comes_first() -> None:
+    jobs, started, release = Jobs(), threading.Event(), threading.Event()
+
+    def work(job: Job, models: object) -> None:
+        job.begin("answering")
+        job.count(3, 12)
+        started.set()
+        release.wait(10)
+
+    first = jobs.submit("Evaluation on demo:kinship/test", work)
+    second, third = (jobs.submit(name, lambda job, models: None) for name in ("Calibration", "Reload"))
+    assert started.wait(5)
+    busy = "waiting for the model, which is busy with: Evaluation on demo:kinship/test, 3 of 12, about"
+    assert jobs.line(second).startswith(busy)
+    assert jobs.line(second).endswith(" left")
+    assert jobs.line(third).startswith(busy)
+    assert jobs.line(third).endswith("; 1 more before this one")
+    second.cancel()
+    assert jobs.line(third).endswith(" left")
+    release.set()
+    assert _ended(third).state == "done"
+    assert first.state == "done"
+
+
+def test_a_server_that_stops_ends_the_running_job_and_begins_no_other() -> None:
+    jobs, started = Jobs(), threading.Event()
+
+    def work(job: Job, models: object) -> None:
+        started.set()
+        while True:
+            job.progress(0, 1)
+            time.sleep(0.005)
+
+    running, waiting = jobs.submit("long", work), jobs.submit("next", work)
+    assert started.wait(5)
+    jobs.cancel_all()
+    assert [_ended(job).state for job in (running, waiting)] == ["cancelled", "cancelled"]
+
+
 def test_a_stopped_job_ends_cancelled_between_two_steps() -> None:
     jobs, started = Jobs(), threading.Event()
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,34 +38,71 @@ document.addEventListener("board", (event) => window.boardEvents.push(event.deta
 """
 
 
+class Server:
+    """The app's own server on a home, at one address however often it is started. It writes to the file `log`."""
+
+    def __init__(self, home: Path, log: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._home, self._log = home, log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Returns once it answers; raises `RuntimeError` with its last words if it does not."""
+        options = {"address": "127.0.0.1", "port": self.port, "headless": "true", "fileWatcherType": "none"}
+        command = [sys.executable, "-m", "app"]
+        command += [word for name, value in options.items() for word in (f"--server.{name}", str(value))]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, "SURGERY_HOME": str(self._home)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if not _healthy(self._process, self.url):
+            tail = self._log.read_text(errors="replace")[-4000:]
+            raise RuntimeError(f"the app's server did not start (exit status {self._process.poll()}):\n{tail}")
+
+    def end(
+        self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGKILL), wait: float = 10.0
+    ) -> None:
+        """End the server and whatever it started, which are one process group; the next signal where one does not do."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for each in signals:
+            try:
+                os.killpg(process.pid, each)
+            except ProcessLookupError:
+                break
+            try:
+                process.wait(timeout=wait)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        process.wait(timeout=wait)
+
+
 @contextmanager
-def serving(home: Path) -> Iterator[str]:
-    """The address of the app's own server on `home`; raises `RuntimeError` with its last words if it does not start."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    options = {"address": "127.0.0.1", "port": port, "headless": "true", "fileWatcherType": "none"}
-    command = [sys.executable, "-m", "app"]
-    command += [word for name, value in options.items() for word in (f"--server.{name}", str(value))]
-    with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "SURGERY_HOME": str(home)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+def serving(home: Path, log: Path | None = None) -> Iterator[str]:
+    """The address of a server on `home` that ends with the context; it writes to `log` where one is given."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(home, log or Path(folder) / "log")
         try:
-            if not _healthy(server, url):
-                log.seek(0)
-                tail = log.read().decode(errors="replace")[-4000:]
-                raise RuntimeError(f"the app's server did not start (exit status {server.poll()}):\n{tail}")
-            yield url
+            server.start()
+            yield server.url
         finally:
-            _end(server)
+            server.end()
 
 
 def _healthy(server: subprocess.Popen[bytes], url: str) -> bool:
@@ -80,20 +117,6 @@ def _healthy(server: subprocess.Popen[bytes], url: str) -> bool:
             pass
         time.sleep(0.1)
     return False
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server and whatever it started: they are one process group."""
-    for end in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(server.pid, end)
-        except ProcessLookupError:
-            break
-        try:
-            server.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            continue
-    server.wait(timeout=10)
 
 
 def fresh(app_url: str, path: str = "") -> str:

@@ -1,5 +1,12 @@
 """Calibrating an adapter on a tiny model, and the store of measurements."""
 
+import errno
+import os
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +15,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from surgery.calibration import Encoding, choose
-from surgery.errors import BaseModelError, Cancelled, DataError
+from surgery.errors import BaseModelError, Cancelled, DataError, SurgeryError
 from surgery.measure import calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.recipe import BaseChoice
 from surgery.sensitivity import load_sensitivity
 from tests.models import characters, save_adapter, save_model, tiny_llama, tiny_tokenizer
-from tests.places import ROWS, forbid_measuring, refusal, stored_files
+from tests.places import ROWS, forbid_measuring, refusal, stored_files, unprivileged
 
 
 def same(first, second) -> bool:
@@ -132,3 +139,111 @@ def test_a_batch_size_of_zero_is_refused(place):
 def test_attaching_to_the_wrong_base_is_refused(place, tmp_path):
     wrong = BaseChoice(str(save_model(tiny_llama(intermediate_size=40), tmp_path / "wrong")))
     assert "adapter was trained on" in refusal(BaseModelError, replace(place, base=wrong).attach)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file grows further, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_measurement_that_does_not_fit_on_the_disk_is_told_and_kept_once_there_is_room(place, share):
+    other = replace(place.calibration, seed=1)
+    with place.attach() as live:
+        calibrate(live, place.calibration)
+        (file,) = stored_files(place)
+        before = file.read_bytes()
+        with files_of_at_most(int(share * len(before))):
+            told = refusal(DataError, calibrate, live, other)
+        assert os.strerror(errno.EFBIG) in told
+        assert stored_files(place) == [file]
+        assert file.read_bytes() == before
+        measured = calibrate(live, other)
+    (new,) = set(stored_files(place)) - {file}
+    assert same(load_sensitivity(new), measured)
+    assert file.read_bytes() == before
+
+
+def test_what_is_finished_when_the_disk_is_full_is_cancelled_without_a_trace(place):
+    def cancel(done, total):
+        if done == 8:
+            raise Cancelled
+
+    with place.attach() as live:
+        with files_of_at_most(1000), pytest.raises(Cancelled):
+            calibrate(live, place.calibration, progress=cancel)
+        assert stored_files(place) == []
+        calibrate(live, place.calibration)
+    assert len(stored_files(place)) == 1
+
+
+@pytest.mark.parametrize("ends", ["finished", "cancelled"])
+def test_a_store_that_is_removed_meanwhile_is_made_anew(place, ends):
+    removals = []
+
+    def remove(done, total):
+        if done == 8 and not removals:
+            removals.append(done)
+            shutil.rmtree(place.home)
+            if ends == "cancelled":
+                raise Cancelled
+
+    with place.attach() as live:
+        calibrate(live, replace(place.calibration, seed=1))
+        if ends == "cancelled":
+            with pytest.raises(Cancelled):
+                calibrate(live, place.calibration, progress=remove)
+            resumed = []
+            measured = calibrate(live, place.calibration, resumed=lambda *counts: resumed.append(counts))
+            assert resumed == [(8, 10)]
+        else:
+            measured = calibrate(live, place.calibration, progress=remove)
+    assert removals == [8]
+    (file,) = stored_files(place)
+    assert same(load_sensitivity(file), measured)
+
+
+@pytest.fixture
+def open_to_all(place, monkeypatch) -> Iterator[Path]:
+    """A folder that every account may reach, unlike pytest's, with the rows and the workbench's home in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copy(place.calibration.data, folder / "rows.jsonl")
+        monkeypatch.setenv("SURGERY_HOME", str(folder / "home"))
+        yield folder
+
+
+@pytest.mark.parametrize(
+    ("shut", "mode"),
+    [("home/sensitivities", 0o555), ("home/sensitivities", 0o000), ("home", 0o000), ("", 0o555)],
+    ids=["read-only", "closed", "closed home", "no home"],
+)
+def test_a_store_without_permission_is_told_and_takes_the_measurement_once_it_is_given(
+    place, open_to_all, shut, mode
+):
+    plan = replace(place.calibration, data=str(open_to_all / "rows.jsonl"))
+    folder = open_to_all / shut
+    with place.attach() as live:
+        kept = {}
+        if shut:
+            calibrate(live, replace(plan, seed=1))
+            kept = {file: file.read_bytes() for file in (open_to_all / "home/sensitivities").iterdir()}
+        folder.chmod(mode)
+        with unprivileged():
+            assert os.strerror(errno.EACCES) in refusal(SurgeryError, calibrate, live, plan)
+        for each in (folder, *open_to_all.glob("home/sensitivities")):
+            each.chmod(0o777)
+        assert {file: file.read_bytes() for file in (open_to_all / "home/sensitivities").glob("*")} == kept
+        with unprivileged():
+            measured = calibrate(live, plan)
+    files = set((open_to_all / "home/sensitivities").iterdir())
+    (new,) = files - set(kept)
+    assert same(load_sensitivity(new), measured)
+    assert all(file.read_bytes() == content for file, content in kept.items())

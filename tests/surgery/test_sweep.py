@@ -4,7 +4,8 @@ import json
 import os
 import pickle
 import signal
-import threading
+import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,7 @@ from surgery.sweeps.plan import check, cost, expand, passes_of, variant_name
 from surgery.sweeps.run import in_process, run_sweep
 from surgery.sweeps.spec import Resources, parse_sweep, read_sweep
 from surgery.sweeps.tables import results, table, write_tables
+from tests.cluster import Killer, two_nodes
 from tests.models import save_adapter, tiny_llama
 from tests.places import refusal, write_rows
 
@@ -284,6 +286,60 @@ def test_a_sweep_that_was_stopped_goes_on_without_repeating_finished_cells(place
     assert len(results(swept)) == 8
 
 
+def answers_of(run: Path) -> set[tuple[str, int]]:
+    """Variant and number of every request that the log of a run says is finished."""
+    log = run / "answers.jsonl"
+    lines = log.read_bytes().split(b"\n")[:-1] if log.is_file() else []
+    return {(name, line[1]) for line in map(json.loads, lines) for name in line[3]}
+
+
+def by_end(home: Path) -> tuple[list[Path], list[Path]]:
+    """The runs that have ended, and the others."""
+    runs = list((home / "runs").glob("*"))
+    ended = [run for run in runs if (run / "metrics.json").is_file()]
+    return ended, [run for run in runs if run not in ended]
+
+
+def half_way(home: Path) -> bool:
+    """Whether a later run has answers of its own, beside the unedited adapter's five that it took over."""
+    ended, others = by_end(home)
+    return bool(ended) and any(5 < len(answers_of(run)) < 10 for run in others)
+
+
+def test_a_sweep_that_is_killed_goes_on_and_leaves_the_runs_that_had_ended_as_they_are(
+    place, tmp_path, monkeypatch, capsys, engine_calls
+):
+    changes = {
+        "tasks": {"sums": {"data": place.evaluation.data, "limit": 5, "batch_size": 1}},
+        "edits": [{"policies": ["grad_direction", "abs_select", "random_index"], "budgets": [10]}],
+        "variants_at_once": 1,
+    }
+    alone = numbers(swept_from(place, **changes))
+    file, home = tmp_path / "sweep.yaml", tmp_path / "killed"
+    file.write_text(yaml.safe_dump(record(place, **changes)))
+    command = ["sweep", str(file), "--in-process", "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SURGERY_HOME": str(home)}
+    with subprocess.Popen([sys.executable, "-m", "surgery", *command], cwd=ROOT, env=environment) as child:
+        while child.poll() is None and not half_way(home):
+            time.sleep(0.01)
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    ended, [cut] = by_end(home)
+    assert ended
+    kept = {each: (each.stat().st_mtime_ns, each.read_bytes()) for run in ended for each in run.iterdir()}
+    known = len(set().union(*map(answers_of, (*ended, cut))))
+    monkeypatch.setenv("SURGERY_HOME", str(home))
+    monkeypatch.setattr("surgery.runs.home", lambda: home)
+    engine_calls.clear()
+    capsys.readouterr()
+    assert main(command) == 0
+    assert len(json.loads(capsys.readouterr().out)["cells"]) == 3
+    assert {each: (each.stat().st_mtime_ns, each.read_bytes()) for each in kept} == kept
+    assert sum(call.answers for call in engine_calls) == 5 * (1 + 3) - known
+    monkeypatch.setattr("surgery.base.load_base", lambda *a, **o: pytest.fail("a model was loaded"))
+    same_numbers(numbers(swept_from(place, **changes)), alone)
+
+
 def test_a_pass_that_fails_is_tried_again_so_often_and_then_listed(place, monkeypatch):
     from surgery.sweeps import run as sweep_run
 
@@ -430,41 +486,13 @@ def test_mistakes_at_the_command_line_are_one_line_and_exit_code_2(place, tmp_pa
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two nodes of one CPU each that listen on the loopback address alone."""
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed: pip install -e .[cluster]")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        # what a Ray of one machine binds and connects to; read when it is imported
-        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        from ray.cluster_utils import Cluster
-
-        node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
-        nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-        try:
-            nodes.add_node(**node)
-            yield nodes
-        finally:
-            nodes.shutdown()
-
-
-def kill_a_worker_at_work(folder: Path, killed: list[int], over: threading.Event) -> None:
-    """Kill the first child process that writes to an unfinished run below `folder`."""
-    import psutil
-
-    while not over.is_set() and not killed:
-        for child in psutil.Process().children(recursive=True):
-            try:
-                if "_prove_task" not in child.name():
-                    continue
-                written = [Path(file.path) for file in child.open_files() if file.path.startswith(str(folder))]
-            except psutil.Error:
-                continue
-            if any(file.name == "answers.jsonl" for file in written):
-                os.kill(child.pid, signal.SIGKILL)
-                killed.append(child.pid)
-                break
-        time.sleep(0.05)
+        for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+            patch.setenv(name, "0")  # put back when the module ends
+        with two_nodes() as address:
+            yield address
 
 
 def test_a_worker_that_is_killed_half_way_costs_no_cell_and_changes_no_number(
@@ -479,17 +507,10 @@ def test_a_worker_that_is_killed_half_way_costs_no_cell_and_changes_no_number(
     # one adapter more, which fails on every worker: it was trained on another model
     wider = save_adapter(tiny_llama(intermediate_size=40), tmp_path / "misfit")
     adapters = {"tiny": place.adapter, "misfit": str(wider)}
-    runner = on_ray(Resources(), address=cluster.address)
-    killed: list[int] = []
-    over = threading.Event()
-    killer = threading.Thread(target=kill_a_worker_at_work, args=(away / "runs", killed, over))
-    killer.start()
-    try:
+    runner = on_ray(Resources(), address=cluster)
+    with Killer(away / "runs") as killer:
         swept = swept_from(place, runner, tasks=rows, adapters=adapters, attempts=3)
-    finally:
-        over.set()
-        killer.join()
-    assert killed, "no worker was at work when it was to be killed"
+    assert killer.killed, "no worker was at work when it was to be killed"
     assert {each.cell.adapter for each in results(swept)} == {"tiny"}
     assert len(results(swept)) == 8
     same_numbers(numbers(alone), numbers(swept))
@@ -508,7 +529,7 @@ def test_an_error_says_the_same_in_another_process():
 
 
 def test_work_that_no_machine_can_hold_is_refused_and_not_waited_for(place, cluster):
-    runner = on_ray(Resources(cpus=64), address=cluster.address)
+    runner = on_ray(Resources(cpus=64), address=cluster)
     assert "64 CPUs" in refusal(SweepError, swept_from, place, runner)
 
 
