@@ -95,6 +95,7 @@ class Models:
 
         if self._base is None or choice != self._choice:
             self._base = None  # the old model goes before the new one comes
+            gc.unfreeze()  # with it what sessions that were open at the last freeze have left since
             gc.collect()
             self._base = load_base(
                 choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype
@@ -122,6 +123,9 @@ class Jobs:
     def submit(self, title: str, work: Work) -> Job:
         for old in [job for job in self._jobs.values() if job.finished][: max(0, len(self._jobs) - _KEPT)]:
             del self._jobs[old.id]
+        # a workspace that nobody opens again would keep what its job was about
+        for owned in [owned for owned, (waited, _) in list(self._claims.items()) if waited not in self._jobs]:
+            self._claims.pop(owned, None)
         job = Job(title)
         self._jobs[job.id] = job
         self._worker.submit(self._run, job, work)
@@ -210,6 +214,7 @@ def collect_finished() -> list[Job]:
             jobs().drop(owner, kind)
             if job.state == "done":
                 collect(job.result)
+                job.result = job.partial = None
             else:
                 ended.append(job)
     return ended

@@ -160,7 +160,7 @@ class Files {
 
   // what every answer of the server brings, with a file or without
   receive(file) {
-    if (file && this.open.delete(file.asked)) save(file.name, new Blob([file.text], { type: file.type }))
+    if (file && this.open.delete(file.asked) && file.text !== undefined) save(file.name, new Blob([file.text], { type: file.type }))
     clearTimeout(this.again)
     if (this.waiting) this.again = setTimeout(() => this.ask(this.open.values().next().value), 2500)
   }

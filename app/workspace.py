@@ -118,8 +118,9 @@ def keep(workspace: Workspace) -> Workspace:
 
 def workspace_for(source: str) -> Workspace:
     """A fresh workspace on an adapter folder or `demo:NAME`; demos bring their base and slices."""
-    adapter = open_adapter(source)
-    fresh = Workspace(adapter, _decomposed(adapter.digest, adapter))
+    read = open_adapter(source)
+    adapter, spectra = _shared(source, read.digest, read)
+    fresh = Workspace(adapter, spectra)
     if is_demo(source):
         base, calibration, evaluation = demo_plans(source)
         fresh = replace(fresh, base=base, calibration=calibration, evaluation=evaluation)
@@ -141,6 +142,6 @@ def open_source(source: str) -> Workspace:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _decomposed(digest: str, _adapter: Adapter) -> dict[str, Spectrum]:
-    """Spectra are never changed, so sessions may share them; the digest is the cache key."""
-    return decompose(_adapter)
+def _shared(source: str, digest: str, _adapter: Adapter) -> tuple[Adapter, dict[str, Spectrum]]:
+    """An adapter and its spectra are never changed, so sessions share them as long as the files are the same."""
+    return _adapter, decompose(_adapter)

@@ -149,6 +149,7 @@ class AlignmentMap {
     const trouble = this.part("trouble")
     trouble.hidden = !data.trouble
     trouble.textContent = data.trouble
+    for (const button of this.root.querySelectorAll("[data-file]")) button.disabled = Boolean(data.trouble)
     this.numbers()
     this.details()
   }

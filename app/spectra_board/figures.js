@@ -230,7 +230,7 @@ function drawOne(sheet, ink, box, m, c, live) {
     title(fourth, `mean |g|, ${PER_SIGMA}, ± one standard error${log ? ", log" : ""}`)
   }
   legend(sheet, ink, left, box.y + 10, m.measured ? KEY : [[BLUE, "not measured yet"]])
-  const every = Math.ceil(22 / cell)
+  const every = Math.max(1, Math.ceil(22 / cell))
   for (let k = 0; k < rank; k += every) sheet.text(mid(k), box.y + box.height - 20, k, ink.text, { align: "center" })
   sheet.text((left + right) / 2, box.y + box.height - 4, "component, by falling σ", ink.text, { align: "center" })
   return (px) => {

@@ -174,6 +174,7 @@ class SpectraPage {
     this.hit = null
     const figure = this.figure(need)
     const height = figure ? this.height() : 0
+    if (this.canvas.hidden) this.sizes.delete(this.canvas) // what is known of a hidden canvas is that it has no room
     this.canvas.hidden = !figure
     const key = `${c.view} ${height}`
     if (figure && key !== this.laid) {

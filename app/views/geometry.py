@@ -71,7 +71,7 @@ def geometry() -> None:
             trouble=trouble,
             serial=serial if isinstance(serial, int) else 0,
             held=str(asked.get("have", "")),
-            file=file_of(view, choice, wanted) if view is not None else None,
+            file=file_of(view, choice, wanted) if view is not None else {"asked": wanted.get("id")},
         )
     )
 

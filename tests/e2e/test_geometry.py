@@ -162,6 +162,20 @@ def test_a_file_asked_for_right_after_a_change_comes_and_is_of_what_is_shown(geo
     assert "k=2" in geometry.url
 
 
+def test_families_that_cannot_be_compared_are_told_and_the_next_choice_is_drawn(
+    geometry: Page, app_url: str
+) -> None:
+    geometry.goto(fresh(app_url, "geometry") + "&view=synergy&first=k_proj")
+    expect(geometry.get_by_text("cannot be compared")).to_be_visible(timeout=SOON)
+    for kind in ("PNG", "SVG", "HTML", "CSV"):
+        expect(geometry.get_by_role("button", name=kind, exact=True)).to_be_disabled()
+    choose(geometry, "first", "o_proj")
+    titled(geometry, "o_proj against down_proj")
+    expect(geometry.get_by_text("cannot be compared")).to_be_hidden()
+    with geometry.expect_download(timeout=SOON):
+        geometry.get_by_role("button", name="CSV", exact=True).click()
+
+
 def test_a_copied_address_opens_the_same_view(geometry: Page) -> None:
     choose(geometry, "view", "synergy")
     titled(geometry, "o_proj against down_proj")

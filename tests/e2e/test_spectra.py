@@ -299,3 +299,18 @@ def test_every_choice_is_drawn_at_once_without_the_server(opened: Open) -> None:
     times = page.evaluate("() => window.boardEvents.filter(e => e.kind === 'spectra').map(e => e.ms)")
     assert len(times) == 8
     assert np.median(times) <= 150
+
+
+def test_a_figure_comes_back_after_a_list_without_one(opened: Open) -> None:
+    page = opened()
+    for before in ("One module", "Over depth", "All modules"):
+        view(page, before)
+        expect(figure(page)).to_be_visible()
+        view(page, "Lists")
+        expect(figure(page)).to_be_hidden()
+        view(page, before)
+        # a page that repaints for ever answers nothing any more
+        assert page.evaluate("() => new Promise(done => requestAnimationFrame(() => done('painted')))") == "painted"
+        box = figure(page).bounding_box()
+        assert box is not None
+        assert box["height"] > 100
