@@ -8,11 +8,10 @@ lie in, besides the workbench's own. Further arguments are Streamlit's own, such
 import argparse
 import os
 import sys
-from contextlib import suppress
-from ctypes import CDLL
 from importlib import import_module
 from pathlib import Path
 
+from app.heap import keep_to_few_arenas
 from surgery.home import FOLDERS
 
 WARM = (
@@ -23,7 +22,6 @@ WARM = (
     "viz",
     "app.workspace",
 )
-_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 def main() -> None:
@@ -33,21 +31,13 @@ def main() -> None:
     options, others = _parser().parse_known_args()
     if options.folder is not None:
         os.environ[FOLDERS] = os.pathsep.join(options.folder)
-    _keep_to_few_arenas()
+    keep_to_few_arenas()
     # a thread that computes may hold the interpreter this long before an answer goes out
     sys.setswitchinterval(0.0005)
     for name in WARM:
         import_module(name)
     script = str(Path(__file__).with_name("server.py"))
     sys.exit(streamlit(["run", script, *others], prog_name="streamlit"))
-
-
-def _keep_to_few_arenas() -> None:
-    """glibc gives threads heaps of their own, and what is free in one is of no use to the others: with a thread
-    for every session the server would grow for hours. Elsewhere nothing is changed.
-    """
-    with suppress(OSError, AttributeError):
-        CDLL(None).mallopt(_ARENA_MAX, 2)
 
 
 def _parser() -> argparse.ArgumentParser:

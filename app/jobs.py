@@ -16,6 +16,7 @@ from uuid import uuid4
 import streamlit as st
 
 from app import sessions
+from app.heap import give_back
 from surgery.errors import Cancelled, SurgeryError
 
 if TYPE_CHECKING:
@@ -185,6 +186,8 @@ class Jobs:
             first = (str(error).strip().splitlines() or [""])[0][:300]
             job.error = f"{type(error).__name__}: {first} → report this as a defect"
             job.state = "failed"
+        finally:
+            give_back()
 
 
 @st.cache_resource(show_spinner=False)

@@ -114,7 +114,7 @@ def export(
         _remove_abandoned(target)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         lock = os.open(staging, os.O_RDONLY)
-        is_ours(lock)
+        is_ours(lock)  # let go of at the end, however that comes
         save_file(tensors, staging / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
         (staging / CONFIG_FILE).write_bytes(adapter.config_bytes)
         for name, text in (documents or {}).items():
@@ -190,7 +190,9 @@ def verify(
     except AdapterError as error:
         if not (folder / WEIGHTS_FILE).exists():
             gone = os.strerror(errno.ENOENT)
-            raise ExportError(f"the folder was removed while it was read back ({gone})", "write it again") from error
+            raise ExportError(
+                f"the folder was removed while it was read back ({gone})", "write it again"
+            ) from error
         raise ExportError(
             f"the written folder does not open: {error.problem}", "report this as a defect"
         ) from error
