@@ -5,6 +5,7 @@ two blocks goes back to the system only when it is told. With a thread for every
 for hours.
 """
 
+import gc
 from contextlib import suppress
 from ctypes import CDLL
 
@@ -18,6 +19,9 @@ def keep_to_few_arenas() -> None:
 
 
 def give_back() -> None:
-    """Hand pages that hold nothing back to the system: some milliseconds, so for the end of long work."""
+    """Free what only refers to itself, such as a model that a job is done with, and hand empty pages back to the
+    system. That takes some tens of milliseconds, so it is for the end of long work.
+    """
+    gc.collect()
     with suppress(OSError, AttributeError):
         CDLL(None).malloc_trim(0)

@@ -98,7 +98,7 @@ class AlignmentMap {
     for (const role of ["view", "first", "second", "side", "group"])
       on(role, "change", (e) => this.choose({ [role]: e.target.value, cell: null }, true))
     on("measure", "change", (e) => this.choose({ measure: e.target.value }, this.choice.cell))
-    on("k", "input", (e) => this.choose({ k: this.table.ks[e.target.value] }, false))
+    on("k", "input", (e) => this.table && this.choose({ k: this.table.ks[e.target.value] }, false))
     on("k", "change", () => this.choice.cell && this.choose({}, true))
     for (const role of ["ratio", "marks"]) on(role, "change", (e) => this.choose({ [role]: e.target.checked }, false))
     on("map", "click", (e) => {
@@ -142,7 +142,7 @@ class AlignmentMap {
     const k = this.part("k"), at = table ? Math.max(0, table.ks.indexOf(choice.k)) : 0
     k.max = table ? table.ks.length - 1 : 0
     k.value = at
-    k.disabled = !this.overlaps
+    k.disabled = !this.overlaps || !table
     this.part("k-shown").textContent = this.overlaps && table ? table.ks[at] : "–"
     this.part("ratio").checked = choice.ratio
     this.part("marks").checked = choice.marks

@@ -169,9 +169,11 @@ def test_families_that_cannot_be_compared_are_told_and_the_next_choice_is_drawn(
     expect(geometry.get_by_text("cannot be compared")).to_be_visible(timeout=SOON)
     for kind in ("PNG", "SVG", "HTML", "CSV"):
         expect(geometry.get_by_role("button", name=kind, exact=True)).to_be_disabled()
+    expect(geometry.locator('.atlas input[data-role="k"]')).to_be_disabled()
     choose(geometry, "first", "o_proj")
     titled(geometry, "o_proj against down_proj")
     expect(geometry.get_by_text("cannot be compared")).to_be_hidden()
+    expect(geometry.locator('.atlas input[data-role="k"]')).to_be_enabled()
     with geometry.expect_download(timeout=SOON):
         geometry.get_by_role("button", name="CSV", exact=True).click()
 

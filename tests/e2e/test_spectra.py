@@ -310,7 +310,9 @@ def test_a_figure_comes_back_after_a_list_without_one(opened: Open) -> None:
         expect(figure(page)).to_be_hidden()
         view(page, before)
         # a page that repaints for ever answers nothing any more
-        assert page.evaluate("() => new Promise(done => requestAnimationFrame(() => done('painted')))") == "painted"
+        assert (
+            page.evaluate("() => new Promise(done => requestAnimationFrame(() => done('painted')))") == "painted"
+        )
         box = figure(page).bounding_box()
         assert box is not None
         assert box["height"] > 100
