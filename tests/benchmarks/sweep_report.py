@@ -142,7 +142,7 @@ def _cluster_lines(cluster: Half, alone: Half) -> Iterator[str]:
     )
     yield f"- Finished runs in the history, as the Evaluate page lists them: {filled}."
     yield (
-        f"- Against the same sweep in one process with {torch.get_num_threads()} threads, on "
+        f"- Against the same sweep in one process with {torch.get_num_threads()} of torch's threads, on "
         f"{alone.swept.plan.sweep.tasks[0].limit} of these examples a task: of {count:,} losses the two differ by "
         f"{largest:.1e} at most; {answers} answers and {verdicts} verdicts of exact match differ."
     )
