@@ -143,12 +143,20 @@ def no_message_of_failure(page: Page) -> None:
     expect(page.locator("[data-testid=stAlertContentError]")).to_have_count(0)
 
 
-def measured_demo(browser: Browser, url: str, home: Path) -> dict[str, Any]:
-    """The record of a workspace on the demo after a calibration, as the server keeps it."""
+def measured_demo(browser: Browser, url: str, home: Path, *, examples: int | None = None) -> dict[str, Any]:
+    """The record of a workspace on the demo after a calibration, as the server keeps it.
+
+    On as many examples as the page proposes, or on so many.
+    """
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     page.goto(fresh(url, "spectra"))
     rested(page)
+    if examples is not None:
+        field = page.get_by_label("Examples", exact=True)
+        field.fill(str(examples))
+        field.press("Tab")
+        rested(page)
     page.get_by_role("button", name="Measure").click()
     expect(page.get_by_text("Measured on")).to_be_visible(timeout=LONG)
     rested(page)
