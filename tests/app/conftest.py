@@ -1,11 +1,14 @@
 """A home and a session of its own for every test, and a small workspace with everything an adapter may bring."""
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import streamlit as st
+from streamlit.components.v2.manifest_scanner import scan_component_manifests
 
 from app.workspace import Workspace
 from tests.policies import measured, spectrum
@@ -19,6 +22,15 @@ SIGMA = {
     O1: [5.0, 1.0, 1e-20, 0.0],  # two null components
     D1: [0.0, 0.0],  # a zero update
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packages_scanned_once() -> Iterator[None]:
+    """A server looks for components in every installed package when it starts; AppTest starts one for every page."""
+    with pytest.MonkeyPatch.context() as patch:
+        scanner = "streamlit.components.v2.manifest_scanner.scan_component_manifests"
+        patch.setattr(scanner, cache(scan_component_manifests))
+        yield
 
 
 @pytest.fixture(autouse=True)
