@@ -203,8 +203,10 @@ def set_limits(memory_bytes: int, cpu_seconds: int, file_bytes: int) -> None:
     }
     for kind, limit in wanted.items():
         hard = resource.getrlimit(kind)[1]
-        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(kind, (limit, limit))
+        # the soft limit of the processor's time has a signal that nothing else sends; at the hard one it is SIGKILL
+        most = limit + 1 if kind == resource.RLIMIT_CPU else limit
+        limits = (limit, most) if hard == resource.RLIM_INFINITY else (min(limit, hard), min(most, hard))
+        resource.setrlimit(kind, limits)
 
 
 def restrict_calls(may_kill: int | None = None) -> None:

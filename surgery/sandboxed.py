@@ -195,8 +195,9 @@ def _judge(task: dict[str, str], child: int, calls: int, answers: int) -> dict[s
     if reason == "killed" and os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         detail = f"{detail} (signal {number})"
-        # the kernel ends a process at its processor limit with the signal it uses when memory is short
-        if number in (signal.SIGKILL, signal.SIGXCPU) and seconds >= 0.9 * float(task["cpu_seconds"]):
+        # a program may ignore the first; the kernel sends the second when memory is short, too
+        used_up = number == signal.SIGKILL and seconds >= 0.9 * float(task["cpu_seconds"])
+        if number == signal.SIGXCPU or used_up:
             reason, detail = "timeout", "the processor time is used up"
     return {"passed": False, "reason": reason, "detail": detail[:_LONGEST_DETAIL]}
 
