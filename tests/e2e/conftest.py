@@ -68,6 +68,7 @@ def app_home(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if given := os.environ.get("SURGERY_TEST_HOME"):
         return Path(given)
     home = tmp_path_factory.mktemp("home")
+    (home / "workspaces").mkdir()  # tests write to it before the server does
     (shared / "bases").mkdir(exist_ok=True)
     (home / "bases").symlink_to(shared / "bases")
     return home
