@@ -192,21 +192,21 @@ def restrict_files(readable: Sequence[str], writable: Sequence[str], *, may_sign
 def set_limits(memory_bytes: int, cpu_seconds: int, file_bytes: int) -> None:
     """Address space, processor time, size of a file; no core file, no further process, few open files."""
     wanted = {
-        resource.RLIMIT_AS: memory_bytes,
-        resource.RLIMIT_CPU: cpu_seconds,
-        resource.RLIMIT_FSIZE: file_bytes,
-        resource.RLIMIT_NOFILE: 64,
-        resource.RLIMIT_NPROC: 0,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_MEMLOCK: 0,
-        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_AS: (memory_bytes, memory_bytes),
+        # the soft limit has a signal that nothing else sends; the hard one is for a program that ignores it
+        resource.RLIMIT_CPU: (cpu_seconds, cpu_seconds + 1),
+        resource.RLIMIT_FSIZE: (file_bytes, file_bytes),
+        resource.RLIMIT_NOFILE: (64, 64),
+        resource.RLIMIT_NPROC: (0, 0),
+        resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_MEMLOCK: (0, 0),
+        resource.RLIMIT_MSGQUEUE: (0, 0),
     }
-    for kind, limit in wanted.items():
-        hard = resource.getrlimit(kind)[1]
-        # the soft limit of the processor's time has a signal that nothing else sends; at the hard one it is SIGKILL
-        most = limit + 1 if kind == resource.RLIMIT_CPU else limit
-        limits = (limit, most) if hard == resource.RLIM_INFINITY else (min(limit, hard), min(most, hard))
-        resource.setrlimit(kind, limits)
+    for kind, (soft, hard) in wanted.items():
+        most = resource.getrlimit(kind)[1]
+        if most != resource.RLIM_INFINITY:
+            soft, hard = min(soft, most), min(hard, most)
+        resource.setrlimit(kind, (soft, hard))
 
 
 def restrict_calls(may_kill: int | None = None) -> None:

@@ -33,7 +33,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 from tests.benchmarks.board_latency import machine
 from tests.benchmarks.soak_acts import ACTS, Act, Desk, Skipped
 from tests.e2e.browser import find_chromium
-from tests.e2e.driving import FLAGS, LONG, Server, fresh, go, measured_demo, rested, workspace_id
+from tests.e2e.driving import FLAGS, LONG, Server, console_error, fresh, go, measured_demo, rested, workspace_id
 from tests.models import save_adapter, save_model, tiny_llama
 
 GROWTH = 0.05
@@ -45,8 +45,6 @@ OFTEN = {"Geometry": 2, "Spectra": 2, "Surgery": 4, "Evaluate": 2}  # a person g
 # of all acts, the share that changes the page, reloads it, or closes the tab and opens one
 MOVE, RELOAD, REOPEN = 0.16, 0.02, 0.015
 LOGGED = re.compile(r"\b(ERROR|CRITICAL|Traceback|Exception|[A-Z]\w*Error)\b")
-# Streamlit looks for its server below a page's own path first
-PROBES = ("/_stcore/health", "/_stcore/host-config")
 MB = 1e6
 KINDS = {"resident": "resident", "own": "of it not mapped from a file"}
 _PARKED = "prompt answered before a reading, not counted"
@@ -142,8 +140,8 @@ class Tab:
         self.seen.add(at)
 
     def _told(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not message.location["url"].endswith(PROBES):
-            self._found.console.append(f"{message.text} ({message.location['url']})")
+        if error := console_error(message):
+            self._found.console.append(error)
 
 
 class Soak:

@@ -1,41 +1,31 @@
 """A real browser on the real server: every test below this folder goes through both."""
 
-import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copytree
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from surgery import Sensitivity, Spectrum, decompose, open_adapter
-from surgery.locks import is_ours
 from surgery.sensitivity import load_sensitivity
 from tests.e2e.browser import find_chromium
 from tests.e2e.driving import FLAGS, measured_demo, serving
 
-EXAMPLES = 32  # of the calibration that the pages are shown with: what a quarter of a minute measures
+EXAMPLES = 32  # that the pages are shown with: a quarter of those they propose
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what drives a browser, and run it last: while Playwright is up, this thread has a running event loop.
+    """Mark what drives a browser, and run it last: while Playwright is up, this thread has a running event loop."""
 
-    Of that, the files without need of the measured workspace come first: while one process measures, the others
-    have work.
-    """
+    def drives(item: pytest.Item) -> bool:
+        return "browser" in getattr(item, "fixturenames", ())
 
-    def needs(item: pytest.Item, fixture: str) -> bool:
-        return fixture in getattr(item, "fixturenames", ())
-
-    waits = {item.path for item in items if needs(item, "measured")}
-    for item in items:
-        if needs(item, "browser"):
-            item.add_marker("browser")
-    items.sort(key=lambda item: (needs(item, "browser"), item.path in waits))
+    for item in filter(drives, items):
+        item.add_marker("browser")
+    items.sort(key=drives)
 
 
 @pytest.fixture(scope="session")
@@ -54,24 +44,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of all processes that these tests are spread over."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def app_home(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server under test keeps its caches and exports; the converted base model is there once for all."""
-    if given := os.environ.get("SURGERY_TEST_HOME"):
-        return Path(given)
-    home = tmp_path_factory.mktemp("home")
-    (home / "workspaces").mkdir()  # tests write to it before the server does
-    (shared / "bases").mkdir(exist_ok=True)
-    (home / "bases").symlink_to(shared / "bases")
-    return home
+def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server under test keeps its caches and exports."""
+    return Path(os.environ.get("SURGERY_TEST_HOME") or tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="session")
@@ -82,22 +57,9 @@ def app_url(app_home: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def measured(browser: Browser, app_url: str, app_home: Path, shared: Path) -> dict[str, Any]:
-    """The workspace that the server keeps of a page that has measured sensitivities; tests open copies of it.
-
-    The first process that asks for it measures.
-    """
-    record, stored = shared / "measured.json", shared / "sensitivities"
-    with (shared / "lock").open("wb") as lock:
-        while not is_ours(lock):
-            time.sleep(0.2)
-        if not record.is_file():
-            found = measured_demo(browser, app_url, app_home, examples=EXAMPLES)
-            copytree(app_home / "sensitivities", stored, dirs_exist_ok=True)
-            record.write_text(json.dumps(found), encoding="utf-8")
-    copytree(stored, app_home / "sensitivities", dirs_exist_ok=True)
-    measured: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-    return measured
+def measured(browser: Browser, app_url: str, app_home: Path) -> dict[str, Any]:
+    """The workspace that the server keeps of a page that has measured sensitivities; tests open copies of it."""
+    return measured_demo(browser, app_url, app_home, examples=EXAMPLES)
 
 
 @pytest.fixture(scope="session")

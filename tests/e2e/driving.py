@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlparse
 from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -30,7 +30,9 @@ FLAGS = [
     "--disable-sync",
 ]
 START_S = 120.0  # a cold start on two busy cores
-LONG = 480_000  # a first load of the base model converts it, and the first measurement is cold, on two busy cores
+LONG = 240_000  # a first load of the base model converts it, on two busy cores
+# Streamlit looks for its server below a page's own path first
+PROBES = ("/_stcore/health", "/_stcore/host-config")
 # keeps what the components tell of their repaints
 LISTEN = """
 window.boardEvents = []
@@ -141,6 +143,12 @@ def rested(page: Page) -> None:
 def no_message_of_failure(page: Page) -> None:
     expect(page.get_by_test_id("stException")).to_have_count(0)
     expect(page.locator("[data-testid=stAlertContentError]")).to_have_count(0)
+
+
+def console_error(message: ConsoleMessage) -> str | None:
+    """What a page's console tells as an error, with the address it is about; None for all else that it tells."""
+    url = message.location["url"]
+    return f"{message.text} ({url})" if message.type == "error" and not url.endswith(PROBES) else None
 
 
 def measured_demo(browser: Browser, url: str, home: Path, *, examples: int | None = None) -> dict[str, Any]:

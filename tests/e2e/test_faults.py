@@ -251,7 +251,7 @@ def test_two_people_edit_and_prove_at_once_and_neither_finds_the_edit_of_the_oth
     gamma.press("ArrowRight")
     step = page.locator('.board [data-role="step"]')
     expect(step).to_contain_text("2 of 2", timeout=SOON)
-    until(lambda: len(lab.runs()) == 2 and all((run / "metrics.json").exists() for run in lab.runs()))
+    until(lambda: len(lab.runs()) == 2 and all((run / "metrics.json").exists() for run in lab.runs()), LONG / 1000)
     go(page, "Evaluate")
     expect(page.get_by_text("This run is about another edit than the present one.")).to_be_visible(timeout=SOON)
     expect(page.get_by_text("proof: none yet")).to_be_visible()

@@ -15,15 +15,11 @@ PAGES = ("Adapter", "Geometry", "Spectra", "Surgery", "Evaluate", "Export", "Pap
 
 
 def test_the_first_heatmap_is_painted_within_six_seconds(page: Page, app_url: str) -> None:
-    seconds = []
-    # another visit where the machine had other work
-    while not seconds or (seconds[-1] >= 6.0 and len(seconds) < 3):
-        began = time.monotonic()
-        page.goto(fresh(app_url, "geometry"))
-        page.locator('.atlas canvas[aria-label*="o_proj across layers"]').wait_for(timeout=60_000)
-        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        seconds.append(time.monotonic() - began)
-    assert seconds[-1] < 6.0, seconds
+    began = time.monotonic()
+    page.goto(fresh(app_url, "geometry"))
+    page.locator('.atlas canvas[aria-label*="o_proj across layers"]').wait_for(timeout=60_000)
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert time.monotonic() - began < 6.0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

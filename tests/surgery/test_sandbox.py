@@ -247,6 +247,11 @@ def test_sets_have_one_order_so_a_verdict_repeats(any_sandbox):
         ("while True: pass", {"seconds": 0.6}, "timeout"),
         ("import time; time.sleep(100)", {"seconds": 0.6}, "timeout"),
         ("while True: pass", {"cpu_seconds": 1}, "timeout"),
+        (
+            "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\n    while True: pass",
+            {"cpu_seconds": 1},
+            "timeout",
+        ),
         ("return len(bytearray(10 ** 9))", {}, "memory"),
         ("return [0] * 10 ** 9", {}, "memory"),
         ("print('x' * 10 ** 6)", {}, "output"),

@@ -9,6 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.e2e.driving import rested
 
 SOON = 30_000  # a round trip on two busy cores
+COUNT = "(kind => window.boardEvents.filter(each => each.kind === kind).length)"
 
 Record = dict[str, Any]
 Visit = Callable[[], Page]
@@ -52,16 +53,14 @@ def at(page: Page, step: int, label: str = "") -> None:
 
 
 def count(page: Page, kind: str) -> int:
-    return int(page.evaluate("kind => window.boardEvents.filter(each => each === kind).length", kind))
+    return int(page.evaluate(COUNT, kind))
 
 
 def confirmed(page: Page, act: Callable[[], object]) -> None:
     """Do `act` and wait until its confirmed numbers are drawn."""
     before = count(page, "confirm")
     act()
-    page.wait_for_function(
-        "before => window.boardEvents.filter(kind => kind === 'confirm').length > before", arg=before, timeout=SOON
-    )
+    page.wait_for_function(f"before => {COUNT}('confirm') > before", arg=before, timeout=SOON)
     expect(page.locator(".board .numbers.pending")).to_have_count(0)
     rested(page)
 
@@ -78,7 +77,5 @@ def gain_of(page: Page, component: int) -> float:
             return gain(page)
         selected = count(page, "select")
         bars(page).press("ArrowRight")
-        page.wait_for_function(
-            "before => window.boardEvents.filter(kind => kind === 'select').length > before", arg=selected
-        )
+        page.wait_for_function(f"before => {COUNT}('select') > before", arg=selected)
     raise AssertionError(f"component {component} cannot be picked")

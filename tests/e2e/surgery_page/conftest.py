@@ -11,15 +11,8 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from tests.e2e.driving import workspace_id
+from tests.e2e.driving import LISTEN, console_error, workspace_id
 from tests.e2e.surgery_page.board import Open, Record, Visit, drawn
-
-COUNT_EVENTS = """
-window.boardEvents = []
-document.addEventListener("board", (event) => window.boardEvents.push(event.detail.kind))
-"""
-# Streamlit looks for its server below a page's own path first
-PROBES = ("/_stcore/health", "/_stcore/host-config")
 
 
 @pytest.fixture
@@ -28,13 +21,13 @@ def visit(browser: Browser) -> Iterator[Visit]:
     contexts, problems = [], []
 
     def told(message: ConsoleMessage) -> None:
-        if message.type == "error" and not message.location["url"].endswith(PROBES):
-            problems.append(f"console: {message.text} ({message.location['url']})")
+        if error := console_error(message):
+            problems.append(f"console: {error}")
 
     def new() -> Page:
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         contexts.append(context)
-        context.add_init_script(COUNT_EVENTS)
+        context.add_init_script(LISTEN)
         page = context.new_page()
         page.on("console", told)
         page.on("pageerror", lambda error: problems.append(error.stack or error.message))
