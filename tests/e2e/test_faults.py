@@ -31,7 +31,7 @@ from tests.e2e.relay import Relay
 from tests.places import Workplace, workplace, write_rows, write_workplace
 
 ROWS = [Row(f"{a}+{b}=", str(a + b)) for a in range(80) for b in range(80)]
-SEEN = 600  # rows of a calibration that takes five to ten seconds
+SEEN = 300  # rows of a calibration that takes five seconds at least
 SOON = 60_000
 
 
