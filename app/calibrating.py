@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import jobs
 from app.frame import plain, show_error
-from app.workspace import Workspace, current, keep
+from app.workspace import Workspace, current, keep, stored_sensitivity
 from surgery.adapter import Adapter
 from surgery.calibration import TEMPLATES, Encoding, Row, left_out_text
 from surgery.demo import SLICES, data_file, demo_names, is_demo
@@ -19,7 +19,7 @@ from surgery.measure import planned_rows
 from surgery.measurements import Measurement, delete_measurement, store_folder, stored_measurements
 from surgery.pace import characters, known_pace
 from surgery.recipe import BaseChoice, CalibrationPlan, plan_record
-from surgery.sensitivity import Sensitivity, load_sensitivity
+from surgery.sensitivity import Sensitivity
 from surgery.sources import Found, HubSource, NotFetchedError, is_hub, parse_hub, read_source
 from surgery.spectrum import Spectra
 
@@ -390,7 +390,7 @@ def _stored_result(workspace: Workspace, measurement: Measurement) -> None:
 def _use(workspace: Workspace, plan: CalibrationPlan, measurement: Measurement) -> None:
     """Take a stored result up as if it had just been measured."""
     try:
-        found = load_sensitivity(measurement.file)
+        found = stored_sensitivity(measurement.file)
         if found.provenance.adapter != workspace.adapter.digest:
             raise DataError("this result belongs to another adapter", "measure this one")
     except SurgeryError as error:

@@ -217,9 +217,9 @@ def collect_finished() -> list[Job]:
             jobs().drop(owner, kind)
             if job.state == "done":
                 collect(job.result)
-                job.result = job.partial = None
             else:
                 ended.append(job)
+            job.result = job.partial = None
     return ended
 
 

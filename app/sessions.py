@@ -19,7 +19,7 @@ from streamlit.runtime import Runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.history import History, Step
-from app.workspace import Workspace, keep, workspace_for
+from app.workspace import Workspace, keep, stored_sensitivity, workspace_for
 from surgery.errors import SurgeryError
 from surgery.home import home
 from surgery.measure import stored_sensitivity_file
@@ -33,7 +33,6 @@ from surgery.recipe import (
     parse_plan,
     plan_record,
 )
-from surgery.sensitivity import load_sensitivity
 
 PARAMETER = "w"
 ID = "workspace-id"  # in the session: the name of its file
@@ -182,7 +181,7 @@ def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
     calibration = workspace.calibration
     if record["sensitivity"] and calibration is not None:
         try:
-            found = load_sensitivity(stored_sensitivity_file(record["sensitivity"], calibration.batch_size))
+            found = stored_sensitivity(stored_sensitivity_file(record["sensitivity"], calibration.batch_size))
         except SurgeryError:
             return workspace
         if found.provenance.adapter == workspace.adapter.digest:

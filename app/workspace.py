@@ -7,6 +7,7 @@ everything. Proofs are not held here: the history of runs knows which belong to 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -17,7 +18,7 @@ from surgery.demo import demo_names, is_demo
 from surgery.edit import Edit
 from surgery.export import Verification
 from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan, Recipe, demo_plans
-from surgery.sensitivity import Sensitivity
+from surgery.sensitivity import Sensitivity, load_sensitivity
 from surgery.spectrum import Spectrum, decompose
 
 _KEY = "workspace"
@@ -145,3 +146,17 @@ def open_source(source: str) -> Workspace:
 def _shared(source: str, digest: str, _adapter: Adapter) -> tuple[Adapter, dict[str, Spectrum]]:
     """An adapter and its spectra are never changed, so sessions share them as long as the files are the same."""
     return _adapter, decompose(_adapter)
+
+
+def stored_sensitivity(file: Path) -> Sensitivity:
+    """What is stored in `file`; sessions share it as long as the file is the same. Raises as `load_sensitivity`."""
+    try:
+        status = file.stat()
+    except OSError:
+        return load_sensitivity(file)  # which says what is wrong
+    return _loaded(file, (status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _loaded(file: Path, stamp: tuple[int, int, int]) -> Sensitivity:
+    return load_sensitivity(file)

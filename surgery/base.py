@@ -192,9 +192,9 @@ def _folder_sizes(folder: Path) -> tuple[int, int, int, int]:
 
 
 def _gguf_sizes(file: Path) -> tuple[int, int, int, int]:
-    from gguf import GGUFReader
+    from surgery.gguf_reading import PlainReader
 
-    reader = GGUFReader(str(file))
+    reader = PlainReader(str(file))
     parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
 
     def number(suffix: str) -> int:
@@ -215,9 +215,11 @@ def _from_gguf(file: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from surgery.gguf_reading import read_once
+
     folder, name = str(file.parent), file.name
     try:
-        with _quiet_loading():
+        with _quiet_loading(), read_once():
             quantised = AutoModelForCausalLM.from_pretrained(
                 folder, gguf_file=name, dtype=torch.float32, trust_remote_code=False
             )

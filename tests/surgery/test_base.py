@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import gguf
 import pytest
 import torch
 import transformers
@@ -252,6 +253,23 @@ def test_a_gguf_file_is_converted_once(tmp_path):
     assert load_base(str(moved)).fingerprint == expected
     assert list((tmp_path / "home" / "bases").iterdir()) == [converted]
     assert (converted / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_gguf_file_is_read_once_and_gives_what_transformers_reads_from_it(tmp_path, monkeypatch):
+    file = save_gguf(tiny_llama(), tmp_path / "tiny.gguf")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32
+    )
+    opened, before = [], (gguf.GGUFReader, gguf.get_tensor_name_map)
+    begin = gguf.GGUFReader.__init__
+    monkeypatch.setattr(gguf.GGUFReader, "__init__", lambda *args: opened.append(args[1:]) or begin(*args))
+    ours = load_base(str(file)).model.state_dict()
+    assert opened == [(str(file),)]
+    assert ours.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.state_dict().items())
+    assert (gguf.GGUFReader, gguf.get_tensor_name_map) == before
+    refusal(save_gguf(tiny_llama(seed=1), tmp_path / "torn.gguf", merge="no such"))
+    assert (gguf.GGUFReader, gguf.get_tensor_name_map) == before
 
 
 def test_gguf_files_of_one_name_size_and_header_are_told_apart(tmp_path):
