@@ -37,7 +37,7 @@ run: $(project) $(demo) ## set up and start the app on 127.0.0.1 (PORT=8501; SUR
 
 test: $(project) $(demo) lint browser ## set up and run all checks: ruff, mypy, pytest with a browser
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --ignore tests/e2e
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup tests/e2e
+	$(PY) -m pytest tests/e2e
 
 lint: $(dev) ## check format, style and types
 	$(PY) -m ruff format --check

@@ -5,7 +5,7 @@
 
 Parts: decompose, overlap and export on a random adapter in the shape of Llama-3.1-8B (224 modules,
 rank 16, float32); calibration and dense on `demo:kinship`; sigma on 72 modules of a small model;
-preview on 252 made-up modules.
+preview on 252 made-up modules; gguf on the file of the demo's base.
 """
 
 import argparse
@@ -31,9 +31,10 @@ from safetensors.numpy import load_file, save_file
 
 from surgery import Adapter, Edit, decompose, export, make_edit, make_policy, open_adapter, write_back
 from surgery.alignment import SIDES, overlap_table
-from surgery.base import LoadedBase, load_base
+from surgery.base import LoadedBase, demo_gguf, load_base
 from surgery.calibration import choose, encode, read_rows, run_batches
 from surgery.demo import data_file, demo_folder
+from surgery.gguf_reading import read_once
 from surgery.live import LiveModel
 from surgery.measure import attach
 from surgery.recipe import demo_plans
@@ -369,6 +370,27 @@ def preview_part(options: argparse.Namespace) -> Iterator[Result]:
         )
 
 
+def gguf_part(options: argparse.Namespace) -> Iterator[Result]:
+    """Model and tokenizer of one GGUF file, with transformers' loaders warm."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, name = str(demo_gguf().parent), demo_gguf().name
+
+    def opened() -> None:
+        AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+        AutoTokenizer.from_pretrained(folder, gguf_file=name)
+
+    def opened_once() -> None:
+        with read_once():
+            opened()
+
+    opened_once()
+    times = [(seconds(opened_once), seconds(opened)) for _ in range(options.rounds)]
+    ours, plain = (statistics.median(column) for column in zip(*times, strict=True))
+    note = "the same two calls of transformers without it"
+    yield Result(f"opening {name}", f"{ours:.1f} s", f"{plain:.1f} s", plain / ours, note)
+
+
 PARTS = {
     "decompose": decompose_part,
     "overlap": overlap_part,
@@ -377,6 +399,7 @@ PARTS = {
     "sigma": sigma_part,
     "export": export_part,
     "preview": preview_part,
+    "gguf": gguf_part,
 }
 
 

@@ -7,7 +7,8 @@ A person acts about every five seconds, so two hours are 1,440 acts; here each f
 has come to rest. Several tabs, each in a browser context of its own, go about the pages on the two demo
 adapters and on a synthetic one that is opened by its path; now and then a tab is reloaded, or closed and
 opened anew. `--seed` fixes the lots. Memory is that of the server's process and its children, read every few
-acts once the server is idle and holds the demo's base model. Warm-up is the first quarter, or longer, until every tab has seen every page.
+acts once the server is idle and holds the demo's base model. It begins with every kind of act, one after another, as
+much is loaded at its first use. Warm-up is the first quarter, or longer, until every tab has seen every page.
 Prints what was done and found, as Markdown; exit status 1 where memory grew by 5 % or anything failed.
 """
 
@@ -171,6 +172,7 @@ class Soak:
         opened = [Tab(self._browser, self.found) for _ in range(tabs)]
         for number, tab in enumerate(opened):
             self._open(tab, self._copy(self._records[number % len(self._records)]))
+        self._each_once(opened[0])
         while self.acts < acts:
             self._act(self._rng.choice(opened))
             if self.warm is None and all(tab.seen == set(ACTS) for tab in opened):
@@ -185,6 +187,14 @@ class Soak:
     @property
     def acts(self) -> int:
         return self.done.total() - self.done[_PARKED]
+
+    def _each_once(self, tab: Tab) -> None:
+        """Every kind of act that can be done where it stands, one after another."""
+        for name, own in ACTS.items():
+            for act in own:
+                if tab.at != name:
+                    self._tried(tab, Act("page changed", 0, lambda *_, name=name: tab.go(name)))
+                self._tried(tab, act)
 
     def _act(self, tab: Tab) -> None:
         lot = self._rng.random()

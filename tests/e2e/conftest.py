@@ -18,20 +18,14 @@ EXAMPLES = 32  # that the pages are shown with: a quarter of those they propose
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what drives a browser, and run it last: while Playwright is up, this thread has a running event loop.
+    """Mark what drives a browser, and run it last: while Playwright is up, this thread has a running event loop."""
 
-    Of several processes, one runs all that share a server; tests with servers of their own are for the others.
-    """
+    def drives(item: pytest.Item) -> bool:
+        return "browser" in getattr(item, "fixturenames", ())
 
-    def needs(item: pytest.Item, fixture: str) -> bool:
-        return fixture in getattr(item, "fixturenames", ())
-
-    for item in items:
-        if needs(item, "browser"):
-            item.add_marker("browser")
-        if needs(item, "app_url"):
-            item.add_marker(pytest.mark.xdist_group("one server"))
-    items.sort(key=lambda item: needs(item, "browser"))
+    for item in filter(drives, items):
+        item.add_marker("browser")
+    items.sort(key=drives)
 
 
 @pytest.fixture(scope="session")
