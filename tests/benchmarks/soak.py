@@ -193,7 +193,7 @@ class Soak:
         for name, own in ACTS.items():
             for act in own:
                 if tab.at != name:
-                    self._tried(tab, Act("page changed", 0, lambda *_, name=name: tab.go(name)))
+                    self._tried(tab, _moved(tab, name))
                 self._tried(tab, act)
 
     def _act(self, tab: Tab) -> None:
@@ -201,7 +201,7 @@ class Soak:
         if lot < MOVE:
             others = [name for name in ACTS if name != tab.at]
             (other,) = self._rng.choices(others, [OFTEN.get(name, 1) for name in others])
-            act = Act("page changed", 0, lambda *_: tab.go(other))
+            act = _moved(tab, other)
         elif lot < MOVE + RELOAD:
             act = Act("page reloaded", 0, lambda *_: tab.reload())
         elif lot < MOVE + RELOAD + REOPEN:
@@ -261,6 +261,10 @@ class Soak:
         until = time.monotonic() + IDLE_S
         while self._server.cpu_percent(1.0) > IDLE and time.monotonic() < until:
             pass
+
+
+def _moved(tab: Tab, name: str) -> Act:
+    return Act("page changed", 0, lambda *_: tab.go(name))
 
 
 def answered(page: Page, desk: Desk) -> None:

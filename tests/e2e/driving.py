@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,13 @@ def rested(page: Page) -> None:
     )
 
 
+def until(true: Callable[[], Any], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
 def no_message_of_failure(page: Page) -> None:
     expect(page.get_by_test_id("stException")).to_have_count(0)
     expect(page.locator("[data-testid=stAlertContentError]")).to_have_count(0)
@@ -171,10 +178,7 @@ def measured_demo(browser: Browser, url: str, home: Path, *, examples: int | Non
     # on two cores a page that shows the progress takes half of them
     address = page.url
     page.goto("about:blank")
-    deadline = time.monotonic() + LONG / 1000
-    while not list((home / "sensitivities").glob("*.safetensors")):
-        assert time.monotonic() < deadline, "the calibration did not end in time"
-        time.sleep(0.2)
+    until(lambda: list((home / "sensitivities").glob("*.safetensors")), LONG / 1000)
     page.goto(address)
     expect(done).to_be_visible(timeout=LONG)
     rested(page)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -26,7 +25,7 @@ from surgery.proof import EDIT, prove
 from surgery.recipe import CalibrationPlan, EditPlan, EvaluationPlan, edit_record, plan_record
 from surgery.sensitivity import Sensitivity, load_sensitivity
 from surgery.spectrum import decompose
-from tests.e2e.driving import LONG, Server, go, no_message_of_failure, rested
+from tests.e2e.driving import LONG, Server, go, no_message_of_failure, rested, until
 from tests.e2e.relay import Relay
 from tests.places import Workplace, workplace, write_rows, write_workplace
 
@@ -116,13 +115,6 @@ def visit(page: Page, url: str, room: str, workspace: str) -> Page:
     expect(page.get_by_role("heading", name=room, exact=True)).to_be_visible(timeout=SOON)
     rested(page)
     return page
-
-
-def until(true: Callable[[], Any], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def press(page: Page, name: str) -> None:
@@ -251,7 +243,7 @@ def test_two_people_edit_and_prove_at_once_and_neither_finds_the_edit_of_the_oth
     gamma.press("ArrowRight")
     step = page.locator('.board [data-role="step"]')
     expect(step).to_contain_text("2 of 2", timeout=SOON)
-    until(lambda: len(lab.runs()) == 2 and all((run / "metrics.json").exists() for run in lab.runs()), LONG / 1000)
+    until(lambda: len(lab.runs()) == 2 and all((run / "metrics.json").exists() for run in lab.runs()))
     go(page, "Evaluate")
     expect(page.get_by_text("This run is about another edit than the present one.")).to_be_visible(timeout=SOON)
     expect(page.get_by_text("proof: none yet")).to_be_visible()
