@@ -17,6 +17,7 @@ from surgery.adapter import Adapter, open_adapter
 from surgery.demo import demo_names, is_demo
 from surgery.edit import Edit
 from surgery.export import Verification
+from surgery.home import file_stamp
 from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan, Recipe, demo_plans
 from surgery.sensitivity import Sensitivity, load_sensitivity
 from surgery.spectrum import Spectrum, decompose
@@ -151,10 +152,10 @@ def _shared(source: str, digest: str, _adapter: Adapter) -> tuple[Adapter, dict[
 def stored_sensitivity(file: Path) -> Sensitivity:
     """What is stored in `file`; sessions share it as long as the file is the same. Raises as `load_sensitivity`."""
     try:
-        status = file.stat()
+        stamp = file_stamp(file)
     except OSError:
         return load_sensitivity(file)  # which says what is wrong
-    return _loaded(file, (status.st_ino, status.st_mtime_ns, status.st_size))
+    return _loaded(file, stamp)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -24,7 +24,7 @@ from surgery.calibration import Example
 from surgery.edit import Edit
 from surgery.engine import Answered, Scored, Stop, Variant, VariantEngine
 from surgery.errors import DataError
-from surgery.home import digest
+from surgery.home import digest, write_problem
 from surgery.locks import is_ours
 from surgery.sensitivity import Progress
 
@@ -47,6 +47,8 @@ class AnswerLog:
     def __init__(self, file: Path) -> None:
         self._path = file
         self._synced = time.monotonic()
+        self._left = 0  # answers that are still to come
+        self._needed = 0  # bytes that they take, going by the last line
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = file.open("a+b")
@@ -71,10 +73,17 @@ class AnswerLog:
             self._file.truncate(sum(map(len, lines[:-1])))
         return _parsed(lines)
 
+    def expect(self, answers: int) -> None:
+        """So many answers are to come: what a full disk lacks room for can be told then."""
+        self._left = answers
+
     def add(self, place: Place, responses: Mapping[str, Any]) -> None:
         """Keep what variants answered; raises `DataError` when the disk takes no more, or the run was deleted."""
+        line = _line(place, responses)
+        self._needed = len(line) * max(self._left, len(responses)) // max(1, len(responses))
+        self._left -= len(responses)
         try:
-            self._file.write(_line(place, responses))
+            self._file.write(line)
             # a batch may take minutes, and its requests end together: none of them waits for the next one
             self._file.flush()
             if time.monotonic() - self._synced >= _SECONDS:
@@ -115,15 +124,15 @@ class AnswerLog:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def _refused(self, error: OSError) -> DataError:
-        return unwritable(self._path.parent, error)
+        return unwritable(self._path.parent, error, self._needed)
 
 
-def unwritable(folder: Path, error: OSError) -> DataError:
-    """What to tell of a run that cannot be written to its folder."""
+def unwritable(folder: Path, error: OSError, needed: int) -> DataError:
+    """What to tell of a run of which `needed` bytes more cannot be written to its folder."""
     kept = "make room or check the folder, then start again: finished requests are kept"
     gone = "start again: the run begins anew"
     return DataError(
-        f"the run {folder.name!r} cannot be written ({error.strerror or error})",
+        f"the run {folder.name!r} cannot be written ({write_problem(error, needed)})",
         gone if isinstance(error, FileNotFoundError) else kept,
     )
 
@@ -263,6 +272,7 @@ class LoggedEngine:
             lacking = tuple(index for index, place in enumerate(places) if name not in known.get(place, {}))
             groups.setdefault(lacking, []).append(name)
         finished = total - sum(len(lacking) * len(names) for lacking, names in groups.items())
+        self._log.expect(total - finished)
         if progress is not None:
             progress(finished, total)
         for lacking, names in groups.items():

@@ -81,6 +81,12 @@ def read_limited(file: Path, most: int) -> bytes:
     return data
 
 
+def file_stamp(file: Path) -> tuple[int, int, int]:
+    """Its inode, size in bytes and time of change in ns: equal as long as nobody writes the file. Raises `OSError`."""
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def write_problem(error: Exception, needed: int) -> str:
     """Why `needed` bytes could not be written; where the disk is full, with the room that they take.
 

@@ -1,11 +1,9 @@
 """The table of a run's samples: one row for each variant and example, as a Parquet file that any tool reads."""
 
 import json
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -15,8 +13,8 @@ from surgery.home import digest
 _OWN = ("variant", "index", "key", "prompt", "reference", "answer")
 
 
-def write_samples(file: Path, evaluation: Evaluation) -> str:
-    """Write an evaluation, whole or not at all; returns the digest of the file's bytes. Raises `OSError`."""
+def samples_file(evaluation: Evaluation) -> bytes:
+    """The content of the file that keeps an evaluation."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -36,15 +34,9 @@ def write_samples(file: Path, evaluation: Evaluation) -> str:
         "notes": list(evaluation.notes),
     }
     table = pa.table({**columns, **arrays}).replace_schema_metadata({"evaluation": json.dumps(about)})
-    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        pq.write_table(table, staging)
-        name = digest([staging.read_bytes()])
-        staging.replace(file)
-    finally:
-        with suppress(OSError):
-            staging.unlink(missing_ok=True)
-    return name
+    written = pa.BufferOutputStream()
+    pq.write_table(table, written)
+    return written.getvalue().to_pybytes()
 
 
 def read_samples(file: Path, written: str) -> Evaluation:

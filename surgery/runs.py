@@ -29,9 +29,9 @@ from uuid import uuid4
 from surgery.answer_log import AnswerLog, logged_answers, under_way, unwritable
 from surgery.errors import DataError
 from surgery.evaluation import Evaluation
-from surgery.home import digest, home
+from surgery.home import digest, file_stamp, home
 from surgery.report import evaluation_record, without_nan
-from surgery.run_samples import read_samples, write_samples
+from surgery.run_samples import read_samples, samples_file
 
 # to be raised when the same question may be answered or scored otherwise than by an earlier version
 SCHEMA = 1
@@ -171,9 +171,9 @@ def begin(plan: RunPlan, recipe: str | None = None) -> tuple[Run, AnswerLog]:
         run = _read(folder)
         if run is None:
             run = Run(folder, plan, datetime.now(UTC), None)
-            _write(folder / ENVIRONMENT, json.dumps(environment(), indent=1))
+            _write(folder / ENVIRONMENT, json.dumps(environment(), indent=1).encode())
             if recipe is not None:
-                _write(folder / RECIPE, recipe)
+                _write(folder / RECIPE, recipe.encode())
             _write_record(folder / ABOUT, {"schema": SCHEMA, "started": run.started.isoformat(), **asdict(plan)})
         _take_over(plan, log)
     except BaseException:
@@ -185,11 +185,9 @@ def begin(plan: RunPlan, recipe: str | None = None) -> tuple[Run, AnswerLog]:
 
 def finish(run: Run, evaluation: Evaluation, pace: Pace | None = None) -> Run:
     """Write what a run found, and how fast it answered; raises `DataError` when that cannot be done."""
-    try:
-        name = write_samples(run.folder / SAMPLES, evaluation)
-    except OSError as error:
-        raise unwritable(run.folder, error) from error
-    metrics = without_nan({"samples": name, **evaluation_record(evaluation)})
+    samples = samples_file(evaluation)
+    _write(run.folder / SAMPLES, samples)
+    metrics = without_nan({"samples": digest([samples]), **evaluation_record(evaluation)})
     if pace is not None and pace.answers:
         metrics["pace"] = asdict(pace)
     _write_record(run.folder / METRICS, metrics)
@@ -262,8 +260,7 @@ def _read(folder: Path) -> Run | None:
 def _about(folder: Path) -> tuple[RunPlan, datetime] | None:
     """What a run is about and when it was started; None for what is no run of this schema."""
     try:
-        stat = (folder / ABOUT).stat()
-        return _plan_in(folder / ABOUT, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return _plan_in(folder / ABOUT, file_stamp(folder / ABOUT))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -284,7 +281,7 @@ def _plan_in(file: Path, stamp: tuple[int, int, int]) -> tuple[RunPlan, datetime
 
 
 def _write_record(file: Path, record: Mapping[str, Any]) -> None:
-    _write(file, json.dumps({**record, "digest": _record_digest(record)}, indent=1))
+    _write(file, json.dumps({**record, "digest": _record_digest(record)}, indent=1).encode())
 
 
 def _read_record(file: Path) -> dict[str, Any]:
@@ -299,14 +296,14 @@ def _record_digest(record: Mapping[str, Any]) -> str:
     return digest([json.dumps(record)])
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, data: bytes) -> None:
     """Write whole or not at all."""
     staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
     try:
-        staging.write_text(text, encoding="utf-8")
+        staging.write_bytes(data)
         staging.replace(file)
     except OSError as error:
-        raise unwritable(file.parent, error) from error
+        raise unwritable(file.parent, error, len(data)) from error
     finally:
         with suppress(OSError):
             staging.unlink(missing_ok=True)

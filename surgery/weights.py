@@ -19,6 +19,7 @@ from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 
 from surgery.errors import AdapterError
+from surgery.home import file_stamp
 from surgery.keys import MOST_TENSORS, check_names
 
 if TYPE_CHECKING:
@@ -55,12 +56,11 @@ def read_weights(folder: Path, source: str) -> Weights:
         raise AdapterError(
             f"{source!r} has no {WEIGHTS_FILE}", "name the folder that peft's save_pretrained wrote"
         )
-    before = file.stat()
+    before = file_stamp(file)
     tensors, metadata = _safetensors(file) if file is plain else (_pickled(file), {})
     check_names(tuple(tensors))
     sha256 = weights_digest(folder)
-    after = file.stat()
-    if (after.st_ino, after.st_size, after.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
+    if file_stamp(file) != before:
         raise AdapterError(f"{source!r} changes while it is read", "wait until it is saved, then open it again")
     return Weights(file.name, tensors, metadata, sha256)
 

@@ -403,7 +403,7 @@ def test_a_full_disk_is_told_and_the_answers_before_it_go_on(live, variants, fil
     log._file = FullDisk(log._file, 700)
     told = refusal(DataError, ask, LoggedEngine(live, variants, log, batch_size=1), "answer")
     log.close()
-    assert os.strerror(errno.ENOSPC) in told
+    assert f"{os.strerror(errno.ENOSPC)}: 1 KiB are needed" in told
     assert "make room" in told
     kept = len(logged_answers(file))
     assert 0 < kept < 9
@@ -413,6 +413,20 @@ def test_a_full_disk_is_told_and_the_answers_before_it_go_on(live, variants, fil
         found = ask(LoggedEngine(live, variants, log), "answer")
     assert [call.requests for call in engine_calls] == [9 - kept]
     assert same(found, ask(VariantEngine(live, variants), "answer"), tolerance=1e-6)
+
+
+def test_a_full_disk_is_told_with_the_room_for_all_that_is_to_come(file, tmp_path):
+    answers = {"a": [0.125, list(range(300))], "b": [0.25, list(range(300))]}
+    with AnswerLog(tmp_path / "other") as other:
+        other.add((0, 0, "x"), answers)
+    line = (tmp_path / "other").stat().st_size
+    log = AnswerLog(file)
+    log.expect(80)
+    log.add((0, 0, "x"), answers)
+    log._file = FullDisk(log._file, 0)
+    told = refusal(DataError, log.add, (0, 0, "x"), answers)
+    log.close()
+    assert f"{os.strerror(errno.ENOSPC)}: {-(-39 * line // 1024)} KiB are needed" in told
 
 
 @pytest.mark.parametrize("name", ["adding", "closing"])

@@ -615,11 +615,15 @@ def test_a_disk_that_fills_up_stops_the_proof_with_its_reason_and_loses_nothing(
 def test_results_that_do_not_fit_on_the_disk_are_written_later_from_the_answers(
     live, place, edits, engine_calls, monkeypatch
 ):
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write = Path.write_bytes
+
+    def full(file: Path, data: bytes) -> int:
+        if file.name.startswith(SAMPLES):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pyarrow.parquet.write_table", full)
+        patch.setattr("pathlib.Path.write_bytes", full)
         assert os.strerror(errno.ENOSPC) in refusal(DataError, prove, live, place.evaluation, [], edits)
     engine_calls.clear()
     assert prove(live, place.evaluation, [], edits).finished

@@ -22,6 +22,7 @@ from surgery.answer_log import logged_answers
 from surgery.errors import DataError
 from surgery.evaluation import AGAIN, BASELINE, Asked, Evaluation, Measure, row_scores
 from surgery.report import evaluation_record, run_record, runs_text
+from surgery.run_samples import samples_file
 from surgery.runs import (
     ABOUT,
     ENVIRONMENT,
@@ -476,15 +477,14 @@ def no_room(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize(
-    "place", ["pyarrow.parquet.write_table", "pathlib.Path.write_text", "pathlib.Path.replace"]
-)
+@pytest.mark.parametrize("place", ["pathlib.Path.write_bytes", "pathlib.Path.replace"])
 def test_results_that_do_not_fit_on_the_disk_leave_the_run_as_it_was(monkeypatch, place):
     run, log = begin(PLAN)
     with log, monkeypatch.context() as patch:
         patch.setattr(place, no_room)
         told = refusal(DataError, finish, run, evaluation())
-    assert os.strerror(errno.ENOSPC) in told
+    needed = -(-len(samples_file(evaluation())) // 1024)
+    assert f"{os.strerror(errno.ENOSPC)}: {needed} KiB are needed" in told
     assert "requests are kept" in told
     assert not [file.name for file in run.folder.iterdir() if file.suffix == ".tmp"]
     assert not (run.folder / METRICS).exists()
@@ -492,7 +492,7 @@ def test_results_that_do_not_fit_on_the_disk_leave_the_run_as_it_was(monkeypatch
 
 def test_a_run_that_cannot_be_begun_leaves_its_log_free(monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("pathlib.Path.write_text", no_room)
+        patch.setattr("pathlib.Path.write_bytes", no_room)
         assert os.strerror(errno.ENOSPC) in refusal(DataError, begin, PLAN)
     assert finished().finished
 
