@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import streamlit as st
 
@@ -155,9 +156,14 @@ def stored_sensitivity(file: Path) -> Sensitivity:
         stamp = file_stamp(file)
     except OSError:
         return load_sensitivity(file)  # which says what is wrong
-    return _loaded(file, stamp)
+    held = _held_sensitivities()
+    found = held.get((file, stamp))
+    if found is None:
+        found = held[file, stamp] = load_sensitivity(file)
+    return found
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _loaded(file: Path, stamp: tuple[int, int, int]) -> Sensitivity:
-    return load_sensitivity(file)
+@st.cache_resource(show_spinner=False)
+def _held_sensitivities() -> WeakValueDictionary[tuple[Path, tuple[int, int, int]], Sensitivity]:
+    """Those that a session holds, and no other: megabytes each, and read in milliseconds."""
+    return WeakValueDictionary()

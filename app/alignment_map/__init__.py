@@ -69,13 +69,16 @@ def view_of(
 
     `digests` are those of the adapter and of `other`, where there is one.
     """
-    everything = [*spectra.values(), *(other.values() if other else ())]
     modules, panels = panels_of(choice, list(spectra.values()), list(other.values()) if other else None)
     names = [module.name for module in modules]
     key = digest([*digests, choice.view, choice.side, *names, *(panel.title for panel in panels)])[:16]
-    table = tables().table(digest([*digests, choice.side]), choice.side, everything, modules)
+    # all pairs of two adapters would be four times as many, and no view shows them
+    about, everything = (
+        ([*digests, *names], modules) if VIEWS[choice.view].other else ([digests[0]], list(spectra.values()))
+    )
+    table = tables().table(digest([*about, choice.side]), choice.side, everything, modules)
     for side in SIDES:  # the other one will be looked at next
-        tables().begin(digest([*digests, side]), side, everything)
+        tables().begin(digest([*about, side]), side, everything)
     # k may have been chosen where ranks are larger, or stand in an address
     k = min(offered_ks(table.largest_k), key=lambda offered: abs(offered - choice.k))
     return View(replace(choice, k=k), modules, panels, table, key)
@@ -130,7 +133,7 @@ def page_data(
     }
 
 
-@st.cache_resource(max_entries=24, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner=False)
 def _numbers(key: str, _view: View) -> dict[str, Any]:
     """The view at every k, as the component reads it; kept, because views are looked at in turn."""
     view = _view

@@ -1,4 +1,7 @@
-"""Overlaps of all modules of an adapter, computed once in the background while a person looks at a part of them."""
+"""Overlaps of all modules of an adapter, computed once in the background while a person looks at a part of them.
+
+A table grows with the rank and with the square of the modules, so what is kept is bounded by its bytes.
+"""
 
 import threading
 from collections.abc import Sequence
@@ -10,16 +13,18 @@ from app.alignment_map.reference import chance, offered_ks
 from surgery.alignment import OverlapTable, overlap_table
 from surgery.spectrum import Spectrum
 
-_KEPT = 6
+_LEAST = 4  # tables that are kept whatever they take: both sides of two adapters
+_MOST = 16 << 20  # bytes beyond which no further table is kept
 _FEW = 80  # modules whose table is made on the spot, while that of all is not there yet
 
 
 class Tables:
-    """The tables of the adapters opened last, by a key that names adapters and side."""
+    """The tables that were looked at last, by a key that names adapters, side and modules."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="overlaps")
-        self._found: dict[str, Future[OverlapTable]] = {}
+        self._found: dict[str, tuple[int, Future[OverlapTable]]] = {}  # with its bytes; used last, stands last
         self._lock = threading.Lock()
 
     def table(
@@ -35,12 +40,21 @@ class Tables:
     def begin(self, key: str, side: str, everything: Sequence[Spectrum]) -> Future[OverlapTable]:
         """The table of `everything`, on its way or there."""
         with self._lock:
-            if key not in self._found:
-                for old in list(self._found)[: max(0, len(self._found) - _KEPT + 1)]:
-                    del self._found[old]
-                self._found[key] = self._worker.submit(overlap_table, list(everything), side=side)
-                self._worker.submit(_know_chances, list(everything), side)
-            return self._found[key]
+            kept = self._found.pop(key, None)
+            if kept is None:
+                modules = list(everything)
+                size = table_bytes(len(modules), max((module.rank for module in modules), default=0))
+                kept = size, self._worker.submit(overlap_table, modules, side=side)
+                self._worker.submit(_know_chances, modules, side)
+            self._found[key] = kept
+            while len(self._found) > _LEAST and sum(size for size, _ in self._found.values()) > self._most:
+                del self._found[next(iter(self._found))]
+            return kept[1]
+
+
+def table_bytes(modules: int, rank: int) -> int:
+    """What an `OverlapTable` of so many modules takes."""
+    return 4 * rank * modules**2
 
 
 def _know_chances(modules: Sequence[Spectrum], side: str) -> None:

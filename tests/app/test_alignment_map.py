@@ -18,6 +18,8 @@ from app.alignment_map import View, page_data, summary, view_of
 from app.alignment_map.choice import VIEWS, Choice, choice_from
 from app.alignment_map.files import figure_of, table_of
 from app.alignment_map.reference import LEVEL
+from app.alignment_map.tables import Tables, table_bytes
+from surgery.alignment import overlap_table
 from surgery.errors import PolicyError
 from surgery.spectrum import Spectrum
 
@@ -56,7 +58,7 @@ WITH_ZERO = {
 def shown(choice: Choice, spectra: dict[str, Spectrum] = SPECTRA, **more: Any) -> tuple[View, dict[str, Any]]:
     """A view and what the browser gets of it, through strict JSON."""
     other = OTHER if choice.view == "adapters" else None
-    digests = ("d", str(id(spectra)), *(("o",) if other else ()))
+    digests = (f"d{id(spectra)}", *(("o",) if other else ()))
     view = view_of(choice, spectra, digests, other)
     data = page_data(view, choice, families=FAMILIES, has_other=other is not None, **more)
     return view, json.loads(json.dumps(data, allow_nan=False))
@@ -250,3 +252,21 @@ def test_a_k_that_a_large_rank_does_not_offer_is_told_as_the_one_that_is_drawn()
     assert abs(k - 17) == min(abs(offered - 17) for offered in data["table"]["ks"])
     assert len(data["detail"]["angles"]) == k
     assert {row["k"] for row in csv.DictReader(io.StringIO(table_of(view)))} == {str(k)}
+
+
+def test_tables_are_kept_up_to_a_bound_of_bytes_those_used_last() -> None:
+    few = list(SPECTRA.values())
+    made = overlap_table(few)
+    assert table_bytes(len(few), RANK) == made.squares.nbytes
+    tables = Tables(most=5 * made.squares.nbytes)
+    begun = {key: tables.begin(key, "output", few) for key in "abcde"}
+    assert all(tables.begin(key, "output", few) is table for key, table in begun.items())
+    tables.begin("a", "output", few)
+    tables.begin("f", "output", few)
+    assert tables.begin("a", "output", few) is begun["a"]
+    assert tables.begin("b", "output", few) is not begun["b"]
+    # one that is larger than the bound leaves what two adapters need
+    large = [replace(module, name=f"{module.name}.{n}") for n in range(4) for module in few]
+    kept = [tables.begin(key, "input", large) for key in "wxyz"]
+    assert all(tables.begin(key, "input", large) is table for key, table in zip("wxyz", kept, strict=True))
+    np.testing.assert_array_equal(kept[0].result().values(), overlap_table(large, side="input").values())

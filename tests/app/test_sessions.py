@@ -1,7 +1,9 @@
 """A workspace saved to disk comes back as it was, or not at all; nobody is given another person's."""
 
+import gc
 import json
 import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +170,10 @@ def test_sessions_share_a_measurement_until_its_file_is_another(opened: Workspac
     save_sensitivity(replace(opened.sensitivity, losses=np.arange(3.0) + 1), file)
     assert restore(ID).sensitivity.losses.tolist() == [1.0, 2.0, 3.0]
     assert shared.losses.tolist() == [0.0, 1.0, 2.0]
+    gone = weakref.ref(shared)
+    del shared
+    gc.collect()
+    assert gone() is None, "what no session holds is not kept"
 
 
 # ---- what is not restored ----
