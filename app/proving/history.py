@@ -16,6 +16,7 @@ from surgery.proof import EDIT
 from surgery.runs import PROOF, Run, delete_run, runs_folder
 
 _EVERY = 3.0  # seconds between looks at the folder of runs
+_TABLE, _ROWS = "history", "history-rows"
 
 
 def show_history(workspace: Workspace) -> None:
@@ -34,11 +35,12 @@ def show_history(workspace: Workspace) -> None:
         st.caption("No run has been kept yet." if not words and not proofs else "No run is like that.")
         return
     table = table_of(runs)
+    _keep_picked(runs)
     event = st.dataframe(
         table,
         hide_index=True,
         width="stretch",
-        key="history",
+        key=_TABLE,
         on_select="rerun",
         selection_mode="multi-row",
         column_config={"started": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm")},
@@ -62,6 +64,17 @@ def show_history(workspace: Workspace) -> None:
     actions[3].caption(f"Pick two or more to compare. Files: {plain(str(runs_folder()))}")
     if len(picked) > 1:
         _compare([run for run in picked if run.finished])
+
+
+def _keep_picked(runs: Sequence[Run]) -> None:
+    """What is picked stays picked when other runs come and go: the table itself only knows numbers of rows."""
+    rows = [run.plan.key for run in runs]
+    before = st.session_state.get(_ROWS, rows)
+    if rows != before:
+        picked = st.session_state[_TABLE]["selection"]["rows"] if _TABLE in st.session_state else []
+        still = [rows.index(before[row]) for row in picked if row < len(before) and before[row] in rows]
+        st.session_state[_TABLE] = {"selection": {"rows": still}}
+    st.session_state[_ROWS] = rows
 
 
 @st.fragment(run_every=_EVERY)

@@ -175,6 +175,25 @@ def test_the_history_tells_what_each_run_found(workspace: Workspace) -> None:
     assert any("No run is like that" in caption.value for caption in test.caption)
 
 
+def test_what_is_picked_in_the_history_stays_picked_when_another_run_comes(workspace: Workspace) -> None:
+    old = kept_proof(workspace, "rows.jsonl", proof())
+    test = show(page(workspace), "History")
+    test.session_state["history"] = {"selection": {"rows": [0]}}
+    test.run()
+    new = kept_proof(workspace.with_edit("more", policy=Scale(2.0)), "rows.jsonl", proof())
+    clean(test.run())
+    assert [run.plan.key for run in all_runs()] == [new.plan.key, old.plan.key]
+    assert picked_rows(test) == [1]
+    clean(press(test, "Delete"))
+    assert [run.plan.key for run in all_runs()] == [new.plan.key]
+    assert picked_rows(test) == []
+    assert next(button for button in test.button if button.label == "Delete").disabled
+
+
+def picked_rows(test: AppTest) -> list[int]:
+    return list(test.session_state["history"]["selection"]["rows"])
+
+
 def test_a_run_of_another_edit_is_shown_with_a_warning(workspace: Workspace) -> None:
     other = workspace.with_edit("more", policy=Scale(2.0))
     run = kept_proof(other, "rows.jsonl", proof())
