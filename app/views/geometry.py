@@ -25,6 +25,10 @@ same directions, dark blue means unrelated ones.
 reaches; among many cells a few pass by luck, and the count beside the map says how many to expect. A bright square in
 layer invariance says that one set of directions serves all layers.
 
+**What it does not say.** Modules are compared where their spaces have the same size, and the same size is not always the
+same space. `q_proj` reads the stream that runs through all layers, `o_proj` reads the heads of its own layer; in a model
+whose heads are together as wide as the stream, the map has a number for this pair that means nothing.
+
 **Formulas.** Leading direction: $|u_{1i}^\top u_{1j}|$. Overlap: $\lVert U_{i,k}^\top U_{j,k}\rVert_F^2 / k$, the mean squared
 cosine of the k principal angles, between 0 and 1. Chance levels are quantiles of the same measure for random subspaces.
 
