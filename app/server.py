@@ -15,6 +15,7 @@ from streamlit.starlette import App
 
 from app.guard import Guard, GuardMiddleware, is_loopback
 from app.jobs import jobs
+from app.late_requests import wait_for_the_run_before
 from surgery.home import FOLDERS
 
 _WARNING = """
@@ -44,4 +45,5 @@ async def _until_stopped(_: App) -> AsyncIterator[None]:
     jobs().cancel_all()
 
 
+wait_for_the_run_before()
 app = App(Path(__file__).with_name("main.py"), middleware=[_middleware()], lifespan=_until_stopped)
