@@ -46,6 +46,8 @@ OFTEN = {"Geometry": 2, "Spectra": 2, "Surgery": 4, "Evaluate": 2}  # a person g
 # of all acts, the share that changes the page, reloads it, or closes the tab and opens one
 MOVE, RELOAD, REOPEN = 0.16, 0.02, 0.015
 LOGGED = re.compile(r"\b(ERROR|CRITICAL|Traceback|Exception|[A-Z]\w*Error)\b")
+# what an edit by lot may earn: no failure, but a refusal that is told as it should be
+REFUSED = re.compile("would take all the energy")
 MB = 1e6
 KINDS = {"resident": "resident", "own": "of it not mapped from a file"}
 _PARKED = "prompt answered before a reading, not counted"
@@ -131,7 +133,9 @@ class Tab:
         alerts = self.page.locator(
             "[data-testid=stAlertContentError], [data-testid=stException]"
         ).all_inner_texts()
-        self._found.shown += [f"{self.at}, {act}: {text}" for text in alerts if text not in self._before]
+        self._found.shown += [
+            f"{self.at}, {act}: {text}" for text in alerts if text not in self._before and not REFUSED.search(text)
+        ]
         self._before = set(alerts)
 
     def _arrived(self, at: str) -> None:
