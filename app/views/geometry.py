@@ -123,6 +123,7 @@ def choose_other(workspace: Workspace) -> None:
 
 
 def compare_with(source: str) -> None:
+    _opened.clear(source)  # whoever names a folder again wants what it holds now
     try:
         _opened(source)
     except SurgeryError as error:

@@ -1,6 +1,7 @@
 """Every page opens on the demo, shows the method's numbers, and turns errors into messages."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from surgery.evaluation import BASELINE
 from surgery.policy import POLICIES
 from surgery.recipe import demo_plans
 from surgery.sensitivity import Provenance, Sensitivity
+from tests.models import save_adapter, tiny_llama
 from tests.proofs import evaluation_of, kept_proof, simple
 
 APP = Path(__file__).resolve().parents[2] / "app"
@@ -147,6 +149,24 @@ def test_an_address_opens_its_view_of_the_geometry_page(measured: Workspace) -> 
     left, right = (measured.spectra[f"model.layers.3.{path}"] for path in ("self_attn.o_proj", "mlp.down_proj"))
     cosines = np.linalg.svd(left.U[:, :2].T @ right.U[:, :2], compute_uv=False)
     assert np.cos(np.radians(data["detail"]["angles"])) == pytest.approx(cosines, abs=1e-9)
+
+
+def test_an_adapter_that_is_compared_again_is_read_again(tmp_path: Path) -> None:
+    def compared(test: AppTest) -> float:
+        test.text_input(key="geometry-other-path").set_value(str(folder)).run()
+        next(button for button in test.button if button.label == "Compare").click().run()
+        assert not test.exception
+        assert messages(test) == []
+        return board(test)["table"]["panels"][0]["summary"]["principal"]["mean"]
+
+    model = tiny_llama()
+    first = open_adapter(save_adapter(model, tmp_path / "first"))
+    folder = save_adapter(model, tmp_path / "second", seed=5)
+    test = opened("geometry", Workspace(first, decompose(first)))
+    assert compared(test) < 0.999
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "first", folder)
+    assert compared(test) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_the_prediction_on_the_surgery_page_is_first_order_in_sigma(measured: Workspace) -> None:
