@@ -15,7 +15,7 @@ from surgery.spectrum import Spectrum
 
 _LEAST = 4  # tables that are kept whatever they take: both sides of two adapters
 _MOST = 16 << 20  # bytes beyond which no further table is kept
-_FEW = 80  # modules whose table is made on the spot, while that of all is not there yet
+_FEW = 80  # modules whose table is made on the spot, while what is under way in the background is not there yet
 
 
 class Tables:
@@ -32,7 +32,7 @@ class Tables:
     ) -> OverlapTable:
         """The table of `modules`, which are some of `everything`, in their order."""
         whole = self.begin(key, side, everything)
-        if not whole.done() and len(modules) <= _FEW < len(everything):
+        if not whole.done() and len(modules) <= _FEW:
             return overlap_table(modules, side=side)
         place = {id(module): at for at, module in enumerate(everything)}
         return whole.result().of([place[id(module)] for module in modules])
