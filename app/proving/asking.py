@@ -20,6 +20,7 @@ from surgery.tasks import TaskPlan
 
 KIND = "evaluation"
 SHOWN = "evaluate-run"  # in the session: the key of the run that the page shows
+VIEW = "evaluate-view"  # and which of its views
 
 
 def form(workspace: Workspace, newest: Run | None) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 import viz
 from app.frame import plain, show_error
-from app.proving.asking import SHOWN
+from app.proving.asking import SHOWN, VIEW
 from app.stored_runs import Signature, all_runs, runs_of_adapter, signature
 from app.workspace import Workspace
 from surgery.errors import SurgeryError
@@ -47,9 +47,15 @@ def show_history(workspace: Workspace) -> None:
     )
     picked = [runs[row] for row in event.selection.rows if row < len(runs)]
     actions = st.columns([1, 1, 1, 2], vertical_alignment="center")
-    if actions[0].button("Open", disabled=len(picked) != 1 or not picked[0].finished, width="stretch"):
-        st.session_state[SHOWN] = picked[0].plan.key
-        st.rerun()
+    of_this = [run for run in picked if run.finished and run.plan.adapter_digest == workspace.adapter.digest]
+    actions[0].button(
+        "Open",
+        disabled=len(picked) != 1 or not of_this,
+        on_click=_open,
+        args=of_this[:1],
+        width="stretch",
+        help="Shows the results of a run that has ended. For one of another adapter, open that adapter first.",
+    )
     if actions[1].button("Delete", disabled=not picked, width="stretch"):
         try:
             for run in picked:
@@ -64,6 +70,11 @@ def show_history(workspace: Workspace) -> None:
     actions[3].caption(f"Pick two or more to compare. Files: {plain(str(runs_folder()))}")
     if len(picked) > 1:
         _compare([run for run in picked if run.finished])
+
+
+def _open(run: Run) -> None:
+    st.session_state[SHOWN] = run.plan.key
+    st.session_state[VIEW] = "Results"
 
 
 def _keep_picked(runs: Sequence[Run]) -> None:

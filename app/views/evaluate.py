@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import jobs
 from app.frame import ask_for_calibration, plain, show_error, show_title
-from app.proving.asking import KIND, SHOWN, form
+from app.proving.asking import KIND, SHOWN, VIEW, form
 from app.proving.diagnosing import show_diagnostics
 from app.proving.history import show_history
 from app.proving.results import show_results
@@ -53,7 +53,7 @@ def results_panel(workspace: Workspace) -> None:
         VIEWS,
         default=VIEWS[0],
         required=True,
-        key="evaluate-view",
+        key=VIEW,
         label_visibility="collapsed",
         persist_state="session",
     )

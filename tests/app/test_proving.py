@@ -190,6 +190,33 @@ def test_what_is_picked_in_the_history_stays_picked_when_another_run_comes(works
     assert next(button for button in test.button if button.label == "Delete").disabled
 
 
+def test_a_run_that_is_opened_in_the_history_is_shown(workspace: Workspace) -> None:
+    kept_proof(workspace, "rows.jsonl", proof())
+    other = kept_proof(workspace.with_edit("more", policy=Scale(2.0)), "rows.jsonl", proof(gained=4))
+    test = show(page(workspace), "History")
+    test.session_state["history"] = {"selection": {"rows": [0]}}
+    clean(press(test.run(), "Open"))
+    assert test.session_state["evaluate-view"] == "Results"
+    assert test.session_state["evaluate-run"] == other.plan.key
+    assert any("about another edit" in warning.value for warning in test.warning)
+
+
+def test_a_run_of_another_adapter_is_not_opened_as_if_it_were_of_this(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    foreign = workspace_for(str(save_adapter(tiny_llama(), tmp_path / "foreign", seed=9)))
+    there = type(workspace)(**{**vars(workspace), "adapter": foreign.adapter, "spectra": foreign.spectra})
+    kept_proof(there, "rows.jsonl", proof())
+    test = show(page(workspace), "History")
+    test.toggle(key="history-all").set_value(True).run()
+    test.session_state["history"] = {"selection": {"rows": [0]}}
+    clean(test.run())
+    assert {button.label: button.disabled for button in test.button}.items() >= {
+        "Open": True,
+        "Delete": False,
+    }.items()
+
+
 def picked_rows(test: AppTest) -> list[int]:
     return list(test.session_state["history"]["selection"]["rows"])
 
