@@ -21,6 +21,7 @@ AGAIN = "unedited, batched otherwise"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
 _RANDOM = "random "
+FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly too narrow
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,17 @@ class Evaluation:
     measures: tuple[Measure, ...] = (LOSS, EXACT)
     aggregates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def caution(self) -> str:
+        """What to keep in mind where the examples are so few that their intervals are too narrow; else empty."""
+        count = len(self.samples)
+        if count >= FEW:
+            return ""
+        return (
+            f"The 95 % intervals of {count} {'example' if count == 1 else 'examples'} are too narrow: of 8, about 15 "
+            f"in 100 miss the true change. Take them as a hint, and ask {FEW} or more."
+        )
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
         "measures": [asdict(measure) for measure in evaluation.measures],
         "variants": variants,
         "random": {name: asdict(effect) for name, effect in random.items() if effect is not None},
-        "notes": list(evaluation.notes),
+        "notes": [*filter(None, [evaluation.caution]), *evaluation.notes],
     }
 
 

@@ -23,6 +23,8 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
         f"{plain(title)}: {len(evaluation.samples)} held-out examples. Unedited adapter: {plain(means)}. Changes are paired by "
         "example; lines are 95 % bootstrap intervals, and grey means that the interval holds zero: within noise."
     )
+    if evaluation.caution:
+        st.warning(evaluation.caution, icon=":material/warning:")
     if EDIT in evaluation.scores:
         _say(evaluation)
     names = list(evaluation.variants)

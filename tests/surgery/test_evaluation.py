@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from surgery.errors import DataError
 from surgery.evaluation import AGAIN, BASELINE, EXACT, LOSS, Asked, Evaluation, is_random_control, row_scores
+from surgery.report import evaluation_record, evaluation_text
 from tests.places import refusal
 
 NAMES = (BASELINE, "edit", "scale", "random 0", "random 1", "random 2", AGAIN)
@@ -109,6 +110,14 @@ def test_without_random_controls_there_is_no_place():
 
 def test_the_rerun_and_the_rescaling_are_no_random_controls():
     assert [name for name in NAMES if is_random_control(name)] == ["random 0", "random 1", "random 2"]
+
+
+def test_few_examples_come_with_a_caution_on_the_page_and_in_the_report():
+    few, enough = evaluation([[0.5] * 23] * 7, [[1.0] * 23] * 7), evaluation([[0.5] * 24] * 7, [[1.0] * 24] * 7)
+    assert few.caution.startswith("The 95 % intervals of 23 examples are too narrow")
+    assert few.caution in evaluation_text(evaluation_record(few))
+    assert enough.caution == ""
+    assert "narrow" not in evaluation_text(evaluation_record(enough))
 
 
 def test_joining_adds_variants_and_says_each_note_once():

@@ -94,6 +94,17 @@ def test_the_interval_of_a_paired_difference_covers_the_true_one(examples: int) 
     assert covered / runs >= 0.95 - 0.02 - 3 * math.sqrt(0.05 * 0.95 / runs)
 
 
+def test_intervals_of_few_examples_are_as_narrow_as_the_caution_says() -> None:
+    rng = np.random.default_rng(8)
+    missed = 0
+    for run in range(600):
+        change = rng.normal(0.1, 1.0, 8) if run % 2 else rng.exponential(1.0, 8) - 0.9
+        effect = paired_effect(np.zeros(8), change, seed=run)
+        missed += not effect.low <= 0.1 <= effect.high
+    # three standard errors of a share of 600
+    assert missed / 600 == pytest.approx(0.15, abs=3 * math.sqrt(0.15 * 0.85 / 600))
+
+
 @pytest.mark.parametrize(("examples", "tests"), [(100, 1), (400, 1), (400, 8)])
 def test_a_change_of_the_least_detectable_size_is_found_as_often_as_announced(examples: int, tests: int) -> None:
     rng = np.random.default_rng(5)
