@@ -6,7 +6,6 @@ in their stores, and jobs that still run by the workspace that started them.
 """
 
 import json
-import os
 import re
 import threading
 from dataclasses import replace
@@ -21,7 +20,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app.history import History, Step
 from app.workspace import Workspace, keep, stored_sensitivity, workspace_for
 from surgery.errors import SurgeryError
-from surgery.home import home
+from surgery.home import home, write_whole
 from surgery.measure import stored_sensitivity_file
 from surgery.recipe import (
     BaseChoice,
@@ -102,13 +101,7 @@ def save(workspace: Workspace, name: str) -> None:
     text = json.dumps(_record(workspace), ensure_ascii=False, indent=1)
     if st.session_state.get("workspace-saved") == text:
         return
-    file = _file(name)
-    part = file.with_suffix(f".{uuid4().hex[:8]}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(_file(name), text.encode())
     st.session_state["workspace-saved"] = text
 
 

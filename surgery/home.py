@@ -8,7 +8,9 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 from platformdirs import user_cache_path
 
@@ -85,6 +87,17 @@ def file_stamp(file: Path) -> tuple[int, int, int]:
     """Its inode, size in bytes and time of change in ns: equal as long as nobody writes the file. Raises `OSError`."""
     status = file.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def write_whole(file: Path, data: bytes) -> None:
+    """Write beside its place and rename: the file holds all of it, or what it held before. Raises `OSError`."""
+    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        staging.write_bytes(data)
+        staging.replace(file)
+    finally:
+        with suppress(OSError):
+            staging.unlink(missing_ok=True)
 
 
 def write_problem(error: Exception, needed: int) -> str:

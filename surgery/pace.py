@@ -5,17 +5,15 @@ Every number here was measured in a run; without one there is no estimate.
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from surgery.calibration import Calibration, Row, prompt_ids
 from surgery.errors import DataError
-from surgery.home import digest, home
+from surgery.home import digest, home, write_whole
 from surgery.recipe import BaseChoice, CalibrationPlan
 
 _SHORTEST = 0.2  # seconds: a shorter run tells of the start, not of the pace
@@ -119,13 +117,8 @@ def _file() -> Path:
 
 def _keep(key: str, record: dict[str, float]) -> None:
     """Write whole or not at all; what cannot be written is let go."""
-    file = _file()
-    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
     with suppress(OSError):
-        staging.write_text(json.dumps({**_read(), key: record}, indent=1), encoding="utf-8")
-        os.replace(staging, file)
-    with suppress(OSError):
-        staging.unlink(missing_ok=True)
+        write_whole(_file(), json.dumps({**_read(), key: record}, indent=1).encode())
 
 
 def _read() -> dict[str, Any]:

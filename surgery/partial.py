@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from surgery.home import write_whole
 
 PART_FORMAT = "surgery-partial-1"
 _SECONDS, _BATCHES = 5.0, 16
@@ -114,13 +115,9 @@ class PartFile:
             "names": json.dumps(list(self._ranks)),
             **self._about(partial.done),
         }
-        staging = self._file.with_name(f"{self._file.name}.{uuid4().hex[:8]}.tmp")
         with suppress(OSError, SafetensorError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            staging.write_bytes(save(tensors, metadata=metadata))
-            staging.replace(self._file)
-        with suppress(OSError):
-            staging.unlink(missing_ok=True)
+            write_whole(self._file, save(tensors, metadata=metadata))
         self._batches = 0
         self._written = self._clock()
         self._next_write = self._written + _SHARE * (self._written - begun)

@@ -24,12 +24,11 @@ from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from surgery.answer_log import AnswerLog, logged_answers, under_way, unwritable
 from surgery.errors import DataError
 from surgery.evaluation import Evaluation
-from surgery.home import digest, file_stamp, home
+from surgery.home import digest, file_stamp, home, write_whole
 from surgery.report import evaluation_record, without_nan
 from surgery.run_samples import read_samples, samples_file
 
@@ -297,13 +296,8 @@ def _record_digest(record: Mapping[str, Any]) -> str:
 
 
 def _write(file: Path, data: bytes) -> None:
-    """Write whole or not at all."""
-    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
+    """A file of a run, whole or not at all; raises `DataError`."""
     try:
-        staging.write_bytes(data)
-        staging.replace(file)
+        write_whole(file, data)
     except OSError as error:
         raise unwritable(file.parent, error, len(data)) from error
-    finally:
-        with suppress(OSError):
-            staging.unlink(missing_ok=True)

@@ -7,12 +7,11 @@ agreement, split-half rank correlation and any smaller calibration budget, witho
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Float64
@@ -24,7 +23,7 @@ from surgery.calibration import IGNORED, Batch, Calibration, Encoding, batch_ord
 from surgery.device_map import execution_device
 from surgery.errors import Cancelled, DataError
 from surgery.evidence import Moments, moments_of
-from surgery.home import digest, user_path, write_problem
+from surgery.home import digest, user_path, write_problem, write_whole
 from surgery.partial import Partial
 
 if TYPE_CHECKING:
@@ -244,19 +243,14 @@ def save_sensitivity(sensitivity: Sensitivity, path: Path | str, about: Mapping[
     tensors = {f"g.{i}": np.ascontiguousarray(g) for i, g in enumerate(sensitivity.values.values())}
     tensors["losses"] = np.ascontiguousarray(sensitivity.losses)
     content = save(tensors, metadata=metadata)
-    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        staging.write_bytes(content)
-        staging.replace(file)
+        write_whole(file, content)
     except OSError as error:
         reason = write_problem(error, len(content))
         raise DataError(
             f"{str(path)!r} cannot be written ({reason})", "make room or choose another file"
         ) from error
-    finally:
-        with suppress(OSError):
-            staging.unlink(missing_ok=True)
 
 
 def load_sensitivity(path: Path | str) -> Sensitivity:

@@ -9,7 +9,7 @@ from app.board.acts import checked
 from app.frame import plain
 from app.workspace import Workspace, keep
 from surgery.errors import ExportError
-from surgery.home import digest, home
+from surgery.home import digest, home, write_whole
 from surgery.recipe import dump_recipe, parse_recipe
 
 
@@ -70,9 +70,7 @@ def _command(text: str) -> str:
     file = home() / "recipes" / f"{name}.yaml"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
+        write_whole(file, text.encode())
     except OSError as error:
         raise ExportError(f"the recipe cannot be kept ({error.strerror})", "download it instead") from error
     return f"python -m surgery run {shlex.quote(str(file))} --out edited-{name}"

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from uuid import uuid4
 
 from surgery.adapter import open_adapter
 from surgery.base import base_fingerprint
-from surgery.home import digest, home
+from surgery.home import digest, home, write_whole
 from surgery.measure import calibration_rows, rows_digest
 from surgery.proof import held_out_rows
 from surgery.recipe import EvaluationPlan, edit_record, plan_record
@@ -80,10 +79,6 @@ def _entry(key: str) -> Path:
 def remember(key: str, run: Run) -> None:
     """Keep which run answers for a group; what cannot be written is let go, and then only looked up the long way."""
     file = _entry(key)
-    staging = file.with_name(f"{file.name}.{uuid4().hex[:8]}.tmp")
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        staging.write_text(json.dumps({"run": run.plan.key}), encoding="utf-8")
-        staging.replace(file)
-    with suppress(OSError):
-        staging.unlink(missing_ok=True)
+        write_whole(file, json.dumps({"run": run.plan.key}).encode())
