@@ -67,7 +67,7 @@ browser: $(dev) ## find a Chromium for the tests, or install one
 	echo 'no Chromium: the browser tests will be skipped'
 
 clean: ## remove .venv, builds and the tools' caches (not SURGERY_HOME)
-	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that will do is kept.

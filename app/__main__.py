@@ -1,4 +1,4 @@
-"""`python -m app`: start the server with what every page imports already loaded.
+"""`python -m app`, or `surgery app`: start the server with what every page imports already loaded.
 
 The first visitor would otherwise wait for these imports. torch is not among them: it is loaded when
 a model runs. `--folder PATH`, any number of times, names the folders that paths typed into the app may
@@ -10,6 +10,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from app.heap import keep_to_few_arenas
 from surgery.home import FOLDERS
@@ -41,9 +42,27 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="app", add_help=False, allow_abbrev=False)
-    parser.add_argument("--folder", action="append", type=_folder)
+    parser = _Parser(
+        prog="surgery app",
+        usage="%(prog)s [--folder PATH ...] [--server.port PORT] [any option of `streamlit run`]",
+        description="Start the app on this machine alone, at http://127.0.0.1:8501 unless told otherwise.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--folder",
+        action="append",
+        type=_folder,
+        metavar="PATH",
+        help="a folder that paths typed into the app may lie in; without any, all that the account may reach",
+    )
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"surgery: {message} → see: surgery app --help\n")
 
 
 def _folder(text: str) -> str:

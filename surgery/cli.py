@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from surgery.app_process import app_command
 from surgery.commands import (
     KNOB_PREFIX,
     Result,
@@ -29,6 +30,7 @@ from surgery.edit import ENERGY_RULES
 from surgery.errors import SurgeryError
 from surgery.policy import POLICIES, Knob, knobs_of
 from surgery.report import printable, without_nan
+from surgery.shipped import shipped_folder
 
 _AGAIN = "the unedited adapter once more in other batches: the noise floor"
 
@@ -70,6 +72,11 @@ def _parser() -> _Parser:
         sub.set_defaults(command=function)
         sub.add_argument("--json", action="store_true", help="print one JSON object")
         return sub
+
+    # no word is an option here: all of them, --help too, are the app's own
+    app = commands.add_parser("app", help="start the app", prefix_chars="\0", add_help=False)
+    app.add_argument("words", nargs=argparse.REMAINDER)
+    app.set_defaults(command=app_command)
 
     inspect = command("inspect", inspect_command, "modules, ranks, scaling, norms and effective ranks")
     inspect.add_argument("adapter", nargs="?", help="a folder, or demo:NAME")
@@ -156,8 +163,8 @@ def _parser() -> _Parser:
     run.add_argument("recipe", help="a recipe.yaml")
     run.add_argument("--out", help="new folder (default: beside the recipe, named after it)")
 
-    sweep = command("sweep", sweep_command, "adapters × tasks × edits as a file lists them; see assets/sweeps")
-    sweep.add_argument("sweep", help="a sweep.yaml")
+    sweep = command("sweep", sweep_command, "adapters × tasks × edits as a file lists them")
+    sweep.add_argument("sweep", help=f"a sweep.yaml, such as {shipped_folder('sweeps') / 'demos.yaml'}")
     sweep.add_argument("--limit", type=_positive, help="held-out examples of every task, whatever the file says")
     sweep.add_argument("--examples", type=_positive, help="no calibration budget is larger")
     sweep.add_argument("--dry-run", action="store_true", help="tell what it would cost, and stop")

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from surgery.errors import AdapterError, DataError
 from surgery.home import user_path
+from surgery.shipped import MISSING, shipped_folder
 
-DEMO_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "demo"
+DEMO_FOLDER = shipped_folder("demo")
 SLICES = ("calibration", "tuning", "test")
 _PREFIX = "demo:"
 
@@ -15,8 +16,10 @@ def is_demo(source: str) -> bool:
 
 
 def demo_names() -> tuple[str, ...]:
-    """Names of the demo adapters, kinship first."""
+    """Names of the demo adapters, kinship first; raises `AdapterError` where the installation has none."""
     found = sorted(file.parent.name for file in DEMO_FOLDER.glob("*/adapter_config.json"))
+    if not found:
+        raise AdapterError(f"there are no demos in {str(DEMO_FOLDER)!r}", MISSING)
     return tuple(sorted(found, key=lambda name: name != "kinship"))
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from surgery.errors import DataError
+from surgery.shipped import MISSING, shipped_folder
 
-PAPER_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "paper"
+PAPER_FOLDER = shipped_folder("paper")
 ALIGNED = ("GSM8K", "HumanEval", "CSQA")
 CONSTRAINED = "IFEval"
 POLICIES = ("grad_direction", "smooth_abs", "abs_select")
 CONTROL = "random_index"
 UNEDITED = "baseline"
-_REMEDY = "restore assets/paper from the project"
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{file.name} of the paper cannot be read ({error})", _REMEDY) from error
+        raise DataError(f"{file.name} of the paper cannot be read ({error})", MISSING) from error
     return record
 
 
@@ -222,13 +222,13 @@ def _table(number: int, entry: Mapping[str, Any], folder: Path) -> PaperTable:
             reader = csv.DictReader(lines)
             rows = list(reader)
     except OSError as error:
-        raise DataError(f"{file.name} of the paper cannot be read ({error})", _REMEDY) from error
+        raise DataError(f"{file.name} of the paper cannot be read ({error})", MISSING) from error
     header = tuple(reader.fieldnames or ())
     if header != (*keys, *columns):
-        raise DataError(f"{file.name} has the columns {header}, not {(*keys, *columns)}", _REMEDY)
+        raise DataError(f"{file.name} has the columns {header}, not {(*keys, *columns)}", MISSING)
     places = [tuple(row[key] for key in keys) for row in rows]
     if not rows or len(set(places)) < len(places):
-        raise DataError(f"{file.name} holds no row, or one twice", _REMEDY)
+        raise DataError(f"{file.name} holds no row, or one twice", MISSING)
     cells = tuple(
         Cell(row["model"], row.get("task", ""), row.get("policy", ""), name, _number(row[name], file.name))
         for row in rows
@@ -257,5 +257,5 @@ def _number(text: str | None, name: str) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"{name} holds {text!r} where a number belongs", _REMEDY)
+        raise DataError(f"{name} holds {text!r} where a number belongs", MISSING)
     return value

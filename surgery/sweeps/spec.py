@@ -28,11 +28,12 @@ from surgery.recipe import (
     parse_plan,
 )
 from surgery.scope import SCOPES, check_scope
+from surgery.shipped import shipped_folder
 from surgery.tasks import TaskPlan
 
 SCHEMA = 1
 MOST_CELLS = 100_000
-_LOOK = "compare assets/sweeps/demos.yaml"
+_LOOK = f"compare {shipped_folder('sweeps') / 'demos.yaml'}"
 _GRID = ("policies", "scopes", "energies", "budgets", "seeds", "sigma_min")
 
 

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -40,15 +41,27 @@ document.addEventListener("board", (event) => window.boardEvents.push(event.deta
 """
 
 
-class Server:
-    """The app's own server on a home, at one address however often it is started. It writes to the file `log`."""
+@dataclass(frozen=True)
+class Start:
+    """What is typed to start the app, in which folder, and the environment there."""
 
-    def __init__(self, home: Path, log: Path) -> None:
+    command: Sequence[str] = (sys.executable, "-m", "app")
+    folder: Path = ROOT
+    environment: Mapping[str, str] = field(default_factory=os.environ.copy)
+
+
+class Server:
+    """The app's own server on a home, at one address however often it is started. It writes to the file `log`.
+
+    It is started as `how` says: the checkout's own unless told otherwise.
+    """
+
+    def __init__(self, home: Path, log: Path, how: Start | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
-        self._home, self._log = home, log
+        self._home, self._log, self._how = home, log, how or Start()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -59,13 +72,13 @@ class Server:
     def start(self) -> None:
         """Returns once it answers; raises `RuntimeError` with its last words if it does not."""
         options = {"address": "127.0.0.1", "port": self.port, "headless": "true", "fileWatcherType": "none"}
-        command = [sys.executable, "-m", "app"]
+        command = [*self._how.command]
         command += [word for name, value in options.items() for word in (f"--server.{name}", str(value))]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
-                cwd=ROOT,
-                env={**os.environ, "SURGERY_HOME": str(self._home)},
+                cwd=self._how.folder,
+                env={**self._how.environment, "SURGERY_HOME": str(self._home)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -96,10 +109,10 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path, log: Path | None = None) -> Iterator[str]:
+def serving(home: Path, log: Path | None = None, how: Start | None = None) -> Iterator[str]:
     """The address of a server on `home` that ends with the context; it writes to `log` where one is given."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(home, log or Path(folder) / "log")
+        server = Server(home, log or Path(folder) / "log", how)
         try:
             server.start()
             yield server.url
