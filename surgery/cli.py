@@ -163,8 +163,9 @@ def _parser() -> _Parser:
     run.add_argument("recipe", help="a recipe.yaml")
     run.add_argument("--out", help="new folder (default: beside the recipe, named after it)")
 
+    example = str(shipped_folder("sweeps") / "demos.yaml").replace("%", "%%")  # argparse fills in its own words
     sweep = command("sweep", sweep_command, "adapters × tasks × edits as a file lists them")
-    sweep.add_argument("sweep", help=f"a sweep.yaml, such as {shipped_folder('sweeps') / 'demos.yaml'}")
+    sweep.add_argument("sweep", help=f"a sweep.yaml, such as {example}")
     sweep.add_argument("--limit", type=_positive, help="held-out examples of every task, whatever the file says")
     sweep.add_argument("--examples", type=_positive, help="no calibration budget is larger")
     sweep.add_argument("--dry-run", action="store_true", help="tell what it would cost, and stop")

@@ -44,7 +44,9 @@ def task_files() -> Mapping[str, Path]:
     try:
         import lm_eval
     except ImportError as error:
-        raise DataError(f"lm-eval is not installed ({error})", "run: pip install -r requirements.txt") from error
+        raise DataError(
+            f"lm-eval is not installed ({error})", "run: pip install 'lm-eval[ifeval]==0.4.13'"
+        ) from error
     folder = Path(lm_eval.__file__).parent / "tasks"
     found: dict[str, Path] = {}
     # in lm-eval's own order, where the first of two files wins

@@ -120,7 +120,7 @@ def _pickled(file: Path) -> dict[str, ndarray]:
     if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < _SAFE_TORCH:
         raise AdapterError(
             f"{file.name} is a pickle, and torch {torch.__version__} is not safe with one",
-            "install the torch of requirements.txt, or save the adapter again as safetensors",
+            f"install torch {'.'.join(map(str, _SAFE_TORCH))} or newer, or save the adapter again as safetensors",
         )
     try:
         _check_pickle(file)

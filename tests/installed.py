@@ -63,7 +63,8 @@ def install(folder: Path, extra: Sequence[str] = ()) -> Installation:
     venv.create(installed.prefix, with_pip=False)
     python = installed.programs / "python"
     _pip("--python", str(python), "install", "--no-deps", "--no-index", str(installed.wheel))
-    _lend_packages(python, folder / "lent")
+    # outside a folder of this name Streamlit takes itself for its own developers' copy
+    _lend_packages(python, folder / "lent" / "site-packages")
     installed.away.mkdir()
     for name in NAMESAKES:
         (installed.away / name).write_text("raise SystemExit('the wrong file was imported')\n")
@@ -110,7 +111,7 @@ def _pip(*words: str) -> None:
 
 def _lend_packages(python: Path, lent: Path) -> None:
     """Let an interpreter import what this one has: by links, for one of the packages stays behind."""
-    lent.mkdir()
+    lent.mkdir(parents=True)
     for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for entry in Path(place).iterdir():
             if entry.suffix != ".pth" and not entry.name.startswith((DEMO_BASE, "spectral_surgery_workbench")):

@@ -104,7 +104,7 @@ def test_a_missing_demo_base_is_one_line_that_says_how_to_get_it(installed: Inst
 def test_a_sweep_that_cannot_be_read_points_to_an_example_that_is_there(
     installed: Installation, tmp_path: Path
 ) -> None:
-    (tmp_path / "sweep.yaml").write_text("sweep: 1\n")
+    (tmp_path / "sweep.yaml").write_text("sweep: 1\ntasks: {}\n")
     done = installed.run("surgery", "sweep", str(tmp_path / "sweep.yaml"))
     assert done.returncode == 2
     (example,) = re.findall(r"→ compare (\S+\.yaml)$", done.stderr.strip())

@@ -33,7 +33,7 @@ def on_ray(resources: Resources, *, address: str | None = None, workers: int = 2
     Raises `SweepError` where Ray is not installed or not reached, and for what no machine of it can hold.
     """
     if find_spec("ray") is None:
-        raise SweepError("Ray is not installed", "pip install -e .[cluster], or add --in-process")
+        raise SweepError("Ray is not installed", "run: pip install 'ray>=2.50,<3', or add --in-process")
     return partial(_run, resources, address, workers)
 
 

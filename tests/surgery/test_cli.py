@@ -422,6 +422,11 @@ def test_a_mistake_on_the_command_line_is_one_line(words, fails, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_installation_without_its_demos_says_so(fails, tmp_path, monkeypatch):
+    monkeypatch.setattr("surgery.demo.DEMO_FOLDER", tmp_path)
+    assert "install the project again" in fails("inspect", "demo:kinship")
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "recipe: 2", "recipe: 1\nadapter: {source: a, digest: b}"])
 def test_a_recipe_that_cannot_be_read_is_one_line(content, tmp_path, fails):
     (tmp_path / "recipe.yaml").write_text(content)
