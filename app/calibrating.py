@@ -60,14 +60,19 @@ def calibration_panel(workspace: Workspace) -> None:
 
 
 def _again(workspace: Workspace) -> None:
-    """The button that measures anew: at once where that replaces what shipped, else after a look at the settings."""
-    base, plan = workspace.base, workspace.calibration
-    if base is None or not st.button("Calibrate again", icon=":material/science:"):
+    """The buttons that measure anew; what shipped is replaced with one click, by the same settings."""
+    base, plan, sensitivity = workspace.base, workspace.calibration, workspace.sensitivity
+    if base is None:
         return
-    if workspace.sensitivity is not None and workspace.sensitivity.shipped and plan is not None:
-        start_calibration(workspace, base, plan)
-        st.rerun()
-    _calibrate_again()
+    shipped = sensitivity is not None and sensitivity.shipped
+    if st.button("Calibrate again", icon=":material/science:"):
+        if not shipped or plan is None:
+            _calibrate_again()
+        else:
+            start_calibration(workspace, base, plan)
+            st.rerun()
+    if shipped and st.button("Other settings", icon=":material/tune:"):
+        _calibrate_again()
 
 
 def _measured_text(sensitivity: Sensitivity) -> str:
@@ -285,16 +290,18 @@ def _number_controls(
 
 
 def _stored(adapter: str) -> Sequence[Measurement]:
-    """The stored results of an adapter, then the shipped; headers are read again only when the store has changed."""
+    """The stored results of an adapter, whose headers are read again only when the store has changed; then the shipped."""
+    shipped = shipped_measurements(adapter)
     with suppress(OSError):
         files = [(file.name, file.stat()) for file in os.scandir(store_folder())]
-        return _headers(adapter, tuple(sorted((name, s.st_mtime_ns, s.st_size) for name, s in files)))
-    return shipped_measurements(adapter)
+        stamp = tuple(sorted((name, s.st_mtime_ns, s.st_size) for name, s in files))
+        return [*_headers(adapter, stamp), *shipped]
+    return shipped
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _headers(adapter: str, stamp: tuple[tuple[str, int, int], ...]) -> Sequence[Measurement]:
-    return [*stored_measurements(adapter), *shipped_measurements(adapter)]
+    return stored_measurements(adapter)
 
 
 def _matching(stored: Sequence[Measurement], base: BaseChoice, plan: CalibrationPlan) -> Measurement | None:

@@ -12,7 +12,7 @@ Signature = tuple[tuple[str, int, int], ...]
 
 
 def all_runs() -> tuple[Run, ...]:
-    """Every run of this home and those that ship with the demos, newest first."""
+    """Every run of this home, newest first, then those that ship with the demos."""
     folder = runs_folder()
     return _listed(str(folder), signature())
 

@@ -4,19 +4,20 @@ A shipped run answers no question: what is asked here is always computed here, a
 """
 
 from surgery.demo import shipped_files
-from surgery.runs import Run, newest_first, runs_folder
+from surgery.runs import Run, newest_first, stored_runs
 
 _SHIPPED = "runs/*"  # beside a demo adapter
 
 
 def known_runs(adapter_digest: str | None = None) -> list[Run]:
-    """Runs of all adapters or of one, newest first.
+    """Runs of all adapters or of one: those of this machine, newest first, then the shipped.
 
     A shipped run gives way to one of this machine that asked the same and has ended.
     """
-    found = newest_first([*runs_folder().glob("*"), *shipped_files(_SHIPPED)], adapter_digest)
-    ended = {run.plan.key for run in found if run.finished and not run.shipped}
-    return [run for run in found if not run.shipped or (run.finished and run.plan.key not in ended)]
+    own = stored_runs(adapter_digest)
+    ended = {run.plan.key for run in own if run.finished}
+    shipped = newest_first(shipped_files(_SHIPPED), adapter_digest)
+    return [*own, *(run for run in shipped if run.finished and run.plan.key not in ended)]
 
 
 def known_run(key: str) -> Run | None:

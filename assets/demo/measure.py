@@ -3,7 +3,7 @@
     python -m assets.demo.measure kinship arithmetic
 
 calibrates each on its 128 calibration examples and puts the report's edits, with 16 random controls and the
-rescaling, to 128 held-out ones, as the Evaluate page would ask it. It works in $SURGERY_HOME, as everything does:
+rescaling, to 64 held-out ones, as the Evaluate page would ask it. It works in $SURGERY_HOME, as everything does:
 cut off, it goes on where it was. Then it writes assets/demo/NAME/sensitivity.safetensors and runs/KEY beside the
 adapter; the log of single answers stays behind.
 """
@@ -24,15 +24,15 @@ from surgery.report import progress_reporter
 from surgery.runs import LOG, Run
 from tests.benchmarks.demo_report import PLANS, STRONGEST
 
-HELD_OUT = 128  # examples; the report's 512 take four times as long and as much room
+HELD_OUT = 64  # examples, as many as the Evaluate page proposes; the report's 512 take eight times as long
 
 
-def measure(source: str) -> None:
+def measure(source: str, examples: int) -> None:
     """Calibrate and prove one demo, and put what came out beside its adapter."""
     adapter = open_adapter(source)
     spectra = decompose(adapter)
     base, calibration, held_out = demo_plans(source)
-    held_out = replace(held_out, limit=HELD_OUT, encoding=calibration.encoding)
+    held_out = replace(held_out, limit=examples, encoding=calibration.encoding)
     others = {name: plan for name, plan in PLANS.items() if name != STRONGEST}
     report = progress_reporter()
     with attach(adapter, spectra, base) as live:
@@ -77,8 +77,10 @@ def _steps(report: Callable[[str, int, int], None], step: str) -> Callable[[int,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("demos", nargs="+")
-    for name in parser.parse_args().demos:
-        measure(f"demo:{name}")
+    parser.add_argument("--examples", type=int, default=HELD_OUT, help="held-out examples of the proof")
+    options = parser.parse_args()
+    for name in options.demos:
+        measure(f"demo:{name}", options.examples)
 
 
 if __name__ == "__main__":
