@@ -248,7 +248,7 @@ def test_a_proof_is_run_although_the_same_one_ships_and_then_stands_in_its_place
 def test_a_shipped_run_is_not_deleted(proven: Path) -> None:
     before = contents(proven)
     run = known_run(proven.name)
-    assert "prove the edit again" in refusal(DataError, delete_run, run)
+    assert "prove again" in refusal(DataError, delete_run, run)
     assert contents(proven) == before
 
 
