@@ -82,7 +82,9 @@ def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
         (
             "science",
             "calibration",
-            f"{sensitivity.examples} examples" if sensitivity else "none yet",
+            f"{sensitivity.examples} examples{', shipped' if sensitivity.shipped else ''}"
+            if sensitivity
+            else "none yet",
             sensitivity is not None,
         ),
         ("tune", "policy", workspace.plan.policy.name, True),

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.frame import plain, show_error, show_title
-from app.workspace import Workspace, current, keep, open_source
+from app.workspace import Workspace, current, keep, open_source, with_shipped
 from surgery.archive import unpack_adapter
 from surgery.base import DTYPES, estimate_memory
 from surgery.demo import demo_names, is_demo
@@ -70,7 +70,7 @@ def choose_base(workspace: Workspace) -> None:
             BaseChoice(location.strip(), revision.strip() or None, device, dtype) if location.strip() else None
         )
         if choice != workspace.base:
-            keep(workspace.with_base(choice))
+            keep(with_shipped(workspace.with_base(choice)))
     if estimated and location.strip():
         show_memory(location.strip(), dtype)
 

@@ -78,7 +78,7 @@ def results_panel(workspace: Workspace) -> None:
 
 
 def _title(run: Run) -> str:
-    return f"{run.plan.slice_name}, {run.started:%Y-%m-%d %H:%M}"
+    return f"{run.plan.slice_name}, {run.started:%Y-%m-%d %H:%M}" + (", shipped" if run.shipped else "")
 
 
 show_title(
