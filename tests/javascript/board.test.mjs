@@ -96,6 +96,8 @@ test("an edit that the server refused is taken back: the board shows what the se
   const knob = received(acted(dragged(1), "knob", { knob: "gamma", value: 1 }), sent({ answered: 1 }))
   near(gainsNow(knob), [1, 0.5, 4])
   assert.equal(numbersNow(knob), NUMBERS)
+  const nudged = received(keyed(start(), "ArrowUp"), sent({ answered: 1 }))
+  near(gainsNow(nudged), [1, 0.5, 4])
 })
 
 test("acts are numbered, sent together, and dropped as far as they are answered", () => {
