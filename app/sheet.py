@@ -1,4 +1,4 @@
-"""What every component of ours starts from: its script joined from its files, the look of `sheet.css`, the palette."""
+"""What every component of ours starts from: one script joined from its files, and the look of `sheet.css`."""
 
 import re
 from pathlib import Path

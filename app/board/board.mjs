@@ -206,7 +206,9 @@ class Board {
 
   pull(event) {
     const next = pulled(this.state, event.clientY, this.barHit(event, this.state.drag.component).gain)
-    if (next !== this.state) this.to(next, "drag")
+    if (next === this.state) return
+    this.part("tip").hidden = true // it would tell the gain from before the pull
+    this.to(next, "drag")
   }
 
   barHit(event, component) {
