@@ -116,6 +116,22 @@ export function inkOf(node, palette) {
   }
 }
 
+// What a component exports: it keeps one `Page` for each place where it is mounted, as long as that is there.
+// In every run a page is connected to the server, which it tells by two functions, and receives its data.
+export function mounted(Page) {
+  const pages = new WeakMap()
+  return ({ data, parentElement, setStateValue, setTriggerValue }) => {
+    if (!pages.has(parentElement)) pages.set(parentElement, new Page(parentElement))
+    const page = pages.get(parentElement)
+    page.connect(setStateValue, setTriggerValue)
+    page.receive(data)
+    return () => {
+      page.unmount()
+      pages.delete(parentElement)
+    }
+  }
+}
+
 // a figure as a file, dark on white whatever the page's theme is; `draw(sheet, ink)` paints it at width × height
 export function saveSvg(name, width, height, palette, draw) {
   const sheet = new SvgSheet(width, height)

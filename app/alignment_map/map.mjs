@@ -1,25 +1,11 @@
 // The maps on the page: k, measure and marks change without a question; the server is asked for other views and for a pair.
 import {
-  element, Files, inkOf, report, savePng, saveSvg, setOptions, sheetOf, showTip, text, watch, where,
+  element, Files, inkOf, mounted, report, savePng, saveSvg, setOptions, sheetOf, showTip, text, watch, where,
 } from "../sheet.mjs"
 import { cellAt, DOTTED, drawCurve, drawMap } from "./figures.mjs"
 import { drawAngles, drawBothSpectra, drawCosines } from "./pair.mjs"
 import { atK, blank, cellOf, chosen, moved, received, told, usesK } from "./state.mjs"
 import { legendWords, mapLabel, numberRows, sharedRows, tipLines } from "./words.mjs"
-
-const maps = new WeakMap()
-
-export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
-  let map = maps.get(parentElement)
-  if (!map) {
-    map = new AlignmentMap(parentElement)
-    maps.set(parentElement, map)
-  }
-  map.send = (choice) => setStateValue("choice", choice)
-  map.ask = (what, value) => setTriggerValue(what, value)
-  map.receive(data)
-  return () => map.unmount()
-}
 
 const LATER = 400 // ms after which a change that needs no answer is told, for the page's address
 const KEYS_REST = 120 // ms after the last arrow key, when the pair is asked for
@@ -38,11 +24,15 @@ class AlignmentMap {
     this.listen()
   }
 
+  connect(tell, trigger) {
+    this.send = (choice) => tell("choice", choice)
+    this.ask = (what, value) => trigger(what, value)
+  }
+
   unmount() {
     this.stop()
     clearTimeout(this.later)
     this.files.stop()
-    maps.delete(this.root.parentNode)
   }
 
   receive(data) {
@@ -214,3 +204,5 @@ function hex(colour) {
   g.fillStyle = colour.trim()
   return g.fillStyle
 }
+
+export default mounted(AlignmentMap)

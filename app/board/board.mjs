@@ -1,5 +1,5 @@
 // The board on the page: hands what a person does to the state, paints what the state says, tells the server.
-import { element, inkOf, report, setOptions, sheetOf, showTip, watch, where } from "../sheet.mjs"
+import { element, inkOf, mounted, report, setOptions, sheetOf, showTip, watch, where } from "../sheet.mjs"
 import { barAt, drawBars, drawGains, drawGate, gainAt } from "./figures.mjs"
 import { knobField, setKnob } from "./knobs.mjs"
 import {
@@ -7,21 +7,6 @@ import {
   pulled, pulling, received, slid, stepped,
 } from "./state.mjs"
 import { handWords, numberRows, tipLines } from "./words.mjs"
-
-const boards = new WeakMap()
-
-export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
-  let board = boards.get(parentElement)
-  if (!board) {
-    board = new Board(parentElement)
-    boards.set(parentElement, board)
-  }
-  board.send = (acts) => setStateValue("acts", acts)
-  board.arm = (knob) => setTriggerValue("arm", knob)
-  board.rest = () => setTriggerValue("rest", true)
-  board.receive(data)
-  return () => board.unmount()
-}
 
 const QUIET = 500 // ms without an act, after which the page around the board is brought up to date
 
@@ -45,11 +30,16 @@ class Board {
     ;[this.size, this.stop] = watch(Object.values(this.canvas), () => this.paint())
   }
 
+  connect(tell, trigger) {
+    this.send = (acts) => tell("acts", acts)
+    this.arm = (knob) => trigger("arm", knob)
+    this.rest = () => trigger("rest", true)
+  }
+
   unmount() {
     this.stop()
     clearTimeout(this.resting)
     document.removeEventListener("keydown", this.onKey)
-    boards.delete(this.root.parentNode)
   }
 
   // a step of the hand; what it asks of the server is sent, and `kind` names the repaint it causes
@@ -269,3 +259,5 @@ class Board {
     this.canvas.map.setAttribute("aria-label", `Gains of ${data.families.join(", ")} by layer and component`)
   }
 }
+
+export default mounted(Board)

@@ -1,6 +1,6 @@
 // The Spectra page: holds every number, repaints each choice by itself, and tells the server when the
 // hand rests, so that the address reopens what is shown.
-import { element, Files, inkOf, report, savePng, saveSvg, setOptions, sheetOf, showTip, watch, where } from "../sheet.mjs"
+import { element, Files, inkOf, mounted, report, savePng, saveSvg, setOptions, sheetOf, showTip, watch, where } from "../sheet.mjs"
 import { drawAll, drawOne } from "./figures.mjs"
 import { drawDepth, drawStability } from "./profiles.mjs"
 import {
@@ -8,20 +8,6 @@ import {
 } from "./state.mjs"
 import { budgetTable, showList } from "./tables.mjs"
 import { factRows, LISTS, needOf, readoutOf, titleOf } from "./words.mjs"
-
-const pages = new WeakMap()
-
-export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
-  let page = pages.get(parentElement)
-  if (!page) {
-    page = new SpectraPage(parentElement)
-    pages.set(parentElement, page)
-  }
-  page.send = (choice) => setStateValue("choice", choice)
-  page.ask = (wanted) => setTriggerValue("file", wanted)
-  page.receive(data)
-  return () => page.unmount()
-}
 
 const REST = 400 // ms after the last choice, when it is written to the address
 const FIGURES = { all: drawAll, one: drawOne, depth: drawDepth, stability: drawStability }
@@ -40,11 +26,15 @@ class SpectraPage {
     ;[this.sizes, this.stop] = watch([this.canvas], () => this.paint())
   }
 
+  connect(tell, trigger) {
+    this.send = (choice) => tell("choice", choice)
+    this.ask = (wanted) => trigger("file", wanted)
+  }
+
   unmount() {
     this.stop()
     clearTimeout(this.resting)
     this.files.stop()
-    pages.delete(this.root.parentNode)
   }
 
   receive(data) {
@@ -237,3 +227,5 @@ class SpectraPage {
     })
   }
 }
+
+export default mounted(SpectraPage)

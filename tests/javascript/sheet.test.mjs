@@ -1,7 +1,7 @@
 import assert from "node:assert/strict"
 import test from "node:test"
 
-import { Files, floats, shades, shorts, signed, standingOf, SvgSheet, text, ticks } from "../../app/sheet.mjs"
+import { Files, floats, mounted, shades, shorts, signed, standingOf, SvgSheet, text, ticks } from "../../app/sheet.mjs"
 import { floats as packedFloats, PALETTE, shorts as packedShorts } from "./recording.mjs"
 
 test("an SVG sheet holds what was painted, in order, and no text becomes markup", () => {
@@ -46,4 +46,35 @@ test("a question for a file is put again until its own answer comes", () => {
   files.receive({ asked: asked[0].id })
   assert.ok(!files.waiting)
   files.stop()
+})
+
+test("a place has one page until it is left, and each run connects it anew", () => {
+  const calls = []
+  class Page {
+    constructor(root) {
+      calls.push(["made", root.name])
+    }
+
+    connect(tell, trigger) {
+      calls.push([tell, trigger])
+    }
+
+    receive(data) {
+      calls.push(["data", data])
+    }
+
+    unmount() {
+      calls.push(["left"])
+    }
+  }
+  const component = mounted(Page), place = { name: "here" }
+  const run = (data) => component({ data, parentElement: place, setStateValue: `tell ${data}`, setTriggerValue: `trigger ${data}` })
+  run(1)
+  const leave = run(2)
+  leave()
+  run(3)
+  assert.deepEqual(calls, [
+    ["made", "here"], ["tell 1", "trigger 1"], ["data", 1], ["tell 2", "trigger 2"], ["data", 2], ["left"],
+    ["made", "here"], ["tell 3", "trigger 3"], ["data", 3],
+  ])
 })
