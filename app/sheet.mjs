@@ -13,10 +13,10 @@ export class CanvasSheet {
   }
 
   rect(x, y, width, height, fill, alpha = 1) {
-    this.g.globalAlpha = alpha
     this.g.fillStyle = fill
+    if (alpha < 1) this.g.globalAlpha = alpha
     this.g.fillRect(x, y, width, height)
-    this.g.globalAlpha = 1
+    if (alpha < 1) this.g.globalAlpha = 1
   }
 
   frame(x, y, width, height, stroke, thick = 1) {
