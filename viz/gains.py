@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from numpy import ndarray
 
-from viz.style import GAIN_SCALE
+from viz.style import GAIN_OCTAVES, GAIN_SCALE
 
 
 def gain_thumbnail(gains: Float64[ndarray, "module rank"]) -> UInt8[ndarray, "height width 3"]:
@@ -12,7 +12,7 @@ def gain_thumbnail(gains: Float64[ndarray, "module rank"]) -> UInt8[ndarray, "he
     stops = np.array([position for position, _ in GAIN_SCALE])
     inks = np.array([[int(ink[i : i + 2], 16) for i in (1, 3, 5)] for _, ink in GAIN_SCALE])
     with np.errstate(divide="ignore"):
-        at = (np.clip(np.log2(gains), -2, 2) + 2) / 4
+        at = (np.clip(np.log2(gains) / GAIN_OCTAVES, -1, 1) + 1) / 2
     picture: ndarray = np.stack([np.interp(at, stops, inks[:, channel]) for channel in range(3)], axis=-1)
     picture[np.isnan(gains)] = 128
     rows, columns = max(1, 120 // max(len(gains), 1)), max(1, 240 // max(gains.shape[1], 1))

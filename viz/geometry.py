@@ -16,7 +16,10 @@ _SIDE = 600
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Alignments in [0, 1], NaN where there is none; `reference` is the random expectation of each row."""
+    """Alignments in [0, 1], NaN where there is none.
+
+    `reference` is the random expectation of each row, `cut` the value from which colours are the last one's.
+    """
 
     values: Float64[ndarray, "row column"]
     rows: Sequence[str]
@@ -24,6 +27,7 @@ class Heatmap:
     title: str
     measure: str
     reference: Float64[ndarray, "row"]
+    cut: float
 
 
 def alignment_heatmaps(maps: Sequence[Heatmap]) -> go.Figure:
@@ -90,14 +94,7 @@ def _trace(each: Heatmap, axis: str) -> go.Heatmap:
 
 
 def _colours(each: Heatmap, bar: float | None) -> dict[str, object]:
-    top = max(_top_off_diagonal(each), 4 * float(each.reference.max()))
-    scale = {"cmin": 0.0, "cmax": min(top, 1.0), "colorscale": SHARE_SCALE, "showscale": bar is not None}
+    scale = {"cmin": 0.0, "cmax": each.cut, "colorscale": SHARE_SCALE, "showscale": bar is not None}
     if bar is not None:
         scale["colorbar"] = {"title": {"text": each.measure, "side": "right"}, "thickness": 12, "outlinewidth": 0}
     return scale
-
-
-def _top_off_diagonal(each: Heatmap) -> float:
-    """The largest value between different modules: a module against itself is 1 and tells nothing."""
-    other = np.array([[row != column for column in each.columns] for row in each.rows]) & np.isfinite(each.values)
-    return float(each.values[other].max()) if other.any() else 1.0

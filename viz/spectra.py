@@ -8,18 +8,20 @@ from jaxtyping import Float64, Int
 from numpy import ndarray
 from plotly.subplots import make_subplots
 
-from viz.style import AFTER, HARMFUL, HELPFUL, NEUTRAL, SERIES, as_text, figure, say_empty
-
-# what raising a component does to the loss: code, name, colour, and a mark that needs no colour
-STANDINGS = (
-    (-1, "helps", HELPFUL, ""),
-    (0, "neutral within noise", NEUTRAL, ""),
-    (1, "hurts", HARMFUL, "/"),
+from viz.style import (
+    CURVES,
+    DASHES,
+    ENERGY,
+    NEUTRAL,
+    RANKINGS,
+    STANDINGS,
+    UNMEASURED,
+    Standing,
+    as_text,
+    figure,
+    say_empty,
 )
-_UNKNOWN = ("not measured", AFTER, "")
-# none that stands for a standing
-_CURVES = (AFTER, "#2f9fc4", SERIES[2], "#a5673f", SERIES[4], SERIES[5], SERIES[6])
-_DASHES = ("solid", "dash", "dot", "dashdot")
+
 _BAR = 0.75
 
 
@@ -48,7 +50,7 @@ def module_spectrum(
         y=100 * energy,
         name="cumulative energy, %",
         mode="lines+markers",
-        line={"color": SERIES[2], "width": 2},
+        line={"color": ENERGY, "width": 2},
         hovertemplate="components 0–%{x}<br>%{y:.1f} % of Σσ²<extra></extra>",
         row=1,
         col=1,
@@ -110,7 +112,7 @@ def all_spectra(
     drawn.update_layout(empty.layout)
     words = np.array([as_text(label) for label in labels], dtype=object)
     for at, label in enumerate(rows):
-        for code, name, colour, pattern in _groups(standing):
+        for code, drawn_as in _groups(standing):
             chosen = (row == at) & (True if standing is None else standing == code)
             if chosen.any():
                 drawn.add_bar(
@@ -118,10 +120,10 @@ def all_spectra(
                     y=values[chosen],
                     width=width[chosen],
                     customdata=words[chosen],
-                    name=name,
-                    legendgroup=name,
-                    showlegend=not any(trace.name == name for trace in drawn.data),
-                    marker={"color": colour, "line": {"width": 0}, "pattern": {"shape": pattern, "size": 4}},
+                    name=drawn_as.words,
+                    legendgroup=drawn_as.words,
+                    showlegend=not any(trace.name == drawn_as.words for trace in drawn.data),
+                    marker=_marker(drawn_as, size=4),
                     hovertemplate="%{customdata}<br>" + measure + " %{y:.4g}<extra></extra>",
                     row=at + 1,
                     col=1,
@@ -159,22 +161,22 @@ def over_depth(
             mode="lines+markers",
             marker={"symbol": index % 8, "size": 5},
             line={
-                "color": _CURVES[index % len(_CURVES)],
+                "color": CURVES[index % len(CURVES)],
                 "width": 2,
-                "dash": _DASHES[index % len(_DASHES)],
+                "dash": list(DASHES)[index % len(DASHES)],
             },
             hovertemplate=f"{as_text(family)}, layer %{{x}}<br>%{{y:.2f}}<extra></extra>",
             row=1,
             col=1,
         )
-    for column, (_, name, colour, pattern) in enumerate(STANDINGS):
+    for column, standing in enumerate(STANDINGS):
         if len(layers):
             drawn.add_bar(
                 x=list(layers),
                 y=100 * shares[:, column],
-                name=name,
-                marker={"color": colour, "line": {"width": 0}, "pattern": {"shape": pattern, "size": 4}},
-                hovertemplate=f"layer %{{x}}: %{{y:.1f}} % of energy {name}<extra></extra>",
+                name=standing.words,
+                marker=_marker(standing, size=4),
+                hovertemplate=f"layer %{{x}}: %{{y:.1f}} % of energy {standing.words}<extra></extra>",
                 row=1,
                 col=2,
             )
@@ -191,13 +193,14 @@ def ranking_stability(examples: Sequence[int], curves: Mapping[str, Sequence[flo
     if not len(examples):
         return say_empty(empty, "nothing was measured yet")
     for index, (name, values) in enumerate(curves.items()):
+        colour, dash = RANKINGS[index % len(RANKINGS)]
         empty.add_scatter(
             x=[str(n) for n in examples],
             y=list(values),
             name=as_text(name),
             mode="lines+markers",
             marker={"symbol": index, "size": 8},
-            line={"color": (AFTER, SERIES[2])[index % 2], "width": 2, "dash": "solid" if index < 2 else "dot"},
+            line={"color": colour, "width": 2, "dash": dash},
             hovertemplate=f"{as_text(name)}<br>%{{x}} examples: %{{y:.3f}}<extra></extra>",
         )
     empty.update_xaxes(type="category")
@@ -205,11 +208,22 @@ def ranking_stability(examples: Sequence[int], curves: Mapping[str, Sequence[flo
     return empty
 
 
-def _groups(standing: Int[ndarray, "_"] | None) -> list[tuple[int, str, str, str]]:
-    present = set() if standing is None else set(standing.tolist())
-    known = [group for group in STANDINGS if group[0] in present]
-    rest = present - {code for code, *_ in STANDINGS}
-    return known + [(code, *_UNKNOWN) for code in sorted(rest or ({0} if standing is None else ()))]
+def _groups(standing: Int[ndarray, "_"] | None) -> list[tuple[int, Standing]]:
+    """The codes that occur, each with how it is drawn; a code that is no standing was not measured."""
+    if standing is None:
+        return [(UNMEASURED.code, UNMEASURED)]
+    present = set(standing.tolist())
+    known = [(each.code, each) for each in STANDINGS if each.code in present]
+    return known + [(code, UNMEASURED) for code in sorted(present - {each.code for each in STANDINGS})]
+
+
+def _marker(standing: Standing, **pattern: float) -> dict[str, object]:
+    return {
+        "color": standing.colour,
+        "opacity": standing.opacity,
+        "line": {"width": 0},
+        "pattern": {"shape": "/" if standing.striped else "", **pattern},
+    }
 
 
 def _bars(
@@ -223,7 +237,7 @@ def _bars(
     legend: bool = False,
 ) -> None:
     """One trace for each standing, so that the legend can name it."""
-    for code, name, colour, pattern in _groups(standing):
+    for code, drawn_as in _groups(standing):
         chosen = np.arange(values.size) if standing is None else np.flatnonzero(standing == code)
         shown = None if errors is None else errors[chosen]
         drawn.add_bar(
@@ -233,10 +247,10 @@ def _bars(
             error_y=None
             if shown is None
             else {"type": "data", "array": shown, "thickness": 1, "width": 2, "color": NEUTRAL},
-            name=name,
-            legendgroup=name,
+            name=drawn_as.words,
+            legendgroup=drawn_as.words,
             showlegend=legend,
-            marker={"color": colour, "line": {"width": 0}, "pattern": {"shape": pattern}},
+            marker=_marker(drawn_as),
             customdata=shown,
             hovertemplate=f"component %{{x}}<br>{label} %{{y:.4g}}"
             + ("" if shown is None else " ± %{customdata:.2g}")

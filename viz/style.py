@@ -1,8 +1,10 @@
 """Colours and layout shared by all figures; readable on light and dark, safe for colour blindness.
 
-Text and background are left to the host page, which knows its theme.
+Text and background are left to the host page, which knows its theme. `PALETTE` is what a component
+that draws by itself is sent of it, so that a colour stands here alone.
 """
 
+from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
 
@@ -11,8 +13,16 @@ import plotly.graph_objects as go
 HELPFUL = "#0f8a8a"
 HARMFUL = "#d1495b"
 NEUTRAL = "#8a94a6"
+BEFORE = "#9aa5b8"
 AFTER = "#5b6ee1"
+CHOSEN = "#e0702a"
 SERIES = ("#5b6ee1", "#0f8a8a", "#e0a030", "#d1495b", "#8d5fd3", "#4c9f50", "#c46fa0")
+BY_HAND = ENERGY = SERIES[2]
+# of families: none that stands for a standing
+CURVES = (AFTER, "#2f9fc4", SERIES[2], "#a5673f", SERIES[4], SERIES[5], SERIES[6])
+DASHES = {"solid": [], "dash": [6, 3], "dot": [2, 2], "dashdot": [8, 3, 2, 3]}  # plotly's name, lengths in pixels
+# of rankings: those of two halves, then those against all examples
+RANKINGS = ((AFTER, "solid"), (SERIES[2], "solid"), (AFTER, "dot"), (SERIES[2], "dot"))
 SHARE_SCALE = [[0.0, "#20243f"], [0.25, "#3b4a94"], [0.5, "#3f8fae"], [0.75, "#7fcf9f"], [1.0, "#f6f3b0"]]
 GAIN_SCALE: list[tuple[float, str]] = [
     (0.0, "#a8283c"),
@@ -21,6 +31,49 @@ GAIN_SCALE: list[tuple[float, str]] = [
     (0.75, "#6fb9bb"),
     (1.0, "#0a6b6e"),
 ]
+GAIN_OCTAVES = 2  # the gain scale's ends: log₂ of the gain, either way
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a component is drawn that raising hurts, helps or does neither for sure.
+
+    `striped` is the mark that needs no colour.
+    """
+
+    code: int
+    name: str
+    words: str
+    colour: str
+    opacity: float = 1.0
+    striped: bool = False
+
+
+STANDINGS = (
+    Standing(-1, "helps", "helps", HELPFUL),
+    Standing(0, "neutral", "neutral within noise", NEUTRAL, opacity=0.55),
+    Standing(1, "hurts", "hurts", HARMFUL, striped=True),
+)
+UNMEASURED = Standing(2, "none", "not measured", AFTER)
+PALETTE: dict[str, Any] = {
+    "standings": [asdict(standing) for standing in STANDINGS],
+    "unmeasured": asdict(UNMEASURED),
+    "neutral": NEUTRAL,
+    "before": BEFORE,
+    "after": AFTER,
+    "byHand": BY_HAND,
+    "energy": ENERGY,
+    "chosen": CHOSEN,
+    "pair": [AFTER, HELPFUL],
+    "curves": list(CURVES),
+    "dashes": list(DASHES.values()),
+    "rankings": [{"colour": colour, "dash": DASHES[dash]} for colour, dash in RANKINGS],
+    "shares": [colour for _, colour in SHARE_SCALE],
+    "gains": [colour for _, colour in GAIN_SCALE],
+    "gainOctaves": GAIN_OCTAVES,
+    # a figure in a file is dark on white, whatever the page's theme is
+    "print": {"text": "#1c2333", "line": "#dfe3ec", "accent": "#4f5fd6", "back": "#ffffff", "soft": NEUTRAL},
+}
 
 
 def figure(title: str, *, height: int, x: str = "", y: str = "", **layout: Any) -> go.Figure:

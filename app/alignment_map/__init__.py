@@ -16,11 +16,12 @@ import streamlit as st
 from jaxtyping import Float64
 from numpy import ndarray
 
+import viz
 from app.alignment_map.choice import SIDES, VIEWS, Choice
 from app.alignment_map.panels import Panel, panels_of
-from app.alignment_map.reference import LEVEL, chance, expected, offered_ks
+from app.alignment_map.reference import LEVEL, chance, cuts, expected, offered_ks
 from app.alignment_map.tables import tables
-from app.sheet import SHEET_CSS, SHEET_JS
+from app.sheet import SHEET_CSS, script_of
 from surgery.alignment import OverlapTable
 from surgery.chance import random_angles
 from surgery.home import digest
@@ -30,14 +31,14 @@ from surgery.spectrum import Spectrum
 KEY = "alignment-map"
 LABELS = {"overlap": "overlap", "principal": "|cosine|"}
 MEASURES = {"overlap": "Subspace overlap", "principal": "Leading direction"}
-_UNKNOWN, _UNIT = 65535, 65534
+_UNKNOWN, _UNIT = 65535, 65534  # values travel as whole numbers of 1/65534
 _HERE = Path(__file__).parent
 
 _mount = st.components.v2.component(
     "alignment_map",
     html=(_HERE / "map.html").read_text(encoding="utf-8"),
     css=SHEET_CSS + (_HERE / "map.css").read_text(encoding="utf-8"),
-    js=SHEET_JS + (_HERE / "map.js").read_text(encoding="utf-8"),
+    js=script_of(_HERE / "map.mjs"),
 )
 
 
@@ -130,6 +131,7 @@ def page_data(
         "table": _numbers(view.key, view) if view is not None and view.key != held else None,
         "detail": _detail(view) if view is not None else None,
         "file": dict(file) if file else None,
+        "palette": viz.PALETTE,
     }
 
 
@@ -142,6 +144,8 @@ def _numbers(key: str, _view: View) -> dict[str, Any]:
     return {
         "key": view.key,
         "ks": ks,
+        "unit": _UNIT,
+        "unknown": _UNKNOWN,
         "random": [
             {"reference": _at_every_k(expected, d, ks), "chance": _at_every_k(chance, d, ks)} for d in spaces
         ],
@@ -184,6 +188,13 @@ def _panel(view: View, panel: Panel, ks: list[int], spaces: list[int]) -> dict[s
         "principal": _codes(principal),
         "overlap": _codes(overlaps),
         "curve": curve,
+        "cut": {
+            "principal": cuts(principal, reference_of(view, panel, "principal", 1), same=panel.same),
+            "overlap": [
+                cuts(values, reference_of(view, panel, "overlap", k), same=panel.same)
+                for k, values in zip(ks, overlaps, strict=True)
+            ],
+        },
         "summary": {
             "principal": summary(view, panel, "principal", 1),
             "overlap": [summary(view, panel, "overlap", k) for k in ks],
@@ -193,6 +204,13 @@ def _panel(view: View, panel: Panel, ks: list[int], spaces: list[int]) -> dict[s
 
 def values_of(view: View, panel: Panel, measure: str, k: int) -> Float64[ndarray, "row column"]:
     return view.table.values(measure, k, panel.rows, panel.columns)
+
+
+def reference_of(view: View, panel: Panel, measure: str, k: int) -> Float64[ndarray, "row"]:
+    """What random subspaces give on average, row by row."""
+    dimensions = view.table.dimension[list(panel.rows)]
+    random = {d: expected(int(d), k, measure) for d in set(dimensions.tolist())}
+    return np.array([random[d] for d in dimensions.tolist()])
 
 
 def summary(view: View, panel: Panel, measure: str, k: int) -> dict[str, Any]:
@@ -263,7 +281,7 @@ def _detail(view: View) -> dict[str, Any] | None:
 
 
 def _codes(values: Float64[ndarray, "*shape"]) -> str:
-    """Values in [0, 1] as whole numbers of 1/65534: half the size of a float, fine enough to draw and to read."""
+    """Values in [0, 1] as whole numbers: half the size of a float, fine enough to draw and to read."""
     codes = np.where(np.isfinite(values), np.rint(np.nan_to_num(values) * _UNIT), _UNKNOWN)
     return base64.b64encode(codes.astype("<u2").tobytes()).decode()
 

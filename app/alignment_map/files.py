@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 import viz
-from app.alignment_map import LABELS, View, values_of
-from app.alignment_map.reference import chance, expected
+from app.alignment_map import LABELS, View, reference_of, values_of
+from app.alignment_map.panels import Panel
+from app.alignment_map.reference import chance, cuts, expected
 
 
 def table_of(view: View) -> str:
@@ -41,19 +42,19 @@ def table_of(view: View) -> str:
 
 def figure_of(view: View) -> Any:
     """The view as an interactive plotly figure."""
-    return viz.alignment_heatmaps(
-        [
-            viz.Heatmap(
-                values_of(view, panel, measure, view.choice.k),
-                panel.row_labels,
-                panel.column_labels,
-                title=f"{panel.title}, {LABELS[measure]}",
-                measure=LABELS[measure],
-                reference=np.array(
-                    [expected(int(view.table.dimension[i]), view.choice.k, measure) for i in panel.rows]
-                ),
-            )
-            for panel in view.panels
-            for measure in [panel.measure or view.choice.measure]
-        ]
+    return viz.alignment_heatmaps([_heatmap(view, panel) for panel in view.panels])
+
+
+def _heatmap(view: View, panel: Panel) -> viz.Heatmap:
+    measure = panel.measure or view.choice.measure
+    k = view.choice.k if measure == "overlap" else 1
+    values, reference = values_of(view, panel, measure, k), reference_of(view, panel, measure, k)
+    return viz.Heatmap(
+        values,
+        panel.row_labels,
+        panel.column_labels,
+        title=f"{panel.title}, {LABELS[measure]}",
+        measure=LABELS[measure],
+        reference=reference,
+        cut=cuts(values, reference, same=panel.same)["value"],
     )

@@ -16,9 +16,11 @@ import numpy as np
 import streamlit as st
 from numpy import ndarray
 
+import viz
 from app.board.acts import applied
 from app.frame import keep_on_disk, show_error
-from app.sheet import SHEET_CSS, SHEET_JS
+from app.sheet import SHEET_CSS, script_of
+from app.spectra_board.numbers import ERRORS
 from app.workspace import Workspace, current, keep
 from surgery.edit import ENERGY_RULES, Edit, Preview, preview, summary
 from surgery.errors import SurgeryError
@@ -31,7 +33,8 @@ from surgery.spectrum import of_equal_rank
 
 ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "none": "no rule"}
 SOURCE = "Step sizes and gates start at the values of the authors' released code; the paper does not give them."
-_GAIN_UNIT = 4096
+_GAIN_UNIT = 4096  # a table's gains travel as whole numbers of 1/4096
+_CODES = 2**16
 _TABLES = 12
 _ANSWERED, _REFUSAL, _RESTING = "board-answered", "board-refusal", "board-resting"
 _HERE = Path(__file__).parent
@@ -40,7 +43,7 @@ _mount = st.components.v2.component(
     "surgery_board",
     html=(_HERE / "board.html").read_text(encoding="utf-8"),
     css=SHEET_CSS + (_HERE / "board.css").read_text(encoding="utf-8"),
-    js=SHEET_JS + (_HERE / "board.js").read_text(encoding="utf-8"),
+    js=script_of(_HERE / "board.mjs"),
 )
 
 
@@ -140,6 +143,9 @@ def _data(
         "skipped": _skipped(edit),
         "tableKeys": dict(keys),
         "table": table,
+        "errors": ERRORS,
+        "largestGain": _CODES // _GAIN_UNIT,
+        "palette": viz.PALETTE,
     }
 
 
@@ -191,6 +197,7 @@ def _packed(table: KnobTable, key: str) -> dict[str, Any]:
         "key": key,
         "knob": table.knob,
         "every": table.every,
+        "unit": _GAIN_UNIT,
         "gains": _codes(table.gains),
         "numbers": [_numbers(numbers) if numbers else None for numbers in table.numbers],
     }
@@ -237,6 +244,6 @@ def _floats(values: ndarray) -> str:
 
 
 def _codes(gains: ndarray) -> str:
-    """Gains as whole numbers of 1/4096, cut at 16: fine enough to draw, half the size of a float."""
-    codes = np.clip(np.rint(np.nan_to_num(gains, nan=1.0) * _GAIN_UNIT), 0, 2**16 - 1)
+    """Gains as whole numbers, cut at 16: fine enough to draw, half the size of a float."""
+    codes = np.clip(np.rint(np.nan_to_num(gains, nan=1.0) * _GAIN_UNIT), 0, _CODES - 1)
     return base64.b64encode(codes.astype("<u2").tobytes()).decode()

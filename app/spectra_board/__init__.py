@@ -15,11 +15,12 @@ import numpy as np
 import streamlit as st
 from numpy import ndarray
 
+import viz
 from app.frame import show_error, write_address
-from app.sheet import SHEET_CSS, SHEET_JS
+from app.sheet import SHEET_CSS, script_of
 from app.spectra_board.choice import NAMES, Choice, choice_from, opened, query_of
-from app.spectra_board.files import FORMATS, file_of, layout_of
-from app.spectra_board.numbers import ERRORS, LISTED, UNKNOWN, Measured, Numbers, numbers_of, verdicts
+from app.spectra_board.files import FORMATS, MEASURE_LABELS, SHOW_LABELS, file_of, layout_of, stability_curves
+from app.spectra_board.numbers import ERRORS, LISTED, Measured, Numbers, numbers_of, verdicts
 from app.workspace import Workspace, current
 from surgery.dichotomy import Component
 from surgery.errors import SurgeryError
@@ -35,7 +36,7 @@ _mount = st.components.v2.component(
     "spectra_board",
     html=(_HERE / "spectra.html").read_text(encoding="utf-8"),
     css=SHEET_CSS + (_HERE / "spectra.css").read_text(encoding="utf-8"),
-    js=SHEET_JS + "".join((_HERE / name).read_text(encoding="utf-8") for name in ("figures.js", "spectra.js")),
+    js=script_of(_HERE / "spectra.mjs"),
 )
 
 
@@ -149,7 +150,8 @@ def _data(workspace: Workspace, numbers: Numbers) -> dict[str, Any]:
         "energy": _floats(numbers.energy),
         "repeated": _bytes(numbers.repeated.astype(np.uint8)),
         "errors": ERRORS,
-        "unknown": UNKNOWN,
+        "labels": {"show": list(SHOW_LABELS.items()), "measure": list(MEASURE_LABELS.items())},
+        "palette": viz.PALETTE,
         "measured": found and _measured(found, numbers),
     }
     return {**data, "key": digest([repr(data)])[:16]}
@@ -176,6 +178,10 @@ def _measured(found: Measured, numbers: Numbers) -> dict[str, Any]:
         "lists": {kind: [_listed(each, index) for each in rows] for kind, rows in found.lists.items()},
         "stability": [
             {name: _number(value) for name, value in asdict(budget).items()} for budget in found.stability
+        ],
+        "curves": [
+            {"words": words, "values": [_number(value) for value in values]}
+            for words, values in stability_curves(found).items()
         ],
         "verdicts": verdicts(found),
     }

@@ -13,14 +13,14 @@ import viz
 from app.spectra_board.choice import Choice
 from app.spectra_board.numbers import ALL, UNKNOWN, Measured, Numbers
 
-SHOW_LABELS = {"sigma": "σ", "energy": "cumulative energy", "mean": "mean g", "magnitude": "mean |g|"}
+SHOW_LABELS = {"sigma": "σ", "energy": "cumulative energy", "mean": "signed mean g", "magnitude": "mean |g|"}
 MEASURE_LABELS = {
     "effective": "effective rank",
     "stable": "stable rank",
     "k90": "components for 90 % of the energy",
 }
 FORMATS = ("csv", "html")
-_STANDING = {-1: "helps", 0: "neutral", 1: "hurts", UNKNOWN: ""}
+_STANDING = {standing.code: standing.name for standing in viz.STANDINGS} | {UNKNOWN: ""}
 
 
 def file_of(kind: str, choice: Choice, numbers: Numbers) -> dict[str, str] | None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from app.alignment_map import View, page_data, summary, view_of
 from app.alignment_map.choice import VIEWS, Choice, choice_from
 from app.alignment_map.files import figure_of, table_of
-from app.alignment_map.reference import LEVEL
+from app.alignment_map.reference import LEVEL, cuts
 from app.alignment_map.tables import Tables, table_bytes
 from surgery.alignment import overlap_table
 from surgery.errors import PolicyError
@@ -270,3 +270,23 @@ def test_tables_are_kept_up_to_a_bound_of_bytes_those_used_last() -> None:
     kept = [tables.begin(key, "input", large) for key in "wxyz"]
     assert all(tables.begin(key, "input", large) is table for key, table in zip("wxyz", kept, strict=True))
     np.testing.assert_array_equal(kept[0].result().values(), overlap_table(large, side="input").values())
+
+
+@pytest.mark.parametrize("measure", ["overlap", "principal"])
+def test_colours_are_cut_at_the_largest_value_between_different_modules(measure: str) -> None:
+    view, data = shown(Choice(view="invariance", measure=measure, k=2))
+    members = [module for module in SPECTRA.values() if module.family == "o_proj"]
+    most = max(measured(a, b, "output", measure, 2) for a in members for b in members if a is not b)
+    reference = 2 / 24 if measure == "overlap" else np.sqrt(2 / np.pi / 24)
+    cut = data["table"]["panels"][0]["cut"][measure]
+    cut = cut[data["table"]["ks"].index(2)] if measure == "overlap" else cut
+    assert cut["value"] == pytest.approx(max(most, 4 * reference), rel=0.02)
+    assert cut["ratio"] == pytest.approx(max(most / reference, 4), rel=0.02)
+    assert figure_of(view).layout.coloraxis.cmax == cut["value"]
+
+
+def test_a_map_with_nothing_between_different_modules_is_cut_at_its_scales_end() -> None:
+    alone = np.array([[1.0, np.nan], [np.nan, 1.0]])
+    assert cuts(alone, np.array([0.1, 0.1]), same=True) == {"value": 1.0, "ratio": 1.0}
+    assert cuts(alone, np.array([0.1, 0.2]), same=False) == {"value": 1.0, "ratio": 10.0}
+    assert cuts(np.array([[0.5, 0.01]]), np.array([0.2]), same=False) == {"value": 0.8, "ratio": 4.0}

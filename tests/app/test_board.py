@@ -16,7 +16,7 @@ from app.board.acts import applied
 from app.workspace import Workspace
 from surgery.edit import make_edit, preview
 from surgery.errors import PolicyError, SurgeryError
-from surgery.knob_table import knob_table
+from surgery.knob_table import end_to_end, knob_table
 from surgery.policy import (
     POLICIES,
     AbsSelect,
@@ -29,7 +29,9 @@ from surgery.policy import (
 )
 from surgery.recipe import EditPlan, edit_record, parse_edit
 from tests.app.conftest import D0, O0, O1, Q0, SIGMA, workspace_of
+from tests.painting import painted
 from tests.policies import measured
+from viz.style import HARMFUL, HELPFUL
 
 UNMEASURED = replace(workspace_of(SIGMA), sensitivity=None)
 SMALL = workspace_of(SIGMA)
@@ -159,6 +161,34 @@ def test_table_rows_are_the_edits_at_their_values(name: str, knob: str) -> None:
         expected = np.concatenate([module.gains for module in edit.modules.values()])
         np.testing.assert_allclose(row, np.minimum(expected, 65535 / 4096), atol=1 / 8192, rtol=0)
         assert numbers["predicted"] == pytest.approx(preview(edit, SMALL.sensitivity).predicted)
+
+
+@pytest.mark.parametrize("value", [0.5, 0.9])
+def test_the_page_shows_under_a_dragged_knob_the_edit_of_its_value(value: float) -> None:
+    workspace = with_plan(SMALL, policy=make_policy("smooth_abs"), energy="none")
+    told = painted("board", shown(workspace, "sup"), drag={"knob": "sup", "value": value})
+    edit = with_plan(workspace, policy=make_policy("smooth_abs", {"sup": value})).edit
+    np.testing.assert_allclose(told["gains"], end_to_end(edit), atol=1 / 8192, rtol=0)
+    assert told["numbers"]["predicted"] == pytest.approx(preview(edit, SMALL.sensitivity).predicted)
+
+
+def test_the_page_shows_the_edit_there_is_under_a_knob_at_a_value_that_the_policy_refuses() -> None:
+    workspace = with_plan(SMALL, policy=make_policy("smooth_abs"), energy="none")
+    data = shown(workspace, "sup")
+    assert None in data["table"]["numbers"]
+    told, there = painted("board", data, drag={"knob": "sup", "value": 1.5}), painted("board", data)
+    assert told == there
+    np.testing.assert_allclose(told["gains"], end_to_end(workspace.edit), rtol=1e-6)
+    assert told["numbers"] == data["numbers"]
+
+
+def test_the_page_marks_in_red_what_raises_the_loss_and_in_teal_what_lowers_it() -> None:
+    noise = np.resize([0.01, -0.01], (6, 1))
+    values = {**SMALL.sensitivity.values, O0: noise + np.array([0.5, -0.5, 0.0, 0.25])}
+    told = painted("board", shown(replace(SMALL, sensitivity=measured(values))))
+    marks = [call for call in told["bars"] if call["kind"] == "rect" and call["fill"] in (HARMFUL, HELPFUL)]
+    assert [call["fill"] for call in marks] == [HARMFUL, HELPFUL, HARMFUL]
+    assert [call["height"] > 0 for call in marks] == [True, False, True]  # downwards, upwards
 
 
 def test_a_tables_key_is_independent_of_the_knobs_own_value_and_dependent_on_all_else() -> None:

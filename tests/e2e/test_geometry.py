@@ -16,7 +16,7 @@ from surgery.alignment import module_synergy
 from tests.e2e.driving import fresh, no_message_of_failure, rested
 
 SOON = 30_000
-# how map.js lays out its one map, in CSS pixels
+# how figures.mjs lays out its one map, in CSS pixels
 LEFT, TOP, RIGHT, BOTTOM = 62, 30, 64, 44
 
 

@@ -23,7 +23,7 @@ from surgery import Sensitivity, Spectrum
 from tests.e2e.driving import LISTEN, go, no_message_of_failure, rested
 
 SOON = 30_000
-LEFT, RIGHT, TOP, BOTTOM = 16 + 9 * 6.4, 2, 24, 34  # how figures.js lays out the board, in CSS pixels
+LEFT, RIGHT, TOP, BOTTOM = 16 + 9 * 6.4, 2, 24, 34  # how figures.mjs lays out the board, in CSS pixels
 Open = Callable[..., Page]
 
 

@@ -1,5 +1,7 @@
 """Figures hold the numbers they were given; no data gives an empty titled figure."""
 
+import colorsys
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,36 @@ def test_a_module_is_drawn_by_standing_with_every_number() -> None:
         [0.2],
         [0.02],
     ]
+
+
+def hue(colour: str) -> float:
+    """In degrees: 0 is red, 180 cyan."""
+    red, green, blue = (channel / 255 for channel in _ink(colour))
+    return 360 * colorsys.rgb_to_hsv(red, green, blue)[0]
+
+
+def is_red(colour: str) -> bool:
+    return min(hue(colour), 360 - hue(colour)) < 15
+
+
+def is_teal(colour: str) -> bool:
+    return 165 < hue(colour) < 195
+
+
+def test_what_helps_and_is_raised_is_teal_what_hurts_and_is_lowered_is_red_as_the_pages_say() -> None:
+    # a gradient below 0 says that raising σ lowers the loss
+    by_sign = {standing.code: standing for standing in viz.STANDINGS}
+    assert [by_sign[code].name for code in (-1, 0, 1)] == ["helps", "neutral", "hurts"]
+    assert is_teal(by_sign[-1].colour)
+    assert is_red(by_sign[1].colour)
+    assert not is_red(by_sign[0].colour)
+    assert not is_teal(by_sign[0].colour)
+    lowest, highest = GAIN_SCALE[0][1], GAIN_SCALE[-1][1]
+    assert is_red(lowest)
+    assert is_teal(highest)
+    sent = {standing["code"]: standing["colour"] for standing in viz.PALETTE["standings"]}
+    assert sent == {code: standing.colour for code, standing in by_sign.items()}
+    assert viz.PALETTE["gains"] == [colour for _, colour in GAIN_SCALE]
 
 
 def test_a_module_that_was_not_measured_is_sigma_and_energy_alone() -> None:

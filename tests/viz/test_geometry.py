@@ -8,10 +8,10 @@ import viz
 NAN = float("nan")
 
 
-def heatmap(values: list[list[float]], reference: float = 0.01, title: str = "t") -> viz.Heatmap:
+def heatmap(values: list[list[float]], title: str = "t", cut: float = 1.0) -> viz.Heatmap:
     found = np.array(values)
     labels = [str(n) for n in range(len(values))]
-    return viz.Heatmap(found, labels, labels, title, "overlap", np.full(len(values), reference))
+    return viz.Heatmap(found, labels, labels, title, "overlap", np.full(len(values), 0.01), cut)
 
 
 def test_a_map_holds_its_values_and_their_ratio_to_random() -> None:
@@ -21,10 +21,11 @@ def test_a_map_holds_its_values_and_their_ratio_to_random() -> None:
     np.testing.assert_allclose(drawn.customdata, np.array(values) / 0.01)
 
 
-def test_colours_are_cut_at_the_largest_value_between_different_modules() -> None:
-    assert viz.alignment_heatmaps([heatmap([[1.0, 0.2], [0.3, 1.0]])]).layout.coloraxis.cmax == pytest.approx(0.3)
-    assert viz.alignment_heatmaps([heatmap([[1.0, NAN], [NAN, 1.0]])]).layout.coloraxis.cmax == 1.0
-    assert viz.alignment_heatmaps([heatmap([[1.0, 0.01], [0.0, 1.0]], 0.02)]).layout.coloraxis.cmax == 0.08
+def test_each_maps_colours_are_cut_where_it_says() -> None:
+    values = [[1.0, 0.2], [0.3, 1.0]]
+    assert viz.alignment_heatmaps([heatmap(values, cut=0.3)]).layout.coloraxis.cmax == 0.3
+    two = viz.alignment_heatmaps([heatmap(values, cut=0.3), heatmap(values, cut=0.8)]).layout
+    assert (two.coloraxis1.cmax, two.coloraxis2.cmax) == (0.3, 0.8)
 
 
 @pytest.mark.parametrize("count", [2, 5, 14])

@@ -26,7 +26,7 @@ from tests.e2e.surgery_page.board import (
     slider,
 )
 
-# how board.js lays out its bars, in CSS pixels
+# how figures.mjs lays out its bars, in CSS pixels
 LEFT, RIGHT, TOP, BOTTOM, ROOM = 46, 6, 8, 48, 1.08
 
 

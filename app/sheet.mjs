@@ -1,8 +1,7 @@
-// What the components share: drawing surfaces, scales, small parts of a page. Put in front of each
-// component's own script, so nothing here is exported.
+// What the components share: drawing surfaces, scales, small parts of a page.
 
 // A canvas that is drawn on in CSS pixels. The same calls write an SVG below.
-class CanvasSheet {
+export class CanvasSheet {
   constructor(canvas, width, height, ratio = window.devicePixelRatio || 1) {
     Object.assign(this, { width, height })
     if (canvas.width !== Math.round(width * ratio)) canvas.width = Math.round(width * ratio)
@@ -14,10 +13,10 @@ class CanvasSheet {
   }
 
   rect(x, y, width, height, fill, alpha = 1) {
-    this.g.globalAlpha = alpha
     this.g.fillStyle = fill
+    if (alpha < 1) this.g.globalAlpha = alpha
     this.g.fillRect(x, y, width, height)
-    this.g.globalAlpha = 1
+    if (alpha < 1) this.g.globalAlpha = 1
   }
 
   frame(x, y, width, height, stroke, thick = 1) {
@@ -66,7 +65,7 @@ class CanvasSheet {
   }
 }
 
-class SvgSheet {
+export class SvgSheet {
   constructor(width, height) {
     Object.assign(this, { width, height, parts: [] })
   }
@@ -104,34 +103,51 @@ class SvgSheet {
   }
 }
 
-// what a figure is drawn with in a file: always dark on white, whatever the page's theme is
-const PRINT = { text: "#1c2333", line: "#dfe3ec", accent: "#4f5fd6", back: "#ffffff", soft: "#8a94a6" }
-
-function inkOf(node) {
-  const style = getComputedStyle(node)
+// what a figure is drawn with on the page, whose theme may leave a colour open; `palette` is the server's
+export function inkOf(node, palette) {
+  const style = getComputedStyle(node), of = (name, otherwise) => style.getPropertyValue(name) || otherwise
+  const { print } = palette
   return {
     text: style.color,
-    line: style.getPropertyValue("--st-border-color") || "#ccc",
-    accent: style.getPropertyValue("--st-primary-color") || "#4f5fd6",
-    back: style.getPropertyValue("--st-background-color") || "#fff",
-    soft: "#8a94a6",
+    line: of("--st-border-color", print.line),
+    accent: of("--st-primary-color", print.accent),
+    back: of("--st-background-color", print.back),
+    soft: palette.neutral,
   }
 }
 
-// a figure as a file; `draw(sheet, ink)` paints it at width × height
-function saveSvg(name, width, height, draw) {
+// What a component exports: it keeps one `Page` for each place where it is mounted, as long as that is there.
+// In every run a page is connected to the server, which it tells by two functions, and receives its data.
+export function mounted(Page) {
+  const pages = new WeakMap()
+  return ({ data, parentElement, setStateValue, setTriggerValue }) => {
+    if (!pages.has(parentElement)) pages.set(parentElement, new Page(parentElement))
+    const page = pages.get(parentElement)
+    page.connect(setStateValue, setTriggerValue)
+    page.receive(data)
+    return () => {
+      page.unmount()
+      pages.delete(parentElement)
+    }
+  }
+}
+
+// a figure as a file, dark on white whatever the page's theme is; `draw(sheet, ink)` paints it at width × height
+export function saveSvg(name, width, height, palette, draw) {
   const sheet = new SvgSheet(width, height)
-  sheet.rect(0, 0, width, height, PRINT.back)
-  draw(sheet, PRINT)
+  paintFile(sheet, palette, draw)
   save(name, new Blob([sheet.toString()], { type: "image/svg+xml" }))
 }
 
-function savePng(name, width, height, draw) {
+export function savePng(name, width, height, palette, draw) {
   const canvas = document.createElement("canvas")
-  const sheet = new CanvasSheet(canvas, width, height, 3)
-  sheet.rect(0, 0, width, height, PRINT.back)
-  draw(sheet, PRINT)
+  paintFile(new CanvasSheet(canvas, width, height, 3), palette, draw)
   canvas.toBlob((blob) => save(name, blob))
+}
+
+function paintFile(sheet, palette, draw) {
+  sheet.rect(0, 0, sheet.width, sheet.height, palette.print.back)
+  draw(sheet, palette.print)
 }
 
 function save(name, blob) {
@@ -142,7 +158,7 @@ function save(name, blob) {
 
 // Files that the server makes. `ask` puts a question to it; a run that is broken off by another forgets its
 // question, which is then put again. While one is open, nothing should start a run that can wait.
-class Files {
+export class Files {
   constructor(ask) {
     this.ask = ask
     this.open = new Map() // questions by their id
@@ -178,7 +194,7 @@ function raster(columns, rows, pixels) {
 
 // keeps the sizes of canvases, which would lay the page out once more if painting asked for them,
 // and calls `paint` when one of them or the theme changes; returns [sizes, stop]
-function watch(canvases, paint) {
+export function watch(canvases, paint) {
   const sizes = new Map()
   const resize = new ResizeObserver((entries) => {
     for (const { target, contentRect } of entries) sizes.set(target, [contentRect.width, contentRect.height])
@@ -194,22 +210,22 @@ function watch(canvases, paint) {
   return [sizes, stop]
 }
 
-function sheetOf(canvas, sizes) {
+export function sheetOf(canvas, sizes) {
   return new CanvasSheet(canvas, ...(sizes.get(canvas) ?? [canvas.clientWidth, canvas.clientHeight]))
 }
 
 // lets the benchmarks and tests see what was painted, and how long after its cause
-function report(kind, ms) {
+export function report(kind, ms) {
   document.dispatchEvent(new CustomEvent("board", { detail: { kind, ms } }))
 }
 
-function element(tag, properties = {}, ...children) {
+export function element(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties)
   node.append(...children)
   return node
 }
 
-function fill(select, options, value) {
+export function setOptions(select, options, value) {
   const key = JSON.stringify(options)
   if (select.dataset.options !== key) {
     select.dataset.options = key
@@ -218,19 +234,19 @@ function fill(select, options, value) {
   select.value = value
 }
 
-function ticks(high) {
+export function ticks(high) {
   const rough = high / 4, unit = 10 ** Math.floor(Math.log10(rough))
   const step = [1, 2, 5, 10].map((m) => m * unit).find((s) => s >= rough)
   return Array.from({ length: Math.floor(high / step + 1e-9) + 1 }, (_, i) => i * step)
 }
 
-function where(canvas, event) {
+export function where(canvas, event) {
   const box = canvas.getBoundingClientRect()
   return [event.clientX - box.left, event.clientY - box.top]
 }
 
 // a tip beside the pointer, inside `box`
-function showTip(tip, box, event, lines) {
+export function showTip(tip, box, event, lines) {
   tip.textContent = lines.join("\n")
   tip.hidden = false
   const { left, top, width } = box.getBoundingClientRect()
@@ -238,23 +254,28 @@ function showTip(tip, box, event, lines) {
   tip.style.top = `${event.clientY - top + 16}px`
 }
 
+// how a component of this standing is drawn; what has none was not measured
+export function standingOf(palette, code) {
+  return palette.standings.find((standing) => standing.code === code) ?? palette.unmeasured
+}
+
 // 257 colours along stops of equal distance
-function shades(stops) {
+export function shades(stops) {
   const known = stops.map((hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)))
   return Array.from({ length: 257 }, (_, n) => {
     const at = (n / 256) * (known.length - 1), i = Math.min(known.length - 2, Math.floor(at))
     return known[i].map((v, c) => Math.round(v + (known[i + 1][c] - v) * (at - i)))
   })
 }
-const css = (rgb) => `rgb(${rgb.join(",")})`
+export const css = (rgb) => `rgb(${rgb.join(",")})`
 
-function bytes(base64) {
+export function bytes(base64) {
   return (Uint8Array.fromBase64?.(base64) ?? Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))).buffer
 }
-const floats = (base64) => new Float32Array(bytes(base64))
-const shorts = (base64) => new Uint16Array(bytes(base64))
+export const floats = (base64) => new Float32Array(bytes(base64))
+export const shorts = (base64) => new Uint16Array(bytes(base64))
 
 const short = (value) => Math.round(value * 100) / 100
 const escaped = (words) => String(words).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`)
-const text = (value) => String(Number(Number(value).toPrecision(4)))
-const signed = (value, digits = 4) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits)
+export const text = (value) => String(Number(Number(value).toPrecision(4)))
+export const signed = (value, digits = 4) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits)
