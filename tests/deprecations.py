@@ -53,6 +53,8 @@ def _watched_log(log: Callable[..., None]) -> Callable[..., None]:
 def _note(message: Any, frame: FrameType | None) -> None:
     speaker = _library(frame)
     while frame and not _ours(frame) and _library(frame) in (speaker, "torch", "python"):
+        if frame.f_code.co_name == "<module>":
+            return  # what a library says while it is imported: Python names who imports it, where that is meant
         frame = frame.f_back
     if frame and _ours(frame):
         place = Path(frame.f_code.co_filename).relative_to(ROOT)

@@ -64,3 +64,10 @@ def test_a_deprecation_between_two_libraries_is_not_ours():
         assert run_in("surgery", wrap, peft=peft, model=tiny_llama(), config=config) == []
     renamed = hasattr(transformers.PreTrainedModel, "is_activation_checkpointing")
     assert any("is_gradient_checkpointing" in str(each.message) for each in said) == renamed
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_library_says_to_itself_while_it_is_imported_is_not_ours(tmp_path, monkeypatch):
+    (tmp_path / "ageing.py").write_text("import warnings\nwarnings.warn('is renamed', FutureWarning)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run_in("surgery", "import ageing") == []
