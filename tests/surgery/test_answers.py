@@ -455,7 +455,7 @@ def scripted(tokenizer, scripts) -> SimpleNamespace:
         position = attention_mask.shape[1] - 1
         for row, script in enumerate(scripts):
             said[row, -1, script[position] if position < len(script) else END] = 1
-        return SimpleNamespace(logits=said, past_key_values=None)
+        return SimpleNamespace(logits=said)
 
     model.config = SimpleNamespace(get_text_config=SimpleNamespace)
     model.generation_config = SimpleNamespace()

@@ -23,7 +23,7 @@ from surgery.engine import Scored, VariantEngine
 from surgery.errors import Cancelled, DataError, PolicyError, RowsMixedError, SurgeryError
 from surgery.export import export
 from surgery.live import LiveModel
-from surgery.prompts import Prompts
+from surgery.prompts import CACHE, Prompts
 from surgery.sensitivity import answer_losses, measure_sensitivity
 from surgery.spectrum import decompose
 from tests.models import (
@@ -581,9 +581,9 @@ def test_a_model_without_a_cache_generates_the_same(live, llama, monkeypatch):
     forward = live.model.forward
 
     def forgetful(**options):
-        assert "past_key_values" not in options
+        assert CACHE not in options
         output = forward(**options)
-        output.past_key_values = None
+        setattr(output, CACHE, None)
         return output
 
     monkeypatch.setattr(live.model, "forward", forgetful)
@@ -606,7 +606,7 @@ def test_a_cache_of_an_unknown_kind_is_made_anew_when_rows_leave(live, llama, mo
     forward = live.model.forward
 
     def with_it(**options):
-        return forward(**{"past_key_values": Foreign(config=live.model.config), **options})
+        return forward(**{CACHE: Foreign(config=live.model.config), **options})
 
     monkeypatch.setattr(live.model, "forward", with_it)
     monkeypatch.setitem(engine_module._TOKENS_AT_ONCE, "cpu", 30)

@@ -5,6 +5,7 @@ import torch
 from transformers import DynamicCache
 
 from surgery.memory import _free_host_bytes, footprint, free_bytes, is_out_of_memory
+from surgery.prompts import CACHE
 from tests.models import VOCABULARY, tiny_gpt2, tiny_llama
 
 
@@ -13,7 +14,7 @@ from tests.models import VOCABULARY, tiny_gpt2, tiny_llama
 def test_a_cached_token_takes_what_its_keys_and_values_take(make, dtype):
     model = make().to(dtype)
     with torch.no_grad():
-        cache = model(input_ids=torch.ones(3, 7, dtype=torch.long), use_cache=True).past_key_values
+        cache = model(input_ids=torch.ones(3, 7, dtype=torch.long), use_cache=True)[CACHE]
     assert isinstance(cache, DynamicCache)
     held = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
     assert footprint(model).cached == held / (3 * 7)

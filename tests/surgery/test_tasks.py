@@ -25,6 +25,7 @@ from surgery.home import home
 from surgery.judge import Program, sandboxed
 from surgery.live import LiveModel
 from surgery.lm_eval_model import Texts
+from surgery.prompts import CACHE
 from surgery.spectrum import decompose
 from surgery.task_scores import run_task
 from surgery.tasks import TaskPlan, load_task
@@ -74,14 +75,14 @@ class OneByOne:
         ends = set(ends if isinstance(ends, list) else [ends])
         answer, given, cache = [], torch.tensor([prompt]), None
         while len(answer) < limit:
-            out = model(given, past_key_values=cache, use_cache=True)
+            out = model(given, use_cache=True, **{CACHE: cache})
             token = int(out.logits[0, -1].argmax())
             if token in ends:
                 break
             answer.append(token)
             if stop(index, answer):
                 break
-            given, cache = torch.tensor([[token]]), out.past_key_values
+            given, cache = torch.tensor([[token]]), out[CACHE]
         return answer
 
 
