@@ -14,8 +14,8 @@ some 10⁵ numbers that the tests compare. Of few terms the worst case is the sm
 
 A network is treated as the sums of all its weight matrices one after the other. That counts some that stand side by
 side; what it leaves out are the tokens an attention sums over, and roundings of single operations, of which there are
-fewer than terms. Measured on the tests' models, a pair of evaluations lies within a sixth of the bound for logits, a
-fourth for losses and a half for sensitivities (`tests/benchmarks/cpu_settings.py` runs them on other kernels).
+fewer than terms. Measured on the tests' models, two evaluations lie within a twentieth of the bound for logits and a
+fourth of it for losses and sensitivities. `tests/benchmarks/cpu_settings.py` runs the tests on other kernels.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ DEVIATIONS = 6.0
 def apart(terms: float, condition: float = 1.0, dtype: torch.dtype = torch.float32) -> float:
     """How far two evaluations of a sum of so many terms may differ, relative to the sum's size.
 
-    `condition` is Σ|terms| / |sum|. The errors of two evaluations are independent of each other as random walks,
-    and add up in the worst case.
+    `condition` is Σ|terms| / |sum|. In the worst case the errors of both add up; as random walks they are independent
+    of each other, and together √2 times as long as one.
     """
     return condition * UNIT[dtype] * min(2 * terms, 2**0.5 * DEVIATIONS * terms**0.5)
 

@@ -49,6 +49,7 @@ MODEL = [
 ]
 # and those that compare sums and decompositions of numpy's
 ARITHMETIC = [
+    "test_rounding.py",
     "surgery/test_alignment.py",
     "surgery/test_by_hand.py",
     "surgery/test_chance.py",
