@@ -11,6 +11,7 @@ from surgery.content import content_key
 from surgery.judge import Program, judge_for_code, judging
 from surgery.lm_eval_tasks import task_files
 from surgery.tasks import TaskPlan, load_task
+from tests.rounding import assert_losses
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "datasets"
 FILES = {
@@ -98,8 +99,8 @@ def hub_question(line: str) -> str:
     )
 
 
-def assert_same(scores: Any, variant: str, results: Any) -> None:
-    """Prompts, responses, metrics per example and aggregates."""
+def assert_same(scores: Any, variant: str, results: Any, model: Any) -> None:
+    """Prompts, responses, metrics per example and aggregates of a variant that `model` runs."""
     name = scores.plan.name
     rows = results["samples"][name]
     filters = list(dict.fromkeys(row["filter"] for row in rows))
@@ -111,12 +112,12 @@ def assert_same(scores: Any, variant: str, results: Any) -> None:
             assert sample.target == str(row["target"])
             for ours, (response,) in zip(scores.responses[variant][i], row["resps"], strict=True):
                 if isinstance(ours, tuple):
-                    assert ours[0] == pytest.approx(response[0], abs=1e-4)
+                    assert_losses(ours[0], response[0], model)
                     assert ours[1] == response[1]
                 elif isinstance(ours, str):
                     assert ours == response
                 else:
-                    assert ours == pytest.approx(response, abs=1e-4)
+                    assert_losses(ours, response, model)
             for metric in row["metrics"]:
                 value = scores.values[variant][f"{metric},{key}"][i]
                 assert value == (pytest.approx(row[metric], abs=1e-3) if isinstance(value, float) else row[metric])

@@ -19,6 +19,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from surgery.base import LoadedBase
 from surgery.calibration import Example
+from tests.rounding import assert_clear_choice
 
 UNK, BOS, EOS, PAD, USER, ASSISTANT = range(6)
 _SPECIALS = ["<unk>", "<s>", "</s>", "<pad>", "<u>", "<a>"]
@@ -240,11 +241,13 @@ def example_loss(model: Any, example: Example) -> torch.Tensor:
 
 
 def greedy_tokens(model: Any, prompt: Iterable[int], limit: int, stop: Iterable[int] = (EOS,)) -> list[int]:
-    """Arg-max decoding by hand: no cache, no padding, cut before the first stop token."""
+    """Arg-max decoding by hand: no cache, no padding, cut before the first stop token. No choice may be close."""
     ids, chosen, stops = list(prompt), [], set(stop)
     with torch.no_grad():
         for _ in range(limit):
-            token = int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+            assert_clear_choice(model, logits)
+            token = int(logits.argmax())
             if token in stops:
                 break
             ids.append(token)

@@ -68,8 +68,8 @@ def main() -> None:
                     task, live.base, Path(folder), batch_size=THEIR_BATCH, **settings
                 )
             )
-            assert_same(scores, "unedited", results)
-            assert_same(several, "unedited", results)
+            assert_same(scores, "unedited", results, live.model)
+            assert_same(several, "unedited", results, live.model)
             print(
                 f"| {name} | {len(scores.samples)} | {their:.1f} s | {ours:.1f} s | {together:.1f} s | "
                 f"{together / (8 * their):.2f} | {scores.metric} {scores.numbers('unedited').mean():.3f} |",

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from surgery.engine import VariantEngine
+from surgery.prompts import Prompts
 from tests.places import Workplace, workplace, write_workplace
+from tests.rounding import watched
+
+
+@pytest.fixture(autouse=True)
+def clear_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests compare tokens: wherever the model chooses one, no rounding may turn the choice."""
+    monkeypatch.setattr(Prompts, "chosen", watched(Prompts.chosen))
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from surgery.live import LiveModel
 from surgery.spectrum import decompose
 from tests.models import characters, loaded_base, often_ending, random_examples, save_adapter, tiny_llama
 from tests.places import refusal
+from tests.rounding import losses_apart
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = random_examples(9, seed=4, vocabulary=49)
@@ -75,8 +76,11 @@ def ask(engine, kind: str, examples=EXAMPLES, **hooks) -> dict[str, list]:
     return engine.answer(examples, max_new_tokens=6, **hooks)
 
 
-def same(found: dict[str, list], expected: dict[str, list], tolerance: float) -> bool:
-    """Equal names, tokens and truths; numbers within a relative tolerance."""
+def same(found: dict[str, list], expected: dict[str, list], model: Any = None) -> bool:
+    """Equal names, tokens and truths; numbers as near as two evaluations by `model` are, or the same bits."""
+
+    def near(one: float, other: float) -> bool:
+        return abs(one - other) <= (0 if model is None else losses_apart(model, other))
 
     def parts(response: Any) -> tuple[Any, ...]:
         if isinstance(response, Scored):
@@ -89,10 +93,7 @@ def same(found: dict[str, list], expected: dict[str, list], tolerance: float) ->
         return False
     pairs = [(a, b) for name in found for a, b in zip(found[name], expected[name], strict=True)]
     numbers = [pair for a, b in pairs for pair in zip(parts(a), parts(b), strict=True)]
-    return all(
-        math.isclose(a, b, rel_tol=tolerance) if isinstance(a, float) else (type(a), a) == (type(b), b)
-        for a, b in numbers
-    )
+    return all(near(a, b) if isinstance(a, float) else (type(a), a) == (type(b), b) for a, b in numbers)
 
 
 def filled(file: Path, count: int) -> dict:
@@ -113,12 +114,12 @@ def test_a_logged_engine_answers_as_the_plain_one(live, variants, file, kind):
     expected = ask(VariantEngine(live, variants, rows=12), kind)
     with AnswerLog(file) as log:
         found = ask(LoggedEngine(live, variants, log, batch_size=4), kind)
-    assert same(found, expected, tolerance=0)
+    assert same(found, expected)
     if kind == "generate":
         assert len({len(tokens) for tokens in expected["unedited"]}) > 2, "texts must stop at different lengths"
     with AnswerLog(file) as log:
         again = ask(LoggedEngine(live, variants, log), kind)
-    assert same(again, expected, tolerance=0), "answers read from the log keep every bit"
+    assert same(again, expected), "answers read from the log keep every bit"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -133,7 +134,7 @@ def test_what_the_log_holds_is_not_asked_again(live, variants, file, engine_call
     engine_calls.clear()
     with AnswerLog(file) as log:
         found = ask(LoggedEngine(live, variants, log, batch_size=2), kind)
-    assert same(found, expected, tolerance=1e-6)
+    assert same(found, expected, live.model)
     assert [call.requests for call in engine_calls] == [whole.requests - kept]
 
 
@@ -152,7 +153,7 @@ def test_each_variant_is_asked_for_what_it_lacks_and_those_alike_together(live, 
         (("variant 1", "other"), 9, 6),
     ], "a batch has at most three requests, however many variants share it"
     expected = ask(VariantEngine(live, {**variants, "other": None}), "answer")
-    assert same(found, expected, tolerance=1e-6)
+    assert same(found, expected, live.model)
     assert seen[0] == (13, 36)
     assert seen[-1] == (36, 36)
     assert seen == sorted(seen)
@@ -188,7 +189,7 @@ def test_an_answer_is_never_taken_for_that_to_another_request(live, variants, fi
     with AnswerLog(file) as log:
         found = ask(LoggedEngine(live, variants, log), kind, others)
     assert [call.requests for call in engine_calls] == [4]
-    assert same(found, ask(VariantEngine(live, variants), kind, others), tolerance=1e-6)
+    assert same(found, ask(VariantEngine(live, variants), kind, others), live.model)
 
 
 def test_the_kind_of_a_call_and_its_limit_are_part_of_the_request(live, file, engine_calls):
@@ -230,7 +231,7 @@ def test_a_cancel_keeps_what_was_finished(live, variants, file, engine_calls):
     with AnswerLog(file) as log:
         found = ask(LoggedEngine(live, variants, log), "answer")
     assert engine_calls[0].answers == 27 - seen[-1][0]
-    assert same(found, ask(VariantEngine(live, variants), "answer"), tolerance=1e-6)
+    assert same(found, ask(VariantEngine(live, variants), "answer"), live.model)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -412,7 +413,7 @@ def test_a_full_disk_is_told_and_the_answers_before_it_go_on(live, variants, fil
     with AnswerLog(file) as log:
         found = ask(LoggedEngine(live, variants, log), "answer")
     assert [call.requests for call in engine_calls] == [9 - kept]
-    assert same(found, ask(VariantEngine(live, variants), "answer"), tolerance=1e-6)
+    assert same(found, ask(VariantEngine(live, variants), "answer"), live.model)
 
 
 def test_a_full_disk_is_told_with_the_room_for_all_that_is_to_come(file, tmp_path):

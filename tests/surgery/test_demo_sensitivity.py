@@ -14,13 +14,17 @@ from surgery.demo import data_file, demo_folder
 from surgery.live import LiveModel
 from surgery.sensitivity import Sensitivity, measure_sensitivity
 from surgery.spectrum import decompose
-from tests.models import double, example_loss
+from tests.models import double, example_loss, relative
+from tests.rounding import assert_losses, sensitivities_apart
 
 pytestmark = pytest.mark.demo
 
 DEMO = "demo:kinship"
 COMPONENTS = 6
 STEP = 1e-4
+# Σ|terms| / |sum| of a loss's gradient Σ p W - W_answer over the 49,152 rows W of the output head: 2 to 5. The kernels
+# for up to three rows, as of an example alone with an answer of two tokens, add these terms one after the other.
+CONDITION = 5.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,9 +71,9 @@ def test_the_demos_largest_sensitivities_equal_finite_differences(measured):
     found = [measured.sensitivity.values[name][0, k] for name, k in chosen]
     exact = PeftModel.from_pretrained(double(load_base(DEMO_BASE).model), demo_folder(DEMO)).double().eval()
     with torch.no_grad():
-        assert measured.sensitivity.losses[0] == pytest.approx(float(example_loss(exact, example)), abs=2e-5)
+        assert_losses(measured.sensitivity.losses[0], float(example_loss(exact, example)), measured.live.model)
         expected = [slope(exact, name, k, example) for name, k in chosen]
-    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    np.testing.assert_allclose(found, expected, rtol=sensitivities_apart(measured.live.model, CONDITION))
 
 
 @pytest.mark.parametrize(("batch_size", "side"), [(1, "left"), (4, "right")])
@@ -79,7 +83,7 @@ def test_the_demos_sensitivities_do_not_depend_on_batch_size_padding_or_order(me
     again = measure_sensitivity(
         measured.live, shuffled, list(measured.live.spectra), batch_size=batch_size, side=side
     )
-    np.testing.assert_allclose(again.losses, measured.sensitivity.losses[order], rtol=1e-4)
+    model = measured.live.model
+    assert_losses(again.losses, measured.sensitivity.losses[order], model)
     for name, g in again.values.items():
-        expected = measured.sensitivity.values[name][order]
-        assert np.linalg.norm(g - expected) < 1e-4 * np.linalg.norm(expected), name
+        assert relative(g, measured.sensitivity.values[name][order]) < sensitivities_apart(model, CONDITION), name

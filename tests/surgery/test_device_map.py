@@ -19,6 +19,7 @@ from surgery.sensitivity import measure_sensitivity
 from surgery.spectrum import decompose
 from tests.models import relative, save_adapter, save_model, tiny_gpt2, tiny_llama
 from tests.places import refusal
+from tests.rounding import assert_losses, logits_apart, sensitivities_apart
 
 
 @pytest.fixture
@@ -75,9 +76,9 @@ def test_sensitivities_of_a_split_base_are_those_of_the_whole_one(place, split):
                 found.append(measure_sensitivity(live, slice_, names, batch_size=4, checkpointing=checkpointing))
     whole, *others = found
     for other in others:
-        np.testing.assert_array_equal(other.losses, whole.losses)
+        assert_losses(other.losses, whole.losses, tiny_llama())
         for name in names:
-            assert relative(other.values[name], whole.values[name]) < 1e-6
+            assert relative(other.values[name], whole.values[name]) < sensitivities_apart(tiny_llama())
     assert all(np.abs(g).max() > 0 for g in whole.values.values())
 
 
@@ -90,7 +91,7 @@ def test_proofs_on_a_split_base_are_those_on_the_whole_one(place, split, tmp_pat
             edits = {"x": make_edit(live.spectra, RandomIndex(), scope="all")}
             found.append(prove(live, place.evaluation, [place.calibration], edits).evaluation)
     for name, scores in found[0].scores.items():
-        np.testing.assert_allclose(found[1].scores[name].loss, scores.loss, rtol=1e-6)
+        assert_losses(found[1].scores[name].loss, scores.loss, tiny_llama())
         assert found[1].scores[name].answers == scores.answers
 
 
@@ -101,7 +102,8 @@ def test_a_split_base_is_as_before_when_its_adapter_is_taken_off(split):
         calibrate(live, split.calibration)
         within = base.model(input_ids=ids).logits
     plain = load_base(split.base.location)
-    torch.testing.assert_close(base.model(input_ids=ids).logits, plain.model(input_ids=ids).logits)
+    expected = plain.model(input_ids=ids).logits
+    assert relative(base.model(input_ids=ids).logits, expected) < logits_apart(plain.model)
     assert (within - base.model(input_ids=ids).logits).abs().max() > 0.01
 
 
@@ -140,7 +142,7 @@ def test_a_gpt2_with_tied_embeddings_can_be_split_too(tmp_path):
         with LiveModel(load_base(str(base), device=device), adapter, spectra) as live, torch.no_grad():
             logits.append(live.model(input_ids=ids).logits)
     assert "disk" in parts(live.model)
-    torch.testing.assert_close(*logits)
+    assert relative(*logits) < logits_apart(tiny_gpt2())
 
 
 def test_tensors_that_an_adapter_trained_whole_cannot_be_offloaded(split, tmp_path):

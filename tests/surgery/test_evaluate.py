@@ -35,6 +35,7 @@ from tests.models import (
     tiny_tokenizer,
     with_peft,
 )
+from tests.rounding import assert_losses
 
 LIMIT = 14
 EXAMPLES = tuple(random_examples(10, seed=11, vocabulary=49))
@@ -109,7 +110,7 @@ def test_losses_equal_transformers_own_loss_one_example_at_a_time(case, tmp_path
     for name, adapter in ((BASELINE, folder), ("edited", exported)):
         reference = with_peft(make(), adapter)
         expected = [transformers_loss(reference, example) for example in EXAMPLES]
-        np.testing.assert_allclose(found.scores[name].loss, expected, rtol=1e-5)
+        assert_losses(found.scores[name].loss, expected, reference)
 
 
 @pytest.mark.parametrize("generate", [False, True], ids=["losses only", "with answers"])
@@ -119,7 +120,7 @@ def test_losses_of_answers_of_a_single_token_equal_transformers_own_loss(llama, 
     short = [replace(example, answer_ids=example.answer_ids[:1]) for example in EXAMPLES]
     with attach(make(), folder) as attached:
         found = evaluate(attached, slice_of(short), {}, batch_size=4, generate=generate).scores[BASELINE]
-    np.testing.assert_allclose(found.loss, [transformers_loss(reference, e) for e in short], rtol=1e-5)
+    assert_losses(found.loss, [transformers_loss(reference, e) for e in short], reference)
 
 
 def test_scoring_keeps_the_precision_of_a_float64_model(llama):
@@ -130,7 +131,7 @@ def test_scoring_keeps_the_precision_of_a_float64_model(llama):
             found = evaluate(attached, slice_of(), {}, generate=generate).scores[BASELINE].loss
             with torch.no_grad():
                 expected = [example_loss(reference, example).item() for example in EXAMPLES]
-            np.testing.assert_allclose(found, expected, rtol=1e-12)
+            assert_losses(found, expected, attached.model)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
@@ -138,7 +139,7 @@ def test_losses_and_answers_do_not_depend_on_batch_size_or_order(live, batch_siz
     expected = evaluate(live, slice_of(), {}, batch_size=4).scores[BASELINE]
     order = np.random.default_rng(batch_size).permutation(len(EXAMPLES))
     found = evaluate(live, slice_of([EXAMPLES[i] for i in order]), {}, batch_size=batch_size).scores[BASELINE]
-    np.testing.assert_allclose(found.loss, expected.loss[order], rtol=1e-5)
+    assert_losses(found.loss, expected.loss[order], live.model)
     assert found.answers == tuple(expected.answers[i] for i in order)
 
 
@@ -221,7 +222,7 @@ def test_answers_are_long_enough_for_the_longest_reference(live):
 def test_without_generation_exact_match_is_unknown_and_losses_are_the_same(live):
     full = evaluate(live, slice_of(), {}).scores[BASELINE]
     quick = evaluate(live, slice_of(), {}, generate=False).scores[BASELINE]
-    np.testing.assert_allclose(quick.loss, full.loss, rtol=1e-6)
+    assert_losses(quick.loss, full.loss, live.model)
     assert np.isnan(quick.exact).all()
     assert quick.answers == ("",) * len(EXAMPLES)
 

@@ -9,6 +9,7 @@ from surgery import decompose, export, make_edit, make_policy, open_adapter
 from surgery.recipe import CalibrationPlan
 from surgery.reload import peft_agreement
 from tests.models import loaded_base, save_adapter, tiny_llama, tiny_tokenizer
+from tests.rounding import logits_apart
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_an_export_read_by_peft_agrees_with_the_preview(opened, tmp_path):
     before = {name: weight.clone() for name, weight in base.model.named_parameters()}
     error, rows = peft_agreement(base, adapter, spectra, edit, tmp_path / "out", plan)
     assert rows == 5
-    assert error < 1e-5
+    assert error < logits_apart(base.model)
     assert list(before) == [name for name, _ in base.model.named_parameters()]
     assert all(torch.equal(before[name], weight) for name, weight in base.model.named_parameters())
 

@@ -34,6 +34,7 @@ from surgery.sweeps.tables import results, table, write_tables
 from tests.cluster import Killer, two_nodes
 from tests.models import save_adapter, tiny_llama
 from tests.places import refusal, write_rows
+from tests.rounding import assert_losses
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMOS = ROOT / "assets" / "sweeps" / "demos.yaml"
@@ -80,7 +81,7 @@ def same_numbers(first, second) -> None:
     """Batches that are packed otherwise may round otherwise, and no more."""
     assert first.keys() == second.keys()
     for name, (loss, exact, answers) in first.items():
-        np.testing.assert_allclose(loss, second[name][0], rtol=2e-5, atol=1e-6)
+        assert_losses(loss, second[name][0], tiny_llama())
         np.testing.assert_array_equal(exact, second[name][1])
         assert answers == second[name][2]
 
@@ -237,7 +238,7 @@ def test_a_sweep_finds_what_separate_proofs_find(place):
                     alone = prove(live, EvaluationPlan(place.evaluation.data, limit=4), [plan], {"x": edit})
                     scores = alone.evaluation.scores["x"]
                     loss, exact, answers = found["tiny", "sums", name]
-                    np.testing.assert_allclose(loss, scores.loss, rtol=2e-5, atol=1e-6)
+                    assert_losses(loss, scores.loss, tiny_llama())
                     np.testing.assert_array_equal(exact, scores.exact)
                     assert answers == scores.answers
 

@@ -31,6 +31,7 @@ from surgery.task_scores import run_task
 from surgery.tasks import TaskPlan, load_task
 from tests.lm_eval_reference import DATA, FILES, assert_same, judge, plan, shortened, theirs
 from tests.models import tiny_llama
+from tests.rounding import assert_clear_choice
 
 pytest.importorskip("lm_eval")
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the benchmarks' files are not at {DATA}")
@@ -76,6 +77,7 @@ class OneByOne:
         answer, given, cache = [], torch.tensor([prompt]), None
         while len(answer) < limit:
             out = model(given, use_cache=True, **{CACHE: cache})
+            assert_clear_choice(model, out.logits[0, -1])
             token = int(out.logits[0, -1].argmax())
             if token in ends:
                 break
@@ -142,7 +144,7 @@ def test_a_benchmark_scores_each_variant_as_simple_evaluate_does(name, bases, tm
     assert scores.metric == METRICS[name]
     assert scores.higher_is_better
     for variant, base in bases.items():
-        assert_same(scores, variant, theirs(task, base, tmp_path, **options))
+        assert_same(scores, variant, theirs(task, base, tmp_path, **options), base.model)
     assert scores.responses["unedited"] != scores.responses["edited"]
     assert scores.numbers("edited").shape == (2,)
     assert scores.notes == ()
@@ -163,7 +165,7 @@ def test_the_engine_scores_variants_of_an_adapter_as_simple_evaluate_scores_them
         scores = run_task(loaded, engine.VariantEngine(live, variants), live.base, judge=judge)
         for variant, values in variants.items():
             live.set_sigma(values)
-            assert_same(scores, variant, theirs(task, base, tmp_path, **options))
+            assert_same(scores, variant, theirs(task, base, tmp_path, **options), base.model)
     assert scores.responses["unedited"] != scores.responses["threefold"]
 
 
@@ -182,7 +184,7 @@ def test_a_benchmark_on_the_demo_base_is_that_of_simple_evaluate(name, demo_base
     task = plan(name, limit=1 if name == "gsm8k" else 3)
     loaded, options = shortened(task, 10)
     scores = run_task(loaded, OneByOne({"unedited": demo_base.model}), demo_base, judge=judge)
-    assert_same(scores, "unedited", theirs(task, demo_base, tmp_path, **options))
+    assert_same(scores, "unedited", theirs(task, demo_base, tmp_path, **options), demo_base.model)
 
 
 @needs_data
@@ -212,7 +214,7 @@ def test_long_prompts_and_special_tokens_are_treated_as_by_the_hf_model(name, bo
     task = plan(name)
     loaded, options = shortened(task, 30)
     scores = run_task(loaded, OneByOne({"unedited": base.model}), base)
-    assert_same(scores, "unedited", theirs(task, base, tmp_path, **options))
+    assert_same(scores, "unedited", theirs(task, base, tmp_path, **options), base.model)
 
 
 @needs_data
@@ -223,7 +225,7 @@ def test_chat_templates_are_those_of_the_hf_model(name, tmp_path):
     loaded, options = shortened(task, 20, base.tokenizer)
     assert loaded.samples[0].prompt.startswith("<|user|>")
     scores = run_task(loaded, OneByOne({"unedited": base.model}), base)
-    assert_same(scores, "unedited", theirs(task, base, tmp_path, **options))
+    assert_same(scores, "unedited", theirs(task, base, tmp_path, **options), base.model)
 
 
 @needs_data
@@ -237,7 +239,7 @@ def test_a_slice_is_a_range_after_a_seeded_shuffle_and_is_asked_in_the_order_of_
         loaded = load_task(task)
         assert [sample.index for sample in loaded.samples] == chosen
         scores = run_task(loaded, OneByOne({"unedited": base.model}), base)
-        assert_same(scores, "unedited", theirs(task, base, tmp_path, chosen=chosen))
+        assert_same(scores, "unedited", theirs(task, base, tmp_path, chosen=chosen), base.model)
     with pytest.raises(DataError, match=f"{count - 1}, but|has {count}"):
         load_task(plan("commonsense_qa", limit=2, offset=count - 1))
     assert len(load_task(plan("commonsense_qa", limit=None, offset=count - 2)).samples) == 2
@@ -288,7 +290,7 @@ def test_other_tasks_come_by_name_on_files_of_one_s_own(name, suffix, tmp_path):
     scores = run_task(load_task(task), OneByOne({"unedited": base.model}), base)
     assert len(scores.samples) == len(rows)
     if suffix == "jsonl" and name != "arc_easy":
-        assert_same(scores, "unedited", theirs(task, base, tmp_path))
+        assert_same(scores, "unedited", theirs(task, base, tmp_path), base.model)
 
 
 def test_global_seeds_are_left_alone(tmp_path):
