@@ -8,7 +8,9 @@ from pathlib import Path
 import streamlit as st
 
 from app import jobs
+from app.base_form import base_form
 from app.frame import plain, show_error
+from app.running import waits_for
 from app.workspace import Workspace, current, keep, stored_sensitivity
 from surgery.adapter import Adapter
 from surgery.calibration import TEMPLATES, Encoding, Row, left_out_text
@@ -24,19 +26,26 @@ from surgery.sources import Found, HubSource, NotFetchedError, is_hub, parse_hub
 from surgery.spectrum import Spectra
 
 KIND = "calibration"
+CALIBRATE = "Calibrate with these settings"
 DEMO, UPLOAD, PATH, HUB = "Demo slice", "Upload", "Path", "Hub dataset"
 _SHOWN = 12  # stored results that are listed
 
 
 def calibration_panel(workspace: Workspace) -> None:
-    """What is measured, the way to measure more, and the results that are stored; or the progress of a run."""
-    if jobs.active(KIND) is not None:
-        jobs.show_progress(KIND)
+    """What is measured, the way to measure more, and the results that are stored."""
+    if waits_for(
+        KIND, "The calibration is under way. The sensitivities appear in the figures below when it ends."
+    ):
         return
     stored = _stored(workspace.adapter.digest)
     listed = f"Stored results ({len(stored)})"
     if workspace.base is None:
-        st.info("Choose the base model on the Adapter page to measure sensitivities.", icon=":material/info:")
+        st.info(
+            "The sensitivities, how much each singular value raises or lowers the loss, are measured with the base "
+            "model. Name it here; the singular values below need none.",
+            icon=":material/science:",
+        )
+        base_form(workspace)
     if workspace.sensitivity is not None:
         # one line, so that the figures below it stay in sight
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
@@ -117,9 +126,22 @@ def plan_controls() -> None:
     except SurgeryError as error:
         data, prompt_field, answer_field, refusal = "", present.prompt_field, present.answer_field, error
     plan = _number_controls(present, key, data, prompt_field, answer_field)
-    rows, found = None, None
-    fetched = True
-    if refusal is None and data:
+    if workspace.base is not None:
+        found, rows = start_button(workspace, workspace.base, plan, key, refusal)
+        if found is not None:
+            _show_rows(found, rows)
+
+
+def start_button(
+    workspace: Workspace, base: BaseChoice, plan: CalibrationPlan, key: str, refusal: SurgeryError | None = None
+) -> tuple[Found | None, Sequence[Row] | None]:
+    """The button that measures `plan`, and how long that takes; returns what is known of its rows.
+
+    What is stored of the plan is gone on with, or used as it is. What `refusal` or the rows have against the
+    plan is shown instead.
+    """
+    rows, found, fetched = None, None, True
+    if refusal is None and plan.data:
         try:
             found = _read(plan.data, plan.prompt_field, plan.answer_field, _stamp(plan.data))
             rows, _ = planned_rows(plan, found)
@@ -127,26 +149,24 @@ def plan_controls() -> None:
             fetched = False
         except SurgeryError as error:
             refusal = error
-    base = workspace.base
-    if base is None:
-        return
     part = _matching(_stored(workspace.adapter.digest), base, plan)
-    unfinished = part is not None and not part.finished
-    label = f"Resume ({part.done} of {part.examples} done)" if part is not None and unfinished else "Measure"
     press, told = st.columns([1, 3], vertical_alignment="center")
-    startable = refusal is None and bool(data) and (rows is not None or not fetched)
+    startable = refusal is None and bool(plan.data) and (rows is not None or not fetched)
     if press.button(
-        label,
+        _start_label(part),
         key=f"{key}-go",
         type="primary",
         width="stretch",
         disabled=not startable or jobs.active(KIND) is not None,
     ):
-        start_calibration(workspace, base, plan)
-        st.rerun()
+        if part is not None and part.finished:
+            _use(workspace, plan, part)
+        else:
+            start_calibration(workspace, base, plan)
+            st.rerun()
     if refusal is not None:
         show_error(refusal)
-    elif not data:
+    elif not plan.data:
         told.caption("Name the rows to measure.")
     elif not fetched:
         told.caption(
@@ -154,8 +174,13 @@ def plan_controls() -> None:
         )
     elif rows is not None:
         told.caption(_time_text(base, plan, rows, part))
-    if found is not None:
-        _show_rows(found, rows)
+    return found, rows
+
+
+def _start_label(part: Measurement | None) -> str:
+    if part is None:
+        return CALIBRATE
+    return "Use the stored result" if part.finished else f"Resume ({part.done} of {part.examples} done)"
 
 
 def _rows_controls(present: CalibrationPlan, key: str) -> tuple[str, str, str]:
@@ -288,11 +313,12 @@ def _matching(stored: Sequence[Measurement], base: BaseChoice, plan: Calibration
 def _time_text(base: BaseChoice, plan: CalibrationPlan, rows: Sequence[Row], part: Measurement | None) -> str:
     """How long it takes, by the pace of earlier runs and nothing else."""
     if part is not None and part.finished:
-        return "This is measured already: it is found in the store once the base model is loaded, or used from the stored results."
+        return "This is measured already."
     pace = known_pace(base, plan)
     if pace is None:
         return (
-            "Time: unknown until the first batch, as no run on this base model with this kind of prompt is known."
+            "Time: unknown until the first batch, as no run on this base model with this kind of prompt is known; "
+            "then the line at the top of every page tells it."
         )
     if part is not None:
         seconds = part.tokens_left / pace.tokens_per_second

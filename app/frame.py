@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 import streamlit as st
 
-from app import sessions
+from app import jobs, sessions
 from app.stored_runs import newest_proof
 from app.workspace import Workspace, current
 from surgery.errors import SurgeryError
@@ -57,16 +57,6 @@ def write_address(names: Collection[str], words: Mapping[str, str]) -> None:
         st.query_params.from_dict(wanted)
 
 
-def ask_for_calibration(workspace: Workspace) -> None:
-    """The way on when the policy works from sensitivities and there are none."""
-    st.info(
-        f"{workspace.plan.policy.name} works from sensitivities: calibrate on the Spectra page first, or choose a policy "
-        "that needs none on the Surgery page (random_index, scale, truncate by σ).",
-        icon=":material/science:",
-    )
-    st.page_link("views/spectra.py", label="Calibrate on the Spectra page", icon=":material/equalizer:")
-
-
 def plain(text: str) -> str:
     """File-derived text as Markdown that renders as itself."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]()#+-.!|<>~$:&" else c for c in text if c.isprintable())
@@ -75,6 +65,7 @@ def plain(text: str) -> str:
 def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
     base, sensitivity = workspace.base, workspace.sensitivity
     proof = newest_proof(workspace)
+    measuring, proving = (jobs.active(kind) is not None for kind in ("calibration", "evaluation"))
     return [
         ("deployed_code", "adapter", workspace.adapter.source, True),
         ("memory", "base", base.location if base else "not chosen", base is not None),
@@ -82,11 +73,16 @@ def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
         (
             "science",
             "calibration",
-            f"{sensitivity.examples} examples" if sensitivity else "none yet",
-            sensitivity is not None,
+            "under way" if measuring else f"{sensitivity.examples} examples" if sensitivity else "none yet",
+            measuring or sensitivity is not None,
         ),
         ("tune", "policy", workspace.plan.policy.name, True),
-        ("balance", "proof", f"{proof.plan.examples} held-out" if proof else "none yet", proof is not None),
+        (
+            "balance",
+            "proof",
+            "under way" if proving else f"{proof.plan.examples} held-out" if proof else "none yet",
+            proving or proof is not None,
+        ),
     ]
 
 

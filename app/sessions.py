@@ -62,26 +62,29 @@ def holders() -> Holders:
     return Holders()
 
 
-def attach() -> None:
+def attach() -> str | None:
     """Find this session's workspace again on its first run.
 
-    A page whose address names a workspace that another page holds works on a copy of its own.
+    A page whose address names a workspace that another page holds works on a copy of its own; the id of the
+    workspace that was copied in this run is returned.
     """
-    name = st.session_state.get(ID)
+    name, copied = st.session_state.get(ID), None
     if name is None:
-        name, found = _found()
+        asked = st.query_params.get(PARAMETER, "")
+        name, found = _found(asked)
         st.session_state[ID] = name
         if found is not None:
             keep(found)
+            copied = asked if _ID.fullmatch(asked) and asked != name else None
     if st.query_params.get(PARAMETER) != name:
         st.query_params[PARAMETER] = name
+    return copied
 
 
-def _found() -> tuple[str, Workspace | None]:
+def _found(asked: str) -> tuple[str, Workspace | None]:
     """The id to write to from now on, and the workspace to begin with."""
     context = get_script_run_ctx(suppress_warning=True)
     session = context.session_id if context else ""
-    asked = st.query_params.get(PARAMETER, "")
     fresh = uuid4().hex[:12]
     if _ID.fullmatch(asked):
         name = asked if holders().claim(asked, session) else fresh
