@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.frame import show_error
-from app.workspace import Workspace, keep
+from app.workspace import Workspace, keep, with_shipped
 from surgery.base import DTYPES, estimate_memory
 from surgery.errors import SurgeryError
 from surgery.recipe import BaseChoice
@@ -31,7 +31,7 @@ def base_form(workspace: Workspace) -> None:
             BaseChoice(location.strip(), revision.strip() or None, device, dtype) if location.strip() else None
         )
         if choice != workspace.base:
-            keep(workspace.with_base(choice))
+            keep(with_shipped(workspace.with_base(choice)))
             st.rerun()
     if estimated and location.strip():
         _show_memory(location.strip(), dtype)

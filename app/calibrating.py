@@ -18,7 +18,13 @@ from surgery.demo import SLICES, data_file, demo_names, is_demo
 from surgery.errors import DataError, SurgeryError
 from surgery.home import digest, home
 from surgery.measure import planned_rows
-from surgery.measurements import Measurement, delete_measurement, store_folder, stored_measurements
+from surgery.measurements import (
+    Measurement,
+    delete_measurement,
+    shipped_measurements,
+    store_folder,
+    stored_measurements,
+)
 from surgery.pace import characters, known_pace
 from surgery.recipe import BaseChoice, CalibrationPlan, plan_record
 from surgery.sensitivity import Sensitivity
@@ -50,8 +56,7 @@ def calibration_panel(workspace: Workspace) -> None:
         # one line, so that the figures below it stay in sight
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             st.markdown(_measured_text(workspace.sensitivity), width="stretch")
-            if workspace.base is not None and st.button("Calibrate again", icon=":material/science:"):
-                _calibrate_again()
+            _again(workspace)
             if stored and st.button(listed, icon=":material/inventory_2:"):
                 _all_stored()
         return
@@ -63,10 +68,27 @@ def calibration_panel(workspace: Workspace) -> None:
             _stored_results(workspace, stored)
 
 
+def _again(workspace: Workspace) -> None:
+    """The buttons that measure anew; what shipped is replaced with one click, by the same settings."""
+    base, plan, sensitivity = workspace.base, workspace.calibration, workspace.sensitivity
+    if base is None:
+        return
+    shipped = sensitivity is not None and sensitivity.shipped
+    if st.button("Calibrate again", icon=":material/science:"):
+        if not shipped or plan is None:
+            _calibrate_again()
+        else:
+            start_calibration(workspace, base, plan)
+            st.rerun()
+    if shipped and st.button("Other settings", icon=":material/tune:"):
+        _calibrate_again()
+
+
 def _measured_text(sensitivity: Sensitivity) -> str:
     dropped = left_out_text(sensitivity.left_out)
+    how = "Shipped with the demo, measured" if sensitivity.shipped else "Measured"
     return (
-        f":material/science: Measured on {sensitivity.examples} examples; mean calibration loss "
+        f":material/science: {how} on {sensitivity.examples} examples; mean calibration loss "
         f"{sensitivity.losses.mean():.4f} nats per answer token." + (f" {plain(dropped)}." if dropped else "")
     )
 
@@ -149,7 +171,8 @@ def start_button(
             fetched = False
         except SurgeryError as error:
             refusal = error
-    part = _matching(_stored(workspace.adapter.digest), base, plan)
+    stored = [each for each in _stored(workspace.adapter.digest) if not each.shipped]
+    part = _matching(stored, base, plan)
     press, told = st.columns([1, 3], vertical_alignment="center")
     startable = refusal is None and bool(plan.data) and (rows is not None or not fetched)
     if press.button(
@@ -292,11 +315,13 @@ def _number_controls(
 
 
 def _stored(adapter: str) -> Sequence[Measurement]:
-    """The stored results of an adapter; headers are read again only when a file of the store has changed."""
+    """The stored results of an adapter, whose headers are read again only when the store has changed; then the shipped."""
+    shipped = shipped_measurements(adapter)
     with suppress(OSError):
         files = [(file.name, file.stat()) for file in os.scandir(store_folder())]
-        return _headers(adapter, tuple(sorted((name, s.st_mtime_ns, s.st_size) for name, s in files)))
-    return []
+        stamp = tuple(sorted((name, s.st_mtime_ns, s.st_size) for name, s in files))
+        return [*_headers(adapter, stamp), *shipped]
+    return shipped
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -404,7 +429,9 @@ def _stored_result(workspace: Workspace, measurement: Measurement) -> None:
         assert base is not None
         start_calibration(workspace, base, plan)
         st.rerun()
-    if delete.button("Delete", key=f"delete-{key}", width="stretch"):
+    if measurement.shipped:
+        delete.caption("ships with the demo")
+    elif delete.button("Delete", key=f"delete-{key}", width="stretch"):
         try:
             delete_measurement(measurement)
         except SurgeryError as error:
@@ -432,7 +459,7 @@ def _described(measurement: Measurement) -> str:
     done = f"{measurement.examples} examples"
     if not measurement.finished:
         done = f"unfinished, {measurement.done} of {done}"
-    parts = [f"{when:%Y-%m-%d %H:%M}", done]
+    parts = [f"{when:%Y-%m-%d %H:%M}", *(["shipped"] if measurement.shipped else []), done]
     if plan is not None:
         parts += [
             plan.data,

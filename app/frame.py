@@ -8,6 +8,7 @@ from app import jobs, sessions
 from app.stored_runs import newest_proof
 from app.workspace import Workspace, current
 from surgery.errors import SurgeryError
+from surgery.sensitivity import Sensitivity
 
 # less air above and beside the page than Streamlit leaves, so that a figure fits 1280 × 800
 STYLE = """<style>
@@ -73,7 +74,7 @@ def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
         (
             "science",
             "calibration",
-            "under way" if measuring else f"{sensitivity.examples} examples" if sensitivity else "none yet",
+            "under way" if measuring else _measured_on(sensitivity),
             measuring or sensitivity is not None,
         ),
         ("tune", "policy", workspace.plan.policy.name, True),
@@ -84,6 +85,12 @@ def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
             proving or proof is not None,
         ),
     ]
+
+
+def _measured_on(sensitivity: Sensitivity | None) -> str:
+    if sensitivity is None:
+        return "none yet"
+    return f"{sensitivity.examples} examples{', shipped' if sensitivity.shipped else ''}"
 
 
 def _short(text: str) -> str:

@@ -15,10 +15,13 @@ def offer_calibration(workspace: Workspace, promise: str) -> None:
 
     A base model or rows that are not known yet are asked for in place.
     """
-    if waits_for(KIND, f"The calibration is under way. {promise}"):
+    if waits_for(KIND, f"The calibration is under way, and this page fills by itself when it ends. {promise}"):
         return
+    need = "The base model and the calibration rows must be known first."
+    if workspace.lacks_sensitivities:
+        need = f"{workspace.plan.policy.name} needs sensitivities first."
     with st.container(border=True):
-        st.markdown(f":material/science: {promise}")
+        st.markdown(f":material/science: {promise} {need}")
         if workspace.base is None:
             st.caption("First the base model that the adapter was trained on:")
             base_form(workspace)

@@ -8,6 +8,7 @@ in their stores, and jobs that still run by the workspace that started them.
 import json
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from streamlit.runtime import Runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.history import History, Step
-from app.workspace import Workspace, keep, stored_sensitivity, workspace_for
+from app.workspace import Workspace, keep, stored_sensitivity, with_shipped, workspace_for
 from surgery.errors import SurgeryError
 from surgery.home import home, write_whole
 from surgery.measure import stored_sensitivity_file
@@ -32,6 +33,7 @@ from surgery.recipe import (
     parse_plan,
     plan_record,
 )
+from surgery.sensitivity import Sensitivity
 
 PARAMETER = "w"
 ID = "workspace-id"  # in the session: the name of its file
@@ -144,7 +146,7 @@ def _record(workspace: Workspace) -> dict[str, Any]:
         "schema": _SCHEMA,
         "adapter": {"source": workspace.adapter.source, "digest": workspace.adapter.digest},
         **{name: plan and plan_record(plan) for name, plan in _plans(workspace).items()},
-        "sensitivity": sensitivity.provenance.key if sensitivity else None,
+        "sensitivity": sensitivity.provenance.key if sensitivity and not sensitivity.shipped else None,
         "history": [{"label": step.label, "edit": edit_record(step.plan)} for step in workspace.history.steps],
         "at": workspace.history.at,
         "shelf": {name: edit_record(plan) for name, plan in workspace.shelf.items()},
@@ -173,16 +175,22 @@ def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
     if not steps:
         raise ValueError("a history is never empty")
     shelf = {str(name): _edit(edit) for name, edit in record["shelf"].items()}
-    workspace = replace(workspace, **plans, history=History(steps).jump(int(record["at"])), shelf=shelf)
-    calibration = workspace.calibration
-    if record["sensitivity"] and calibration is not None:
-        try:
-            found = stored_sensitivity(stored_sensitivity_file(record["sensitivity"], calibration.batch_size))
-        except SurgeryError:
-            return workspace
-        if found.provenance.adapter == workspace.adapter.digest:
-            workspace = replace(workspace, sensitivity=found)
-    return workspace
+    history = History(steps).jump(int(record["at"]))
+    return with_shipped(
+        replace(workspace, **plans, history=history, shelf=shelf, sensitivity=_measured(workspace, record, plans))
+    )
+
+
+def _measured(workspace: Workspace, record: dict[str, Any], plans: Mapping[str, Any]) -> Sensitivity | None:
+    """What was measured here and is still stored; None for sensitivities that shipped with a demo."""
+    if not record["sensitivity"] or plans["calibration"] is None:
+        return None
+    try:
+        file = stored_sensitivity_file(record["sensitivity"], plans["calibration"].batch_size)
+        found = stored_sensitivity(file)
+    except SurgeryError:
+        return None
+    return found if found.provenance.adapter == workspace.adapter.digest else None
 
 
 def _edit(record: dict[str, Any]) -> EditPlan:

@@ -4,14 +4,15 @@ import streamlit as st
 
 from app.workspace import Workspace
 from surgery.evaluation import Evaluation
+from surgery.history import known_runs
 from surgery.proof import recipe_digest
-from surgery.runs import ABOUT, METRICS, PROOF, Run, runs_folder, stored_runs
+from surgery.runs import ABOUT, METRICS, PROOF, Run, runs_folder
 
 Signature = tuple[tuple[str, int, int], ...]
 
 
 def all_runs() -> tuple[Run, ...]:
-    """Every run of this home, newest first."""
+    """Every run of this home, newest first, then those that ship with the demos."""
     folder = runs_folder()
     return _listed(str(folder), signature())
 
@@ -55,7 +56,7 @@ def signature() -> Signature:
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _listed(folder: str, signature: Signature) -> tuple[Run, ...]:
-    return tuple(stored_runs())
+    return tuple(known_runs())
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

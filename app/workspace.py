@@ -5,6 +5,7 @@ everything. Proofs are not held here: the history of runs knows which belong to 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,10 @@ from app.history import History, Step
 from surgery.adapter import Adapter, open_adapter
 from surgery.demo import demo_names, is_demo
 from surgery.edit import Edit
+from surgery.errors import DataError
 from surgery.export import Verification
 from surgery.home import file_stamp
+from surgery.measurements import shipped_measurements
 from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan, Recipe, demo_plans
 from surgery.sensitivity import Sensitivity, load_sensitivity
 from surgery.spectrum import Spectrum, decompose
@@ -127,7 +130,19 @@ def workspace_for(source: str) -> Workspace:
     if is_demo(source):
         base, calibration, evaluation = demo_plans(source)
         fresh = replace(fresh, base=base, calibration=calibration, evaluation=evaluation)
-    return fresh
+    return with_shipped(fresh)
+
+
+def with_shipped(workspace: Workspace) -> Workspace:
+    """With the sensitivities that ship with a demo, where none are measured and neither base nor rows are others."""
+    if workspace.sensitivity is not None:
+        return workspace
+    for measurement in shipped_measurements(workspace.adapter.digest):
+        plan = workspace.calibration or measurement.plan
+        if plan is not None and measurement.is_of(workspace.base, plan):
+            with suppress(DataError):  # a damaged file is as none: the pages then ask for a calibration
+                return replace(workspace, calibration=plan, sensitivity=stored_sensitivity(measurement.file))
+    return workspace
 
 
 def open_source(source: str) -> Workspace:

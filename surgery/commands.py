@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surgery.adapter import open_adapter
+from surgery.adapter import Adapter, open_adapter
 from surgery.calibration import Encoding, Row
 from surgery.demo import is_demo
 from surgery.edit import Edit, edit_modules, make_edit
@@ -19,9 +19,11 @@ from surgery.errors import DataError, PolicyError, RecipeError, SweepError
 from surgery.evaluation import BASELINE, Evaluation
 from surgery.evidence import evidence_for, moments_of
 from surgery.export import export
+from surgery.history import known_run, known_runs
 from surgery.home import user_path
 from surgery.inspection import inspection
 from surgery.measure import attach, calibrate, calibration_rows
+from surgery.measurements import shipped_measurements
 from surgery.policy import Policy, for_scope, make_policy
 from surgery.proof import held_out_rows, prove, random_controls
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans, read_recipe
@@ -34,14 +36,15 @@ from surgery.report import (
     gains_record,
     gains_text,
     inspection_text,
+    printable,
     progress_reporter,
     run_record,
     runs_text,
     sensitivity_record,
     sensitivity_text,
 )
-from surgery.runs import Run, runs_folder, stored_run, stored_runs
-from surgery.sensitivity import load_sensitivity, save_sensitivity
+from surgery.runs import Run, runs_folder
+from surgery.sensitivity import Sensitivity, load_sensitivity, save_sensitivity
 from surgery.spectrum import decompose
 
 if TYPE_CHECKING:
@@ -112,12 +115,15 @@ def calibrate_command(options: argparse.Namespace) -> Result:
 def edit_command(options: argparse.Namespace) -> Result:
     adapter = open_adapter(options.adapter)
     spectra = decompose(adapter)
+    policy = _policy(options)
     sensitivity = load_sensitivity(options.sensitivities) if options.sensitivities else None
     if sensitivity is not None and sensitivity.provenance.adapter != adapter.digest:
         raise DataError("these sensitivities belong to another adapter", "calibrate this one")
+    if sensitivity is None and policy.needs_gradient:
+        sensitivity = _shipped(adapter)
     edit = make_edit(
         spectra,
-        _policy(options),
+        policy,
         sensitivity=sensitivity,
         scope=options.scope,
         energy=options.energy,
@@ -125,6 +131,19 @@ def edit_command(options: argparse.Namespace) -> Result:
     )
     record = export_record(edit, sensitivity, export(adapter, spectra, edit, options.out))
     return record, export_text(record)
+
+
+def _shipped(adapter: Adapter) -> Sensitivity | None:
+    """What ships measured of a demo adapter, and says so; None for any other adapter."""
+    found = next(iter(shipped_measurements(adapter.digest)), None)
+    if found is None:
+        return None
+    print(
+        f"no --sensitivities: taking those that ship with {printable(adapter.source)}, "
+        f"measured on {found.examples} examples",
+        file=sys.stderr,
+    )
+    return load_sensitivity(found.file)
 
 
 def evaluate_command(options: argparse.Namespace) -> Result:
@@ -219,12 +238,12 @@ def benchmark_command(options: argparse.Namespace) -> Result:
 
 def runs_command(options: argparse.Namespace) -> Result:
     if options.run is not None:
-        run = stored_run(options.run)
+        run = known_run(options.run)
         if run is None:
             raise DataError(f"there is no run {options.run!r}", "list them with: surgery runs")
         return _told(run.evaluation, run, f"{run.plan.slice_name}, ")
     digest = open_adapter(options.adapter).digest if options.adapter else None
-    runs = stored_runs(digest)
+    runs = known_runs(digest)
     return {"folder": str(runs_folder()), "runs": [run_record(run) for run in runs]}, runs_text(runs)
 
 

@@ -1,4 +1,4 @@
-"""The demo adapters that ship with the project: `demo:NAME` and its slices."""
+"""The demo adapters that ship with the project: `demo:NAME`, its slices, and what was measured of it."""
 
 from pathlib import Path
 
@@ -26,6 +26,16 @@ def demo_folder(source: str) -> Path:
     if name not in demo_names():
         raise AdapterError(f"no demo called {name!r}", f"use one of {', '.join(demo_names())}")
     return DEMO_FOLDER / name
+
+
+def shipped_files(pattern: str) -> list[Path]:
+    """What ships beside the demo adapters under names of that pattern, demo by demo."""
+    return [file for name in demo_names() for file in sorted((DEMO_FOLDER / name).glob(pattern))]
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether a file or folder belongs to what ships with the demos: it is read, and never written to."""
+    return ".." not in path.parts and path.is_relative_to(DEMO_FOLDER)
 
 
 def demo_slice(source: str, slice_name: str) -> str:

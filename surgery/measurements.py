@@ -1,7 +1,9 @@
-"""The measurements that are stored on this machine, whole and unfinished, told by their headers alone."""
+"""The measurements stored on this machine, whole and unfinished, and those that ship with the demos, told by their
+headers alone.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from surgery.demo import is_shipped, shipped_files
 from surgery.errors import DataError, SurgeryError
 from surgery.home import home
 from surgery.partial import PART_FORMAT
@@ -16,6 +19,7 @@ from surgery.recipe import BaseChoice, CalibrationPlan, parse_plan, plan_record
 from surgery.sensitivity import FORMAT, Provenance
 
 WHOLE, PART = ".safetensors", ".part"
+SHIPPED = "sensitivity.safetensors"  # beside a demo adapter
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Measurement:
     @property
     def finished(self) -> bool:
         return self.file.suffix == WHOLE
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it came with a demo and was measured elsewhere."""
+        return is_shipped(self.file)
 
     def is_of(self, base: BaseChoice | None, plan: CalibrationPlan | None = None) -> bool:
         """Whether it belongs to this base, wherever it runs, and to this plan where one is given.
@@ -76,19 +85,36 @@ def header(
 
 def stored_measurements(adapter: str) -> list[Measurement]:
     """The measurements of the adapter with this digest, newest first. Reads no numbers, only headers."""
-    found = [_read(file) for file in store_folder().glob("*") if file.suffix in (WHOLE, PART)]
-    mine = [measurement for measurement in found if measurement is not None and measurement.adapter == adapter]
-    return sorted(mine, key=lambda measurement: (measurement.measured, measurement.file.name), reverse=True)
+    return _of(adapter, [file for file in store_folder().glob("*") if file.suffix in (WHOLE, PART)])
+
+
+def shipped_measurements(adapter: str) -> list[Measurement]:
+    """The measurements that ship beside the demo adapter with this digest; none for any other adapter.
+
+    They stand for a measurement of one's own until there is one: `calibrate` does not find them.
+    """
+    return _of(adapter, shipped_files(SHIPPED))
 
 
 def delete_measurement(measurement: Measurement) -> None:
-    """Remove one file of the store; raises `DataError` where that is not allowed."""
+    """Remove one file of the store; raises `DataError` where that is not allowed, as for what ships with a demo."""
+    if measurement.shipped:
+        raise DataError(
+            "this measurement ships with a demo and stays", "calibrate again: your own measurement takes its place"
+        )
     try:
         measurement.file.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
             f"{measurement.file.name!r} cannot be deleted ({error.strerror})", "check who owns the folder"
         ) from error
+
+
+def _of(adapter: str, files: Iterable[Path]) -> list[Measurement]:
+    """The files that are measurements of the adapter with this digest, newest first."""
+    found = [measurement for measurement in map(_read, files) if measurement is not None]
+    mine = [measurement for measurement in found if measurement.adapter == adapter]
+    return sorted(mine, key=lambda measurement: (measurement.measured, measurement.file.name), reverse=True)
 
 
 def _read(file: Path) -> Measurement | None:

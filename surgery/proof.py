@@ -139,7 +139,7 @@ def prove(
 ) -> Run:
     """Score the unedited adapter and every edit on rows or on a loaded task, as a run that is kept.
 
-    The same question of the same variants is answered from the history; an unfinished run goes on. With
+    The same question of the same variants is answered from this machine's runs; an unfinished run goes on. With
     `again` the unedited adapter answers a second time, batched otherwise: the noise floor. `seen` are the
     slices that the edits were made or chosen on. `base` is how `live` was loaded, `plans` what made the
     edits, `recipe` what to keep beside them and `purpose` what is asked of it; `batch_size` bounds the requests

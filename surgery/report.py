@@ -175,6 +175,7 @@ def run_record(run: "Run") -> dict[str, Any]:
         "examples": plan.examples,
         "variants": list(plan.variants),
         "finished": run.finished,
+        "shipped": run.shipped,
         "policies": {name: edit.get("policy") for name, edit in plan.edits.items()},
     }
     if run.metrics is not None:
@@ -192,7 +193,7 @@ def runs_text(runs: Sequence["Run"]) -> str:
     for run in runs:
         record = run_record(run)
         line = f"{record['run']:<24} {record['started'][:16]:<16} {record['examples']:>8} {len(record['variants']):>8}"
-        line += f"  {record['slice']}"
+        line += f"  {record['slice']}" + ("; shipped with the demo" if run.shipped else "")
         for name, changes in record.get("changes", {}).items():
             told = ", ".join(f"{key} {_change(effect)}" for key, effect in changes.items())
             line += f"; {name} ({record['policies'][name]}): {told}"

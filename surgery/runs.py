@@ -13,19 +13,18 @@ of themselves and of the samples: files that were changed are no run.
 """
 
 import json
-import os
-import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from surgery.answer_log import AnswerLog, logged_answers, under_way, unwritable
+from surgery.demo import is_shipped
+from surgery.environment import environment
 from surgery.errors import DataError
 from surgery.evaluation import Evaluation
 from surgery.home import digest, file_stamp, home, write_whole
@@ -37,7 +36,6 @@ SCHEMA = 1
 PROOF = "proof"
 LOG, SAMPLES, METRICS, ABOUT = "answers.jsonl", "samples.parquet", "metrics.json", "run.json"
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
-_PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy", "lm-eval", "spectral-surgery-workbench")
 
 
 @dataclass(frozen=True)
@@ -107,6 +105,11 @@ class Run:
         return self.metrics is not None
 
     @property
+    def shipped(self) -> bool:
+        """Whether it came with a demo and was measured elsewhere."""
+        return is_shipped(self.folder)
+
+    @property
     def under_way(self) -> bool:
         """Whether somebody works on it now, in this process or in another."""
         return not self.finished and under_way(self.folder / LOG)
@@ -145,14 +148,19 @@ def runs_folder() -> Path:
 
 
 def stored_runs(adapter_digest: str | None = None) -> list[Run]:
-    """Runs of all adapters or of one, newest first; folders that are no run are passed over."""
-    found = [_read(folder) for folder in runs_folder().glob("*")]
+    """Runs of this machine, of all adapters or of one, newest first; `history.known_runs` has the shipped ones too."""
+    return newest_first(runs_folder().glob("*"), adapter_digest)
+
+
+def newest_first(folders: Iterable[Path], adapter_digest: str | None = None) -> list[Run]:
+    """Those of the folders that are runs, of all adapters or of one."""
+    found = [_read(folder) for folder in folders]
     mine = [run for run in found if run is not None and adapter_digest in (None, run.plan.adapter_digest)]
     return sorted(mine, key=lambda run: (run.started, run.folder.name), reverse=True)
 
 
 def stored_run(key: str) -> Run | None:
-    """The run of that key; None for a key that is no name of ours or has no folder."""
+    """The run of this machine of that key; None for a key that is no name of ours or has no folder."""
     if len(key) != 24 or not set(key) <= set("0123456789abcdef"):
         return None
     return _read(runs_folder() / key)
@@ -194,7 +202,12 @@ def finish(run: Run, evaluation: Evaluation, pace: Pace | None = None) -> Run:
 
 
 def delete_run(run: Run) -> None:
-    """Remove a run's folder; raises `DataError` where that is not allowed, or the run is under way."""
+    """Remove a run's folder; raises `DataError` where that is not allowed, or it is under way or ships with a demo."""
+    if run.shipped:
+        raise DataError(
+            f"the run {run.folder.name!r} ships with a demo and stays",
+            "prove the edit again: a run of your own takes its place",
+        )
     if under_way(run.folder / LOG):
         raise DataError(f"the run {run.folder.name!r} is under way", "stop it first")
     try:
@@ -205,21 +218,6 @@ def delete_run(run: Run) -> None:
         raise DataError(
             f"the run {run.folder.name!r} cannot be deleted ({error.strerror})", "check who owns the folder"
         ) from error
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, without names of hosts or people."""
-    versions = {}
-    for package in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "packages": versions,
-    }
 
 
 def _take_over(plan: RunPlan, log: AnswerLog) -> None:

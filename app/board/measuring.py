@@ -28,7 +28,7 @@ class Measured:
 def ready(workspace: Workspace) -> bool:
     """Whether the model can be run; if not, what is missing is asked for here."""
     if workspace.base is None or workspace.calibration is None:
-        offer_calibration(workspace, "The base model runs here, on rows that must be known.")
+        offer_calibration(workspace, "The base model runs here.")
         return False
     return True
 

@@ -20,6 +20,7 @@ def time_text(question: Question, variants: int, base: BaseChoice | None) -> str
         pace = (run.metrics or {}).get("pace")
         if (
             pace
+            and not run.shipped
             and run.plan.slice_name == question.name
             and base is not None
             and run.plan.base.get("device") == base.device

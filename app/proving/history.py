@@ -56,7 +56,12 @@ def show_history(workspace: Workspace) -> None:
         width="stretch",
         help="Shows the results of a run that has ended. For one of another adapter, open that adapter first.",
     )
-    if actions[1].button("Delete", disabled=not picked, width="stretch"):
+    if actions[1].button(
+        "Delete",
+        disabled=not picked or any(run.shipped for run in picked),
+        width="stretch",
+        help="Runs that ship with a demo stay.",
+    ):
         try:
             for run in picked:
                 delete_run(run)
@@ -119,9 +124,9 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def state_of(run: Run) -> str:
-    """Whether a run has ended, or how far it came."""
+    """Whether a run has ended here or shipped with a demo, or how far it came."""
     if run.finished:
-        return "ended"
+        return "shipped" if run.shipped else "ended"
     return f"{'under way' if run.under_way else 'stopped'}, {run.done:,} answers"
 
 

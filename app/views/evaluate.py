@@ -31,7 +31,7 @@ def ask_panel(workspace: Workspace) -> None:
         offer_calibration(
             workspace,
             "The edit is proven here: the unedited adapter, the edit and its random controls answer held-out examples, "
-            f"and every difference has its interval. {_lack(workspace)}",
+            "and every difference has its interval.",
         )
         return
     form(workspace, newest_proof(workspace))
@@ -41,12 +41,6 @@ def ask_panel(workspace: Workspace) -> None:
         st.caption(
             f"A proof on {plain(run.plan.slice_name)} was cut off; asked again as it was, it goes on with what is there."
         )
-
-
-def _lack(workspace: Workspace) -> str:
-    if workspace.lacks_sensitivities:
-        return f"{workspace.plan.policy.name} needs sensitivities first."
-    return "For that the base model and rows to calibrate on must be known."
 
 
 def shown_run(workspace: Workspace) -> Run | None:
@@ -73,7 +67,8 @@ def results_panel(workspace: Workspace) -> None:
         return
     run = shown_run(workspace)
     if run is None:
-        st.caption(f"{EMPTY[view]} Press *Prove it* above. Earlier runs stand under History.")
+        way = "Press *Prove it* above." if workspace.recipe and not workspace.lacks_sensitivities else ""
+        st.caption(f"{EMPTY[view]} {way} Earlier runs stand under History.")
         return
     if run.plan.key not in {each.plan.key for each in runs_of_edit(workspace, run.plan.purpose)}:
         st.warning("This run is about another edit than the present one.", icon=":material/history:")
@@ -89,7 +84,7 @@ def results_panel(workspace: Workspace) -> None:
 
 
 def _title(run: Run) -> str:
-    return f"{run.plan.slice_name}, {run.started:%Y-%m-%d %H:%M}"
+    return f"{run.plan.slice_name}, {run.started:%Y-%m-%d %H:%M}" + (", shipped" if run.shipped else "")
 
 
 show_title(

@@ -24,12 +24,7 @@ def write_panel(workspace: Workspace) -> None:
     if workspace.recipe is None or workspace.lacks_sensitivities:
         offer_calibration(
             workspace,
-            "The edited adapter is written here, read back and compared, with the recipe that redoes it. "
-            + (
-                f"{workspace.plan.policy.name} needs sensitivities first."
-                if workspace.lacks_sensitivities
-                else "The recipe names the base model and the calibration rows."
-            ),
+            "The edited adapter is written here, read back and compared, with the recipe that redoes it.",
         )
         return
     with st.form("export", border=False):

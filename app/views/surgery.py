@@ -209,8 +209,8 @@ if tour.running():
 if workspace.lacks_sensitivities:
     offer_calibration(
         workspace,
-        "The board appears here: knobs and bars, and every singular value, its gain and the predicted change of the "
-        f"loss answer while you drag. {workspace.plan.policy.name} needs sensitivities first.",
+        "The board stands here: drag a knob or a bar, and every singular value, its gain and the predicted change of "
+        "the loss follow.",
     )
     if workspace.history.can_undo and st.button("Undo", icon=":material/undo:"):
         change(workspace.with_history(workspace.history.jump(workspace.history.at - 1)))

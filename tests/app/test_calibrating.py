@@ -1,6 +1,7 @@
 """The calibration panel: rows from anywhere, a time that was measured, a run that goes on, results used again."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from streamlit.testing.v1 import AppTest
 
 from app import jobs
 from app.jobs import Job
-from app.workspace import Workspace
+from app.workspace import Workspace, with_shipped
 from surgery import decompose, open_adapter
 from surgery.calibration import Encoding
+from surgery.demo import demo_folder
 from surgery.errors import Cancelled
 from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.measurements import stored_measurements
@@ -320,3 +322,81 @@ def test_the_pace_of_a_resumed_job_counts_only_what_it_did_itself() -> None:
     assert job.seconds_left == pytest.approx(10, rel=0.01)
     job.begin("next")
     assert job.resumed_from == 0
+
+
+@pytest.fixture
+def ships(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sensitivity:
+    """What ships with a demo that is the workspace's adapter: the measurement of its plan; the store is empty."""
+    with attach(workspace.adapter, workspace.spectra, workspace.base) as live:
+        measured = calibrate(live, workspace.calibration, base=workspace.base)
+    (found,) = stored_measurements(workspace.adapter.digest)
+    folder = tmp_path / "demo" / "tiny"
+    shutil.copytree(workspace.adapter.source, folder)
+    found.file.rename(folder / "sensitivity.safetensors")
+    monkeypatch.setattr("surgery.demo.DEMO_FOLDER", folder.parent)
+    return measured
+
+
+def test_what_ships_is_taken_up_says_so_and_is_replaced_with_one_click(
+    workspace: Workspace, ships: Sensitivity
+) -> None:
+    taken = with_shipped(workspace)
+    assert taken.sensitivity.shipped
+    assert equal(taken.sensitivity, ships)
+    test = opened(taken)
+    assert "Shipped with the demo, measured on 12 examples; mean calibration loss" in said(test)
+    button(test, "Calibrate again").click()
+    finished(clean(test.run()))
+    own = test.session_state["workspace"].sensitivity
+    assert not own.shipped
+    assert equal(own, ships)
+    assert test.session_state["workspace"].calibration == workspace.calibration
+    assert [found.finished for found in stored_measurements(workspace.adapter.digest)] == [True]
+    assert "Shipped" not in said(test)
+    assert "Measured on 12 examples" in said(test)
+
+
+def test_what_ships_may_be_replaced_by_a_measurement_with_other_settings(
+    workspace: Workspace, ships: Sensitivity
+) -> None:
+    test = opened(with_shipped(workspace))
+    clean(button(test, "Other settings").click().run())
+    assert labelled(test.number_input, "Examples").value == 12
+    assert "Calibrate with these settings" in labels(test)
+
+
+def test_what_ships_is_listed_for_use_and_not_for_deletion(workspace: Workspace, ships: Sensitivity) -> None:
+    test = opened(workspace)  # nothing is taken up: the list is open
+    assert "shipped · 12 examples" in said(test)
+    assert "ships with the demo" in said(test)
+    assert "Delete" not in labels(test)
+    clean(button(test, "Use").click().run())
+    assert test.session_state["workspace"].sensitivity.shipped
+
+
+def test_what_ships_is_taken_up_only_on_its_own_base_and_rows(workspace: Workspace, ships: Sensitivity) -> None:
+    on_gpu = workspace.with_base(replace(workspace.base, device="cuda"))
+    assert with_shipped(on_gpu).sensitivity is not None, "where the base runs does not change what was measured"
+    unplanned = with_shipped(replace(workspace, calibration=None))
+    assert unplanned.sensitivity.shipped
+    assert unplanned.calibration == workspace.calibration
+    for other in (
+        replace(workspace, base=None),
+        workspace.with_base(replace(workspace.base, dtype="bfloat16")),
+        workspace.with_base(BaseChoice("another/base")),
+        replace(workspace, calibration=replace(workspace.calibration, seed=1)),
+        replace(workspace, calibration=replace(workspace.calibration, encoding=Encoding("plain"))),
+    ):
+        assert with_shipped(other) is other
+    measured = replace(workspace, sensitivity=replace(ships, rows="mine"))
+    assert with_shipped(measured) is measured
+
+
+def test_a_damaged_file_that_ships_leaves_the_page_as_without_one(
+    workspace: Workspace, ships: Sensitivity
+) -> None:
+    (file,) = demo_folder("demo:tiny").glob("sensitivity.*")
+    kept = file.read_bytes()
+    for data in (b"\x08" * 40, kept[:200], kept[:-8]):
+        file.write_bytes(data)
+        assert with_shipped(workspace) is workspace

@@ -14,7 +14,7 @@ from app.proving.history import changes_of, table_of
 from app.proving.question import question_of
 from app.proving.results import effects_table, verdict
 from app.proving.samples import compared, searched
-from app.stored_runs import all_runs, evaluation_of
+from app.stored_runs import all_runs, evaluation_of, runs_of_adapter
 from app.workspace import Workspace, workspace_for
 from surgery.evaluation import AGAIN, BASELINE, Evaluation, Measure
 from surgery.policy import Scale
@@ -182,10 +182,10 @@ def test_what_is_picked_in_the_history_stays_picked_when_another_run_comes(works
     test.run()
     new = kept_proof(workspace.with_edit("more", policy=Scale(2.0)), "rows.jsonl", proof())
     clean(test.run())
-    assert [run.plan.key for run in all_runs()] == [new.plan.key, old.plan.key]
+    assert [run.plan.key for run in runs_of_adapter(workspace)] == [new.plan.key, old.plan.key]
     assert picked_rows(test) == [1]
     clean(press(test, "Delete"))
-    assert [run.plan.key for run in all_runs()] == [new.plan.key]
+    assert [run.plan.key for run in runs_of_adapter(workspace)] == [new.plan.key]
     assert picked_rows(test) == []
     assert next(button for button in test.button if button.label == "Delete").disabled
 

@@ -3,6 +3,8 @@
 import gc
 import json
 import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -394,3 +396,54 @@ def test_a_visit_by_the_address_of_a_damaged_file_opens_fresh(own_home: Path) ->
     assert test.session_state["workspace-id"] != ID
     assert written(own_home).read_text() == "{"
     assert test.session_state["workspace"].adapter.source.startswith("demo:")
+
+
+# ---- what ships with a demo ----
+
+
+def test_a_demo_that_nobody_calibrated_comes_back_with_what_ships() -> None:
+    fresh = workspace_for("demo:kinship")
+    assert fresh.sensitivity.shipped
+    save(fresh, ID)
+    assert_same(restore(ID), fresh)
+    # and so does one that was saved when nothing shipped
+    save(replace(fresh, sensitivity=None), ID)
+    assert restore(ID).sensitivity.shipped
+
+
+def test_what_ships_does_not_come_back_on_another_base_or_with_other_rows() -> None:
+    fresh = workspace_for("demo:kinship")
+    others = (
+        fresh.with_base(BaseChoice("some/base")),
+        fresh.with_base(None),
+        replace(fresh, calibration=replace(fresh.calibration, examples=64), sensitivity=None),
+    )
+    for name, other in zip((ID, OTHER, THIRD), others, strict=True):
+        save(other, name)
+        assert_same(restore(name), other)
+
+
+def test_a_measurement_of_ones_own_comes_back_although_the_same_one_ships() -> None:
+    fresh = workspace_for("demo:kinship")
+    own = replace(fresh.sensitivity, losses=fresh.sensitivity.losses + 1, shipped=False)
+    file = stored_sensitivity_file(own.provenance.key, fresh.calibration.batch_size)
+    save_sensitivity(own, file)
+    measured = fresh.with_sensitivity(fresh.calibration, own)
+    save(measured, ID)
+    found = restore(ID).sensitivity
+    assert (found.shipped, found.losses.tolist()) == (False, own.losses.tolist())
+    # a person who chose what ships although there is one of their own keeps it
+    save(fresh, ID)
+    assert restore(ID).sensitivity.shipped
+    save(measured, ID)
+    file.unlink()
+    assert restore(ID).sensitivity.shipped
+
+
+def test_the_demo_opens_with_what_ships_without_torch() -> None:
+    words = (
+        "import sys; from app.workspace import workspace_for; from surgery.edit import preview; "
+        "w = workspace_for('demo:kinship'); assert preview(w.edit, w.sensitivity) is not None; "
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", words], check=True, cwd=APP.parent)

@@ -49,6 +49,7 @@ def test_the_demo_from_calibration_to_an_export_that_the_command_line_repeats(
     page.goto(fresh(app_url))
     rested(page)
     go(page, "Spectra")
+    page.get_by_role("button", name="Other settings").click()
     examples = page.get_by_label("Examples", exact=True)
     examples.fill("8")
     examples.press("Tab")
