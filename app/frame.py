@@ -10,10 +10,15 @@ from app.workspace import Workspace, current
 from surgery.errors import SurgeryError
 from surgery.sensitivity import Sensitivity
 
-# less air above and beside the page than Streamlit leaves, so that a figure fits 1280 × 800
+# less air above and beside the page than Streamlit leaves, so that a figure fits 1280 × 800; what is at work stays in
+# sight however far the page is scrolled; and white on the dark theme's buttons would be hard to read
 STYLE = """<style>
 .stMainBlockContainer { padding: 4.2rem 2.2rem 2rem; }
 [data-testid="stMetricValue"] { font-size: 1.7rem; }
+[data-testid="stLayoutWrapper"]:has(> .st-key-at-work) {
+  position: sticky; top: 3.75rem; z-index: 50; background: light-dark(#fcfcfd, #12151d);
+}
+[data-testid^="stBaseButton-primary"]:not(:disabled) { color: light-dark(#fff, #12151d); }
 </style>"""
 
 
