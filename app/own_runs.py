@@ -30,10 +30,11 @@ class ProvenEdit:
     examples: int
     gain: Effect
     random_gain: Effect | None
+    shipped: bool
 
     @property
     def label(self) -> str:
-        return f"{self.policy}, {self.examples} examples of {self.rows}"
+        return f"{self.policy}, {self.examples} examples of {self.rows}" + (", shipped" if self.shipped else "")
 
     @property
     def other_task(self) -> bool:
@@ -104,6 +105,7 @@ def _proven(run: Run) -> ProvenEdit | None:
         examples=plan.examples,
         gain=gain,
         random_gain=_effect(metrics.get("random", {}).get(shares[0])),
+        shipped=run.shipped,
     )
 
 

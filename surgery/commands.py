@@ -36,7 +36,6 @@ from surgery.report import (
     gains_record,
     gains_text,
     inspection_text,
-    printable,
     progress_reporter,
     run_record,
     runs_text,
@@ -134,13 +133,12 @@ def edit_command(options: argparse.Namespace) -> Result:
 
 
 def _shipped(adapter: Adapter) -> Sensitivity | None:
-    """What ships measured of a demo adapter, and says so; None for any other adapter."""
+    """What ships measured of a demo adapter, which is told on standard error; None for any other adapter."""
     found = next(iter(shipped_measurements(adapter.digest)), None)
     if found is None:
         return None
     print(
-        f"no --sensitivities: taking those that ship with {printable(adapter.source)}, "
-        f"measured on {found.examples} examples",
+        f"without --sensitivities: taking those that ship with the demo, measured on {found.examples} examples",
         file=sys.stderr,
     )
     return load_sensitivity(found.file)

@@ -9,8 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.workspace import Workspace, workspace_for
-from surgery import paper
+from surgery import open_adapter, paper
 from surgery.evaluation import BASELINE
+from surgery.history import known_runs
 from tests.proofs import evaluation_of, gained_or_lost, kept_proof, simple
 
 APP = Path(__file__).resolve().parents[2] / "app"
@@ -29,7 +30,9 @@ def proven(workspace: Workspace, rows: str, gained: int, *, controls: int = 2, a
 
 
 @pytest.fixture
-def demo() -> Workspace:
+def demo(monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The demo without the proof that ships with it: every point is a test's own."""
+    monkeypatch.setattr("surgery.history.shipped_files", lambda pattern: [])
     return workspace_for("demo:kinship")
 
 
@@ -127,3 +130,13 @@ def test_another_edit_does_not_lend_its_task(demo: Workspace) -> None:
     test.session_state["workspace"] = proven(other, "demo:arithmetic/test", -4)
     whole(test.run())
     assert not yours(show(test, "figure 4"))
+
+
+def test_the_proof_that_ships_with_the_demo_stands_beside_the_papers_own_points() -> None:
+    test = opened(workspace_for("demo:kinship"))
+    (point,) = yours(test)
+    (run,) = [run for run in known_runs(open_adapter("demo:kinship").digest) if run.shipped]
+    found = run.evaluation
+    assert point["x"] == [pytest.approx(100 * found.random_effect("exact").mean)]
+    assert point["y"] == [pytest.approx(100 * found.effect("edit", "exact").mean)]
+    assert "64 examples of demo:kinship/test, shipped" in str(point)

@@ -14,7 +14,7 @@ from app.proving.history import changes_of, table_of
 from app.proving.question import question_of
 from app.proving.results import effects_table, verdict
 from app.proving.samples import compared, searched
-from app.stored_runs import all_runs, evaluation_of, runs_of_adapter
+from app.stored_runs import evaluation_of, newest_proof, runs_of_adapter
 from app.workspace import Workspace, workspace_for
 from surgery.evaluation import AGAIN, BASELINE, Evaluation, Measure
 from surgery.policy import Scale
@@ -130,7 +130,7 @@ def test_a_proof_runs_is_kept_and_fills_the_views(workspace: Workspace) -> None:
     test = finished(clean(press(page(workspace), "Prove it")))
     table = frame(test, "verdict")
     assert list(table["variant"]) == [EDIT, "scale, same norm", "random 0", "random 1", AGAIN]
-    (run,) = all_runs()
+    (run,) = runs_of_adapter(workspace)
     assert run.plan.examples == 6
     found = evaluation_of(run)
     # an edit that is a rescaling is its own control
@@ -258,3 +258,34 @@ def test_programs_are_off_until_they_are_turned_on(workspace: Workspace) -> None
     assert button.disabled
     test.toggle(key="evaluate-programs").set_value(True).run()
     assert not next(each for each in test.button if each.label == "Prove it").disabled
+
+
+def test_a_demo_opens_with_the_proof_that_ships_and_its_views_are_filled() -> None:
+    opened = workspace_for("demo:kinship")
+    run = newest_proof(opened)
+    assert run.shipped
+    test = page(opened)
+    assert list(frame(test, "verdict")["variant"]) == list(run.plan.variants)[1:]
+    assert any("shipped: 64 held-out examples" in caption.value.replace("\\", "") for caption in test.caption)
+    assert not any("at the pace of the last run" in caption.value for caption in test.caption), "of this machine"
+    test = show(test, "Answers")
+    assert test.button_group(key=f"answers-filter-{run.plan.key}").options[-1] == "All (64)"
+    test = show(test, "Diagnostics")
+    clean(test.button_group(key="diagnostic").set_value("figure 3").run())
+    assert not test.info
+
+
+def test_a_shipped_run_is_marked_in_the_history_and_cannot_be_deleted() -> None:
+    opened = workspace_for("demo:kinship")
+    other = opened.with_edit("scale", policy=Scale(1.5))
+    own = kept_proof(other, "rows.jsonl", proof())
+    test = show(page(opened), "History")
+    assert list(frame(test, "asks")["state"]) == ["ended", "shipped"]
+    for picked, blocked in (([0], False), ([1], True), ([0, 1], True)):
+        test.session_state["history"] = {"selection": {"rows": picked}}
+        clean(test.run())
+        assert next(button for button in test.button if button.label == "Delete").disabled is blocked
+    # one of this machine that asks the same stands in its place
+    kept_proof(opened, "rows.jsonl", proof())
+    assert newest_proof(opened).plan.key != own.plan.key
+    assert not newest_proof(opened).shipped

@@ -15,6 +15,7 @@ import pytest
 from surgery.adapter import open_adapter
 from surgery.calibration import Encoding
 from surgery.cli import main
+from surgery.demo import demo_folder
 from surgery.policy import POLICIES
 from surgery.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
 from tests.models import save_adapter, save_model, tiny_llama
@@ -353,6 +354,30 @@ def test_edit_with_identity_gives_an_adapter_of_the_same_content(small_adapter, 
     record = ok("edit", str(small_adapter), "--out", str(tmp_path / "out"), "--policy", "identity", "--json")
     assert (record["edited_tensors"], record["rounding"]) == (0, 0)
     assert open_adapter(tmp_path / "out").digest == open_adapter(small_adapter).digest
+
+
+def test_edit_of_a_demo_takes_the_sensitivities_that_ship_with_it_and_says_so(tmp_path, capsys, ok):
+    words = ["edit", "demo:kinship", "--policy", "grad_direction", "--json", "--out"]
+    assert main([*words, str(tmp_path / "shipped")]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        "without --sensitivities: taking those that ship with the demo, measured on 128 examples"
+    ]
+    assert strict(out)["predicted"] < 0
+    named = str(demo_folder("demo:kinship") / "sensitivity.safetensors")
+    ok(*words, str(tmp_path / "named"), "--sensitivities", named)
+    for file in (tmp_path / "named").iterdir():
+        assert (tmp_path / "shipped" / file.name).read_bytes() == file.read_bytes(), file.name
+    # a policy that needs none takes none
+    ok("edit", "demo:kinship", "--policy", "scale", "--json", "--out", str(tmp_path / "scaled"))
+
+
+def test_runs_lists_what_ships_with_the_demos_and_tells_it(ok):
+    shipped = ok("runs", "--adapter", "demo:kinship", "--json")["runs"]
+    assert [(run["adapter"], run["shipped"], run["finished"]) for run in shipped] == [("demo:kinship", True, True)]
+    assert "; shipped with the demo; edit (grad_direction)" in ok("runs", "--adapter", "demo:kinship")
+    (key,) = [run["run"] for run in shipped]
+    assert f"kept as run {key}" in ok("runs", key)
 
 
 # ---- every mistake is one line, and nothing is written ----

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from surgery.adapter import open_adapter
@@ -407,6 +408,19 @@ def test_a_saved_measurement_loads_as_it_was(tmp_path):
     for name, g in measured.values.items():
         assert loaded.values[name].dtype == np.float64
         np.testing.assert_array_equal(loaded.values[name], g)
+
+
+def test_numbers_are_stored_in_half_the_size_where_that_loses_no_bit(tmp_path):
+    narrow = np.array([[0.1, -0.0], [np.nan, -np.inf], [1e-45, 3.4e38]], dtype=np.float32).astype(np.float64)
+    wide = [np.array([[0.1], [0.0], [0.0]]), np.array([[1e300], [1.0], [1.0]]), np.array([[1e-300], [1.0], [1.0]])]
+    values = dict(zip("abcd", [narrow, *wide], strict=True))
+    file = tmp_path / "g.safetensors"
+    save_sensitivity(replace(random_measurement(), values=values, losses=np.float64([1.0, 0.5, 2.0])), file)
+    with safe_open(str(file), framework="np") as handle:
+        stored = {name: handle.get_slice(name).get_dtype() for name in sorted(handle.keys())}
+    assert stored == {"g.0": "F32", "g.1": "F64", "g.2": "F64", "g.3": "F64", "losses": "F32"}
+    for name, g in load_sensitivity(file).values.items():
+        assert g.tobytes() == values[name].tobytes(), name
 
 
 def test_saving_again_replaces_the_file_and_leaves_nothing_beside_it(tmp_path):
