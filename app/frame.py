@@ -16,7 +16,7 @@ STYLE = """<style>
 .stMainBlockContainer { padding: 4.2rem 2.2rem 2rem; }
 [data-testid="stMetricValue"] { font-size: 1.7rem; }
 [data-testid="stLayoutWrapper"]:has(> .st-key-at-work) {
-  position: sticky; top: 3.75rem; z-index: 50; background: light-dark(#fcfcfd, #12151d);
+  position: sticky; top: 3.75rem; z-index: 50; padding-bottom: 0.4rem; background: light-dark(#fcfcfd, #12151d);
 }
 [data-testid^="stBaseButton-primary"]:not(:disabled) { color: light-dark(#fff, #12151d); }
 </style>"""

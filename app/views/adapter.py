@@ -141,5 +141,8 @@ with controls:
     st.divider()
     st.markdown("**Base model**")
     base_form(current())
+    st.page_link(
+        "views/surgery.py", label="Next: change its singular values on the Surgery page", icon=":material/tune:"
+    )
 with contents:
     show_contents(current())
