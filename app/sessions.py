@@ -103,7 +103,7 @@ def _found(asked: str) -> tuple[str, Workspace | None]:
 
 def save(workspace: Workspace, name: str) -> None:
     """Write the workspace, whole or not at all, when it differs from what was written last."""
-    text = json.dumps(_record(workspace), ensure_ascii=False, indent=1)
+    text = json.dumps(record_of(workspace), ensure_ascii=False, indent=1)
     if st.session_state.get("workspace-saved") == text:
         return
     write_whole(_file(name), text.encode())
@@ -140,7 +140,8 @@ def _newest_first() -> list[str]:
     return [file.stem for file in files if _ID.fullmatch(file.stem)]
 
 
-def _record(workspace: Workspace) -> dict[str, Any]:
+def record_of(workspace: Workspace) -> dict[str, Any]:
+    """What is written of a workspace, for `restore` to read."""
     sensitivity = workspace.sensitivity
     return {
         "schema": _SCHEMA,
