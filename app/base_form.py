@@ -24,7 +24,9 @@ def base_form(workspace: Workspace) -> None:
         device = middle.selectbox("Device", _devices(), index=0)
         dtype = right.selectbox("Dtype", DTYPES, index=DTYPES.index(present.dtype))
         use, estimate = st.columns(2)
-        asked = use.form_submit_button("Use this base", width="stretch")
+        asked = use.form_submit_button(
+            "Use this base", type="secondary" if workspace.base else "primary", width="stretch"
+        )
         estimated = estimate.form_submit_button("Estimate memory", width="stretch")
     if asked:
         choice = (

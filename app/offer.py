@@ -19,7 +19,10 @@ def offer_calibration(workspace: Workspace, promise: str) -> None:
         return
     need = "The base model and the calibration rows must be known first."
     if workspace.lacks_sensitivities:
-        need = f"{workspace.plan.policy.name} needs sensitivities first."
+        need = (
+            f"{workspace.plan.policy.name} first needs sensitivities: how much each singular value raises or lowers the "
+            "loss, measured by a calibration."
+        )
     with st.container(border=True):
         st.markdown(f":material/science: {promise} {need}")
         if workspace.base is None:
@@ -34,8 +37,8 @@ def offer_calibration(workspace: Workspace, promise: str) -> None:
 
 def _default(workspace: Workspace, base: BaseChoice, plan: CalibrationPlan) -> None:
     st.caption(
-        f"A calibration measures how much each singular value raises or lowers the loss: {plan.examples} examples of "
-        f"{plain(plan.data)}, on the base model {plain(base.location)} ({base.device}, {base.dtype})."
+        f"{plan.examples} examples of {plain(plan.data)}, on the base model {plain(base.location)} "
+        f"({base.device}, {base.dtype})."
     )
     start_button(workspace, base, plan, f"offer-{workspace.adapter.digest[:8]}")
     st.page_link("views/spectra.py", label="Other settings", icon=":material/settings:")

@@ -36,7 +36,7 @@ def show_history(workspace: Workspace) -> None:
             "No run is like that."
             if words or proofs
             else "No run of this adapter has been kept yet. Every proof and every table of the diagnostics comes here, "
-            "to sort, compare and open again; *Prove it* above makes the first."
+            "to sort, compare and open again."
         )
         return
     table = table_of(runs)

@@ -1,6 +1,7 @@
 """What runs is seen wherever one goes, also in a second tab, and the page that waits fills by itself."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +18,7 @@ from tests.models import save_adapter, save_model, tiny_llama
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, app_home: Path) -> str:
+def tiny(tmp_path: Path, app_home: Path) -> Iterator[str]:
     """The id of a workspace on a tiny base of its own, with rows that take some seconds to measure."""
     save_model(tiny_llama(), tmp_path / "base")
     adapter = open_adapter(str(save_adapter(tiny_llama(), tmp_path / "adapter")))
@@ -29,8 +30,11 @@ def tiny(tmp_path: Path, app_home: Path) -> str:
     record: dict[str, Any] = record_of(workspace)
     folder = app_home / "workspaces"
     folder.mkdir(parents=True, exist_ok=True)
+    before = set(folder.iterdir())
     (folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
-    return name
+    yield name
+    for file in set(folder.iterdir()) - before:  # so that no later visit opens them, or copies of them
+        file.unlink()
 
 
 def test_a_calibration_started_on_the_surgery_page_is_seen_everywhere_and_fills_pages_and_tabs(
