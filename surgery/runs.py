@@ -106,7 +106,7 @@ class Run:
 
     @property
     def shipped(self) -> bool:
-        """Whether it came with a demo and was measured elsewhere."""
+        """Whether it came with a demo and was run elsewhere."""
         return is_shipped(self.folder)
 
     @property
@@ -148,14 +148,14 @@ def runs_folder() -> Path:
 
 
 def stored_runs(adapter_digest: str | None = None) -> list[Run]:
-    """Runs of this machine, of all adapters or of one, newest first; `history.known_runs` has the shipped ones too."""
+    """Runs of this machine, of all adapters or of one, newest first; `history.known_runs` has shipped ones too."""
     return newest_first(runs_folder().glob("*"), adapter_digest)
 
 
 def newest_first(folders: Iterable[Path], adapter_digest: str | None = None) -> list[Run]:
     """Those of the folders that are runs, of all adapters or of one."""
-    found = [_read(folder) for folder in folders]
-    mine = [run for run in found if run is not None and adapter_digest in (None, run.plan.adapter_digest)]
+    found = [run for run in map(_read, folders) if run is not None]
+    mine = [run for run in found if adapter_digest in (None, run.plan.adapter_digest)]
     return sorted(mine, key=lambda run: (run.started, run.folder.name), reverse=True)
 
 
@@ -204,10 +204,7 @@ def finish(run: Run, evaluation: Evaluation, pace: Pace | None = None) -> Run:
 def delete_run(run: Run) -> None:
     """Remove a run's folder; raises `DataError` where that is not allowed, or it is under way or ships with a demo."""
     if run.shipped:
-        raise DataError(
-            f"the run {run.folder.name!r} ships with a demo and stays",
-            "prove the edit again: a run of your own takes its place",
-        )
+        raise DataError(f"the run {run.folder.name!r} ships with a demo", "prove again: your own takes its place")
     if under_way(run.folder / LOG):
         raise DataError(f"the run {run.folder.name!r} is under way", "stop it first")
     try:

@@ -91,6 +91,7 @@ def test_every_page_opens_on_a_measured_demo_without_an_error(page: str, measure
 def test_the_entry_shows_the_header_strip() -> None:
     test = opened("adapter")
     assert any("kinship" in element.value for element in test.markdown)
+    assert any("calibration: 128 examples, shipped" in element.value for element in test.markdown)
 
 
 def test_the_adapter_page_counts_modules_and_edited_scalars(measured: Workspace) -> None:
