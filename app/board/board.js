@@ -258,6 +258,7 @@ class Board {
   pull(event) {
     if (this.drag.gain === null && Math.abs(event.clientY - this.drag.from) < 3) return
     this.drag.gain = this.barHit(event, this.drag.component).gain
+    this.hush() // it would tell the gain from before the pull
     this.paintSoon("drag")
   }
 
