@@ -18,7 +18,7 @@ STYLE = """<style>
 [data-testid="stLayoutWrapper"]:has(> .st-key-at-work) {
   position: sticky; top: 3.75rem; z-index: 50; padding-bottom: 0.4rem; background: light-dark(#fcfcfd, #12151d);
 }
-[data-testid^="stBaseButton-primary"]:not(:disabled) { color: light-dark(#fff, #12151d); }
+[data-testid^="stBaseButton-primary"]:not(:disabled, :hover, :active, :focus-visible) { color: light-dark(#fff, #12151d); }
 </style>"""
 
 
@@ -71,7 +71,7 @@ def plain(text: str) -> str:
 def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
     base, sensitivity = workspace.base, workspace.sensitivity
     proof = newest_proof(workspace)
-    measuring, proving = (jobs.active(kind) is not None for kind in ("calibration", "evaluation"))
+    measuring, proving = (jobs.active(kind) is not None for kind in (jobs.CALIBRATION, jobs.EVALUATION))
     return [
         ("deployed_code", "adapter", workspace.adapter.source, True),
         ("memory", "base", base.location if base else "not chosen", base is not None),

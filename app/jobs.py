@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from surgery.base import LoadedBase
     from surgery.recipe import BaseChoice
 
+CALIBRATION, EVALUATION = "calibration", "evaluation"  # kinds of jobs that the header tells of
 _KEPT = 32
 
 

@@ -3,9 +3,10 @@
 import streamlit as st
 
 from app.base_form import base_form
-from app.calibrating import KIND, plan_controls, start_button
+from app.calibrating import plan_controls, start_button
 from app.frame import plain
 from app.running import waits_for
+from app.stored_calibrations import KIND
 from app.workspace import Workspace
 from surgery.recipe import BaseChoice, CalibrationPlan
 

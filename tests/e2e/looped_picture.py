@@ -1,6 +1,6 @@
 """The README's looped picture: a knob is dragged, a bar is pulled, both are undone.
 
-    python -m tests.e2e.looped_picture    # writes assets/screenshots/surgery.webp
+python -m tests.e2e.looped_picture    # writes assets/screenshots/surgery.webp
 """
 
 import io
@@ -95,7 +95,9 @@ def main() -> None:
     images[0].save(
         target, save_all=True, append_images=images[1:], duration=list(times), loop=0, quality=60, method=6
     )
-    print(f"{target.relative_to(ROOT)}: {len(images)} frames, {sum(times) / 1000:.1f} s, {target.stat().st_size:,} bytes")
+    print(
+        f"{target.relative_to(ROOT)}: {len(images)} frames, {sum(times) / 1000:.1f} s, {target.stat().st_size:,} bytes"
+    )
 
 
 if __name__ == "__main__":
