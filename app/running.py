@@ -6,6 +6,7 @@ A page that waits for a job says so and nothing more; when a job ends, whichever
 import streamlit as st
 
 from app import jobs
+from app.frame import plain
 from app.jobs import Job
 
 _EVERY = 1.0  # seconds between looks at a job; a page that is redrawn more often slows the work it shows
@@ -15,7 +16,7 @@ def show_running() -> None:
     """A line for each job of this workspace, and for one of another that has the model; nothing when all is at rest."""
     shown = jobs.at_work()
     if shown:
-        _follow([job.id for job, _ in shown])
+        _follow([job.id for job, own in shown if own])
 
 
 def waits_for(kind: str, text: str) -> bool:
@@ -27,10 +28,10 @@ def waits_for(kind: str, text: str) -> bool:
 
 
 @st.fragment(run_every=_EVERY)
-def _follow(seen: list[str]) -> None:
-    """The page runs once more when a job has ended or another has come."""
+def _follow(own_jobs: list[str]) -> None:
+    """The page runs once more when an own job has ended or come; for another's that would close an open dialog."""
     shown = jobs.at_work()
-    if [job.id for job, _ in shown] != seen or any(job.finished for job, _ in shown):
+    if [job.id for job, own in shown if own] != own_jobs or any(job.finished for job, own in shown if own):
         st.rerun()
     for job, own in shown:
         _line(job, own)
@@ -39,10 +40,10 @@ def _follow(seen: list[str]) -> None:
 def _line(job: Job, own: bool) -> None:
     share = min(job.done / job.total, 1.0) if job.total else 0.0
     if not own:
-        st.progress(share, text=f"The model is busy with work of another page: {job.title}{job.pace}")
+        st.progress(share, text=plain(f"The model is busy with work of another page: {job.title}{job.pace}"))
         return
     bar, stop = st.columns([7, 1], vertical_alignment="bottom")
-    bar.progress(share, text=_told(job))
+    bar.progress(share, text=plain(_told(job)))
     if stop.button("Stop", key=f"stop-{job.id}", width="stretch", disabled=job.cancelled()):
         job.cancel()
         st.rerun(scope="fragment")

@@ -83,7 +83,7 @@ def submitted(work: Work, whose: str, kind: str = "evaluation") -> Job:
 
 
 def bars(test: AppTest) -> list[str]:
-    return [element.proto.text for element in test.get("progress")]
+    return [element.proto.text.replace("\\", "") for element in test.get("progress")]
 
 
 def labels(test: AppTest) -> list[str]:
@@ -148,6 +148,14 @@ def test_own_work_that_waits_says_for_whom_and_only_once(work: Work) -> None:
     (bar,) = bars(test.run())
     assert bar.startswith("Reload: waiting for the model, which is busy with: Evaluation on rows, 3 of 12")
     assert labels(test).count("Stop") == 1
+
+
+def test_the_name_of_a_job_is_shown_as_text_and_not_as_markup(work: Work) -> None:
+    job = jobs.jobs().submit("Evaluation on ![x](http://elsewhere/a.png)", work)
+    jobs.jobs().claim("another one", "evaluation", job, lambda result: None)
+    assert work.started.wait(20)
+    (bar,) = opened().get("progress")
+    assert r"\!\[x\]\(http" in bar.proto.text
 
 
 def test_a_result_is_kept_until_every_copy_of_the_workspace_has_taken_it() -> None:
