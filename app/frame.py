@@ -4,15 +4,21 @@ from collections.abc import Collection, Mapping
 
 import streamlit as st
 
-from app import sessions
+from app import jobs, sessions
 from app.stored_runs import newest_proof
 from app.workspace import Workspace, current
 from surgery.errors import SurgeryError
+from surgery.sensitivity import Sensitivity
 
-# less air above and beside the page than Streamlit leaves, so that a figure fits 1280 × 800
+# less air above and beside the page than Streamlit leaves, so that a figure fits 1280 × 800; what is at work stays in
+# sight however far the page is scrolled; and white on the dark theme's buttons would be hard to read
 STYLE = """<style>
 .stMainBlockContainer { padding: 4.2rem 2.2rem 2rem; }
 [data-testid="stMetricValue"] { font-size: 1.7rem; }
+[data-testid="stLayoutWrapper"]:has(> .st-key-at-work) {
+  position: sticky; top: 3.75rem; z-index: 50; padding-bottom: 0.4rem; background: light-dark(#fcfcfd, #12151d);
+}
+[data-testid^="stBaseButton-primary"]:not(:disabled, :hover, :active, :focus-visible) { color: light-dark(#fff, #12151d); }
 </style>"""
 
 
@@ -57,16 +63,6 @@ def write_address(names: Collection[str], words: Mapping[str, str]) -> None:
         st.query_params.from_dict(wanted)
 
 
-def ask_for_calibration(workspace: Workspace) -> None:
-    """The way on when the policy works from sensitivities and there are none."""
-    st.info(
-        f"{workspace.plan.policy.name} works from sensitivities: calibrate on the Spectra page first, or choose a policy "
-        "that needs none on the Surgery page (random_index, scale, truncate by σ).",
-        icon=":material/science:",
-    )
-    st.page_link("views/spectra.py", label="Calibrate on the Spectra page", icon=":material/equalizer:")
-
-
 def plain(text: str) -> str:
     """File-derived text as Markdown that renders as itself."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]()#+-.!|<>~$:&" else c for c in text if c.isprintable())
@@ -75,6 +71,7 @@ def plain(text: str) -> str:
 def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
     base, sensitivity = workspace.base, workspace.sensitivity
     proof = newest_proof(workspace)
+    measuring, proving = (jobs.active(kind) is not None for kind in (jobs.CALIBRATION, jobs.EVALUATION))
     return [
         ("deployed_code", "adapter", workspace.adapter.source, True),
         ("memory", "base", base.location if base else "not chosen", base is not None),
@@ -82,14 +79,23 @@ def _entries(workspace: Workspace) -> list[tuple[str, str, str, bool]]:
         (
             "science",
             "calibration",
-            f"{sensitivity.examples} examples{', shipped' if sensitivity.shipped else ''}"
-            if sensitivity
-            else "none yet",
-            sensitivity is not None,
+            "under way" if measuring else _measured_on(sensitivity),
+            measuring or sensitivity is not None,
         ),
         ("tune", "policy", workspace.plan.policy.name, True),
-        ("balance", "proof", f"{proof.plan.examples} held-out" if proof else "none yet", proof is not None),
+        (
+            "balance",
+            "proof",
+            "under way" if proving else f"{proof.plan.examples} held-out" if proof else "none yet",
+            proving or proof is not None,
+        ),
     ]
+
+
+def _measured_on(sensitivity: Sensitivity | None) -> str:
+    if sensitivity is None:
+        return "none yet"
+    return f"{sensitivity.examples} examples{', shipped' if sensitivity.shipped else ''}"
 
 
 def _short(text: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from surgery.base import LoadedBase
     from surgery.recipe import BaseChoice
 
+CALIBRATION, EVALUATION = "calibration", "evaluation"  # kinds of jobs that the header tells of
 _KEPT = 32
 
 
@@ -82,6 +83,14 @@ class Job:
         if here <= 0 or not self.total:
             return None
         return (time.monotonic() - self.step_started) / here * (self.total - self.done)
+
+    @property
+    def pace(self) -> str:
+        """How far it is and how long it still takes, as the end of a sentence; empty before that is known."""
+        if not self.total:
+            return ""
+        left = self.seconds_left if self.done < self.total else None
+        return f", {self.done} of {self.total}" + (f", about {duration(left)} left" if left is not None else "")
 
 
 class Models:
@@ -144,6 +153,16 @@ class Jobs:
     def drop(self, owner: str, kind: str) -> None:
         self._claims.pop((owner, kind), None)
 
+    def share(self, owner: str, other: str) -> None:
+        """The workspace `other` waits for all that `owner` waits for."""
+        for kind, (job, collect) in self.claims(owner).items():
+            if job is not None:
+                self.claim(other, kind, job, collect)
+
+    def awaited(self, job: Job) -> bool:
+        """Whether any workspace still has to collect the job."""
+        return any(waited == job.id for waited, _ in list(self._claims.values()))
+
     def cancel_all(self) -> None:
         """No job begins any more, and the one that runs ends at its next batch."""
         for job in list(self._jobs.values()):
@@ -159,10 +178,7 @@ class Jobs:
         told = "waiting for the model"
         running = self.running
         if running is not None and running is not job:
-            told += f", which is busy with: {running.title}"
-            told += f", {running.done} of {running.total}" if running.total else ""
-            left = running.seconds_left
-            told += f", about {duration(left)} left" if left is not None else ""
+            told += f", which is busy with: {running.title}{running.pace}"
         waiting = [each for each in list(self._jobs.values()) if each.state == "waiting" and not each.cancelled()]
         ahead = waiting.index(job) if job in waiting else 0
         return told + (f"; {ahead} more before this one" if ahead else "")
@@ -219,31 +235,31 @@ def collect_finished() -> list[Job]:
                 collect(job.result)
             else:
                 ended.append(job)
-            job.result = job.partial = None
+            if not jobs().awaited(job):
+                job.result = job.partial = None
     return ended
+
+
+def follow(workspace_id: str) -> None:
+    """Wait for what that workspace waits for too: the open one is a copy of it."""
+    jobs().share(workspace_id, _owner())
+
+
+def at_work() -> list[tuple[Job, bool]]:
+    """What every page shows, and whether it is this workspace's own.
+
+    Own jobs until they are collected; where none waits for the model, the job of another workspace that has it.
+    """
+    own = [job for job, _ in jobs().claims(_owner()).values() if job is not None]
+    running = jobs().running
+    if running is None or running in own or any(job.state == "waiting" for job in own):
+        return [(job, True) for job in own]
+    return [*((job, True) for job in own), (running, False)]
 
 
 def _owner() -> str:
     """The open workspace; a session without one waits for itself."""
     return str(st.session_state.get(sessions.ID) or st.session_state.setdefault("job-owner", uuid4().hex))
-
-
-@st.fragment(run_every=0.5)
-def show_progress(kind: str) -> None:
-    """A live progress bar with a stop button; the page runs once more when the job ends."""
-    job = active(kind)
-    if job is None or job.finished:
-        st.rerun()
-        return
-    bar, stop = st.columns([5, 1], vertical_alignment="center")
-    share = job.done / job.total if job.total else 0.0
-    left = job.seconds_left
-    tail = f", about {duration(left)} left" if left is not None and share < 1 else ""
-    waiting = jobs().line(job) if job.state == "waiting" else job.step or "starting"
-    count = f" {job.done} of {job.total}" if job.total else ""
-    bar.progress(share, text=f"{job.title}: {waiting}{count}{tail}")
-    if stop.button("Stop", key=f"stop-{kind}", width="stretch", disabled=job.cancelled()):
-        job.cancel()
 
 
 def duration(seconds: float) -> str:

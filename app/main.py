@@ -4,6 +4,7 @@ import streamlit as st
 
 from app import jobs, sessions
 from app.frame import STYLE, keep_on_disk, plain, show_error, show_header
+from app.running import show_running
 from surgery.errors import SurgeryError
 
 st.set_page_config(page_title="Spectral Surgery Workbench", page_icon="🩺", layout="wide")
@@ -21,10 +22,13 @@ page = st.navigation(
     position="top",
 )
 
-sessions.attach()
+copied = sessions.attach()
+if copied is not None:
+    jobs.follow(copied)
 ended = jobs.collect_finished()
 st.html(STYLE)
 strip = st.container()  # filled last, so that it tells what the page has just changed
+at_work = st.container(key="at-work")
 for job in ended:
     if job.state == "failed":
         st.error(f"{job.title}: {plain(job.error)}", icon=":material/error:")
@@ -36,4 +40,6 @@ except SurgeryError as error:
     show_error(error)
 with strip:
     show_header()
+with at_work:
+    show_running()
 keep_on_disk()

@@ -64,26 +64,29 @@ def holders() -> Holders:
     return Holders()
 
 
-def attach() -> None:
+def attach() -> str | None:
     """Find this session's workspace again on its first run.
 
-    A page whose address names a workspace that another page holds works on a copy of its own.
+    A page whose address names a workspace that another page holds works on a copy of its own; the id of the
+    workspace that was copied in this run is returned.
     """
-    name = st.session_state.get(ID)
+    name, copied = st.session_state.get(ID), None
     if name is None:
-        name, found = _found()
+        asked = st.query_params.get(PARAMETER, "")
+        name, found = _found(asked)
         st.session_state[ID] = name
         if found is not None:
             keep(found)
+            copied = asked if _ID.fullmatch(asked) and asked != name else None
     if st.query_params.get(PARAMETER) != name:
         st.query_params[PARAMETER] = name
+    return copied
 
 
-def _found() -> tuple[str, Workspace | None]:
+def _found(asked: str) -> tuple[str, Workspace | None]:
     """The id to write to from now on, and the workspace to begin with."""
     context = get_script_run_ctx(suppress_warning=True)
     session = context.session_id if context else ""
-    asked = st.query_params.get(PARAMETER, "")
     fresh = uuid4().hex[:12]
     if _ID.fullmatch(asked):
         name = asked if holders().claim(asked, session) else fresh
@@ -100,7 +103,7 @@ def _found() -> tuple[str, Workspace | None]:
 
 def save(workspace: Workspace, name: str) -> None:
     """Write the workspace, whole or not at all, when it differs from what was written last."""
-    text = json.dumps(_record(workspace), ensure_ascii=False, indent=1)
+    text = json.dumps(record_of(workspace), ensure_ascii=False, indent=1)
     if st.session_state.get("workspace-saved") == text:
         return
     write_whole(_file(name), text.encode())
@@ -137,7 +140,8 @@ def _newest_first() -> list[str]:
     return [file.stem for file in files if _ID.fullmatch(file.stem)]
 
 
-def _record(workspace: Workspace) -> dict[str, Any]:
+def record_of(workspace: Workspace) -> dict[str, Any]:
+    """What is written of a workspace, for `restore` to read."""
     sensitivity = workspace.sensitivity
     return {
         "schema": _SCHEMA,

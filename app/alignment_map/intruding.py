@@ -9,6 +9,8 @@ import streamlit as st
 
 import viz
 from app import jobs
+from app.base_form import base_form
+from app.running import waits_for
 from app.workspace import Workspace
 from surgery.errors import SurgeryError
 from surgery.intruders import Capture, Intruders, base_weight, capture, find_intruders
@@ -36,11 +38,11 @@ def intruder_panel(workspace: Workspace) -> None:
             "The share of each component's direction that the base weight's strongest directions span. A component "
             "far from all of them, and strong enough to lead W + ΔW, is an intruder dimension (Shuttleworth et al., 2024)."
         )
-        if jobs.active(KIND) is not None:
-            jobs.show_progress(KIND)
+        if waits_for(KIND, "The comparison is under way. A map of all components appears here when it ends."):
             return
         if workspace.base is None:
-            st.caption("Choose the base model on the Adapter page first.")
+            st.caption("For this the weights of the base model are read; name it here:")
+            base_form(workspace)
             return
         left, right = st.columns([3, 1], vertical_alignment="bottom")
         families = list(workspace.adapter.families)

@@ -7,7 +7,7 @@ import streamlit as st
 
 import viz
 from app import jobs
-from app.board.measuring import busy, ready, result_of, show_progress, start, tuning_rows
+from app.board.measuring import busy, ready, result_of, show_waiting, start, tuning_rows
 from app.board.recipes import recipe_panel
 from app.board.trying import try_panel
 from app.frame import show_error
@@ -48,7 +48,7 @@ def measure_panel(workspace: Workspace) -> None:
     if st.button("Measure this edit", type="primary", disabled=busy()):
         start_measuring(workspace)
         st.rerun()
-    show_progress()
+    show_waiting()
     result = result_of("measured", workspace)
     if result is None:
         return
@@ -90,8 +90,10 @@ def sweep_panel(workspace: Workspace) -> None:
 
     values_now = knob_values(workspace.plan.policy)
     sliding = [knob for knob in knobs_of(workspace.plan.policy) if knob.slides and knob.matters(values_now)]
-    if not sliding or not ready(workspace):
-        st.caption("" if sliding else "This policy has no knob to sweep.")
+    if not sliding:
+        st.caption("This policy has no knob to sweep.")
+        return
+    if not ready(workspace):
         return
     left, middle, right = st.columns([2, 1, 1], vertical_alignment="bottom")
     name = left.selectbox("Knob", [knob.name for knob in sliding], key="sweep-knob", persist_state="session")
@@ -115,7 +117,7 @@ def sweep_panel(workspace: Workspace) -> None:
 
         start(workspace, "Sweep", "swept", work, free=knob.name)
         st.rerun()
-    show_progress()
+    show_waiting()
     result = result_of("swept", workspace, knob.name)
     if result is None:
         return
@@ -162,7 +164,7 @@ def search_panel(workspace: Workspace) -> None:
 
         start(workspace, "Search", "searched", work, free="*")
         st.rerun()
-    show_progress()
+    show_waiting()
     found: Search | None = result_of("searched", workspace, "*")
     if found is None:
         return

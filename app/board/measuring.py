@@ -7,6 +7,8 @@ from typing import Any
 import streamlit as st
 
 from app import jobs
+from app.offer import offer_calibration
+from app.running import waits_for
 from app.workspace import Workspace, current, keep
 from surgery.home import digest
 from surgery.recipe import CalibrationPlan, edit_record
@@ -24,8 +26,9 @@ class Measured:
 
 
 def ready(workspace: Workspace) -> bool:
+    """Whether the model can be run; if not, what is missing is asked for here."""
     if workspace.base is None or workspace.calibration is None:
-        st.caption("Choose a base model on the Adapter page and rows on the Spectra page first.")
+        offer_calibration(workspace, "The base model runs here.")
         return False
     return True
 
@@ -34,9 +37,8 @@ def busy() -> bool:
     return jobs.active(KIND) is not None or jobs.active(TRY) is not None
 
 
-def show_progress() -> None:
-    if jobs.active(KIND) is not None:
-        jobs.show_progress(KIND)
+def show_waiting() -> None:
+    waits_for(KIND, "This runs now. What it finds appears here when it ends.")
 
 
 def start(

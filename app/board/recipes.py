@@ -21,7 +21,7 @@ def recipe_panel(workspace: Workspace) -> None:
         )
         recipe = workspace.recipe
         if recipe is None:
-            st.caption("Known once the base and the calibration rows are.")
+            st.caption("The recipe stands here once the base model and the calibration rows are known.")
         else:
             text = dump_recipe(recipe)
             if st.button("Copy as command", icon=":material/terminal:"):

@@ -61,8 +61,6 @@ def stream_view() -> None:
     if job is None or job.finished:
         st.rerun()
         return
-    if st.button("Stop", key="stop-try", disabled=job.cancelled()):
-        job.cancel()
     if job.partial:
         side_by_side(job.partial, done=False)
     else:

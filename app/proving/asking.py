@@ -18,7 +18,7 @@ from surgery.recipe import CalibrationPlan, EditPlan, EvaluationPlan
 from surgery.runs import PROOF, Run
 from surgery.tasks import TaskPlan
 
-KIND = "evaluation"
+KIND = jobs.EVALUATION
 SHOWN = "evaluate-run"  # in the session: the key of the run that the page shows
 VIEW = "evaluate-view"  # and which of its views
 

@@ -20,6 +20,7 @@ from surgery.proof import EDIT, held_out_rows, with_controls
 from surgery.recipe import EvaluationPlan
 from surgery.runs import PROOF, Run
 
+DIAGNOSTIC = "diagnostic"  # in the session: which of them the page shows
 _FIGURES = {"figure 3": "Figure 3 · signal", "figure 4": "Figure 4 · risk"}
 
 
@@ -32,7 +33,7 @@ def show_diagnostics(workspace: Workspace, run: Run) -> None:
         default=DIAGNOSTICS[0].purpose,
         required=True,
         format_func=titles.__getitem__,
-        key="diagnostic",
+        key=DIAGNOSTIC,
         label_visibility="collapsed",
         persist_state="session",
     )

@@ -32,7 +32,12 @@ def show_history(workspace: Workspace) -> None:
         if (run.plan.purpose == PROOF or not proofs) and _matches(run, words)
     ]
     if not runs:
-        st.caption("No run has been kept yet." if not words and not proofs else "No run is like that.")
+        st.caption(
+            "No run is like that."
+            if words or proofs
+            else "No run of this adapter has been kept yet. Every proof and every table of the diagnostics comes here, "
+            "to sort, compare and open again."
+        )
         return
     table = table_of(runs)
     _keep_picked(runs)

@@ -5,15 +5,14 @@ from dataclasses import asdict
 import pandas as pd
 import streamlit as st
 
+from app.base_form import base_form
 from app.frame import plain, show_error, show_title
-from app.workspace import Workspace, current, keep, open_source, with_shipped
+from app.workspace import Workspace, current, open_source
 from surgery.archive import unpack_adapter
-from surgery.base import DTYPES, estimate_memory
 from surgery.demo import demo_names, is_demo
 from surgery.errors import SurgeryError
 from surgery.home import home
 from surgery.inspection import ModuleFacts, module_facts, scope_scalars
-from surgery.recipe import BaseChoice
 
 
 def choose_adapter() -> None:
@@ -48,48 +47,6 @@ def choose_adapter() -> None:
         open_source(chosen)
 
 
-def choose_base(workspace: Workspace) -> None:
-    st.markdown("**Base model**")
-    present = workspace.base or BaseChoice("")
-    with st.form(f"base-{workspace.adapter.digest[:8]}", border=False):
-        location = st.text_input(
-            "Model folder, GGUF file or hub id",
-            value=present.location,
-            placeholder=workspace.adapter.base_name or "owner/name",
-            help="Needed to calibrate and to evaluate. Geometry and spectra need only the adapter.",
-        )
-        left, middle, right = st.columns(3)
-        revision = left.text_input("Revision", value=present.revision or "", help="For hub ids.")
-        device = middle.selectbox("Device", _devices(), index=0)
-        dtype = right.selectbox("Dtype", DTYPES, index=DTYPES.index(present.dtype))
-        use, estimate = st.columns(2)
-        asked = use.form_submit_button("Use this base", width="stretch")
-        estimated = estimate.form_submit_button("Estimate memory", width="stretch")
-    if asked:
-        choice = (
-            BaseChoice(location.strip(), revision.strip() or None, device, dtype) if location.strip() else None
-        )
-        if choice != workspace.base:
-            keep(with_shipped(workspace.with_base(choice)))
-    if estimated and location.strip():
-        show_memory(location.strip(), dtype)
-
-
-def show_memory(location: str, dtype: str) -> None:
-    try:
-        estimate = estimate_memory(location, dtype=dtype)
-    except SurgeryError as error:
-        show_error(error)
-        return
-    if estimate is None:
-        st.caption("This model is not on this machine yet; its size is known after the download.")
-    else:
-        st.caption(
-            f"{estimate.parameters / 1e6:,.0f} M parameters: about {estimate.weights / 1e9:.1f} GB for the weights "
-            f"and {estimate.working / 1e9:.1f} GB more for a calibration batch of 8 × 128 tokens."
-        )
-
-
 def show_contents(workspace: Workspace) -> None:
     adapter = workspace.adapter
     facts = module_facts(adapter, workspace.spectra)
@@ -118,14 +75,6 @@ def show_contents(workspace: Workspace) -> None:
     st.dataframe(_by_family(facts), hide_index=True, width="stretch")
     with st.expander(f"All {len(facts)} modules"):
         st.dataframe(pd.DataFrame(_record(f) for f in facts), hide_index=True, width="stretch", height=380)
-
-
-@st.cache_data(show_spinner=False)
-def _devices() -> list[str]:
-    """CUDA is offered where a driver is present; torch itself is not imported for this page."""
-    from ctypes.util import find_library
-
-    return ["cuda", "cpu"] if find_library("cuda") else ["cpu"]
 
 
 def _show_card(source: str) -> None:
@@ -190,6 +139,10 @@ with controls:
     except SurgeryError as error:
         show_error(error)
     st.divider()
-    choose_base(current())
+    st.markdown("**Base model**")
+    base_form(current())
+    st.page_link(
+        "views/surgery.py", label="Next: change its singular values on the Surgery page", icon=":material/tune:"
+    )
 with contents:
     show_contents(current())

@@ -2,32 +2,37 @@
 
 import streamlit as st
 
-from app import jobs
-from app.frame import ask_for_calibration, plain, show_error, show_title
+from app.frame import plain, show_error, show_title
+from app.offer import offer_calibration
 from app.proving.asking import KIND, SHOWN, VIEW, form
 from app.proving.diagnosing import show_diagnostics
 from app.proving.history import show_history
 from app.proving.results import show_results
 from app.proving.samples import show_samples
+from app.running import waits_for
 from app.stored_runs import all_runs, evaluation_of, newest_proof, runs_of_edit
 from app.workspace import Workspace, current
 from surgery.errors import SurgeryError
 from surgery.runs import Run
 
 VIEWS = ("Results", "Answers", "Diagnostics", "History")
+EMPTY = {
+    "Results": "Nothing has been proven about this edit yet. Here come its changes with 95 % intervals, and its place "
+    "among the random controls.",
+    "Answers": "Here come the answers to every example side by side, once the edit has been proven.",
+    "Diagnostics": "Here come the paper's ablations, a button each, on the slice of a proof.",
+}
 
 
 def ask_panel(workspace: Workspace) -> None:
-    if jobs.active(KIND) is not None:
-        jobs.show_progress(KIND)
+    if waits_for(KIND, "A run is under way. What it finds appears below when it ends."):
         return
-    if workspace.base is None or workspace.calibration is None:
-        st.info(
-            "Choose a base model on the Adapter page and calibrate on the Spectra page.", icon=":material/info:"
+    if workspace.recipe is None or workspace.lacks_sensitivities:
+        offer_calibration(
+            workspace,
+            "The edit is proven here: the unedited adapter, the edit and its random controls answer held-out examples, "
+            "and every difference has its interval.",
         )
-        return
-    if workspace.lacks_sensitivities:
-        ask_for_calibration(workspace)
         return
     form(workspace, newest_proof(workspace))
     unfinished = [run for run in runs_of_edit(workspace) if not run.finished]
@@ -62,7 +67,8 @@ def results_panel(workspace: Workspace) -> None:
         return
     run = shown_run(workspace)
     if run is None:
-        st.caption("Nothing has been proven about this edit yet. Earlier runs stand under History.")
+        way = "Press *Prove it* above." if workspace.recipe and not workspace.lacks_sensitivities else ""
+        st.caption(f"{EMPTY[view]} {way} Earlier runs stand under History.")
         return
     if run.plan.key not in {each.plan.key for each in runs_of_edit(workspace, run.plan.purpose)}:
         st.warning("This run is about another edit than the present one.", icon=":material/history:")

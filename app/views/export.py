@@ -7,7 +7,9 @@ from pathlib import Path
 import streamlit as st
 
 from app import jobs
-from app.frame import ask_for_calibration, show_error, show_title
+from app.frame import show_error, show_title
+from app.offer import offer_calibration
+from app.running import waits_for
 from app.workspace import Workspace, current, keep
 from surgery.errors import SurgeryError
 from surgery.home import home
@@ -19,14 +21,10 @@ KIND = "reload"
 
 def write_panel(workspace: Workspace) -> None:
     st.markdown("**Write**")
-    if workspace.lacks_sensitivities:
-        ask_for_calibration(workspace)
-        return
-    if workspace.recipe is None:
-        st.info(
-            "A recipe names the base model and the calibration rows: choose a base on the Adapter page and "
-            "calibrate on the Spectra page.",
-            icon=":material/info:",
+    if workspace.recipe is None or workspace.lacks_sensitivities:
+        offer_calibration(
+            workspace,
+            "The edited adapter is written here, read back and compared, with the recipe that redoes it.",
         )
         return
     with st.form("export", border=False):
@@ -67,9 +65,9 @@ def written_panel(workspace: Workspace) -> None:
         on_click="ignore",
         width="stretch",
     )
-    if jobs.active(KIND) is not None:
-        jobs.show_progress(KIND)
-    elif actions[1].button("Reload with PEFT and compare", width="stretch", icon=":material/compare:"):
+    if waits_for(KIND, "The reload is under way. How far its logits agree appears here when it ends."):
+        return
+    if actions[1].button("Reload with PEFT and compare", width="stretch", icon=":material/compare:"):
         start_reload(workspace, written.folder)
         st.rerun()
     compared = st.session_state.get("reload-result")
@@ -105,7 +103,7 @@ def recipe_panel(workspace: Workspace) -> None:
     st.markdown("**Recipe**")
     recipe = workspace.recipe
     if recipe is None:
-        st.caption("Known once the base and the calibration rows are.")
+        st.caption("The recipe stands here once the base model and the calibration rows are known.")
         return
     text = dump_recipe(recipe)
     st.caption("Save it and run the command: the same folder comes out, byte for byte on the same machine.")

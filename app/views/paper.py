@@ -9,6 +9,8 @@ import viz
 from app import own_runs
 from app.frame import plain, show_title
 from app.own_runs import ProvenEdit
+from app.proving.asking import VIEW
+from app.proving.diagnosing import DIAGNOSTIC
 from app.workspace import current
 from surgery import paper
 
@@ -134,7 +136,8 @@ def trade_off_view(runs: Sequence[ProvenEdit]) -> None:
     if not own:
         ask(
             "For a point of your own, prove one edit twice, on held-out rows of its own task and on rows of another task. "
-            "With the demo kinship the other rows can be demo:arithmetic/test."
+            "With the demo kinship the other rows can be demo:arithmetic/test.",
+            "figure 4",
         )
     below(4, FIGURE_4, numbers)
 
@@ -252,9 +255,13 @@ def show_notes(notes: Sequence[str]) -> None:
         st.markdown("**Our notes on these numbers**\n\n" + "\n".join(f"- {plain(note)}" for note in notes))
 
 
-def ask(text: str) -> None:
+def ask(text: str, diagnostic: str | None = None) -> None:
+    """What brings one's own points, and the button to the place where it is done."""
     st.info(text, icon=":material/info:")
-    st.page_link("views/evaluate.py", label="Prove an edit on the Evaluate page", icon=":material/balance:")
+    if st.button("Prove it on the Evaluate page", type="primary", icon=":material/balance:"):
+        if diagnostic is not None:
+            st.session_state[VIEW], st.session_state[DIAGNOSTIC] = "Diagnostics", diagnostic
+        st.switch_page("views/evaluate.py")
 
 
 show_title("Paper", "What the paper reports, redrawn from its own tables, with your runs on the same axes.")

@@ -6,7 +6,8 @@ import streamlit as st
 import viz
 from app.board import board, tour
 from app.board.bench import bench
-from app.frame import ask_for_calibration, plain
+from app.frame import plain
+from app.offer import offer_calibration
 from app.workspace import Workspace, current, keep
 from surgery.edit import preview, summary
 from surgery.errors import SurgeryError
@@ -206,12 +207,16 @@ if note:
 if tour.running():
     tour.tour(workspace)
 if workspace.lacks_sensitivities:
-    ask_for_calibration(workspace)
+    offer_calibration(
+        workspace,
+        "The board stands here: drag a knob or a bar, and every singular value, its gain and the predicted change of "
+        "the loss follow.",
+    )
     if workspace.history.can_undo and st.button("Undo", icon=":material/undo:"):
         change(workspace.with_history(workspace.history.jump(workspace.history.at - 1)))
     free = [name for name, kind in POLICIES.items() if not kind().needs_gradient and name != "identity"]
-    with st.container(horizontal=True):
-        st.caption("Policies that need no calibration:")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("Or start with a policy that needs no calibration:", width="content")
         for name in free:
             if st.button(name, key=f"free-{name}"):
                 change(workspace.with_edit(f"policy {name}", policy=make_policy(name)))

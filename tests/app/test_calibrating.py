@@ -133,7 +133,7 @@ def test_measuring_says_what_was_measured_and_what_was_left_out_and_why(workspac
     assert "25 rows · fields prompt, answer · 2 rows left out: 1 empty answer, 1 unreadable: line 26" in said(test)
     assert "unknown until the first batch" in said(test)
     assert "Prompt\n" not in labels(test)
-    button(test, "Measure").click()
+    button(test, "Calibrate with these settings").click()
     finished(clean(test.run()))
     measured = test.session_state["workspace"].sensitivity
     assert test.session_state["workspace"].calibration == workspace.calibration
@@ -150,7 +150,7 @@ def test_a_part_can_be_resumed_and_ends_as_if_it_had_not_stopped(workspace: Work
     assert "unfinished, 6 of 12 examples" in said(test)
     assert labels(test).count("Resume (6 of 12 done)") == 2  # the plan's own, and the one in the list
     labelled(test.number_input, "Seed").set_value(4).run()
-    assert "Measure" in labels(test)  # another plan begins from the start
+    assert "Calibrate with these settings" in labels(test)  # another plan begins from the start
     labelled(test.number_input, "Seed").set_value(0).run()
     button(test, "Resume (6 of 12 done)").click()
     finished(clean(test.run()))
@@ -221,11 +221,11 @@ def test_rows_of_other_fields_are_measured_by_their_names(workspace: Workspace, 
     test = opened(workspace)
     labelled(test.text_input, "File").set_value(str(files / "other.jsonl")).run()
     assert "the rows have 'question', 'sum'" in said(test)
-    assert button(test, "Measure").disabled
+    assert button(test, "Calibrate with these settings").disabled
     labelled(test.text_area, "Prompt field").set_value("{question} ?").run()
     labelled(test.text_area, "Answer field").set_value("sum").run()
-    assert not button(clean(test), "Measure").disabled
-    button(test, "Measure").click()
+    assert not button(clean(test), "Calibrate with these settings").disabled
+    button(test, "Calibrate with these settings").click()
     finished(clean(test.run()))
     now = test.session_state["workspace"]
     plan = CalibrationPlan(
@@ -245,7 +245,7 @@ def test_uploaded_rows_are_kept_so_that_a_recipe_can_name_them(workspace: Worksp
     content = (files / "rows.jsonl").read_bytes()
     test.file_uploader[0].set_value(("mine.jsonl", content, "application/json")).run()
     assert "25 rows · fields prompt, answer" in said(test)
-    button(test, "Measure").click()
+    button(test, "Calibrate with these settings").click()
     finished(clean(test.run()))
     kept = Path(test.session_state["workspace"].calibration.data)
     assert kept.read_bytes() == content
@@ -267,12 +267,12 @@ def test_a_dataset_that_is_not_here_is_refused_by_the_run_with_the_way_on(
     labelled(test.text_input, "Dataset").set_value("owner/name").run()
     labelled(test.text_input, "Configuration").set_value("main").run()
     assert "not on this machine yet" in said(test)
-    button(test, "Measure").click()
+    button(test, "Calibrate with these settings").click()
     finished(clean(test.run()))
     assert "'hub:owner/name/main:train' is not on this machine and cannot be fetched" in said(test)
     labelled(test.text_input, "Dataset").set_value("no such name").run()
     assert "names no dataset of the hub" in said(clean(test))
-    assert button(test, "Measure").disabled
+    assert button(test, "Calibrate with these settings").disabled
 
 
 def test_a_folder_with_a_copy_of_a_dataset_is_read_by_split(workspace: Workspace, files: Path) -> None:
@@ -300,14 +300,16 @@ def test_files_without_rows_are_a_message(workspace: Workspace, tmp_path: Path, 
     test = opened(replace(workspace, calibration=replace(workspace.calibration, data=str(file))))
     assert test.error
     assert "\\*odd\\*" in test.error[0].value
-    assert button(test, "Measure").disabled
+    assert button(test, "Calibrate with these settings").disabled
 
 
-def test_without_a_base_model_the_panel_says_where_to_choose_one(workspace: Workspace) -> None:
+def test_without_a_base_model_the_panel_asks_for_one_in_place(workspace: Workspace) -> None:
     stop_after(workspace, workspace.calibration, 6)
     test = opened(replace(workspace, base=None))
-    assert "Choose the base model on the Adapter page" in said(test)
     assert button(test, "Resume (6 of 12 done)").disabled
+    labelled(test.text_input, "Model folder, GGUF file or hub id").set_value(workspace.base.location)
+    clean(button(test, "Use this base").click().run())
+    assert not button(test, "Resume (6 of 12 done)").disabled
 
 
 def test_the_pace_of_a_resumed_job_counts_only_what_it_did_itself() -> None:
@@ -360,7 +362,7 @@ def test_what_ships_may_be_replaced_by_a_measurement_with_other_settings(
     test = opened(with_shipped(workspace))
     clean(button(test, "Other settings").click().run())
     assert labelled(test.number_input, "Examples").value == 12
-    assert "Measure" in labels(test)
+    assert "Calibrate with these settings" in labels(test)
 
 
 def test_what_ships_is_listed_for_use_and_not_for_deletion(workspace: Workspace, ships: Sensitivity) -> None:

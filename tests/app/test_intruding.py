@@ -53,9 +53,14 @@ def test_the_base_weights_are_compared_in_the_background_and_shown(workspace: Wo
     assert any("Intruders: of the ten strongest" in caption.value for caption in test.caption)
 
 
-def test_without_a_base_the_panel_says_what_to_do(workspace: Workspace) -> None:
+def test_without_a_base_the_panel_asks_for_it_in_place(workspace: Workspace) -> None:
     test = AppTest.from_file(str(APP / "main.py"), default_timeout=60)
     test.session_state["workspace"] = workspace.with_base(None)
     test.run()
     test.switch_page("views/geometry.py").run()
-    assert any("Choose the base model" in caption.value for caption in test.caption)
+    field = next(field for field in test.text_input if field.label == "Model folder, GGUF file or hub id")
+    field.set_value(workspace.base.location)
+    next(button for button in test.button if button.label == "Use this base").click().run()
+    assert not test.exception
+    assert test.session_state["workspace"].base == workspace.base
+    assert "Compare with the base" in [button.label for button in test.button]

@@ -5,6 +5,7 @@ that starts a job does not wait for it, so that others go on beside it.
 """
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -280,11 +281,7 @@ def calibrate(page: Page, desk: Desk) -> None:
     if again.count():
         press(again)
         rested(page)
-    ready(
-        page.get_by_role("button", name="Measure", exact=True)
-        .or_(page.get_by_role("button", name="Resume"))
-        .or_(page.get_by_text("Rows from"))
-    )
+    ready(starting(page).or_(page.get_by_text("Rows from")))
     if tiny_is_open(page):
         press(page.get_by_test_id("stButtonGroup").get_by_text("Path", exact=True))
         rested(page)
@@ -294,7 +291,14 @@ def calibrate(page: Page, desk: Desk) -> None:
         rested(page)
     number(page, "Examples", desk.rng.randint(4, 8))
     number(page, "Seed", desk.rng.randint(0, 5))
-    press(page.get_by_role("button", name="Measure", exact=True).or_(page.get_by_role("button", name="Resume")))
+    press(starting(page))
+
+
+def starting(page: Page) -> Locator:
+    """The button of the calibration form, whatever is stored of its plan."""
+    return page.get_by_role(
+        "button", name=re.compile("^(Calibrate with these settings|Resume|Use the stored result)")
+    )
 
 
 def use_stored(page: Page, desk: Desk) -> None:

@@ -187,7 +187,7 @@ def measured_demo(browser: Browser, url: str, home: Path, *, examples: int | Non
         field.fill(str(examples))
         field.press("Tab")
         rested(page)
-    page.get_by_role("button", name="Measure").click()
+    page.get_by_role("button", name="Calibrate with these settings").click()
     done = page.get_by_text(re.compile("Measured on"))  # what ships reads: measured on
     expect(page.get_by_role("button", name="Stop", exact=True).or_(done).first).to_be_visible(timeout=LONG)
     # on two cores a page that shows the progress takes half of them

@@ -135,7 +135,7 @@ def test_a_killed_server_goes_on_with_a_calibration_and_a_proof_and_the_page_com
 ) -> None:
     name = lab.workspace()
     page = visit(tabs(), lab.server.url, "Spectra", name)
-    press(page, "Measure")
+    press(page, "Calibrate with these settings")
     until(lambda: lab.stored(".part"))
     lab.server.end([signal.SIGKILL])
     assert not lab.stored()
@@ -180,7 +180,7 @@ def test_a_server_that_is_told_to_stop_keeps_what_its_job_has_and_goes_at_once(
     lab: Lab, tabs: Callable[[], Page]
 ) -> None:
     page = visit(tabs(), lab.server.url, "Spectra", lab.workspace())
-    press(page, "Measure")
+    press(page, "Calibrate with these settings")
     until(lambda: lab.stored(".part"))
     begun = time.monotonic()
     lab.server.end([signal.SIGTERM], wait=30.0)
@@ -196,7 +196,7 @@ def test_a_network_that_is_cut_for_a_minute_and_a_closed_tab_stop_no_job(
     with Relay(lab.server.port) as wire:
         name = lab.workspace()
         page = visit(tabs(), wire.url, "Spectra", name)
-        press(page, "Measure")
+        press(page, "Calibrate with these settings")
         until(lambda: lab.stored(".part"))
         wire.cut()
         cut = time.monotonic()

@@ -53,8 +53,8 @@ def test_the_demo_from_calibration_to_an_export_that_the_command_line_repeats(
     examples = page.get_by_label("Examples", exact=True)
     examples.fill("8")
     examples.press("Tab")
-    page.get_by_role("button", name="Measure").click()
-    expect(page.get_by_text("Calibration:")).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Calibrate with these settings").click()
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_visible(timeout=30_000)
 
     # the work goes on while another page is open
     go(page, "Geometry")

@@ -57,6 +57,7 @@ def drag_bar(page: Page, component: int, sigma: np.ndarray, after: np.ndarray, t
     page.mouse.move(x, y(after[component], high) + 2)
     page.mouse.down()
     page.mouse.move(x, y(target, high), steps=10)
+    expect(page.locator('.board [data-role="tip"]')).to_be_hidden()  # it told the gain from before the pull
     confirmed(page, page.mouse.up)
 
 

@@ -73,10 +73,9 @@ def test_a_reloaded_and_a_reopened_page_find_the_workspace_again_and_a_second_vi
 
     other = visit()
     other.goto(f"{app_url}/surgery")
-    free = other.get_by_role("button", name="scale", exact=True)
-    expect(free).to_be_visible(timeout=SOON)
+    drawn(other)
     assert workspace_id(other) != mine
-    free.click()
+    other.locator('.board select[data-role="policy"]').select_option("scale")
     at(other, 2, "policy scale")
     confirmed(again, lambda: slider(again, "eta_suppress").press("ArrowRight"))
     at(again, 5)
