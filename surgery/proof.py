@@ -16,6 +16,7 @@ from surgery.adapter import refuse_changed
 from surgery.answer_log import AnswerLog, LoggedEngine
 from surgery.calibration import Row, choose, encode, left_out_text, shared_keys
 from surgery.edit import Edit, make_edit
+from surgery.engine import Variant
 from surgery.errors import DataError
 from surgery.evaluate import answer_limit, answered
 from surgery.evaluation import AGAIN, BASELINE, Asked, Evaluation, random_name
@@ -152,8 +153,10 @@ def prove(
             raise DataError(f"a variant cannot be called {name!r}", "rename it")
     refuse_changed(live.adapter)
     asked = _asked(live, question, seen, judge)
-    variants: dict[str, Edit | None] = {BASELINE: None, **edits}
-    named = {name: sigma_digest(edit) for name, edit in variants.items()} | ({AGAIN: AGAIN} if again else {})
+    variants: dict[str, Variant | None] = {BASELINE: None}
+    variants |= {name: edit.sigma_after for name, edit in edits.items()}
+    named = {BASELINE: sigma_digest(None)} | {name: sigma_digest(edit) for name, edit in edits.items()}
+    named |= {AGAIN: AGAIN} if again else {}
     dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
     plan = RunPlan(
         adapter=live.adapter.source,

@@ -24,6 +24,7 @@ from surgery.evaluate import evaluate
 from surgery.evaluation import BASELINE, Effect, paired_effect
 from surgery.measure import calibration_rows
 from surgery.policy import Knob
+from surgery.progress import Control
 from surgery.proposals import Proposals, grid_of, searchable, with_knobs
 from surgery.recipe import CalibrationPlan, EditPlan
 from surgery.sensitivity import Progress, Sensitivity
@@ -275,7 +276,7 @@ class _Bench:
             self._watch.report(before + done)
 
         engine = VariantEngine(self._live, {"tried": sigma}, rows=self._batch_size)
-        return engine.answer_losses(self._examples, progress=report)["tried"]
+        return engine.answer_losses(self._examples, control=Control(progress=report))["tried"]
 
 
 def _effects(
