@@ -1,7 +1,8 @@
 """Append-only log of a run's answers, so that a run that was cut off goes on where it stopped.
 
 The log is a file of JSON lines: one line for every request that its variants have finished, with a checksum.
-Requests are told apart by their call, their number in it and what the model is asked, so an answer is never read as that to another request; model, σ and precision have to be in the name of the folder.
+Requests are told apart by their call, their number in it and what the model is asked, so an answer is never
+read as that to another request; model, σ and precision have to be in the name of the folder.
 """
 
 import errno
@@ -146,7 +147,7 @@ def unwritable(folder: Path, error: OSError, needed: int) -> DataError:
 
 
 def logged_answers(file: Path) -> Answers:
-    """What a log holds, by request and variant; empty where there is none. Another process may be writing to it."""
+    """Answers that a log holds, by request and variant; none without a file. Another process may write to it."""
     try:
         with file.open("rb") as lines:
             return _parsed(lines)

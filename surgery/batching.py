@@ -47,7 +47,7 @@ class Queue:
 
 
 class Tally(Generic[T]):
-    """Result table of an engine call, request by variant; tells about each request that has all of its variants."""
+    """Result table of an engine call, request by variant; tells of each request once its row is full."""
 
     def __init__(
         self,

@@ -44,16 +44,22 @@ class Scored:
 
 
 class VariantEngine:
-    """Runs requests through the variants of one live model; `None` is the unedited adapter.
+    """Batched inference of several variants of one live model.
 
-    A batch has at most `rows` rows (variants × requests), fewer where memory asks for it; without `rows` memory
-    alone decides. A batch that does not fit all the same is halved, and the work goes on where it stopped.
-    Variants are not compared: one that equals another is run all the same. The live model is the engine's
-    during a call, and holds the adapter's own σ after it.
+    live: the engine's during a call; holds the adapter's own σ after it.
+    variants: σ′ by module, None for the unedited adapter. They are not compared: one that equals another is run
+        all the same.
+    rows: most rows of a batch (variants × requests), fewer where memory asks for it; without it memory alone
+        decides. A batch that does not fit all the same is halved, and the work goes on where it stopped.
 
     In every call, requests are taken longest first and answered in the caller's order; equal ones are computed
-    once. `done(index, results by variant)` follows each request that all variants have finished, and then
-    `control.progress`, which counts requests × variants. Raises `Cancelled` when `control` says so, and `DataError` for a request that is empty, exceeds the model's positions or does not fit into memory.
+    once. Calls share two arguments:
+
+    done: called with a request's index and its results by variant, once all variants have finished it.
+    control: its progress, told after that, counts requests × variants.
+
+    Calls raise `Cancelled` when `control` says so, and `DataError` for a request that is empty, exceeds the
+    model's positions or does not fit into memory.
     """
 
     def __init__(
@@ -137,9 +143,12 @@ class VariantEngine:
     ) -> dict[str, list[list[int]]]:
         """Greedy continuations of token ids, whatever else a checkpoint's generation settings say.
 
-        An answer ends before the first end of sequence that tokenizer or generation settings name, after the token
-        with which `stop(index of the prompt, its tokens so far)` says so, at its own `max_new_tokens`,
-        or where the model's positions end.
+        prompts: token ids.
+        max_new_tokens: most tokens of each answer, or one number for all.
+        stop: called with the index of the prompt and its tokens so far; true ends the answer after these.
+
+        An answer also ends before the first end of sequence that tokenizer or generation settings name, and
+        where the model's positions end.
         """
         limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
         if len(limits) != len(prompts) or any(limit < 1 for limit in limits):
@@ -178,7 +187,7 @@ class VariantEngine:
         tally: Tally[T],
         control: Control,
     ) -> dict[str, list[T]]:
-        """Results of tasks that take one forward pass; `score` gives those of each slot, one a request it answers."""
+        """Results of tasks of one forward pass each; `score` gives one for every request that a slot answers."""
         queue = Queue(tasks, len(self._names))
 
         def run(batch: Sequence[Slot]) -> None:
@@ -225,7 +234,7 @@ class VariantEngine:
             self._live.set_sigma(None)
 
     def _halved(self, tasks: Sequence[Task]) -> int:
-        """Bytes of half a batch that did not fit, kept for later calls; raises `DataError` for one of a single row."""
+        """Bytes of half a batch that did not fit, learnt for later; raises `DataError` for a single row."""
         if len(tasks) == 1:
             raise DataError(
                 f"one request of {tasks[0].tokens} tokens does not fit into memory",

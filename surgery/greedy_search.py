@@ -45,7 +45,7 @@ class Answered:
 
 @dataclass
 class _Row:
-    """How far one slot is: the requests that wait for more, the greedy tokens so far, the loss of its own answer."""
+    """State of one slot: requests that wait for more, greedy tokens so far, loss of its own answer."""
 
     waiting: list[int]
     tokens: list[int] = field(default_factory=list)
@@ -168,7 +168,7 @@ class Decoding:
                 self._open[part[row]].loss = losses[row]
 
     def _shared_prefix(self) -> "SharedPrefix | None":
-        """What all prompts begin with, read before the first of them; None where it is short or cannot be shared."""
+        """KV cache of what all prompts begin with; None where that is short or cannot be shared."""
         if self._rows.apart:
             return None
         if not self._prefix_tried and len(self._prefix_ids) >= _WORTH:

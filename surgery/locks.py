@@ -18,7 +18,7 @@ _WHOLE_FILE = "hhqqi4x"  # struct flock: type, from where, start, length (0: all
 
 
 def try_lock(file: IO[bytes] | int) -> bool:
-    """Take the lock of an open file, or of a folder's descriptor, until it is closed; False while another holds it.
+    """Take the lock of an open file or of a folder's descriptor until it is closed; False if another holds it.
 
     Where the system has no such locks nobody is kept out.
     """

@@ -21,11 +21,13 @@ from surgery.sensitivity import mean_answer_loss, padding_id
 
 
 class Prompts:
-    """Prompts read in one forward pass, and the state from which they are continued.
+    """Prefilled rows of a batch: their KV cache, and the logits of their next token.
 
-    `width` pads them further than the longest, so that they can be joined with longer ones. With `prefix`,
-    prompts that begin with its tokens are read from there on; `variants` says which of its rows each goes on
-    from. A model that returns no cache is given the whole rows again for every token.
+    live: holds the σ of the rows.
+    prompts: token ids of each row. A model that returns no cache is given them again for every token.
+    width: what rows are padded to, so that they can be joined with longer ones.
+    prefix: what every prompt begins with and is not to be read again.
+    variants: the row of the prefix from which each prompt goes on.
     """
 
     @torch.inference_mode()
@@ -41,15 +43,13 @@ class Prompts:
         self._model = live.model
         self._cache: Any = None
         self._next: Float[Tensor, "row vocabulary"]
+        skipped = prefix.length if prefix else 0
+        ids, mask = padded(live, [prompt[skipped:] for prompt in prompts], width=width and width - skipped)
         if prefix is None:
-            self._ids, self._mask = padded(live, prompts, width=width)
+            self._ids, self._mask = ids, mask
             self._read()
         else:
-            self._read_after(
-                prefix,
-                variants,
-                padded(live, [p[prefix.length :] for p in prompts], width=width and width - prefix.length),
-            )
+            self._read_after(prefix, variants, ids, mask)
 
     def _read(self) -> None:
         output = self._model(
@@ -66,10 +66,10 @@ class Prompts:
         self,
         prefix: "SharedPrefix",
         variants: Sequence[int],
-        rest: tuple[Int[Tensor, "row token"], Int[Tensor, "row token"]],
+        ids: Int[Tensor, "row token"],
+        mask: Int[Tensor, "row token"],
     ) -> None:
-        """Read the ids and the mask of what follows the prefix, on a copy of its cache."""
-        ids, mask = rest
+        """Read the ids that follow the prefix, on a copy of its cache."""
         head = prefix.ids.expand(len(ids), -1)
         self._ids, self._mask = torch.cat([head, ids], dim=1), torch.cat([torch.ones_like(head), mask], dim=1)
         self._cache = prefix.cache(variants)

@@ -1,4 +1,4 @@
-"""Rows of one batch at different σ: the live model with a variant for each row, and how many rows it takes at once."""
+"""Rows of one batch at different σ: a variant for each row, and how many rows fit into one forward pass."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
