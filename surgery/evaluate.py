@@ -8,10 +8,13 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.calibration import Calibration, Example
-from surgery.engine import Answered, Variant, VariantEngine
+from surgery.engine import VariantEngine
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE, Asked, Evaluation, Scores, row_scores
+from surgery.greedy_search import Answered
+from surgery.progress import SILENT, Control
 from surgery.sensitivity import Progress
+from surgery.variant_rows import Variant
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel
@@ -23,11 +26,11 @@ class RowEngine(Protocol):
     """What answers examples for all variants, such as `VariantEngine`."""
 
     def answer_losses(
-        self, examples: Sequence[Example], *, progress: Any = None, cancelled: Any = None
+        self, examples: Sequence[Example], *, control: Control = SILENT
     ) -> Mapping[str, Float64[ndarray, "example"]]: ...
 
     def answer(
-        self, examples: Sequence[Example], *, max_new_tokens: int, progress: Any = None, cancelled: Any = None
+        self, examples: Sequence[Example], *, max_new_tokens: int, control: Control = SILENT
     ) -> Mapping[str, Sequence[Answered]]: ...
 
 
@@ -66,16 +69,16 @@ def answered(
 ) -> Evaluation:
     """What the engine's variants answer to encoded rows; see `evaluate`."""
     scores: dict[str, Scores] = {}
-    hooks = {"progress": progress, "cancelled": cancelled}
+    control = Control(progress=progress or SILENT.progress, cancelled=cancelled or SILENT.cancelled)
     if generate:
         limit = answer_limit(examples)
-        for name, answers in engine.answer(examples, max_new_tokens=limit, **hooks).items():
+        for name, answers in engine.answer(examples, max_new_tokens=limit, control=control).items():
             tokens = [answer.tokens for answer in answers]
             texts = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
             right = [float(t == e.answer.strip()) for t, e in zip(texts, examples, strict=True)]
             scores[name] = row_scores(np.array([answer.loss for answer in answers]), np.array(right), texts)
     else:
-        for name, losses in engine.answer_losses(examples, **hooks).items():
+        for name, losses in engine.answer_losses(examples, control=control).items():
             scores[name] = row_scores(losses, np.full(len(examples), np.nan), ("",) * len(examples))
     prompts = tokenizer.batch_decode([list(e.prompt_ids) for e in examples], skip_special_tokens=True)
     asked = tuple(Asked(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))

@@ -36,6 +36,7 @@ from surgery.runs import PROOF, Pace, Run, RunPlan, begin, finish, stored_run
 from surgery.sensitivity import Progress
 from surgery.sources import read_source
 from surgery.spectrum import Spectra
+from surgery.variant_rows import Variant
 
 if TYPE_CHECKING:
     from surgery.judge import Judge
@@ -152,8 +153,10 @@ def prove(
             raise DataError(f"a variant cannot be called {name!r}", "rename it")
     refuse_changed(live.adapter)
     asked = _asked(live, question, seen, judge)
-    variants: dict[str, Edit | None] = {BASELINE: None, **edits}
-    named = {name: sigma_digest(edit) for name, edit in variants.items()} | ({AGAIN: AGAIN} if again else {})
+    variants: dict[str, Variant | None] = {BASELINE: None}
+    variants |= {name: edit.sigma_after for name, edit in edits.items()}
+    named = {BASELINE: sigma_digest(None)} | {name: sigma_digest(edit) for name, edit in edits.items()}
+    named |= {AGAIN: AGAIN} if again else {}
     dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
     plan = RunPlan(
         adapter=live.adapter.source,

@@ -18,6 +18,7 @@ from surgery.errors import DataError
 from surgery.judge import Judge, about, judging
 from surgery.lm_eval_model import Texts, steering
 from surgery.lm_eval_tasks import kept_random_state, quiet, refusing
+from surgery.progress import SILENT, Control
 from surgery.tasks import KINDS, LoadedTask, TaskPlan, by_document, stop_if
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class Engine(Protocol):
         self,
         requests: Sequence[tuple[Sequence[int], Sequence[int]]],
         *,
-        progress: Any = None,
-        cancelled: Any = None,
+        control: Control = SILENT,
     ) -> Mapping[str, Sequence[Score]]: ...
 
     def generate(
@@ -50,8 +50,7 @@ class Engine(Protocol):
         *,
         max_new_tokens: int | Sequence[int],
         stop: Callable[[int, Sequence[int]], bool] | None = None,
-        progress: Any = None,
-        cancelled: Any = None,
+        control: Control = SILENT,
     ) -> Mapping[str, Sequence[Sequence[int]]]: ...
 
 
@@ -148,19 +147,19 @@ def _answer(
     cancelled: Callable[[], bool] | None,
 ) -> dict[str, list[Response]]:
     """The responses of every variant to requests of one kind."""
-    hooks = {"progress": progress, "cancelled": cancelled}
+    control = Control(progress=progress or SILENT.progress, cancelled=cancelled or SILENT.cancelled)
     if kind == "loglikelihood":
         pairs = [texts.pair(context, continuation) for context, continuation in requests]
-        scored = engine.log_likelihoods(pairs, **hooks)
+        scored = engine.log_likelihoods(pairs, control=control)
         return {name: [(s.log_likelihood, s.greedy) for s in scores] for name, scores in scored.items()}
     if kind == "loglikelihood_rolling":
         windows = [texts.windows(text) for (text,) in requests]
-        scored = engine.log_likelihoods([pair for part in windows for pair in part], **hooks)
+        scored = engine.log_likelihoods([pair for part in windows for pair in part], control=control)
         return {name: _sums(scores, [len(part) for part in windows]) for name, scores in scored.items()}
     endings = [texts.ending(options) for _, options in requests]
     prompts = [texts.prompt(context, ending) for (context, _), ending in zip(requests, endings, strict=True)]
     limits = [ending.new_tokens for ending in endings]
-    generated = engine.generate(prompts, max_new_tokens=limits, stop=texts.stops(endings), **hooks)
+    generated = engine.generate(prompts, max_new_tokens=limits, stop=texts.stops(endings), control=control)
     return {
         name: [texts.answer(ids, ending) for ids, ending in zip(rows, endings, strict=True)]
         for name, rows in generated.items()

@@ -18,17 +18,19 @@ from numpy import ndarray
 from surgery.calibration import Calibration, shared_keys
 from surgery.demo import demo_slice, is_demo
 from surgery.edit import Edit, Preview, preview
-from surgery.engine import Variant, VariantEngine
+from surgery.engine import VariantEngine
 from surgery.errors import Cancelled, DataError, PolicyError
 from surgery.evaluate import evaluate
 from surgery.evaluation import BASELINE, Effect, paired_effect
 from surgery.measure import calibration_rows
 from surgery.policy import Knob
+from surgery.progress import Control
 from surgery.proposals import Proposals, grid_of, searchable, with_knobs
 from surgery.recipe import CalibrationPlan, EditPlan
 from surgery.sensitivity import Progress, Sensitivity
 from surgery.sources import read_source
 from surgery.spectrum import Spectra
+from surgery.variant_rows import Variant
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel
@@ -275,7 +277,7 @@ class _Bench:
             self._watch.report(before + done)
 
         engine = VariantEngine(self._live, {"tried": sigma}, rows=self._batch_size)
-        return engine.answer_losses(self._examples, progress=report)["tried"]
+        return engine.answer_losses(self._examples, control=Control(progress=report))["tried"]
 
 
 def _effects(

@@ -42,12 +42,13 @@ def start_answering(workspace: Workspace, prompt: str) -> None:
 
     def work(live: Any, job: jobs.Job) -> Any:
         from surgery.answers import stream_answers
+        from surgery.progress import Control
 
         assert encoding is not None
         job.begin("answering")
         variants = {"unedited": None, "edited": edit.sigma_after}
         for answers in stream_answers(
-            live, prompt, variants, encoding, limit=_ANSWER_TOKENS, cancelled=job.cancelled
+            live, prompt, variants, encoding, limit=_ANSWER_TOKENS, control=Control(cancelled=job.cancelled)
         ):
             job.partial = answers
         return job.partial

@@ -21,9 +21,12 @@ from hypothesis import strategies as st
 
 from surgery.adapter import open_adapter
 from surgery.answer_log import AnswerLog, LoggedEngine, logged_answers, under_way
-from surgery.engine import Answered, Scored, VariantEngine
+from surgery.engine import Scored, VariantEngine
 from surgery.errors import Cancelled, DataError
+from surgery.greedy_search import Answered
 from surgery.live import LiveModel
+from surgery.locks import is_locked, try_lock
+from surgery.progress import Control
 from surgery.spectrum import decompose
 from tests.models import characters, loaded_base, often_ending, random_examples, save_adapter, tiny_llama
 from tests.places import refusal
@@ -147,7 +150,7 @@ def test_each_variant_is_asked_for_what_it_lacks_and_those_alike_together(live, 
     seen = []
     with AnswerLog(file) as log:
         engine = LoggedEngine(live, {**variants, "other": None}, log, batch_size=3)
-        found = ask(engine, "answer", progress=lambda *counts: seen.append(counts))
+        found = ask(engine, "answer", control=Control(progress=lambda *counts: seen.append(counts)))
     assert [(call.variants, call.requests, call.rows) for call in engine_calls] == [
         (("variant 0",), 5, 3),
         (("variant 1", "other"), 9, 6),
@@ -225,7 +228,11 @@ def test_a_cancel_keeps_what_was_finished(live, variants, file, engine_calls):
     with AnswerLog(file) as log:
         engine = LoggedEngine(live, variants, log, batch_size=2)
         with pytest.raises(Cancelled):
-            ask(engine, "answer", progress=lambda *counts: seen.append(counts), cancelled=cancelled)
+            ask(
+                engine,
+                "answer",
+                control=Control(progress=lambda *counts: seen.append(counts), cancelled=cancelled),
+            )
     assert 12 <= sum(map(len, logged_answers(file).values())) < 27
     engine_calls.clear()
     with AnswerLog(file) as log:
@@ -345,6 +352,56 @@ def test_a_second_process_is_refused_until_the_first_has_gone(file):
     with AnswerLog(file) as log:
         assert len(log.known) == 4
         assert "another process" in refusal(DataError, AnswerLog, file), "nor is a second one in this process"
+
+
+PROBE = """
+import sys
+from pathlib import Path
+from surgery.answer_log import under_way
+print("probing", flush=True)
+while not Path(sys.argv[2]).exists():
+    under_way(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a probe holds a shared lock for a moment")
+def test_a_probe_is_in_no_writer_s_way(file, tmp_path):
+    filled(file, 1)
+    over = tmp_path / "over"
+    probes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROBE, str(file), str(over)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        for probe in probes:
+            assert probe.stdout is not None
+            assert probe.stdout.readline() == "probing\n"
+        for _ in range(3000):
+            with file.open("a+b") as writer:
+                assert try_lock(writer), "a writer that starts while others probe is let in"
+        over.touch()
+        assert [probe.wait(timeout=60) for probe in probes] == [0, 0]
+    finally:
+        for probe in probes:
+            probe.kill()
+            probe.wait()
+
+
+def test_a_lock_is_seen_on_files_and_folders_until_it_is_closed(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for path, mode in ((tmp_path / "file", os.O_RDWR), (tmp_path, os.O_RDONLY)):
+        holder, other = os.open(path, mode), os.open(path, os.O_RDONLY)
+        assert not is_locked(other), "a probe leaves nothing behind"
+        assert try_lock(holder)
+        assert is_locked(other)
+        assert not is_locked(holder), "whoever holds it has nothing in the way"
+        assert not try_lock(other)
+        os.close(holder)
+        assert not is_locked(other)
+        assert try_lock(other)
+        os.close(other)
 
 
 FULL = """
