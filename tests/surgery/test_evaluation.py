@@ -120,6 +120,15 @@ def test_few_examples_come_with_a_caution_on_the_page_and_in_the_report():
     assert "narrow" not in evaluation_text(evaluation_record(enough))
 
 
+def test_the_report_tells_p_corrected_for_all_variants():
+    right = [[0.0] * 8, [1.0] * 6 + [0.0] * 2, *([[0.0] * 8] * 3)]
+    names = (BASELINE, "edit", "random 0", "random 1", "random 2")
+    record = evaluation_record(evaluation([[1.0] * 8] * 5, right, names))
+    test = record["variants"]["edit"]["mcnemar"]["exact"]
+    assert (test["p"], test["holm"]) == pytest.approx((2 / 2**6, 4 * 2 / 2**6))
+    assert "gained 6, lost 0, p 0.125" in evaluation_text(record)
+
+
 def test_joining_adds_variants_and_says_each_note_once():
     first = evaluation([[1, 2]], [[0, 1]], (BASELINE,))
     second = evaluation([[1, 3]], [[1, 1]], (AGAIN,))
