@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from surgery.adapter import open_adapter
 from surgery.errors import DataError, SurgeryError
-from surgery.home import user_path
+from surgery.home import user_path, write_problem, write_whole
 from surgery.inspection import module_facts
 from surgery.spectrum import decompose
 
@@ -189,15 +188,14 @@ def write_parquet(rows: Sequence[AdapterRow], file: Path | str) -> Path:
     lists = {"ranks": pa.list_(pa.int64()), "notes": pa.list_(pa.string())}
     schema = pa.schema([(f.name, lists.get(f.name) or kinds[f.type]) for f in fields(AdapterRow)])  # type: ignore[index]
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    data = content.getvalue().to_pybytes()
     target = user_path(file, DataError)
-    staging = target.with_name(f"{target.name}.{uuid4().hex[:8]}.tmp")
     try:
-        pq.write_table(table, staging)
-        staging.replace(target)
+        write_whole(target, data)
     except OSError as error:
         raise DataError(
-            f"{str(file)!r} cannot be written ({error.strerror or error})", "choose another file"
+            f"{str(file)!r} cannot be written ({write_problem(error, len(data))})", "choose another file"
         ) from error
-    finally:
-        staging.unlink(missing_ok=True)
     return target

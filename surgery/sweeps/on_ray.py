@@ -16,6 +16,7 @@ from typing import Any
 from surgery import runs
 from surgery.base import estimate_memory
 from surgery.errors import Cancelled, SweepError
+from surgery.home import write_problem, write_whole
 from surgery.recipe import BaseChoice
 from surgery.runs import METRICS, stored_run
 from surgery.sensitivity import Sensitivity
@@ -204,10 +205,9 @@ def _take_in(key: str, files: Mapping[str, bytes]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # what says that the run has ended comes last
         for name in sorted(files, key=lambda name: name == METRICS):
-            staging = folder / f"{Path(name).name}.tmp"
-            staging.write_bytes(files[name])
-            staging.replace(folder / Path(name).name)
+            write_whole(folder / Path(name).name, files[name])
     except OSError as error:
         raise SweepError(
-            f"the run {key!r} cannot be written ({error.strerror or error})", "make room, then start again"
+            f"the run {key!r} cannot be written ({write_problem(error, sum(map(len, files.values())))})",
+            "make room, then start again",
         ) from error

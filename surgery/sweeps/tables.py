@@ -5,6 +5,7 @@ such as seeds of random_index, it is their mean.
 """
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from surgery.errors import SweepError
 from surgery.evaluation import BASELINE
-from surgery.home import user_path
+from surgery.home import user_path, write_whole
 from surgery.paper import UNEDITED
 from surgery.policy import knob_values
 from surgery.runs import Run
@@ -171,7 +172,7 @@ def write_tables(found: Sequence[CellResult], folder: Path | str) -> list[Path]:
                 if made.rows:
                     place.mkdir(parents=True, exist_ok=True)
                     written.append(place / f"table{number}.csv")
-                    _write(written[-1], made)
+                    write_whole(written[-1], _csv(made))
     except OSError as error:
         raise SweepError(
             f"the tables cannot be written to {str(folder)!r} ({error.strerror})", "choose another folder"
@@ -179,14 +180,13 @@ def write_tables(found: Sequence[CellResult], folder: Path | str) -> list[Path]:
     return written
 
 
-def _write(file: Path, made: SweptTable) -> None:
-    with file.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, made.columns, lineterminator="\n")
-        writer.writeheader()
-        for row in made.rows:
-            writer.writerow(
-                {k: "" if v is None else v if isinstance(v, str) else f"{v:.4f}" for k, v in row.items()}
-            )
+def _csv(made: SweptTable) -> bytes:
+    lines = io.StringIO(newline="")
+    writer = csv.DictWriter(lines, made.columns, lineterminator="\n")
+    writer.writeheader()
+    for row in made.rows:
+        writer.writerow({k: "" if v is None else v if isinstance(v, str) else f"{v:.4f}" for k, v in row.items()})
+    return lines.getvalue().encode()
 
 
 def sweep_record(swept: Swept, found: Sequence[CellResult], cost: Cost) -> dict[str, Any]:

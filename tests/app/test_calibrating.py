@@ -11,17 +11,19 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import jobs
+from app.calibrating import kept_upload
 from app.jobs import Job
 from app.workspace import Workspace
 from surgery import decompose, open_adapter
 from surgery.calibration import Encoding
-from surgery.errors import Cancelled
+from surgery.errors import Cancelled, DataError
 from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.measurements import stored_measurements
 from surgery.pace import Pace, characters, known_pace, remember_pace
 from surgery.recipe import BaseChoice, CalibrationPlan
 from surgery.sensitivity import Sensitivity
 from tests.models import save_adapter, save_model, tiny_llama
+from tests.places import files_of_at_most, refusal
 
 ROWS = [(f"{a}+{b}=", str(a + b)) for a in range(5) for b in range(5)]
 
@@ -248,6 +250,17 @@ def test_uploaded_rows_are_kept_so_that_a_recipe_can_name_them(workspace: Worksp
     kept = Path(test.session_state["workspace"].calibration.data)
     assert kept.read_bytes() == content
     assert kept.parent.name == "uploads"
+
+
+def test_an_upload_is_kept_whole_or_not_at_all(own_home: Path) -> None:
+    content = b'{"prompt": "2+2=", "answer": "4"}\n' * 9
+    with files_of_at_most(100):
+        refusal(DataError, kept_upload, content, "mine.jsonl")
+    assert list((own_home / "uploads").iterdir()) == []
+    kept = Path(kept_upload(content, "mine.jsonl"))
+    kept.write_bytes(content[:100])  # as a version that wrote in place left it when it was killed
+    assert kept_upload(content, "mine.jsonl") == str(kept)
+    assert kept.read_bytes() == content
 
 
 def test_a_dataset_that_is_not_here_is_refused_by_the_run_with_the_way_on(

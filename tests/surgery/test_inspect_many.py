@@ -15,7 +15,7 @@ from surgery.errors import DataError
 from surgery.inspect_many import AdapterRow, adapter_folders, inspect_many, inspect_one, write_parquet
 from tests.deadly import DEADLY, deadly
 from tests.models import LLAMA_TARGETS, save_adapter, singular_triplets, tiny_llama
-from tests.places import refusal
+from tests.places import files_of_at_most, refusal
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +112,15 @@ def test_a_folder_without_adapters_and_a_file_that_cannot_be_written_are_refused
     refusal(DataError, adapter_folders, tmp_path)
     refusal(DataError, adapter_folders, tmp_path / "nowhere")
     refusal(DataError, write_parquet, [], tmp_path / "nowhere" / "rows.parquet")
+
+
+def test_a_write_that_breaks_off_leaves_the_file_that_was_there(many, tmp_path):
+    file = write_parquet([], tmp_path / "rows.parquet")
+    before = file.read_bytes()
+    with files_of_at_most(200):
+        refusal(DataError, write_parquet, inspect_many(many), file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_the_command_prints_a_table_or_json_and_writes_the_file(many, tmp_path, capsys):

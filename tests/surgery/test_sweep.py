@@ -33,7 +33,7 @@ from surgery.sweeps.spec import Resources, parse_sweep, read_sweep
 from surgery.sweeps.tables import results, table, write_tables
 from tests.cluster import Killer, two_nodes
 from tests.models import save_adapter, tiny_llama
-from tests.places import refusal, write_rows
+from tests.places import files_of_at_most, refusal, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMOS = ROOT / "assets" / "sweeps" / "demos.yaml"
@@ -420,6 +420,10 @@ def test_tables_hold_the_means_of_their_cells_in_the_columns_of_the_paper(place,
     paper = ROOT / "assets" / "paper"
     assert headers == {name: (paper / name).read_text().splitlines()[0] for name in headers}
     assert "table2.csv" in headers
+    before = {file: file.read_bytes() for file in written}
+    with files_of_at_most(20):
+        refusal(SweepError, write_tables, found, tmp_path / "tables")
+    assert {file: file.read_bytes() for file in (tmp_path / "tables").rglob("*") if file.is_file()} == before
 
 
 def test_p_values_are_corrected_for_the_whole_sweep_not_for_one_pass(place):
