@@ -1,6 +1,6 @@
 """Prompt-and-answer rows put to variants: answer loss and greedy exact match."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from surgery.calibration import Calibration, Example
 from surgery.engine import Answered, Variant, VariantEngine
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE, Asked, Evaluation, Scores, row_scores
-from surgery.sensitivity import Progress
+from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel
@@ -23,11 +23,11 @@ class RowEngine(Protocol):
     """What answers examples for all variants, such as `VariantEngine`."""
 
     def answer_losses(
-        self, examples: Sequence[Example], *, progress: Any = None, cancelled: Any = None
+        self, examples: Sequence[Example], *, control: Control = SILENT
     ) -> Mapping[str, Float64[ndarray, "example"]]: ...
 
     def answer(
-        self, examples: Sequence[Example], *, max_new_tokens: int, progress: Any = None, cancelled: Any = None
+        self, examples: Sequence[Example], *, max_new_tokens: int, control: Control = SILENT
     ) -> Mapping[str, Sequence[Answered]]: ...
 
 
@@ -38,21 +38,17 @@ def evaluate(
     *,
     batch_size: int = 32,
     generate: bool = True,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> Evaluation:
     """Score the unedited adapter and every variant (σ′ by module) on the same examples.
 
     All variants of up to `batch_size` examples run in one batch, fewer where memory asks for it. Without
-    `generate` the exact match is NaN. `progress(done, total)` counts examples over all variants; raises
-    `Cancelled` when `cancelled()`.
+    `generate` the exact match is NaN. `control` hears of examples over all variants; raises `Cancelled`.
     """
     if BASELINE in variants:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
     engine = VariantEngine(live, {BASELINE: None, **variants}, rows=batch_size * (1 + len(variants)))
-    return answered(
-        slice_.examples, engine, live.base.tokenizer, generate=generate, progress=progress, cancelled=cancelled
-    )
+    return answered(slice_.examples, engine, live.base.tokenizer, generate=generate, control=control)
 
 
 def answered(
@@ -61,21 +57,19 @@ def answered(
     tokenizer: Any,
     *,
     generate: bool = True,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> Evaluation:
     """What the engine's variants answer to encoded rows; see `evaluate`."""
     scores: dict[str, Scores] = {}
-    hooks = {"progress": progress, "cancelled": cancelled}
     if generate:
         limit = answer_limit(examples)
-        for name, answers in engine.answer(examples, max_new_tokens=limit, **hooks).items():
+        for name, answers in engine.answer(examples, max_new_tokens=limit, control=control).items():
             tokens = [answer.tokens for answer in answers]
             texts = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
             right = [float(t == e.answer.strip()) for t, e in zip(texts, examples, strict=True)]
             scores[name] = row_scores(np.array([answer.loss for answer in answers]), np.array(right), texts)
     else:
-        for name, losses in engine.answer_losses(examples, **hooks).items():
+        for name, losses in engine.answer_losses(examples, control=control).items():
             scores[name] = row_scores(losses, np.full(len(examples), np.nan), ("",) * len(examples))
     prompts = tokenizer.batch_decode([list(e.prompt_ids) for e in examples], skip_special_tokens=True)
     asked = tuple(Asked(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))

@@ -5,7 +5,7 @@ brings its process down costs its row and no other.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
@@ -19,6 +19,7 @@ from surgery.adapter import open_adapter
 from surgery.errors import DataError, SurgeryError
 from surgery.home import user_path, write_problem, write_whole
 from surgery.inspection import module_facts
+from surgery.progress import SILENT, Control
 from surgery.spectrum import decompose
 
 _MARKS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
@@ -60,20 +61,18 @@ def adapter_folders(root: Path | str) -> list[Path]:
     return sorted(found)
 
 
-def inspect_many(
-    root: Path | str, *, workers: int = 1, progress: Callable[[int, int], None] | None = None
-) -> list[AdapterRow]:
+def inspect_many(root: Path | str, *, workers: int = 1, control: Control = SILENT) -> list[AdapterRow]:
     """A row for every adapter below `root`: by base, the largest norm first, refused ones last.
 
-    One worker reads in this process; several have a process each. `progress(done, total)` counts adapters.
+    One worker reads in this process; several have a process each. `control` hears of adapters; raises `Cancelled`.
     """
     top = user_path(root, DataError)
     folders = adapter_folders(top)
     rows = []
     for row in _rows(folders, top, min(workers, len(folders))):
         rows.append(row)
-        if progress is not None:
-            progress(len(rows), len(folders))
+        control.progress(len(rows), len(folders))
+        control.heed()
     return sorted(rows, key=lambda row: (bool(row.refusal), row.base, -np.nan_to_num(row.norm), row.folder))
 
 

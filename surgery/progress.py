@@ -37,3 +37,6 @@ class Control:
     def part(self, before: int, total: int) -> "Control":
         """The control of a part of the work, whose first unit follows `before` others of `total`."""
         return replace(self, progress=lambda done, _: self.progress(before + done, total))
+
+
+SILENT = Control()

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from surgery.calibration import left_out_text
 from surgery.edit import Edit, ModuleEdit, preview, summary
 from surgery.evaluation import BASELINE, Evaluation, is_random_control
 from surgery.export import Verification
+from surgery.progress import Control
 from surgery.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -208,12 +209,16 @@ def _change(effect: Mapping[str, float | None]) -> str:
     return f"{mean:+.4f}" + (f" ± {error:.4f}" if error is not None else "")
 
 
-def progress_reporter() -> Callable[[str, int, int], None]:
-    """Progress on standard error: one line a step, rewritten in place on a terminal."""
+def progress_reporter(step: str = "") -> Control:
+    """Progress on standard error: one line a step, rewritten in place on a terminal. `step` is the first."""
     terminal = sys.stderr.isatty()
     shown: tuple[str, int] | None = None
 
-    def report(step: str, done: int, total: int) -> None:
+    def begin(name: str) -> None:
+        nonlocal step
+        step = name
+
+    def progress(done: int, total: int) -> None:
         nonlocal shown
         mark = (step, 10 * done // max(total, 1))
         if terminal:
@@ -223,7 +228,7 @@ def progress_reporter() -> Callable[[str, int, int], None]:
             print(f"{step}: {done}/{total}", file=sys.stderr, flush=True)
         shown = mark
 
-    return report
+    return Control(begin=begin, progress=progress)
 
 
 def printable(text: str) -> str:

@@ -46,9 +46,7 @@ def start_answering(workspace: Workspace, prompt: str) -> None:
         assert encoding is not None
         job.begin("answering")
         variants = {"unedited": None, "edited": edit.sigma_after}
-        for answers in stream_answers(
-            live, prompt, variants, encoding, limit=_ANSWER_TOKENS, cancelled=job.cancelled
-        ):
+        for answers in stream_answers(live, prompt, variants, encoding, limit=_ANSWER_TOKENS, control=job.control):
             job.partial = answers
         return job.partial
 
