@@ -21,12 +21,11 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.calibration import Example
-from surgery.edit import Edit
 from surgery.engine import Answered, Scored, Stop, Variant, VariantEngine
 from surgery.errors import DataError
 from surgery.home import digest, write_problem
 from surgery.locks import is_ours
-from surgery.sensitivity import Progress
+from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel
@@ -160,14 +159,14 @@ class LoggedEngine:
 
     Calls have to come in the same order with the same requests whenever the same log is used; a request that
     is another than the one logged in its place is asked anew. Each variant is asked for what it lacks; those
-    that lack the same share their batches, of at most `batch_size` requests. `progress` counts answers known
-    from before as done.
+    that lack the same share their batches, of at most `batch_size` requests. Answers known
+    from before count as done.
     """
 
     def __init__(
         self,
         live: "LiveModel",
-        variants: Mapping[str, Edit | Variant | None],
+        variants: Mapping[str, Variant | None],
         log: AnswerLog,
         *,
         batch_size: int | None = None,
@@ -179,8 +178,7 @@ class LoggedEngine:
         self,
         requests: Sequence[tuple[Sequence[int], Sequence[int]]],
         *,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        control: Control = SILENT,
     ) -> dict[str, list[Scored]]:
         """See `VariantEngine.log_likelihoods`."""
         return self._ask(
@@ -188,16 +186,14 @@ class LoggedEngine:
             lambda engine, places, hooks: engine.log_likelihoods([requests[i] for i in places], **hooks),
             astuple,
             lambda kept: Scored(*kept),
-            progress,
-            cancelled,
+            control,
         )
 
     def answer_losses(
         self,
         examples: Sequence[Example],
         *,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        control: Control = SILENT,
     ) -> dict[str, Float64[ndarray, "example"]]:
         """See `VariantEngine.answer_losses`."""
         found = self._ask(
@@ -205,8 +201,7 @@ class LoggedEngine:
             lambda engine, places, hooks: engine.answer_losses([examples[i] for i in places], **hooks),
             float,
             float,
-            progress,
-            cancelled,
+            control,
         )
         return {name: np.array(losses, dtype=np.float64) for name, losses in found.items()}
 
@@ -216,8 +211,7 @@ class LoggedEngine:
         *,
         max_new_tokens: int | Sequence[int],
         stop: Stop | None = None,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        control: Control = SILENT,
     ) -> dict[str, list[list[int]]]:
         """See `VariantEngine.generate`."""
         limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
@@ -233,15 +227,14 @@ class LoggedEngine:
             )
 
         identities = [_identity("text", prompt, [limit]) for prompt, limit in zip(prompts, limits, strict=True)]
-        return self._ask(identities, ask, list, list, progress, cancelled)
+        return self._ask(identities, ask, list, list, control)
 
     def answer(
         self,
         examples: Sequence[Example],
         *,
         max_new_tokens: int,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        control: Control = SILENT,
     ) -> dict[str, list[Answered]]:
         """See `VariantEngine.answer`."""
         return self._ask(
@@ -251,8 +244,7 @@ class LoggedEngine:
             ),
             astuple,
             lambda kept: Answered(*kept),
-            progress,
-            cancelled,
+            control,
         )
 
     def _ask(
@@ -261,8 +253,7 @@ class LoggedEngine:
         ask: Callable[[VariantEngine, Sequence[int], dict[str, Any]], object],
         keep: Callable[[Any], Any],
         read: Callable[[Any], Response],
-        progress: Progress | None,
-        cancelled: Callable[[], bool] | None,
+        control: Control,
     ) -> dict[str, list[Response]]:
         call, self._calls = self._calls, self._calls + 1
         places = [(call, index, identity) for index, identity in enumerate(identities)]
@@ -273,8 +264,7 @@ class LoggedEngine:
             groups.setdefault(lacking, []).append(name)
         finished = total - sum(len(lacking) * len(names) for lacking, names in groups.items())
         self._log.expect(total - finished)
-        if progress is not None:
-            progress(finished, total)
+        control.progress(finished, total)
         for lacking, names in groups.items():
             if not lacking:
                 continue
@@ -282,13 +272,9 @@ class LoggedEngine:
             def done(index: int, found: Mapping[str, Any], lacking: tuple[int, ...] = lacking) -> None:
                 self._log.add(places[lacking[index]], {name: keep(each) for name, each in found.items()})
 
-            def report(part: int, _: int, before: int = finished) -> None:
-                if progress is not None:
-                    progress(before + part, total)
-
             rows = None if self._batch_size is None else self._batch_size * len(names)
             engine = VariantEngine(self._live, {name: self._variants[name] for name in names}, rows=rows)
-            ask(engine, lacking, {"progress": report, "cancelled": cancelled, "done": done})
+            ask(engine, lacking, {"control": control.part(finished, total), "done": done})
             finished += len(lacking) * len(names)
         return {name: [read(known[place][name]) for place in places] for name in self._variants}
 

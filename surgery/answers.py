@@ -5,13 +5,14 @@ Layers that cannot tell the rows of a batch apart get one variant after the othe
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from surgery.calibration import Encoding, prompt_ids
 from surgery.engine import Variant, stacked_sigma
-from surgery.errors import Cancelled, DataError, RowsMixedError
+from surgery.errors import DataError, RowsMixedError
+from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel
@@ -24,14 +25,14 @@ def stream_answers(
     encoding: Encoding,
     *,
     limit: int = 128,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> Iterator[dict[str, str]]:
     """Greedy answers of every variant (σ′ by module, None for the unedited adapter) so far, after each token.
 
     A text is stripped and holds complete characters only. Answers end at end of sequence, after
     `limit` tokens or where the model's positions end. Refusals come before the first step: `DataError`
     for a prompt that is empty or longer than `encoding.max_length`. Raises `Cancelled` when
-    `cancelled()`. The live model is the stream's until it ends or is closed, and then holds the
+    `control` says so. The live model is the stream's until it ends or is closed, and then holds the
     adapter's own σ.
     """
     if not variants or limit < 1:
@@ -46,7 +47,7 @@ def stream_answers(
     if places:
         # the last token of an answer is never read back, so it needs no position
         limit = min(limit, places - len(ids) + 1)
-    return _stream(live, ids, variants, limit, cancelled)
+    return _stream(live, ids, variants, limit, control)
 
 
 def _stream(
@@ -54,16 +55,16 @@ def _stream(
     ids: list[int],
     variants: Mapping[str, Variant | None],
     limit: int,
-    cancelled: Callable[[], bool] | None,
+    control: Control,
 ) -> Iterator[dict[str, str]]:
     told = dict.fromkeys(variants, "")
     try:
         try:
-            yield from _together(live, ids, variants, told, limit, cancelled)
+            yield from _together(live, ids, variants, told, limit, control)
         except RowsMixedError:
             # experts may first be reached after some tokens; what has been told then stays
             for name, sigma in variants.items():
-                yield from _together(live, ids, {name: sigma}, told, limit, cancelled)
+                yield from _together(live, ids, {name: sigma}, told, limit, control)
     finally:
         live.set_sigma(None)
 
@@ -74,13 +75,12 @@ def _together(
     variants: Mapping[str, Variant | None],
     told: dict[str, str],
     limit: int,
-    cancelled: Callable[[], bool] | None,
+    control: Control,
 ) -> Iterator[dict[str, str]]:
     """Answers of `variants` in one batch, written into `told`, of which a copy is yielded after each token."""
     from surgery.prompts import Prompts, end_ids
 
-    if cancelled is not None and cancelled():
-        raise Cancelled
+    control.heed()
     live.set_sigma(stacked_sigma(live, variants))
     prompts = Prompts(live, [ids] * len(variants))
     ends = end_ids(live)
@@ -89,8 +89,7 @@ def _together(
     for count in range(1, limit + 1):
         chosen = prompts.chosen
         ended |= {name for name, token in zip(variants, chosen, strict=True) if token in ends}
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        control.heed()
         for name, token in zip(variants, chosen, strict=True):
             if name not in ended:
                 answers[name].append(token)

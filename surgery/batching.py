@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from surgery.sensitivity import Progress
+from surgery.progress import Control
 
 Place = tuple[int, int]  # a task and a variant, by their numbers
 T = TypeVar("T")
@@ -43,10 +43,10 @@ class Tally(Generic[T]):
         self,
         names: Sequence[str],
         count: int,
-        progress: Progress | None,
+        control: Control,
         done: Callable[[int, Mapping[str, T]], None] | None,
     ) -> None:
-        self._names, self._progress, self._done = names, progress, done
+        self._names, self._control, self._done = names, control, done
         self._found: list[dict[int, T]] = [{} for _ in range(count)]
         self._finished, self._total = 0, count * len(names)
         self._tell()
@@ -61,8 +61,7 @@ class Tally(Generic[T]):
             self._tell()
 
     def _tell(self) -> None:
-        if self._progress is not None:
-            self._progress(self._finished, self._total)
+        self._control.progress(self._finished, self._total)
 
     @property
     def by_variant(self) -> dict[str, list[T]]:

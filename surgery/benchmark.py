@@ -41,7 +41,9 @@ def benchmark(
     """
     if BASELINE in edits:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
-    engine = VariantEngine(live, {BASELINE: None, **edits}, rows=rows)
+    engine = VariantEngine(
+        live, {BASELINE: None, **{name: edit.sigma_after for name, edit in edits.items()}}, rows=rows
+    )
     return benchmarked(loaded, engine, live.base, judge=judge, control=control)
 
 

@@ -18,10 +18,10 @@ from numpy import ndarray
 
 from surgery.batching import Place, Queue, Tally, Task, opening_of, same_inputs
 from surgery.calibration import Example, collate
-from surgery.edit import Edit
-from surgery.errors import Cancelled, DataError, RowsMixedError
+from surgery.errors import DataError, RowsMixedError
 from surgery.memory import footprint, free_bytes, is_out_of_memory, release
-from surgery.sensitivity import Progress, answer_losses, padding_id
+from surgery.progress import SILENT, Control
+from surgery.sensitivity import answer_losses, padding_id
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,21 +69,19 @@ class VariantEngine:
 
     In every call, requests are taken longest first and answered in the caller's order; equal ones are computed
     once. `done(index, results by variant)` follows each request that all variants have finished, and then
-    `progress(done, total)`, which counts requests × variants. Raises `Cancelled` when `cancelled()`,
-    and `DataError` for a request that is empty, exceeds the model's positions or does not fit into memory.
+    `control.progress`, which counts requests × variants. Raises `Cancelled` when `control` says so, and `DataError` for a request that is empty, exceeds the model's positions or does not fit into memory.
     """
 
     def __init__(
-        self, live: "LiveModel", variants: Mapping[str, Edit | Variant | None], *, rows: int | None = None
+        self, live: "LiveModel", variants: Mapping[str, Variant | None], *, rows: int | None = None
     ) -> None:
         if not variants:
             raise DataError("no variant was given", "name one or more")
         if rows is not None and rows < 1:
             raise DataError(f"a batch of {rows} rows was asked for", "use 1 or more")
-        sigmas = {name: v.sigma_after if isinstance(v, Edit) else v for name, v in variants.items()}
         self._live = live
         self._names = tuple(variants)
-        self._sigma = _on_device(live, stacked_sigma(live, sigmas))
+        self._sigma = _on_device(live, stacked_sigma(live, variants))
         kind = live.device.type
         self._most_rows = min(rows or _ROWS, _ROWS_AT_ONCE.get(kind, _ROWS))
         self._most_tokens = _TOKENS_AT_ONCE.get(kind, _TOKENS)
@@ -97,8 +95,7 @@ class VariantEngine:
         self,
         requests: Sequence[tuple[Sequence[int], Sequence[int]]],
         *,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        control: Control = SILENT,
         done: Callable[[int, Mapping[str, Scored]], None] | None = None,
     ) -> dict[str, list[Scored]]:
         """Log likelihoods of (context ids, continuation ids), as lm-eval's HFLM computes them.
@@ -117,7 +114,7 @@ class VariantEngine:
         for ids, wanted in zip(inputs, asked, strict=True):
             scored = max(len(requests[index][1]) for index in wanted)
             tasks.append(Task(wanted, len(ids), self._footprint.forward(len(ids), scored)))
-        tally: Tally[Scored] = Tally(self._names, len(requests), progress, done)
+        tally: Tally[Scored] = Tally(self._names, len(requests), control, done)
 
         def run(batch: Sequence[Place], queue: "Queue") -> None:
             self._choose([variant for _, variant in batch])
@@ -131,15 +128,14 @@ class VariantEngine:
                 for index, (total, greedy) in zip(asked[place[0]], scores, strict=True):
                     tally.put(index, place[1], Scored(total, greedy))
 
-        self._serve(tasks, run, cancelled, in_one_pass=True)
+        self._serve(tasks, run, control, in_one_pass=True)
         return tally.by_variant
 
     def answer_losses(
         self,
         examples: Sequence[Example],
         *,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        control: Control = SILENT,
         done: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> dict[str, Float64[ndarray, "example"]]:
         """Mean cross-entropy over the answer tokens of each example, in nats; see `sensitivity.answer_losses`."""
@@ -151,7 +147,7 @@ class VariantEngine:
         for (prompt, answer), wanted in zip(inputs, asked, strict=True):
             length = len(prompt) + len(answer)
             tasks.append(Task(wanted, length, self._footprint.forward(length, len(answer) + 1)))
-        tally: Tally[float] = Tally(self._names, len(examples), progress, done)
+        tally: Tally[float] = Tally(self._names, len(examples), control, done)
         padding = padding_id(self._live.base.tokenizer)
 
         def run(batch: Sequence[Place], queue: "Queue") -> None:
@@ -164,7 +160,7 @@ class VariantEngine:
                 for index in asked[place[0]]:
                     tally.put(index, place[1], loss)
 
-        self._serve(tasks, run, cancelled, in_one_pass=True)
+        self._serve(tasks, run, control, in_one_pass=True)
         return {name: np.array(losses, dtype=np.float64) for name, losses in tally.by_variant.items()}
 
     def generate(
@@ -173,8 +169,7 @@ class VariantEngine:
         *,
         max_new_tokens: int | Sequence[int],
         stop: Stop | None = None,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        control: Control = SILENT,
         done: Callable[[int, Mapping[str, list[int]]], None] | None = None,
     ) -> dict[str, list[list[int]]]:
         """Greedy continuations of token ids, whatever else a checkpoint's generation settings say.
@@ -191,7 +186,7 @@ class VariantEngine:
             )
         heard = None if done is None else _only_tokens(done)
         rows = [(tuple(prompt), ()) for prompt in prompts]
-        answered = self._decode(rows, limits, stop, progress, cancelled, heard)
+        answered = self._decode(rows, limits, stop, control, heard)
         return {name: [answer.tokens for answer in answers] for name, answers in answered.items()}
 
     def answer(
@@ -199,21 +194,19 @@ class VariantEngine:
         examples: Sequence[Example],
         *,
         max_new_tokens: int,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        control: Control = SILENT,
         done: Callable[[int, Mapping[str, Answered]], None] | None = None,
     ) -> dict[str, list[Answered]]:
         """`answer_losses` and `generate` for examples, from one pass over each prompt."""
         rows = [(example.prompt_ids, example.answer_ids) for example in examples]
-        return self._decode(rows, [max_new_tokens] * len(rows), None, progress, cancelled, done)
+        return self._decode(rows, [max_new_tokens] * len(rows), None, control, done)
 
     def _decode(
         self,
         requests: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
         limits: Sequence[int],
         stop: Stop | None,
-        progress: Progress | None,
-        cancelled: Callable[[], bool] | None,
+        control: Control,
         done: Callable[[int, Mapping[str, Answered]], None] | None,
     ) -> dict[str, list[Answered]]:
         """Continuations of (prompt, answer to score); an empty answer is not scored and has the loss NaN."""
@@ -229,7 +222,7 @@ class VariantEngine:
         for (prompt, answer), wanted in zip(inputs, asked, strict=True):
             longest = len(prompt) + max(len(answer), *(limits[index] for index in wanted))
             tasks.append(Task(wanted, len(prompt), longest * self._footprint.cached + self._footprint.logits))
-        tally: Tally[Answered] = Tally(self._names, len(requests), progress, done)
+        tally: Tally[Answered] = Tally(self._names, len(requests), control, done)
         ends = end_ids(self._live)
         begun = _Begun(opening_of([prompt for prompt, _ in inputs]))
         # these outlive a batch, so that a row whose batch is halved goes on from what it has said
@@ -260,20 +253,20 @@ class VariantEngine:
             for place in batch:
                 said.setdefault(place, [])
                 open_requests.setdefault(place, list(asked[place[0]]))
-            places, rows = self._read(batch, inputs, said, losses, begun, cancelled)
+            places, rows = self._read(batch, inputs, said, losses, begun, control)
             while True:
                 chosen = rows.chosen
                 staying = [row for row, place in enumerate(places) if heard(place, chosen[row], queue)]
                 if not staying:
                     return
-                _heed(cancelled)
+                control.heed()
                 if len(staying) < len(places):
                     places = [places[row] for row in staying]
                     self._choose([variant for _, variant in places])
                     rows.keep(staying)
                 rows.advance([chosen[row] for row in staying])
 
-        self._serve(tasks, run, cancelled, in_one_pass=False)
+        self._serve(tasks, run, control, in_one_pass=False)
         return tally.by_variant
 
     def _read(
@@ -283,7 +276,7 @@ class VariantEngine:
         said: Mapping[Place, list[int]],
         losses: dict[Place, float],
         begun: "_Begun",
-        cancelled: Callable[[], bool] | None,
+        control: Control,
     ) -> tuple[list[Place], Any]:
         """Read the prompts of a batch, in parts that one forward pass can take, and score their answers.
 
@@ -298,7 +291,7 @@ class VariantEngine:
         rows: list[Prompts] = []
         for begin in range(0, len(batch), size):
             if begin:
-                _heed(cancelled)
+                control.heed()
                 if not rows[0].joinable:
                     batch = batch[:begin]
                     break
@@ -351,7 +344,7 @@ class VariantEngine:
         self,
         tasks: Sequence[Task],
         run: Callable[[Sequence[Place], "Queue"], None],
-        cancelled: Callable[[], bool] | None,
+        control: Control,
         *,
         in_one_pass: bool,
     ) -> None:
@@ -364,7 +357,7 @@ class VariantEngine:
         budget = free if self._learnt is None else min(free, self._learnt)
         try:
             while queue.missing:
-                _heed(cancelled)
+                control.heed()
                 batch, heaviest = self._packed(queue, tasks, budget, in_one_pass)
                 mixed = short = False
                 try:
@@ -477,8 +470,3 @@ def _only_tokens(
     done: Callable[[int, Mapping[str, list[int]]], None],
 ) -> Callable[[int, Mapping[str, Answered]], None]:
     return lambda index, found: done(index, {name: answer.tokens for name, answer in found.items()})
-
-
-def _heed(cancelled: Callable[[], bool] | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled

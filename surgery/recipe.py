@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -25,6 +26,10 @@ from surgery.scope import SCOPES, check_scope
 from surgery.sensitivity import Sensitivity
 from surgery.spectrum import Spectra
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Plan = TypeVar("Plan", bound="DataclassInstance")
 SCHEMA = 1
 _LARGEST = 2**63
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
@@ -255,21 +260,22 @@ def _manual(value: Any) -> Manual:
     return manual
 
 
-def plan_record(plan: BaseChoice | CalibrationPlan | EvaluationPlan) -> dict[str, Any]:
+def plan_record(plan: "DataclassInstance") -> dict[str, Any]:
     """A plan as the recipe has it, with its encoding's settings beside its own; `parse_plan` reads it."""
     record = dataclasses.asdict(plan)
     encoding = record.pop("encoding", {})
     return {**record, **encoding}
 
 
-def parse_plan(kind: Any, record: Any, where: str) -> Any:
+def parse_plan(kind: type[Plan], record: object, where: str) -> Plan:
     """A plan of `kind` from its record; raises `RecipeError` naming the setting under `where`."""
     settings = dict(_mapping(record, where))
-    if kind is BaseChoice:
-        return _build(kind, settings, where)
-    names = [f.name for f in dataclasses.fields(Encoding) if f.name in settings]
-    encoding = _build(Encoding, {name: settings.pop(name) for name in names}, where)
-    plan = dataclasses.replace(_build(kind, settings, where), encoding=encoding)
+    if any(field.name == "encoding" for field in dataclasses.fields(kind)):
+        own = [field.name for field in dataclasses.fields(Encoding) if field.name in settings]
+        encoding = _built(Encoding, {name: settings.pop(name) for name in own}, where)
+        plan = _built(kind, settings, where, encoding=encoding)
+    else:
+        plan = _built(kind, settings, where)
     if isinstance(plan, CalibrationPlan | EvaluationPlan):
         try:
             _ = plan.fields
@@ -278,22 +284,28 @@ def parse_plan(kind: Any, record: Any, where: str) -> Any:
     return plan
 
 
-def _build(kind: Any, record: Any, where: str) -> Any:
-    """A dataclass from a mapping, each value checked against the annotated type of its field."""
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    _only(_mapping(record, where), set(fields), where)
-    required = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in record]
-    if required:
-        raise RecipeError(f"{where} lacks {required[0]!r}", f"add it under {where}")
-    for name, value in record.items():
-        expected = fields[name].type
-        optional: tuple[Any, ...] = getattr(expected, "__args__", (expected,))
-        wrong = not isinstance(value, optional) or (isinstance(value, bool) and bool not in optional)
-        out_of_range = isinstance(value, int) and not (name in _FROM_ONE) <= value < _LARGEST
-        unknown = name == "template" and value not in TEMPLATES
-        if wrong or out_of_range or unknown:
+def _built(kind: type[Plan], settings: Mapping[str, Any], where: str, **ready: object) -> Plan:
+    """A dataclass from settings, each checked against its field, and from values that are `ready`."""
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in ready}
+    _only(settings, set(fields), where)
+    for name, each in fields.items():
+        if each.default is dataclasses.MISSING and name not in settings:
+            raise RecipeError(f"{where} lacks {name!r}", f"add it under {where}")
+    hints = get_type_hints(kind)
+    for name, value in settings.items():
+        if not _allowed(name, value, hints[name]):
             raise RecipeError(f"{where}.{name} cannot be {value!r}", "compare the README's recipe example")
-    return kind(**record)
+    return kind(**settings, **ready)
+
+
+def _allowed(name: str, value: object, hint: Any) -> bool:
+    """Whether a setting has the type of its field, a class or a union of classes, and is in range."""
+    types = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if type(value) not in types:
+        return False
+    if type(value) is int:
+        return (name in _FROM_ONE) <= value < _LARGEST
+    return name != "template" or value in TEMPLATES
 
 
 def _section(record: Mapping[str, Any], name: str, types: Mapping[str, type] | None = None) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from surgery.errors import Cancelled, DataError
 from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.measurements import stored_measurements
 from surgery.pace import Pace, characters, known_pace, remember_pace
+from surgery.progress import Control
 from surgery.recipe import BaseChoice, CalibrationPlan
 from surgery.sensitivity import Sensitivity
 from tests.models import save_adapter, save_model, tiny_llama
@@ -119,7 +120,7 @@ def stop_after(workspace: Workspace, plan: CalibrationPlan, count: int) -> None:
             raise Cancelled
 
     with attach(workspace.adapter, workspace.spectra, workspace.base) as live, pytest.raises(Cancelled):
-        calibrate(live, plan, base=workspace.base, progress=progress)
+        calibrate(live, plan, base=workspace.base, control=Control(progress=progress))
 
 
 def equal(first: Sensitivity, second: Sensitivity) -> bool:

@@ -31,8 +31,7 @@ from surgery.base import LoadedBase, load_base
 from surgery.calibration import Example, choose, encode, read_rows
 from surgery.controls import RandomIndex
 from surgery.demo import data_file, demo_folder
-from surgery.edit import Edit
-from surgery.engine import VariantEngine
+from surgery.engine import Variant, VariantEngine
 from surgery.live import LiveModel
 from surgery.recipe import demo_plans
 
@@ -114,10 +113,11 @@ def random_examples(count: int, vocabulary: int) -> list[Example]:
     return examples
 
 
-def eight(live: LiveModel) -> dict[str, Edit | None]:
+def eight(live: LiveModel) -> dict[str, Variant | None]:
     controls = range(VARIANTS - 1)
     return {"unedited": None} | {
-        f"random {seed}": make_edit(live.spectra, RandomIndex(seed=seed), scope="all") for seed in controls
+        f"random {seed}": make_edit(live.spectra, RandomIndex(seed=seed), scope="all").sigma_after
+        for seed in controls
     }
 
 
@@ -131,7 +131,7 @@ def timed(call: Callable[[], Any]) -> float:
     return clock() - began
 
 
-def decoding(live: LiveModel, examples: list[Example], variants: Mapping[str, Edit | None]) -> float:
+def decoding(live: LiveModel, examples: list[Example], variants: Mapping[str, Variant | None]) -> float:
     """Seconds of a decoding step: what 32 tokens cost beyond the first, by their number."""
     engine = VariantEngine(live, variants)
     prompts = [example.prompt_ids for example in examples]
@@ -139,11 +139,13 @@ def decoding(live: LiveModel, examples: list[Example], variants: Mapping[str, Ed
     return (timed(lambda: engine.generate(prompts, max_new_tokens=NEW_TOKENS)) - first) / (NEW_TOKENS - 1)
 
 
-def measures(live: LiveModel, examples: list[Example]) -> dict[str, Callable[[Mapping[str, Edit | None]], float]]:
+def measures(
+    live: LiveModel, examples: list[Example]
+) -> dict[str, Callable[[Mapping[str, Variant | None]], float]]:
     prompts = [example.prompt_ids for example in examples]
     pairs = [(example.prompt_ids, example.answer_ids) for example in examples]
 
-    def all_of(what: Callable[[VariantEngine], Any]) -> Callable[[Mapping[str, Edit | None]], float]:
+    def all_of(what: Callable[[VariantEngine], Any]) -> Callable[[Mapping[str, Variant | None]], float]:
         return lambda variants: timed(lambda: what(VariantEngine(live, variants)))
 
     return {
@@ -156,7 +158,7 @@ def measures(live: LiveModel, examples: list[Example]) -> dict[str, Callable[[Ma
 
 def rows(name: str, live: LiveModel, examples: list[Example], rounds: int) -> Iterator[str]:
     variants = eight(live)
-    singles: list[Mapping[str, Edit | None]] = [{key: edit} for key, edit in variants.items()]
+    singles: list[Mapping[str, Variant | None]] = [{key: sigma} for key, sigma in variants.items()]
     for what, measure in measures(live, examples).items():
         measure(variants)  # the first call of each kernel is slow
         found: list[tuple[float, float, float]] = []
@@ -172,12 +174,12 @@ def rows(name: str, live: LiveModel, examples: list[Example], rounds: int) -> It
         )
 
 
-def agree(live: LiveModel, examples: list[Example], variants: Mapping[str, Edit | None]) -> None:
+def agree(live: LiveModel, examples: list[Example], variants: Mapping[str, Variant | None]) -> None:
     """Speed without the same tokens would be worth nothing."""
     prompts = [example.prompt_ids for example in examples[:4]]
     together = VariantEngine(live, variants).generate(prompts, max_new_tokens=4)
-    for name, edit in variants.items():
-        assert VariantEngine(live, {name: edit}).generate(prompts, max_new_tokens=4)[name] == together[name], name
+    for name, sigma in variants.items():
+        assert VariantEngine(live, {name: sigma}).generate(prompts, max_new_tokens=4)[name] == together[name], name
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from surgery.answer_log import AnswerLog, LoggedEngine, logged_answers, under_wa
 from surgery.engine import Answered, Scored, VariantEngine
 from surgery.errors import Cancelled, DataError
 from surgery.live import LiveModel
+from surgery.progress import Control
 from surgery.spectrum import decompose
 from tests.models import characters, loaded_base, often_ending, random_examples, save_adapter, tiny_llama
 from tests.places import refusal
@@ -146,7 +147,7 @@ def test_each_variant_is_asked_for_what_it_lacks_and_those_alike_together(live, 
     seen = []
     with AnswerLog(file) as log:
         engine = LoggedEngine(live, {**variants, "other": None}, log, batch_size=3)
-        found = ask(engine, "answer", progress=lambda *counts: seen.append(counts))
+        found = ask(engine, "answer", control=Control(progress=lambda *counts: seen.append(counts)))
     assert [(call.variants, call.requests, call.rows) for call in engine_calls] == [
         (("variant 0",), 5, 3),
         (("variant 1", "other"), 9, 6),
@@ -224,7 +225,11 @@ def test_a_cancel_keeps_what_was_finished(live, variants, file, engine_calls):
     with AnswerLog(file) as log:
         engine = LoggedEngine(live, variants, log, batch_size=2)
         with pytest.raises(Cancelled):
-            ask(engine, "answer", progress=lambda *counts: seen.append(counts), cancelled=cancelled)
+            ask(
+                engine,
+                "answer",
+                control=Control(progress=lambda *counts: seen.append(counts), cancelled=cancelled),
+            )
     assert 12 <= sum(map(len, logged_answers(file).values())) < 27
     engine_calls.clear()
     with AnswerLog(file) as log:

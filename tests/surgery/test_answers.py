@@ -19,6 +19,7 @@ from surgery.engine import VariantEngine
 from surgery.errors import BaseModelError, Cancelled, DataError, PolicyError, RowsMixedError
 from surgery.export import export
 from surgery.live import LiveModel
+from surgery.progress import Control
 from surgery.sensitivity import measure_sensitivity
 from surgery.spectrum import decompose
 from tests.models import (
@@ -326,7 +327,9 @@ def test_cancelling_stops_and_leaves_the_unedited_adapter_in_place(live, allowed
         return len(asked) > allowed
 
     with pytest.raises(Cancelled):
-        collect(stream_answers(live, "abc", several(live), Encoding(), cancelled=cancelled), steps)
+        collect(
+            stream_answers(live, "abc", several(live), Encoding(), control=Control(cancelled=cancelled)), steps
+        )
     # once before the prompt and once before each text is shown
     assert len(steps) == max(0, allowed - 1)
     assert torch.equal(own_logits(live), before)
@@ -402,7 +405,9 @@ def test_falling_back_can_be_cancelled(live):
     before = own_logits(live)
     mix_rows(live, when=lambda x: x.shape[0] > 1)
     steps = []
-    stream = stream_answers(live, "abc", several(live), Encoding(), cancelled=lambda: len(steps) == 2)
+    stream = stream_answers(
+        live, "abc", several(live), Encoding(), control=Control(cancelled=lambda: len(steps) == 2)
+    )
     with pytest.raises(Cancelled):
         collect(stream, steps)
     assert len(steps) == 2

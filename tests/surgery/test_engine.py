@@ -19,10 +19,11 @@ from surgery.adapter import open_adapter
 from surgery.batching import opening_of
 from surgery.calibration import Example, collate
 from surgery.edit import Edit, ModuleEdit
-from surgery.engine import Scored, VariantEngine
+from surgery.engine import Scored, Variant, VariantEngine
 from surgery.errors import Cancelled, DataError, PolicyError, RowsMixedError, SurgeryError
 from surgery.export import export
 from surgery.live import LiveModel
+from surgery.progress import Control
 from surgery.prompts import Prompts
 from surgery.sensitivity import answer_losses, measure_sensitivity
 from surgery.spectrum import decompose
@@ -161,7 +162,7 @@ class Trained:
     name: str
     family: Family
     folder: Path
-    edits: Mapping[str, Edit | None]
+    variants: Mapping[str, Variant | None]
     folders: Mapping[str, Path]
     references: dict[str, Any] = field(default_factory=dict)
 
@@ -214,7 +215,8 @@ def made(name: str, case: Family, folder: Path) -> Trained:
         for n, e in edits.items()
         for adapter_folder in (folder / "adapter",)
     }
-    return Trained(name, case, folder / "adapter", edits, folders)
+    variants = {n: e and e.sigma_after for n, e in edits.items()}
+    return Trained(name, case, folder / "adapter", variants, folders)
 
 
 @pytest.fixture(scope="module")
@@ -309,9 +311,9 @@ def own_logits(live) -> torch.Tensor:
 def test_generated_tokens_equal_pefts_own_generate_for_every_variant(case):
     prompts = prompts_of(7)
     with case.live() as attached:
-        found = VariantEngine(attached, case.edits).generate(prompts, max_new_tokens=LIMIT)
-    assert list(found) == list(case.edits)
-    for name in case.edits:
+        found = VariantEngine(attached, case.variants).generate(prompts, max_new_tokens=LIMIT)
+    assert list(found) == list(case.variants)
+    for name in case.variants:
         reference = case.reference(name)
         assert found[name] == [generated(reference, prompt) for prompt in prompts], name
     assert found["all"] != found["unedited"], "the edits must matter"
@@ -324,13 +326,13 @@ def test_generated_tokens_equal_pefts_own_generate_for_every_variant(case):
 def test_log_likelihoods_equal_a_plain_forward_of_every_request_alone(case):
     requests = requests_of(7)
     with case.live() as attached:
-        alone = {"all": case.edits["all"]}
+        alone = {"all": case.variants["all"]}
         answers = VariantEngine(attached, alone).generate([c for c, _ in requests], max_new_tokens=3)["all"]
         # greedy continuations among the others
         requests += [(c, tuple(a)) for (c, _), a in zip(requests, answers, strict=True) if a]
-        found = VariantEngine(attached, case.edits).log_likelihoods(requests)
+        found = VariantEngine(attached, case.variants).log_likelihoods(requests)
     assert len(requests) > 7
-    for name in case.edits:
+    for name in case.variants:
         reference = case.reference(name)
         expected = [plain_score(reference, *request) for request in requests]
         np.testing.assert_allclose([s.log_likelihood for s in found[name]], [e[0] for e in expected], rtol=2e-4)
@@ -341,11 +343,11 @@ def test_log_likelihoods_equal_a_plain_forward_of_every_request_alone(case):
 def test_answer_losses_equal_those_of_each_variant_set_alone(case):
     examples = random_examples(9, seed=5)
     with case.live() as attached:
-        engine = VariantEngine(attached, case.edits)
+        engine = VariantEngine(attached, case.variants)
         found = engine.answer_losses(examples)
         both = engine.answer(examples, max_new_tokens=LIMIT)
         tokens = engine.generate([example.prompt_ids for example in examples], max_new_tokens=LIMIT)
-        for name, edit in case.edits.items():
+        for name, edit in case.variants.items():
             attached.set_sigma(edit.sigma_after if edit else None)
             with torch.no_grad():
                 expected = [float(answer_losses(attached.model, collate([e], PAD))) for e in examples]
@@ -357,7 +359,7 @@ def test_answer_losses_equal_those_of_each_variant_set_alone(case):
 def test_layers_that_mix_rows_are_given_one_variant_at_a_time_and_others_all(case, monkeypatch):
     with case.live() as attached:
         seen = forwards(attached, monkeypatch)
-        VariantEngine(attached, case.edits).log_likelihoods([((7, 8), (9,)), ((7, 9), (9,)), ((7, 7), (9,))])
+        VariantEngine(attached, case.variants).log_likelihoods([((7, 8), (9,)), ((7, 9), (9,)), ((7, 7), (9,))])
     expected = [(15, 2)]  # three requests of five variants
     if case.name in FALLS_BACK:
         expected += [(3, 2)] * 5
@@ -374,7 +376,7 @@ def packing(trained):
     prompts = prompts_of(6, seed=4)
     requests = requests_of(6, seed=4)
     with llama.live() as attached:
-        engine = VariantEngine(attached, llama.edits)
+        engine = VariantEngine(attached, llama.variants)
         tokens = engine.generate(prompts, max_new_tokens=LIMIT)
         yield llama, attached, prompts, requests, tokens, engine.log_likelihoods(requests)
 
@@ -384,10 +386,10 @@ def packing(trained):
 def test_packing_changes_no_token_and_no_number_beyond_rounding(packing, data):
     llama, attached, prompts, requests, tokens, scores = packing
     rows = data.draw(st.sampled_from([1, 2, 3, 5, 7, 12, None]))
-    names = data.draw(st.permutations(list(llama.edits)))[: data.draw(st.integers(1, 5))]
+    names = data.draw(st.permutations(list(llama.variants)))[: data.draw(st.integers(1, 5))]
     picked = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=9))
     limits = [data.draw(st.integers(1, LIMIT)) for _ in picked]
-    engine = VariantEngine(attached, {name: llama.edits[name] for name in names}, rows=rows)
+    engine = VariantEngine(attached, {name: llama.variants[name] for name in names}, rows=rows)
     found = engine.generate([prompts[i] for i in picked], max_new_tokens=limits)
     assert found == {n: [tokens[n][i][:limit] for i, limit in zip(picked, limits, strict=True)] for n in names}
     likelihoods = engine.log_likelihoods([requests[i] for i in picked])
@@ -400,7 +402,7 @@ def test_packing_changes_no_token_and_no_number_beyond_rounding(packing, data):
 @pytest.mark.parametrize("rows", [1, 2, 4, 12])
 def test_no_batch_has_more_rows_than_allowed(live, llama, monkeypatch, rows):
     seen = forwards(live, monkeypatch)
-    engine = VariantEngine(live, llama.edits, rows=rows)
+    engine = VariantEngine(live, llama.variants, rows=rows)
     engine.generate(prompts_of(5), max_new_tokens=3)
     engine.log_likelihoods(requests_of(5))
     engine.answer_losses(random_examples(5))
@@ -410,7 +412,7 @@ def test_no_batch_has_more_rows_than_allowed(live, llama, monkeypatch, rows):
 def test_a_variant_equal_to_another_in_its_company_has_the_same_bits(case):
     # the noise floor of a comparison: nothing at all, where both ride in one batch
     examples = random_examples(6, seed=8)
-    variants = {"unedited": None, "same": case.edits["same"]}
+    variants = {"unedited": None, "same": case.variants["same"]}
     with case.live() as attached:
         engine = VariantEngine(attached, variants)
         losses = engine.answer_losses(examples)
@@ -422,12 +424,12 @@ def test_a_variant_equal_to_another_in_its_company_has_the_same_bits(case):
 def test_equal_requests_are_computed_once_and_letters_of_a_choice_share_a_row(live, llama, monkeypatch):
     context = (7, 8, 9)
     requests = [(context, (letter,)) for letter in (10, 11, 12, 10)]
-    engine = VariantEngine(live, {"a": None, "b": llama.edits["all"]})
+    engine = VariantEngine(live, {"a": None, "b": llama.variants["all"]})
     seen = forwards(live, monkeypatch)
     found = engine.log_likelihoods(requests)
     assert seen == [(2, 3)]
     monkeypatch.undo()
-    for name, edit in (("a", None), ("b", llama.edits["all"])):
+    for name, edit in (("a", None), ("b", llama.variants["all"])):
         alone = VariantEngine(live, {name: edit}, rows=1)
         for request, scored in zip(requests, found[name], strict=True):
             assert alone.log_likelihoods([request])[name][0].log_likelihood == pytest.approx(scored.log_likelihood)
@@ -459,13 +461,13 @@ def test_rows_that_have_ended_leave_the_batch(case, monkeypatch):
 def test_long_prompts_are_read_in_parts_and_decoded_together(case, monkeypatch):
     prompts = prompts_of(6, seed=2)
     with case.live() as attached:
-        engine = VariantEngine(attached, case.edits)
+        engine = VariantEngine(attached, case.variants)
         expected = engine.generate(prompts, max_new_tokens=LIMIT)
         examples = random_examples(6, seed=3)
         losses = engine.answer_losses(examples)
         monkeypatch.setitem(engine_module._TOKENS_AT_ONCE, "cpu", 30)
         seen = forwards(attached, monkeypatch)
-        parted = VariantEngine(attached, case.edits)
+        parted = VariantEngine(attached, case.variants)
         assert parted.generate(prompts, max_new_tokens=LIMIT) == expected
         together = max(rows for rows, _ in seen)
         answered = parted.answer(examples, max_new_tokens=2)
@@ -486,15 +488,15 @@ def test_what_all_prompts_begin_with_is_read_once_and_changes_no_token_and_no_lo
         Example("", prompt, e.answer_ids, "") for prompt, e in zip(prompts, random_examples(7, 5), strict=True)
     ]
     with case.live() as attached:
-        losses = VariantEngine(attached, case.edits).answer_losses(examples)
+        losses = VariantEngine(attached, case.variants).answer_losses(examples)
         for most in (512, 30):  # in one part, and in several that are joined
             monkeypatch.setitem(engine_module._TOKENS_AT_ONCE, "cpu", most)
             seen = forwards(attached, monkeypatch)
-            found = VariantEngine(attached, case.edits).answer(examples, max_new_tokens=LIMIT)
+            found = VariantEngine(attached, case.variants).answer(examples, max_new_tokens=LIMIT)
             if case.name in SHARES:
                 assert seen[0][1] == len(OPENING)
                 assert max(tokens for _, tokens in seen) < max(map(len, prompts))
-    for name in case.edits:
+    for name in case.variants:
         reference = case.reference(name)
         assert [each.tokens for each in found[name]] == [generated(reference, prompt) for prompt in prompts], name
         np.testing.assert_allclose([each.loss for each in found[name]], losses[name], rtol=2e-4)
@@ -502,9 +504,9 @@ def test_what_all_prompts_begin_with_is_read_once_and_changes_no_token_and_no_lo
 
 def test_an_opening_that_does_not_fit_is_not_tried_again(live, llama, monkeypatch):
     prompts = [(*OPENING, *prompt) for prompt in prompts_of(5)]
-    expected = VariantEngine(live, llama.edits).generate(prompts, max_new_tokens=LIMIT)
+    expected = VariantEngine(live, llama.variants).generate(prompts, max_new_tokens=LIMIT)
     seen = forwards(live, monkeypatch, when=lambda rows, tokens: tokens == len(OPENING))
-    assert VariantEngine(live, llama.edits).generate(prompts, max_new_tokens=LIMIT) == expected
+    assert VariantEngine(live, llama.variants).generate(prompts, max_new_tokens=LIMIT) == expected
     assert [tokens for _, tokens in seen].count(len(OPENING)) == 1
 
 
@@ -528,7 +530,7 @@ def test_the_opening_leaves_every_prompt_a_token_of_its_own(prompts, common):
 
 def test_stop_ends_each_prompt_by_itself_after_the_token_that_says_so(live, llama):
     prompts = [*prompts_of(5), prompts_of(5)[0]]
-    engine = VariantEngine(live, llama.edits)
+    engine = VariantEngine(live, llama.variants)
     whole = engine.generate(prompts, max_new_tokens=LIMIT)
     asked = []
 
@@ -551,7 +553,7 @@ def test_answers_end_at_every_end_of_sequence_that_is_named(live, llama, configu
     stops = {EOS} | ({configured} if isinstance(configured, int) else set(configured or ()))
     expected = [greedy_tokens(llama.reference("all"), prompt, LIMIT, stops) for prompt in prompts]
     live.model.generation_config.eos_token_id = configured
-    found = VariantEngine(live, {"all": llama.edits["all"]}).generate(prompts, max_new_tokens=LIMIT)
+    found = VariantEngine(live, {"all": llama.variants["all"]}).generate(prompts, max_new_tokens=LIMIT)
     assert found == {"all": expected}
 
 
@@ -559,7 +561,7 @@ def test_answers_stay_within_the_positions_of_the_model(trained):
     gpt2 = trained("gpt2")  # looks positions up in a table of 64
     with gpt2.live() as attached:
         attached.model.transformer.wte.weight[EOS] = 0
-        engine = VariantEngine(attached, gpt2.edits)
+        engine = VariantEngine(attached, gpt2.variants)
         found = engine.generate([(7,) * 60, (8,) * 64, (9,) * 3], max_new_tokens=LIMIT)
         assert [len(row) for row in found["all"]] == [5, 1, LIMIT]
         engine.log_likelihoods([((7,) * 60, (8,) * 5)])
@@ -574,7 +576,7 @@ def test_answers_stay_within_the_positions_of_the_model(trained):
 
 def test_a_model_without_a_cache_generates_the_same(live, llama, monkeypatch):
     prompts = prompts_of(5)
-    engine = VariantEngine(live, llama.edits)
+    engine = VariantEngine(live, llama.variants)
     expected = engine.generate(prompts, max_new_tokens=LIMIT)
     examples = random_examples(5)
     losses = engine.answer_losses(examples)
@@ -588,7 +590,7 @@ def test_a_model_without_a_cache_generates_the_same(live, llama, monkeypatch):
 
     monkeypatch.setattr(live.model, "forward", forgetful)
     for rows in (None, 3):
-        engine = VariantEngine(live, llama.edits, rows=rows)
+        engine = VariantEngine(live, llama.variants, rows=rows)
         assert engine.generate(prompts, max_new_tokens=LIMIT) == expected
     for name, answers in engine.answer(examples, max_new_tokens=2).items():
         np.testing.assert_allclose([answer.loss for answer in answers], losses[name], rtol=1e-4)
@@ -596,7 +598,7 @@ def test_a_model_without_a_cache_generates_the_same(live, llama, monkeypatch):
 
 def test_a_cache_of_an_unknown_kind_is_made_anew_when_rows_leave(live, llama, monkeypatch):
     prompts = prompts_of(6)
-    engine = VariantEngine(live, llama.edits)
+    engine = VariantEngine(live, llama.variants)
     expected = engine.generate(prompts, max_new_tokens=LIMIT)
 
     class Foreign(transformers.DynamicCache):
@@ -610,7 +612,7 @@ def test_a_cache_of_an_unknown_kind_is_made_anew_when_rows_leave(live, llama, mo
 
     monkeypatch.setattr(live.model, "forward", with_it)
     monkeypatch.setitem(engine_module._TOKENS_AT_ONCE, "cpu", 30)
-    assert VariantEngine(live, llama.edits).generate(prompts, max_new_tokens=LIMIT) == expected
+    assert VariantEngine(live, llama.variants).generate(prompts, max_new_tokens=LIMIT) == expected
 
 
 # ---- memory ----
@@ -619,14 +621,14 @@ def test_a_cache_of_an_unknown_kind_is_made_anew_when_rows_leave(live, llama, mo
 @pytest.mark.parametrize("fits", [1, 2, 3, 7, 17])
 def test_a_batch_that_does_not_fit_is_halved_and_the_work_goes_on(live, llama, monkeypatch, fits):
     prompts, requests, examples = prompts_of(6), requests_of(6), random_examples(6)
-    engine = VariantEngine(live, llama.edits)
+    engine = VariantEngine(live, llama.variants)
     tokens, scores, losses = (
         engine.generate(prompts, max_new_tokens=LIMIT),
         engine.log_likelihoods(requests),
         engine.answer_losses(examples),
     )
     seen = forwards(live, monkeypatch, lambda rows, _: rows > fits)
-    engine = VariantEngine(live, llama.edits)
+    engine = VariantEngine(live, llama.variants)
     assert engine.generate(prompts, max_new_tokens=LIMIT) == tokens
     failed = [rows for rows, _ in seen if rows > fits]
     assert failed
@@ -643,7 +645,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_work_goes_on(live, llama, m
 
 def test_rows_that_run_out_of_memory_late_go_on_from_what_they_said(live, llama, monkeypatch):
     prompts = prompts_of(6)
-    engine = VariantEngine(live, llama.edits)
+    engine = VariantEngine(live, llama.variants)
     expected = engine.generate(prompts, max_new_tokens=LIMIT)
     losses = engine.answer_losses(random_examples(6))
     steps = []
@@ -653,11 +655,11 @@ def test_rows_that_run_out_of_memory_late_go_on_from_what_they_said(live, llama,
         return len(steps) == 5
 
     seen = forwards(live, monkeypatch, fails)
-    assert VariantEngine(live, llama.edits).generate(prompts, max_new_tokens=LIMIT) == expected
+    assert VariantEngine(live, llama.variants).generate(prompts, max_new_tokens=LIMIT) == expected
     again = next(tokens for _, tokens in seen[5:] if tokens > 1)
     assert again > max(len(prompt) for prompt in prompts), "the second reading holds what was said before"
     steps.clear()
-    found = VariantEngine(live, llama.edits).answer(random_examples(6), max_new_tokens=LIMIT)
+    found = VariantEngine(live, llama.variants).answer(random_examples(6), max_new_tokens=LIMIT)
     for name, answers in found.items():
         np.testing.assert_allclose([answer.loss for answer in answers], losses[name], rtol=1e-5)
 
@@ -665,7 +667,7 @@ def test_rows_that_run_out_of_memory_late_go_on_from_what_they_said(live, llama,
 def test_a_single_row_that_does_not_fit_is_refused(live, llama, monkeypatch):
     before = own_logits(live)
     forwards(live, monkeypatch, lambda rows, tokens: tokens > 5)
-    engine = VariantEngine(live, llama.edits)
+    engine = VariantEngine(live, llama.variants)
     with pytest.raises(DataError, match="one request of 6 tokens does not fit") as caught:
         engine.log_likelihoods([((7,) * 6, (8,)), ((7,) * 3, (8,))])
     assert len(str(caught.value).splitlines()) == 1
@@ -674,7 +676,7 @@ def test_a_single_row_that_does_not_fit_is_refused(live, llama, monkeypatch):
 
 
 def test_the_host_running_out_counts_and_other_errors_come_out(live, llama, monkeypatch):
-    engine = VariantEngine(live, llama.edits)
+    engine = VariantEngine(live, llama.variants)
     expected = engine.generate(prompts_of(3), max_new_tokens=3)
     forward = live.model.forward
 
@@ -704,7 +706,7 @@ def test_the_first_batch_is_chosen_from_what_is_free(live, llama, monkeypatch):
     for free, rows in ((100 * need, 60), (20 * need, 10), (2 * need, 1), (0, 1)):
         monkeypatch.setattr(engine_module, "free_bytes", lambda device, free=free: free)
         seen.clear()
-        VariantEngine(live, llama.edits).log_likelihoods(requests)
+        VariantEngine(live, llama.variants).log_likelihoods(requests)
         # whole requests of five variants in 0.6 of what is free, and parts of one where that is too little
         assert max(count for count, _ in seen) == rows
 
@@ -715,9 +717,11 @@ def test_the_first_batch_is_chosen_from_what_is_free(live, llama, monkeypatch):
 @pytest.mark.parametrize("rows", [None, 2, 7])
 def test_every_request_is_told_once_when_all_variants_have_it(live, llama, rows):
     prompts, requests = prompts_of(6), [*requests_of(5), requests_of(5)[1]]
-    engine = VariantEngine(live, llama.edits, rows=rows)
+    engine = VariantEngine(live, llama.variants, rows=rows)
     told, counts = {}, []
-    found = engine.log_likelihoods(requests, done=told.setdefault, progress=lambda *count: counts.append(count))
+    found = engine.log_likelihoods(
+        requests, done=told.setdefault, control=Control(progress=lambda *count: counts.append(count))
+    )
     assert told == {i: {name: scores[i] for name, scores in found.items()} for i in range(6)}
     assert counts == [(5 * n, 30) for n in range(7)]
     assert all(isinstance(scored, Scored) for result in told.values() for scored in result.values())
@@ -727,7 +731,10 @@ def test_every_request_is_told_once_when_all_variants_have_it(live, llama, rows)
     told.clear()
     counts.clear()
     written = engine.generate(
-        prompts, max_new_tokens=LIMIT, done=told.setdefault, progress=lambda *count: counts.append(count)
+        prompts,
+        max_new_tokens=LIMIT,
+        done=told.setdefault,
+        control=Control(progress=lambda *count: counts.append(count)),
     )
     assert told == {i: {name: tokens[i] for name, tokens in written.items()} for i in range(6)}
     assert counts == [(5 * n, 30) for n in range(7)]
@@ -736,7 +743,7 @@ def test_every_request_is_told_once_when_all_variants_have_it(live, llama, rows)
 def test_generated_requests_are_told_while_others_still_run(live, llama, monkeypatch):
     seen = forwards(live, monkeypatch)
     when = {}
-    VariantEngine(live, llama.edits).generate(
+    VariantEngine(live, llama.variants).generate(
         prompts_of(3), max_new_tokens=[1, LIMIT, 3], done=lambda index, _: when.setdefault(index, len(seen))
     )
     assert when[0] == 1
@@ -752,7 +759,7 @@ def test_cancelling_stops_keeps_what_was_told_and_restores_the_adapter(live, lla
         asked.append(True)
         return len(asked) > allowed
 
-    engine = VariantEngine(live, llama.edits, rows=5)
+    engine = VariantEngine(live, llama.variants, rows=5)
     call = {
         "generate": lambda **o: engine.generate(prompts_of(6), max_new_tokens=1, **o),
         "log_likelihoods": lambda **o: engine.log_likelihoods(requests_of(6), **o),
@@ -760,7 +767,7 @@ def test_cancelling_stops_keeps_what_was_told_and_restores_the_adapter(live, lla
         "answer": lambda **o: engine.answer(random_examples(6), max_new_tokens=1, **o),
     }[what]
     with pytest.raises(Cancelled):
-        call(cancelled=cancelled, done=told.setdefault)
+        call(control=Control(cancelled=cancelled), done=told.setdefault)
     assert len(asked) == allowed + 1
     assert len(told) == allowed
     assert torch.equal(own_logits(live), before)
@@ -770,8 +777,8 @@ def test_cancelling_stops_keeps_what_was_told_and_restores_the_adapter(live, lla
 def test_decoding_can_be_cancelled_between_tokens(live, llama, monkeypatch):
     seen = forwards(live, monkeypatch)
     with pytest.raises(Cancelled):
-        VariantEngine(live, llama.edits).generate(
-            prompts_of(4), max_new_tokens=LIMIT, cancelled=lambda: len(seen) == 3
+        VariantEngine(live, llama.variants).generate(
+            prompts_of(4), max_new_tokens=LIMIT, control=Control(cancelled=lambda: len(seen) == 3)
         )
     assert len(seen) == 3
 
@@ -782,7 +789,7 @@ def test_a_calibration_after_the_engine_is_the_same_as_before(live, llama):
     slice_ = Calibration(tuple(random_examples(4)), Encoding())
     before = measure_sensitivity(live, slice_, list(live.spectra))
     told = []
-    VariantEngine(live, llama.edits).answer(
+    VariantEngine(live, llama.variants).answer(
         slice_.examples, max_new_tokens=3, done=lambda *_: told.append(torch.is_inference_mode_enabled())
     )
     assert told == [False] * 4, "what a caller does with a result is its own matter"
@@ -792,14 +799,14 @@ def test_a_calibration_after_the_engine_is_the_same_as_before(live, llama):
 
 
 def test_nothing_asked_is_nothing_answered(live, llama):
-    engine = VariantEngine(live, llama.edits)
-    assert engine.log_likelihoods([]) == {name: [] for name in llama.edits}
-    assert engine.generate([], max_new_tokens=3) == {name: [] for name in llama.edits}
+    engine = VariantEngine(live, llama.variants)
+    assert engine.log_likelihoods([]) == {name: [] for name in llama.variants}
+    assert engine.generate([], max_new_tokens=3) == {name: [] for name in llama.variants}
     assert all(losses.shape == (0,) for losses in engine.answer_losses([]).values())
 
 
 def test_what_cannot_be_run_is_refused(live, llama):
-    engine = VariantEngine(live, llama.edits)
+    engine = VariantEngine(live, llama.variants)
     for kind, call in (
         (DataError, lambda: VariantEngine(live, {})),
         (DataError, lambda: VariantEngine(live, {"a": None}, rows=0)),
@@ -815,7 +822,7 @@ def test_what_cannot_be_run_is_refused(live, llama):
             call()
         assert isinstance(caught.value, SurgeryError)
         assert len(str(caught.value).splitlines()) == 1
-    assert set(engine.generate([(7,)], max_new_tokens=1)) == set(llama.edits)
+    assert set(engine.generate([(7,)], max_new_tokens=1)) == set(llama.variants)
 
 
 def test_a_layer_that_fails_for_one_variant_too_is_no_endless_fall_back(live, llama, monkeypatch):
@@ -824,7 +831,7 @@ def test_a_layer_that_fails_for_one_variant_too_is_no_endless_fall_back(live, ll
 
     monkeypatch.setattr(live.model, "forward", refuse)
     with pytest.raises(RowsMixedError):
-        VariantEngine(live, llama.edits).generate([(7,)], max_new_tokens=2)
+        VariantEngine(live, llama.variants).generate([(7,)], max_new_tokens=2)
 
 
 def test_joined_prompts_of_unequal_length_go_on_like_those_read_at_once(live):
@@ -849,16 +856,16 @@ def test_half_precision_in_company_is_nearer_to_half_precision_alone_than_that_i
     """
     requests = requests_of(12, seed=9)
     with llama.live() as exact:
-        precise = VariantEngine(exact, llama.edits).log_likelihoods(requests)
+        precise = VariantEngine(exact, llama.variants).log_likelihoods(requests)
     with llama.live(llama.family.model().to(dtype)) as attached:
-        together = VariantEngine(attached, llama.edits).log_likelihoods(requests)
+        together = VariantEngine(attached, llama.variants).log_likelihoods(requests)
         alone = {
             name: VariantEngine(attached, {name: edit}, rows=1).log_likelihoods(requests)[name]
-            for name, edit in llama.edits.items()
+            for name, edit in llama.variants.items()
         }
 
     def distance(first, second) -> float:
-        pairs = [pair for name in llama.edits for pair in zip(first[name], second[name], strict=True)]
+        pairs = [pair for name in llama.variants for pair in zip(first[name], second[name], strict=True)]
         return max(abs(a.log_likelihood - b.log_likelihood) for a, b in pairs)
 
     # another processor sums in another order

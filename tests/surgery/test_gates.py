@@ -230,7 +230,15 @@ def test_z_gates_follow_their_formula(kind, centre_and_deviation, values, core_z
 
 
 def test_z_gates_match_a_table_computed_by_hand():
-    gates = {"amp": 2.0, "sup": 0.5, "mid": 1.0, "core_z": 1.03, "noise_z": -0.35, "softness": 0.05, "norm": "none"}
+    gates = {
+        "amp": 2.0,
+        "sup": 0.5,
+        "mid": 1.0,
+        "core_z": 1.03,
+        "noise_z": -0.35,
+        "softness": 0.05,
+        "norm": "none",
+    }
     # no z below is nearer than 0.319 to a gate, so every sigmoid is 0 or 1 to exp(−0.319/0.05) = 0.0017
     step = partial(pytest.approx, abs=0.0026)
     # mean 3, std √2: z = ∓1.41421, ∓0.70711, 0

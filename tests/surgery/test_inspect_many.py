@@ -13,6 +13,7 @@ from surgery import inspect_many as module
 from surgery.cli import main
 from surgery.errors import DataError
 from surgery.inspect_many import AdapterRow, adapter_folders, inspect_many, inspect_one, write_parquet
+from surgery.progress import Control
 from tests.deadly import DEADLY, deadly
 from tests.models import LLAMA_TARGETS, save_adapter, singular_triplets, tiny_llama
 from tests.places import files_of_at_most, refusal
@@ -82,7 +83,7 @@ def test_rows_are_sorted_by_base_and_norm_with_the_refused_last(many):
 
 def test_several_processes_give_the_rows_of_one(many):
     told = []
-    rows = inspect_many(many, workers=2, progress=lambda *step: told.append(step))
+    rows = inspect_many(many, workers=2, control=Control(progress=lambda *step: told.append(step)))
     assert repr(rows) == repr(inspect_many(many))
     assert told[-1] == (7, 7)
 

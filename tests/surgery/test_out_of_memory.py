@@ -49,7 +49,7 @@ calibration = Calibration(tuple(rows), Encoding(), {})
 told = {}
 with LiveModel(loaded_base(model), adapter, spectra) as live:
     names = list(spectra)
-    edits = {name: make_edit(spectra, RandomIndex(seed=seed)) for name, seed in (("a", 0), ("b", 1))}
+    edits = {name: make_edit(spectra, RandomIndex(seed=seed)).sigma_after for name, seed in (("a", 0), ("b", 1))}
 
     def measured(batch, sizes):
         keep = lambda partial: sizes.append(partial.batch_size)

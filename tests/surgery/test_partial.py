@@ -21,6 +21,7 @@ from surgery.measure import attach, calibrate, calibration_rows, calibration_sli
 from surgery.measurements import delete_measurement, stored_measurements
 from surgery.pace import characters, known_pace, remember_pace
 from surgery.partial import PartFile, Partial
+from surgery.progress import Control
 from surgery.recipe import BaseChoice, CalibrationPlan
 from surgery.sensitivity import Sensitivity, load_sensitivity, save_sensitivity
 from surgery.spectrum import decompose
@@ -97,11 +98,15 @@ def test_a_cancelled_calibration_goes_on_and_ends_with_the_same_bits(live, plan,
     expected = whole(live, plan)
     progress, seen = stopping(after=14)
     with pytest.raises(Cancelled):
-        calibrate(live, plan, progress=progress)
+        calibrate(live, plan, control=Control(progress=progress))
     assert names(store) == [".part"]
     again, resumed = [], []
     measured = calibrate(
-        live, plan, progress=lambda done, _: again.append(done), resumed=lambda *counts: resumed.append(counts)
+        live,
+        plan,
+        control=Control(
+            progress=lambda done, _: again.append(done), resumed=lambda *counts: resumed.append(counts)
+        ),
     )
     assert same(measured, expected)
     assert seen[-1] == 14
@@ -136,6 +141,7 @@ import sys, time
 from surgery.adapter import open_adapter
 from surgery.recipe import BaseChoice, CalibrationPlan
 from surgery.measure import attach, calibrate
+from surgery.progress import Control
 from surgery.spectrum import decompose
 base, adapter, rows = sys.argv[1:]
 opened = open_adapter(adapter)
@@ -143,7 +149,7 @@ with attach(opened, decompose(opened), BaseChoice(base)) as live:
     def progress(done, total):
         print(done, flush=True)
         time.sleep(60 if done == 37 else 0.02)
-    calibrate(live, CalibrationPlan(rows, 40, batch_size=1), progress=progress)
+    calibrate(live, CalibrationPlan(rows, 40, batch_size=1), control=Control(progress=progress))
 """
 
 
@@ -170,7 +176,7 @@ def test_a_killed_calibration_goes_on_and_ends_with_the_same_bits(files, live, p
     assert part.done in (16, *range(17, 38))
     assert (part.finished, part.examples, part.plan) == (False, COUNT, plan)
     seen = []
-    measured = calibrate(live, plan, progress=lambda done, _: seen.append(done))
+    measured = calibrate(live, plan, control=Control(progress=lambda done, _: seen.append(done)))
     assert seen == list(range(part.done, COUNT + 1))
     assert names(store) == [".safetensors"]
     stored_sensitivity_file(measured.provenance.key, 1).unlink()
@@ -179,10 +185,10 @@ def test_a_killed_calibration_goes_on_and_ends_with_the_same_bits(files, live, p
 
 def test_a_part_of_another_measurement_is_not_taken_up(live, plan, store):
     with pytest.raises(Cancelled):
-        calibrate(live, plan, progress=stopping(after=5)[0])
+        calibrate(live, plan, control=Control(progress=stopping(after=5)[0]))
     seen = []
     for other in (replace(plan, seed=1), replace(plan, batch_size=2), replace(plan, encoding=Encoding(eos=False))):
-        calibrate(live, other, progress=lambda done, _: seen.append(done))
+        calibrate(live, other, control=Control(progress=lambda done, _: seen.append(done)))
         assert seen[0] == other.batch_size
         seen.clear()
     assert names(store).count(".part") == 1
@@ -212,10 +218,10 @@ def short(file: Path) -> None:
 def test_a_damaged_part_is_measured_from_the_start(live, plan, store, damage):
     expected = whole(live, plan)
     with pytest.raises(Cancelled):
-        calibrate(live, plan, progress=stopping(after=5)[0])
+        calibrate(live, plan, control=Control(progress=stopping(after=5)[0]))
     damage(next(store.glob("*.part")))
     seen = []
-    assert same(calibrate(live, plan, progress=lambda done, _: seen.append(done)), expected)
+    assert same(calibrate(live, plan, control=Control(progress=lambda done, _: seen.append(done))), expected)
     assert seen[0] == 1
     assert names(store) == [".safetensors"]
 
@@ -298,7 +304,7 @@ def test_a_folder_that_cannot_be_written_stops_no_measurement(tmp_path):
 def test_the_store_lists_what_it_has_from_the_headers_alone(live, plan, store, files):
     measured = calibrate(live, plan)
     with pytest.raises(Cancelled):
-        calibrate(live, replace(plan, seed=3), progress=stopping(after=5)[0])
+        calibrate(live, replace(plan, seed=3), control=Control(progress=stopping(after=5)[0]))
     (store / "text.safetensors").write_text("nothing")
     save_file({"losses": np.ones(3)}, store / "other.safetensors", metadata={"format": "pt"})
     listed = {measurement.finished: measurement for measurement in stored_measurements(live.adapter.digest)}

@@ -137,7 +137,15 @@ def impossible(knob):
     if knob.kind is str:
         return ["", 1]
     ends = [] if knob.high is None else [knob.high + 1]
-    return [(knob.low or 0) - 1, float("nan"), float("inf"), "1", True, *ends, *([0.5] if knob.kind is int else [])]
+    return [
+        (knob.low or 0) - 1,
+        float("nan"),
+        float("inf"),
+        "1",
+        True,
+        *ends,
+        *([0.5] if knob.kind is int else []),
+    ]
 
 
 def test_whole_numbers_stand_for_floats_and_whole_floats_for_integers():

@@ -22,7 +22,8 @@ from surgery.evaluation import BASELINE
 from surgery.measure import calibrate
 from surgery.pace import known_proof_pace
 from surgery.policy import GradDirection, RandomIndex
-from surgery.proof import prove
+from surgery.progress import Control
+from surgery.proof import Proof, prove
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan
 from surgery.runs import stored_runs
 from surgery.sweeps.ledger import finished
@@ -37,10 +38,6 @@ from tests.places import files_of_at_most, refusal, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMOS = ROOT / "assets" / "sweeps" / "demos.yaml"
-
-
-def silent(step: str, done: int, total: int) -> None:
-    """A report that nobody reads."""
 
 
 def record(place, **changes) -> dict:
@@ -63,7 +60,7 @@ def record(place, **changes) -> dict:
 def swept_from(place, runner=in_process, **changes):
     plan = expand(parse_sweep(yaml.safe_dump(record(place, **changes))))
     check(plan)
-    return run_sweep(plan, runner, report=silent)
+    return run_sweep(plan, runner)
 
 
 def numbers(swept) -> dict:
@@ -234,7 +231,7 @@ def test_a_sweep_finds_what_separate_proofs_find(place):
                     f"random_index, {scope}, l1": make_edit(live.spectra, RandomIndex(), scope=scope),
                 }
                 for name, edit in edits.items():
-                    alone = prove(live, EvaluationPlan(place.evaluation.data, limit=4), [plan], {"x": edit})
+                    alone = prove(live, Proof(EvaluationPlan(place.evaluation.data, limit=4), {"x": edit}, [plan]))
                     scores = alone.evaluation.scores["x"]
                     loss, exact, answers = found["tiny", "sums", name]
                     np.testing.assert_allclose(loss, scores.loss, rtol=2e-5, atol=1e-6)
@@ -275,7 +272,11 @@ def test_rows_that_changed_under_the_same_name_are_asked_anew(place, tmp_path):
 def test_a_sweep_that_was_stopped_goes_on_without_repeating_finished_cells(place, engine_calls):
     plan = expand(parse_sweep(yaml.safe_dump(record(place))))
     with pytest.raises(Cancelled):
-        run_sweep(plan, in_process, report=silent, cancelled=lambda: any(run.finished for run in stored_runs()))
+        run_sweep(
+            plan,
+            in_process,
+            control=Control(cancelled=lambda: any(run.finished for run in stored_runs())),
+        )
     # the runs that ended are in the history while the sweep is not over
     ended = {run.plan.key for run in stored_runs() if run.finished}
     assert len(ended) == 1
