@@ -27,7 +27,6 @@ from surgery.proof import Proof, prove, random_controls
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans, read_recipe
 from surgery.redo import run_recipe
 from surgery.report import (
-    evaluation_record,
     evaluation_text,
     export_record,
     export_text,
@@ -40,6 +39,7 @@ from surgery.report import (
     sensitivity_record,
     sensitivity_text,
 )
+from surgery.run_metrics import summarise, summary_record
 from surgery.runs import Run, runs_folder, stored_run, stored_runs
 from surgery.sensitivity import load_sensitivity, save_sensitivity
 from surgery.slices import Slices, read_slices
@@ -229,9 +229,9 @@ def _edited(live: "LiveModel", recipes: Mapping[str, Recipe], base: BaseChoice, 
 
 
 def _told(evaluation: Evaluation, run: Run, of: str = "") -> Result:
-    record = evaluation_record(evaluation)
-    text = f"{evaluation_text(record, of)}\nkept as run {run.plan.key}"
-    return {"run": run.plan.key, "question": dict(run.plan.question), **record}, text
+    summary = summarise(evaluation)
+    text = f"{evaluation_text(summary, of)}\nkept as run {run.plan.key}"
+    return {"run": run.plan.key, "question": dict(run.plan.question), **summary_record(summary)}, text
 
 
 def _named(slices: Slices, recipes: Mapping[str, Recipe]) -> dict[str, Sequence[Row]]:
@@ -258,8 +258,9 @@ def run_command(options: argparse.Namespace) -> Result:
     record = export_record(report.edit, report.sensitivity, report.verification)
     text = export_text(record)
     if report.evaluation is not None:
-        record["evaluation"] = evaluation_record(report.evaluation)
-        text += "\n" + evaluation_text(record["evaluation"])
+        summary = summarise(report.evaluation)
+        record["evaluation"] = summary_record(summary)
+        text += "\n" + evaluation_text(summary)
     return record, text
 
 

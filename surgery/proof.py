@@ -33,7 +33,8 @@ from surgery.recipe import (
     edit_record,
     plan_record,
 )
-from surgery.runs import PROOF, Pace, Run, RunPlan, begin, finish, stored_run
+from surgery.run_metrics import Pace
+from surgery.runs import PROOF, Run, RunPlan, begin, finish, stored_run
 from surgery.slices import Slices, read_slices
 from surgery.spectrum import Spectra
 

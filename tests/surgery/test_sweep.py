@@ -434,7 +434,7 @@ def test_p_values_are_corrected_for_the_whole_sweep_not_for_one_pass(place):
     raw = {each.cell.variant: each for each in found}
     assert len(raw) == 6
     smallest = min(
-        run.metrics["variants"][name]["mcnemar"]["exact"]["p"] for group, run in swept.runs for name in group.edits
+        run.metrics.summary.variants[name].tests["exact"].p for group, run in swept.runs for name in group.edits
     )
     assert min(each.holm["exact"] for each in found) == pytest.approx(min(1.0, 6 * smallest))
 
