@@ -12,7 +12,7 @@ from surgery.device_map import is_offloaded
 from surgery.errors import DataError
 from surgery.home import digest
 from surgery.measurements import PART, WHOLE, header, store_folder
-from surgery.pace import remember_pace
+from surgery.pace import Spent, remember_pace
 from surgery.partial import PartFile
 from surgery.progress import SILENT, Control
 from surgery.recipe import BaseChoice, CalibrationPlan
@@ -161,11 +161,11 @@ def calibrate(
     except BaseException:
         part.flush()
         raise
-    seconds, tokens = time.monotonic() - begun, sum(lengths[resume.done if resume else 0 :])
+    spent = Spent(sum(lengths[resume.done if resume else 0 :]), time.monotonic() - begun)
     sensitivity = replace(sensitivity, rows=rows_digest(rows))
     save_sensitivity(sensitivity, stored, header(plan, base, provenance, calibration.left_out))
     part.drop()
-    remember_pace(base, plan, rows, calibration, live.base.tokenizer, tokens, seconds)
+    remember_pace(base, plan, rows, calibration, live.base.tokenizer, spent)
     return sensitivity
 
 

@@ -107,7 +107,11 @@ def summary_record(summary: EvaluationSummary) -> dict[str, Any]:
 
 def _variant_record(found: VariantMetrics, keys: list[str]) -> dict[str, Any]:
     record: dict[str, Any] = {"means": dict(found.means)}
-    parts = {"changes": found.changes, "mcnemar": found.tests, "place": found.places}
+    parts: dict[str, Mapping[str, Any]] = {
+        "changes": found.changes,
+        "mcnemar": found.tests,
+        "place": found.places,
+    }
     # measure by measure: digests of records that were written so hold the order of their parts
     for key in keys:
         for part, values in parts.items():

@@ -110,6 +110,7 @@ class Sensitivity:
         )
 
 
+# nine: what is measured, how its batches are made and how it survives a break; `calibrate` asks for it by a plan
 def measure_sensitivity(
     live: "LiveModel",
     calibration: Calibration,

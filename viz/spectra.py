@@ -23,6 +23,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 _BAR = 0.75
 
 
+# ten: a figure takes its columns one by one, named as they are drawn
 def module_spectrum(
     sigma: Float64[ndarray, "rank"],
     energy: Float64[ndarray, "rank"],
@@ -82,6 +83,7 @@ def module_spectrum(
     return drawn
 
 
+# twelve: a figure takes its columns one by one, named as they are drawn
 def all_spectra(
     rows: Sequence[str],
     columns: Sequence[str],
@@ -212,6 +214,7 @@ def _groups(standing: Int[ndarray, "_"] | None) -> list[tuple[int, str, str, str
     return known + [(code, *_UNKNOWN) for code in sorted(rest or ({0} if standing is None else ()))]
 
 
+# seven: a figure takes its columns one by one, named as they are drawn
 def _bars(
     drawn: go.Figure,
     values: Float64[ndarray, "rank"],

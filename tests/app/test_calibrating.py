@@ -19,7 +19,7 @@ from surgery.calibration import Encoding
 from surgery.errors import Cancelled, DataError
 from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.measurements import stored_measurements
-from surgery.pace import Pace, characters, known_pace, remember_pace
+from surgery.pace import Pace, Spent, characters, known_pace, remember_pace
 from surgery.progress import Control
 from surgery.recipe import BaseChoice, CalibrationPlan
 from surgery.sensitivity import Sensitivity
@@ -201,7 +201,7 @@ def test_the_time_is_that_of_earlier_runs(workspace: Workspace) -> None:
     with attach(workspace.adapter, workspace.spectra, base) as live:
         slice_ = calibration_slice(live, plan)
         tokens = sum(example.length for example in slice_.examples)
-        remember_pace(base, plan, calibration_rows(plan), slice_, live.base.tokenizer, tokens, 40.0)
+        remember_pace(base, plan, calibration_rows(plan), slice_, live.base.tokenizer, Spent(tokens, 40.0))
     assert "Time: about 40 s once the base model is loaded" in said(opened(workspace))
     test = opened(workspace)
     labelled(test.number_input, "Examples").set_value(24).run()
@@ -214,7 +214,7 @@ def test_the_time_is_that_of_earlier_runs(workspace: Workspace) -> None:
     # a part says how many tokens it has left
     stop_after(workspace, plan, 6)
     left = sorted((example.length for example in slice_.examples), reverse=True)[6:]
-    remember_pace(base, plan, calibration_rows(plan), slice_, live.base.tokenizer, tokens, 40.0)
+    remember_pace(base, plan, calibration_rows(plan), slice_, live.base.tokenizer, Spent(tokens, 40.0))
     assert f"Time: about {40 * sum(left) / tokens:.0f} s" in said(opened(workspace))
 
 

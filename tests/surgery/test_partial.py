@@ -19,7 +19,7 @@ from surgery.calibration import Encoding, batch_order, run_batches
 from surgery.errors import Cancelled
 from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.measurements import delete_measurement, stored_measurements
-from surgery.pace import characters, known_pace, remember_pace
+from surgery.pace import Spent, characters, known_pace, remember_pace
 from surgery.partial import PartFile, Partial
 from surgery.progress import Control
 from surgery.recipe import BaseChoice, CalibrationPlan
@@ -363,7 +363,7 @@ def test_the_time_of_the_same_rows_is_that_of_the_run_before(live, plan, store):
     rows, calibration = calibration_rows(plan), calibration_slice(live, plan)
     tokens = sum(example.length for example in calibration.examples)
     assert known_pace(base, plan) is None
-    remember_pace(base, plan, rows, calibration, tiny_tokenizer(), tokens, 8.0)
+    remember_pace(base, plan, rows, calibration, tiny_tokenizer(), Spent(tokens, 8.0))
     pace = known_pace(base, plan)
     assert pace.tokens_per_second == pytest.approx(tokens / 8)
     assert pace.tokens_per_row == 3  # <u>, <a> and </s>
@@ -383,17 +383,22 @@ def test_the_time_of_the_same_rows_is_that_of_the_run_before(live, plan, store):
 def test_a_damaged_record_of_the_pace_is_no_pace(live, plan, store, content):
     base = BaseChoice("some/base")
     calibration = calibration_slice(live, plan)
-    remember_pace(base, plan, calibration_rows(plan), calibration, tiny_tokenizer(), 100, 1.0)
+    remember_pace(base, plan, calibration_rows(plan), calibration, tiny_tokenizer(), Spent(100, 1.0))
     file = store.parent / "pace.json"
     (key,) = json.loads(file.read_text())
     file.write_text(content.replace("%s", key))
     assert known_pace(base, plan) is None
-    remember_pace(base, plan, calibration_rows(plan), calibration, tiny_tokenizer(), 100, 1.0)
+    remember_pace(base, plan, calibration_rows(plan), calibration, tiny_tokenizer(), Spent(100, 1.0))
     assert known_pace(base, plan) is not None
 
 
 def test_a_run_too_short_to_time_leaves_no_pace(live, plan, store):
     remember_pace(
-        BaseChoice("b"), plan, calibration_rows(plan), calibration_slice(live, plan), tiny_tokenizer(), 9, 0.01
+        BaseChoice("b"),
+        plan,
+        calibration_rows(plan),
+        calibration_slice(live, plan),
+        tiny_tokenizer(),
+        Spent(9, 0.01),
     )
     assert known_pace(BaseChoice("b"), plan) is None
