@@ -384,9 +384,9 @@ def test_no_rerun_has_the_batches_of_the_first_run(batch_size, variants, example
     assert min(other, examples) != rows
 
 
-def test_names_that_the_proof_needs_itself_are_refused(live, place, edits):
+def test_names_that_the_proof_needs_itself_are_refused(place, edits):
     for name in (BASELINE, AGAIN):
-        assert "rename" in refusal(DataError, prove, live, Proof(place.evaluation, {name: edits["random 0"]}))
+        assert "rename" in refusal(DataError, Proof, place.evaluation, {name: edits["random 0"]})
     assert stored_runs() == []
 
 
