@@ -1,4 +1,4 @@
-"""What the unedited adapter and its variants answer to one prompt, token by token, and how two answers differ.
+"""Streamed greedy answers of several variants to one prompt, and the word difference of two answers.
 
 One batch carries every variant as a row of σ, so a token costs one forward pass for all of them.
 Layers that cannot tell the rows of a batch apart get one variant after the other.
@@ -10,9 +10,9 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from surgery.calibration import Encoding, prompt_ids
-from surgery.engine import Variant, stacked_sigma
 from surgery.errors import DataError, RowsMixedError
 from surgery.progress import SILENT, Control
+from surgery.variant_rows import Variant, stacked_sigma
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel
@@ -27,13 +27,16 @@ def stream_answers(
     limit: int = 128,
     control: Control = SILENT,
 ) -> Iterator[dict[str, str]]:
-    """Greedy answers of every variant (σ′ by module, None for the unedited adapter) so far, after each token.
+    """Greedy answers of every variant so far, by name, after each token.
 
-    A text is stripped and holds complete characters only. Answers end at end of sequence, after
-    `limit` tokens or where the model's positions end. Refusals come before the first step: `DataError`
-    for a prompt that is empty or longer than `encoding.max_length`. Raises `Cancelled` when
-    `control` says so. The live model is the stream's until it ends or is closed, and then holds the
-    adapter's own σ.
+    live: the stream's until it ends or is closed; afterwards it holds the adapter's own σ.
+    variants: σ′ by module, None for the unedited adapter.
+    encoding: how the prompt becomes tokens; one of more than `max_length` is refused.
+    limit: most tokens of an answer, which also ends at end of sequence and where the model's positions end.
+    control: polled before each token; raises `Cancelled` then.
+
+    A text is stripped and holds complete characters only. Refusals come before the first step: `DataError`
+    for a prompt that is empty or too long.
     """
     if not variants or limit < 1:
         raise DataError(f"{limit} tokens of {len(variants)} variants were asked for", "ask for one or more")
@@ -60,24 +63,23 @@ def _stream(
     told = dict.fromkeys(variants, "")
     try:
         try:
-            yield from _together(live, ids, variants, told, limit, control)
+            for texts in _together(live, ids, variants, limit, control):
+                told = {name: _extended(told[name], text) for name, text in texts.items()}
+                yield dict(told)
         except RowsMixedError:
             # experts may first be reached after some tokens; what has been told then stays
             for name, sigma in variants.items():
-                yield from _together(live, ids, {name: sigma}, told, limit, control)
+                for texts in _together(live, ids, {name: sigma}, limit, control):
+                    told[name] = _extended(told[name], texts[name])
+                    yield dict(told)
     finally:
         live.set_sigma(None)
 
 
 def _together(
-    live: "LiveModel",
-    ids: list[int],
-    variants: Mapping[str, Variant | None],
-    told: dict[str, str],
-    limit: int,
-    control: Control,
+    live: "LiveModel", ids: list[int], variants: Mapping[str, Variant | None], limit: int, control: Control
 ) -> Iterator[dict[str, str]]:
-    """Answers of `variants` in one batch, written into `told`, of which a copy is yielded after each token."""
+    """Texts of `variants` in one batch after each token, as the tokenizer decodes them."""
     from surgery.prompts import Prompts, end_ids
 
     control.heed()
@@ -85,6 +87,7 @@ def _together(
     prompts = Prompts(live, [ids] * len(variants))
     ends = end_ids(live)
     answers: dict[str, list[int]] = {name: [] for name in variants}
+    texts = dict.fromkeys(variants, "")
     ended: set[str] = set()
     for count in range(1, limit + 1):
         chosen = prompts.chosen
@@ -94,9 +97,8 @@ def _together(
             if name not in ended:
                 answers[name].append(token)
                 # the whole row: a token alone may be part of a character, or lose the space before it
-                text = live.base.tokenizer.decode(answers[name], skip_special_tokens=True)
-                told[name] = _extended(told[name], text)
-        yield dict(told)
+                texts[name] = live.base.tokenizer.decode(answers[name], skip_special_tokens=True)
+        yield dict(texts)
         if count == limit or len(ended) == len(variants):
             return
         # a row that has ended stays: its few more tokens cost less than sorting it out

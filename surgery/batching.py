@@ -1,20 +1,22 @@
-"""What a call of the engine still has to run, and what has come back: requests, tasks and their results by variant."""
+"""Work queue and result table of one engine call: tasks by variant that are still to run, results by request."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from surgery.progress import Control
 
-Place = tuple[int, int]  # a task and a variant, by their numbers
 T = TypeVar("T")
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Task:
-    """Work that is the same for every variant. `wanted`: the caller's requests that it answers.
+    """Work that is the same for every variant.
 
-    `tokens` are read in one pass; `bytes` is what a row holds while the task runs.
+    wanted: the caller's requests that it answers, by number.
+    tokens: how many one forward pass reads.
+    bytes: what one row holds while the task runs.
     """
 
     wanted: tuple[int, ...]
@@ -22,22 +24,30 @@ class Task:
     bytes: int
 
 
+class Slot(NamedTuple):
+    """One row of a batch: a task for a variant, both by number."""
+
+    task: int
+    variant: int
+
+
 class Queue:
-    """Which tasks still lack which variants, the longest tasks first."""
+    """Tasks of an engine call with the variants that each still lacks, the longest tasks first."""
 
     def __init__(self, tasks: Sequence[Task], variants: int) -> None:
         order = sorted(range(len(tasks)), key=lambda task: (-tasks[task].tokens, -tasks[task].bytes, task))
+        self.tasks = tasks
         self.missing = {task: list(range(variants)) for task in order}
 
-    def finish(self, place: Place) -> None:
-        task, variant = place
-        self.missing[task].remove(variant)
-        if not self.missing[task]:
-            del self.missing[task]
+    def finish(self, slot: Slot) -> None:
+        """Take a slot from the queue."""
+        self.missing[slot.task].remove(slot.variant)
+        if not self.missing[slot.task]:
+            del self.missing[slot.task]
 
 
 class Tally(Generic[T]):
-    """Results by request and variant as they come in; tells about each request that has all of them."""
+    """Result table of an engine call, request by variant; tells of each request once its row is full."""
 
     def __init__(
         self,
@@ -47,17 +57,18 @@ class Tally(Generic[T]):
         done: Callable[[int, Mapping[str, T]], None] | None,
     ) -> None:
         self._names, self._control, self._done = names, control, done
-        self._found: list[dict[int, T]] = [{} for _ in range(count)]
+        self._results: list[dict[int, T]] = [{} for _ in range(count)]
         self._finished, self._total = 0, count * len(names)
         self._tell()
 
     def put(self, request: int, variant: int, result: T) -> None:
-        found = self._found[request]
-        found[variant] = result
-        if len(found) == len(self._names):
+        """Enter one result."""
+        results = self._results[request]
+        results[variant] = result
+        if len(results) == len(self._names):
             if self._done is not None:
-                self._done(request, {name: found[i] for i, name in enumerate(self._names)})
-            self._finished += len(found)
+                self._done(request, {name: results[i] for i, name in enumerate(self._names)})
+            self._finished += len(results)
             self._tell()
 
     def _tell(self) -> None:
@@ -65,19 +76,20 @@ class Tally(Generic[T]):
 
     @property
     def by_variant(self) -> dict[str, list[T]]:
-        return {name: [found[i] for found in self._found] for i, name in enumerate(self._names)}
+        """The finished table: by variant, in the order of the requests."""
+        return {name: [results[i] for results in self._results] for i, name in enumerate(self._names)}
 
 
-def same_inputs(keys: Sequence[T]) -> tuple[list[T], list[tuple[int, ...]]]:
-    """The different keys in order of their first place, and the places of each."""
-    places: dict[T, list[int]] = {}
-    for place, key in enumerate(keys):
-        places.setdefault(key, []).append(place)
-    return list(places), [tuple(each) for each in places.values()]
+def same_inputs(keys: Sequence[Key]) -> tuple[list[Key], list[tuple[int, ...]]]:
+    """The distinct keys in order of their first appearance, and the indices at which each appears."""
+    indices: dict[Key, list[int]] = {}
+    for index, key in enumerate(keys):
+        indices.setdefault(key, []).append(index)
+    return list(indices), [tuple(each) for each in indices.values()]
 
 
-def opening_of(prompts: Sequence[tuple[int, ...]]) -> list[int]:
-    """The tokens that all prompts begin with, but for the last one of the shortest; none for a single prompt."""
+def common_prefix(prompts: Sequence[tuple[int, ...]]) -> list[int]:
+    """Longest common prefix of prompts, short of the last token of the shortest; none for a single prompt."""
     if len(prompts) < 2:
         return []
     first, last = min(prompts), max(prompts)

@@ -8,10 +8,12 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.calibration import Calibration, Example
-from surgery.engine import Answered, Variant, VariantEngine
+from surgery.engine import VariantEngine
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE, Asked, Evaluation, Scores, row_scores
+from surgery.greedy_search import Answered
 from surgery.progress import SILENT, Control
+from surgery.variant_rows import Variant
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel

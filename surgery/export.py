@@ -26,7 +26,7 @@ from surgery.adapter import Adapter, Factors, open_adapter, refuse_changed
 from surgery.edit import Edit
 from surgery.errors import AdapterError, ExportError
 from surgery.home import user_path, write_problem
-from surgery.locks import is_ours
+from surgery.locks import try_lock
 from surgery.lora_config import CONFIG_FILE
 from surgery.spectrum import Spectra, Spectrum
 from surgery.weights import WEIGHTS_FILE
@@ -114,7 +114,7 @@ def export(
         _remove_abandoned(target)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         lock = os.open(staging, os.O_RDONLY)
-        is_ours(lock)  # let go of at the end, however that comes
+        try_lock(lock)  # let go of at the end, however that comes
         save_file(tensors, staging / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
         (staging / CONFIG_FILE).write_bytes(adapter.config_bytes)
         for name, text in (documents or {}).items():
@@ -154,7 +154,7 @@ def _remove_abandoned(target: Path) -> None:
                 continue
             descriptor = os.open(folder, os.O_RDONLY)
             try:
-                if is_ours(descriptor):
+                if try_lock(descriptor):
                     shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Rows of token ids in the running model at the σ it holds: scored, or read once and continued.
+"""KV-cached forward passes of a padded batch at the σ that the model holds: prefill, score, decode.
 
 Rows are padded on the left and positions count real tokens only. Padding is masked, so a row's numbers
 depend on its company by rounding alone. Each row's keys and values come from its own variant's layers, all
@@ -21,11 +21,13 @@ from surgery.sensitivity import mean_answer_loss, padding_id
 
 
 class Prompts:
-    """Prompts read in one forward pass, and the state from which they are continued.
+    """Prefilled rows of a batch: their KV cache, and the logits of their next token.
 
-    `width` pads them further than the longest, so that they can be joined with longer ones. With `opening`,
-    prompts that begin with its tokens are read from there on; `variants` says which of its rows each goes on
-    from. A model that returns no cache is given the whole rows again for every token.
+    live: holds the σ of the rows.
+    prompts: token ids of each row. A model that returns no cache is given them again for every token.
+    width: what rows are padded to, so that they can be joined with longer ones.
+    prefix: what every prompt begins with and is not to be read again.
+    variants: the row of the prefix from which each prompt goes on.
     """
 
     @torch.inference_mode()
@@ -35,30 +37,19 @@ class Prompts:
         prompts: Sequence[Sequence[int]],
         *,
         width: int | None = None,
-        opening: "Opening | None" = None,
+        prefix: "SharedPrefix | None" = None,
         variants: Sequence[int] = (),
     ) -> None:
         self._model = live.model
         self._cache: Any = None
         self._next: Float[Tensor, "row vocabulary"]
-        if opening is None:
-            self._ids, self._mask = padded(live, prompts, width=width)
+        skipped = prefix.length if prefix else 0
+        ids, mask = padded(live, [prompt[skipped:] for prompt in prompts], width=width and width - skipped)
+        if prefix is None:
+            self._ids, self._mask = ids, mask
             self._read()
-            return
-        read = opening.length
-        rest, mask = padded(live, [prompt[read:] for prompt in prompts], width=width and width - read)
-        head = opening.ids.expand(len(prompts), -1)
-        self._ids, self._mask = torch.cat([head, rest], dim=1), torch.cat([torch.ones_like(head), mask], dim=1)
-        self._cache = opening.cache(variants)
-        output = self._model(
-            input_ids=rest,
-            attention_mask=self._mask,
-            position_ids=read + positions(mask),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self._next = output.logits[:, -1]
+        else:
+            self._read_after(prefix, variants, ids, mask)
 
     def _read(self) -> None:
         output = self._model(
@@ -69,6 +60,27 @@ class Prompts:
             logits_to_keep=1,
         )
         self._cache = getattr(output, "past_key_values", None)
+        self._next = output.logits[:, -1]
+
+    def _read_after(
+        self,
+        prefix: "SharedPrefix",
+        variants: Sequence[int],
+        ids: Int[Tensor, "row token"],
+        mask: Int[Tensor, "row token"],
+    ) -> None:
+        """Read the ids that follow the prefix, on a copy of its cache."""
+        head = prefix.ids.expand(len(ids), -1)
+        self._ids, self._mask = torch.cat([head, ids], dim=1), torch.cat([torch.ones_like(head), mask], dim=1)
+        self._cache = prefix.cache(variants)
+        output = self._model(
+            input_ids=ids,
+            attention_mask=self._mask,
+            position_ids=prefix.length + positions(mask),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         self._next = output.logits[:, -1]
 
     @property
@@ -85,14 +97,14 @@ class Prompts:
             and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self._cache.layers)
         )
 
-    def opening(self) -> "Opening | None":
+    def as_prefix(self) -> "SharedPrefix | None":
         """What these rows have read as the beginning of others; None where the model's cache cannot be gone on from
         with padding after it, as of layers that look back a fixed number of places."""
         if type(self._cache) is not DynamicCache or any(
             type(each) is not DynamicLayer for each in self._cache.layers
         ):
             return None
-        return Opening(self._ids[:1], self._cache)
+        return SharedPrefix(self._ids[:1], self._cache)
 
     @torch.inference_mode()
     def join(self, others: "Sequence[Prompts]") -> None:
@@ -173,8 +185,8 @@ class Prompts:
         return logits
 
 
-class Opening:
-    """Tokens that prompts begin with, read once for every variant: `ids` of shape (1, token), a cache row a variant."""
+class SharedPrefix:
+    """KV cache of the tokens that prompts begin with, a row for each variant; `ids` has the shape (1, token)."""
 
     def __init__(self, ids: Int[Tensor, "1 token"], cache: Any) -> None:
         self.ids, self._cache = ids, cache
@@ -187,9 +199,9 @@ class Opening:
         """A cache of its own for rows of these variants."""
         index = torch.tensor(variants, device=self.ids.device)
         fresh = DynamicCache()
-        for place, layer in enumerate(self._cache.layers):
+        for number, layer in enumerate(self._cache.layers):
             if layer.get_seq_length():
-                fresh.update(layer.keys[index], layer.values[index], place)
+                fresh.update(layer.keys[index], layer.values[index], number)
         return fresh
 
 
@@ -214,16 +226,16 @@ def continuation_scores(
     logits = output.logits[:, -longest:]
     choice = logits.argmax(dim=-1)
     logs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
+    row = torch.tensor([r for r, several in enumerate(continuations) for _ in several], device=logs.device)
     flat = [[*[IGNORED] * (longest - len(targets)), *targets] for several in continuations for targets in several]
     targets = torch.tensor(flat, device=logs.device)
-    row = torch.tensor([r for r, several in enumerate(continuations) for _ in several], device=logs.device)
     counted = targets != IGNORED
-    places = torch.arange(longest, device=logs.device)
-    picked = logs[row[:, None], places, targets.clamp(min=0)].double()
+    steps = torch.arange(longest, device=logs.device)
+    picked = logs[row[:, None], steps, targets.clamp(min=0)].double()
     totals = torch.where(counted, picked, 0.0).sum(dim=1).tolist()
     agree = ((choice[row] == targets) | ~counted).all(dim=1).tolist()
-    found = iter(zip(totals, agree, strict=True))
-    return [[next(found) for _ in several] for several in continuations]
+    scores = iter(zip(totals, agree, strict=True))
+    return [[next(scores) for _ in several] for several in continuations]
 
 
 def padded(

@@ -16,7 +16,6 @@ from surgery.adapter import refuse_changed
 from surgery.answer_log import AnswerLog, LoggedEngine
 from surgery.calibration import Row, encode, left_out_text
 from surgery.edit import Edit, make_edit
-from surgery.engine import Variant
 from surgery.errors import DataError
 from surgery.evaluate import answer_limit, answered
 from surgery.evaluation import AGAIN, BASELINE, Asked, Evaluation, random_name
@@ -37,6 +36,7 @@ from surgery.run_metrics import Pace
 from surgery.runs import PROOF, Run, RunPlan, begin, finish, stored_run
 from surgery.slices import Slices, read_slices
 from surgery.spectrum import Spectra
+from surgery.variant_rows import Variant
 
 if TYPE_CHECKING:
     from surgery.judge import Judge

@@ -18,7 +18,7 @@ from numpy import ndarray
 from surgery.calibration import Calibration, shared_keys
 from surgery.demo import demo_slice, is_demo
 from surgery.edit import Edit, Preview, preview
-from surgery.engine import Variant, VariantEngine
+from surgery.engine import VariantEngine
 from surgery.errors import Cancelled, DataError, PolicyError
 from surgery.evaluate import evaluate
 from surgery.evaluation import BASELINE, Effect, paired_effect
@@ -29,6 +29,7 @@ from surgery.proposals import Proposals, grid_of, searchable, with_knobs
 from surgery.recipe import CalibrationPlan, EditPlan
 from surgery.sensitivity import Sensitivity
 from surgery.sources import read_source
+from surgery.variant_rows import Variant
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel

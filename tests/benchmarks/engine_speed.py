@@ -31,9 +31,10 @@ from surgery.base import LoadedBase, load_base
 from surgery.calibration import Example, choose, encode, read_rows
 from surgery.controls import RandomIndex
 from surgery.demo import data_file, demo_folder
-from surgery.engine import Variant, VariantEngine
+from surgery.engine import VariantEngine
 from surgery.live import LiveModel
 from surgery.recipe import demo_plans
+from surgery.variant_rows import Variant
 
 DEMO = "demo:kinship"
 VARIANTS, RANK = 8, 16

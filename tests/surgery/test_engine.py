@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
-from surgery import engine as engine_module
+from surgery import variant_rows
 from surgery.adapter import open_adapter
-from surgery.batching import opening_of
+from surgery.batching import common_prefix
 from surgery.calibration import Example, collate
 from surgery.edit import Edit, ModuleEdit
-from surgery.engine import Scored, Variant, VariantEngine
+from surgery.engine import Scored, VariantEngine
 from surgery.errors import Cancelled, DataError, PolicyError, RowsMixedError, SurgeryError
 from surgery.export import export
 from surgery.live import LiveModel
@@ -27,6 +27,7 @@ from surgery.progress import Control
 from surgery.prompts import Prompts
 from surgery.sensitivity import answer_losses, measure_sensitivity
 from surgery.spectrum import decompose
+from surgery.variant_rows import Variant
 from tests.models import (
     EOS,
     LLAMA_TARGETS,
@@ -347,8 +348,8 @@ def test_answer_losses_equal_those_of_each_variant_set_alone(case):
         found = engine.answer_losses(examples)
         both = engine.answer(examples, max_new_tokens=LIMIT)
         tokens = engine.generate([example.prompt_ids for example in examples], max_new_tokens=LIMIT)
-        for name, edit in case.variants.items():
-            attached.set_sigma(edit.sigma_after if edit else None)
+        for name, sigma in case.variants.items():
+            attached.set_sigma(sigma)
             with torch.no_grad():
                 expected = [float(answer_losses(attached.model, collate([e], PAD))) for e in examples]
             np.testing.assert_allclose(found[name], expected, rtol=1e-4)
@@ -465,7 +466,7 @@ def test_long_prompts_are_read_in_parts_and_decoded_together(case, monkeypatch):
         expected = engine.generate(prompts, max_new_tokens=LIMIT)
         examples = random_examples(6, seed=3)
         losses = engine.answer_losses(examples)
-        monkeypatch.setitem(engine_module._TOKENS_AT_ONCE, "cpu", 30)
+        monkeypatch.setitem(variant_rows._TOKENS_AT_ONCE, "cpu", 30)
         seen = forwards(attached, monkeypatch)
         parted = VariantEngine(attached, case.variants)
         assert parted.generate(prompts, max_new_tokens=LIMIT) == expected
@@ -477,24 +478,24 @@ def test_long_prompts_are_read_in_parts_and_decoded_together(case, monkeypatch):
         assert together > 5, "all variants of several prompts are decoded together"
 
 
-OPENING = (7, 19, 8, 30, 11, 25, 9, 14, 40, 12)
+PREFIX = (7, 19, 8, 30, 11, 25, 9, 14, 40, 12)
 # these neither mix rows nor look back a fixed number of places, and return the usual cache
 SHARES = ("llama", "qwen2", "qwen3", "gpt2", "bloom")
 
 
 def test_what_all_prompts_begin_with_is_read_once_and_changes_no_token_and_no_loss(case, monkeypatch):
-    prompts = [(*OPENING, *prompt) for prompt in prompts_of(7, seed=4)]
+    prompts = [(*PREFIX, *prompt) for prompt in prompts_of(7, seed=4)]
     examples = [
         Example("", prompt, e.answer_ids, "") for prompt, e in zip(prompts, random_examples(7, 5), strict=True)
     ]
     with case.live() as attached:
         losses = VariantEngine(attached, case.variants).answer_losses(examples)
         for most in (512, 30):  # in one part, and in several that are joined
-            monkeypatch.setitem(engine_module._TOKENS_AT_ONCE, "cpu", most)
+            monkeypatch.setitem(variant_rows._TOKENS_AT_ONCE, "cpu", most)
             seen = forwards(attached, monkeypatch)
             found = VariantEngine(attached, case.variants).answer(examples, max_new_tokens=LIMIT)
             if case.name in SHARES:
-                assert seen[0][1] == len(OPENING)
+                assert seen[0][1] == len(PREFIX)
                 assert max(tokens for _, tokens in seen) < max(map(len, prompts))
     for name in case.variants:
         reference = case.reference(name)
@@ -502,12 +503,12 @@ def test_what_all_prompts_begin_with_is_read_once_and_changes_no_token_and_no_lo
         np.testing.assert_allclose([each.loss for each in found[name]], losses[name], rtol=2e-4)
 
 
-def test_an_opening_that_does_not_fit_is_not_tried_again(live, llama, monkeypatch):
-    prompts = [(*OPENING, *prompt) for prompt in prompts_of(5)]
+def test_a_shared_prefix_that_does_not_fit_is_not_tried_again(live, llama, monkeypatch):
+    prompts = [(*PREFIX, *prompt) for prompt in prompts_of(5)]
     expected = VariantEngine(live, llama.variants).generate(prompts, max_new_tokens=LIMIT)
-    seen = forwards(live, monkeypatch, when=lambda rows, tokens: tokens == len(OPENING))
+    seen = forwards(live, monkeypatch, when=lambda rows, tokens: tokens == len(PREFIX))
     assert VariantEngine(live, llama.variants).generate(prompts, max_new_tokens=LIMIT) == expected
-    assert [tokens for _, tokens in seen].count(len(OPENING)) == 1
+    assert [tokens for _, tokens in seen].count(len(PREFIX)) == 1
 
 
 @pytest.mark.parametrize(
@@ -521,8 +522,8 @@ def test_an_opening_that_does_not_fit_is_not_tried_again(live, llama, monkeypatc
         ([], 0),
     ],
 )
-def test_the_opening_leaves_every_prompt_a_token_of_its_own(prompts, common):
-    assert opening_of(prompts) == list(prompts[0][:common]) if prompts else not common
+def test_the_shared_prefix_leaves_every_prompt_a_token_of_its_own(prompts, common):
+    assert common_prefix(prompts) == list(prompts[0][:common]) if prompts else not common
 
 
 # ---- endings ----
@@ -611,7 +612,7 @@ def test_a_cache_of_an_unknown_kind_is_made_anew_when_rows_leave(live, llama, mo
         return forward(**{"past_key_values": Foreign(config=live.model.config), **options})
 
     monkeypatch.setattr(live.model, "forward", with_it)
-    monkeypatch.setitem(engine_module._TOKENS_AT_ONCE, "cpu", 30)
+    monkeypatch.setitem(variant_rows._TOKENS_AT_ONCE, "cpu", 30)
     assert VariantEngine(live, llama.variants).generate(prompts, max_new_tokens=LIMIT) == expected
 
 
@@ -699,12 +700,12 @@ def test_the_host_running_out_counts_and_other_errors_come_out(live, llama, monk
 
 
 def test_the_first_batch_is_chosen_from_what_is_free(live, llama, monkeypatch):
-    monkeypatch.setitem(engine_module._TOKENS_AT_ONCE, "cpu", 1000)
+    monkeypatch.setitem(variant_rows._TOKENS_AT_ONCE, "cpu", 1000)
     requests = [((i,) * 10, (8,)) for i in range(10, 31)]
     seen = forwards(live, monkeypatch)
-    need = engine_module.footprint(live.model).forward(10, 1)
+    need = variant_rows.footprint(live.model).forward(10, 1)
     for free, rows in ((100 * need, 60), (20 * need, 10), (2 * need, 1), (0, 1)):
-        monkeypatch.setattr(engine_module, "free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(variant_rows, "free_bytes", lambda device, free=free: free)
         seen.clear()
         VariantEngine(live, llama.variants).log_likelihoods(requests)
         # whole requests of five variants in 0.6 of what is free, and parts of one where that is too little

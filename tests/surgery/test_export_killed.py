@@ -21,7 +21,7 @@ import pytest
 
 from surgery.adapter import open_adapter
 from surgery.errors import ExportError
-from surgery.locks import is_ours
+from surgery.locks import try_lock
 from surgery.policy import RandomIndex, Truncate
 from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, Recipe, dump_recipe
 from surgery.redo import export_recipe
@@ -330,7 +330,7 @@ def test_an_export_removes_what_a_killed_one_left_and_nothing_that_is_another_s(
     file.write_text("mine")
     descriptor = os.open(held, os.O_RDONLY)
     try:
-        assert is_ours(descriptor), "as an export that is under way holds it"
+        assert try_lock(descriptor), "as an export that is under way holds it"
         exported(tmp_path / "out")
     finally:
         os.close(descriptor)
