@@ -18,6 +18,7 @@ from surgery.progress import Control
 from surgery.proof import EDIT, SAME_NORM, Proof, prove
 from surgery.recipe import BaseChoice, EvaluationPlan, read_recipe
 from surgery.redo import export_recipe, run_recipe
+from surgery.sources import read_source
 from surgery.spectrum import decompose
 from tests.models import characters, tiny_llama, with_peft
 from tests.places import forbid_measuring, refusal, stored_files
@@ -141,3 +142,22 @@ def test_rows_that_an_edit_was_tuned_on_prove_nothing(place, tmp_path):
     tuning = replace(place.calibration, data=place.evaluation.data, examples=2)
     message = refusal(DataError, run_recipe, place.recipe(tuning=tuning), tmp_path / "out")
     assert "tuning" in message
+
+
+def test_rows_are_read_once_before_the_model_and_once_more_to_see_that_the_source_is_the_same(
+    place, tmp_path, monkeypatch
+):
+    seen = []
+
+    def counted(data, fields):
+        seen.append((data, steps[-1] if steps else ""))
+        return read_source(data, fields)
+
+    for module in ("slices", "measure"):
+        monkeypatch.setattr(f"surgery.{module}.read_source", counted)
+    steps = []
+    # the tuning rows are others of the file that has the calibration rows
+    recipe = place.recipe(tuning=replace(place.calibration, start=10))
+    run_recipe(recipe, tmp_path / "out", control=Control(begin=steps.append))
+    rows, held_out = place.calibration.data, place.evaluation.data
+    assert seen == [(rows, ""), (held_out, ""), (rows, "evaluating")]
