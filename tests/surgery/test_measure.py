@@ -2,11 +2,9 @@
 
 import errno
 import os
-import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from surgery.progress import Control
 from surgery.recipe import BaseChoice
 from surgery.sensitivity import load_sensitivity
 from tests.models import characters, save_adapter, save_model, tiny_llama, tiny_tokenizer
-from tests.places import ROWS, forbid_measuring, refusal, stored_files, unprivileged
+from tests.places import ROWS, files_of_at_most, forbid_measuring, refusal, stored_files, unprivileged
 
 
 def same(first, second) -> bool:
@@ -144,17 +142,6 @@ def test_a_batch_size_of_zero_is_refused(place):
 def test_attaching_to_the_wrong_base_is_refused(place, tmp_path):
     wrong = BaseChoice(str(save_model(tiny_llama(intermediate_size=40), tmp_path / "wrong")))
     assert "adapter was trained on" in refusal(BaseModelError, replace(place, base=wrong).attach)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file grows further, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
