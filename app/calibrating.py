@@ -122,7 +122,7 @@ def start_button(
     if refusal is None and plan.data:
         try:
             found = read_rows(plan)
-            rows, _ = planned_rows(plan, found)
+            rows = planned_rows(plan, found).rows
         except NotFetchedError:
             fetched = False
         except SurgeryError as error:

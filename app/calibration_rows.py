@@ -10,7 +10,7 @@ from app.frame import plain
 from surgery.calibration import TEMPLATES, Encoding, Row, left_out_text
 from surgery.demo import SLICES, data_file, demo_names, is_demo
 from surgery.errors import DataError
-from surgery.home import digest, home
+from surgery.home import digest, home, write_problem, write_whole
 from surgery.recipe import CalibrationPlan
 from surgery.sources import Found, HubSource, is_hub, parse_hub, read_source
 
@@ -34,7 +34,7 @@ def rows_controls(present: CalibrationPlan, key: str) -> tuple[str, str, str]:
         return data, "prompt", "answer"
     if kind == UPLOAD:
         upload = st.file_uploader("JSON lines or parquet", type=["jsonl", "json", "parquet"], key=f"{key}-upload")
-        data = _kept_upload(upload.getvalue(), upload.name) if upload is not None else ""
+        data = kept_upload(upload.getvalue(), upload.name) if upload is not None else ""
     elif kind == PATH:
         own = present.data if before == PATH else ""
         data = st.text_input(
@@ -161,12 +161,18 @@ def show_rows(found: Found, rows: Sequence[Row] | None) -> None:
                 st.text(text[:2000])
 
 
-def _kept_upload(data: bytes, name: str) -> str:
-    """Keep uploaded rows under their own digest, so that a recipe can name them."""
+def kept_upload(data: bytes, name: str) -> str:
+    """Keep uploaded rows under their own digest, so that a recipe can name them; raises `DataError` for a full disk."""
     suffix = Path(name).suffix.lower()
     suffix = suffix if suffix in (".json", ".parquet") else ".jsonl"
     file = home() / "uploads" / f"{digest([data])[:16]}{suffix}"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+    try:
+        # earlier versions wrote in place: what a kill left of such a write is no upload
+        if not file.is_file() or file.stat().st_size != len(data):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, data)
+    except OSError as error:
+        raise DataError(
+            f"the upload cannot be kept ({write_problem(error, len(data))})", "make room, then upload it again"
+        ) from error
     return str(file)

@@ -18,6 +18,7 @@ import streamlit as st
 from app import sessions
 from app.heap import give_back
 from surgery.errors import Cancelled, SurgeryError
+from surgery.progress import Control
 
 if TYPE_CHECKING:
     from surgery.base import LoadedBase
@@ -75,6 +76,11 @@ class Job:
         """The step goes on from what an earlier run had done; the pace counts from here."""
         self.resumed_from, self.step_started = done, time.monotonic()
         self.count(done, total)
+
+    @property
+    def control(self) -> Control:
+        """What the library's work tells of itself, and where it hears of a cancel."""
+        return Control(self.begin, self.progress, self.cancelled, self.resume)
 
     @property
     def seconds_left(self) -> float | None:

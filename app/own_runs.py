@@ -1,9 +1,8 @@
 """A person's own proofs as points beside the paper's figures: one edit proven on two kinds of rows gives a point
 of reward against risk."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -92,9 +91,9 @@ def _proven(run: Run) -> ProvenEdit | None:
     plan, metrics = run.plan, run.metrics
     if metrics is None or EDIT not in plan.edits:
         return None
-    shares = [measure["name"] for measure in metrics["measures"] if measure["binary"]]
-    found = metrics["variants"].get(EDIT, {}).get("changes", {})
-    gain = _effect(found.get(shares[0])) if shares else None
+    shares = [measure.name for measure in metrics.summary.measures if measure.binary]
+    found = metrics.summary.variants.get(EDIT)
+    gain = _known(found.changes.get(shares[0])) if found and shares else None
     if gain is None:
         return None
     return ProvenEdit(
@@ -104,16 +103,14 @@ def _proven(run: Run) -> ProvenEdit | None:
         rows=plan.slice_name,
         examples=plan.examples,
         gain=gain,
-        random_gain=_effect(metrics.get("random", {}).get(shares[0])),
+        random_gain=_known(metrics.summary.random.get(shares[0])),
         shipped=run.shipped,
     )
 
 
-def _effect(record: Mapping[str, Any] | None) -> Effect | None:
-    """An effect as a run keeps it; None where a number of it is unknown."""
-    if record is None or any(value is None for value in record.values()):
-        return None
-    return Effect(**record)
+def _known(effect: Effect | None) -> Effect | None:
+    """The effect; None where a number of it is unknown."""
+    return None if effect is None or np.isnan(astuple(effect)).any() else effect
 
 
 def _points(effect: Effect) -> tuple[float, float]:

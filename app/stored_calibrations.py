@@ -47,14 +47,12 @@ def _work(adapter: Adapter, spectra: Spectra, base: BaseChoice, plan: Calibratio
         from surgery.measure import calibrate
 
         job.begin("reading the rows")
-        planned_rows(plan)  # refused now, before the base model is loaded
+        slice_ = planned_rows(plan)  # refused before the base model is loaded
         job.begin("loading the base model")
         loaded = models.base(base)
         job.begin("measuring, example")
         with LiveModel(loaded, adapter, spectra) as live:
-            return calibrate(
-                live, plan, base=base, progress=job.progress, cancelled=job.cancelled, resumed=job.resume
-            )
+            return calibrate(live, plan, base=base, slice_=slice_, control=job.control)
 
     return work
 

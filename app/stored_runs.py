@@ -37,7 +37,7 @@ def newest_proof(workspace: Workspace) -> Run | None:
 
 def evaluation_of(run: Run) -> Evaluation:
     """Scores and answers of a finished run; raises `DataError` when its files were changed."""
-    return _evaluated(run.plan.key, str((run.metrics or {}).get("samples")), run)
+    return _evaluated(run.plan.key, run.metrics.samples if run.metrics else "", run)
 
 
 def signature() -> Signature:

@@ -4,7 +4,7 @@ One pass of the engine answers for all variants; slices that the edits were made
 no example with the task's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from surgery.engine import VariantEngine
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE, Asked, Evaluation, Measure, Scores
 from surgery.judge import Judge
+from surgery.progress import SILENT, Control
 from surgery.task_scores import Engine, Response, TaskScores, run_task
 from surgery.tasks import LoadedTask, by_document
 
@@ -31,8 +32,7 @@ def benchmark(
     *,
     judge: Judge | None = None,
     rows: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> Evaluation:
     """Score the unedited adapter and every edit on the loaded slice, in one pass.
 
@@ -44,7 +44,7 @@ def benchmark(
     engine = VariantEngine(
         live, {BASELINE: None, **{name: edit.sigma_after for name, edit in edits.items()}}, rows=rows
     )
-    return benchmarked(loaded, engine, live.base, judge=judge, progress=progress, cancelled=cancelled)
+    return benchmarked(loaded, engine, live.base, judge=judge, control=control)
 
 
 def benchmarked(
@@ -53,11 +53,10 @@ def benchmarked(
     base: "LoadedBase",
     *,
     judge: Judge | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> Evaluation:
     """What the engine's variants score on a task; see `task_scores.run_task`."""
-    found = run_task(loaded, engine, base, judge=judge, progress=progress, cancelled=cancelled)
+    found = run_task(loaded, engine, base, judge=judge, control=control)
     measures = _measures(found)
     texts = [[str(request.args[-1]) for request in group] for group in by_document(loaded.task)]
     scores = {

@@ -5,7 +5,7 @@ torch and transformers are imported only by the commands that run a model.
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,13 @@ from surgery.export import export
 from surgery.history import known_run, known_runs
 from surgery.home import user_path
 from surgery.inspection import inspection
-from surgery.measure import attach, calibrate, calibration_rows
+from surgery.measure import attach, calibrate
 from surgery.measurements import shipped_measurements
 from surgery.policy import Policy, for_scope, make_policy
-from surgery.proof import held_out_rows, prove, random_controls
+from surgery.proof import Proof, prove, random_controls
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan, Recipe, demo_plans, read_recipe
 from surgery.redo import run_recipe
 from surgery.report import (
-    evaluation_record,
     evaluation_text,
     export_record,
     export_text,
@@ -42,8 +41,10 @@ from surgery.report import (
     sensitivity_record,
     sensitivity_text,
 )
+from surgery.run_metrics import summarise, summary_record
 from surgery.runs import Run, runs_folder
 from surgery.sensitivity import Sensitivity, load_sensitivity, save_sensitivity
+from surgery.slices import Slices, read_slices
 from surgery.spectrum import decompose
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def inspect_command(options: argparse.Namespace) -> Result:
 def _inspect_many(options: argparse.Namespace) -> Result:
     from surgery.inspect_many import inspect_many, many_record, many_text, write_parquet
 
-    rows = inspect_many(options.many, workers=options.workers, progress=_progress("inspecting"))
+    rows = inspect_many(options.many, workers=options.workers, control=progress_reporter("inspecting"))
     record = many_record(rows)
     text = many_text(record)
     if options.out:
@@ -103,9 +104,9 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         options.answer_field,
     )
     base = _base(options)
-    calibration_rows(plan)  # refused now, before the base model is loaded
+    slice_ = read_slices([plan]).seen[plan]
     with attach(adapter, decompose(adapter), base) as live:
-        sensitivity = calibrate(live, plan, base=base, progress=_progress("calibrating"))
+        sensitivity = calibrate(live, plan, base=base, slice_=slice_, control=progress_reporter("calibrating"))
     save_sensitivity(sensitivity, options.out)
     record = sensitivity_record(sensitivity, options.out)
     return record, sensitivity_text(record)
@@ -161,26 +162,20 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         answer_field=options.answer_field,
     )
     recipes, folders = _variants(options.variant or [], adapter.digest)
-    calibrations = [plan for recipe in recipes.values() for plan in recipe.seen]
     base = _base(options)
-    held_out_rows(plan, calibrations)  # refused now, before the base model is loaded
+    seen = [plan for recipe in recipes.values() for plan in recipe.seen]
+    slices = read_slices(seen, plan)
+    plans = {name: recipe.edit for name, recipe in recipes.items()}
     with attach(adapter, spectra, base) as live:
-        edits = _edited(live, recipes, base) | random_controls(spectra, options.random)
-        run = prove(
-            live,
-            plan,
-            calibrations,
-            edits,
-            base=base,
-            plans={name: recipe.edit for name, recipe in recipes.items()},
-            again=options.again,
-            progress=_progress("evaluating"),
-        )
+        edits = _edited(live, recipes, base, slices) | random_controls(spectra, options.random)
+        proof = Proof(plan, edits, seen, plans=plans, again=options.again, base=base)
+        run = prove(live, proof, slices=slices, control=progress_reporter("evaluating"))
         evaluation = run.evaluation
     for name, folder in folders.items():
         other = open_adapter(folder)
         with LiveModel(live.base, other, decompose(other)) as alone:
-            found = prove(alone, plan, calibrations, {}, base=base, progress=_progress(f"evaluating {name}"))
+            other_proof = Proof(plan, {}, seen, base=base)
+            found = prove(alone, other_proof, slices=slices, control=progress_reporter(f"evaluating {name}"))
         scores = {**evaluation.scores, name: found.evaluation.scores[BASELINE]}
         evaluation = replace(evaluation, scores=scores)
     return _told(evaluation, run)
@@ -204,11 +199,13 @@ def benchmark_command(options: argparse.Namespace) -> Result:
             f"{next(iter(folders))!r} is a folder", "give recipes: all variants ride on one adapter in the model"
         )
     base = _base(options)
-    # what can be refused is refused before the base model is loaded
+    seen = [plan for recipe in recipes.values() for plan in recipe.seen]
+    slices = read_slices(seen)
+    # a chat needs the base's tokenizer; what else can be refused is refused before the base model is loaded
     loaded = None if options.chat else load_task(plan)
     judge = sandboxed(open_sandbox()) if options.run_programs else None
     if loaded is not None:
-        refuse_seen(loaded, _seen(recipes))
+        refuse_seen(loaded, _named(slices, recipes))
         if loaded.needs_judge and judge is None:
             raise DataError(
                 f"the answers to {plan.name} are programs, which are not run unasked",
@@ -217,20 +214,13 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     with attach(adapter, spectra, base) as live:
         if loaded is None:
             loaded = load_task(plan, live.base.tokenizer)
-            refuse_seen(loaded, _seen(recipes))
-        edits = _edited(live, recipes, base) | random_controls(spectra, options.random)
-        run = prove(
-            live,
-            loaded,
-            [plan for recipe in recipes.values() for plan in recipe.seen],
-            edits,
-            base=base,
-            plans={name: recipe.edit for name, recipe in recipes.items()},
-            again=options.again,
-            judge=judge,
-            batch_size=options.batch_size,
-            progress=_progress(plan.name),
+            refuse_seen(loaded, _named(slices, recipes))
+        edits = _edited(live, recipes, base, slices) | random_controls(spectra, options.random)
+        plans = {name: recipe.edit for name, recipe in recipes.items()}
+        proof = Proof(
+            loaded, edits, seen, plans=plans, again=options.again, base=base, batch_size=options.batch_size
         )
+        run = prove(live, proof, slices=slices, judge=judge, control=progress_reporter(plan.name))
     return _told(run.evaluation, run, f"{plan.name}, ")
 
 
@@ -245,25 +235,26 @@ def runs_command(options: argparse.Namespace) -> Result:
     return {"folder": str(runs_folder()), "runs": [run_record(run) for run in runs]}, runs_text(runs)
 
 
-def _edited(live: "LiveModel", recipes: Mapping[str, Recipe], base: BaseChoice) -> dict[str, Edit]:
+def _edited(live: "LiveModel", recipes: Mapping[str, Recipe], base: BaseChoice, slices: Slices) -> dict[str, Edit]:
     """The edits of recipes, calibrated where that was not done before."""
     edits = {}
     for name, recipe in recipes.items():
-        measured = calibrate(live, recipe.calibration, base=base, progress=_progress(f"calibrating {name}"))
+        plan, control = recipe.calibration, progress_reporter(f"calibrating {name}")
+        measured = calibrate(live, plan, base=base, slice_=slices.seen[plan], control=control)
         edits[name] = recipe.edit.apply(live.spectra, measured)
     return edits
 
 
 def _told(evaluation: Evaluation, run: Run, of: str = "") -> Result:
-    record = evaluation_record(evaluation)
-    text = f"{evaluation_text(record, of)}\nkept as run {run.plan.key}"
-    return {"run": run.plan.key, "question": dict(run.plan.question), **record}, text
+    summary = summarise(evaluation)
+    text = f"{evaluation_text(summary, of)}\nkept as run {run.plan.key}"
+    return {"run": run.plan.key, "question": dict(run.plan.question), **summary_record(summary)}, text
 
 
-def _seen(recipes: Mapping[str, Recipe]) -> dict[str, list[Row]]:
+def _named(slices: Slices, recipes: Mapping[str, Recipe]) -> dict[str, Sequence[Row]]:
     """The rows that each recipe was made or chosen on."""
     return {
-        f"slice {number} of {name}": calibration_rows(plan)
+        f"slice {number} of {name}": slices.seen[plan].rows
         for name, recipe in recipes.items()
         for number, plan in enumerate(recipe.seen)
     }
@@ -280,12 +271,13 @@ def run_command(options: argparse.Namespace) -> Result:
     file = user_path(options.recipe)
     recipe = read_recipe(file)
     out = options.out or file.with_name(f"{file.stem}-export")
-    report = run_recipe(recipe, out, report=progress_reporter())
+    report = run_recipe(recipe, out, control=progress_reporter())
     record = export_record(report.edit, report.sensitivity, report.verification)
     text = export_text(record)
     if report.evaluation is not None:
-        record["evaluation"] = evaluation_record(report.evaluation)
-        text += "\n" + evaluation_text(record["evaluation"])
+        summary = summarise(report.evaluation)
+        record["evaluation"] = summary_record(summary)
+        text += "\n" + evaluation_text(summary)
     return record, text
 
 
@@ -310,7 +302,7 @@ def sweep_command(options: argparse.Namespace) -> Result:
     # without an address, a machine that has no Ray does the same work in this process
     alone = options.in_process or (options.address is None and find_spec("ray") is None)
     runner = in_process if alone else on_ray(sweep.resources, address=options.address, workers=options.workers)
-    swept = run_sweep(plan, runner, report=progress_reporter())
+    swept = run_sweep(plan, runner, control=progress_reporter())
     found = results(swept)
     if swept.failed and not found:
         first = failures(swept)[0]
@@ -369,11 +361,6 @@ def _variants(sources: Sequence[str], adapter_digest: str) -> tuple[dict[str, Re
             open_adapter(source)  # refused now, before minutes are spent on the others
             folders[name] = source
     return recipes, folders
-
-
-def _progress(step: str) -> Callable[[int, int], None]:
-    report = progress_reporter()
-    return lambda done, total: report(step, done, total)
 
 
 def _numbers(text: str, option: str) -> np.ndarray:

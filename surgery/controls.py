@@ -10,7 +10,7 @@ from numpy import ndarray
 from surgery.evidence import Evidence
 from surgery.gates import ThreeGates
 from surgery.home import digest
-from surgery.knobs import knob, magnitude_knob
+from surgery.knobs import Knobbed, knob, magnitude_knob
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RandomIndex(ThreeGates):
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Knobbed):
     """αₖ = γ everywhere: the control that tells reweighting from plain rescaling.
 
     An energy rule undoes it exactly, so it is used with energy `none`.
@@ -50,7 +50,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Truncate:
+class Truncate(Knobbed):
     """αₖ = 1 for the kept components and 0 for the rest, ranked by σ or by sensitivity."""
 
     name: ClassVar[str] = "truncate"
@@ -73,7 +73,7 @@ class Truncate:
 
 
 @dataclass(frozen=True)
-class Identity:
+class Identity(Knobbed):
     """αₖ = 1: the unedited adapter."""
 
     name: ClassVar[str] = "identity"

@@ -76,6 +76,7 @@ class Preview:
     energy_moved: float
 
 
+# seven: what an `EditPlan` holds one by one, which is built upon it, and what it is applied to
 def make_edit(
     spectra: Spectra,
     policy: Policy,

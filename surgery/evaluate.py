@@ -1,6 +1,6 @@
 """Prompt-and-answer rows put to variants: answer loss and greedy exact match."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,7 +13,6 @@ from surgery.errors import DataError
 from surgery.evaluation import BASELINE, Asked, Evaluation, Scores, row_scores
 from surgery.greedy_search import Answered
 from surgery.progress import SILENT, Control
-from surgery.sensitivity import Progress
 from surgery.variant_rows import Variant
 
 if TYPE_CHECKING:
@@ -41,21 +40,17 @@ def evaluate(
     *,
     batch_size: int = 32,
     generate: bool = True,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> Evaluation:
     """Score the unedited adapter and every variant (σ′ by module) on the same examples.
 
     All variants of up to `batch_size` examples run in one batch, fewer where memory asks for it. Without
-    `generate` the exact match is NaN. `progress(done, total)` counts examples over all variants; raises
-    `Cancelled` when `cancelled()`.
+    `generate` the exact match is NaN. `control` hears of examples over all variants; raises `Cancelled`.
     """
     if BASELINE in variants:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
     engine = VariantEngine(live, {BASELINE: None, **variants}, rows=batch_size * (1 + len(variants)))
-    return answered(
-        slice_.examples, engine, live.base.tokenizer, generate=generate, progress=progress, cancelled=cancelled
-    )
+    return answered(slice_.examples, engine, live.base.tokenizer, generate=generate, control=control)
 
 
 def answered(
@@ -64,12 +59,10 @@ def answered(
     tokenizer: Any,
     *,
     generate: bool = True,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> Evaluation:
     """What the engine's variants answer to encoded rows; see `evaluate`."""
     scores: dict[str, Scores] = {}
-    control = Control(progress=progress or SILENT.progress, cancelled=cancelled or SILENT.cancelled)
     if generate:
         limit = answer_limit(examples)
         for name, answers in engine.answer(examples, max_new_tokens=limit, control=control).items():

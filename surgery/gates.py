@@ -15,14 +15,14 @@ from scipy.special import expit, logit
 
 from surgery.errors import PolicyError
 from surgery.evidence import Evidence, normalise
-from surgery.knobs import fraction_knob, gate_knob, knob, magnitude_knob, norm_knob, softness_knob
+from surgery.knobs import Knobbed, fraction_knob, gate_knob, knob, magnitude_knob, norm_knob, softness_knob
 
 _FLAT = 1e-12
 _NO_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
-class ThreeGates:
+class ThreeGates(Knobbed):
     """amp for the first k_core components of an order, sup for the last k_noise, mid between; no overlap."""
 
     core_frac: float = fraction_knob(0.2, "share of components to amplify")
@@ -60,7 +60,7 @@ class AbsSelect(ThreeGates):
 
 
 @dataclass(frozen=True)
-class SmoothAbs:
+class SmoothAbs(Knobbed):
     """A sigmoid gate on the normalised magnitude, between `sup` and `amp` (§3.4, 2, Eq. 6)."""
 
     name: ClassVar[str] = "smooth_abs"
@@ -100,7 +100,7 @@ class SmoothAbs:
 
 
 @dataclass(frozen=True)
-class DoubleSmooth:
+class DoubleSmooth(Knobbed):
     """Two sigmoid gates on the normalised magnitude, one at each end (released code).
 
     mid − (mid − sup)·sigmoid((Q(noise_frac) − x)/τ) + (amp − mid)·sigmoid((x − Q(1 − core_frac))/τ)
@@ -134,7 +134,7 @@ class DoubleSmooth:
 
 
 @dataclass(frozen=True)
-class _ZGates:
+class _ZGates(Knobbed):
     """mid + (amp − mid)·sigmoid((z − core_z)/softness) − (mid − sup)·sigmoid((noise_z − z)/softness)."""
 
     amp: float = gate_knob(1.25, "gain far above the upper gate")

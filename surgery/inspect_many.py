@@ -5,21 +5,21 @@ brings its process down costs its row and no other.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from surgery.adapter import open_adapter
 from surgery.errors import DataError, SurgeryError
-from surgery.home import user_path
+from surgery.home import user_path, write_problem, write_whole
 from surgery.inspection import module_facts
+from surgery.progress import SILENT, Control
 from surgery.spectrum import decompose
 
 _MARKS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
@@ -61,20 +61,18 @@ def adapter_folders(root: Path | str) -> list[Path]:
     return sorted(found)
 
 
-def inspect_many(
-    root: Path | str, *, workers: int = 1, progress: Callable[[int, int], None] | None = None
-) -> list[AdapterRow]:
+def inspect_many(root: Path | str, *, workers: int = 1, control: Control = SILENT) -> list[AdapterRow]:
     """A row for every adapter below `root`: by base, the largest norm first, refused ones last.
 
-    One worker reads in this process; several have a process each. `progress(done, total)` counts adapters.
+    One worker reads in this process; several have a process each. `control` hears of adapters; raises `Cancelled`.
     """
     top = user_path(root, DataError)
     folders = adapter_folders(top)
     rows = []
     for row in _rows(folders, top, min(workers, len(folders))):
         rows.append(row)
-        if progress is not None:
-            progress(len(rows), len(folders))
+        control.progress(len(rows), len(folders))
+        control.heed()
     return sorted(rows, key=lambda row: (bool(row.refusal), row.base, -np.nan_to_num(row.norm), row.folder))
 
 
@@ -189,15 +187,14 @@ def write_parquet(rows: Sequence[AdapterRow], file: Path | str) -> Path:
     lists = {"ranks": pa.list_(pa.int64()), "notes": pa.list_(pa.string())}
     schema = pa.schema([(f.name, lists.get(f.name) or kinds[f.type]) for f in fields(AdapterRow)])  # type: ignore[index]
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    data = content.getvalue().to_pybytes()
     target = user_path(file, DataError)
-    staging = target.with_name(f"{target.name}.{uuid4().hex[:8]}.tmp")
     try:
-        pq.write_table(table, staging)
-        staging.replace(target)
+        write_whole(target, data)
     except OSError as error:
         raise DataError(
-            f"{str(file)!r} cannot be written ({error.strerror or error})", "choose another file"
+            f"{str(file)!r} cannot be written ({write_problem(error, len(data))})", "choose another file"
         ) from error
-    finally:
-        staging.unlink(missing_ok=True)
     return target

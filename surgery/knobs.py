@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from surgery.errors import PolicyError
@@ -78,14 +79,24 @@ def knob_values(policy: Any) -> dict[str, Any]:
     return {knob.name: getattr(policy, knob.name) for knob in knobs_of(policy)}
 
 
-def checked_knobs(policy: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for knobs of `policy`; raises `PolicyError` for an unknown knob or a value out of range."""
-    known = {knob.name: knob for knob in knobs_of(policy)}
-    for name in values:
+class Knobbed:
+    """What a policy is made of: a frozen dataclass whose fields are knobs.
+
+    However it is made, a value out of its knob's range raises `PolicyError`, and one in range has the knob's kind.
+    """
+
+    def __post_init__(self) -> None:
+        for knob in knobs_of(self):
+            object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
+
+
+def refuse_unknown(policy: type[Any], names: Iterable[str]) -> None:
+    """Raise `PolicyError` for a name that is no knob of `policy`."""
+    known = [knob.name for knob in knobs_of(policy)]
+    for name in names:
         if name not in known:
             offered = ", ".join(known) or "none: it has no knobs"
             raise PolicyError(f"policy {policy.name} has no knob {name!r}", f"its knobs are {offered}")
-    return {name: _checked(known[name], value) for name, value in values.items()}
 
 
 def _checked(knob: Knob, value: Any) -> Any:
@@ -94,7 +105,7 @@ def _checked(knob: Knob, value: Any) -> Any:
         expected = f"one of {', '.join(knob.choices)}" if knob.choices else "true or false"
     else:
         low, high = knob.low or 0, knob.high if knob.high is not None else math.inf
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, Real) and not isinstance(value, bool)
         # compared before anything is computed: a whole number may be too large for a float
         valid = number and low <= value <= high and (knob.kind is float or float(value).is_integer())
         expected = f"a {'whole ' if knob.kind is int else ''}number from {low:g} to {high:g}"

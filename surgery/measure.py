@@ -1,8 +1,8 @@
 """Attach an adapter to its base and measure its sensitivities, with a store of what was measured before."""
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,11 @@ from surgery.device_map import is_offloaded
 from surgery.errors import DataError
 from surgery.home import digest
 from surgery.measurements import PART, WHOLE, header, store_folder
-from surgery.pace import remember_pace
+from surgery.pace import Spent, remember_pace
 from surgery.partial import PartFile
+from surgery.progress import SILENT, Control
 from surgery.recipe import BaseChoice, CalibrationPlan
 from surgery.sensitivity import (
-    Progress,
     Sensitivity,
     load_sensitivity,
     measure_sensitivity,
@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     from surgery.live import LiveModel
 
 
+@dataclass(frozen=True)
+class Slice:
+    """The rows of a calibration plan, and how many records its source left out by reason."""
+
+    rows: tuple[Row, ...]
+    left_out: Mapping[str, int]
+
+
 def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice) -> "LiveModel":
     """Load the base of `choice` and attach the adapter to it."""
     from surgery.base import load_base
@@ -41,13 +49,13 @@ def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice) -> "LiveModel
 
 def calibration_slice(live: "LiveModel", plan: CalibrationPlan) -> Calibration:
     """The encoded examples of a calibration plan."""
-    rows, found = planned_rows(plan)
-    return encode(rows, live.base.tokenizer, plan.encoding, left_out=found.left_out)
+    slice_ = planned_rows(plan)
+    return encode(slice_.rows, live.base.tokenizer, plan.encoding, left_out=slice_.left_out)
 
 
 def calibration_rows(plan: CalibrationPlan) -> list[Row]:
     """The rows of a calibration plan."""
-    return planned_rows(plan)[0]
+    return list(planned_rows(plan).rows)
 
 
 def rows_digest(rows: Iterable[Row]) -> str:
@@ -67,7 +75,7 @@ def refuse_changed_rows(plan: CalibrationPlan, measured: str) -> None:
     if not all(file.exists() for file in files):
         return
     try:
-        now = rows_digest(planned_rows(plan)[0])
+        now = rows_digest(planned_rows(plan).rows)
     except DataError as error:
         now = error.problem
     if now != measured:
@@ -77,20 +85,21 @@ def refuse_changed_rows(plan: CalibrationPlan, measured: str) -> None:
         )
 
 
-def planned_rows(plan: CalibrationPlan, found: Found | None = None) -> tuple[list[Row], Found]:
-    """The rows of a calibration plan and what its source gave, which is read unless it is given.
+def planned_rows(plan: CalibrationPlan, found: Found | None = None) -> Slice:
+    """The rows of a calibration plan; its source is read unless what it gives is given.
 
     Raises `DataError` for a source without rows, and for a slice that asks for more than there are.
     """
     found = found or read_source(plan.data, plan.fields)
     try:
-        return choose(found.rows, plan.examples, seed=plan.seed, start=plan.start), found
+        rows = choose(found.rows, plan.examples, seed=plan.seed, start=plan.start)
     except DataError as error:
         if not found.left_out:
             raise
         raise DataError(
             f"{error.problem} ({left_out_text(found.left_out)}; {found.problem})", error.remedy
         ) from error
+    return Slice(tuple(rows), found.left_out)
 
 
 def calibrate(
@@ -98,22 +107,23 @@ def calibrate(
     plan: CalibrationPlan,
     *,
     base: BaseChoice | None = None,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
-    resumed: Progress | None = None,
+    slice_: Slice | None = None,
+    control: Control = SILENT,
 ) -> Sensitivity:
     """Measure every module on the planned slice, or find the same measurement in the store.
 
     All modules are measured whatever the scope of the edit, because they cost almost nothing once
     the backward pass runs: scope then is a choice that needs no second pass. A measurement that ends
     before its time, in whatever way, goes on from its finished examples when it is asked for again, and
-    gives the same bits; `resumed(done, total)` is then called before the first batch. `base` is how `live` was
-    loaded, for the store's list and the pace of later runs. Raises `AdapterError` when the adapter's files
+    gives the same bits; `control.resumed` hears of them before the first batch. `base` is how `live` was
+    loaded, for the store's list and the pace of later runs; `slice_` are the plan's rows, read unless they are
+    given. Raises `AdapterError` when the adapter's files
     have changed since it was opened.
     """
     refuse_changed(live.adapter)
-    rows, found = planned_rows(plan)
-    calibration = encode(rows, live.base.tokenizer, plan.encoding, left_out=found.left_out)
+    slice_ = planned_rows(plan) if slice_ is None else slice_
+    rows = slice_.rows
+    calibration = encode(rows, live.base.tokenizer, plan.encoding, left_out=slice_.left_out)
     names = list(live.spectra)
     provenance = provenance_of(live, calibration, names)
     base = base or BaseChoice(live.base.location, None, str(live.device), provenance.dtype)
@@ -129,13 +139,12 @@ def calibrate(
     known = _found_again(stored)
     if known is not None:
         part.drop()
-        if progress is not None:
-            progress(known.examples, known.examples)
+        control.progress(known.examples, known.examples)
         # other rows may have been left out on the way to the same examples
         return replace(known, left_out=calibration.left_out, rows=rows_digest(rows))
     resume = part.read()
-    if resume is not None and resumed is not None:
-        resumed(resume.done, len(order))
+    if resume is not None:
+        control.resumed(resume.done, len(order))
     begun = time.monotonic()
     try:
         sensitivity = measure_sensitivity(
@@ -145,19 +154,18 @@ def calibrate(
             batch_size=plan.batch_size,
             # the graph of a whole pass would hold all weights that offloading keeps away
             checkpointing=plan.checkpointing or is_offloaded(live.model),
-            progress=progress,
-            cancelled=cancelled,
+            control=control,
             resume=resume,
             keep=part.keep,
         )
     except BaseException:
         part.flush()
         raise
-    seconds, tokens = time.monotonic() - begun, sum(lengths[resume.done if resume else 0 :])
+    spent = Spent(sum(lengths[resume.done if resume else 0 :]), time.monotonic() - begun)
     sensitivity = replace(sensitivity, rows=rows_digest(rows))
     save_sensitivity(sensitivity, stored, header(plan, base, provenance, calibration.left_out))
     part.drop()
-    remember_pace(base, plan, rows, calibration, live.base.tokenizer, tokens, seconds)
+    remember_pace(base, plan, rows, calibration, live.base.tokenizer, spent)
     return sensitivity
 
 

@@ -52,28 +52,35 @@ def known_pace(base: BaseChoice, plan: CalibrationPlan) -> Pace | None:
     return pace if usable else None
 
 
+@dataclass(frozen=True)
+class Spent:
+    """Tokens that went through the model, and the seconds that this took."""
+
+    tokens: int
+    seconds: float
+
+
 def remember_pace(
     base: BaseChoice,
     plan: CalibrationPlan,
     rows: Sequence[Row],
     calibration: Calibration,
     tokenizer: Any,
-    tokens: int,
-    seconds: float,
+    spent: Spent,
 ) -> None:
-    """Keep the pace of a run that put `tokens` tokens through the model in `seconds`.
+    """Keep the pace of a run.
 
     `rows` are those the examples of `calibration` were made of, the ones that were too long included. What
     cannot be written is let go: an estimate is then missing, no more.
     """
-    if seconds < _SHORTEST or not tokens:
+    if spent.seconds < _SHORTEST or not spent.tokens:
         return
     kept = {example.key for example in calibration.examples}
     rows = [row for row in rows if row.key in kept]
     every = sum(example.length for example in calibration.examples)
     own = _tokens_around(tokenizer, calibration)
     letters = characters(rows)
-    pace = Pace(tokens / seconds, own, max(0.0, every - own * len(rows)) / letters if letters else 0.0)
+    pace = Pace(spent.tokens / spent.seconds, own, max(0.0, every - own * len(rows)) / letters if letters else 0.0)
     _keep(_key(base, plan), asdict(pace))
 
 

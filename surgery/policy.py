@@ -18,7 +18,7 @@ from surgery.controls import CONTROLS, Identity, RandomIndex, Scale, Truncate
 from surgery.errors import PolicyError
 from surgery.evidence import Evidence, Moments, normalise
 from surgery.gates import GATES, AbsSelect, DoubleSmooth, RobustZ, SmoothAbs, ZScore
-from surgery.knobs import Knob, checked_knobs, knob_values, knobs_of
+from surgery.knobs import Knob, knob_values, knobs_of, refuse_unknown
 from surgery.steps import STEPS, GradDirection, NaturalGradient
 
 __all__ = [
@@ -108,7 +108,8 @@ def make_policy(name: str, knobs: Mapping[str, Any] | None = None) -> Policy:
     if name not in POLICIES:
         raise PolicyError(f"no policy called {name!r}", f"use one of {', '.join(POLICIES)}")
     kind = POLICIES[name]
-    policy: Policy = kind(**checked_knobs(kind, knobs or {}))
+    refuse_unknown(kind, knobs or {})
+    policy: Policy = kind(**(knobs or {}))
     return policy
 
 

@@ -6,7 +6,7 @@ Every proof is a run of the history: it goes on where it was cut off, and what i
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,14 @@ import numpy as np
 
 from surgery.adapter import refuse_changed
 from surgery.answer_log import AnswerLog, LoggedEngine
-from surgery.calibration import Row, choose, encode, left_out_text, shared_keys
+from surgery.calibration import Row, encode, left_out_text
 from surgery.edit import Edit, make_edit
 from surgery.errors import DataError
 from surgery.evaluate import answer_limit, answered
 from surgery.evaluation import AGAIN, BASELINE, Asked, Evaluation, random_name
 from surgery.home import digest
-from surgery.measure import calibration_rows
 from surgery.policy import AbsSelect, Policy, RandomIndex, knob_values, knobs_of
+from surgery.progress import SILENT, Control
 from surgery.recipe import (
     BaseChoice,
     CalibrationPlan,
@@ -32,9 +32,9 @@ from surgery.recipe import (
     edit_record,
     plan_record,
 )
-from surgery.runs import PROOF, Pace, Run, RunPlan, begin, finish, stored_run
-from surgery.sensitivity import Progress
-from surgery.sources import read_source
+from surgery.run_metrics import Pace
+from surgery.runs import PROOF, Run, RunPlan, begin, finish, stored_run
+from surgery.slices import Slices, read_slices
 from surgery.spectrum import Spectra
 from surgery.variant_rows import Variant
 
@@ -47,6 +47,42 @@ EDIT = "edit"
 SAME_NORM = "scale, same norm"
 # requests of a batch in which the unedited adapter answers once more: the first that packs it otherwise
 _OTHER_BATCHES = (7, 5, 3, 2, 1)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Edits and the question that is put to them.
+
+    question: held-out rows or a loaded task.
+    edits: by the names of their variants, which are neither of the unedited adapter's two; `DataError` otherwise.
+    seen: the slices that the edits were made or chosen on.
+    plans: what made the edits, of those that a plan made.
+    recipe: what is kept beside the answers; the run is about its edit.
+    purpose: what is asked of that edit.
+    again: whether the unedited adapter answers a second time, batched otherwise: the noise floor.
+    base: how the live model was loaded.
+    batch_size: requests of a batch at most; the plan's own for rows, memory's choice for tasks.
+    """
+
+    question: "EvaluationPlan | LoadedTask"
+    edits: Mapping[str, Edit]
+    seen: Sequence[CalibrationPlan] = ()
+    plans: Mapping[str, EditPlan] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    purpose: str = PROOF
+    again: bool = False
+    base: BaseChoice | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in (BASELINE, AGAIN):
+            if name in self.edits:
+                raise DataError(f"a variant cannot be called {name!r}", "rename it")
+
+    @property
+    def rows(self) -> EvaluationPlan | None:
+        """The held-out rows; None for a task."""
+        return self.question if isinstance(self.question, EvaluationPlan) else None
 
 
 def random_controls(
@@ -88,25 +124,6 @@ def scale_control(edit: Edit) -> Edit:
     return Edit(modules)
 
 
-def held_out_rows(plan: EvaluationPlan, calibrations: Sequence[CalibrationPlan]) -> list[Row]:
-    """The rows of an evaluation plan; raises `DataError` when a calibration slice shares an example."""
-    found = read_source(plan.data, plan.fields)
-    if found.left_out:
-        raise DataError(
-            f"{left_out_text(found.left_out)} ({found.problem})",
-            "mend the rows: a proof leaves none out",
-        )
-    rows = choose(found.rows, plan.limit, seed=plan.seed, start=plan.start)
-    for calibration in calibrations:
-        shared = shared_keys(rows, calibration_rows(calibration))
-        if shared:
-            raise DataError(
-                f"{len(shared)} of {len(rows)} evaluation rows were used for calibration or tuning",
-                "evaluate on rows that the edit has not seen",
-            )
-    return rows
-
-
 def with_controls(
     spectra: Spectra, plan: EditPlan, edit: Edit, *, random: int = 16, scale: bool = True
 ) -> dict[str, Edit]:
@@ -124,50 +141,55 @@ def with_controls(
 
 def prove(
     live: "LiveModel",
-    question: "EvaluationPlan | LoadedTask",
-    seen: Sequence[CalibrationPlan],
-    edits: Mapping[str, Edit],
+    proof: Proof,
     *,
-    base: BaseChoice | None = None,
-    plans: Mapping[str, EditPlan] | None = None,
-    recipe: Recipe | None = None,
-    purpose: str = PROOF,
-    again: bool = False,
+    slices: Slices | None = None,
     judge: "Judge | None" = None,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> Run:
-    """Score the unedited adapter and every edit on rows or on a loaded task, as a run that is kept.
+    """Score the unedited adapter and every edit of a proof on its question, as a run that is kept.
 
-    The same question of the same variants is answered from this machine's runs; an unfinished run goes on. With
-    `again` the unedited adapter answers a second time, batched otherwise: the noise floor. `seen` are the
-    slices that the edits were made or chosen on. `base` is how `live` was loaded, `plans` what made the
-    edits, `recipe` what to keep beside them and `purpose` what is asked of it; `batch_size` bounds the requests
-    of a batch. `progress(done, total)` counts requests × variants. Raises `DataError` on shared examples, for
-    reserved names, and when answers cannot be kept; `AdapterError` when the adapter's files have changed since
-    it was opened; and `Cancelled`.
+    The same question of the same variants is answered from this machine's runs; an unfinished run goes on.
+
+    slices: the rows of the proof, read unless they are given.
+    judge: runs the answers that are programs, apart from this process.
+    control: hears of requests × variants.
+
+    Raises `DataError` on shared examples and when answers cannot be kept; `AdapterError` when the adapter's files
+    have changed since it was opened; and `Cancelled`.
     """
-    for name in (BASELINE, AGAIN):
-        if name in edits:
-            raise DataError(f"a variant cannot be called {name!r}", "rename it")
     refuse_changed(live.adapter)
-    asked = _asked(live, question, seen, judge)
-    variants: dict[str, Variant | None] = {BASELINE: None}
-    variants |= {name: edit.sigma_after for name, edit in edits.items()}
-    named = {BASELINE: sigma_digest(None)} | {name: sigma_digest(edit) for name, edit in edits.items()}
-    named |= {AGAIN: AGAIN} if again else {}
+    if slices is None:
+        slices = read_slices(proof.seen, proof.rows)
+    asked = _asked(live, proof.question, slices, judge)
+    plan = _run_plan(live, proof, asked)
+    known = stored_run(plan.key)
+    if known is not None and known.finished:
+        with suppress(DataError):  # samples that were changed are written again, from the log
+            _ = known.evaluation
+            total = asked.examples * len(plan.variants)
+            control.progress(total, total)
+            return known
+    run, log = begin(plan, dump_recipe(proof.recipe) if proof.recipe is not None else None)
+    with log:
+        begun, before = time.monotonic(), _answers(log)
+        evaluation = _answered(live, proof, asked, log, control)
+        return finish(run, evaluation, Pace(time.monotonic() - begun, _answers(log) - before))
+
+
+def _run_plan(live: "LiveModel", proof: Proof, asked: "_Asked") -> RunPlan:
     dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
-    plan = RunPlan(
+    variants = {BASELINE: sigma_digest(None)} | {name: sigma_digest(edit) for name, edit in proof.edits.items()}
+    return RunPlan(
         adapter=live.adapter.source,
         adapter_digest=live.adapter.digest,
-        base=plan_record(base or BaseChoice(live.base.location, None, str(live.device), dtype)),
+        base=plan_record(proof.base or BaseChoice(live.base.location, None, str(live.device), dtype)),
         fingerprint=live.base.fingerprint,
         question=asked.record,
         asked=asked.digest,
         examples=asked.examples,
-        variants=named,
-        edits={name: edit_record(each) for name, each in (plans or {}).items() if name in edits},
+        variants=variants | ({AGAIN: AGAIN} if proof.again else {}),
+        edits={name: edit_record(each) for name, each in proof.plans.items() if name in proof.edits},
         settings={
             "dtype": dtype,
             "device": live.device.type,
@@ -175,38 +197,36 @@ def prove(
             "transformers": version("transformers"),
             **asked.versions,
         },
-        edit=recipe_digest(recipe) if recipe is not None else "",
-        purpose=purpose,
+        edit=recipe_digest(proof.recipe) if proof.recipe is not None else "",
+        purpose=proof.purpose,
     )
-    known = stored_run(plan.key)
-    if known is not None and known.finished:
-        with suppress(DataError):  # samples that were changed are written again, from the log
-            _ = known.evaluation
-            total = asked.examples * len(named)
-            if progress is not None:
-                progress(total, total)
-            return known
-    run, log = begin(plan, dump_recipe(recipe) if recipe is not None else None)
-    count = len(named)
 
-    def report(share: int, before: int) -> Progress:
-        def told(done: int, total: int) -> None:
-            if progress is not None:
-                progress(before * total // share + done, total // share * count)
 
-        return told
+def _answered(live: "LiveModel", proof: Proof, asked: "_Asked", log: AnswerLog, control: Control) -> Evaluation:
+    """What the variants answer, and the unedited adapter once more where the proof asks for that."""
+    variants: dict[str, Variant | None] = {BASELINE: None}
+    variants |= {name: edit.sigma_after for name, edit in proof.edits.items()}
+    count = len(variants) + int(proof.again)
+    batch_size = proof.batch_size
+    if batch_size is None and proof.rows is not None:
+        batch_size = proof.rows.batch_size
+    engine = LoggedEngine(live, variants, log, batch_size=batch_size)
+    evaluation = asked.put(engine, _share(control, 0, len(variants), count))
+    if proof.again:
+        other = _other_batch(batch_size, len(variants), asked.examples)
+        engine = LoggedEngine(live, {AGAIN: None}, log, batch_size=other)
+        evaluation = evaluation.joined(asked.put(engine, _share(control, len(variants), 1, count)))
+    return evaluation
 
-    if batch_size is None and isinstance(question, EvaluationPlan):
-        batch_size = question.batch_size
-    with log:
-        begun, before = time.monotonic(), _answers(log)
-        engine = LoggedEngine(live, variants, log, batch_size=batch_size)
-        evaluation = asked.put(engine, report(len(variants), 0), cancelled)
-        if again:
-            other = _other_batch(batch_size, len(variants), asked.examples)
-            engine = LoggedEngine(live, {AGAIN: None}, log, batch_size=other)
-            evaluation = evaluation.joined(asked.put(engine, report(1, len(variants)), cancelled))
-        return finish(run, evaluation, Pace(time.monotonic() - begun, _answers(log) - before))
+
+def _share(control: Control, before: int, own: int, variants: int) -> Control:
+    """The control of a pass over `own` of the `variants`, which follows the pass over `before` others."""
+
+    def told(done: int, total: int) -> None:
+        requests = total // own
+        control.progress(before * requests + done, requests * variants)
+
+    return replace(control, progress=told)
 
 
 def _answers(log: AnswerLog) -> int:
@@ -243,49 +263,47 @@ class _Asked:
     record: Mapping[str, Any]
     digest: str
     examples: int
-    put: Callable[[LoggedEngine, Progress, Callable[[], bool] | None], Evaluation]
+    put: Callable[[LoggedEngine, Control], Evaluation]
     versions: Mapping[str, str]
 
 
 def _asked(
-    live: "LiveModel",
-    question: "EvaluationPlan | LoadedTask",
-    seen: Sequence[CalibrationPlan],
-    judge: "Judge | None",
+    live: "LiveModel", question: "EvaluationPlan | LoadedTask", slices: Slices, judge: "Judge | None"
 ) -> _Asked:
     from surgery.prompts import end_ids
 
     ends = repr(sorted(end_ids(live)))
     if isinstance(question, EvaluationPlan):
-        rows = held_out_rows(question, seen)
-        slice_ = encode(rows, live.base.tokenizer, question.encoding)
-        examples = slice_.examples
-        prompts = {row.key: row.prompt for row in rows}
-        notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
-        limit = answer_limit(examples)
-        return _Asked(
-            {"rows": plan_record(question)},
-            digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]),
-            len(examples),
-            lambda engine, progress, cancelled: replace(
-                answered(examples, engine, live.base.tokenizer, progress=progress, cancelled=cancelled),
-                samples=tuple(Asked(e.key, prompts[e.key], e.answer) for e in examples),
-                notes=notes,
-            ),
-            {},
-        )
+        return _asked_rows(live, question, slices.held_out, ends)
     from surgery.benchmark import benchmarked, refuse_seen
 
     loaded = question
-    refuse_seen(loaded, {f"slice {n} of the edit": calibration_rows(plan) for n, plan in enumerate(seen)})
+    refuse_seen(loaded, {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())})
     return _Asked(
         {"task": loaded.plan.values()},
         digest(["task", loaded.plan.name, *_task_parts(loaded, live.base.tokenizer), ends]),
         len(loaded.samples),
-        lambda engine, progress, cancelled: benchmarked(
-            loaded, engine, live.base, judge=judge, progress=progress, cancelled=cancelled
-        ),
+        lambda engine, control: benchmarked(loaded, engine, live.base, judge=judge, control=control),
         {"lm-eval": version("lm-eval")},
+    )
+
+
+def _asked_rows(live: "LiveModel", plan: EvaluationPlan, rows: Sequence[Row], ends: str) -> _Asked:
+    slice_ = encode(rows, live.base.tokenizer, plan.encoding)
+    examples = slice_.examples
+    prompts = {row.key: row.prompt for row in rows}
+    notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
+    limit = answer_limit(examples)
+    return _Asked(
+        {"rows": plan_record(plan)},
+        digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]),
+        len(examples),
+        lambda engine, control: replace(
+            answered(examples, engine, live.base.tokenizer, control=control),
+            samples=tuple(Asked(e.key, prompts[e.key], e.answer) for e in examples),
+            notes=notes,
+        ),
+        {},
     )
 
 

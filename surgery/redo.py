@@ -1,6 +1,5 @@
 """Redo a recipe from its file alone: calibrate, edit, evaluate, export."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,12 +9,14 @@ from surgery.edit import Edit
 from surgery.errors import RecipeError
 from surgery.evaluation import Evaluation
 from surgery.export import CARD_FILE, RECIPE_FILE, Verification, export, new_folder
-from surgery.measure import attach, calibrate, calibration_rows, refuse_changed_rows, rows_digest
+from surgery.measure import attach, calibrate, refuse_changed_rows, rows_digest
 from surgery.pinning import pinned
-from surgery.proof import EDIT, held_out_rows, prove, with_controls
-from surgery.recipe import Recipe, dump_recipe
+from surgery.progress import SILENT, Control
+from surgery.proof import EDIT, Proof, prove, with_controls
+from surgery.recipe import EvaluationPlan, Recipe, dump_recipe
 from surgery.scope import in_scope
 from surgery.sensitivity import Sensitivity
+from surgery.slices import Slices, read_slices
 from surgery.spectrum import Spectra, decompose
 
 
@@ -40,50 +41,64 @@ def export_recipe(adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe
     return export(adapter, spectra, edit, out, documents=documents)
 
 
-def run_recipe(recipe: Recipe, out: Path | str, *, report: Callable[[str, int, int], None]) -> RunReport:
-    """Redo a recipe: calibrate, edit, evaluate, export to `out`. `report(step, done, total)`.
+def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) -> RunReport:
+    """Redo a recipe: calibrate, edit, evaluate, export to `out`.
 
     Raises `RecipeError` when the adapter or the rows at hand are not those that the recipe was made for.
     """
-    new_folder(out)  # refused now, before minutes are spent
+    new_folder(out)
+    adapter = _adapter_of(recipe)
+    recipe = replace(recipe, adapter_digest=adapter.digest)
+    spectra = decompose(adapter)
+    in_scope(spectra, recipe.edit.scope)
+    slices = _slices_of(recipe)
+    # nothing is left to refuse, and minutes are spent from here on
+    control.begin("loading the base model")
+    control.progress(0, 1)
+    with attach(adapter, spectra, recipe.base) as live:
+        control.begin("calibrating")
+        sensitivity = calibrate(
+            live, recipe.calibration, base=recipe.base, slice_=slices.seen[recipe.calibration], control=control
+        )
+        recipe = replace(recipe, calibration_digest=sensitivity.rows)
+        edit = recipe.edit.apply(spectra, sensitivity)
+        evaluation = None
+        if recipe.evaluation is not None:
+            control.begin("evaluating")
+            proof = _proof(recipe, recipe.evaluation, spectra, edit)
+            evaluation = prove(live, proof, slices=slices, control=control).evaluation
+    verification = export_recipe(adapter, spectra, edit, recipe, out)
+    return RunReport(edit, sensitivity, evaluation, verification)
+
+
+def _adapter_of(recipe: Recipe) -> Adapter:
     adapter = open_adapter(recipe.adapter)
     if recipe.adapter_digest and recipe.adapter_digest != adapter.digest:
         raise RecipeError(
             f"the recipe was made for another version of {recipe.adapter!r}",
             "clear adapter.digest in the recipe to use it by name",
         )
-    recipe = replace(recipe, adapter_digest=adapter.digest)
-    spectra = decompose(adapter)
-    in_scope(spectra, recipe.edit.scope)
-    if recipe.calibration_digest not in ("", rows_digest(calibration_rows(recipe.calibration))):
+    return adapter
+
+
+def _slices_of(recipe: Recipe) -> Slices:
+    slices = read_slices(recipe.seen, recipe.evaluation)
+    if recipe.calibration_digest not in ("", rows_digest(slices.seen[recipe.calibration].rows)):
         raise RecipeError(
             f"the rows of {recipe.calibration.data!r} are not those that the recipe was made with",
             "restore the file, or clear calibration.digest in the recipe to use it by name",
         )
-    if recipe.evaluation is not None:
-        held_out_rows(recipe.evaluation, recipe.seen)
-    report("loading the base model", 0, 1)
-    with attach(adapter, spectra, recipe.base) as live:
-        sensitivity = calibrate(
-            live, recipe.calibration, base=recipe.base, progress=lambda d, t: report("calibrating", d, t)
-        )
-        recipe = replace(recipe, calibration_digest=sensitivity.rows)
-        edit = recipe.edit.apply(spectra, sensitivity)
-        evaluation = None
-        if recipe.evaluation is not None:
-            variants = with_controls(
-                spectra, recipe.edit, edit, random=recipe.evaluation.random, scale=recipe.evaluation.scale
-            )
-            evaluation = prove(
-                live,
-                recipe.evaluation,
-                recipe.seen,
-                variants,
-                base=recipe.base,
-                plans={EDIT: recipe.edit},
-                recipe=recipe,
-                again=recipe.evaluation.again,
-                progress=lambda d, t: report("evaluating", d, t),
-            ).evaluation
-    verification = export_recipe(adapter, spectra, edit, recipe, out)
-    return RunReport(edit, sensitivity, evaluation, verification)
+    return slices
+
+
+def _proof(recipe: Recipe, plan: EvaluationPlan, spectra: Spectra, edit: Edit) -> Proof:
+    edits = with_controls(spectra, recipe.edit, edit, random=plan.random, scale=plan.scale)
+    return Proof(
+        plan,
+        edits,
+        recipe.seen,
+        plans={EDIT: recipe.edit},
+        recipe=recipe,
+        again=plan.again,
+        base=recipe.base,
+    )

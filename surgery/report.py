@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from surgery.calibration import left_out_text
 from surgery.edit import Edit, ModuleEdit, preview, summary
-from surgery.evaluation import BASELINE, Evaluation, is_random_control
 from surgery.export import Verification
+from surgery.progress import Control
+from surgery.run_metrics import EvaluationSummary, VariantMetrics
 from surgery.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -104,63 +105,31 @@ def export_text(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
-    """Means by variant and measure, and for all but the unedited adapter changes, exact tests and places."""
-    adjusted = {measure.name: evaluation.adjusted(measure.name) for measure in evaluation.measures}
-    variants: dict[str, Any] = {}
-    for name in evaluation.scores:
-        record: dict[str, Any] = {"means": {}}
-        for measure in evaluation.measures:
-            key = measure.name
-            record["means"][key] = float(evaluation.numbers(name, key).mean())
-            if name == BASELINE:
-                continue
-            record.setdefault("changes", {})[key] = asdict(evaluation.effect(name, key))
-            if name in evaluation.tests(key):
-                test = asdict(evaluation.tests(key)[name])
-                record.setdefault("mcnemar", {})[key] = test | {"holm": adjusted[key].get(name)}
-            place = evaluation.place(name, key)
-            if place is not None and not is_random_control(name):
-                record.setdefault("place", {})[key] = asdict(place)
-        if name in evaluation.aggregates:
-            record["aggregates"] = dict(evaluation.aggregates[name])
-        variants[name] = record
-    random = {measure.name: evaluation.random_effect(measure.name) for measure in evaluation.measures}
-    return {
-        "examples": len(evaluation.samples),
-        "baseline": BASELINE,
-        "measures": [asdict(measure) for measure in evaluation.measures],
-        "variants": variants,
-        "random": {name: asdict(effect) for name, effect in random.items() if effect is not None},
-        "notes": [*filter(None, [evaluation.caution]), *evaluation.notes],
-    }
-
-
-def evaluation_text(record: Mapping[str, Any], of: str = "") -> str:
-    """An `evaluation_record` as lines, one for each variant and measure."""
+def evaluation_text(summary: EvaluationSummary, of: str = "") -> str:
+    """A summary as lines, one for each variant and measure."""
     lines = [
-        f"{of}{record['examples']} examples; changes paired with the unedited adapter, 95 % intervals in brackets, "
+        f"{of}{summary.examples} examples; changes paired with the unedited adapter, 95 % intervals in brackets, "
         "p of McNemar's exact test corrected for all variants"
     ]
-    for measure in record["measures"]:
-        key, better = measure["name"], "higher" if measure["higher_is_better"] else "lower"
-        lines.append(f"{measure['title']}, {better} is better:")
-        for name, found in record["variants"].items():
-            line = f"  {name:<28} {found['means'][key]:.4f}"
-            effect = found.get("changes", {}).get(key)
-            if effect:
-                low, high = effect["low"], effect["high"]
-                line += f"  {effect['mean']:+.4f} ± {effect['standard_error']:.4f} [{low:+.4f}, {high:+.4f}]"
-                line += "  within noise" if low <= 0 <= high else ""
-            test = found.get("mcnemar", {}).get(key)
-            if test:
-                line += f"  gained {test['gained']}, lost {test['lost']}"
-                line += f", p {test['holm']:.3f}" if test["holm"] is not None else ""
-            place = found.get("place", {}).get(key)
-            if place:
-                line += f"  beats {place['beaten']} of {place['controls']} random controls"
-            lines.append(line)
-    return "\n".join([*lines, *record["notes"]])
+    for measure in summary.measures:
+        better = "higher" if measure.higher_is_better else "lower"
+        lines.append(f"{measure.title}, {better} is better:")
+        lines += [_variant_line(name, found, measure.name) for name, found in summary.variants.items()]
+    return "\n".join([*lines, *summary.notes])
+
+
+def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
+    line = f"  {name:<28} {found.means[key]:.4f}"
+    if effect := found.changes.get(key):
+        low, high = effect.low, effect.high
+        line += f"  {effect.mean:+.4f} ± {effect.standard_error:.4f} [{low:+.4f}, {high:+.4f}]"
+        line += "  within noise" if low <= 0 <= high else ""
+    if test := found.tests.get(key):
+        line += f"  gained {test.gained}, lost {test.lost}"
+        line += f", p {test.holm:.3f}" if test.holm is not None else ""
+    if place := found.places.get(key):
+        line += f"  beats {place.beaten} of {place.controls} random controls"
+    return line
 
 
 def run_record(run: "Run") -> dict[str, Any]:
@@ -180,7 +149,9 @@ def run_record(run: "Run") -> dict[str, Any]:
     }
     if run.metrics is not None:
         record["changes"] = {
-            name: found["changes"] for name, found in run.metrics["variants"].items() if name in plan.edits
+            name: {key: without_nan(asdict(effect)) for key, effect in found.changes.items()}
+            for name, found in run.metrics.summary.variants.items()
+            if name in plan.edits
         }
     return record
 
@@ -209,12 +180,16 @@ def _change(effect: Mapping[str, float | None]) -> str:
     return f"{mean:+.4f}" + (f" ± {error:.4f}" if error is not None else "")
 
 
-def progress_reporter() -> Callable[[str, int, int], None]:
-    """Progress on standard error: one line a step, rewritten in place on a terminal."""
+def progress_reporter(step: str = "") -> Control:
+    """Progress on standard error: one line a step, rewritten in place on a terminal. `step` is the first."""
     terminal = sys.stderr.isatty()
     shown: tuple[str, int] | None = None
 
-    def report(step: str, done: int, total: int) -> None:
+    def begin(name: str) -> None:
+        nonlocal step
+        step = name
+
+    def progress(done: int, total: int) -> None:
         nonlocal shown
         mark = (step, 10 * done // max(total, 1))
         if terminal:
@@ -224,7 +199,7 @@ def progress_reporter() -> Callable[[str, int, int], None]:
             print(f"{step}: {done}/{total}", file=sys.stderr, flush=True)
         shown = mark
 
-    return report
+    return Control(begin=begin, progress=progress)
 
 
 def printable(text: str) -> str:

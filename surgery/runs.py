@@ -28,7 +28,8 @@ from surgery.environment import environment
 from surgery.errors import DataError
 from surgery.evaluation import Evaluation
 from surgery.home import digest, file_stamp, home, write_whole
-from surgery.report import evaluation_record, without_nan
+from surgery.report import without_nan
+from surgery.run_metrics import Pace, RunMetrics, metrics_record, parse_metrics, summarise
 from surgery.run_samples import read_samples, samples_file
 
 # to be raised when the same question may be answered or scored otherwise than by an earlier version
@@ -84,21 +85,13 @@ class RunPlan:
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How long fresh answers took: `answers` counts requests × variants."""
-
-    seconds: float
-    answers: int
-
-
-@dataclass(frozen=True)
 class Run:
     """One folder of the history. `metrics` is None while the run is unfinished, and `done` counts what it has."""
 
     folder: Path
     plan: RunPlan
     started: datetime
-    metrics: Mapping[str, Any] | None
+    metrics: RunMetrics | None
 
     @property
     def finished(self) -> bool:
@@ -134,7 +127,7 @@ class Run:
                 f"the run {self.folder.name!r} has not ended", "start it again: it goes on where it was"
             )
         try:
-            return read_samples(self.folder / SAMPLES, str(self.metrics["samples"]))
+            return read_samples(self.folder / SAMPLES, self.metrics.samples)
         except (ValueError, LookupError) as error:
             raise DataError(
                 f"the files of run {self.folder.name!r} were changed",
@@ -194,11 +187,11 @@ def finish(run: Run, evaluation: Evaluation, pace: Pace | None = None) -> Run:
     """Write what a run found, and how fast it answered; raises `DataError` when that cannot be done."""
     samples = samples_file(evaluation)
     _write(run.folder / SAMPLES, samples)
-    metrics = without_nan({"samples": digest([samples]), **evaluation_record(evaluation)})
-    if pace is not None and pace.answers:
-        metrics["pace"] = asdict(pace)
-    _write_record(run.folder / METRICS, metrics)
-    return replace(run, metrics=metrics)
+    if pace is not None and not pace.answers:
+        pace = None
+    record = without_nan(metrics_record(RunMetrics(digest([samples]), summarise(evaluation), pace)))
+    _write_record(run.folder / METRICS, record)
+    return replace(run, metrics=parse_metrics(record))
 
 
 def delete_run(run: Run) -> None:
@@ -245,7 +238,7 @@ def _read(folder: Path) -> Run | None:
     metrics = None
     try:
         with suppress(FileNotFoundError):
-            metrics = _read_record(folder / METRICS)
+            metrics = parse_metrics(_read_record(folder / METRICS))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return Run(folder, *about, metrics)

@@ -22,17 +22,17 @@ from safetensors.numpy import save
 from surgery.calibration import IGNORED, Batch, Calibration, Encoding, batch_order, run_batches
 from surgery.demo import is_shipped
 from surgery.device_map import execution_device
-from surgery.errors import Cancelled, DataError
+from surgery.errors import DataError
 from surgery.evidence import Moments, moments_of
 from surgery.home import digest, user_path, write_problem, write_whole
 from surgery.partial import Partial
+from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.live import LiveModel
 
-Progress = Callable[[int, int], None]
 FORMAT = "surgery-sensitivity-1"
 
 
@@ -113,6 +113,7 @@ class Sensitivity:
         )
 
 
+# nine: what is measured, how its batches are made and how it survives a break; `calibrate` asks for it by a plan
 def measure_sensitivity(
     live: "LiveModel",
     calibration: Calibration,
@@ -121,14 +122,13 @@ def measure_sensitivity(
     batch_size: int = 8,
     side: str = "left",
     checkpointing: bool = False,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
     resume: Partial | None = None,
     keep: Callable[[Partial], None] | None = None,
 ) -> Sensitivity:
     """gₖ of every example for the modules `names`, at the adapter's own σ.
 
-    `progress(done, total)` is called after every batch; raises `Cancelled` when `cancelled()`.
+    `control` hears of examples after every batch; raises `Cancelled`.
     Gradients go no deeper than the first module named. `checkpointing` keeps only the layers'
     inputs and computes the rest again in the backward pass: a third more time, far less memory.
     `keep(partial)` is given what is finished after every batch, in arrays that go on changing; with
@@ -145,13 +145,11 @@ def measure_sensitivity(
         losses[finished] = resume.losses[finished]
         for name, g in values.items():
             g[finished] = resume.values[name][finished]
-        if progress is not None:
-            progress(done, len(examples))
+        control.progress(done, len(examples))
 
     def step(batch: Batch) -> None:
         nonlocal done
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        control.heed()
         rows = list(batch.indices)
         perturbations = live.perturb(names, len(rows))
         loss = answer_losses(live.model, batch)
@@ -164,8 +162,7 @@ def measure_sensitivity(
         done += len(rows)
         if keep is not None:
             keep(Partial(done, len(rows), values, losses))
-        if progress is not None:
-            progress(done, len(examples))
+        control.progress(done, len(examples))
 
     try:
         with live.checkpointing() if checkpointing else nullcontext():

@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from surgery.errors import PolicyError
 from surgery.evidence import Evidence, normalise
-from surgery.knobs import knob
+from surgery.knobs import Knobbed, knob
 
 
 def _step(default: float, help: str, *, asymmetric: bool) -> Any:
@@ -21,7 +21,7 @@ def _step(default: float, help: str, *, asymmetric: bool) -> Any:
 
 
 @dataclass(frozen=True)
-class GradDirection:
+class GradDirection(Knobbed):
     """Multiplicative update against the signed gradient (§3.4, 4, Eq. 7).
 
     A positive g means that a larger σ raises the loss, so the gain falls below 1.
@@ -48,7 +48,7 @@ class GradDirection:
 
 
 @dataclass(frozen=True)
-class NaturalGradient:
+class NaturalGradient(Knobbed):
     """σ′ = σ − η·(F + λI)⁻¹ḡ over all components in scope at once (ours, not the paper's).
 
     F = GᵀG/n, with G the calibration's (example, component) matrix, is the empirical Fisher information of

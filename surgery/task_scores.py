@@ -19,7 +19,7 @@ from surgery.judge import Judge, about, judging
 from surgery.lm_eval_model import Texts, steering
 from surgery.lm_eval_tasks import kept_random_state, quiet, refusing
 from surgery.progress import SILENT, Control
-from surgery.tasks import KINDS, LoadedTask, TaskPlan, by_document, stop_if
+from surgery.tasks import KINDS, LoadedTask, TaskPlan, by_document
 
 if TYPE_CHECKING:
     from surgery.base import LoadedBase
@@ -103,12 +103,11 @@ def run_task(
     base: "LoadedBase",
     *,
     judge: Judge | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> TaskScores:
     """Score every variant of the engine on a loaded task. `judge` runs generated programs, apart from this process.
 
-    `progress(done, total)` is the engine's. Raises `DataError` when a judge is missing or a request does not
+    `control` hears what the engine tells. Raises `DataError` when a judge is missing or a request does not
     fit the model, and `Cancelled`.
     """
     task, name = loaded.task, loaded.plan.name
@@ -122,13 +121,13 @@ def run_task(
         places = [place for place, request in enumerate(task.instances) if request.request_type == kind]
         if places:
             requests = [task.instances[place].args for place in places]
-            for variant, found in _answer(kind, requests, texts, engine, progress, cancelled).items():
+            for variant, found in _answer(kind, requests, texts, engine, control).items():
                 answers.setdefault(variant, {}).update(zip(places, found, strict=True))
     values, aggregates = {}, {}
     for variant, responses in answers.items():
         # every variant draws what lm-eval would draw after its own run
         with quiet(), kept_random_state(loaded.state), judging(judge), refusing(name, "score"):
-            values[variant], aggregates[variant] = _metrics(task, responses, cancelled)
+            values[variant], aggregates[variant] = _metrics(task, responses, control)
     # a definition's first metric and filter come first; only the scores themselves tell the metric's full name
     metric = next(iter(next(iter(values.values()), {})), "")
     directions = task.higher_is_better()
@@ -143,11 +142,9 @@ def _answer(
     requests: Sequence[tuple[Any, ...]],
     texts: Texts,
     engine: Engine,
-    progress: Callable[[int, int], None] | None,
-    cancelled: Callable[[], bool] | None,
+    control: Control,
 ) -> dict[str, list[Response]]:
     """The responses of every variant to requests of one kind."""
-    control = Control(progress=progress or SILENT.progress, cancelled=cancelled or SILENT.cancelled)
     if kind == "loglikelihood":
         pairs = [texts.pair(context, continuation) for context, continuation in requests]
         scored = engine.log_likelihoods(pairs, control=control)
@@ -175,7 +172,7 @@ def _sums(scores: Sequence[Score], lengths: Sequence[int]) -> list[Response]:
 
 
 def _metrics(
-    task: Any, responses: Mapping[int, Response], cancelled: Callable[[], bool] | None
+    task: Any, responses: Mapping[int, Response], control: Control
 ) -> tuple[dict[str, tuple[Value, ...]], dict[str, float]]:
     """Filters, metrics and aggregates of lm-eval for one variant."""
     original = task._instances
@@ -188,7 +185,7 @@ def _metrics(
         held: dict[str, list[Value]] = {}
         for key in task._instances[0].filtered_resps:
             for requests in by_document(task):
-                stop_if(cancelled)
+                control.heed()
                 responded = [request.filtered_resps[key] for request in requests]
                 with about(requests[0].doc):
                     found = task.process_results(requests[0].doc, responded)

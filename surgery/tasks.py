@@ -3,7 +3,7 @@
 lm-eval makes the prompts: few-shot examples, chat turns, stop texts. `task_scores` has the answers scored.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from surgery.content import Sample, sample_of
-from surgery.errors import Cancelled, DataError
+from surgery.errors import DataError
 from surgery.home import digest
 from surgery.judge import uses_judge
 from surgery.lm_eval_model import chat_prompt
 from surgery.lm_eval_tasks import RandomState, build_task, has_punkt, kept_random_state, quiet, refusing
+from surgery.progress import SILENT, Control
 
 # the four the paper reports, by lm-eval's names
 BENCHMARKS = ("commonsense_qa", "gsm8k", "humaneval", "ifeval")
@@ -99,18 +100,18 @@ class LoadedTask:
         return digest(repr(request.args) for request in self.task.instances)
 
 
-def load_task(plan: TaskPlan, tokenizer: Any = None, *, cancelled: Callable[[], bool] | None = None) -> LoadedTask:
+def load_task(plan: TaskPlan, tokenizer: Any = None, *, control: Control = SILENT) -> LoadedTask:
     """Load a task and make the requests of its slice; for a worker thread, seconds or a download long.
 
     The tokenizer is needed for its chat template only. Raises `DataError` for a task that cannot be loaded or
-    asked, a slice that is empty or longer than the task, and `Cancelled` when `cancelled()`.
+    asked, a slice that is empty or longer than the task, and `Cancelled`.
     """
     if plan.chat_template and not getattr(tokenizer, "chat_template", None):
         raise DataError("the tokenizer has no chat template", "use the task without it")
-    stop_if(cancelled)
+    control.heed()
     with quiet(), kept_random_state(RandomState.of_lm_eval()):
         task = build_task(plan.name, fewshot=plan.fewshot, data_files=plan.data_files)
-        stop_if(cancelled)
+        control.heed()
         with refusing(plan.name, "ask"):
             chosen = _slice(plan, len(task.eval_docs))
             task.build_all_requests(
@@ -172,8 +173,3 @@ def by_document(task: Any) -> list[list[Any]]:
     for request in task.instances:
         groups.setdefault(request.doc_id, []).append(request)
     return [sorted(groups[number], key=lambda request: request.idx) for number in sorted(groups)]
-
-
-def stop_if(cancelled: Callable[[], bool] | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled

@@ -7,7 +7,7 @@ one that sensitivities come from and from the held-out rows that prove the edit.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,16 +24,40 @@ from surgery.evaluate import evaluate
 from surgery.evaluation import BASELINE, Effect, paired_effect
 from surgery.measure import calibration_rows
 from surgery.policy import Knob
-from surgery.progress import Control
+from surgery.progress import SILENT, Control
 from surgery.proposals import Proposals, grid_of, searchable, with_knobs
 from surgery.recipe import CalibrationPlan, EditPlan
-from surgery.sensitivity import Progress, Sensitivity
+from surgery.sensitivity import Sensitivity
 from surgery.sources import read_source
-from surgery.spectrum import Spectra
 from surgery.variant_rows import Variant
 
 if TYPE_CHECKING:
     from surgery.live import LiveModel
+
+
+@dataclass(frozen=True)
+class TuningSetup:
+    """What edits are tried with: the live model, the slice that judges them and the sensitivities that policies read.
+
+    `batch_size` counts examples of a batch.
+    """
+
+    live: "LiveModel"
+    slice_: Calibration
+    sensitivity: Sensitivity | None
+    batch_size: int = 32
+
+    def apply(self, plan: EditPlan) -> Edit:
+        """The edit of the live model's adapter; raises `PolicyError`."""
+        return plan.apply(self.live.spectra, self.sensitivity)
+
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """Where a search ends: after so many trials, or with the trial that runs after so many seconds."""
+
+    trials: int = 20
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,23 +131,18 @@ def measure_edits(
     edits: Mapping[str, Edit],
     *,
     batch_size: int = 32,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> dict[str, dict[str, Effect]]:
     """By slice and then by edit: the paired change of the mean answer loss, in nats per answer token.
 
-    `progress(done, total)` counts examples over all slices, edits and the unedited adapter. Raises
-    `Cancelled` when `cancelled()`, and `DataError` for an edit called `unedited`.
+    `control` hears of examples over all slices, edits and the unedited adapter. Raises `Cancelled`, and
+    `DataError` for an edit called `unedited`.
     """
     total = sum(len(slice_.examples) for slice_ in slices.values()) * (1 + len(edits))
     effects, before = {}, 0
     for name, slice_ in slices.items():
-
-        def report(done: int, of: int, before: int = before) -> None:
-            if progress is not None:
-                progress(before + done, total)
-
-        effects[name] = _effects(live, slice_, edits, batch_size, report, cancelled)
+        setup = TuningSetup(live, slice_, None, batch_size)
+        effects[name] = _effects(setup, edits, control.part(before, total))
         before += len(slice_.examples) * (1 + len(edits))
     return effects
 
@@ -142,50 +161,34 @@ def sweep_values(knob: Knob, count: int = 9, *, high: float | None = None) -> tu
 
 
 def sweep_knob(
-    live: "LiveModel",
-    slice_: Calibration,
-    spectra: Spectra,
-    plan: EditPlan,
-    knob: str,
-    values: Sequence[float],
-    sensitivity: Sensitivity | None,
-    *,
-    batch_size: int = 32,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    setup: TuningSetup, plan: EditPlan, knob: str, values: Sequence[float], *, control: Control = SILENT
 ) -> list[KnobPoint]:
     """`plan` with `knob`, one of its policy, at each of `values` in turn, predicted and measured.
 
-    The unedited adapter is scored once. `progress(done, total)` counts examples over everything.
+    The unedited adapter is scored once. `control` hears of examples over everything.
     Raises `PolicyError` for an unknown knob and for a value that the knob or the policy refuses,
-    all before the model runs, and `Cancelled` when `cancelled()`.
+    all before the model runs, and `Cancelled`.
     """
     plans = [with_knobs(plan, {knob: value}) for value in values]
-    edits = [each.apply(spectra, sensitivity) for each in plans]
+    edits = [setup.apply(each) for each in plans]
     named = {str(position): edit for position, edit in enumerate(edits)}
-    measured = _effects(live, slice_, named, batch_size, progress, cancelled)
+    measured = _effects(setup, named, control)
     return [
-        KnobPoint(getattr(each.policy, knob), preview(edit, sensitivity), effect)
+        KnobPoint(getattr(each.policy, knob), preview(edit, setup.sensitivity), effect)
         for each, edit, effect in zip(plans, edits, measured.values(), strict=True)
     ]
 
 
 def search(
-    live: "LiveModel",
-    slice_: Calibration,
-    spectra: Spectra,
+    setup: TuningSetup,
     plan: EditPlan,
-    sensitivity: Sensitivity | None,
     *,
     knobs: Sequence[str] | None = None,
-    trials: int = 20,
-    seconds: float | None = None,
+    limits: SearchLimits | None = None,
     seed: int = 0,
-    batch_size: int = 32,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> Search:
-    """Try up to `trials` settings of the policy's sliding knobs, and keep the one with the lowest loss.
+    """Try settings of the policy's sliding knobs, and keep the one with the lowest loss.
 
     The plan given is the first trial, so nothing worse than it is returned; Optuna's TPE sampler,
     seeded, proposes the others. `knobs` narrows the search; by default it takes every switch and
@@ -193,10 +196,9 @@ def search(
     the policy refuses uses up a trial and is not measured; one that gives the same σ′ as an earlier
     trial uses one up too, and is neither measured nor listed again.
 
-    A cancel or `seconds` end the search after the running trial, the first one at the earliest, and
-    what was found by then is returned: `cancelled()` does not raise here, and `Cancelled` from
-    `progress` is taken for a cancel. `progress(done, total)` counts examples, the unedited adapter
-    included.
+    A cancel or the limit of seconds ends the search after the running trial, the first one at the
+    earliest, and what was found by then is returned: it raises no `Cancelled`, and one from
+    `control.progress` is taken for a cancel. `control` hears of examples, the unedited adapter included.
 
     The best of many trials on one slice is optimistic, and more so the more there were: measure it
     again on rows that no trial has seen before you believe its number. See `Search.warning`.
@@ -204,16 +206,17 @@ def search(
     Raises `PolicyError` for a plan that cannot be applied, knobs that cannot be searched and limits
     that make no sense, all before the model runs.
     """
+    trials, seconds = (limits or SearchLimits()).trials, (limits or SearchLimits()).seconds
     if trials < 1 or (seconds is not None and not seconds >= 0) or not 0 <= seed < 2**32:
         raise PolicyError(
             f"a search of {trials} trials in {seconds} seconds with seed {seed} cannot be made",
             "use 1 trial or more, 0 seconds or more, and a seed from 0 to 2**32 - 1",
         )
-    plan.apply(spectra, sensitivity)  # refused now, before the model runs
-    watch = _Watch(progress, cancelled, seconds, (1 + trials) * len(slice_.examples))
-    proposals = Proposals(plan, searchable(plan, knobs, spectra), seed)
+    setup.apply(plan)  # refused now, before the model runs
+    watch = _Watch(control, seconds, (1 + trials) * len(setup.slice_.examples))
+    proposals = Proposals(plan, searchable(plan, knobs, setup.live.spectra), seed)
     measured: dict[bytes, Trial] = {}
-    bench = _Bench(live, slice_, batch_size, watch)
+    bench = _Bench(setup, watch)
     for number in range(trials):
         if number and watch.over():
             break
@@ -221,7 +224,7 @@ def search(
         if number == 0:
             proposed = plan  # as it stands, even where a value lies between two steps
         try:
-            edit = proposed.apply(spectra, sensitivity)
+            edit = setup.apply(proposed)
         except PolicyError:
             proposals.tell(asked, math.nan)
             continue
@@ -236,34 +239,26 @@ def search(
 class _Watch:
     """Tells how far a search is, and when it is over: by the clock, or by a cancel in either of its forms."""
 
-    def __init__(
-        self,
-        progress: Progress | None,
-        cancelled: Callable[[], bool] | None,
-        seconds: float | None,
-        total: int,
-    ) -> None:
-        self._progress, self._cancelled, self._total = progress, cancelled, total
+    def __init__(self, control: Control, seconds: float | None, total: int) -> None:
+        self._control, self._total = control, total
         self._end = math.inf if seconds is None else time.monotonic() + seconds
         self._stopped = False
 
     def report(self, done: int) -> None:
         try:
-            if self._progress is not None:
-                self._progress(done, self._total)
+            self._control.progress(done, self._total)
         except Cancelled:  # jobs of the app cancel by raising here, which would lose what was found
             self._stopped = True
 
     def over(self) -> bool:
-        asked = self._cancelled is not None and self._cancelled()
-        return self._stopped or asked or time.monotonic() >= self._end
+        return self._stopped or self._control.cancelled() or time.monotonic() >= self._end
 
 
 class _Bench:
     """One slice with the losses of the unedited adapter, measured once for all trials."""
 
-    def __init__(self, live: "LiveModel", slice_: Calibration, batch_size: int, watch: _Watch) -> None:
-        self._live, self._examples, self._batch_size, self._watch = live, slice_.examples, batch_size, watch
+    def __init__(self, setup: TuningSetup, watch: _Watch) -> None:
+        self._setup, self._examples, self._watch = setup, setup.slice_.examples, watch
         self._unedited = self._losses(None, 0)
 
     def effect(self, edit: Edit, number: int) -> Effect:
@@ -276,28 +271,15 @@ class _Bench:
         def report(done: int, total: int) -> None:
             self._watch.report(before + done)
 
-        engine = VariantEngine(self._live, {"tried": sigma}, rows=self._batch_size)
+        engine = VariantEngine(self._setup.live, {"tried": sigma}, rows=self._setup.batch_size)
         return engine.answer_losses(self._examples, control=Control(progress=report))["tried"]
 
 
-def _effects(
-    live: "LiveModel",
-    slice_: Calibration,
-    edits: Mapping[str, Edit],
-    batch_size: int,
-    progress: Progress | None,
-    cancelled: Callable[[], bool] | None,
-) -> dict[str, Effect]:
+def _effects(setup: TuningSetup, edits: Mapping[str, Edit], control: Control) -> dict[str, Effect]:
     """The change of the mean answer loss by edit, in their order."""
     variants: dict[str, Variant] = {name: edit.sigma_after for name, edit in edits.items()}
     scores = evaluate(
-        live,
-        slice_,
-        variants,
-        batch_size=batch_size,
-        generate=False,
-        progress=progress,
-        cancelled=cancelled,
+        setup.live, setup.slice_, variants, batch_size=setup.batch_size, generate=False, control=control
     ).scores
     return {name: paired_effect(scores[BASELINE].loss, scores[name].loss) for name in edits}
 

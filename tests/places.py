@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -86,6 +87,17 @@ def forbid_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("the model ran although the measurement is stored")
 
     monkeypatch.setattr("surgery.measure.measure_sensitivity", measured_again)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A disk that gives out in the middle of a file: the system takes `size` bytes of each, and refuses the rest."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextmanager

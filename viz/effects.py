@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from viz.style import HARMFUL, HELPFUL, NEUTRAL, SERIES, as_text, figure, say_empty
 
 
+# seven: a figure takes its columns one by one, named as they are drawn
 def effect_intervals(
     names: Sequence[str],
     means: Sequence[float],
@@ -49,6 +50,7 @@ def effect_intervals(
     return empty
 
 
+# seven: a figure takes its columns one by one, named as they are drawn
 def sweep_curve(
     values: Sequence[float],
     means: Sequence[float],

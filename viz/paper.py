@@ -31,6 +31,7 @@ class OwnRun:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
+# eight: a figure takes its columns one by one, named as they are drawn
 def signal_against_control(
     models: Sequence[str],
     tasks: Sequence[str],
@@ -99,6 +100,7 @@ def reward_against_risk(
     return empty
 
 
+# seven: a figure takes its columns one by one, named as they are drawn
 def _add_models(
     drawn: go.Figure,
     models: Sequence[str],

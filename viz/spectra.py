@@ -25,6 +25,7 @@ from viz.style import (
 _BAR = 0.75
 
 
+# ten: a figure takes its columns one by one, named as they are drawn
 def module_spectrum(
     sigma: Float64[ndarray, "rank"],
     energy: Float64[ndarray, "rank"],
@@ -84,6 +85,7 @@ def module_spectrum(
     return drawn
 
 
+# twelve: a figure takes its columns one by one, named as they are drawn
 def all_spectra(
     rows: Sequence[str],
     columns: Sequence[str],
@@ -226,6 +228,7 @@ def _marker(standing: Standing, **pattern: float) -> dict[str, object]:
     }
 
 
+# seven: a figure takes its columns one by one, named as they are drawn
 def _bars(
     drawn: go.Figure,
     values: Float64[ndarray, "rank"],

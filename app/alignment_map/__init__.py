@@ -96,6 +96,7 @@ def alignment_map(data: Mapping[str, Any]) -> None:
     )
 
 
+# eight: the fields of the record that the component is sent, and what decides whether its numbers are
 def page_data(
     view: View | None,
     choice: Choice,

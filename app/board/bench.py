@@ -80,13 +80,13 @@ def start_measuring(workspace: Workspace) -> None:
             "tuning": calibration_slice(live, tuning),
         }
         job.begin("measuring")
-        return measure_edits(live, slices, {"edit": edit}, progress=job.progress, cancelled=job.cancelled)
+        return measure_edits(live, slices, {"edit": edit}, control=job.control)
 
     start(workspace, "Measuring", "measured", work)
 
 
 def sweep_panel(workspace: Workspace) -> None:
-    from surgery.tuning import KnobPoint, sweep_knob, sweep_values
+    from surgery.tuning import KnobPoint, TuningSetup, sweep_knob, sweep_values
 
     values_now = knob_values(workspace.plan.policy)
     sliding = [knob for knob in knobs_of(workspace.plan.policy) if knob.slides and knob.matters(values_now)]
@@ -109,10 +109,8 @@ def sweep_panel(workspace: Workspace) -> None:
 
             slice_ = calibration_slice(live, tuning)
             job.begin(f"sweeping {knob.name}")
-            points = sweep_knob(
-                live, slice_, workspace.spectra, workspace.plan, knob.name, values, workspace.sensitivity,
-                progress=job.progress, cancelled=job.cancelled,
-            )  # fmt: skip
+            setup = TuningSetup(live, slice_, workspace.sensitivity)
+            points = sweep_knob(setup, workspace.plan, knob.name, values, control=job.control)
             return knob.name, points
 
         start(workspace, "Sweep", "swept", work, free=knob.name)
@@ -140,7 +138,7 @@ def sweep_panel(workspace: Workspace) -> None:
 
 
 def search_panel(workspace: Workspace) -> None:
-    from surgery.tuning import Search, search
+    from surgery.tuning import Search, SearchLimits, TuningSetup, search
 
     st.caption("Optuna proposes knobs of this policy, the tuning rows judge them. Stop keeps the best so far.")
     if not ready(workspace):
@@ -156,11 +154,9 @@ def search_panel(workspace: Workspace) -> None:
 
             slice_ = calibration_slice(live, tuning)
             job.begin("searching")
-            return search(
-                live, slice_, workspace.spectra, workspace.plan, workspace.sensitivity,
-                trials=int(trials), seconds=60.0 * minutes,
-                progress=job.count, cancelled=job.cancelled,
-            )  # fmt: skip
+            setup = TuningSetup(live, slice_, workspace.sensitivity)
+            limits = SearchLimits(int(trials), 60.0 * minutes)
+            return search(setup, workspace.plan, limits=limits, control=job.control)
 
         start(workspace, "Search", "searched", work, free="*")
         st.rerun()

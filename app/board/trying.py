@@ -42,14 +42,11 @@ def start_answering(workspace: Workspace, prompt: str) -> None:
 
     def work(live: Any, job: jobs.Job) -> Any:
         from surgery.answers import stream_answers
-        from surgery.progress import Control
 
         assert encoding is not None
         job.begin("answering")
         variants = {"unedited": None, "edited": edit.sigma_after}
-        for answers in stream_answers(
-            live, prompt, variants, encoding, limit=_ANSWER_TOKENS, control=Control(cancelled=job.cancelled)
-        ):
+        for answers in stream_answers(live, prompt, variants, encoding, limit=_ANSWER_TOKENS, control=job.control):
             job.partial = answers
         return job.partial
 

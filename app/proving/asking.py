@@ -13,9 +13,10 @@ from app.workspace import Workspace, current, keep
 from surgery.edit import Edit
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation import BASELINE, is_random_control
-from surgery.proof import EDIT, SAME_NORM, held_out_rows, prove, with_controls
+from surgery.proof import EDIT, SAME_NORM, Proof, prove, with_controls
 from surgery.recipe import CalibrationPlan, EditPlan, EvaluationPlan
 from surgery.runs import PROOF, Run
+from surgery.slices import Slices, read_slices
 from surgery.tasks import TaskPlan
 
 KIND = jobs.EVALUATION
@@ -72,6 +73,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
             edits, plans = _variants(workspace, int(count), scale, shelf)
+            slices = None
             if isinstance(question.plan, EvaluationPlan):
                 plan = replace(
                     question.plan,
@@ -80,10 +82,10 @@ def form(workspace: Workspace, newest: Run | None) -> None:
                     again=again,
                     encoding=workspace.calibration.encoding,
                 )
-                held_out_rows(plan, seen(workspace))  # refused now, before the job waits for the model
+                slices = read_slices(seen(workspace), plan)
                 question = replace(question, plan=plan)
                 keep(workspace.with_evaluation(plan))
-            start(question, edits, plans, purpose=PROOF, again=again)
+            start(question, edits, plans, purpose=PROOF, again=again, slices=slices)
         except SurgeryError as error:
             show_error(error)
             return
@@ -97,13 +99,18 @@ def start(
     *,
     purpose: str,
     again: bool = False,
+    slices: Slices | None = None,
 ) -> None:
-    """Put the question to the edits in the background; the run joins the history."""
+    """Put the question to the edits in the background; the run joins the history.
+
+    What can be refused without the model is refused before the job waits for it.
+    """
     workspace = current()
     adapter, spectra, recipe, base = workspace.adapter, workspace.spectra, workspace.recipe, workspace.base
-    slices = seen(workspace)
     if base is None or recipe is None:
         raise DataError("the base model or the calibration rows are not known", "choose them first")
+    if slices is None:
+        slices = read_slices(recipe.seen, question.plan if isinstance(question.plan, EvaluationPlan) else None)
 
     def work(job: jobs.Job, models: jobs.Models) -> Run:
         from surgery.judge import sandboxed
@@ -120,23 +127,11 @@ def start(
         asked = question.plan
         if isinstance(asked, TaskPlan):
             job.begin(f"loading the task {asked.name}")
-            asked = load_task(asked, loaded.tokenizer, cancelled=job.cancelled)
+            asked = load_task(asked, loaded.tokenizer, control=job.control)
         job.begin("answering, example")
+        proof = Proof(asked, edits, recipe.seen, plans, recipe, purpose, again, base)
         with LiveModel(loaded, adapter, spectra) as live:
-            return prove(
-                live,
-                asked,
-                slices,
-                edits,
-                base=base,
-                plans=plans,
-                recipe=recipe,
-                purpose=purpose,
-                again=again,
-                judge=judge,
-                progress=job.progress,
-                cancelled=job.cancelled,
-            )
+            return prove(live, proof, slices=slices, judge=judge, control=job.control)
 
     def collect(run: Run) -> None:
         if purpose == PROOF:  # a table of the diagnostics shows itself

@@ -7,7 +7,7 @@ import streamlit as st
 import viz
 from app import jobs, own_runs
 from app.frame import plain, show_error
-from app.proving.asking import KIND, seen, start
+from app.proving.asking import KIND, start
 from app.proving.question import Question, question_of
 from app.proving.results import show_results
 from app.stored_runs import evaluation_of, runs_of_edit
@@ -16,7 +16,7 @@ from surgery.demo import demo_names, demo_slice, is_demo
 from surgery.diagnostics import DIAGNOSTICS, Diagnostic
 from surgery.errors import SurgeryError
 from surgery.evaluation import is_random_control
-from surgery.proof import EDIT, held_out_rows, with_controls
+from surgery.proof import EDIT, with_controls
 from surgery.recipe import EvaluationPlan
 from surgery.runs import PROOF, Run
 
@@ -124,7 +124,6 @@ def _risk(workspace: Workspace, run: Run) -> None:
             plan = EvaluationPlan(data.strip(), limit=run.plan.examples, random=0, scale=False, again=False)
             if rows is not None and workspace.calibration is not None:
                 plan = replace(plan, encoding=workspace.calibration.encoding)
-            held_out_rows(plan, seen(workspace))
             start(Question(plan), {EDIT: workspace.edit}, {EDIT: workspace.plan}, purpose=PROOF)
         except SurgeryError as error:
             show_error(error)

@@ -17,7 +17,7 @@ from surgery.significance import least_detectable
 def time_text(question: Question, variants: int, base: BaseChoice | None) -> str:
     """How long the proof will take, at the pace of the last run of its kind on this machine."""
     for run in all_runs():
-        pace = (run.metrics or {}).get("pace")
+        pace = run.metrics.pace if run.metrics else None
         if (
             pace
             and not run.shipped
@@ -25,7 +25,7 @@ def time_text(question: Question, variants: int, base: BaseChoice | None) -> str
             and base is not None
             and run.plan.base.get("device") == base.device
         ):
-            seconds = pace["seconds"] / pace["answers"] * question.examples * variants
+            seconds = pace.seconds / pace.answers * question.examples * variants
             return f"About {jobs.duration(seconds)} at the pace of the last run on {plain(question.name)}."
     return ""
 

@@ -1,8 +1,10 @@
 """The history of runs as a table to sort, filter, compare, plot and open."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -12,6 +14,7 @@ from app.proving.asking import SHOWN, VIEW
 from app.stored_runs import Signature, all_runs, runs_of_adapter, signature
 from app.workspace import Workspace
 from surgery.errors import SurgeryError
+from surgery.evaluation import Effect
 from surgery.proof import EDIT
 from surgery.runs import PROOF, Run, delete_run, runs_folder
 
@@ -121,8 +124,8 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
             "state": state_of(run),
         }
         for measure, effect in changes_of(run).items():
-            row[f"Δ {measure}"] = effect["mean"]
-            row[f"± {measure}"] = effect["standard_error"]
+            row[f"Δ {measure}"] = effect.mean
+            row[f"± {measure}"] = effect.standard_error
         row["run"] = plan.key
         rows.append(row)
     return pd.DataFrame(rows)
@@ -135,16 +138,14 @@ def state_of(run: Run) -> str:
     return f"{'under way' if run.under_way else 'stopped'}, {run.done:,} answers"
 
 
-def changes_of(run: Run) -> dict[str, dict[str, float]]:
+def changes_of(run: Run) -> dict[str, Effect]:
     """The edit's changes by the first two measures."""
     if run.metrics is None:
         return {}
-    found = run.metrics["variants"].get(EDIT, {}).get("changes", {})
-    return {
-        measure["name"]: found[measure["name"]]
-        for measure in run.metrics["measures"][:2]
-        if measure["name"] in found
-    }
+    found = run.metrics.summary.variants.get(EDIT)
+    changes = found.changes if found else {}
+    names = [measure.name for measure in run.metrics.summary.measures[:2]]
+    return {name: changes[name] for name in names if name in changes}
 
 
 def _told(edits: Iterable[Mapping[str, Any]], name: str) -> str:
@@ -158,24 +159,26 @@ def _compare(runs: Sequence[Run]) -> None:
     names = list(dict.fromkeys(name for _, changes in by_run for name in changes))
     for name in names:
         known = [(run, changes[name]) for run, changes in by_run if name in changes]
-        known = [(run, effect) for run, effect in known if None not in effect.values()]
+        known = [(run, effect) for run, effect in known if not np.isnan(astuple(effect)).any()]
         if not known:
             continue
-        measure = next(m for run, _ in known for m in run.metrics["measures"] if m["name"] == name)
-        scale = 100 if measure["binary"] else 1
+        measure = next(
+            m for run, _ in known if run.metrics for m in run.metrics.summary.measures if m.name == name
+        )
+        scale = 100 if measure.binary else 1
         labels = [f"{place + 1} · {_label(run)}" for place, (run, _) in enumerate(known)]
         st.plotly_chart(
             viz.effect_intervals(
                 labels,
-                [scale * effect["mean"] for _, effect in known],
-                [scale * effect["low"] for _, effect in known],
-                [scale * effect["high"] for _, effect in known],
-                title=f"Change of {measure['title']} by the edit of each run",
-                unit="points" if measure["binary"] else "nats per answer token",
-                lower_is_better=not measure["higher_is_better"],
+                [scale * effect.mean for _, effect in known],
+                [scale * effect.low for _, effect in known],
+                [scale * effect.high for _, effect in known],
+                title=f"Change of {measure.title} by the edit of each run",
+                unit="points" if measure.binary else "nats per answer token",
+                lower_is_better=not measure.higher_is_better,
             ),
             key=f"compare-{name}",
-            alt=f"Change of {measure['title']} by the edit of each run picked, with 95 % intervals",
+            alt=f"Change of {measure.title} by the edit of each run picked, with 95 % intervals",
         )
     st.caption(
         "Runs on different slices or adapters are not paired with each other: compare intervals, not differences."

@@ -10,9 +10,9 @@ from surgery.adapter import open_adapter
 from surgery.base import base_fingerprint
 from surgery.home import digest, home, write_whole
 from surgery.measure import calibration_rows, rows_digest
-from surgery.proof import held_out_rows
 from surgery.recipe import EvaluationPlan, edit_record, plan_record
 from surgery.runs import Run, stored_run
+from surgery.slices import read_slices
 from surgery.sweeps.plan import Group
 
 
@@ -51,7 +51,7 @@ def group_keys(groups: Sequence[Group]) -> list[str]:
             json.dumps([base.device, base.dtype, group.task.batch_size]),
         ]
         if isinstance(question, EvaluationPlan):
-            rows = once(question, lambda plan=question: rows_digest(held_out_rows(plan, ())))  # type: ignore[misc]
+            rows = once(question, lambda plan=question: rows_digest(read_slices((), plan).held_out))  # type: ignore[misc]
             parts += ["rows", json.dumps(plan_record(question)), rows]
         else:
             parts += ["task", json.dumps(question.values())]

@@ -15,7 +15,9 @@ from typing import Any
 
 from surgery import runs
 from surgery.base import estimate_memory
-from surgery.errors import Cancelled, SweepError
+from surgery.errors import SweepError
+from surgery.home import write_problem, write_whole
+from surgery.progress import SILENT, Control
 from surgery.recipe import BaseChoice
 from surgery.runs import METRICS, stored_run
 from surgery.sensitivity import Sensitivity
@@ -43,8 +45,7 @@ def _run(
     workers: int,
     groups: Sequence[Group],
     attempts: int,
-    progress: Callable[[str, int, int], None],
-    cancelled: Callable[[], bool] | None = None,
+    control: Control = SILENT,
 ) -> Iterator[Tried]:
     if not groups:
         return
@@ -68,20 +69,17 @@ def _run(
             measured = [passes[group.adapter.name, seed] for seed in group.passes]
             waiting[prove.options(**asked).remote(group, *measured)] = group
         try:
-            yield from _collected(ray, waiting, attempts, cancelled)
+            yield from _collected(ray, waiting, attempts, control)
         finally:
             for reference in [*waiting, *passes.values()]:
                 with suppress(Exception):  # what has ended already cannot be cancelled
                     ray.cancel(reference, force=True)
 
 
-def _collected(
-    ray: Any, waiting: dict[Any, Group], attempts: int, cancelled: Callable[[], bool] | None
-) -> Iterator[Tried]:
+def _collected(ray: Any, waiting: dict[Any, Group], attempts: int, control: Control) -> Iterator[Tried]:
     """Every group as it ends; `waiting` holds those that have not."""
     while waiting:
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        control.heed()
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=0.5)
         for reference in ready:
             group = waiting.pop(reference)
@@ -204,10 +202,9 @@ def _take_in(key: str, files: Mapping[str, bytes]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # what says that the run has ended comes last
         for name in sorted(files, key=lambda name: name == METRICS):
-            staging = folder / f"{Path(name).name}.tmp"
-            staging.write_bytes(files[name])
-            staging.replace(folder / Path(name).name)
+            write_whole(folder / Path(name).name, files[name])
     except OSError as error:
         raise SweepError(
-            f"the run {key!r} cannot be written ({error.strerror or error})", "make room, then start again"
+            f"the run {key!r} cannot be written ({write_problem(error, sum(map(len, files.values())))})",
+            "make room, then start again",
         ) from error

@@ -14,9 +14,9 @@ from surgery.errors import SweepError
 from surgery.knobs import knobs_of
 from surgery.measure import calibration_rows
 from surgery.pace import characters, known_pace, known_proof_pace
-from surgery.proof import held_out_rows
 from surgery.recipe import CalibrationPlan, EvaluationPlan
 from surgery.scope import in_scope
+from surgery.slices import read_slices
 from surgery.sweeps.spec import Sweep, SweptAdapter, SweptEdit, SweptTask
 
 
@@ -142,12 +142,11 @@ def check(plan: SweepPlan) -> None:
         for scope in dict.fromkeys(edit.plan.scope for edit in sweep.edits):
             in_scope(modules, scope)
         mine = [each for (name, _), each in passes.items() if name == adapter.name]
-        for each in mine:
-            calibration_rows(each)
+        read_slices(mine)
         for name in adapter.tasks:
             question = tasks[name].question
             if isinstance(question, EvaluationPlan):
-                held_out_rows(question, mine)
+                read_slices(mine, question)
             elif tasks[name].run_programs and question.chat_template:
                 raise SweepError(f"the task {name!r} runs programs in a chat", "leave out chat_template")
 

@@ -6,7 +6,7 @@ another takes over what both ask. A group that fails is tried a bounded number o
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from surgery.adapter import open_adapter
@@ -16,10 +16,11 @@ from surgery.errors import Cancelled, SurgeryError
 from surgery.measure import attach, calibrate, calibration_rows
 from surgery.memory import release
 from surgery.pace import remember_proof_pace
-from surgery.proof import prove
+from surgery.progress import SILENT, Control
+from surgery.proof import Proof, prove
 from surgery.recipe import BaseChoice, EvaluationPlan
 from surgery.runs import Run, stored_run
-from surgery.sensitivity import Progress, Sensitivity
+from surgery.sensitivity import Sensitivity
 from surgery.spectrum import decompose
 from surgery.sweeps.ledger import finished, group_keys, remember
 from surgery.sweeps.plan import Group, SweepPlan
@@ -60,29 +61,17 @@ class Swept:
 class Runner(Protocol):
     """What carries groups out and tells of each as it ends, such as `in_process`."""
 
-    def __call__(
-        self,
-        groups: Sequence[Group],
-        attempts: int,
-        progress: Callable[[str, int, int], None],
-        cancelled: Callable[[], bool] | None,
-    ) -> Iterator[Tried]: ...
+    def __call__(self, groups: Sequence[Group], attempts: int, control: Control) -> Iterator[Tried]: ...
 
 
-def run_sweep(
-    plan: SweepPlan,
-    runner: Runner,
-    *,
-    report: Callable[[str, int, int], None],
-    cancelled: Callable[[], bool] | None = None,
-) -> Swept:
-    """Carry out what the history does not hold yet. `report(step, done, total)`; raises `Cancelled`."""
+def run_sweep(plan: SweepPlan, runner: Runner, *, control: Control = SILENT) -> Swept:
+    """Carry out what the history does not hold yet; raises `Cancelled`."""
     keys, runs = group_keys(plan.groups), finished(plan.groups)
     places = {id(group): place for place, group in enumerate(plan.groups)}
     left = [group for group, run in zip(plan.groups, runs, strict=True) if run is None]
     failed = []
-    report("passes", len(runs) - len(left), len(runs))
-    for ended in runner(left, plan.sweep.attempts, report, cancelled):
+    _told(control, runs)
+    for ended in runner(left, plan.sweep.attempts, control):
         run = stored_run(ended.run) if ended.run else None
         if run is None or not run.finished:
             failed.append(ended)
@@ -91,31 +80,31 @@ def run_sweep(
         runs[place] = run
         remember(keys[place], run)
         remember_proof_pace(ended.group.adapter.base, ended.group.task.name, ended.answers, ended.seconds)
-        report("passes", sum(run is not None for run in runs), len(runs))
+        _told(control, runs)
     found = tuple((group, run) for group, run in zip(plan.groups, runs, strict=True) if run is not None)
     return Swept(plan, found, tuple(failed))
 
 
-def in_process(
-    groups: Sequence[Group],
-    attempts: int,
-    progress: Callable[[str, int, int], None],
-    cancelled: Callable[[], bool] | None = None,
-) -> Iterator[Tried]:
+def _told(control: Control, runs: Sequence[Run | None]) -> None:
+    control.begin("passes")
+    control.progress(sum(run is not None for run in runs), len(runs))
+
+
+def in_process(groups: Sequence[Group], attempts: int, control: Control = SILENT) -> Iterator[Tried]:
     """One group after another in this process, with one base model in memory at a time."""
     with Bench() as bench:
         adapter, measured = "", _Measured({}, {})
         for group in groups:
             if group.adapter.name != adapter:
                 adapter, measured = group.adapter.name, _Measured({}, {})
-            reason = _measure(bench, group, measured, attempts, progress, cancelled)
+            reason = _measure(bench, group, measured, attempts, control)
             if reason:
                 yield Tried(group, None, reason, attempts)
                 continue
 
             def proof(group: Group = group, found: Mapping[int, Sensitivity] = measured.found) -> Proved:
-                step = f"{group.adapter.name} on {group.task.name}"
-                return proved_by(bench, group, found, lambda d, t: progress(step, d, t), cancelled)
+                control.begin(f"{group.adapter.name} on {group.task.name}")
+                return proved_by(bench, group, found, control)
 
             proved, problem, count = attempt(proof, attempts, bench)
             if proved is None:
@@ -133,22 +122,15 @@ class _Measured:
     broken: dict[int, str]
 
 
-def _measure(
-    bench: "Bench",
-    group: Group,
-    measured: _Measured,
-    attempts: int,
-    progress: Callable[[str, int, int], None],
-    cancelled: Callable[[], bool] | None,
-) -> str:
+def _measure(bench: "Bench", group: Group, measured: _Measured, attempts: int, control: Control) -> str:
     """Make the passes that a group needs and that are not there yet; the problem where one failed."""
     for seed in group.passes:
         if seed in measured.found or seed in measured.broken:
             continue
 
         def work(seed: int = seed) -> Sensitivity:
-            step = f"calibrating {group.adapter.name}"
-            return measured_by(bench, group, seed, lambda d, t: progress(step, d, t), cancelled)
+            control.begin(f"calibrating {group.adapter.name}")
+            return measured_by(bench, group, seed, control)
 
         found, problem, _ = attempt(work, attempts, bench)
         if found is None:
@@ -210,26 +192,14 @@ class Bench:
         self.close()
 
 
-def measured_by(
-    bench: Bench,
-    group: Group,
-    seed: int,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> Sensitivity:
+def measured_by(bench: Bench, group: Group, seed: int, control: Control = SILENT) -> Sensitivity:
     """The calibration pass of a group's adapter at this seed, at the largest budget of the sweep."""
     plan = group.passes[seed]
-    return calibrate(
-        bench.live(group.adapter), plan, base=group.adapter.base, progress=progress, cancelled=cancelled
-    )
+    return calibrate(bench.live(group.adapter), plan, base=group.adapter.base, control=control)
 
 
 def proved_by(
-    bench: Bench,
-    group: Group,
-    measured: Mapping[int, Sensitivity],
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    bench: Bench, group: Group, measured: Mapping[int, Sensitivity], control: Control = SILENT
 ) -> Proved:
     """Prove a group: its run, how many answers were new, and the seconds that they took."""
     from surgery.judge import sandboxed
@@ -246,22 +216,19 @@ def proved_by(
         if not known:
             known.append(done)
         total = all_
-        if progress is not None:
-            progress(done, all_)
+        control.progress(done, all_)
 
     begun = time.monotonic()
-    run = prove(
-        live,
+    proof = Proof(
         question,
-        list(group.passes.values()),
         edits,
-        base=group.adapter.base,
+        list(group.passes.values()),
         plans={name: edit.plan for name, edit in group.edits.items()},
-        judge=sandboxed(open_sandbox()) if group.task.run_programs else None,
+        base=group.adapter.base,
         batch_size=group.task.batch_size,
-        progress=told,
-        cancelled=cancelled,
     )
+    judge = sandboxed(open_sandbox()) if group.task.run_programs else None
+    run = prove(live, proof, judge=judge, control=replace(control, progress=told))
     return run, total - (known[0] if known else 0), time.monotonic() - begun
 
 

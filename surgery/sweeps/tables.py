@@ -5,6 +5,7 @@ such as seeds of random_index, it is their mean.
 """
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from surgery.errors import SweepError
-from surgery.evaluation import BASELINE
-from surgery.home import user_path
+from surgery.evaluation import BASELINE, Effect
+from surgery.home import user_path, write_whole
 from surgery.paper import UNEDITED
 from surgery.policy import knob_values
+from surgery.run_metrics import VariantMetrics
 from surgery.runs import Run
 from surgery.significance import holm
 from surgery.sweeps.plan import Cell, Cost, cost_text
@@ -50,7 +52,7 @@ class CellResult:
     examples: int
     baseline: Mapping[str, float]
     means: Mapping[str, float]
-    changes: Mapping[str, Mapping[str, float]]
+    changes: Mapping[str, Effect]
     holm: Mapping[str, float]
 
 
@@ -66,15 +68,15 @@ class SweptTable:
 
 def results(swept: Swept) -> tuple[CellResult, ...]:
     """Every cell whose run has ended, in the order of the sweep."""
-    found: dict[tuple[str, str, str], tuple[Run, Mapping[str, Any], Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str, str], tuple[Run, VariantMetrics, VariantMetrics]] = {}
     p_values: dict[tuple[str, str, str], dict[str, float]] = {}
     for group, run in swept.runs:
         assert run.metrics is not None
-        variants = run.metrics["variants"]
+        variants = run.metrics.summary.variants
         for name in group.edits:
             found[group.adapter.name, group.task.name, name] = run, variants[name], variants[BASELINE]
-            for measure, test in variants[name].get("mcnemar", {}).items():
-                p_values.setdefault((group.adapter.name, group.task.name, measure), {})[name] = float(test["p"])
+            for measure, test in variants[name].tests.items():
+                p_values.setdefault((group.adapter.name, group.task.name, measure), {})[name] = test.p
     adjusted = {place: holm(values) for place, values in p_values.items()}
     told = []
     for cell in swept.plan.cells:
@@ -88,9 +90,7 @@ def results(swept: Swept) -> tuple[CellResult, ...]:
             if (adapter, task) == place[:2] and cell.variant in values
         }
         told.append(
-            CellResult(
-                cell, run.plan.key, run.plan.examples, baseline["means"], own["means"], own["changes"], tests
-            )
+            CellResult(cell, run.plan.key, run.plan.examples, baseline.means, own.means, own.changes, tests)
         )
     return tuple(told)
 
@@ -124,7 +124,7 @@ def table(number: int, found: Sequence[CellResult], measure: str) -> SweptTable:
             if number == 4:
                 row["policy"] = policy
             else:
-                row[UNEDITED] = mine[0].baseline[measure]
+                row[UNEDITED] = _mean([mine[0].baseline[measure]])
             rows.append(row | cells)
     header = keys if number == 4 else (*keys, UNEDITED)
     return SweptTable(number, measure, (*header, *columns), tuple(rows))
@@ -150,7 +150,8 @@ def _fits(edit: SweptEdit, asked: Mapping[str, Any]) -> bool:
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+    """None for none, and where one of them is unknown."""
+    return float(np.mean(values)) if values and np.isfinite(values).all() else None
 
 
 def measures_of(found: Sequence[CellResult]) -> tuple[str, ...]:
@@ -171,7 +172,7 @@ def write_tables(found: Sequence[CellResult], folder: Path | str) -> list[Path]:
                 if made.rows:
                     place.mkdir(parents=True, exist_ok=True)
                     written.append(place / f"table{number}.csv")
-                    _write(written[-1], made)
+                    write_whole(written[-1], _csv(made))
     except OSError as error:
         raise SweepError(
             f"the tables cannot be written to {str(folder)!r} ({error.strerror})", "choose another folder"
@@ -179,14 +180,13 @@ def write_tables(found: Sequence[CellResult], folder: Path | str) -> list[Path]:
     return written
 
 
-def _write(file: Path, made: SweptTable) -> None:
-    with file.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, made.columns, lineterminator="\n")
-        writer.writeheader()
-        for row in made.rows:
-            writer.writerow(
-                {k: "" if v is None else v if isinstance(v, str) else f"{v:.4f}" for k, v in row.items()}
-            )
+def _csv(made: SweptTable) -> bytes:
+    lines = io.StringIO(newline="")
+    writer = csv.DictWriter(lines, made.columns, lineterminator="\n")
+    writer.writeheader()
+    for row in made.rows:
+        writer.writerow({k: "" if v is None else v if isinstance(v, str) else f"{v:.4f}" for k, v in row.items()})
+    return lines.getvalue().encode()
 
 
 def sweep_record(swept: Swept, found: Sequence[CellResult], cost: Cost) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def sweep_record(swept: Swept, found: Sequence[CellResult], cost: Cost) -> dict[
                 "examples": each.examples,
                 "baseline": dict(each.baseline),
                 "means": dict(each.means),
-                "changes": {name: dict(change) for name, change in each.changes.items()},
+                "changes": {name: asdict(change) for name, change in each.changes.items()},
                 "holm": dict(each.holm),
             }
             for each in found
@@ -255,8 +255,8 @@ def sweep_text(swept: Swept, found: Sequence[CellResult], cost: Cost) -> str:
         parts = []
         for name in measures:
             change = each.changes.get(name)
-            error = None if change is None else change["standard_error"]
-            parts.append("" if change is None else f"{change['mean']:+.4f} ± {_number(error)}")
+            error = None if change is None else change.standard_error
+            parts.append("" if change is None else f"{change.mean:+.4f} ± {_number(error)}")
         told = " ".join(f"{part:>22}" for part in parts)
         lines.append(f"{each.cell.adapter:<12} {each.cell.task:<14} {each.cell.variant:<{width}} {told}")
     for measure in measures:
@@ -282,4 +282,4 @@ def _table_lines(made: SweptTable) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    return "-" if value is None or np.isnan(value) else f"{value:.4f}"

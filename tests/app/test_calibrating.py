@@ -12,18 +12,21 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import jobs
+from app.calibration_rows import kept_upload
 from app.jobs import Job
 from app.workspace import Workspace, with_shipped
 from surgery import decompose, open_adapter
 from surgery.calibration import Encoding
 from surgery.demo import demo_folder
-from surgery.errors import Cancelled
+from surgery.errors import Cancelled, DataError
 from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.measurements import stored_measurements
-from surgery.pace import Pace, characters, known_pace, remember_pace
+from surgery.pace import Pace, Spent, characters, known_pace, remember_pace
+from surgery.progress import Control
 from surgery.recipe import BaseChoice, CalibrationPlan
 from surgery.sensitivity import Sensitivity
 from tests.models import save_adapter, save_model, tiny_llama
+from tests.places import files_of_at_most, refusal
 
 ROWS = [(f"{a}+{b}=", str(a + b)) for a in range(5) for b in range(5)]
 
@@ -119,7 +122,7 @@ def stop_after(workspace: Workspace, plan: CalibrationPlan, count: int) -> None:
             raise Cancelled
 
     with attach(workspace.adapter, workspace.spectra, workspace.base) as live, pytest.raises(Cancelled):
-        calibrate(live, plan, base=workspace.base, progress=progress)
+        calibrate(live, plan, base=workspace.base, control=Control(progress=progress))
 
 
 def equal(first: Sensitivity, second: Sensitivity) -> bool:
@@ -200,7 +203,7 @@ def test_the_time_is_that_of_earlier_runs(workspace: Workspace) -> None:
     with attach(workspace.adapter, workspace.spectra, base) as live:
         slice_ = calibration_slice(live, plan)
         tokens = sum(example.length for example in slice_.examples)
-        remember_pace(base, plan, calibration_rows(plan), slice_, live.base.tokenizer, tokens, 40.0)
+        remember_pace(base, plan, calibration_rows(plan), slice_, live.base.tokenizer, Spent(tokens, 40.0))
     assert "Time: about 40 s once the base model is loaded" in said(opened(workspace))
     test = opened(workspace)
     labelled(test.number_input, "Examples").set_value(24).run()
@@ -213,7 +216,7 @@ def test_the_time_is_that_of_earlier_runs(workspace: Workspace) -> None:
     # a part says how many tokens it has left
     stop_after(workspace, plan, 6)
     left = sorted((example.length for example in slice_.examples), reverse=True)[6:]
-    remember_pace(base, plan, calibration_rows(plan), slice_, live.base.tokenizer, tokens, 40.0)
+    remember_pace(base, plan, calibration_rows(plan), slice_, live.base.tokenizer, Spent(tokens, 40.0))
     assert f"Time: about {40 * sum(left) / tokens:.0f} s" in said(opened(workspace))
 
 
@@ -250,6 +253,17 @@ def test_uploaded_rows_are_kept_so_that_a_recipe_can_name_them(workspace: Worksp
     kept = Path(test.session_state["workspace"].calibration.data)
     assert kept.read_bytes() == content
     assert kept.parent.name == "uploads"
+
+
+def test_an_upload_is_kept_whole_or_not_at_all(own_home: Path) -> None:
+    content = b'{"prompt": "2+2=", "answer": "4"}\n' * 9
+    with files_of_at_most(100):
+        refusal(DataError, kept_upload, content, "mine.jsonl")
+    assert list((own_home / "uploads").iterdir()) == []
+    kept = Path(kept_upload(content, "mine.jsonl"))
+    kept.write_bytes(content[:100])  # as a version that wrote in place left it when it was killed
+    assert kept_upload(content, "mine.jsonl") == str(kept)
+    assert kept.read_bytes() == content
 
 
 def test_a_dataset_that_is_not_here_is_refused_by_the_run_with_the_way_on(

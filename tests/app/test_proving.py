@@ -52,9 +52,12 @@ def test_the_table_tells_the_same_numbers_as_the_scores() -> None:
 
 
 def test_a_change_that_luck_among_all_variants_gives_is_within_noise() -> None:
-    scores = dict(proof(gained=4).scores)
+    scores = dict(proof(gained=6).scores)
     scores[EDIT] = simple(scores[BASELINE].loss, scores[EDIT].exact)
+    # below the level by itself, above it as one of four variants that were looked at
+    assert made(scores).tests("exact")[EDIT].p == pytest.approx(2 / 2**6)
     assert verdict(made(scores), EDIT) == "within noise"
+    assert verdict(made({name: scores[name] for name in (BASELINE, EDIT)}), EDIT) == "more correct"
 
 
 def test_a_task_measure_says_in_which_direction_it_went() -> None:

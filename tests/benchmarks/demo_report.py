@@ -21,7 +21,8 @@ from surgery.adapter import Adapter
 from surgery.evaluation import AGAIN, BASELINE, Evaluation
 from surgery.measure import attach, calibrate
 from surgery.paper import reward_and_risk
-from surgery.proof import SAME_NORM, prove, random_controls, scale_control
+from surgery.progress import Control
+from surgery.proof import SAME_NORM, Proof, prove, random_controls, scale_control
 from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan, demo_plans
 from surgery.significance import least_detectable
 
@@ -53,17 +54,16 @@ class Study:
 
     def run(self) -> None:
         with attach(self.adapter, self.spectra, self.base) as live:
-            self.sensitivity = calibrate(live, self.calibration, base=self.base, progress=_told("calibrating"))
+            self.sensitivity = calibrate(live, self.calibration, base=self.base, control=_told("calibrating"))
             edits = {name: plan.apply(self.spectra, self.sensitivity) for name, plan in PLANS.items()}
             self.edits = edits
             beside = {**edits, SAME_NORM: scale_control(edits[STRONGEST])}
             beside |= random_controls(self.spectra, self.controls)
             seen = [self.calibration]
-            common = {"base": self.base, "plans": PLANS}
-            self.near = prove(
-                live, self.rows, seen, beside, again=True, progress=_told(f"{self.source}, own task"), **common
-            )
-            self.off = prove(live, self.far, seen, edits, progress=_told(f"{self.source}, {self.other}"), **common)
+            near = Proof(self.rows, beside, seen, PLANS, again=True, base=self.base)
+            self.near = prove(live, near, control=_told(f"{self.source}, own task"))
+            off = Proof(self.far, edits, seen, PLANS, base=self.base)
+            self.off = prove(live, off, control=_told(f"{self.source}, {self.other}"))
             self.beside = beside
 
     def lines(self) -> Iterator[str]:
@@ -148,7 +148,7 @@ def _mean(evaluation: Evaluation, measure: str) -> float:
     return float(evaluation.numbers(BASELINE, measure).mean())
 
 
-def _told(step: str):
+def _told(step: str) -> Control:
     last = [-1]
 
     def report(done: int, total: int) -> None:
@@ -156,7 +156,7 @@ def _told(step: str):
             last[0] = 100 * done // max(total, 1)
             print(f"{step}: {done} of {total}", file=sys.stderr, flush=True)
 
-    return report
+    return Control(progress=report)
 
 
 def main() -> None:

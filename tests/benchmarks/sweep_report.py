@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from surgery.evaluation import BASELINE
+from surgery.progress import Control
 from surgery.runs import runs_folder, stored_runs
 from surgery.sweeps.on_ray import on_ray
 from surgery.sweeps.plan import SweepPlan, check, cost, cost_text, expand
@@ -62,7 +63,7 @@ def carried_out(plan: SweepPlan, runner: Runner) -> Half:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        swept = run_sweep(plan, runner, report=_told())
+        swept = run_sweep(plan, runner, control=_told())
     finally:
         over.set()
         watcher.join()
@@ -199,16 +200,20 @@ def _excludes_zero(each: CellResult, measure: str) -> bool:
     return not change["low"] <= 0 <= change["high"]
 
 
-def _told():
-    last = [""]
+def _told() -> Control:
+    last, step = [""], ""
 
-    def told(step: str, done: int, total: int) -> None:
+    def begin(name: str) -> None:
+        nonlocal step
+        step = name
+
+    def told(done: int, total: int) -> None:
         line = f"{step}: {done} of {total}"
         if line != last[0] and (step == "passes" or done * 10 // max(total, 1) != _tenth(last[0])):
             last[0] = line
             print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
-    return told
+    return Control(begin=begin, progress=told)
 
 
 def _tenth(line: str) -> int:
@@ -245,7 +250,7 @@ def kept(plan: SweepPlan, home: Path, carry_out: Callable[[SweepPlan, Path], Hal
     os.environ["SURGERY_HOME"] = str(home)
     told = json.loads(file.read_text(encoding="utf-8"))
     # every run is there already
-    swept = run_sweep(plan, in_process, report=_told())
+    swept = run_sweep(plan, in_process, control=_told())
     return Half(swept, told["seconds"], [(seconds, runs) for seconds, runs in told["filled"]], told["killed"])
 
 

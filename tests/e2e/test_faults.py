@@ -21,7 +21,7 @@ from surgery.calibration import Row
 from surgery.evaluation import BASELINE
 from surgery.measure import calibrate
 from surgery.policy import make_policy
-from surgery.proof import EDIT, prove
+from surgery.proof import EDIT, Proof, prove
 from surgery.recipe import CalibrationPlan, EditPlan, EvaluationPlan, edit_record, plan_record
 from surgery.sensitivity import Sensitivity, load_sensitivity
 from surgery.spectrum import decompose
@@ -169,7 +169,7 @@ def test_a_killed_server_goes_on_with_a_calibration_and_a_proof_and_the_page_com
         assert lab.runs() == [run], "the run that was cut off is the one that ended"
         assert (run / "answers.jsonl").read_bytes().startswith(kept), "what was answered is not answered again"
         edits = {EDIT: EditPlan().apply(live.spectra, sensitivity)}
-        whole = prove(live, lab.asked, [lab.seen], edits).evaluation
+        whole = prove(live, Proof(lab.asked, edits, [lab.seen])).evaluation
     found = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["variants"]
     for variant in (BASELINE, EDIT):
         assert_losses(found[variant]["means"]["loss"], whole.scores[variant].loss.mean(), tiny_llama())
@@ -267,7 +267,7 @@ def test_two_people_edit_and_prove_at_once_and_neither_finds_the_edit_of_the_oth
     spectra = decompose(open_adapter(lab.place.adapter))
     with lab.place.attach() as live:
         for plan in edits.values():
-            whole = prove(live, lab.asked, [], {EDIT: plan.apply(spectra, None)}).evaluation
+            whole = prove(live, Proof(lab.asked, {EDIT: plan.apply(spectra, None)})).evaluation
             for variant in (BASELINE, EDIT):
                 told = metrics[plan.policy.name][variant]["means"]["loss"]
                 assert_losses(told, whole.scores[variant].loss.mean(), tiny_llama())

@@ -15,7 +15,7 @@ from surgery.evaluation import BASELINE
 from surgery.measure import attach
 from surgery.proof import random_controls
 from surgery.recipe import BaseChoice
-from surgery.report import evaluation_record
+from surgery.run_metrics import summarise, summary_record
 from surgery.significance import holm, mcnemar
 from surgery.tasks import TaskPlan, load_task
 from tests.models import save_adapter, save_model, tiny_llama, tiny_tokenizer
@@ -93,7 +93,7 @@ def test_every_variant_is_scored_paired_and_tested_on_the_same_examples(files: P
     before = found.numbers(BASELINE, METRIC)
     np.testing.assert_array_equal(before, alone.numbers(BASELINE, METRIC))
     assert found.variants == ("random 0", "random 1", "random 2")
-    record = evaluation_record(found)
+    record = summary_record(summarise(found))
     for name in found.variants:
         after = found.numbers(name, METRIC)
         assert record["variants"][name]["changes"][METRIC]["mean"] == pytest.approx((after - before).mean())

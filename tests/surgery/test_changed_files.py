@@ -13,7 +13,8 @@ from surgery.export import export
 from surgery.measure import calibrate, calibration_rows
 from surgery.measurements import store_folder
 from surgery.policy import GradDirection, Identity, RandomIndex
-from surgery.proof import EDIT, prove
+from surgery.progress import Control
+from surgery.proof import EDIT, Proof, prove
 from surgery.recipe import BaseChoice, CalibrationPlan, dump_recipe, parse_recipe, read_recipe
 from surgery.redo import export_recipe, run_recipe
 from surgery.runs import runs_folder, stored_runs
@@ -21,10 +22,6 @@ from surgery.spectrum import decompose
 from tests.places import ROWS, refusal, workplace, write_rows, write_workplace
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-
-
-def quiet(step: str, done: int, total: int) -> None:
-    """A report that nobody reads."""
 
 
 @pytest.fixture
@@ -60,7 +57,7 @@ def test_an_adapter_that_changed_is_noticed_before_anything_is_written(change, p
         asked = [
             lambda: export(live.adapter, live.spectra, edit, tmp_path / "out"),
             lambda: calibrate(live, place.calibration),
-            lambda: prove(live, place.evaluation, [], {EDIT: edit}),
+            lambda: prove(live, Proof(place.evaluation, {EDIT: edit})),
         ]
         for ask in asked:
             assert "have changed since they were opened" in refusal(AdapterError, ask)
@@ -158,26 +155,26 @@ def test_the_rows_of_a_measurement_are_known_after_it_was_stored(place):
 
 
 def test_a_recipe_names_its_rows_and_is_not_redone_on_others(place, tmp_path):
-    run_recipe(place.recipe(evaluation=None), tmp_path / "first", report=quiet)
+    run_recipe(place.recipe(evaluation=None), tmp_path / "first")
     written = read_recipe(tmp_path / "first" / "recipe.yaml")
     assert written.calibration_digest
     assert parse_recipe(dump_recipe(written)) == written
     write_rows(Path(place.calibration.data), ROWS[1:31])
     elsewhere = replace(written, base=BaseChoice("/nowhere"))
-    said = refusal(RecipeError, run_recipe, elsewhere, tmp_path / "second", report=pytest.fail)
+    said = refusal(RecipeError, run_recipe, elsewhere, tmp_path / "second", control=Control(begin=pytest.fail))
     assert "calibration.digest" in said
     assert not (tmp_path / "second").exists()
-    run_recipe(replace(written, calibration_digest=""), tmp_path / "second", report=quiet)
+    run_recipe(replace(written, calibration_digest=""), tmp_path / "second")
     assert read_recipe(tmp_path / "second" / "recipe.yaml").calibration_digest != written.calibration_digest
 
 
 def test_held_out_rows_that_changed_are_another_question_and_leave_the_earlier_answers_alone(place):
     with place.attach() as live:
         edits = {EDIT: make_edit(live.spectra, Identity())}
-        first = prove(live, place.evaluation, [], edits)
+        first = prove(live, Proof(place.evaluation, edits))
         before = {file: file.read_bytes() for file in files_below(first.folder)}
         write_rows(Path(place.evaluation.data), list(reversed(ROWS[30:])))
-        second = prove(live, place.evaluation, [], edits)
+        second = prove(live, Proof(place.evaluation, edits))
     assert first.plan.key != second.plan.key
     assert {run.plan.key for run in stored_runs()} == {first.plan.key, second.plan.key}
     assert {file: file.read_bytes() for file in files_below(first.folder)} == before

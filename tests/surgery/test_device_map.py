@@ -14,7 +14,7 @@ from surgery.errors import BaseModelError
 from surgery.live import LiveModel
 from surgery.measure import attach, calibrate, calibration_slice
 from surgery.policy import RandomIndex
-from surgery.proof import prove
+from surgery.proof import Proof, prove
 from surgery.sensitivity import measure_sensitivity
 from surgery.spectrum import decompose
 from tests.models import relative, save_adapter, save_model, tiny_gpt2, tiny_llama
@@ -89,7 +89,7 @@ def test_proofs_on_a_split_base_are_those_on_the_whole_one(place, split, tmp_pat
         monkeypatch.setattr("surgery.runs.runs_folder", lambda number=number: tmp_path / f"history {number}")
         with where.attach() as live:
             edits = {"x": make_edit(live.spectra, RandomIndex(), scope="all")}
-            found.append(prove(live, place.evaluation, [place.calibration], edits).evaluation)
+            found.append(prove(live, Proof(place.evaluation, edits, [place.calibration])).evaluation)
     for name, scores in found[0].scores.items():
         assert_losses(found[1].scores[name].loss, scores.loss, tiny_llama())
         assert found[1].scores[name].answers == scores.answers

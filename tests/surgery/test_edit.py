@@ -34,7 +34,7 @@ EVERY_POLICY = [
     Identity(),
     AbsSelect(),
     SmoothAbs(),
-    SmoothAbs(align_mid=False, temperature=0.01),
+    SmoothAbs(align_mid=False, temperature=0.05),
     RandomIndex(seed=3),
     GradDirection(),
     GradDirection(asymmetric=False, eta=1.0),

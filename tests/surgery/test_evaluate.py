@@ -15,6 +15,7 @@ from surgery.evaluate import evaluate
 from surgery.evaluation import BASELINE, paired_effect
 from surgery.export import export
 from surgery.live import LiveModel
+from surgery.progress import Control
 from surgery.sensitivity import measure_sensitivity
 from surgery.spectrum import decompose
 from tests.models import (
@@ -320,7 +321,13 @@ def test_a_variant_cannot_take_the_baselines_name(live):
 
 def test_progress_counts_examples_over_all_variants(live):
     seen = []
-    evaluate(live, slice_of(), {"a": {}}, batch_size=4, progress=lambda done, total: seen.append((done, total)))
+    evaluate(
+        live,
+        slice_of(),
+        {"a": {}},
+        batch_size=4,
+        control=Control(progress=lambda done, total: seen.append((done, total))),
+    )
     assert {total for _, total in seen} == {2 * len(EXAMPLES)}
     counts = [done for done, _ in seen]
     assert counts == sorted(counts)
@@ -338,7 +345,9 @@ def test_cancelling_stops_and_leaves_the_unedited_adapter_in_place(live, allowed
         return len(asked) > allowed
 
     with pytest.raises(Cancelled):
-        evaluate(live, slice_of(), {"edited": variant(live, 3)}, batch_size=4, cancelled=cancelled)
+        evaluate(
+            live, slice_of(), {"edited": variant(live, 3)}, batch_size=4, control=Control(cancelled=cancelled)
+        )
     assert len(asked) == allowed + 1
     found = evaluate(live, slice_of(), {}).scores[BASELINE]
     np.testing.assert_array_equal(found.loss, expected.loss)

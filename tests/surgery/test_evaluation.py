@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from surgery.errors import DataError
 from surgery.evaluation import AGAIN, BASELINE, EXACT, LOSS, Asked, Evaluation, is_random_control, row_scores
-from surgery.report import evaluation_record, evaluation_text
+from surgery.report import evaluation_text
+from surgery.run_metrics import summarise
 from tests.places import refusal
 
 NAMES = (BASELINE, "edit", "scale", "random 0", "random 1", "random 2", AGAIN)
@@ -115,9 +116,18 @@ def test_the_rerun_and_the_rescaling_are_no_random_controls():
 def test_few_examples_come_with_a_caution_on_the_page_and_in_the_report():
     few, enough = evaluation([[0.5] * 23] * 7, [[1.0] * 23] * 7), evaluation([[0.5] * 24] * 7, [[1.0] * 24] * 7)
     assert few.caution.startswith("The 95 % intervals of 23 examples are too narrow")
-    assert few.caution in evaluation_text(evaluation_record(few))
+    assert few.caution in evaluation_text(summarise(few))
     assert enough.caution == ""
-    assert "narrow" not in evaluation_text(evaluation_record(enough))
+    assert "narrow" not in evaluation_text(summarise(enough))
+
+
+def test_the_report_tells_p_corrected_for_all_variants():
+    right = [[0.0] * 8, [1.0] * 6 + [0.0] * 2, *([[0.0] * 8] * 3)]
+    names = (BASELINE, "edit", "random 0", "random 1", "random 2")
+    found = summarise(evaluation([[1.0] * 8] * 5, right, names))
+    test = found.variants["edit"].tests["exact"]
+    assert (test.p, test.holm) == pytest.approx((2 / 2**6, 4 * 2 / 2**6))
+    assert "gained 6, lost 0, p 0.125" in evaluation_text(found)
 
 
 def test_joining_adds_variants_and_says_each_note_once():

@@ -13,9 +13,10 @@ from surgery import inspect_many as module
 from surgery.cli import main
 from surgery.errors import DataError
 from surgery.inspect_many import AdapterRow, adapter_folders, inspect_many, inspect_one, write_parquet
+from surgery.progress import Control
 from tests.deadly import DEADLY, deadly
 from tests.models import LLAMA_TARGETS, save_adapter, singular_triplets, tiny_llama
-from tests.places import refusal
+from tests.places import files_of_at_most, refusal
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +83,7 @@ def test_rows_are_sorted_by_base_and_norm_with_the_refused_last(many):
 
 def test_several_processes_give_the_rows_of_one(many):
     told = []
-    rows = inspect_many(many, workers=2, progress=lambda *step: told.append(step))
+    rows = inspect_many(many, workers=2, control=Control(progress=lambda *step: told.append(step)))
     assert repr(rows) == repr(inspect_many(many))
     assert told[-1] == (7, 7)
 
@@ -112,6 +113,15 @@ def test_a_folder_without_adapters_and_a_file_that_cannot_be_written_are_refused
     refusal(DataError, adapter_folders, tmp_path)
     refusal(DataError, adapter_folders, tmp_path / "nowhere")
     refusal(DataError, write_parquet, [], tmp_path / "nowhere" / "rows.parquet")
+
+
+def test_a_write_that_breaks_off_leaves_the_file_that_was_there(many, tmp_path):
+    file = write_parquet([], tmp_path / "rows.parquet")
+    before = file.read_bytes()
+    with files_of_at_most(200):
+        refusal(DataError, write_parquet, inspect_many(many), file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_the_command_prints_a_table_or_json_and_writes_the_file(many, tmp_path, capsys):

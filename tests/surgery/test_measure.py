@@ -2,11 +2,9 @@
 
 import errno
 import os
-import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +15,11 @@ from safetensors.numpy import save_file
 from surgery.calibration import Encoding, choose
 from surgery.errors import BaseModelError, Cancelled, DataError, SurgeryError
 from surgery.measure import calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
+from surgery.progress import Control
 from surgery.recipe import BaseChoice
 from surgery.sensitivity import load_sensitivity
 from tests.models import characters, save_adapter, save_model, tiny_llama, tiny_tokenizer
-from tests.places import ROWS, forbid_measuring, refusal, stored_files, unprivileged
+from tests.places import ROWS, files_of_at_most, forbid_measuring, refusal, stored_files, unprivileged
 
 
 def same(first, second) -> bool:
@@ -46,7 +45,9 @@ def test_the_slice_holds_the_planned_rows_as_token_ids(place):
 def test_calibrating_measures_every_module_and_stores_the_measurement(place):
     seen = []
     with place.attach() as live:
-        measured = calibrate(live, place.calibration, progress=lambda done, total: seen.append((done, total)))
+        measured = calibrate(
+            live, place.calibration, control=Control(progress=lambda done, total: seen.append((done, total)))
+        )
         assert list(measured.values) == list(live.spectra)
     assert seen == [(4, 10), (8, 10), (10, 10)]
     assert stored_files(place) == [stored_sensitivity_file(measured.provenance.key, place.calibration.batch_size)]
@@ -59,7 +60,9 @@ def test_a_stored_measurement_is_found_again(place, monkeypatch):
     forbid_measuring(monkeypatch)
     seen = []
     with place.attach() as live:
-        second = calibrate(live, place.calibration, progress=lambda done, total: seen.append((done, total)))
+        second = calibrate(
+            live, place.calibration, control=Control(progress=lambda done, total: seen.append((done, total)))
+        )
     assert same(first, second)
     assert seen == [(10, 10)]
 
@@ -122,7 +125,7 @@ def test_a_damaged_store_entry_is_measured_again(place, damage):
 def test_cancelling_stores_nothing_and_leaves_the_model_usable(place):
     with place.attach() as live:
         with pytest.raises(Cancelled):
-            calibrate(live, place.calibration, cancelled=lambda: True)
+            calibrate(live, place.calibration, control=Control(cancelled=lambda: True))
         assert stored_files(place) == []
         measured = calibrate(live, place.calibration)
     with place.attach() as live:
@@ -139,17 +142,6 @@ def test_a_batch_size_of_zero_is_refused(place):
 def test_attaching_to_the_wrong_base_is_refused(place, tmp_path):
     wrong = BaseChoice(str(save_model(tiny_llama(intermediate_size=40), tmp_path / "wrong")))
     assert "adapter was trained on" in refusal(BaseModelError, replace(place, base=wrong).attach)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file grows further, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
@@ -177,7 +169,7 @@ def test_what_is_finished_when_the_disk_is_full_is_cancelled_without_a_trace(pla
 
     with place.attach() as live:
         with files_of_at_most(1000), pytest.raises(Cancelled):
-            calibrate(live, place.calibration, progress=cancel)
+            calibrate(live, place.calibration, control=Control(progress=cancel))
         assert stored_files(place) == []
         calibrate(live, place.calibration)
     assert len(stored_files(place)) == 1
@@ -198,12 +190,14 @@ def test_a_store_that_is_removed_meanwhile_is_made_anew(place, ends):
         calibrate(live, replace(place.calibration, seed=1))
         if ends == "cancelled":
             with pytest.raises(Cancelled):
-                calibrate(live, place.calibration, progress=remove)
+                calibrate(live, place.calibration, control=Control(progress=remove))
             resumed = []
-            measured = calibrate(live, place.calibration, resumed=lambda *counts: resumed.append(counts))
+            measured = calibrate(
+                live, place.calibration, control=Control(resumed=lambda *counts: resumed.append(counts))
+            )
             assert resumed == [(8, 10)]
         else:
-            measured = calibrate(live, place.calibration, progress=remove)
+            measured = calibrate(live, place.calibration, control=Control(progress=remove))
     assert removals == [8]
     (file,) = stored_files(place)
     assert same(load_sensitivity(file), measured)

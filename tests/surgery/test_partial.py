@@ -19,8 +19,9 @@ from surgery.calibration import Encoding, batch_order, run_batches
 from surgery.errors import Cancelled
 from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, stored_sensitivity_file
 from surgery.measurements import delete_measurement, stored_measurements
-from surgery.pace import characters, known_pace, remember_pace
+from surgery.pace import Spent, characters, known_pace, remember_pace
 from surgery.partial import PartFile, Partial
+from surgery.progress import Control
 from surgery.recipe import BaseChoice, CalibrationPlan
 from surgery.sensitivity import Sensitivity, load_sensitivity, save_sensitivity
 from surgery.spectrum import decompose
@@ -97,11 +98,15 @@ def test_a_cancelled_calibration_goes_on_and_ends_with_the_same_bits(live, plan,
     expected = whole(live, plan)
     progress, seen = stopping(after=14)
     with pytest.raises(Cancelled):
-        calibrate(live, plan, progress=progress)
+        calibrate(live, plan, control=Control(progress=progress))
     assert names(store) == [".part"]
     again, resumed = [], []
     measured = calibrate(
-        live, plan, progress=lambda done, _: again.append(done), resumed=lambda *counts: resumed.append(counts)
+        live,
+        plan,
+        control=Control(
+            progress=lambda done, _: again.append(done), resumed=lambda *counts: resumed.append(counts)
+        ),
     )
     assert same(measured, expected)
     assert seen[-1] == 14
@@ -136,6 +141,7 @@ import sys, time
 from surgery.adapter import open_adapter
 from surgery.recipe import BaseChoice, CalibrationPlan
 from surgery.measure import attach, calibrate
+from surgery.progress import Control
 from surgery.spectrum import decompose
 base, adapter, rows = sys.argv[1:]
 opened = open_adapter(adapter)
@@ -143,7 +149,7 @@ with attach(opened, decompose(opened), BaseChoice(base)) as live:
     def progress(done, total):
         print(done, flush=True)
         time.sleep(60 if done == 37 else 0.02)
-    calibrate(live, CalibrationPlan(rows, 40, batch_size=1), progress=progress)
+    calibrate(live, CalibrationPlan(rows, 40, batch_size=1), control=Control(progress=progress))
 """
 
 
@@ -170,7 +176,7 @@ def test_a_killed_calibration_goes_on_and_ends_with_the_same_bits(files, live, p
     assert part.done in (16, *range(17, 38))
     assert (part.finished, part.examples, part.plan) == (False, COUNT, plan)
     seen = []
-    measured = calibrate(live, plan, progress=lambda done, _: seen.append(done))
+    measured = calibrate(live, plan, control=Control(progress=lambda done, _: seen.append(done)))
     assert seen == list(range(part.done, COUNT + 1))
     assert names(store) == [".safetensors"]
     stored_sensitivity_file(measured.provenance.key, 1).unlink()
@@ -179,10 +185,10 @@ def test_a_killed_calibration_goes_on_and_ends_with_the_same_bits(files, live, p
 
 def test_a_part_of_another_measurement_is_not_taken_up(live, plan, store):
     with pytest.raises(Cancelled):
-        calibrate(live, plan, progress=stopping(after=5)[0])
+        calibrate(live, plan, control=Control(progress=stopping(after=5)[0]))
     seen = []
     for other in (replace(plan, seed=1), replace(plan, batch_size=2), replace(plan, encoding=Encoding(eos=False))):
-        calibrate(live, other, progress=lambda done, _: seen.append(done))
+        calibrate(live, other, control=Control(progress=lambda done, _: seen.append(done)))
         assert seen[0] == other.batch_size
         seen.clear()
     assert names(store).count(".part") == 1
@@ -212,10 +218,10 @@ def short(file: Path) -> None:
 def test_a_damaged_part_is_measured_from_the_start(live, plan, store, damage):
     expected = whole(live, plan)
     with pytest.raises(Cancelled):
-        calibrate(live, plan, progress=stopping(after=5)[0])
+        calibrate(live, plan, control=Control(progress=stopping(after=5)[0]))
     damage(next(store.glob("*.part")))
     seen = []
-    assert same(calibrate(live, plan, progress=lambda done, _: seen.append(done)), expected)
+    assert same(calibrate(live, plan, control=Control(progress=lambda done, _: seen.append(done))), expected)
     assert seen[0] == 1
     assert names(store) == [".safetensors"]
 
@@ -298,7 +304,7 @@ def test_a_folder_that_cannot_be_written_stops_no_measurement(tmp_path):
 def test_the_store_lists_what_it_has_from_the_headers_alone(live, plan, store, files):
     measured = calibrate(live, plan)
     with pytest.raises(Cancelled):
-        calibrate(live, replace(plan, seed=3), progress=stopping(after=5)[0])
+        calibrate(live, replace(plan, seed=3), control=Control(progress=stopping(after=5)[0]))
     (store / "text.safetensors").write_text("nothing")
     save_file({"losses": np.ones(3)}, store / "other.safetensors", metadata={"format": "pt"})
     listed = {measurement.finished: measurement for measurement in stored_measurements(live.adapter.digest)}
@@ -357,7 +363,7 @@ def test_the_time_of_the_same_rows_is_that_of_the_run_before(live, plan, store):
     rows, calibration = calibration_rows(plan), calibration_slice(live, plan)
     tokens = sum(example.length for example in calibration.examples)
     assert known_pace(base, plan) is None
-    remember_pace(base, plan, rows, calibration, tiny_tokenizer(), tokens, 8.0)
+    remember_pace(base, plan, rows, calibration, tiny_tokenizer(), Spent(tokens, 8.0))
     pace = known_pace(base, plan)
     assert pace.tokens_per_second == pytest.approx(tokens / 8)
     assert pace.tokens_per_row == 3  # <u>, <a> and </s>
@@ -377,17 +383,22 @@ def test_the_time_of_the_same_rows_is_that_of_the_run_before(live, plan, store):
 def test_a_damaged_record_of_the_pace_is_no_pace(live, plan, store, content):
     base = BaseChoice("some/base")
     calibration = calibration_slice(live, plan)
-    remember_pace(base, plan, calibration_rows(plan), calibration, tiny_tokenizer(), 100, 1.0)
+    remember_pace(base, plan, calibration_rows(plan), calibration, tiny_tokenizer(), Spent(100, 1.0))
     file = store.parent / "pace.json"
     (key,) = json.loads(file.read_text())
     file.write_text(content.replace("%s", key))
     assert known_pace(base, plan) is None
-    remember_pace(base, plan, calibration_rows(plan), calibration, tiny_tokenizer(), 100, 1.0)
+    remember_pace(base, plan, calibration_rows(plan), calibration, tiny_tokenizer(), Spent(100, 1.0))
     assert known_pace(base, plan) is not None
 
 
 def test_a_run_too_short_to_time_leaves_no_pace(live, plan, store):
     remember_pace(
-        BaseChoice("b"), plan, calibration_rows(plan), calibration_slice(live, plan), tiny_tokenizer(), 9, 0.01
+        BaseChoice("b"),
+        plan,
+        calibration_rows(plan),
+        calibration_slice(live, plan),
+        tiny_tokenizer(),
+        Spent(9, 0.01),
     )
     assert known_pace(BaseChoice("b"), plan) is None

@@ -19,6 +19,7 @@ from surgery.policy import (
     make_policy,
     position_of,
 )
+from tests.places import refusal
 from tests.policies import ROW_POLICIES, evidence, gains_of, stacked
 
 # the table of the design, and the gates that only the released code has
@@ -118,6 +119,33 @@ def test_a_policy_is_made_by_name_with_its_knobs_at_the_limits_of_their_ranges()
                 made = make_policy(name, {knob.name: value})
                 assert knob_values(made) == {**knob_values(kind()), knob.name: value}
                 assert type(getattr(made, knob.name)) is knob.kind
+
+
+@pytest.mark.parametrize("kind", POLICIES.values(), ids=POLICIES)
+def test_a_policy_refuses_what_its_knobs_do_not_allow_however_it_is_made(kind):
+    for knob in knobs_of(kind):
+        for value in impossible(knob):
+            told = refusal(PolicyError, make_policy, kind.name, {knob.name: value})
+            assert refusal(PolicyError, kind, **{knob.name: value}) == told
+            assert refusal(PolicyError, dataclasses.replace, kind(), **{knob.name: value}) == told
+
+
+def impossible(knob):
+    """Values out of a knob's range, or of another kind."""
+    if knob.kind is bool:
+        return [1, "true"]
+    if knob.kind is str:
+        return ["", 1]
+    ends = [] if knob.high is None else [knob.high + 1]
+    return [
+        (knob.low or 0) - 1,
+        float("nan"),
+        float("inf"),
+        "1",
+        True,
+        *ends,
+        *([0.5] if knob.kind is int else []),
+    ]
 
 
 def test_whole_numbers_stand_for_floats_and_whole_floats_for_integers():

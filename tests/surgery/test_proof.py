@@ -23,12 +23,14 @@ from surgery.edit import Edit, make_edit
 from surgery.errors import Cancelled, DataError
 from surgery.evaluate import evaluate
 from surgery.evaluation import AGAIN, BASELINE
+from surgery.live import LiveModel
 from surgery.measure import attach, calibrate, calibration_rows
 from surgery.policy import AbsSelect, Identity, RandomIndex, Scale
+from surgery.progress import Control
 from surgery.proof import (
     EDIT,
     SAME_NORM,
-    held_out_rows,
+    Proof,
     prove,
     random_controls,
     scale_control,
@@ -37,6 +39,7 @@ from surgery.proof import (
 )
 from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan
 from surgery.runs import ABOUT, LOG, METRICS, SAMPLES, Run, stored_run, stored_runs
+from surgery.slices import read_slices
 from surgery.spectrum import decompose
 from surgery.tasks import LoadedTask, TaskPlan, load_task
 from tests.models import (
@@ -80,7 +83,11 @@ def test_evaluation_rows_that_calibrated_are_refused(place, tmp_path):
     mixed = write_rows(tmp_path / "mixed.jsonl", [*ROWS[30:33], *ROWS[:30]])
     with place.attach() as live:
         message = refusal(
-            DataError, prove, live, EvaluationPlan(mixed), [place.calibration], {}, progress=pytest.fail
+            DataError,
+            prove,
+            live,
+            Proof(EvaluationPlan(mixed), {}, [place.calibration]),
+            control=Control(progress=pytest.fail),
         )
         assert "10 of 33 evaluation rows were used for calibration" in message
 
@@ -89,14 +96,14 @@ def test_any_of_several_calibrations_is_looked_at(place, tmp_path):
     other = write_rows(tmp_path / "other.jsonl", ROWS[33:36])
     plans = [place.calibration, CalibrationPlan(other, examples=3)]
     with place.attach() as live:
-        assert "3 of 6" in refusal(DataError, prove, live, place.evaluation, plans, {})
+        assert "3 of 6" in refusal(DataError, prove, live, Proof(place.evaluation, {}, plans))
 
 
 def test_content_decides_whether_a_row_is_shared_not_file_or_white_space(place, tmp_path):
     spaced = [Row(f"  {row.prompt}\n", f" {row.answer} ") for row in ROWS[:30]]
     plan = EvaluationPlan(write_rows(tmp_path / "spaced.jsonl", spaced))
     with place.attach() as live:
-        assert "10 of 30" in refusal(DataError, prove, live, plan, [place.calibration], {})
+        assert "10 of 30" in refusal(DataError, prove, live, Proof(plan, {}, [place.calibration]))
 
 
 def test_rows_that_the_calibration_left_out_may_be_evaluated(place):
@@ -104,14 +111,14 @@ def test_rows_that_the_calibration_left_out_may_be_evaluated(place):
     unused = [row for row in ROWS[:30] if row.key not in kept]
     plan = EvaluationPlan(write_rows(place.home.parent / "unused.jsonl", unused), limit=3)
     with place.attach() as live:
-        found = prove(live, plan, [place.calibration], {}).evaluation
+        found = prove(live, Proof(plan, {}, [place.calibration])).evaluation
     assert [sample.key for sample in found.samples] == [row.key for row in unused[:3]]
 
 
 def test_the_proof_scores_every_edit_on_rows_in_file_order(place):
     with place.attach() as live:
         edits = {"same": make_edit(live.spectra, Identity()), **random_controls(live.spectra, 2, scope="all")}
-        found = prove(live, place.evaluation, [place.calibration], edits).evaluation
+        found = prove(live, Proof(place.evaluation, edits, [place.calibration])).evaluation
     assert list(found.scores) == [BASELINE, "same", "random 0", "random 1"]
     assert [sample.key for sample in found.samples] == [row.key for row in ROWS[30:36]]
     assert (found.effect("same").mean, found.effect("same").low, found.effect("same").high) == (0, 0, 0)
@@ -121,10 +128,10 @@ def test_the_proof_scores_every_edit_on_rows_in_file_order(place):
 def test_cancelling_the_proof_raises_and_leaves_the_adapter_as_it_was(place):
     with place.attach() as live:
         edits = random_controls(live.spectra, 1, scope="all")
-        expected = prove(live, place.evaluation, [], {}).evaluation.scores[BASELINE].loss
+        expected = prove(live, Proof(place.evaluation, {})).evaluation.scores[BASELINE].loss
         with pytest.raises(Cancelled):
-            prove(live, place.evaluation, [], edits, cancelled=lambda: True)
-        rows = held_out_rows(place.evaluation, [])
+            prove(live, Proof(place.evaluation, edits), control=Control(cancelled=lambda: True))
+        rows = read_slices([], place.evaluation).held_out
         slice_ = encode(rows, live.base.tokenizer, place.evaluation.encoding)
         again = evaluate(live, slice_, {}, batch_size=place.evaluation.batch_size).scores[BASELINE].loss
         np.testing.assert_array_equal(again, expected)
@@ -194,11 +201,11 @@ def same_scores(found: Run, expected: Run) -> bool:
     )
 
 
-def afresh(history: Path, *arguments: Any, **options: Any) -> Run:
+def afresh(history: Path, live: LiveModel, proof: Proof) -> Run:
     """A proof without a history."""
     kept = history.rename(history.with_name("kept"))
     try:
-        run = prove(*arguments, **options)
+        run = prove(live, proof)
         _ = run.evaluation
         return run
     finally:
@@ -209,7 +216,8 @@ def afresh(history: Path, *arguments: Any, **options: Any) -> Run:
 CHILD = """
 import sys, time
 from pathlib import Path
-from surgery.proof import prove, random_controls
+from surgery.progress import Control
+from surgery.proof import Proof, prove, random_controls
 from tests.places import workplace
 place = workplace(Path(sys.argv[1]), Path(sys.argv[2]))
 stop = int(sys.argv[3])
@@ -219,7 +227,8 @@ def progress(done, total):
         time.sleep(60)
 with place.attach() as live:
     edits = random_controls(live.spectra, 2, scope="all")
-    prove(live, place.evaluation, [], edits, again=True, batch_size=2, progress=progress)
+    proof = Proof(place.evaluation, edits, again=True, batch_size=2)
+    prove(live, proof, control=Control(progress=progress))
 """
 
 
@@ -238,7 +247,7 @@ def test_a_killed_proof_goes_on_and_asks_for_no_finished_request_again(
         edits = random_controls(live.spectra, 2, scope="all")
 
         def proof(**options: Any) -> Run:
-            return prove(live, place.evaluation, [], edits, again=True, batch_size=2, **options)
+            return prove(live, Proof(place.evaluation, edits, again=True, batch_size=2), **options)
 
         try:
             assert child.stdout is not None
@@ -256,13 +265,13 @@ def test_a_killed_proof_goes_on_and_asks_for_no_finished_request_again(
         with (cut.folder / LOG).open("ab") as log:
             log.write(b'[0,5,"half a li')
         seen = []
-        run = proof(progress=lambda *counts: seen.append(counts))
+        run = proof(control=Control(progress=lambda *counts: seen.append(counts)))
         assert sum(call.answers for call in engine_calls) == total - done
         assert seen[0] == (done, total)
         assert seen[-1] == (total, total)
         assert seen == sorted(seen)
         assert (run.finished, run.plan.key, run.started) == (True, cut.plan.key, cut.started)
-        assert same_scores(run, afresh(history, live, place.evaluation, [], edits, again=True, batch_size=2))
+        assert same_scores(run, afresh(history, live, Proof(place.evaluation, edits, again=True, batch_size=2)))
 
 
 @pytest.fixture(scope="module")
@@ -288,19 +297,23 @@ def test_a_cancelled_proof_goes_on_among_its_variants_and_in_the_rerun(
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        prove(live, place.evaluation, [], edits, again=True, batch_size=1, progress=progress)
+        prove(live, Proof(place.evaluation, edits, again=True, batch_size=1), control=Control(progress=progress))
     assert stored_runs()[0].done == done[-1]
     engine_calls.clear()
-    run = prove(live, place.evaluation, [], edits, again=True)
+    run = prove(live, Proof(place.evaluation, edits, again=True))
     assert sum(call.answers for call in engine_calls) == 24 - done[-1]
-    assert same_scores(run, afresh(history, live, place.evaluation, [], edits, again=True))
+    assert same_scores(run, afresh(history, live, Proof(place.evaluation, edits, again=True)))
 
 
 def test_a_finished_proof_is_answered_from_the_history(live, place, edits, engine_calls):
-    first = prove(live, place.evaluation, [], edits, again=True)
+    first = prove(live, Proof(place.evaluation, edits, again=True))
     engine_calls.clear()
     seen = []
-    again = prove(live, place.evaluation, [], edits, again=True, progress=lambda *counts: seen.append(counts))
+    again = prove(
+        live,
+        Proof(place.evaluation, edits, again=True),
+        control=Control(progress=lambda *counts: seen.append(counts)),
+    )
     assert again == first
     assert engine_calls == []
     assert seen == [(24, 24)]
@@ -308,8 +321,8 @@ def test_a_finished_proof_is_answered_from_the_history(live, place, edits, engin
 
 
 def test_scores_are_those_of_a_plain_evaluation(live, place, edits):
-    run = prove(live, place.evaluation, [], edits)
-    slice_ = encode(held_out_rows(place.evaluation, []), live.base.tokenizer, place.evaluation.encoding)
+    run = prove(live, Proof(place.evaluation, edits))
+    slice_ = encode(read_slices([], place.evaluation).held_out, live.base.tokenizer, place.evaluation.encoding)
     plain = evaluate(live, slice_, {name: edit.sigma_after for name, edit in edits.items()})
     for name in plain.scores:
         assert_losses(run.evaluation.scores[name].loss, plain.scores[name].loss, live.model)
@@ -323,10 +336,7 @@ def test_progress_rises_to_the_total(live, place, batch_size, count):
     edits = random_controls(live.spectra, count, scope="all")
     for again in (True, False):
         seen = []
-        prove(
-            live, place.evaluation, [], edits, batch_size=batch_size, again=again,
-            progress=lambda *counts, seen=seen: seen.append(counts),
-        )  # fmt: skip
+        prove(live, Proof(place.evaluation, edits, batch_size=batch_size, again=again), control=Control(progress=lambda *counts, seen=seen: seen.append(counts)))  # fmt: skip
         total = 6 * (1 + count + again)
         assert {of for _, of in seen} == {total}
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
@@ -352,7 +362,11 @@ def test_the_rerun_is_batched_otherwise_and_asked_for_itself(live, place, engine
 
     hook = live.model.register_forward_pre_hook(forward, with_kwargs=True)
     try:
-        prove(live, replace(place.evaluation, batch_size=batch_size), [], edits, again=True, progress=progress)
+        prove(
+            live,
+            Proof(replace(place.evaluation, batch_size=batch_size), edits, again=True),
+            control=Control(progress=progress),
+        )
     finally:
         hook.remove()
     first, second = rows[1], widths
@@ -372,51 +386,48 @@ def test_no_rerun_has_the_batches_of_the_first_run(batch_size, variants, example
     assert min(other, examples) != rows
 
 
-def test_names_that_the_proof_needs_itself_are_refused(live, place, edits):
+def test_names_that_the_proof_needs_itself_are_refused(place, edits):
     for name in (BASELINE, AGAIN):
-        assert "rename" in refusal(DataError, prove, live, place.evaluation, [], {name: edits["random 0"]})
+        assert "rename" in refusal(DataError, Proof, place.evaluation, {name: edits["random 0"]})
     assert stored_runs() == []
 
 
 def test_the_unedited_adapter_is_asked_once_however_many_edits_follow(live, place, edits, history, engine_calls):
-    prove(live, place.evaluation, [], {"first": edits["random 0"]}, again=True)
+    prove(live, Proof(place.evaluation, {"first": edits["random 0"]}, again=True))
     engine_calls.clear()
     run = prove(
-        live, place.evaluation, [], {"the same": edits["random 0"], "second": edits["random 1"]}, again=True
+        live, Proof(place.evaluation, {"the same": edits["random 0"], "second": edits["random 1"]}, again=True)
     )
     assert [(call.variants, call.requests) for call in engine_calls] == [(("second",), 6)]
     expected = afresh(
         history,
         live,
-        place.evaluation,
-        [],
-        {"the same": edits["random 0"], "second": edits["random 1"]},
-        again=True,
+        Proof(place.evaluation, {"the same": edits["random 0"], "second": edits["random 1"]}, again=True),
     )
     assert same_scores(run, expected)
 
 
 def test_another_sigma_under_a_known_name_is_asked(live, place, edits, history, engine_calls):
-    first = prove(live, place.evaluation, [], {"edit": edits["random 0"]})
+    first = prove(live, Proof(place.evaluation, {"edit": edits["random 0"]}))
     engine_calls.clear()
-    run = prove(live, place.evaluation, [], {"edit": edits["random 1"]})
+    run = prove(live, Proof(place.evaluation, {"edit": edits["random 1"]}))
     assert [(call.variants, call.requests) for call in engine_calls] == [(("edit",), 6)]
     assert (scores(run)["edit"][0] != scores(first)["edit"][0]).any()
-    assert same_scores(run, afresh(history, live, place.evaluation, [], {"edit": edits["random 1"]}))
+    assert same_scores(run, afresh(history, live, Proof(place.evaluation, {"edit": edits["random 1"]})))
 
 
 def test_the_rerun_alone_is_asked_when_it_is_wanted_later(live, place, edits, engine_calls):
-    prove(live, place.evaluation, [], edits)
+    prove(live, Proof(place.evaluation, edits))
     engine_calls.clear()
-    prove(live, place.evaluation, [], edits, again=True)
+    prove(live, Proof(place.evaluation, edits, again=True))
     assert [(call.variants, call.requests) for call in engine_calls] == [((AGAIN,), 6)]
 
 
 @pytest.mark.parametrize("limit", [5, 4])
 def test_a_shorter_slice_is_another_question(live, place, engine_calls, limit):
-    first = prove(live, place.evaluation, [], {})
+    first = prove(live, Proof(place.evaluation, {}))
     engine_calls.clear()
-    run = prove(live, replace(place.evaluation, limit=limit), [], {})
+    run = prove(live, Proof(replace(place.evaluation, limit=limit), {}))
     assert run.plan.context != first.plan.context
     assert [call.answers for call in engine_calls] == [limit]
 
@@ -469,11 +480,11 @@ OTHERS = [
 @pytest.mark.parametrize("other", OTHERS)
 def test_nothing_is_taken_over_from_another_model_question_or_precision(place, tmp_path, engine_calls, other):
     with place.attach() as live:
-        first = prove(live, place.evaluation, [], {})
+        first = prove(live, Proof(place.evaluation, {}))
     engine_calls.clear()
     changed = other(place, tmp_path)
     with changed.attach() as live:
-        run = prove(live, changed.evaluation, [], {})
+        run = prove(live, Proof(changed.evaluation, {}))
     assert run.plan.context != first.plan.context
     assert [call.answers for call in engine_calls] == [6]
 
@@ -484,12 +495,15 @@ def test_texts_that_read_alike_as_tokens_are_other_questions(live, place, tmp_pa
     first, second = (
         prove(
             live,
-            replace(
-                place.evaluation,
-                data=write_rows(tmp_path / f"{letter}.jsonl", [replace(ROWS[30], **{side: letter}), *ROWS[31:]]),
+            Proof(
+                replace(
+                    place.evaluation,
+                    data=write_rows(
+                        tmp_path / f"{letter}.jsonl", [replace(ROWS[30], **{side: letter}), *ROWS[31:]]
+                    ),
+                ),
+                {},
             ),
-            [],
-            {},
         )
         for letter in "ÄÖ"
     )
@@ -501,7 +515,7 @@ def test_texts_that_read_alike_as_tokens_are_other_questions(live, place, tmp_pa
 
 
 def test_other_versions_are_another_run(live, place, monkeypatch, engine_calls):
-    first = prove(live, place.evaluation, [], {})
+    first = prove(live, Proof(place.evaluation, {}))
     for package in ("torch", "transformers"):
         engine_calls.clear()
         with monkeypatch.context() as patch:
@@ -509,14 +523,14 @@ def test_other_versions_are_another_run(live, place, monkeypatch, engine_calls):
                 "surgery.proof.version",
                 lambda name, package=package: "0" if name == package else first.plan.settings[name],
             )
-            run = prove(live, place.evaluation, [], {})
+            run = prove(live, Proof(place.evaluation, {}))
         assert run.plan.settings[package] == "0"
         assert [call.answers for call in engine_calls] == [6]
 
 
 def test_files_that_were_moved_are_the_same_run(place, tmp_path, engine_calls):
     with place.attach() as live:
-        first = prove(live, place.evaluation, [], random_controls(live.spectra, 1))
+        first = prove(live, Proof(place.evaluation, random_controls(live.spectra, 1)))
     engine_calls.clear()
     for name, source in (("base", place.base.location), ("adapter", place.adapter)):
         shutil.copytree(source, tmp_path / "moved" / name)
@@ -529,15 +543,15 @@ def test_files_that_were_moved_are_the_same_run(place, tmp_path, engine_calls):
     )
     with moved.attach() as live:
         edits = random_controls(live.spectra, 1)
-        assert prove(live, moved.evaluation, [], edits).plan.key == first.plan.key
-        prove(live, moved.evaluation, [], edits, recipe=moved.recipe())
+        assert prove(live, Proof(moved.evaluation, edits)).plan.key == first.plan.key
+        prove(live, Proof(moved.evaluation, edits, recipe=moved.recipe()))
     assert engine_calls == [], "the recipe makes another run of it, which asks nothing again"
 
 
 def test_what_was_asked_of_whom_is_kept(live, place, edits):
     plans = {"random 0": EditPlan(RandomIndex(), manual={"m": {2: 0.5}}), "nobody": EditPlan(Identity())}
     recipe = place.recipe()
-    run = prove(live, place.evaluation, [], edits, base=place.base, plans=plans, recipe=recipe, purpose="dose")
+    run = prove(live, Proof(place.evaluation, edits, base=place.base, plans=plans, recipe=recipe, purpose="dose"))
     (found,) = stored_runs(live.adapter.digest)
     assert found == run
     assert list(found.plan.edits) == ["random 0"]
@@ -567,11 +581,11 @@ def flipped(file: Path) -> None:
 def test_a_finished_run_with_damaged_files_is_put_together_from_its_answers(
     live, place, edits, engine_calls, name, damage
 ):
-    first = prove(live, place.evaluation, [], edits)
+    first = prove(live, Proof(place.evaluation, edits))
     expected = scores(first)
     damage(first.folder / name)
     engine_calls.clear()
-    again = prove(live, place.evaluation, [], edits)
+    again = prove(live, Proof(place.evaluation, edits))
     assert engine_calls == []
     assert stored_run(again.plan.key) == again
     for variant, (loss, answers) in scores(again).items():
@@ -580,13 +594,13 @@ def test_a_finished_run_with_damaged_files_is_put_together_from_its_answers(
 
 
 def test_a_damaged_answer_is_asked_again_and_the_others_are_not(live, place, edits, history, engine_calls):
-    first = prove(live, place.evaluation, [], edits)
+    first = prove(live, Proof(place.evaluation, edits))
     (first.folder / METRICS).unlink()
     flipped(first.folder / LOG)
     engine_calls.clear()
-    again = prove(live, place.evaluation, [], edits)
+    again = prove(live, Proof(place.evaluation, edits))
     assert sum(call.requests for call in engine_calls) in (1, 2)
-    assert same_scores(again, afresh(history, live, place.evaluation, [], edits))
+    assert same_scores(again, afresh(history, live, Proof(place.evaluation, edits)))
 
 
 def test_a_disk_that_fills_up_stops_the_proof_with_its_reason_and_loses_nothing(
@@ -602,16 +616,16 @@ def test_a_disk_that_fills_up_stops_the_proof_with_its_reason_and_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr("surgery.answer_log._SECONDS", 0.0)
         patch.setattr("surgery.answer_log.os.fsync", full)
-        told = refusal(DataError, prove, live, place.evaluation, [], edits, batch_size=1)
+        told = refusal(DataError, prove, live, Proof(place.evaluation, edits, batch_size=1))
     assert os.strerror(errno.ENOSPC) in told
     (cut,) = stored_runs()
     assert not cut.finished
     kept = cut.done
     assert kept >= 3 * 3
     engine_calls.clear()
-    run = prove(live, place.evaluation, [], edits)
+    run = prove(live, Proof(place.evaluation, edits))
     assert sum(call.answers for call in engine_calls) == 18 - kept
-    assert same_scores(run, afresh(history, live, place.evaluation, [], edits))
+    assert same_scores(run, afresh(history, live, Proof(place.evaluation, edits)))
 
 
 def test_results_that_do_not_fit_on_the_disk_are_written_later_from_the_answers(
@@ -626,9 +640,9 @@ def test_results_that_do_not_fit_on_the_disk_are_written_later_from_the_answers(
 
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.write_bytes", full)
-        assert os.strerror(errno.ENOSPC) in refusal(DataError, prove, live, place.evaluation, [], edits)
+        assert os.strerror(errno.ENOSPC) in refusal(DataError, prove, live, Proof(place.evaluation, edits))
     engine_calls.clear()
-    assert prove(live, place.evaluation, [], edits).finished
+    assert prove(live, Proof(place.evaluation, edits)).finished
     assert engine_calls == []
 
 
@@ -641,17 +655,19 @@ def test_a_history_that_is_removed_meanwhile_is_noticed_before_the_end(live, pla
         if done == 6:
             shutil.rmtree(history)
 
-    told = refusal(DataError, prove, live, place.evaluation, [], edits, batch_size=1, progress=progress)
+    told = refusal(
+        DataError, prove, live, Proof(place.evaluation, edits, batch_size=1), control=Control(progress=progress)
+    )
     assert "anew" in told
     assert max(seen) == 6, "no further request is asked for nothing"
     assert stored_runs() == []
-    assert prove(live, place.evaluation, [], edits).finished
+    assert prove(live, Proof(place.evaluation, edits)).finished
 
 
 def test_a_history_that_cannot_be_written_is_refused_before_the_model_runs(live, place, history, engine_calls):
     history.rmdir()
     history.write_text("")
-    assert os.strerror(errno.ENOTDIR) in refusal(DataError, prove, live, place.evaluation, [], {})
+    assert os.strerror(errno.ENOTDIR) in refusal(DataError, prove, live, Proof(place.evaluation, {}))
     assert engine_calls == []
 
 
@@ -699,7 +715,9 @@ def task_live(task_files):
 def test_a_task_is_scored_as_without_a_history_and_kept(task_live, loaded, engine_calls):
     edits = random_controls(task_live.spectra, 2, scope="all")
     seen = []
-    run = prove(task_live, loaded, [], edits, again=True, progress=lambda *counts: seen.append(counts))
+    run = prove(
+        task_live, Proof(loaded, edits, again=True), control=Control(progress=lambda *counts: seen.append(counts))
+    )
     plain = benchmark(task_live, loaded, edits)
     assert list(run.evaluation.scores) == [*plain.scores, AGAIN]
     assert (run.evaluation.measures, run.evaluation.samples) == (plain.measures, plain.samples)
@@ -719,7 +737,7 @@ def test_a_task_is_scored_as_without_a_history_and_kept(task_live, loaded, engin
     assert run.plan.question == {"task": loaded.plan.values()}
     assert run.plan.settings["lm-eval"]
     engine_calls.clear()
-    assert prove(task_live, loaded, [], edits, again=True) == run
+    assert prove(task_live, Proof(loaded, edits, again=True)) == run
     assert engine_calls == []
 
 
@@ -727,15 +745,12 @@ def test_a_cancelled_task_goes_on(task_live, loaded, history, engine_calls):
     edits = random_controls(task_live.spectra, 1, scope="all")
     done = []
     with pytest.raises(Cancelled):
-        prove(
-            task_live, loaded, [], edits, batch_size=1,
-            progress=lambda count, _: done.append(count), cancelled=lambda: bool(done) and done[-1] >= 20,
-        )  # fmt: skip
+        prove(task_live, Proof(loaded, edits, batch_size=1), control=Control(progress=lambda count, _: done.append(count), cancelled=lambda: bool(done) and done[-1] >= 20))  # fmt: skip
     assert 20 <= done[-1] < 50
     engine_calls.clear()
-    run = prove(task_live, loaded, [], edits)
+    run = prove(task_live, Proof(loaded, edits))
     assert sum(call.answers for call in engine_calls) == 50 - done[-1]
-    expected = afresh(history, task_live, loaded, [], edits)
+    expected = afresh(history, task_live, Proof(loaded, edits))
     assert run.evaluation.aggregates == expected.evaluation.aggregates
     for name, found in expected.evaluation.scores.items():
         assert run.evaluation.scores[name].answers == found.answers
@@ -745,16 +760,16 @@ def test_other_right_answers_are_another_question(task_live, task_files, loaded,
     # a label of one letter is no text that tells an example from others, and it decides every score
     other = questions(write_questions(tmp_path / "questions.jsonl", "BCDEA"))
     assert [sample.hash for sample in other.samples] == [sample.hash for sample in loaded.samples]
-    first, second = (prove(task_live, task, [], {}) for task in (loaded, other))
+    first, second = (prove(task_live, Proof(task, {})) for task in (loaded, other))
     assert first.plan.context != second.plan.context
     found, plain = second.evaluation, benchmark(task_live, other, {})
     np.testing.assert_array_equal(found.numbers(BASELINE, "acc,none"), plain.numbers(BASELINE, "acc,none"))
     moved = questions(write_questions(tmp_path / "moved.jsonl", "ABCDE"))
-    assert prove(task_live, moved, [], {}) == first
+    assert prove(task_live, Proof(moved, {})) == first
 
 
 def test_a_tokenizer_that_reads_otherwise_is_another_question(task_live, loaded, engine_calls):
-    first = prove(task_live, loaded, [], {})
+    first = prove(task_live, Proof(loaded, {}))
     engine_calls.clear()
     tokenizer = tiny_tokenizer()
     vocabulary = tokenizer.get_vocab()
@@ -765,7 +780,7 @@ def test_a_tokenizer_that_reads_otherwise_is_another_question(task_live, loaded,
         bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
     ))  # fmt: skip
     task_live.base = other
-    run = prove(task_live, loaded, [], {})
+    run = prove(task_live, Proof(loaded, {}))
     assert run.plan.context != first.plan.context
     assert [call.requests for call in engine_calls] == [25]
 
@@ -773,5 +788,5 @@ def test_a_tokenizer_that_reads_otherwise_is_another_question(task_live, loaded,
 def test_a_task_that_shares_an_example_with_the_edits_slices_is_refused(task_live, loaded, tmp_path):
     rows = [Row("which word is number 3 of this list of words?", "red")]
     seen = CalibrationPlan(write_rows(tmp_path / "seen.jsonl", rows), examples=1)
-    assert "share an example" in refusal(DataError, prove, task_live, loaded, [seen], {})
+    assert "share an example" in refusal(DataError, prove, task_live, Proof(loaded, {}, [seen]))
     assert stored_runs() == []

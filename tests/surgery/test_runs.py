@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from surgery.answer_log import logged_answers
 from surgery.errors import DataError
 from surgery.evaluation import AGAIN, BASELINE, Asked, Evaluation, Measure, row_scores
-from surgery.report import evaluation_record, run_record, runs_text
+from surgery.report import run_record, runs_text, without_nan
+from surgery.run_metrics import CorrectedTest, Pace, RunMetrics, metrics_record, parse_metrics, summarise
 from surgery.run_samples import samples_file
 from surgery.runs import (
     ABOUT,
@@ -94,8 +95,8 @@ def test_a_finished_run_is_read_back_as_it_was(history):
     expected = evaluation()
     read = found.evaluation
     assert (read.samples, read.measures, read.notes) == (expected.samples, expected.measures, expected.notes)
-    assert evaluation_record(read) == evaluation_record(expected)
-    assert found.metrics["variants"] == evaluation_record(expected)["variants"]
+    assert summarise(read) == summarise(expected)
+    assert found.metrics.summary.variants == summarise(expected).variants
     assert run.folder.parent == history
 
 
@@ -227,8 +228,10 @@ def test_samples_are_a_table_that_pandas_reads():
     assert list(table["index"]) == [0, 1, 2, 3] * 2
     assert bits(table["loss"]) == bits([0.5, np.nan, 2.0, 0.25, 0.5, 1.0, 1.5, 0.125])
     assert table.loc[5, ["prompt", "reference", "answer"]].tolist() == ["1 + 1 =\n", "2", ""]
-    means = stored_runs()[0].metrics["variants"][BASELINE]["means"]
+    (run,) = stored_runs()
+    means = json.loads((run.folder / METRICS).read_text())["variants"][BASELINE]["means"]
     assert means == {"loss": None, "exact": 0.5}, "what is no number is null in the metrics"
+    assert np.isnan(run.metrics.summary.variants[BASELINE].means["loss"])
 
 
 def rewritten(file: Path) -> None:
@@ -343,6 +346,28 @@ def test_a_changed_byte_of_a_record_never_tells_something_else(history, data):
     whole[place] = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[place]))
     file.write_bytes(whole)
     assert stored_run(PLAN.key) in (None, run)
+
+
+def test_metrics_that_an_earlier_version_wrote_are_read_and_written_as_they_were():
+    """The file is that version's record of the evaluation below: without, with and after random controls."""
+    text = (Path(__file__).parent / "metrics_before.json").read_text().rstrip()
+    found = parse_metrics(json.loads(text))
+    assert json.dumps(without_nan(metrics_record(found)), indent=1) == text
+    exact = [[0, 1, 0, 0], [1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]]
+    loss = [[0.5, 1.25, 2, 0.25], [0.5, 1, 1.5, 0.125], [0.5, 1.5, 2, 0.5], [0.75, 1.25, 2, 0.25]]
+    names = (BASELINE, "edit", "random 0", "random 1", AGAIN)
+    scores = {
+        name: row_scores(np.array(numbers), np.array(right, dtype=float), [""] * 4)
+        for name, numbers, right in zip(names, [*loss, loss[0]], exact, strict=True)
+    }
+    samples = tuple(Asked(str(n), "", "") for n in range(4))
+    aggregates = {"edit": {"acc": 0.5}, BASELINE: {"acc": float("nan")}}
+    summary = summarise(Evaluation(scores, samples, notes=("a note",), aggregates=aggregates))
+    again = RunMetrics("ab" * 32, summary, Pace(1.5, 20))
+    assert json.dumps(without_nan(metrics_record(again)), indent=1) == text
+    assert found.summary.variants["edit"].tests["exact"] == CorrectedTest(2, 0, 0.5, 1.0)
+    assert found.summary.variants["random 0"].places == {}
+    assert found.summary.random["loss"] == summary.random["loss"]
 
 
 @pytest.mark.parametrize("name", [ABOUT, METRICS])

@@ -17,6 +17,7 @@ from surgery.adapter import open_adapter
 from surgery.calibration import Calibration, Encoding, collate
 from surgery.errors import Cancelled, DataError
 from surgery.live import LiveModel
+from surgery.progress import Control
 from surgery.sensitivity import (
     Provenance,
     Sensitivity,
@@ -306,7 +307,7 @@ def test_a_zero_adapter_has_finite_sensitivities(tmp_path):
 
 def test_progress_counts_examples_up_to_their_number(live):
     seen = []
-    measure(live, batch_size=4, progress=lambda done, total: seen.append((done, total)))
+    measure(live, batch_size=4, control=Control(progress=lambda done, total: seen.append((done, total))))
     assert seen == [(4, 9), (8, 9), (9, 9)]
 
 
@@ -319,8 +320,9 @@ def test_cancelling_stops_and_leaves_the_model_usable_and_unperturbed(live, batc
         measure(
             live,
             batch_size=3,
-            progress=lambda done, total: seen.append(done),
-            cancelled=lambda: len(seen) == batches_before,
+            control=Control(
+                progress=lambda done, total: seen.append(done), cancelled=lambda: len(seen) == batches_before
+            ),
         )
     assert len(seen) == batches_before
     # one row would not meet a perturbation of three
@@ -336,7 +338,7 @@ def test_an_error_in_the_progress_callback_leaves_the_model_unperturbed(live):
 
     before = losses_of(live)
     with pytest.raises(RuntimeError, match="stop"):
-        measure(live, batch_size=3, progress=fail)
+        measure(live, batch_size=3, control=Control(progress=fail))
     np.testing.assert_array_equal(losses_of(live), before)
 
 

@@ -22,7 +22,8 @@ from surgery.evaluation import BASELINE
 from surgery.measure import calibrate
 from surgery.pace import known_proof_pace
 from surgery.policy import GradDirection, RandomIndex
-from surgery.proof import prove
+from surgery.progress import Control
+from surgery.proof import Proof, prove
 from surgery.recipe import BaseChoice, CalibrationPlan, EvaluationPlan
 from surgery.runs import stored_runs
 from surgery.sweeps.ledger import finished
@@ -33,15 +34,11 @@ from surgery.sweeps.spec import Resources, parse_sweep, read_sweep
 from surgery.sweeps.tables import results, table, write_tables
 from tests.cluster import Killer, two_nodes
 from tests.models import save_adapter, tiny_llama
-from tests.places import refusal, write_rows
+from tests.places import files_of_at_most, refusal, write_rows
 from tests.rounding import assert_losses
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMOS = ROOT / "assets" / "sweeps" / "demos.yaml"
-
-
-def silent(step: str, done: int, total: int) -> None:
-    """A report that nobody reads."""
 
 
 def record(place, **changes) -> dict:
@@ -64,7 +61,7 @@ def record(place, **changes) -> dict:
 def swept_from(place, runner=in_process, **changes):
     plan = expand(parse_sweep(yaml.safe_dump(record(place, **changes))))
     check(plan)
-    return run_sweep(plan, runner, report=silent)
+    return run_sweep(plan, runner)
 
 
 def numbers(swept) -> dict:
@@ -235,7 +232,7 @@ def test_a_sweep_finds_what_separate_proofs_find(place):
                     f"random_index, {scope}, l1": make_edit(live.spectra, RandomIndex(), scope=scope),
                 }
                 for name, edit in edits.items():
-                    alone = prove(live, EvaluationPlan(place.evaluation.data, limit=4), [plan], {"x": edit})
+                    alone = prove(live, Proof(EvaluationPlan(place.evaluation.data, limit=4), {"x": edit}, [plan]))
                     scores = alone.evaluation.scores["x"]
                     loss, exact, answers = found["tiny", "sums", name]
                     assert_losses(loss, scores.loss, tiny_llama())
@@ -276,7 +273,11 @@ def test_rows_that_changed_under_the_same_name_are_asked_anew(place, tmp_path):
 def test_a_sweep_that_was_stopped_goes_on_without_repeating_finished_cells(place, engine_calls):
     plan = expand(parse_sweep(yaml.safe_dump(record(place))))
     with pytest.raises(Cancelled):
-        run_sweep(plan, in_process, report=silent, cancelled=lambda: any(run.finished for run in stored_runs()))
+        run_sweep(
+            plan,
+            in_process,
+            control=Control(cancelled=lambda: any(run.finished for run in stored_runs())),
+        )
     # the runs that ended are in the history while the sweep is not over
     ended = {run.plan.key for run in stored_runs() if run.finished}
     assert len(ended) == 1
@@ -421,6 +422,10 @@ def test_tables_hold_the_means_of_their_cells_in_the_columns_of_the_paper(place,
     paper = ROOT / "assets" / "paper"
     assert headers == {name: (paper / name).read_text().splitlines()[0] for name in headers}
     assert "table2.csv" in headers
+    before = {file: file.read_bytes() for file in written}
+    with files_of_at_most(20):
+        refusal(SweepError, write_tables, found, tmp_path / "tables")
+    assert {file: file.read_bytes() for file in (tmp_path / "tables").rglob("*") if file.is_file()} == before
 
 
 def test_p_values_are_corrected_for_the_whole_sweep_not_for_one_pass(place):
@@ -430,7 +435,7 @@ def test_p_values_are_corrected_for_the_whole_sweep_not_for_one_pass(place):
     raw = {each.cell.variant: each for each in found}
     assert len(raw) == 6
     smallest = min(
-        run.metrics["variants"][name]["mcnemar"]["exact"]["p"] for group, run in swept.runs for name in group.edits
+        run.metrics.summary.variants[name].tests["exact"].p for group, run in swept.runs for name in group.edits
     )
     assert min(each.holm["exact"] for each in found) == pytest.approx(min(1.0, 6 * smallest))
 

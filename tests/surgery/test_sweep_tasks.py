@@ -13,7 +13,7 @@ from surgery.edit import Edit, make_edit
 from surgery.evaluation import BASELINE
 from surgery.measure import attach, calibrate
 from surgery.policy import GradDirection, RandomIndex
-from surgery.proof import prove
+from surgery.proof import Proof, prove
 from surgery.recipe import BaseChoice, CalibrationPlan
 from surgery.significance import holm, mcnemar
 from surgery.spectrum import decompose
@@ -87,7 +87,7 @@ def swept_from(files, rows: str = "rows") -> Swept:
     }
     plan = expand(parse_sweep(yaml.safe_dump(record)))
     check(plan)
-    return run_sweep(plan, in_process, report=lambda step, done, total: None)
+    return run_sweep(plan, in_process)
 
 
 def edits_of(live, files) -> dict[str, Edit]:
@@ -115,7 +115,7 @@ def test_the_cells_of_a_task_are_what_its_benchmark_and_its_proof_find(files, tm
     with attach(adapter, decompose(adapter), BaseChoice(str(files / "base"))) as live:
         edits = edits_of(live, files)
         alone = benchmark(live, load_task(task(files)), edits)
-        proved = prove(live, load_task(task(files)), [], edits).evaluation
+        proved = prove(live, Proof(load_task(task(files)), edits)).evaluation
     assert {cell.cell.variant for cell in found} == set(edits)
     before = alone.numbers(BASELINE, METRIC)
     p = {name: mcnemar(before, alone.numbers(name, METRIC)).p for name in edits}

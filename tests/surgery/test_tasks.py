@@ -25,6 +25,7 @@ from surgery.home import home
 from surgery.judge import Program, sandboxed
 from surgery.live import LiveModel
 from surgery.lm_eval_model import Texts
+from surgery.progress import SILENT, Control
 from surgery.prompts import CACHE
 from surgery.spectrum import decompose
 from surgery.task_scores import run_task
@@ -54,7 +55,7 @@ class OneByOne:
         self.variants = variants
 
     @torch.no_grad()
-    def log_likelihoods(self, requests, *, progress=None, cancelled=None):
+    def log_likelihoods(self, requests, *, control=SILENT):
         return {name: [self._score(model, *pair) for pair in requests] for name, model in self.variants.items()}
 
     def _score(self, model, context, continuation):
@@ -65,7 +66,7 @@ class OneByOne:
         return Scored(total, bool((logits.argmax(-1) == right).all()))
 
     @torch.no_grad()
-    def generate(self, prompts, *, max_new_tokens, stop=None, progress=None, cancelled=None):
+    def generate(self, prompts, *, max_new_tokens, stop=None, control=SILENT):
         return {
             name: [self._answer(model, i, ids, max_new_tokens[i], stop) for i, ids in enumerate(prompts)]
             for name, model in self.variants.items()
@@ -501,10 +502,10 @@ def test_cancelling_ends_loading_and_scoring(tmp_path):
     file.write_text('{"text": "A b C"}')
     task = TaskPlan("lambada_openai", data_files={"test": str(file)})
     with pytest.raises(Cancelled):
-        load_task(task, cancelled=lambda: True)
+        load_task(task, control=Control(cancelled=lambda: True))
     base = tiny_base()
     with pytest.raises(Cancelled):
-        run_task(load_task(task), OneByOne({"a": base.model}), base, cancelled=lambda: True)
+        run_task(load_task(task), OneByOne({"a": base.model}), base, control=Control(cancelled=lambda: True))
 
 
 def test_settings_of_the_base_that_only_lm_eval_follows_are_told(tmp_path):

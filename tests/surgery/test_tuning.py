@@ -33,10 +33,11 @@ from surgery.policy import (
     knobs_of,
     make_policy,
 )
+from surgery.progress import Control
 from surgery.recipe import CalibrationPlan, EditPlan, demo_plans
 from surgery.sensitivity import answer_losses, measure_sensitivity
 from surgery.spectrum import decompose
-from surgery.tuning import measure_edits, search, sweep_knob, sweep_values, tuning_plan
+from surgery.tuning import SearchLimits, TuningSetup, measure_edits, search, sweep_knob, sweep_values, tuning_plan
 from tests.models import (
     double,
     example_loss,
@@ -91,11 +92,19 @@ def held_losses(live, slice_) -> np.ndarray:
 
 
 def searched(shop, plan=PLAN, **options):
-    return search(shop.live, shop.slice_, shop.spectra, plan, shop.sensitivity, **options)
+    limits = SearchLimits(options.pop("trials", 20), options.pop("seconds", None))
+    return search(TuningSetup(shop.live, shop.slice_, shop.sensitivity), plan, limits=limits, **options)
 
 
-def swept(shop, knob, values, plan=PLAN, **options):
-    return sweep_knob(shop.live, shop.slice_, shop.spectra, plan, knob, values, shop.sensitivity, **options)
+def swept(shop, knob, values, plan=PLAN, batch_size=32, **options):
+    setup = TuningSetup(shop.live, shop.slice_, shop.sensitivity, batch_size)
+    return sweep_knob(setup, plan, knob, values, **options)
+
+
+def without_model(shop):
+    """The shop with a live model that has spectra and nothing that could run."""
+    live = SimpleNamespace(spectra=shop.spectra)
+    return SimpleNamespace(live=live, slice_=shop.slice_, sensitivity=shop.sensitivity)
 
 
 def losses_by_hand(shop, sigma_after, examples) -> np.ndarray:
@@ -150,7 +159,9 @@ def test_the_progress_of_measuring_is_one_count_over_everything(shop):
     seen = []
     slices = {"first": slice_of(4, seed=5), "second": shop.slice_}
     edits = {"random": make_edit(shop.spectra, RandomIndex())}
-    measure_edits(shop.live, slices, edits, batch_size=2, progress=lambda *count: seen.append(count))
+    measure_edits(
+        shop.live, slices, edits, batch_size=2, control=Control(progress=lambda *count: seen.append(count))
+    )
     assert {total for _, total in seen} == {2 * 4 + 2 * 7}
     done = [count for count, _ in seen]
     assert done == sorted(done)
@@ -161,7 +172,7 @@ def test_the_progress_of_measuring_is_one_count_over_everything(shop):
 def test_measuring_can_be_cancelled_between_batches(shop):
     edits = {"random": make_edit(shop.spectra, RandomIndex())}
     with pytest.raises(Cancelled):
-        measure_edits(shop.live, {"t": shop.slice_}, edits, batch_size=2, cancelled=stop_after(3))
+        measure_edits(shop.live, {"t": shop.slice_}, edits, batch_size=2, control=Control(cancelled=stop_after(3)))
 
 
 def test_an_edit_cannot_take_the_name_of_the_unedited_adapter(shop):
@@ -204,13 +215,13 @@ def test_a_sweep_keeps_everything_of_the_plan_but_its_knob(shop):
 
 def test_a_sweep_scores_the_unedited_adapter_once(shop):
     seen = []
-    swept(shop, "eta_suppress", [0.0, 1.0, 2.0], progress=lambda *count: seen.append(count))
+    swept(shop, "eta_suppress", [0.0, 1.0, 2.0], control=Control(progress=lambda *count: seen.append(count)))
     assert seen == [(count, 28) for count in range(0, 29, 4)]  # each of 7 examples for three values and once more
 
 
 def test_a_sweep_without_sensitivities_predicts_nothing(shop):
     plan = EditPlan(Truncate(), energy="none")
-    points = sweep_knob(shop.live, shop.slice_, shop.spectra, plan, "keep", [1, 2.0], None)
+    points = sweep_knob(TuningSetup(shop.live, shop.slice_, None), plan, "keep", [1, 2.0])
     assert [point.predicted for point in points] == [None, None]
     assert [point.value for point in points] == [1, 2]
 
@@ -228,12 +239,12 @@ def test_a_sweep_without_sensitivities_predicts_nothing(shop):
     ids=["out of range", "not a number", "unknown", "refused by the policy", "half a component", "scope"],
 )
 def test_what_a_sweep_refuses_it_refuses_before_the_model_runs(shop, plan, knob, values):
-    refusal(PolicyError, sweep_knob, None, shop.slice_, shop.spectra, plan, knob, values, shop.sensitivity)
+    refusal(PolicyError, swept, without_model(shop), knob, values, plan)
 
 
 def test_a_sweep_can_be_cancelled(shop):
     with pytest.raises(Cancelled):
-        swept(shop, "eta_suppress", [1.0, 2.0], batch_size=2, cancelled=stop_after(3))
+        swept(shop, "eta_suppress", [1.0, 2.0], batch_size=2, control=Control(cancelled=stop_after(3)))
 
 
 def knob_of(policy, name):
@@ -357,7 +368,9 @@ def test_the_seed_of_a_random_policy_is_not_searched(shop):
 def test_settings_that_give_the_same_sigma_are_measured_once(shop):
     seen = []
     # the energy rule undoes every uniform scale, so all of them are the unedited adapter
-    found = searched(shop, EditPlan(Scale()), trials=9, progress=lambda done, total: seen.append(done))
+    found = searched(
+        shop, EditPlan(Scale()), trials=9, control=Control(progress=lambda done, total: seen.append(done))
+    )
     assert len(found.trials) == 1
     assert found.best.measured.mean == 0
     assert max(seen) == 14
@@ -376,7 +389,7 @@ def test_refused_settings_use_up_trials_and_are_not_measured(shop):
 @pytest.mark.parametrize("trials", [1, 5])
 def test_a_search_tries_no_more_than_it_is_told_and_counts_them_in_its_progress(shop, trials):
     seen = []
-    found = searched(shop, trials=trials, progress=lambda *count: seen.append(count))
+    found = searched(shop, trials=trials, control=Control(progress=lambda *count: seen.append(count)))
     assert len(found.trials) == trials
     assert seen[0] == (0, 7 * (1 + trials))
     assert seen[-1] == (7 * (1 + trials), 7 * (1 + trials))
@@ -394,16 +407,16 @@ def test_the_time_limit_ends_a_search_after_the_running_trial(shop, monkeypatch)
     whole = searched(shop, trials=6)
     for seconds, passes in ((7 * 3, 3), (7 * 3 + 0.5, 4), (7 * 3 - 0.5, 3)):
         now = 100.0
-        found = searched(shop, trials=6, seconds=seconds, progress=progress)
+        found = searched(shop, trials=6, seconds=seconds, control=Control(progress=progress))
         assert found.trials == whole.trials[: passes - 1]
 
 
 def test_a_cancel_ends_a_search_and_keeps_the_best_so_far(shop):
     whole = searched(shop, trials=6)
-    found = searched(shop, trials=6, cancelled=stop_after(2))
+    found = searched(shop, trials=6, control=Control(cancelled=stop_after(2)))
     assert found.trials == whole.trials[:3]
     assert found.best == min(found.trials, key=lambda trial: trial.measured.mean)
-    assert searched(shop, cancelled=lambda: True).trials == whole.trials[:1]
+    assert searched(shop, control=Control(cancelled=lambda: True)).trials == whole.trials[:1]
 
 
 def test_a_cancel_raised_by_the_progress_keeps_the_best_so_far(shop):
@@ -413,7 +426,7 @@ def test_a_cancel_raised_by_the_progress_keeps_the_best_so_far(shop):
         if done > 2 * 7:
             raise Cancelled
 
-    assert searched(shop, trials=6, progress=progress).trials == whole.trials[:2]
+    assert searched(shop, trials=6, control=Control(progress=progress)).trials == whole.trials[:2]
 
 
 def test_an_error_while_a_trial_runs_comes_out_and_leaves_the_model_unedited(shop):
@@ -422,7 +435,7 @@ def test_an_error_while_a_trial_runs_comes_out_and_leaves_the_model_unedited(sho
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        searched(shop, progress=progress)
+        searched(shop, control=Control(progress=progress))
 
 
 def test_a_search_starts_from_the_unedited_adapter_whatever_the_model_holds(shop):
@@ -463,7 +476,6 @@ def test_the_warning_counts_the_trials(shop):
         (PLAN, {"knobs": ["eta"]}, "asymmetric"),
         (EditPlan(Truncate()), {"knobs": ["by"]}, "choose from keep"),
         (EditPlan(RandomIndex()), {"knobs": ["seed"]}, "seed"),
-        (EditPlan(GradDirection(eta_suppress=99.0)), {}, "eta_suppress"),
         (EditPlan(SmoothAbs(sup=2.0)), {}, "align_mid"),
         (EditPlan(scope="nothing like it"), {}, "scope"),
         (PLAN, {"trials": 0}, "1 trial"),
@@ -474,12 +486,13 @@ def test_the_warning_counts_the_trials(shop):
     ],
 )
 def test_what_a_search_refuses_it_refuses_before_the_model_runs(shop, plan, options, word):
-    slice_, spectra, sensitivity = shop.slice_, shop.spectra, shop.sensitivity
-    assert word in refusal(PolicyError, search, None, slice_, spectra, plan, sensitivity, **options)
+    assert word in refusal(PolicyError, searched, without_model(shop), plan, **options)
 
 
 def test_a_search_without_the_sensitivities_it_needs_is_refused_before_the_model_runs(shop):
-    assert "calibrate" in refusal(PolicyError, search, None, shop.slice_, shop.spectra, PLAN, None)
+    assert "calibrate" in refusal(
+        PolicyError, search, TuningSetup(without_model(shop).live, shop.slice_, None), PLAN
+    )
 
 
 def test_a_search_runs_off_the_main_thread(shop):
