@@ -10,7 +10,6 @@ adapter; the log of single answers stays behind.
 
 import argparse
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from surgery import decompose, open_adapter
 from surgery.demo import demo_folder
 from surgery.measure import attach, calibrate, stored_sensitivity_file
 from surgery.measurements import SHIPPED as SENSITIVITIES
-from surgery.proof import EDIT, prove, with_controls
+from surgery.proof import EDIT, Proof, prove, with_controls
 from surgery.recipe import Recipe, demo_plans
 from surgery.report import progress_reporter
 from surgery.runs import LOG, Run
@@ -34,9 +33,9 @@ def measure(source: str, examples: int) -> None:
     base, calibration, held_out = demo_plans(source)
     held_out = replace(held_out, limit=examples, encoding=calibration.encoding)
     others = {name: plan for name, plan in PLANS.items() if name != STRONGEST}
-    report = progress_reporter()
+    control = progress_reporter(f"{source}, calibrating")
     with attach(adapter, spectra, base) as live:
-        sensitivity = calibrate(live, calibration, base=base, progress=_steps(report, f"{source}, calibrating"))
+        sensitivity = calibrate(live, calibration, base=base, control=control)
         edit = PLANS[STRONGEST].apply(spectra, sensitivity)
         edits = with_controls(spectra, PLANS[STRONGEST], edit, random=held_out.random, scale=held_out.scale) | {
             name: plan.apply(spectra, sensitivity) for name, plan in others.items()
@@ -50,17 +49,17 @@ def measure(source: str, examples: int) -> None:
             evaluation=held_out,
             calibration_digest=sensitivity.rows,
         )
-        run = prove(
-            live,
+        proof = Proof(
             held_out,
-            recipe.seen,
             edits,
-            base=base,
+            recipe.seen,
             plans={EDIT: PLANS[STRONGEST], **others},
             recipe=recipe,
             again=held_out.again,
-            progress=_steps(report, f"{source}, proving"),
+            base=base,
         )
+        control.begin(f"{source}, proving")
+        run = prove(live, proof, control=control)
     _ship(stored_sensitivity_file(sensitivity.provenance.key, calibration.batch_size), run, demo_folder(source))
 
 
@@ -68,10 +67,6 @@ def _ship(sensitivities: Path, run: Run, folder: Path) -> None:
     shutil.copyfile(sensitivities, folder / SENSITIVITIES)
     shutil.rmtree(folder / "runs", ignore_errors=True)
     shutil.copytree(run.folder, folder / "runs" / run.plan.key, ignore=shutil.ignore_patterns(LOG))
-
-
-def _steps(report: Callable[[str, int, int], None], step: str) -> Callable[[int, int], None]:
-    return lambda done, total: report(step, done, total)
 
 
 def main() -> None:

@@ -14,11 +14,14 @@ from surgery.errors import DataError
 from surgery.history import known_run, known_runs
 from surgery.measure import attach, calibrate, calibration_rows, calibration_slice, rows_digest
 from surgery.measurements import delete_measurement, shipped_measurements, stored_measurements
-from surgery.proof import AGAIN, EDIT, SAME_NORM, held_out_rows, prove, recipe_digest, with_controls
+from surgery.progress import SILENT, Control
+from surgery.proof import AGAIN, EDIT, SAME_NORM, Proof, prove, recipe_digest, with_controls
 from surgery.recipe import EditPlan, Recipe, demo_plans, parse_recipe
-from surgery.report import evaluation_record, run_record, runs_text, without_nan
+from surgery.report import run_record, runs_text, without_nan
+from surgery.run_metrics import summarise, summary_record
 from surgery.runs import LOG, METRICS, SAMPLES, delete_run, stored_runs
 from surgery.sensitivity import load_sensitivity, measure_sensitivity
+from surgery.slices import read_slices
 from surgery.spectrum import decompose
 from tests.places import Workplace, refusal, stored_files
 
@@ -66,14 +69,16 @@ def test_a_demo_ships_the_proof_of_the_edit_that_it_opens_with(demo: str) -> Non
     assert {EDIT, SAME_NORM, AGAIN, "natural_gradient", "z_score"} < set(run.plan.variants)
     found = run.evaluation
     plan = replace(held_out, limit=run.plan.examples)
-    assert [sample.key for sample in found.samples] == [row.key for row in held_out_rows(plan, [calibration])]
+    assert [sample.key for sample in found.samples] == [
+        row.key for row in read_slices([calibration], plan).held_out
+    ]
     assert list(found.scores) == list(run.plan.variants)
 
 
 @pytest.mark.parametrize("demo", DEMOS)
 def test_the_numbers_of_a_shipped_proof_follow_from_its_samples(demo: str) -> None:
     (run,) = [run for run in known_runs(open_adapter(demo).digest) if run.shipped]
-    again = without_nan(evaluation_record(run.evaluation))
+    again = without_nan(summary_record(summarise(run.evaluation)))
     for name, found in again["variants"].items():
         assert run.metrics["variants"][name]["means"] == pytest.approx(found["means"], rel=1e-12), name
     # the unedited adapter in other batches gives the same answers, and losses within rounding
@@ -208,10 +213,9 @@ def prove_again(place: Workplace, seen: list[tuple[int, int]] | None = None) -> 
         measured = calibrate(live, place.calibration, base=place.base)
         edits = with_controls(live.spectra, plan, plan.apply(live.spectra, measured), random=2)
         recipe = place.recipe(calibration_digest=measured.rows)
-        told = (lambda done, total: seen.append((done, total))) if seen is not None else None
-        prove(
-            live, place.evaluation, recipe.seen, edits, base=place.base, plans={EDIT: plan}, recipe=recipe, progress=told
-        )  # fmt: skip
+        control = Control(progress=lambda done, total: seen.append((done, total))) if seen is not None else SILENT
+        proof = Proof(place.evaluation, edits, recipe.seen, plans={EDIT: plan}, recipe=recipe, base=place.base)
+        prove(live, proof, control=control)
 
 
 def test_a_shipped_run_is_listed_beside_those_of_this_machine(place: Workplace, proven: Path) -> None:
