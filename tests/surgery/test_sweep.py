@@ -347,11 +347,11 @@ def test_a_pass_that_fails_is_tried_again_so_often_and_then_listed(place, monkey
 
     original, tries = sweep_run.prove, []
 
-    def failing(live, question, seen, edits, **options):
-        if any("residual" in name and "grad_direction" in name for name in edits):
-            tries.append(list(edits))
+    def failing(live, proof, **options):
+        if any("residual" in name and "grad_direction" in name for name in proof.edits):
+            tries.append(list(proof.edits))
             raise OSError("the disk hiccups")
-        return original(live, question, seen, edits, **options)
+        return original(live, proof, **options)
 
     monkeypatch.setattr("surgery.sweeps.run.prove", failing)
     swept = swept_from(place)
