@@ -92,8 +92,8 @@ def test_a_table_shows_its_file_and_its_changes() -> None:
     assert frame.value["smooth_abs"].tolist() == pytest.approx([1.1, 0.6, 0.7, -0.5, -1.3, 1.8, -3.8, -0.4])
 
 
-def test_without_a_proof_the_page_says_what_to_run() -> None:
-    test = opened()
+def test_without_a_proof_the_page_says_what_to_run(demo: Workspace) -> None:
+    test = opened(demo)
     assert not yours(test)
     assert any("random control" in info.value for info in test.info)
     assert any("own task" in info.value for info in show(test, "figure 4").info)
