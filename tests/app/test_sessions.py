@@ -280,7 +280,7 @@ def test_an_adapter_changed_on_disk_gives_none(
 def test_the_file_is_written_whole_and_nothing_else_is_left(opened: Workspace, own_home: Path) -> None:
     for _ in range(3):
         save(opened, ID)
-        opened = opened.with_edit("again", policy=Scale(0.5 + len(opened.history.steps)), energy="none")
+        opened = opened.with_edit("again", policy=Scale(0.5 + len(opened.history.steps) / 8), energy="none")
     assert [file.name for file in written(own_home).parent.iterdir()] == [f"{ID}.json"]
     json.loads(written(own_home).read_text(encoding="utf-8"))
 

@@ -17,18 +17,16 @@ from surgery.measurements import delete_measurement, shipped_measurements, store
 from surgery.progress import SILENT, Control
 from surgery.proof import AGAIN, EDIT, SAME_NORM, Proof, prove, recipe_digest, with_controls
 from surgery.recipe import EditPlan, Recipe, demo_plans, parse_recipe
-from surgery.report import run_record, runs_text, without_nan
-from surgery.run_metrics import summarise, summary_record
+from surgery.report import run_record, runs_text
+from surgery.run_metrics import summarise
 from surgery.runs import LOG, METRICS, SAMPLES, delete_run, stored_runs
 from surgery.sensitivity import load_sensitivity, measure_sensitivity
 from surgery.slices import read_slices
 from surgery.spectrum import decompose
 from tests.places import Workplace, refusal, stored_files
+from tests.rounding import assert_losses, sensitivities_apart
 
 DEMOS = [f"demo:{name}" for name in demo_names()]
-# forwards and backwards some 5 · 10⁵ terms are summed in float32: two walks of 6 standard deviations, each
-# √(5 · 10⁵) · 2⁻²⁴ long
-APART = 2**0.5 * 6 * (5e5) ** 0.5 * 2.0**-24
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -78,9 +76,8 @@ def test_a_demo_ships_the_proof_of_the_edit_that_it_opens_with(demo: str) -> Non
 @pytest.mark.parametrize("demo", DEMOS)
 def test_the_numbers_of_a_shipped_proof_follow_from_its_samples(demo: str) -> None:
     (run,) = [run for run in known_runs(open_adapter(demo).digest) if run.shipped]
-    again = without_nan(summary_record(summarise(run.evaluation)))
-    for name, found in again["variants"].items():
-        assert run.metrics["variants"][name]["means"] == pytest.approx(found["means"], rel=1e-12), name
+    for name, found in summarise(run.evaluation).variants.items():
+        assert run.metrics.summary.variants[name].means == pytest.approx(found.means, rel=1e-12), name
     # the unedited adapter in other batches gives the same answers, and losses within rounding
     scores = run.evaluation.scores
     np.testing.assert_allclose(scores[AGAIN].loss, scores["unedited"].loss, rtol=1e-3, atol=1e-4)
@@ -112,9 +109,10 @@ def test_shipped_sensitivities_equal_a_fresh_measurement(demo: str) -> None:
         few = replace(slice_, examples=slice_.examples[:16])
         fresh = measure_sensitivity(live, few, list(live.spectra), batch_size=plan.batch_size)
     expected = shipped.head(16)
-    np.testing.assert_allclose(fresh.losses, expected.losses, rtol=APART, atol=APART)
+    assert_losses(fresh.losses, expected.losses, live.model)
     for name, g in fresh.values.items():
-        assert np.linalg.norm(g - expected.values[name]) < APART * np.linalg.norm(expected.values[name]), name
+        apart = np.linalg.norm(g - expected.values[name]) / np.linalg.norm(expected.values[name])
+        assert apart < sensitivities_apart(live.model), name
 
 
 # the store
@@ -148,9 +146,8 @@ def test_a_shipped_measurement_is_found_by_its_adapter_alone(place: Workplace, s
 def test_calibrating_measures_although_the_same_measurement_ships(place: Workplace, ships: Path) -> None:
     before, seen = contents(ships), []
     with place.attach() as live:
-        own = calibrate(
-            live, place.calibration, base=place.base, progress=lambda done, total: seen.append((done, total))
-        )
+        control = Control(progress=lambda done, total: seen.append((done, total)))
+        own = calibrate(live, place.calibration, base=place.base, control=control)
     assert seen == [(4, 10), (8, 10), (10, 10)]
     assert not own.shipped
     (stored,) = stored_measurements(own.provenance.adapter)

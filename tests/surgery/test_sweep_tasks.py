@@ -123,7 +123,7 @@ def test_the_cells_of_a_task_are_what_its_benchmark_and_its_proof_find(files, tm
         after = alone.numbers(cell.cell.variant, METRIC)
         assert cell.means[METRIC] == after.mean()
         assert cell.baseline[METRIC] == before.mean()
-        assert cell.changes[METRIC]["mean"] == pytest.approx((after - before).mean())
+        assert cell.changes[METRIC].mean == pytest.approx((after - before).mean())
         assert cell.holm[METRIC] == pytest.approx(holm(p)[cell.cell.variant])
     for group, evaluation in ran:
         for name in (BASELINE, *group.edits):
