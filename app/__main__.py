@@ -12,16 +12,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from app.heap import keep_to_few_arenas
-from surgery.home import FOLDERS
+from app.server.malloc import keep_to_few_arenas
+from surgery.files import FOLDERS
 
 WARM = (
     "pandas",
     "plotly.graph_objects",
     "streamlit.elements.plotly_chart",
-    "surgery.measure",
+    "surgery.sensitivity",
     "viz",
-    "app.workspace",
+    "app.state.workspace",
 )
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     sys.setswitchinterval(0.0005)
     for name in WARM:
         import_module(name)
-    script = str(Path(__file__).with_name("server.py"))
+    script = str(Path(__file__).with_name("asgi.py"))
     sys.exit(streamlit(["run", script, *others], prog_name="streamlit"))
 
 

@@ -3,10 +3,9 @@
 import streamlit as st
 
 from app.frame import show_error
-from app.workspace import Workspace, keep, with_shipped
-from surgery.base import DTYPES, estimate_memory
+from app.state.workspace import Workspace, keep, with_shipped
 from surgery.errors import SurgeryError
-from surgery.recipe import BaseChoice
+from surgery.model import DTYPES, BaseChoice, estimate_memory
 
 
 def base_form(workspace: Workspace) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping
 
 import streamlit as st
 
-from app import jobs, sessions
-from app.stored_runs import newest_proof
-from app.workspace import Workspace, current
+from app.state import jobs
+from app.state import saved as sessions
+from app.state.runs import newest_proof
+from app.state.workspace import Workspace, current
 from surgery.errors import SurgeryError
 from surgery.sensitivity import Sensitivity
 

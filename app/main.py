@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from app import jobs, sessions
 from app.frame import STYLE, keep_on_disk, plain, show_error, show_header
 from app.running import show_running
+from app.state import jobs
+from app.state import saved as sessions
 from surgery.errors import SurgeryError
 
 st.set_page_config(page_title="Spectral Surgery Workbench", page_icon="🩺", layout="wide")

@@ -3,12 +3,13 @@
 import streamlit as st
 
 from app.base_form import base_form
-from app.calibrating import plan_controls, start_button
 from app.frame import plain
 from app.running import waits_for
-from app.stored_calibrations import KIND
-from app.workspace import Workspace
-from surgery.recipe import BaseChoice, CalibrationPlan
+from app.spectra.calibration import plan_controls, start_button
+from app.spectra.stored_calibrations import KIND
+from app.state.workspace import Workspace
+from surgery.data import CalibrationPlan
+from surgery.model import BaseChoice
 
 
 def offer_calibration(workspace: Workspace, promise: str) -> None:

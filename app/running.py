@@ -5,9 +5,9 @@ A page that waits for a job says so and nothing more; when a job ends, whichever
 
 import streamlit as st
 
-from app import jobs
 from app.frame import plain
-from app.jobs import Job
+from app.state import jobs
+from app.state.jobs import Job
 
 _EVERY = 1.0  # seconds between looks at a job; a page that is redrawn more often slows the work it shows
 

@@ -4,29 +4,32 @@ The numeric core (adapter, spectrum, alignment, policy, edit, export) needs nump
 runs a model (live, sensitivity, evaluate) imports torch when it is first used.
 """
 
-from surgery.adapter import Adapter, Factors, open_adapter
-from surgery.alignment import (
+from surgery.adapter import Adapter, Factors, in_scope, open_adapter
+from surgery.data import Calibration, Encoding, Row, choose, encode, read_rows
+from surgery.edits import Edit, ModuleEdit, Preview, make_edit, preview
+from surgery.errors import SurgeryError
+from surgery.export import Verification, export, write_back
+from surgery.model import base_weight
+from surgery.policies import POLICIES, Evidence, make_policy
+from surgery.recipes import Recipe, dump_recipe, parse_recipe, read_recipe
+from surgery.sensitivity import Sensitivity, budgets, load_sensitivity, measure_sensitivity, save_sensitivity
+from surgery.spectra import (
     Alignment,
     OverlapTable,
+    Pair,
+    Spectrum,
     align,
     between_adapters,
+    capture,
+    chance_level,
+    decompose,
+    expected_level,
+    find_intruders,
     layer_invariance,
     module_synergy,
     overlap_table,
+    pair_detail,
 )
-from surgery.calibration import Calibration, Encoding, Row, choose, encode, read_rows
-from surgery.chance import chance_level, expected_level
-from surgery.edit import Edit, ModuleEdit, Preview, make_edit, preview
-from surgery.errors import SurgeryError
-from surgery.export import Verification, export, write_back
-from surgery.intruders import base_weight, capture, find_intruders
-from surgery.pair import Pair, pair_detail
-from surgery.policy import POLICIES, Evidence, make_policy
-from surgery.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
-from surgery.scope import in_scope
-from surgery.sensitivity import Sensitivity, load_sensitivity, measure_sensitivity, save_sensitivity
-from surgery.spectrum import Spectrum, decompose
-from surgery.stability import budgets
 
 __version__ = "0.1.0"
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from surgery.errors import DataError
-from surgery.shipped import MISSING, shipped_folder
+from surgery.files import MISSING, shipped_folder
 
 PAPER_FOLDER = shipped_folder("paper")
 ALIGNED = ("GSM8K", "HumanEval", "CSQA")

@@ -1,4 +1,4 @@
-"""How work that takes long tells how far it is, and hears that it is to stop."""
+"""How work that takes long tells how far it is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

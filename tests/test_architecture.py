@@ -2,8 +2,10 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,33 @@ FORBIDDEN = {
     "viz": {"app", "surgery", "streamlit", "torch", "transformers"},
     "app": set(),
 }
-CORE = ["adapter", "spectrum", "alignment", "policy", "edit", "export", "recipe", "card", "inspection", "cli"]
+# the rooms of the method in the order that data flows: each imports only what stands before it
+ROOMS = (
+    "errors",
+    "progress",
+    "files",
+    "paper",
+    "sandbox",
+    "adapter",
+    "spectra",
+    "data",
+    "model",
+    "sensitivity",
+    "policies",
+    "edits",
+    "recipes",
+    "export",
+    "evaluation",
+    "evaluation.lm_eval",
+    "runs",
+    "experiments",
+    "experiments.sweeps",
+    "cli",
+)
+# rooms that open, look, edit and write, which takes no model
+CORE = ("files", "adapter", "spectra", "policies", "edits", "recipes", "export", "cli")
+# helpers that no room shows, and that a test asks for all the same
+PRIVATE = {"_ALLOWED", "_ALLOWED_WITH", "_KILL", "_free_host_bytes", "_other_batch"}
 
 
 def sources(package: str) -> list[Path]:
@@ -68,19 +96,100 @@ def test_no_file_of_the_app_hides_a_package():
         assert not (ROOT / "app" / f"{name}.py").exists()
 
 
-def test_modules_of_the_method_do_not_import_each_other_in_a_circle():
+def room_of(name: str) -> str | None:
+    """The innermost room that a dotted name below `surgery` lies in."""
+    fitting = [room for room in ROOMS if name == room or name.startswith(f"{room}.")]
+    return max(fitting, key=len, default=None)
+
+
+def statements(file: Path) -> list[tuple[str, str]]:
+    """(module, name) of every `from surgery… import name`, in functions and for type checkers too; and (module, "")."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names if alias.name.partition(".")[0] == "surgery"]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: relative imports hide the room"
+            if (node.module or "").partition(".")[0] == "surgery":
+                found += [(node.module or "", alias.name) for alias in node.names]
+    return found
+
+
+def test_every_file_of_the_method_lies_in_a_room():
+    for file in sources("surgery"):
+        name = ".".join(file.relative_to(ROOT / "surgery").with_suffix("").parts)
+        assert name in ("__init__", "__main__") or room_of(name.removesuffix(".__init__")), name
+
+
+def test_rooms_of_the_method_import_only_the_rooms_before_them():
+    wrong = []
+    for file in sources("surgery"):
+        name = ".".join(file.relative_to(ROOT / "surgery").with_suffix("").parts).removesuffix(".__init__")
+        mine = room_of(name)
+        if mine is None:
+            continue
+        for module, imported_name in statements(file):
+            theirs = room_of(module.removeprefix("surgery").removeprefix(".")) or room_of(imported_name)
+            assert theirs is not None, f"{name} imports {module}.{imported_name}"
+            if ROOMS.index(theirs) > ROOMS.index(mine):
+                wrong.append(f"{name} → {module}.{imported_name}")
+    assert wrong == []
+
+
+def test_a_room_is_entered_by_its_door():
+    """Another room, the pages and the tests import from the package, never from a file inside it."""
+    wrong = []
+    for package in ("surgery", "app", "tests"):
+        for file in sources(package):
+            inside = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            for module, name in statements(file):
+                inner = module.removeprefix("surgery").removeprefix(".")
+                room = room_of(inner)
+                # a test that replaces a part of a file names the file as a module
+                whole = (ROOT / module.replace(".", "/") / f"{name}.py").exists() and package == "tests"
+                own = room is not None and room_of(inside.removeprefix("surgery.")) == room
+                if room in (None, inner) or own or whole or (package == "tests" and name in PRIVATE):
+                    continue
+                wrong.append(f"{inside} → {module}.{name}")
+    assert wrong == []
+
+
+def test_files_of_a_room_do_not_import_each_other_in_a_circle():
     graph = {}
     for file in sources("surgery"):
         if file.name in ("__init__.py", "__main__.py"):
             continue
-        names = imported(file, top_level_only=True)
-        graph[file.stem] = {name.split(".")[1] for name in names if name.startswith("surgery.")} - {file.stem}
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        graph[name] = imported(file, top_level_only=True) - {name}
     settled: set[str] = set()
     while ready := {
         name for name, needs in graph.items() if name not in settled and needs & set(graph) <= settled
     }:
         settled |= ready
     assert set(graph) - settled == set()
+
+
+def test_a_room_shows_public_names_only_and_says_in_one_sentence_what_it_is():
+    for room in ROOMS:
+        module = import_module(f"surgery.{room}")
+        assert (module.__doc__ or "").strip()
+        if (ROOT / "surgery" / room.replace(".", "/")).is_dir():
+            assert module.__all__
+            assert not [name for name in module.__all__ if name.startswith("_")]
+            assert len((module.__doc__ or "").strip().splitlines()) == 1, room
+
+
+def test_the_map_of_the_method_is_complete():
+    """surgery/README.md names every room with its sentence, in their order, and every file."""
+    text = (ROOT / "surgery" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
+    assert [room for room, _, _ in rows] == list(ROOMS)
+    for room, sentence, files in rows:
+        folder = ROOT / "surgery" / room.replace(".", "/")
+        if folder.is_dir():
+            assert sentence == (import_module(f"surgery.{room}").__doc__ or "").strip()
+            present = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+            assert set(re.findall(r"`(\w+)`", files)) == present, room
 
 
 def loaded_after(code: str) -> set[str]:
@@ -103,7 +212,7 @@ def test_opening_and_decomposing_an_adapter_loads_no_model_library(small_adapter
     code = f"""
 import surgery
 {modules}
-from surgery.policy import RandomIndex
+from surgery.policies import RandomIndex
 adapter = surgery.open_adapter({str(small_adapter)!r})
 spectra = surgery.decompose(adapter)
 surgery.layer_invariance(spectra, "o_proj")

@@ -8,9 +8,9 @@ import pytest
 import torch
 import transformers
 
-from surgery.prompts import CACHE
+from surgery.model import CACHE
 from tests import deprecations
-from tests.models import tiny_llama
+from tests.helpers.models import tiny_llama
 
 
 def run_in(package: str, source: str, **names) -> list[str]:

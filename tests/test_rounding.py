@@ -1,4 +1,4 @@
-"""The bounds of `tests.rounding` hold for sums in any order, and are small beside a term that is missing."""
+"""The bounds of `tests.helpers.rounding` hold for sums in any order, and are small beside a term that is missing."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.models import tiny_llama
-from tests.rounding import apart, assert_clear_choice, assert_clear_tokens, assert_losses, terms_of
+from tests.helpers.models import tiny_llama
+from tests.helpers.rounding import apart, assert_clear_choice, assert_clear_tokens, assert_losses, terms_of
 
 
 def one_after_the_other(terms: np.ndarray) -> float:

@@ -12,7 +12,7 @@ import pytest
 
 import surgery
 from surgery import open_adapter
-from tests.installed import Installation, install
+from tests.helpers.installed import Installation, install
 
 # what a demo's folder may hold one day
 ANY_FILE = ("assets/demo/kinship/deeper/than/now.bin", "assets/demo/no-suffix")

@@ -7,12 +7,11 @@ import streamlit as st
 
 from app.base_form import base_form
 from app.frame import plain, show_error, show_title
-from app.workspace import Workspace, current, open_source
-from surgery.archive import unpack_adapter
-from surgery.demo import demo_names, is_demo
+from app.state.workspace import Workspace, current, open_source
+from surgery.adapter import unpack_adapter
 from surgery.errors import SurgeryError
-from surgery.home import home
-from surgery.inspection import ModuleFacts, module_facts, scope_scalars
+from surgery.files import demo_names, home, is_demo
+from surgery.spectra import ModuleFacts, module_facts, scope_scalars
 
 
 def choose_adapter() -> None:
@@ -80,7 +79,7 @@ def show_contents(workspace: Workspace) -> None:
 def _show_card(source: str) -> None:
     import json
 
-    from surgery.demo import demo_folder
+    from surgery.files import demo_folder
 
     card = json.loads((demo_folder(source) / "card.json").read_text())
     st.caption(

@@ -2,16 +2,16 @@
 
 import streamlit as st
 
+from app.evaluation.ablations import show_diagnostics
+from app.evaluation.form import KIND, SHOWN, VIEW, form
+from app.evaluation.results import show_results
+from app.evaluation.runs_table import show_history
+from app.evaluation.samples import show_samples
 from app.frame import plain, show_error, show_title
 from app.offer import offer_calibration
-from app.proving.asking import KIND, SHOWN, VIEW, form
-from app.proving.diagnosing import show_diagnostics
-from app.proving.history import show_history
-from app.proving.results import show_results
-from app.proving.samples import show_samples
 from app.running import waits_for
-from app.stored_runs import all_runs, evaluation_of, newest_proof, runs_of_edit
-from app.workspace import Workspace, current
+from app.state.runs import all_runs, evaluation_of, newest_proof, runs_of_edit
+from app.state.workspace import Workspace, current
 from surgery.errors import SurgeryError
 from surgery.runs import Run
 

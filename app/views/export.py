@@ -6,15 +6,15 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import jobs
 from app.frame import show_error, show_title
 from app.offer import offer_calibration
 from app.running import waits_for
-from app.workspace import Workspace, current, keep
+from app.state import jobs
+from app.state.workspace import Workspace, current, keep
 from surgery.errors import SurgeryError
-from surgery.home import home
-from surgery.recipe import dump_recipe
-from surgery.redo import export_recipe
+from surgery.export import export_recipe
+from surgery.files import home
+from surgery.recipes import dump_recipe
 
 KIND = "reload"
 
@@ -86,7 +86,7 @@ def start_reload(workspace: Workspace, folder: Path) -> None:
         return
 
     def work(job: jobs.Job, models: jobs.Models) -> tuple[float, int]:
-        from surgery.reload import peft_agreement
+        from surgery.export import peft_agreement
 
         job.begin("loading the base model")
         loaded = models.base(base)

@@ -5,14 +5,14 @@ from typing import Any
 
 import streamlit as st
 
-from app.alignment_map import KEY, View, alignment_map, page_data, view_of
-from app.alignment_map.choice import Choice, choice_from
-from app.alignment_map.files import figure_of, table_of
-from app.alignment_map.intruding import intruder_panel
 from app.frame import plain, show_error, show_title, write_address
-from app.workspace import Workspace, current, workspace_for
-from surgery.demo import demo_names
+from app.geometry import KEY, View, alignment_map, page_data, view_of
+from app.geometry.choice import Choice, choice_from
+from app.geometry.files import figure_of, table_of
+from app.geometry.intruding import intruder_panel
+from app.state.workspace import Workspace, current, workspace_for
 from surgery.errors import PolicyError, SurgeryError
+from surgery.files import demo_names
 
 CHOICE, OTHER = "geometry-choice", "geometry-other"
 EXPLANATION = r"""

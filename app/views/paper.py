@@ -6,12 +6,12 @@ import pandas as pd
 import streamlit as st
 
 import viz
-from app import own_runs
+from app.evaluation import proven_edits as own_runs
+from app.evaluation.ablations import DIAGNOSTIC
+from app.evaluation.form import VIEW
+from app.evaluation.proven_edits import ProvenEdit
 from app.frame import plain, show_title
-from app.own_runs import ProvenEdit
-from app.proving.asking import VIEW
-from app.proving.diagnosing import DIAGNOSTIC
-from app.workspace import current
+from app.state.workspace import current
 from surgery import paper
 
 VIEWS = {"figure 3": "Figure 3", "figure 4": "Figure 4"}

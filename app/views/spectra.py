@@ -1,9 +1,9 @@
 """Spectra: the singular values of each module, and what the calibration loss says about them."""
 
-from app.calibrating import calibration_panel
 from app.frame import show_title
-from app.spectra_board import spectra_board
-from app.workspace import current
+from app.spectra import spectra_board
+from app.spectra.calibration import calibration_panel
+from app.state.workspace import current
 
 show_title(
     "Spectra", "Where the energy of each update sits, and which components raise or lower the calibration loss."

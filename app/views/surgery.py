@@ -4,16 +4,15 @@ import numpy as np
 import streamlit as st
 
 import viz
-from app.board import board, tour
-from app.board.bench import bench
+from app.editing import board, tour
+from app.editing.bench import bench
 from app.frame import plain
 from app.offer import offer_calibration
-from app.workspace import Workspace, current, keep
-from surgery.edit import preview, summary
+from app.state.workspace import Workspace, current, keep
+from surgery.adapter import SCOPES, in_scope, scope_for
+from surgery.edits import EditPlan, preview, summary
 from surgery.errors import SurgeryError
-from surgery.policy import POLICIES, make_policy
-from surgery.recipe import EditPlan
-from surgery.scope import SCOPES, in_scope, scope_for
+from surgery.policies import POLICIES, make_policy
 
 
 def change(workspace: Workspace) -> None:

@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from surgery import decompose, open_adapter
-from surgery.demo import demo_folder
-from surgery.measure import attach, calibrate, stored_sensitivity_file
-from surgery.measurements import SHIPPED as SENSITIVITIES
-from surgery.proof import EDIT, Proof, prove, with_controls
-from surgery.recipe import Recipe, demo_plans
-from surgery.report import progress_reporter
+from surgery.cli import progress_reporter
+from surgery.experiments import EDIT, Proof, prove, with_controls
+from surgery.files import demo_folder
+from surgery.model import attach
+from surgery.recipes import Recipe, demo_plans
 from surgery.runs import LOG, Run
+from surgery.sensitivity import SHIPPED as SENSITIVITIES
+from surgery.sensitivity import calibrate, stored_sensitivity_file
 from tests.benchmarks.demo_report import PLANS, STRONGEST
 
 HELD_OUT = 64  # examples, as many as the Evaluate page proposes; the report's 512 take eight times as long

@@ -21,9 +21,11 @@ import reasoning_gym
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
+from surgery.calibration import batches  # MISSING
 
-from surgery.base import DEMO_BASE, load_base
-from surgery.calibration import Encoding, Row, batches, choose, encode
+from surgery.data import Encoding, Row, choose, encode
+from surgery.files import DEMO_BASE
+from surgery.model import load_base
 
 TASKS = {
     "kinship": ("family_relationships", {}),

@@ -10,8 +10,8 @@ import pytest
 import streamlit as st
 from streamlit.components.v2.manifest_scanner import scan_component_manifests
 
-from app.workspace import Workspace
-from tests.policies import measured, spectrum
+from app.state.workspace import Workspace
+from tests.helpers.policies import measured, spectrum
 
 O0, O1, Q0 = (f"model.layers.{at}" for at in ("0.self_attn.o_proj", "1.self_attn.o_proj", "0.self_attn.q_proj"))
 D0, D1 = (f"model.layers.{layer}.mlp.down_proj" for layer in (0, 1))

@@ -13,18 +13,18 @@ import plotly.graph_objects as go
 import pytest
 from plotly.colors import hex_to_rgb, sample_colorscale
 
-from app import spectra_board
-from app.alignment_map.choice import Choice as MapChoice
-from app.alignment_map.files import figure_of
-from app.sheet import script_of
-from app.spectra_board.choice import Choice
-from app.spectra_board.files import _figure
-from app.spectra_board.numbers import numbers_of
-from app.workspace import Workspace
+from app import spectra as spectra_board
+from app.components import script_of
+from app.geometry.choice import Choice as MapChoice
+from app.geometry.files import figure_of
+from app.spectra.choice import Choice
+from app.spectra.files import _figure
+from app.spectra.numbers import numbers_of
+from app.state.workspace import Workspace
 from tests.app.conftest import D0, O0, O1, SIGMA, workspace_of
-from tests.app.test_alignment_map import WITH_ZERO, shown
+from tests.app.geometry.test_page import WITH_ZERO, shown
+from tests.helpers.policies import measured
 from tests.painting import ROOT, node, painted
-from tests.policies import measured
 from viz.style import HARMFUL, HELPFUL, NEUTRAL, STANDINGS, UNMEASURED
 
 RNG = np.random.default_rng(7)
@@ -203,7 +203,7 @@ def hex_or_rgb(colour: str) -> tuple[float, ...]:
     return tuple(float(part) for part in colour[4:-1].split(","))
 
 
-@pytest.mark.parametrize("entry", ["board/board", "alignment_map/map", "spectra_board/spectra"])
+@pytest.mark.parametrize("entry", ["editing/board", "geometry/map", "spectra/spectra"])
 def test_a_component_is_sent_as_one_script_that_imports_nothing_and_defines_no_name_twice(
     entry: str, tmp_path: Any
 ) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import jobs
-from app.jobs import Job, Jobs
-from app.workspace import Workspace
+from app.state import jobs
+from app.state.jobs import Job, Jobs
+from app.state.workspace import Workspace
 from surgery import decompose, open_adapter
-from surgery.recipe import BaseChoice, CalibrationPlan
-from tests.models import save_adapter, save_model, tiny_llama
+from surgery.data import CalibrationPlan
+from surgery.model import BaseChoice
+from tests.helpers.models import save_adapter, save_model, tiny_llama
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 PAGES = ("adapter", "geometry", "spectra", "surgery", "evaluate", "export", "paper")

@@ -29,7 +29,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from safetensors.numpy import save_file
 
 from surgery import decompose, open_adapter
-from surgery.calibration import Encoding
+from surgery.data import Encoding
 from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
 from tests.e2e.browser import find_chromium
 from tests.e2e.driving import FLAGS, LISTEN, LONG, measured_demo, rested, serving

@@ -30,16 +30,22 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from surgery import Adapter, Edit, decompose, export, make_edit, make_policy, open_adapter, write_back
-from surgery.alignment import SIDES, overlap_table
-from surgery.base import LoadedBase, demo_gguf, load_base
-from surgery.calibration import choose, encode, read_rows, run_batches
-from surgery.demo import data_file, demo_folder
-from surgery.gguf_reading import read_once
-from surgery.live import LiveModel
-from surgery.measure import attach
-from surgery.recipe import demo_plans
-from surgery.sensitivity import answer_losses, measure_sensitivity, padding_id
-from surgery.spectrum import Spectrum
+from surgery.data import choose, encode, read_rows
+from surgery.files import data_file, demo_folder
+from surgery.model import (
+    LiveModel,
+    LoadedBase,
+    answer_losses,
+    attach,
+    demo_gguf,
+    load_base,
+    padding_id,
+    read_once,
+    run_batches,
+)
+from surgery.recipes import demo_plans
+from surgery.sensitivity import measure_sensitivity
+from surgery.spectra import SIDES, Spectrum, overlap_table
 
 DEMO = "demo:kinship"
 LAYERS, HIDDEN, KEY_VALUE, INTERMEDIATE, RANK = 32, 4096, 1024, 14336, 16

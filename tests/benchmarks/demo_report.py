@@ -18,13 +18,15 @@ import torch
 
 from surgery import decompose, make_policy, open_adapter, preview
 from surgery.adapter import Adapter
-from surgery.evaluation import AGAIN, BASELINE, Evaluation
-from surgery.measure import attach, calibrate
+from surgery.data import CalibrationPlan, EvaluationPlan
+from surgery.edits import EditPlan
+from surgery.evaluation import AGAIN, BASELINE, Evaluation, least_detectable
+from surgery.experiments import SAME_NORM, Proof, prove, random_controls, scale_control
+from surgery.model import BaseChoice, attach
 from surgery.paper import reward_and_risk
 from surgery.progress import Control
-from surgery.proof import SAME_NORM, Proof, prove, random_controls, scale_control
-from surgery.recipe import BaseChoice, CalibrationPlan, EditPlan, EvaluationPlan, demo_plans
-from surgery.significance import least_detectable
+from surgery.recipes import demo_plans
+from surgery.sensitivity import calibrate
 
 FAR = 128  # examples of the other task
 STRONGEST = "grad_direction"  # whose norm the rescaling takes

@@ -27,14 +27,11 @@ import torch
 from safetensors.numpy import save_file
 
 from surgery import decompose, make_edit, open_adapter
-from surgery.base import LoadedBase, load_base
-from surgery.calibration import Example, choose, encode, read_rows
-from surgery.controls import RandomIndex
-from surgery.demo import data_file, demo_folder
-from surgery.engine import VariantEngine
-from surgery.live import LiveModel
-from surgery.recipe import demo_plans
-from surgery.variant_rows import Variant
+from surgery.data import Example, choose, encode, read_rows
+from surgery.files import data_file, demo_folder
+from surgery.model import LiveModel, LoadedBase, Variant, VariantEngine, load_base
+from surgery.policies import RandomIndex
+from surgery.recipes import demo_plans
 
 DEMO = "demo:kinship"
 VARIANTS, RANK = 8, 16

@@ -1,7 +1,7 @@
 """Fuzz the parsers with coverage guidance: `python tests/benchmarks/fuzz.py [SECONDS for each parser]`.
 
 Needs `pip install atheris`. A finding is a foreign exception, more than a second or half a GiB; its input is
-written to tests/surgery/corpus, where `test_hostile_input.py` replays it. Prints executions, seconds, lines reached.
+written to tests/scenarios/corpus, where `test_hostile_input.py` replays it. Prints executions, seconds, lines reached.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def fuzz(parser: str, seconds: int, corpus: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["surgery"]):
-        from tests.surgery.fuzzing import finding, seeds
+        from tests.helpers.fuzzing import finding, seeds
     found: set[str] = set()
     folder = Path(tempfile.mkdtemp())
     for seed in seeds(parser):
@@ -99,7 +99,7 @@ def fuzz(parser: str, seconds: int, corpus: Path) -> None:
 
 def lines_reached(parser: str, corpus: Path) -> tuple[int, int]:
     """Lines of the parser's own files that the kept inputs run, and how many have code."""
-    from tests.surgery.fuzzing import finding
+    from tests.helpers.fuzzing import finding
 
     files = {str(ROOT / "surgery" / f"{name}.py") for name in FILES[parser]}
     reached: set[tuple[str, int]] = set()
@@ -130,7 +130,7 @@ def _lines_in_functions(file: Path) -> set[int]:
 
 
 def main(seconds: int) -> None:
-    from tests.surgery.fuzzing import PARSERS, seeds
+    from tests.helpers.fuzzing import PARSERS, seeds
 
     for parser in PARSERS:
         with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Locator, Page
 from safetensors.numpy import save_file
 
 from surgery import decompose, open_adapter
-from surgery.calibration import Encoding
+from surgery.data import Encoding
 from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
 from tests.benchmarks.board_latency import driven, machine, started_afresh
 from tests.e2e.driving import LISTEN, LONG, measured_demo, rested

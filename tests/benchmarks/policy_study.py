@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 from numpy import ndarray
+from surgery.evaluate import score  # MISSING
 
 from surgery import (
     Sensitivity,
@@ -37,17 +38,14 @@ from surgery import (
     open_adapter,
     read_rows,
 )
-from surgery.base import LoadedBase, load_base
-from surgery.calibration import Calibration
-from surgery.demo import data_file, demo_slice
-from surgery.evaluate import score
+from surgery.data import Calibration
 from surgery.evaluation import Effect, paired_effect
-from surgery.live import LiveModel
-from surgery.measure import calibrate
-from surgery.policy import POLICIES
-from surgery.recipe import demo_plans
-from surgery.sensitivity import load_sensitivity, measure_sensitivity, save_sensitivity
-from surgery.spectrum import Spectra
+from surgery.files import data_file, demo_slice
+from surgery.model import LiveModel, LoadedBase, load_base
+from surgery.policies import POLICIES
+from surgery.recipes import demo_plans
+from surgery.sensitivity import calibrate, load_sensitivity, measure_sensitivity, save_sensitivity
+from surgery.spectra import Spectra
 
 DEMOS = ("kinship", "arithmetic")
 BATCH = 32

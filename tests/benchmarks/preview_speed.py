@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from surgery import make_edit, preview
-from surgery.calibration import Encoding
-from surgery.policy import POLICIES, Policy
+from surgery.data import Encoding
+from surgery.policies import POLICIES, Policy
 from surgery.sensitivity import Provenance, Sensitivity
-from surgery.spectrum import Spectrum
+from surgery.spectra import Spectrum
 
 FAMILIES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from surgery import decompose, make_edit, make_policy, measure_sensitivity, open_adapter
-from surgery.measure import attach, calibration_slice
-from surgery.recipe import demo_plans
-from surgery.sensitivity import Sensitivity
+from surgery.model import attach
+from surgery.recipes import demo_plans
+from surgery.sensitivity import Sensitivity, calibration_slice
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from tests.benchmarks.board_latency import machine
 from tests.benchmarks.soak_acts import ACTS, Act, Desk, Skipped
 from tests.e2e.browser import find_chromium
 from tests.e2e.driving import FLAGS, LONG, Server, console_error, fresh, go, measured_demo, rested, workspace_id
-from tests.models import save_adapter, save_model, tiny_llama
+from tests.helpers.models import save_adapter, save_model, tiny_llama
 
 GROWTH = 0.05
 EVERY = 30  # acts between two readings of the memory

@@ -23,14 +23,27 @@ import numpy as np
 import torch
 
 from surgery.evaluation import BASELINE
+from surgery.experiments.sweeps import (
+    TABLES,
+    CellResult,
+    Runner,
+    SweepPlan,
+    Swept,
+    SweptTable,
+    check,
+    cost,
+    cost_text,
+    expand,
+    in_process,
+    on_ray,
+    read_sweep,
+    results,
+    run_sweep,
+    table,
+)
 from surgery.progress import Control
 from surgery.runs import runs_folder, stored_runs
-from surgery.sweeps.on_ray import on_ray
-from surgery.sweeps.plan import SweepPlan, check, cost, cost_text, expand
-from surgery.sweeps.run import Runner, Swept, in_process, run_sweep
-from surgery.sweeps.spec import read_sweep
-from surgery.sweeps.tables import TABLES, CellResult, SweptTable, results, table
-from tests.cluster import Killer, two_nodes
+from tests.helpers.cluster import Killer, two_nodes
 
 SWEEP = Path(__file__).resolve().parents[2] / "assets" / "sweeps" / "demos.yaml"
 MEASURES = {"loss": "loss, nats per answer token", "exact": "exact match, share"}

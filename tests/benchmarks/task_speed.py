@@ -18,12 +18,11 @@ from typing import Any
 import torch
 
 from surgery import decompose, open_adapter
-from surgery.engine import VariantEngine
-from surgery.measure import attach
-from surgery.proof import random_controls
-from surgery.recipe import demo_plans
-from surgery.task_scores import run_task
-from tests.lm_eval_reference import FILES, assert_same, judge, plan, shortened, theirs
+from surgery.evaluation.lm_eval import run_task
+from surgery.experiments import random_controls
+from surgery.model import VariantEngine, attach
+from surgery.recipes import demo_plans
+from tests.helpers.lm_eval_reference import FILES, assert_same, judge, plan, shortened, theirs
 
 DEMO = "demo:kinship"
 LIMITS = {"commonsense_qa": 24, "gsm8k": 3, "humaneval": 4, "ifeval": 6}

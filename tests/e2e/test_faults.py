@@ -17,19 +17,18 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from surgery.adapter import open_adapter
-from surgery.calibration import Row
+from surgery.data import CalibrationPlan, EvaluationPlan, Row, plan_record
+from surgery.edits import EditPlan, edit_record
 from surgery.evaluation import BASELINE
-from surgery.measure import calibrate
-from surgery.policy import make_policy
-from surgery.proof import EDIT, Proof, prove
-from surgery.recipe import CalibrationPlan, EditPlan, EvaluationPlan, edit_record, plan_record
-from surgery.sensitivity import Sensitivity, load_sensitivity
-from surgery.spectrum import decompose
+from surgery.experiments import EDIT, Proof, prove
+from surgery.policies import make_policy
+from surgery.sensitivity import Sensitivity, calibrate, load_sensitivity
+from surgery.spectra import decompose
 from tests.e2e.driving import LONG, Server, go, no_message_of_failure, rested, until
 from tests.e2e.relay import Relay
-from tests.models import tiny_llama
-from tests.places import Workplace, workplace, write_rows, write_workplace
-from tests.rounding import assert_losses
+from tests.helpers.models import tiny_llama
+from tests.helpers.places import Workplace, workplace, write_rows, write_workplace
+from tests.helpers.rounding import assert_losses
 
 ROWS = [Row(f"{a}+{b}=", str(a + b)) for a in range(80) for b in range(80)]
 SEEN = 300  # rows of a calibration that takes five seconds at least

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from surgery import Spectrum
-from surgery.alignment import module_synergy
+from surgery.spectra import module_synergy
 from tests.e2e.driving import fresh, no_message_of_failure, rested
 
 SOON = 30_000

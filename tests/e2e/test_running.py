@@ -9,12 +9,13 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.sessions import record_of
-from app.workspace import Workspace
+from app.state.saved import record_of
+from app.state.workspace import Workspace
 from surgery import decompose, open_adapter
-from surgery.recipe import BaseChoice, CalibrationPlan
+from surgery.data import CalibrationPlan
+from surgery.model import BaseChoice
 from tests.e2e.driving import LONG, go, no_message_of_failure, rested
-from tests.models import save_adapter, save_model, tiny_llama
+from tests.helpers.models import save_adapter, save_model, tiny_llama
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.driving import Start, fresh, go, no_message_of_failure, rested, serving
-from tests.installed import Installation, install
+from tests.helpers.installed import Installation, install
 
 
 @pytest.fixture(scope="module")

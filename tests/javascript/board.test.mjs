@@ -1,12 +1,12 @@
 import assert from "node:assert/strict"
 import test from "node:test"
 
-import { barAt, drawBars, drawGains, drawGate, gainAt, shadeOf } from "../../app/board/figures.mjs"
+import { barAt, drawBars, drawGains, drawGate, gainAt, shadeOf } from "../../app/editing/figures.mjs"
 import {
   acted, armed, blank, byHand, dropped, gainsNow, grabbed, keyed, letGo, moduleOf, numbersNow, opened, pulled, received,
   slid, stepped,
-} from "../../app/board/state.mjs"
-import { handWords, numberRows, tipLines } from "../../app/board/words.mjs"
+} from "../../app/editing/state.mjs"
+import { handWords, numberRows, tipLines } from "../../app/editing/words.mjs"
 import { floats, INK, PALETTE, Recording, shorts } from "./recording.mjs"
 
 const NUMBERS = { predicted: -0.5, standardError: 0.1, raised: 1, lowered: 2, silenced: 1, energyMoved: 0.25, energyKept: 1 }

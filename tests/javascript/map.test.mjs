@@ -1,10 +1,10 @@
 import assert from "node:assert/strict"
 import test from "node:test"
 
-import { cellAt, drawCurve, drawMap } from "../../app/alignment_map/figures.mjs"
-import { drawAngles, drawBothSpectra, drawCosines } from "../../app/alignment_map/pair.mjs"
-import { blank, cellOf, chosen, moved, received, shadeOf, told, usesK } from "../../app/alignment_map/state.mjs"
-import { legendWords, mapLabel, numberRows, sharedRows, tipLines } from "../../app/alignment_map/words.mjs"
+import { cellAt, drawCurve, drawMap } from "../../app/geometry/figures.mjs"
+import { drawAngles, drawBothSpectra, drawCosines } from "../../app/geometry/pair.mjs"
+import { blank, cellOf, chosen, moved, received, shadeOf, told, usesK } from "../../app/geometry/state.mjs"
+import { legendWords, mapLabel, numberRows, sharedRows, tipLines } from "../../app/geometry/words.mjs"
 import { INK, PALETTE, Recording, shorts } from "./recording.mjs"
 
 const UNIT = 100, UNKNOWN = 999

@@ -2,13 +2,13 @@
 // Standard input: {figure, data, choice, drag}, standard output: what `figure` tells, both as JSON.
 import { readFileSync } from "node:fs"
 
-import { drawMap } from "../../app/alignment_map/figures.mjs"
-import * as map from "../../app/alignment_map/state.mjs"
-import { drawBars } from "../../app/board/figures.mjs"
-import * as board from "../../app/board/state.mjs"
-import { drawAll, drawOne } from "../../app/spectra_board/figures.mjs"
-import { drawDepth, drawStability } from "../../app/spectra_board/profiles.mjs"
-import * as spectra from "../../app/spectra_board/state.mjs"
+import { drawMap } from "../../app/geometry/figures.mjs"
+import * as map from "../../app/geometry/state.mjs"
+import { drawBars } from "../../app/editing/figures.mjs"
+import * as board from "../../app/editing/state.mjs"
+import { drawAll, drawOne } from "../../app/spectra/figures.mjs"
+import { drawDepth, drawStability } from "../../app/spectra/profiles.mjs"
+import * as spectra from "../../app/spectra/state.mjs"
 import { Recording } from "./recording.mjs"
 
 const SIZE = { width: 1200, height: 900 }

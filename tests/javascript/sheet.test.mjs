@@ -1,7 +1,7 @@
 import assert from "node:assert/strict"
 import test from "node:test"
 
-import { Files, floats, mounted, shades, shorts, signed, standingOf, SvgSheet, text, ticks } from "../../app/sheet.mjs"
+import { Files, floats, mounted, shades, shorts, signed, standingOf, SvgSheet, text, ticks } from "../../app/components/sheet.mjs"
 import { floats as packedFloats, PALETTE, shorts as packedShorts } from "./recording.mjs"
 
 test("an SVG sheet holds what was painted, in order, and no text becomes markup", () => {

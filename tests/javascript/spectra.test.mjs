@@ -1,13 +1,13 @@
 import assert from "node:assert/strict"
 import test from "node:test"
 
-import { drawAll, drawOne } from "../../app/spectra_board/figures.mjs"
-import { ends, extent, logTicks, scaleOf } from "../../app/spectra_board/marks.mjs"
-import { drawDepth, drawStability } from "../../app/spectra_board/profiles.mjs"
+import { drawAll, drawOne } from "../../app/spectra/figures.mjs"
+import { ends, extent, logTicks, scaleOf } from "../../app/spectra/marks.mjs"
+import { drawDepth, drawStability } from "../../app/spectra/profiles.mjs"
 import {
   blank, chosen, clicked, figureOf, keyed, listed, moduleOf, opened, received, selected, sorted, stepped,
-} from "../../app/spectra_board/state.mjs"
-import { factRows, needOf, readoutOf, titleOf, told } from "../../app/spectra_board/words.mjs"
+} from "../../app/spectra/state.mjs"
+import { factRows, needOf, readoutOf, titleOf, told } from "../../app/spectra/words.mjs"
 import { bytes, floats, INK, PALETTE, Recording } from "./recording.mjs"
 
 const BOX = { x: 0, y: 0, width: 600, height: 400 }

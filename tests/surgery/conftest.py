@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from surgery.engine import VariantEngine
-from surgery.prompts import Prompts
-from tests.places import Workplace, workplace, write_workplace
-from tests.rounding import watched
+from surgery.model import Prompts, VariantEngine
+from tests.helpers.places import Workplace, workplace, write_workplace
+from tests.helpers.rounding import watched
 
 
 @pytest.fixture(autouse=True)
@@ -66,5 +65,5 @@ def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[EngineCall]:
 
     for kind in ("log_likelihoods", "answer_losses", "generate", "answer"):
         watch(kind)
-    monkeypatch.setattr("surgery.answer_log.VariantEngine", Watched)
+    monkeypatch.setattr("surgery.runs.logged_engine.VariantEngine", Watched)
     return calls

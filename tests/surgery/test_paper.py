@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from surgery import paper
-from surgery.calibration import Encoding
+from surgery.data import CalibrationPlan, Encoding, EvaluationPlan
+from surgery.edits import EditPlan
 from surgery.errors import DataError
-from surgery.policy import POLICIES
-from surgery.recipe import CalibrationPlan, EditPlan, EvaluationPlan
+from surgery.policies import POLICIES
 
 LLAMA, QWEN = "Llama-3.1-8B", "Qwen3-8B"
 TASKS = ("GSM8K", "HumanEval", "IFEval", "CSQA")

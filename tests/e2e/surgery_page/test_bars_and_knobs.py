@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from surgery import Sensitivity, Spectrum, make_edit
-from surgery.edit import preview
-from surgery.policy import GradDirection
+from surgery.edits import preview
+from surgery.policies import GradDirection
 from tests.e2e.driving import no_message_of_failure, rested
 from tests.e2e.surgery_page.board import (
     SOON,

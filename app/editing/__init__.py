@@ -1,0 +1,257 @@
+"""The board of the Surgery page: knobs, bars, gate and map in one component that follows the hand.
+
+The server computes every gain; the component draws them, and while a knob is dragged it reads the
+table that `surgery.edits.knob_table` made of that knob's steps. An act reruns the board alone; the page
+around it follows when the hand rests.
+"""
+
+import base64
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from numpy import ndarray
+
+import viz
+from app.components import SHEET_CSS, script_of
+from app.editing.acts import applied
+from app.frame import keep_on_disk, show_error
+from app.spectra.numbers import ERRORS
+from app.state.workspace import Workspace, current, keep
+from surgery.edits import (
+    ENERGY_RULES,
+    Edit,
+    EditPlan,
+    KnobTable,
+    Preview,
+    edit_record,
+    end_to_end,
+    knob_table,
+    preview,
+    summary,
+)
+from surgery.errors import SurgeryError
+from surgery.files import digest
+from surgery.policies import POLICIES, Knob, evidence_for, knob_values, knobs_of, position_of
+from surgery.spectra import of_equal_rank
+
+ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "none": "no rule"}
+SOURCE = "Step sizes and gates start at the values of the authors' released code; the paper does not give them."
+_GAIN_UNIT = 4096  # a table's gains travel as whole numbers of 1/4096
+_CODES = 2**16
+_TABLES = 12
+_ANSWERED, _REFUSAL, _RESTING = "board-answered", "board-refusal", "board-resting"
+_HERE = Path(__file__).parent
+
+_mount = st.components.v2.component(
+    "surgery_board",
+    html=(_HERE / "board.html").read_text(encoding="utf-8"),
+    css=SHEET_CSS + (_HERE / "board.css").read_text(encoding="utf-8"),
+    js=script_of(_HERE / "board.mjs"),
+)
+
+
+@st.fragment
+def board() -> None:
+    """Draw the board of the open workspace, whose policy must not lack sensitivities, and carry out its acts."""
+    if st.session_state.pop(_RESTING, False):
+        st.rerun()
+    refusal = st.session_state.pop(_REFUSAL, None)
+    if refusal is not None:
+        show_error(refusal)
+    workspace = current()
+    if workspace.lacks_sensitivities:  # undone to a policy that waits for a calibration
+        st.rerun()
+    # a table goes out in the one run in which its knob asks for it: it is the large part of the data
+    armed = (st.session_state.get("board") or {}).get("arm")
+    keys = _table_keys(workspace)
+    table = _table(workspace, armed, keys[armed]) if isinstance(armed, str) and armed in keys else None
+    _mount(
+        key="board",
+        data=_data(workspace, st.session_state.get(_ANSWERED, 0), table, keys),
+        on_acts_change=_take_acts,
+        on_arm_change=lambda: None,
+        on_rest_change=_rest,
+    )
+    keep_on_disk()
+
+
+def _take_acts() -> None:
+    """Carry out what the board sent since the last run; a refusal is shown and the rest goes on."""
+    workspace, answered = current(), st.session_state.get(_ANSWERED, 0)
+    sent = st.session_state["board"].get("acts")
+    for act in sent if isinstance(sent, list) else []:
+        number = act.get("id") if isinstance(act, dict) else None
+        if not isinstance(number, int) or number <= answered:
+            continue
+        try:
+            workspace = applied(workspace, act)
+        except SurgeryError as error:
+            st.session_state[_REFUSAL] = error
+        answered = number
+    st.session_state[_ANSWERED] = answered
+    keep(workspace)
+
+
+def _rest() -> None:
+    st.session_state[_RESTING] = True
+
+
+def _data(
+    workspace: Workspace, answered: int, table: dict[str, Any] | None, keys: Mapping[str, str]
+) -> dict[str, Any]:
+    plan, spectra, edit, history = workspace.plan, workspace.spectra, workspace.edit, workspace.history
+    names = list(edit.modules)
+    moments = workspace.sensitivity.moments if workspace.sensitivity else None
+    places = np.concatenate([moments.places[name] for name in names]) if moments else None
+    label, position = _positions(workspace, names)
+    starts = np.cumsum([0, *(spectra[name].rank for name in names)])
+    drawn = position[np.isfinite(position)]  # a measurement may not be finite, and JSON has no word for that
+    low, high = (float(drawn.min()), float(drawn.max())) if drawn.size else (0.0, 1.0)
+    return {
+        "answered": answered,
+        "at": history.at,
+        "steps": len(history.steps),
+        "step": history.steps[history.at].label,
+        "policies": [{"name": name, "title": kind.title} for name, kind in POLICIES.items()],
+        "policy": plan.policy.name,
+        "knobs": [_knob(knob, plan, max(spectra[name].rank for name in names)) for knob in knobs_of(plan.policy)],
+        "energies": [[rule, ENERGY_LABELS[rule]] for rule in ENERGY_RULES],
+        "energy": plan.energy,
+        "sigmaMin": plan.sigma_min,
+        "source": SOURCE,
+        "scope": plan.scope,
+        "scalars": edit.scalars,
+        "modules": [
+            {
+                "name": name,
+                "label": _label(workspace, name),
+                "layer": spectra[name].layer,
+                "family": spectra[name].family,
+                "rank": spectra[name].rank,
+                "start": int(start),
+            }
+            for name, start in zip(names, starts, strict=False)
+        ],
+        "families": list(dict.fromkeys(spectra[name].family for name in names)),
+        "sigma": _floats(np.concatenate([module.sigma for module in edit.modules.values()])),
+        "mean": _floats(moments.mean[places] if moments else np.zeros(0)),
+        "error": _floats(moments.error[places] if moments else np.zeros(0)),
+        "gains": _floats(end_to_end(edit)),
+        "position": _floats(position),
+        "positionRange": [low, high],
+        "positionLabel": label,
+        "gateTitle": f"Gate: gain of every component under {plan.policy.name}",
+        "manual": {name: {str(k): gain for k, gain in gains.items()} for name, gains in plan.manual.items()},
+        "numbers": _numbers(preview(edit, workspace.sensitivity) or summary(edit)),
+        "skipped": _skipped(edit),
+        "tableKeys": dict(keys),
+        "table": table,
+        "errors": ERRORS,
+        "largestGain": _CODES // _GAIN_UNIT,
+        "palette": viz.PALETTE,
+    }
+
+
+def _knob(knob: Knob, plan: EditPlan, rank: int) -> dict[str, Any]:
+    kind = "choice" if knob.choices else "bool" if knob.kind is bool else "range" if knob.slides else "number"
+    values = knob_values(plan.policy)
+    return {
+        "name": knob.name,
+        "label": knob.name.replace("_", " "),
+        "kind": kind,
+        "value": values[knob.name],
+        "low": knob.low,
+        # a whole number that slides counts components
+        "high": max(min(rank, knob.high), values[knob.name]) if knob.slides and knob.kind is int else knob.high,
+        "step": knob.step,
+        "choices": list(knob.choices),
+        "help": knob.help,
+        "idle": not knob.matters(values),
+    }
+
+
+def _positions(workspace: Workspace, names: list[str]) -> tuple[str, ndarray]:
+    """Where each component stands on the axis of the policy's gate, module after module."""
+    moments = (
+        workspace.sensitivity.moments if workspace.sensitivity and workspace.plan.policy.needs_gradient else None
+    )
+    found: dict[str, ndarray] = {}
+    label = ""
+    for group in of_equal_rank(workspace.spectra, names):
+        sigma = np.stack([workspace.spectra[name].sigma for name in group])
+        with np.errstate(invalid="ignore"):
+            label, position = position_of(workspace.plan.policy, evidence_for(group, sigma, moments))
+        found |= dict(zip(group, position, strict=True))
+    return label, np.concatenate([found[name] for name in names]) if names else np.zeros(0)
+
+
+def _table(workspace: Workspace, knob: str, key: str) -> dict[str, Any]:
+    """The knob's table as the component reads it; the last few are kept, because knobs are tried in turn."""
+    tables: dict[str, dict[str, Any]] = st.session_state.setdefault("board-tables", {})
+    if key not in tables:
+        for old in list(tables)[: len(tables) - _TABLES + 1]:
+            del tables[old]
+        tables[key] = _packed(knob_table(workspace.spectra, workspace.plan, knob, workspace.sensitivity), key)
+    return tables[key]
+
+
+def _packed(table: KnobTable, key: str) -> dict[str, Any]:
+    return {
+        "key": key,
+        "knob": table.knob,
+        "every": table.every,
+        "unit": _GAIN_UNIT,
+        "gains": _codes(table.gains),
+        "numbers": [_numbers(numbers) if numbers else None for numbers in table.numbers],
+    }
+
+
+def _table_keys(workspace: Workspace) -> dict[str, str]:
+    """What the table of each sliding knob depends on: everything but the knob's own value."""
+    record = edit_record(workspace.plan)
+    knobs = record.pop("knobs")
+    measured = workspace.sensitivity.provenance.key if workspace.sensitivity else ""
+    common = digest([repr(record), workspace.adapter.digest, measured])
+    return {
+        knob.name: digest([common, knob.name, repr({k: v for k, v in knobs.items() if k != knob.name})])[:16]
+        for knob in knobs_of(workspace.plan.policy)
+        if knob.slides
+    }
+
+
+def _numbers(numbers: Preview) -> dict[str, Any]:
+    camel = {"standard_error": "standardError", "energy_kept": "energyKept", "energy_moved": "energyMoved"}
+    return {
+        camel.get(name, name): value if math.isfinite(value) else None for name, value in asdict(numbers).items()
+    }
+
+
+def _skipped(edit: Edit) -> str:
+    reasons = edit.skipped
+    if not reasons:
+        return ""
+    return f"{len(reasons)} of {len(edit.modules)} modules were left alone: {'; '.join(sorted(set(reasons.values())))}."
+
+
+def _label(workspace: Workspace, name: str) -> str:
+    spectrum = workspace.spectra[name]
+    return (
+        name
+        if spectrum.layer is None
+        else f"layer {spectrum.layer} · {name.rpartition('.')[2]} ({spectrum.family})"
+    )
+
+
+def _floats(values: ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()
+
+
+def _codes(gains: ndarray) -> str:
+    """Gains as whole numbers, cut at 16: fine enough to draw, half the size of a float."""
+    codes = np.clip(np.rint(np.nan_to_num(gains, nan=1.0) * _GAIN_UNIT), 0, _CODES - 1)
+    return base64.b64encode(codes.astype("<u2").tobytes()).decode()

@@ -1,0 +1,179 @@
+"""Below the board: measure what is predicted, sweep a knob, search them all, and two further tabs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+import viz
+from app.editing.measuring import busy, ready, result_of, show_waiting, start, tuning_rows
+from app.editing.recipes import recipe_panel
+from app.editing.trying import try_panel
+from app.frame import show_error
+from app.state import jobs
+from app.state.workspace import Workspace, keep
+from surgery.edits import edit_record, preview
+from surgery.errors import SurgeryError
+from surgery.evaluation import Effect
+from surgery.policies import knob_values, knobs_of
+
+
+def bench(workspace: Workspace) -> None:
+    """The folded tools of the Surgery page; each knows what it still needs."""
+    tabs = st.tabs(["Measure", "Sweep a knob", "Search", "Try it", "Recipe"], on_change="rerun", key="bench-tab")
+    panels: tuple[Callable[[Workspace], None], ...] = (
+        measure_panel,
+        sweep_panel,
+        search_panel,
+        try_panel,
+        recipe_panel,
+    )
+    for tab, panel in zip(tabs, panels, strict=True):
+        if tab.open:
+            with tab:
+                try:
+                    panel(workspace)
+                except SurgeryError as error:
+                    show_error(error)
+
+
+def measure_panel(workspace: Workspace) -> None:
+    st.caption(
+        "Predicted comes from the stored sensitivities, to first order. Measured runs the model: on the calibration "
+        "rows, where the two test each other, and on tuning rows that the sensitivities have not seen."
+    )
+    if not ready(workspace):
+        return
+    if st.button("Measure this edit", type="primary", disabled=busy()):
+        start_measuring(workspace)
+        st.rerun()
+    show_waiting()
+    result = result_of("measured", workspace)
+    if result is None:
+        return
+    numbers = preview(workspace.edit, workspace.sensitivity)
+    cells = st.columns(3)
+    if numbers is not None:
+        cells[0].metric("Predicted, calibration rows", f"{numbers.predicted:+.4f} ± {numbers.standard_error:.4f}")
+    for cell, (name, effects) in zip(cells[1:], result.items(), strict=False):
+        effect: Effect = effects["edit"]
+        cell.metric(
+            f"Measured, {name} rows",
+            f"{effect.mean:+.4f} ± {effect.standard_error:.4f}",
+            "within noise" if not effect.certain else "lower is better",
+            delta_color="off",
+            delta_arrow="off",
+        )
+
+
+def start_measuring(workspace: Workspace) -> None:
+    edit, tuning = workspace.edit, tuning_rows(workspace)
+
+    def work(live: Any, job: jobs.Job) -> Any:
+        from surgery.experiments import measure_edits
+        from surgery.sensitivity import calibration_slice
+
+        assert workspace.calibration is not None
+        slices = {
+            "calibration": calibration_slice(live, workspace.calibration),
+            "tuning": calibration_slice(live, tuning),
+        }
+        job.begin("measuring")
+        return measure_edits(live, slices, {"edit": edit}, control=job.control)
+
+    start(workspace, "Measuring", "measured", work)
+
+
+def sweep_panel(workspace: Workspace) -> None:
+    from surgery.experiments import KnobPoint, TuningSetup, sweep_knob, sweep_values
+
+    values_now = knob_values(workspace.plan.policy)
+    sliding = [knob for knob in knobs_of(workspace.plan.policy) if knob.slides and knob.matters(values_now)]
+    if not sliding:
+        st.caption("This policy has no knob to sweep.")
+        return
+    if not ready(workspace):
+        return
+    left, middle, right = st.columns([2, 1, 1], vertical_alignment="bottom")
+    name = left.selectbox("Knob", [knob.name for knob in sliding], key="sweep-knob", persist_state="session")
+    count = middle.number_input("Values", 3, 25, 9, key="sweep-count")
+    knob = next((knob for knob in sliding if knob.name == name), sliding[0])
+    if right.button("Sweep", type="primary", disabled=busy(), width="stretch"):
+        rank = max(module.sigma.size for module in workspace.edit.modules.values())
+        values = sweep_values(knob, int(count), high=rank if knob.kind is int else None)
+        tuning = tuning_rows(workspace)
+
+        def work(live: Any, job: jobs.Job) -> Any:
+            from surgery.sensitivity import calibration_slice
+
+            slice_ = calibration_slice(live, tuning)
+            job.begin(f"sweeping {knob.name}")
+            setup = TuningSetup(live, slice_, workspace.sensitivity)
+            points = sweep_knob(setup, workspace.plan, knob.name, values, control=job.control)
+            return knob.name, points
+
+        start(workspace, "Sweep", "swept", work, free=knob.name)
+        st.rerun()
+    show_waiting()
+    result = result_of("swept", workspace, knob.name)
+    if result is None:
+        return
+    swept, points = result
+    found: list[KnobPoint] = points
+    st.plotly_chart(
+        viz.sweep_curve(
+            [point.value for point in found],
+            [point.measured.mean for point in found],
+            [point.measured.low for point in found],
+            [point.measured.high for point in found],
+            [point.predicted.predicted if point.predicted else None for point in found],
+            title=f"Loss along {swept}",
+            knob=swept,
+        ),
+        key="sweep-figure",
+        alt=f"Measured and predicted change of the loss along {swept}",
+    )
+    st.caption("Grey points are within noise: their 95 % interval holds zero. The rest of the plan was kept.")
+
+
+def search_panel(workspace: Workspace) -> None:
+    from surgery.experiments import Search, SearchLimits, TuningSetup, search
+
+    st.caption("Optuna proposes knobs of this policy, the tuning rows judge them. Stop keeps the best so far.")
+    if not ready(workspace):
+        return
+    left, middle, right = st.columns([1, 1, 1], vertical_alignment="bottom")
+    trials = left.number_input("Trials at most", 2, 500, 20, key="search-trials")
+    minutes = middle.number_input("Minutes at most", 1, 600, 10, key="search-minutes")
+    if right.button("Search", type="primary", disabled=busy(), width="stretch"):
+        tuning = tuning_rows(workspace)
+
+        def work(live: Any, job: jobs.Job) -> Any:
+            from surgery.sensitivity import calibration_slice
+
+            slice_ = calibration_slice(live, tuning)
+            job.begin("searching")
+            setup = TuningSetup(live, slice_, workspace.sensitivity)
+            limits = SearchLimits(int(trials), 60.0 * minutes)
+            return search(setup, workspace.plan, limits=limits, control=job.control)
+
+        start(workspace, "Search", "searched", work, free="*")
+        st.rerun()
+    show_waiting()
+    found: Search | None = result_of("searched", workspace, "*")
+    if found is None:
+        return
+    best = found.best.measured
+    st.metric("Best on the tuning rows", f"{best.mean:+.4f} ± {best.standard_error:.4f}", border=True)
+    st.warning(found.warning, icon=":material/info:")
+    st.dataframe(
+        [
+            {"Δ loss": trial.measured.mean, "± s.e.": trial.measured.standard_error}
+            | edit_record(trial.plan)["knobs"]
+            for trial in sorted(found.trials, key=lambda trial: trial.measured.mean)
+        ],
+        height=220,
+    )
+    if st.button("Open the best", icon=":material/check:"):
+        keep(workspace.with_history(workspace.history.record("best of search", found.best.plan)))
+        st.rerun()

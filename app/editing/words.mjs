@@ -1,0 +1,48 @@
+// What the board says of its state in words and numbers.
+import { signed, text } from "../components/sheet.mjs"
+import { moduleOf } from "./state.mjs"
+
+// the numbers above the figures: name, value, remark
+export function numberRows(data, numbers) {
+  const error = numbers.standardError === null ? "" : ` ± ${numbers.standardError.toFixed(4)}`
+  const measured = numbers.predicted !== null
+  return [
+    ["Predicted Δ loss", measured ? signed(numbers.predicted) + error : "not measured", remark(data, numbers)],
+    ["Edited scalars", data.scalars.toLocaleString("en"), `${data.modules.length} modules`],
+    ["Raised", numbers.raised, ""],
+    ["Lowered", numbers.lowered, `${numbers.silenced} silenced`],
+    ["Energy moved", `${(100 * numbers.energyMoved).toFixed(1)}%`, `Σσ′/Σσ ${numbers.energyKept.toFixed(3)}`],
+  ]
+}
+
+function remark(data, { predicted, standardError }) {
+  if (predicted === null) return "calibrate on Spectra"
+  if (predicted === 0) return "nothing changes"
+  if (Math.abs(predicted) <= data.errors * (standardError ?? Infinity)) return "within noise"
+  return "first order, nats per token; lower is better"
+}
+
+// what stands under the bars, and what a screen reader is told of them
+export function handWords(state, gains) {
+  const module = moduleOf(state), chosen = [...state.picked].sort((a, b) => a - b)
+  const first = chosen[0] ?? 0, gain = gains[module.start + first].toFixed(3)
+  return {
+    picked: chosen.length === 1 ? `component ${first}` : `${chosen.length} components`,
+    gain: chosen.length === 1 ? gain : "",
+    label: `Singular values of ${module.name} before and after. ` +
+      `Component ${first}: σ ${text(state.sigma[module.start + first])}, gain ${gain}. ` +
+      "Arrow keys choose and change, Delete silences, L locks, Backspace resets.",
+  }
+}
+
+export function tipLines(state, gains, module, k) {
+  const i = module.start + k, sigma = state.sigma[i]
+  const lines = [
+    `${module.label} · component ${k}`,
+    `σ ${text(sigma)} → σ′ ${text(sigma * gains[i])}  (gain ${gains[i].toFixed(3)})`,
+  ]
+  if (state.mean.length) lines.push(`mean g ${signed(state.mean[i])} ± ${state.error[i].toFixed(4)}`)
+  const manual = state.data.manual[module.name]?.[k]
+  if (manual !== undefined) lines.push(`by hand: ${text(manual)}`)
+  return lines
+}

@@ -1,0 +1,50 @@
+"""What is told before a proof starts: how long it will take, and what its slice can show at all."""
+
+import numpy as np
+
+from app.evaluation.slice import Question
+from app.frame import plain
+from app.state import jobs
+from app.state.runs import all_runs, evaluation_of
+from surgery.errors import DataError
+from surgery.evaluation import BASELINE, least_detectable
+from surgery.experiments import EDIT
+from surgery.model import BaseChoice
+from surgery.runs import Run
+
+
+def time_text(question: Question, variants: int, base: BaseChoice | None) -> str:
+    """How long the proof will take, at the pace of the last run of its kind on this machine."""
+    for run in all_runs():
+        pace = run.metrics.pace if run.metrics else None
+        if (
+            pace
+            and not run.shipped
+            and run.plan.slice_name == question.name
+            and base is not None
+            and run.plan.base.get("device") == base.device
+        ):
+            seconds = pace.seconds / pace.answers * question.examples * variants
+            return f"About {jobs.duration(seconds)} at the pace of the last run on {plain(question.name)}."
+    return ""
+
+
+def power_text(newest: Run | None, examples: int, tests: int) -> str:
+    """What a slice of this size can show at all: told before the run, so that nobody waits for the impossible."""
+    change, said = 0.1, "if one answer in ten changes"
+    if newest is not None:
+        try:
+            evaluation = evaluation_of(newest)
+        except DataError:
+            evaluation = None
+        shares = [measure for measure in evaluation.measures if measure.binary] if evaluation else []
+        if evaluation is not None and shares and EDIT in evaluation.scores:
+            rows = [evaluation.numbers(name, shares[0].name) for name in (EDIT, BASELINE)]
+            changed = float(np.mean(rows[0] != rows[1]))
+            if changed:
+                change, said = changed, f"if {changed:.0%} of the answers change, as in the last run"
+    points = 100 * least_detectable(change**0.5, max(2, examples), tests=max(1, tests))
+    return plain(
+        f"On {examples} examples a change of {points:.1f} points of right answers would be shown four times in five, "
+        f"{said}, after correction for {tests} variant{'s' if tests > 1 else ''}; a loss shows far smaller changes."
+    )

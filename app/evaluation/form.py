@@ -1,0 +1,157 @@
+"""What the edit is proven on and what stands beside it: the form of the Evaluate page, and the job it starts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import streamlit as st
+
+from app.evaluation.forecast import power_text, time_text
+from app.evaluation.slice import Question, ask_for_slice
+from app.frame import show_error
+from app.state import jobs
+from app.state.workspace import Workspace, current, keep
+from surgery.data import CalibrationPlan, EvaluationPlan, Slices, read_slices
+from surgery.edits import Edit, EditPlan
+from surgery.errors import DataError, SurgeryError
+from surgery.evaluation import BASELINE, is_random_control
+from surgery.evaluation.lm_eval import TaskPlan
+from surgery.experiments import EDIT, SAME_NORM, Proof, prove, with_controls
+from surgery.runs import PROOF, Run
+
+KIND = jobs.EVALUATION
+SHOWN = "evaluate-run"  # in the session: the key of the run that the page shows
+VIEW = "evaluate-view"  # and which of its views
+
+
+def form(workspace: Workspace, newest: Run | None) -> None:
+    """Ask for a slice and for controls, tell what that slice can show, and start the proof."""
+    present = workspace.evaluation or EvaluationPlan("")
+    question = ask_for_slice(workspace.adapter.digest, present)
+    cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")
+    count = cells[0].number_input(
+        "Random controls",
+        0,
+        64,
+        present.random,
+        key="evaluate-random",
+        persist_state="session",
+        help="Seeds of random_index: what any reweighting would do.",
+    )
+    scale = cells[1].checkbox(
+        "Rescaling to the same norm",
+        present.scale,
+        key="evaluate-scale",
+        persist_state="session",
+        help="Every module scaled as a whole to the norm that the edit gives it: tells reweighting from resizing.",
+    )
+    again = cells[2].checkbox(
+        "Unedited once more",
+        present.again,
+        key="evaluate-again",
+        persist_state="session",
+        help="The unedited adapter again in other batches: the noise of the machine, below which nothing counts.",
+    )
+    shelf = cells[3].multiselect(
+        "Recipes beside it",
+        list(workspace.shelf),
+        key="evaluate-shelf",
+        help="Named edits from the shelf of the Surgery page.",
+    )
+    asked = cells[4].button("Prove it", type="primary", width="stretch", disabled=question is None)
+    if question is None:
+        return
+    variants = 1 + int(scale) + int(count) + len(shelf)
+    st.caption(
+        " ".join(
+            [
+                time_text(question, variants + 1 + int(again), workspace.base),
+                power_text(newest, question.examples, variants),
+            ]
+        )
+    )
+    if asked and workspace.base is not None and workspace.calibration is not None:
+        try:
+            edits, plans = _variants(workspace, int(count), scale, shelf)
+            slices = None
+            if isinstance(question.plan, EvaluationPlan):
+                plan = replace(
+                    question.plan,
+                    random=int(count),
+                    scale=scale,
+                    again=again,
+                    encoding=workspace.calibration.encoding,
+                )
+                slices = read_slices(seen(workspace), plan)
+                question = replace(question, plan=plan)
+                keep(workspace.with_evaluation(plan))
+            start(question, edits, plans, purpose=PROOF, again=again, slices=slices)
+        except SurgeryError as error:
+            show_error(error)
+            return
+        st.rerun()
+
+
+def start(
+    question: Question,
+    edits: Mapping[str, Edit],
+    plans: Mapping[str, EditPlan],
+    *,
+    purpose: str,
+    again: bool = False,
+    slices: Slices | None = None,
+) -> None:
+    """Put the question to the edits in the background; the run joins the history.
+
+    What can be refused without the model is refused before the job waits for it.
+    """
+    workspace = current()
+    adapter, spectra, recipe, base = workspace.adapter, workspace.spectra, workspace.recipe, workspace.base
+    if base is None or recipe is None:
+        raise DataError("the base model or the calibration rows are not known", "choose them first")
+    if slices is None:
+        slices = read_slices(recipe.seen, question.plan if isinstance(question.plan, EvaluationPlan) else None)
+
+    def work(job: jobs.Job, models: jobs.Models) -> Run:
+        from surgery.evaluation.lm_eval import load_task, sandboxed
+        from surgery.model import LiveModel
+        from surgery.sandbox import open_sandbox
+
+        judge = None
+        if question.programs:
+            job.begin("testing the sandbox")
+            judge = sandboxed(open_sandbox())
+        job.begin("loading the base model")
+        loaded = models.base(base)
+        asked = question.plan
+        if isinstance(asked, TaskPlan):
+            job.begin(f"loading the task {asked.name}")
+            asked = load_task(asked, loaded.tokenizer, control=job.control)
+        job.begin("answering, example")
+        proof = Proof(asked, edits, recipe.seen, plans, recipe, purpose, again, base)
+        with LiveModel(loaded, adapter, spectra) as live:
+            return prove(live, proof, slices=slices, judge=judge, control=job.control)
+
+    def collect(run: Run) -> None:
+        if purpose == PROOF:  # a table of the diagnostics shows itself
+            st.session_state[SHOWN] = run.plan.key
+
+    jobs.start(KIND, f"Evaluation on {question.name}", work, collect)
+
+
+def seen(workspace: Workspace) -> list[CalibrationPlan]:
+    """The slices that shaped the edit: no proof may share an example with them."""
+    return workspace.recipe.seen if workspace.recipe is not None else []
+
+
+def _variants(
+    workspace: Workspace, random: int, scale: bool, shelf: list[str]
+) -> tuple[dict[str, Edit], dict[str, EditPlan]]:
+    edits = with_controls(workspace.spectra, workspace.plan, workspace.edit, random=random, scale=scale)
+    plans = {EDIT: workspace.plan}
+    for name in shelf:
+        label = (
+            name if name not in (BASELINE, EDIT, SAME_NORM) and not is_random_control(name) else f"recipe {name}"
+        )
+        plans[label] = workspace.shelf[name]
+        edits[label] = workspace.shelf[name].apply(workspace.spectra, workspace.sensitivity)
+    return edits, plans

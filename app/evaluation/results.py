@@ -1,0 +1,164 @@
+"""One evaluation as a page shows it: a verdict in words, intervals, exact tests, the place among controls."""
+
+import pandas as pd
+import streamlit as st
+
+import viz
+from app.frame import plain
+from surgery.evaluation import AGAIN, BASELINE, Evaluation, Measure
+from surgery.experiments import EDIT
+
+LEVEL = 0.05  # of the corrected p from which a change of answers is called one
+_DRAWN = 2
+
+
+def show_results(evaluation: Evaluation, title: str, key: str) -> None:
+    """Charts and a table for all variants, and words for the edit where it is among them."""
+    baseline = evaluation.scores[BASELINE]
+    means = ", ".join(
+        f"{measure.title} {_level(float(baseline.values[measure.name].mean()), measure)}"
+        for measure in evaluation.measures[:_DRAWN]
+    )
+    st.caption(
+        f"{plain(title)}: {len(evaluation.samples)} held-out examples. Unedited adapter: {plain(means)}. Changes are paired by "
+        "example; lines are 95 % bootstrap intervals, and grey means that the interval holds zero: within noise."
+    )
+    if evaluation.caution:
+        st.warning(evaluation.caution, icon=":material/warning:")
+    if EDIT in evaluation.scores:
+        _say(evaluation)
+    names = list(evaluation.variants)
+    columns = st.columns(min(_DRAWN, len(evaluation.measures)), gap="large")
+    for column, measure in zip(columns, evaluation.measures, strict=False):
+        effects = [evaluation.effect(name, measure.name) for name in names]
+        scale = 100 if measure.binary else 1
+        column.plotly_chart(
+            viz.effect_intervals(
+                names,
+                [scale * effect.mean for effect in effects],
+                [scale * effect.low for effect in effects],
+                [scale * effect.high for effect in effects],
+                title=f"Change of {measure.title}",
+                unit=_unit(measure),
+                lower_is_better=not measure.higher_is_better,
+            ),
+            key=f"effect-{key}-{measure.name}",
+            alt=f"Change of {measure.title} for every variant with 95 % intervals",
+        )
+    table = effects_table(evaluation)
+    st.dataframe(
+        table,
+        hide_index=True,
+        width="stretch",
+        key=f"table-{key}",
+        column_config={
+            name: st.column_config.NumberColumn(
+                format="%.3f",
+                help="Exact, two-sided, of gained against lost"
+                + (", corrected for all variants of this table." if "Holm" in name else "."),
+            )
+            for name in table.columns
+            if name.startswith("p, ")
+        },
+    )
+    st.download_button(
+        "Download as CSV",
+        table.to_csv(index=False),
+        "evaluation.csv",
+        "text/csv",
+        on_click="ignore",
+        key=f"csv-{key}",
+        icon=":material/download:",
+    )
+    for note in evaluation.notes:
+        st.caption(plain(note))
+
+
+def effects_table(evaluation: Evaluation) -> pd.DataFrame:
+    """A row for each variant: means, paired changes, intervals, tests, verdict."""
+    tests = {measure.name: evaluation.tests(measure.name) for measure in evaluation.measures}
+    adjusted = {measure.name: evaluation.adjusted(measure.name) for measure in evaluation.measures}
+    several = sum(bool(found) for found in tests.values()) > 1
+    rows = []
+    for name in evaluation.variants:
+        row: dict[str, object] = {"variant": name}
+        for measure in evaluation.measures[:4]:
+            effect = evaluation.effect(name, measure.name)
+            mean = float(evaluation.numbers(name, measure.name).mean())
+            scale, digits = (100, 1) if measure.binary else (1, 4)
+            row[measure.title] = _level(mean, measure)
+            row[f"Δ {measure.title}"] = (
+                f"{scale * effect.mean:+.{digits}f} ± {scale * effect.standard_error:.{digits}f}"
+            )
+            row[f"95 % of Δ {measure.title}"] = (
+                f"{scale * effect.low:+.{digits}f} … {scale * effect.high:+.{digits}f}"
+            )
+            if name in tests[measure.name]:
+                test, tail = tests[measure.name][name], f", {measure.title}" if several else ""
+                row[f"gained, lost{tail}"] = f"{test.gained}, {test.lost}"
+                row[f"p, McNemar{tail}"] = test.p
+                row[f"p, Holm{tail}"] = adjusted[measure.name].get(name)
+        row["verdict"] = verdict(evaluation, name)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def verdict(evaluation: Evaluation, name: str) -> str:
+    """What a variant does beyond noise: intervals decide for numbers, corrected exact tests for shares."""
+    if name == AGAIN:
+        return "the noise floor"
+    parts = []
+    for measure in evaluation.measures:
+        change = evaluation.effect(name, measure.name)
+        test = evaluation.adjusted(measure.name).get(name)
+        if change.certain if test is None else test <= LEVEL:
+            parts.append(_direction(measure, change.mean))
+    return ", ".join(dict.fromkeys(parts)) or "within noise"
+
+
+def _say(evaluation: Evaluation) -> None:
+    """The finding in a sentence or two, with the places among controls and the noise floor."""
+    found = verdict(evaluation, EDIT)
+    words = []
+    for measure in evaluation.measures[:_DRAWN]:
+        place = evaluation.place(EDIT, measure.name)
+        if place is not None:
+            words.append(
+                f"On {measure.title} it does better than {place.beaten} of {place.controls} random controls "
+                f"(p = {place.p:.2f}; with {place.controls} no p can be below {1 / (1 + place.controls):.2f})."
+            )
+        if AGAIN in evaluation.scores:
+            moved = evaluation.numbers(AGAIN, measure.name) - evaluation.numbers(BASELINE, measure.name)
+            size = abs(float(moved.mean()))
+            words.append(
+                f"Unedited once more, {measure.title} moves by {100 * size:.2f} points."
+                if measure.binary
+                else f"Unedited once more, {measure.title} moves by {size:.1e}."
+            )
+    icon = ":material/horizontal_rule:" if found == "within noise" else ":material/flag:"
+    text = (
+        "The edit changes nothing beyond noise on this slice."
+        if found == "within noise"
+        else f"The edit: {found}."
+    )
+    st.info(f"**{text}**", icon=icon)
+    if words:
+        st.caption(" ".join(words))
+
+
+def _direction(measure: Measure, change: float) -> str:
+    if measure.name == "exact":
+        return "more correct" if change > 0 else "fewer correct"
+    if measure.name == "loss":
+        return "loss lower" if change < 0 else "loss higher"
+    return f"{measure.title} {'higher' if change > 0 else 'lower'}"
+
+
+def _level(mean: float, measure: Measure) -> str:
+    return f"{mean:.1%}" if measure.binary else f"{mean:.4f}"
+
+
+def _unit(measure: Measure) -> str:
+    better = "higher is better" if measure.higher_is_better else "lower is better"
+    unit = "points" if measure.binary else "nats per answer token" if measure.name == "loss" else measure.title
+    return f"{unit}, {better}"

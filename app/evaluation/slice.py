@@ -1,0 +1,183 @@
+"""Which held-out slice an edit is put to: rows or a task of lm-eval, as the Evaluate page asks for it."""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import streamlit as st
+
+from app.frame import show_error
+from surgery.data import EvaluationPlan, parse_plan
+from surgery.errors import DataError, SurgeryError
+from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan
+from surgery.runs import Run
+
+ROWS, TASK = "Prompt-and-answer rows", "Benchmark"
+_LIMIT = 64
+_SEED = "Of a shuffle before the slice is taken. Empty: in the order of the file."
+
+
+@dataclass(frozen=True)
+class Question:
+    """A slice to put to variants; `programs` allows generated code to run."""
+
+    plan: EvaluationPlan | TaskPlan
+    programs: bool = False
+
+    @property
+    def examples(self) -> int:
+        return self.plan.limit or _LIMIT
+
+    @property
+    def name(self) -> str:
+        return self.plan.data if isinstance(self.plan, EvaluationPlan) else self.plan.name
+
+
+def ask_for_slice(adapter: str, present: EvaluationPlan) -> Question | None:
+    """The slice that the form names, None while it names none. `adapter` is the digest of the open one."""
+    on = st.segmented_control(
+        "Held-out slice",
+        [ROWS, TASK],
+        default=ROWS,
+        required=True,
+        key="evaluate-on",
+        persist_state="session",
+        help="Rows come from a demo or a file of yours. Benchmarks are lm-eval's own tasks, scored as it scores them.",
+    )
+    return _rows(adapter, present) if on == ROWS else _task()
+
+
+def question_of(run: Run) -> Question:
+    """The question that a run asked, to ask it again of other variants; raises `DataError` for a foreign record."""
+    record = run.plan.question
+    if "rows" in record:
+        return Question(parse_plan(EvaluationPlan, record["rows"], "rows"))
+    plan = TaskPlan.of(record["task"])
+    return Question(
+        plan, programs=plan.name.startswith("humaneval") and bool(st.session_state.get("evaluate-programs"))
+    )
+
+
+def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
+    own = adapter[:12]  # another adapter brings rows of its own
+    cells = st.columns([3.4, 1, 1, 1, 1], vertical_alignment="bottom")
+    data = cells[0].text_input(
+        "Held-out rows",
+        present.data,
+        placeholder="/path/to/rows.jsonl, a parquet file, or hub:OWNER/NAME:SPLIT",
+        key=f"evaluate-rows-{own}",
+    )
+    limit = cells[1].number_input("Examples", 2, 100_000, present.limit or _LIMIT, key=f"evaluate-limit-{own}")
+    start = cells[2].number_input("From", 0, 1_000_000, present.start, key=f"evaluate-start-{own}")
+    seed = cells[3].number_input(
+        "Seed", 0, 2**31 - 1, present.seed, key=f"evaluate-seed-{own}", placeholder="in order", help=_SEED
+    )
+    batch = cells[4].number_input(
+        "Batch",
+        1,
+        512,
+        present.batch_size,
+        key=f"evaluate-batch-{own}",
+        help="Examples at a time, for all variants.",
+    )
+    if not data.strip():
+        return None
+    return Question(
+        replace(
+            present,
+            data=data.strip(),
+            limit=int(limit),
+            start=int(start),
+            seed=None if seed is None else int(seed),
+            batch_size=int(batch),
+        )
+    )
+
+
+def _task() -> Question | None:
+    cells = st.columns([1.5, 1, 1, 1, 1, 2.4], vertical_alignment="bottom")
+    name = cells[0].selectbox(
+        "Task",
+        BENCHMARKS,
+        key="evaluate-task",
+        accept_new_options=True,
+        persist_state="session",
+        help="One of the paper's four, or any other of lm-eval's tasks that generates text or compares likelihoods.",
+    )
+    limit = cells[1].number_input(
+        "Examples", 2, 100_000, _LIMIT, key="evaluate-task-limit", persist_state="session"
+    )
+    offset = cells[2].number_input("From", 0, 1_000_000, 0, key="evaluate-task-offset", persist_state="session")
+    seed = cells[3].number_input(
+        "Seed",
+        0,
+        2**31 - 1,
+        None,
+        key="evaluate-task-seed",
+        placeholder="in order",
+        persist_state="session",
+        help=_SEED,
+    )
+    shots = cells[4].number_input(
+        "Few-shot",
+        0,
+        64,
+        None,
+        key="evaluate-shots",
+        placeholder="its own",
+        persist_state="session",
+        help="Worked examples before each question. Empty: as the task defines it.",
+    )
+    files = cells[5].text_input(
+        "Local files",
+        key="evaluate-files",
+        placeholder="empty: from the hub; or test=/path/to/test.parquet train=/path/to/train.parquet",
+        persist_state="session",
+    )
+    left, right = st.columns([1, 2.2], vertical_alignment="center")
+    chat = left.checkbox("Chat template", key="evaluate-chat", persist_state="session")
+    programs = False
+    if name and name.startswith(("humaneval", "mbpp")):
+        programs = right.toggle(
+            "Run the programs that the model writes",
+            key="evaluate-programs",
+            persist_state="session",
+            help="Each runs in a sandbox of its own: no network, no files but a scratch folder, limits on time, memory, "
+            "processes and output. The sandbox tests itself first and refuses where this system cannot give that.",
+        )
+        if not programs:
+            right.caption("This task runs generated programs: they stay off until you turn them on.")
+            return None
+    if not name:
+        return None
+    try:
+        plan = TaskPlan(
+            name.strip(),
+            int(limit),
+            int(offset),
+            seed=None if seed is None else int(seed),
+            fewshot=None if shots is None else int(shots),
+            data_files=_files(files),
+            chat_template=chat,
+        )
+    except SurgeryError as error:
+        show_error(error)
+        return None
+    return Question(plan, programs)
+
+
+def _files(text: str) -> dict[str, str] | None:
+    """`split=path` pairs; one path alone is the split that questions come from."""
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise DataError(f"the local files {text!r} cannot be read ({error})", "close the quotes") from error
+    if not parts:
+        return None
+    found = {}
+    for part in parts:
+        split, equals, path = part.partition("=")
+        if not equals:
+            raise DataError(f"{part!r} names no split", f"write test={Path(part).name} or validation=…")
+        found[split] = path
+    return found

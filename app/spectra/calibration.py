@@ -1,0 +1,178 @@
+"""The calibration panel: which rows are measured, how long that takes, and what is measured already."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.base_form import base_form
+from app.frame import plain, show_error
+from app.running import waits_for
+from app.spectra.calibration_rows import number_controls, read_rows, rows_controls, show_rows
+from app.spectra.stored_calibrations import KIND, list_stored, matching, start_calibration, stored_of, take_up
+from app.state import jobs
+from app.state.workspace import Workspace, current
+from surgery.data import CalibrationPlan, Found, NotFetchedError, Row, left_out_text, plan_record, planned_rows
+from surgery.errors import SurgeryError
+from surgery.files import digest
+from surgery.model import BaseChoice
+from surgery.sensitivity import Measurement, Sensitivity, characters, known_pace
+
+CALIBRATE = "Calibrate with these settings"
+
+
+def calibration_panel(workspace: Workspace) -> None:
+    """What is measured, the way to measure more, and the results that are stored."""
+    if waits_for(
+        KIND, "The calibration is under way. The sensitivities appear in the figures below when it ends."
+    ):
+        return
+    stored = stored_of(workspace.adapter.digest)
+    listed = f"Stored results ({len(stored)})"
+    if workspace.base is None:
+        st.info(
+            "The sensitivities, how much each singular value raises or lowers the loss, are measured with the base "
+            "model. Name it here; the singular values below need none.",
+            icon=":material/science:",
+        )
+        base_form(workspace)
+    if workspace.sensitivity is not None:
+        # one line, so that the figures below it stay in sight
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            st.markdown(_measured_text(workspace.sensitivity), width="stretch")
+            _again(workspace)
+            if stored and st.button(listed, icon=":material/inventory_2:"):
+                _all_stored()
+        return
+    if workspace.base is not None:
+        with st.expander("Calibrate", expanded=True, icon=":material/science:"):
+            plan_controls()
+    if stored:
+        with st.expander(listed, icon=":material/inventory_2:"):
+            list_stored(workspace, stored)
+
+
+def _again(workspace: Workspace) -> None:
+    """The buttons that measure anew; what shipped is replaced with one click, by the same settings."""
+    base, plan, sensitivity = workspace.base, workspace.calibration, workspace.sensitivity
+    if base is None:
+        return
+    shipped = sensitivity is not None and sensitivity.shipped
+    if st.button("Calibrate again", icon=":material/science:"):
+        if not shipped or plan is None:
+            _calibrate_again()
+        else:
+            start_calibration(workspace, base, plan)
+            st.rerun()
+    if shipped and st.button("Other settings", icon=":material/tune:"):
+        _calibrate_again()
+
+
+def _measured_text(sensitivity: Sensitivity) -> str:
+    dropped = left_out_text(sensitivity.left_out)
+    how = "Shipped with the demo, measured" if sensitivity.shipped else "Measured"
+    return (
+        f":material/science: {how} on {sensitivity.examples} examples; mean calibration loss "
+        f"{sensitivity.losses.mean():.4f} nats per answer token." + (f" {plain(dropped)}." if dropped else "")
+    )
+
+
+@st.dialog("Calibrate", width="large")
+def _calibrate_again() -> None:
+    plan_controls()
+
+
+@st.dialog("Stored results", width="large")
+def _all_stored() -> None:
+    workspace = current()
+    list_stored(workspace, stored_of(workspace.adapter.digest))
+
+
+@st.fragment
+def plan_controls() -> None:
+    """The plan to measure, what its rows are, how long they take, and the button that starts it."""
+    workspace = current()
+    present = workspace.calibration or CalibrationPlan("")
+    # another plan, as one taken up from the store, is to show its own settings
+    key = f"calibrate-{digest([workspace.adapter.digest, repr(plan_record(present))])[:8]}"
+    try:
+        data, prompt_field, answer_field = rows_controls(present, key)
+        refusal = None
+    except SurgeryError as error:
+        data, prompt_field, answer_field, refusal = "", present.prompt_field, present.answer_field, error
+    plan = number_controls(present, key, data, prompt_field, answer_field)
+    if workspace.base is not None:
+        found, rows = start_button(workspace, workspace.base, plan, key, refusal)
+        if found is not None:
+            show_rows(found, rows)
+
+
+def start_button(
+    workspace: Workspace, base: BaseChoice, plan: CalibrationPlan, key: str, refusal: SurgeryError | None = None
+) -> tuple[Found | None, Sequence[Row] | None]:
+    """The button that measures `plan`, and how long that takes; returns what is known of its rows.
+
+    What is stored of the plan is gone on with, or used as it is. What `refusal` or the rows have against the
+    plan is shown instead.
+    """
+    rows, found, fetched = None, None, True
+    if refusal is None and plan.data:
+        try:
+            found = read_rows(plan)
+            rows = planned_rows(plan, found).rows
+        except NotFetchedError:
+            fetched = False
+        except SurgeryError as error:
+            refusal = error
+    stored = [each for each in stored_of(workspace.adapter.digest) if not each.shipped]
+    part = matching(stored, base, plan)
+    press, told = st.columns([1, 3], vertical_alignment="center")
+    startable = refusal is None and bool(plan.data) and (rows is not None or not fetched)
+    if press.button(
+        _start_label(part),
+        key=f"{key}-go",
+        type="primary",
+        width="stretch",
+        disabled=not startable or jobs.active(KIND) is not None,
+    ):
+        if part is not None and part.finished:
+            take_up(workspace, plan, part)
+        else:
+            start_calibration(workspace, base, plan)
+            st.rerun()
+    if refusal is not None:
+        show_error(refusal)
+    elif not plan.data:
+        told.caption("Name the rows to measure.")
+    elif not fetched:
+        told.caption(
+            "This dataset is not on this machine yet: it is fetched first. Time: unknown until the first batch."
+        )
+    elif rows is not None:
+        told.caption(_time_text(base, plan, rows, part))
+    return found, rows
+
+
+def _start_label(part: Measurement | None) -> str:
+    if part is None:
+        return CALIBRATE
+    return "Use the stored result" if part.finished else f"Resume ({part.done} of {part.examples} done)"
+
+
+def _time_text(base: BaseChoice, plan: CalibrationPlan, rows: Sequence[Row], part: Measurement | None) -> str:
+    """How long it takes, by the pace of earlier runs and nothing else."""
+    if part is not None and part.finished:
+        return "This is measured already."
+    pace = known_pace(base, plan)
+    if pace is None:
+        return (
+            "Time: unknown until the first batch, as no run on this base model with this kind of prompt is known; "
+            "then the line at the top of every page tells it."
+        )
+    if part is not None:
+        seconds = part.tokens_left / pace.tokens_per_second
+    else:
+        seconds = pace.seconds(len(rows), characters(rows))
+    return (
+        f"Time: about {jobs.duration(seconds)} once the base model is loaded, by the {pace.tokens_per_second:,.0f} tokens a "
+        "second of the last run on it."
+    )

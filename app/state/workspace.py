@@ -1,0 +1,184 @@
+"""What one person has open: a frozen record, replaced as the work goes on.
+
+Setting a stage clears the stages that follow from it: a new edit voids the export, a new adapter voids
+everything. Proofs are not held here: the history of runs knows which belong to the present edit.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import streamlit as st
+
+from app.state.undo import History, Step
+from surgery.adapter import Adapter, open_adapter
+from surgery.data import CalibrationPlan, EvaluationPlan
+from surgery.edits import Edit, EditPlan
+from surgery.errors import DataError
+from surgery.export import Verification
+from surgery.files import demo_names, file_stamp, is_demo
+from surgery.model import BaseChoice
+from surgery.recipes import Recipe, demo_plans
+from surgery.sensitivity import Sensitivity, load_sensitivity, shipped_measurements
+from surgery.spectra import Spectrum, decompose
+
+_KEY = "workspace"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Adapter → base and plans → sensitivities → edit → export.
+
+    `tuning` names the rows on which edits were measured and chosen, once that was done.
+    """
+
+    adapter: Adapter
+    spectra: dict[str, Spectrum]
+    base: BaseChoice | None = None
+    calibration: CalibrationPlan | None = None
+    evaluation: EvaluationPlan | None = None
+    sensitivity: Sensitivity | None = None
+    tuning: CalibrationPlan | None = None
+    history: History = field(default_factory=History)
+    shelf: Mapping[str, EditPlan] = field(default_factory=dict)
+    exported: Verification | None = None
+
+    def with_base(self, base: BaseChoice | None) -> "Workspace":
+        return replace(self, base=base, sensitivity=None, exported=None)
+
+    def with_sensitivity(self, plan: CalibrationPlan, sensitivity: Sensitivity) -> "Workspace":
+        return replace(self, calibration=plan, sensitivity=sensitivity, tuning=None, exported=None)
+
+    def with_tuning(self, plan: CalibrationPlan) -> "Workspace":
+        """The rows that edits were measured and chosen on: from now on no proof may use them."""
+        return replace(self, tuning=plan)
+
+    @property
+    def plan(self) -> EditPlan:
+        """What the present edit does."""
+        return self.history.present
+
+    def with_edit(self, label: str, **changes: Any) -> "Workspace":
+        """Change policy, scope, energy, sigma_min or manual gains; nothing is voided if nothing changed."""
+        return self.with_history(self.history.record(label, replace(self.plan, **changes)))
+
+    def with_history(self, history: History) -> "Workspace":
+        if history.present == self.plan:
+            return replace(self, history=history)
+        return replace(self, history=history, exported=None)
+
+    def with_shelf(self, shelf: Mapping[str, EditPlan]) -> "Workspace":
+        return replace(self, shelf=dict(shelf))
+
+    def with_evaluation(self, plan: EvaluationPlan) -> "Workspace":
+        """The held-out rows that the edit is proven on, for its recipe."""
+        return replace(self, evaluation=plan)
+
+    def with_export(self, verification: Verification) -> "Workspace":
+        return replace(self, exported=verification)
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe of the present edit, once base and calibration are known."""
+        if self.base is None or self.calibration is None:
+            return None
+        return Recipe(
+            adapter=self.adapter.source,
+            adapter_digest=self.adapter.digest,
+            base=self.base,
+            calibration=self.calibration,
+            edit=self.plan,
+            evaluation=self.evaluation,
+            tuning=self.tuning,
+            calibration_digest=self.sensitivity.rows if self.sensitivity else "",
+        )
+
+    @property
+    def lacks_sensitivities(self) -> bool:
+        """Whether the policy cannot be applied before a calibration."""
+        return self.sensitivity is None and self.plan.policy.needs_gradient
+
+    @cached_property
+    def edit(self) -> Edit:
+        """The present edit; raises `PolicyError` when it needs sensitivities that are not there."""
+        return self.plan.apply(self.spectra, self.sensitivity)
+
+
+def current() -> Workspace:
+    """The open workspace; a first visit opens the first demo."""
+    if _KEY not in st.session_state:
+        open_source(f"demo:{demo_names()[0]}")
+    workspace: Workspace = st.session_state[_KEY]
+    return workspace
+
+
+def keep(workspace: Workspace) -> Workspace:
+    """Make `workspace` the open one."""
+    st.session_state[_KEY] = workspace
+    return workspace
+
+
+def workspace_for(source: str) -> Workspace:
+    """A fresh workspace on an adapter folder or `demo:NAME`; demos bring their base and slices."""
+    read = open_adapter(source)
+    adapter, spectra = _shared(source, read.digest, read)
+    fresh = Workspace(adapter, spectra)
+    if is_demo(source):
+        base, calibration, evaluation = demo_plans(source)
+        fresh = replace(fresh, base=base, calibration=calibration, evaluation=evaluation)
+    return with_shipped(fresh)
+
+
+def with_shipped(workspace: Workspace) -> Workspace:
+    """With the sensitivities that ship with a demo, where none are measured and neither base nor rows are others."""
+    if workspace.sensitivity is not None:
+        return workspace
+    for measurement in shipped_measurements(workspace.adapter.digest):
+        plan = workspace.calibration or measurement.plan
+        if plan is not None and measurement.is_of(workspace.base, plan):
+            with suppress(DataError):  # a damaged file is as none: the pages then ask for a calibration
+                return replace(workspace, calibration=plan, sensitivity=stored_sensitivity(measurement.file))
+    return workspace
+
+
+def open_source(source: str) -> Workspace:
+    """Open an adapter in this session.
+
+    The policy, its scope and its rules stay as they are, and so do the recipes on the shelf; what was
+    measured or set by hand on the adapter before does not.
+    """
+    fresh = workspace_for(source)
+    before: Workspace | None = st.session_state.get(_KEY)
+    if before is not None:
+        plan = replace(before.plan, manual={})
+        fresh = replace(fresh, history=History((Step("start", plan),)), shelf=before.shelf)
+    return keep(fresh)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _shared(source: str, digest: str, _adapter: Adapter) -> tuple[Adapter, dict[str, Spectrum]]:
+    """An adapter and its spectra are never changed, so sessions share them as long as the files are the same."""
+    return _adapter, decompose(_adapter)
+
+
+def stored_sensitivity(file: Path) -> Sensitivity:
+    """What is stored in `file`; sessions share it as long as the file is the same. Raises as `load_sensitivity`."""
+    try:
+        stamp = file_stamp(file)
+    except OSError:
+        return load_sensitivity(file)  # which says what is wrong
+    held = _held_sensitivities()
+    found = held.get((file, stamp))
+    if found is None:
+        found = held[file, stamp] = load_sensitivity(file)
+    return found
+
+
+@st.cache_resource(show_spinner=False)
+def _held_sensitivities() -> WeakValueDictionary[tuple[Path, tuple[int, int, int]], Sensitivity]:
+    """Those that a session holds, and no other: megabytes each, and read in milliseconds."""
+    return WeakValueDictionary()

@@ -1,0 +1,34 @@
+"""Open a PEFT LoRA adapter, or refuse it."""
+
+from surgery.adapter.adapter import Adapter, Factors, open_adapter, refuse_changed
+from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
+from surgery.adapter.module_paths import layer_of
+from surgery.adapter.scope import SCOPES, check_scope, in_scope, scope_for
+from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
+from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
+from surgery.adapter.weights import WEIGHTS_FILE, read_weights
+from surgery.adapter.zip_upload import unpack_adapter
+
+__all__ = [
+    "CONFIG_FILE",
+    "LORA_BIAS",
+    "SCOPES",
+    "TRAINING_ONLY",
+    "WEIGHTS_FILE",
+    "Adapter",
+    "ConvSite",
+    "EmbeddingSite",
+    "Factors",
+    "LoraRules",
+    "ParameterSite",
+    "Site",
+    "check_scope",
+    "in_scope",
+    "layer_of",
+    "module_path",
+    "open_adapter",
+    "read_weights",
+    "refuse_changed",
+    "scope_for",
+    "unpack_adapter",
+]

@@ -1,0 +1,257 @@
+"""What an `adapter_config.json` says: which variants of LoRA are refused, and the rules for a module.
+
+Ranks, alphas and targets follow PEFT's own matching, so that what opens here is what PEFT would load.
+"""
+
+import json
+import math
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from surgery.errors import AdapterError
+from surgery.files import compile_pattern, read_limited, seconds_of
+
+CONFIG_FILE = "adapter_config.json"
+_MOST_BYTES = 4 << 20  # a rank of its own for each of fifty thousand experts
+_PATTERN_SECONDS = 0.5
+_LITERAL = re.compile(r"[\w.-]+")
+_LARGEST_ALPHA = 1e30
+_RESTORE = "restore the adapter_config.json that belongs to these weights"
+_PLAIN = "train or convert it to a plain LoRA"
+# initialisations that replaced the base weights before training, so that B·A alone is not the update
+_CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "kasa")
+_UNSUPPORTED = {
+    "use_dora": ("DoRA couples directions through a norm that is recomputed", "train or merge without DoRA"),
+    "use_qalora": ("QA-LoRA pools its inputs", _PLAIN),
+    "arrow_config": ("Arrow routes between adapters", "open one of the routed adapters"),
+    "megatron_config": ("Megatron layers split their factors", "gather it into a plain LoRA"),
+    "kasa_config": ("KaSA truncates the base weights and trains a diagonal of its own", _PLAIN),
+    "use_bdlora": ("block-diagonal LoRA splits its factors into blocks", _PLAIN),
+    "enable_lora": ("merged projections of PEFT before 0.3 pack several updates into one tensor", _PLAIN),
+}
+_OTHER_TYPES = {
+    "ADALORA": "AdaLoRA keeps its own singular values; convert it to a plain LoRA",
+    "XLORA": "X-LoRA mixes adapters token by token; open one of its adapters",
+}
+
+
+def read_config(folder: Path, source: str) -> tuple[dict[str, Any], bytes]:
+    """The parsed config and its bytes; raises `AdapterError` when it is missing or no PEFT config."""
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        if (folder / "pytorch_lora_weights.safetensors").is_file():
+            raise AdapterError(f"{source!r} is a diffusers LoRA, not a PEFT adapter", "convert it with diffusers")
+        raise AdapterError(
+            f"{source!r} has no {CONFIG_FILE}, so it is no PEFT adapter",
+            "name the folder that peft's save_pretrained wrote",
+        )
+    data = read_limited(file, _MOST_BYTES)
+    try:
+        config = json.loads(data, object_pairs_hook=_without_twins)
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(
+            f"{CONFIG_FILE} is not JSON ({str(error)[:120]})", "restore the file peft wrote"
+        ) from error
+    if not isinstance(config, dict):
+        raise AdapterError(f"{CONFIG_FILE} is not an object", "restore the file peft wrote")
+    return config, data
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which no name stands twice: readers differ on which of the two counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def refuse_unsupported(config: Mapping[str, Any]) -> None:
+    """Raise `AdapterError` for every variant whose update is not s·B·A on unchanged base weights."""
+    if "fine_tune_type" in config or "lora_parameters" in config:
+        raise AdapterError("this is an MLX adapter, not a PEFT one", "convert it to PEFT's layout")
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        remedy = _OTHER_TYPES.get(kind, "open a LoRA adapter") if isinstance(kind, str) else "open a LoRA adapter"
+        raise AdapterError(f"the adapter is of type {kind!r}, not LORA", remedy)
+    for switch, (reason, remedy) in _UNSUPPORTED.items():
+        if config.get(switch):
+            raise AdapterError(f"{switch} is set: {reason}", remedy)
+    start = initialisation(config)
+    if start.startswith(_CHANGED_BASE):
+        raise AdapterError(
+            f"init_lora_weights is {start!r}: training started from changed base weights",
+            "convert it to a plain LoRA with peft's path_initial_model_for_weight_conversion",
+        )
+
+
+def initialisation(config: Mapping[str, Any]) -> str:
+    """The named initialisation in lower case; empty for PEFT's default."""
+    start = config.get("init_lora_weights")
+    return start.lower() if isinstance(start, str) else ""
+
+
+class LoraRules:
+    """Rank, scaling and targets by module path, as PEFT resolves them.
+
+    All patterns of one config share half a second of the processor: they come from a file.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self._seconds_left = _PATTERN_SECONDS
+        self._compiled: dict[str, Any] = {}
+        self._patterns: dict[str, _Patterns] = {}
+        targets, excluded = config.get("target_modules"), config.get("exclude_modules") or []
+        self._targets = _names(targets) if isinstance(targets, list) else frozenset()
+        self._excluded_names = frozenset() if isinstance(excluded, str) else _names(excluded)
+        layers = config.get("layers_to_transform")
+        self._layers = frozenset([layers] if isinstance(layers, int) else layers or [])
+        self._parameters: dict[str, set[str]] = defaultdict(set)
+        parameters = config.get("target_parameters") or []
+        if not isinstance(parameters, list) or not all(isinstance(target, str) for target in parameters):
+            raise AdapterError("target_parameters is no list of names", _RESTORE)
+        for target in parameters:
+            module, _, name = target.rpartition(".")
+            self._parameters[module].add(name)
+
+    def rank_and_scaling(self, name: str) -> tuple[int, float]:
+        """Rank r and scaling α/r, or α/√r for rsLoRA; the first matching pattern wins."""
+        rank = self._by_pattern("rank_pattern", name, self._config.get("r"))
+        alpha = self._by_pattern("alpha_pattern", name, self._config.get("lora_alpha"))
+        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+            raise AdapterError(f"rank {rank!r} of module {name!r} is no positive whole number", _RESTORE)
+        if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not abs(alpha) < _LARGEST_ALPHA:
+            raise AdapterError(f"lora_alpha {alpha!r} of module {name!r} is no number", _RESTORE)
+        return rank, float(alpha) / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
+
+    def parameters(self, module: str) -> list[str]:
+        """The raw parameters of `module` that `target_parameters` names."""
+        return sorted({name for end in ("", *_ends(module)) for name in self._parameters.get(end, ())})
+
+    def targets(self, module: str) -> bool | None:
+        """Whether the config targets the module at this path; None where the config leaves it to PEFT."""
+        targets = self._config.get("target_modules")
+        if targets is None and not self._config.get("target_parameters"):
+            return None
+        if isinstance(targets, str) and targets.lower() == "all-linear":
+            return None
+        if self._excluded(module):
+            return False
+        if not targets:
+            return False
+        if isinstance(targets, str):
+            return self._matches(targets, module, whole=True)
+        if not isinstance(targets, list):
+            raise AdapterError("target_modules is no list of names", _RESTORE)
+        return module in self._targets or (
+            not self._targets.isdisjoint(_ends(module)) and self._layer_is_transformed(module)
+        )
+
+    def _excluded(self, module: str) -> bool:
+        excluded = self._config.get("exclude_modules") or []
+        if isinstance(excluded, str):
+            return self._matches(excluded, module, whole=True)
+        saved = self._config.get("modules_to_save") or []
+        return not self._excluded_names.isdisjoint(_ends(module)) or any(
+            self._matches(rf"(^|.*\.){name}($|\..*)", module, whole=False) for name in saved
+        )
+
+    def _layer_is_transformed(self, module: str) -> bool:
+        if not self._layers:
+            return True
+        patterns = self._config.get("layers_pattern") or []
+        # the first number of the path counts; PEFT wants a component before an unnamed stack
+        forms = [
+            rf"(?:^|.*?\.){p}\.(?P<index>\d+)\." for p in ([patterns] if isinstance(patterns, str) else patterns)
+        ]
+        for form in forms or [r".*?\.[^.]*\.(?P<index>\d+)\."]:
+            found = self._search(form, module)
+            if found:
+                return int(found["index"]) in self._layers
+        return False
+
+    def _by_pattern(self, setting: str, name: str, default: Any) -> Any:
+        """PEFT's rule: the first pattern that matches the end of the name, whole components, wins."""
+        patterns = self._config.get(setting) or {}
+        if not isinstance(patterns, dict):
+            raise AdapterError(f"{setting} is no list of names and values", _RESTORE)
+        if setting not in self._patterns:
+            self._patterns[setting] = _Patterns(patterns)
+        began = time.thread_time()
+        try:
+            seconds_of(self._seconds_left)
+            first = self._patterns[setting].first_path(name)
+        except TimeoutError as error:
+            raise AdapterError(f"{setting} takes too long to look through ({error})", "simplify it") from error
+        finally:
+            self._seconds_left -= time.thread_time() - began
+        for position, expression in self._patterns[setting].expressions:
+            if position < first and self._matches(rf"(.*\.)?({expression})$", name, whole=False):
+                first = position
+                break
+        return default if first is math.inf else self._patterns[setting].values[int(first)]
+
+    def _matches(self, pattern: str, text: str, *, whole: bool) -> bool:
+        return bool(self._search(rf"(?:{pattern})\Z" if whole else pattern, text))
+
+    def _search(self, pattern: str, text: str) -> Any:
+        # processor time, because a busy machine makes any clock run
+        began = time.thread_time()
+        try:
+            if pattern not in self._compiled:
+                self._compiled[pattern] = compile_pattern(pattern)
+            return self._compiled[pattern].match(text, timeout=seconds_of(self._seconds_left))
+        except (TimeoutError, ValueError) as error:
+            raise AdapterError(
+                f"pattern {pattern[:80]!r} in the config cannot be used ({error})", "simplify the pattern"
+            ) from error
+        finally:
+            self._seconds_left -= time.thread_time() - began
+
+
+class _Patterns:
+    """The patterns of a setting. Most are plain paths, one for every module, and are looked up, not tried.
+
+    As an expression a path also matches names that have another letter where it has a dot. Such a name
+    is as long and has fewer dots; with as many dots it is the path itself.
+    """
+
+    def __init__(self, patterns: Mapping[str, Any]) -> None:
+        self.values = list(patterns.values())
+        self.expressions: list[tuple[int, str]] = []
+        self._exact: dict[str, int] = {}
+        self._by_length: dict[int, dict[int, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
+        for position, pattern in enumerate(patterns):
+            if _LITERAL.fullmatch(pattern):
+                self._exact[pattern] = position
+                self._by_length[len(pattern)][pattern.count(".")].append((position, pattern))
+            else:
+                self.expressions.append((position, pattern))
+
+    def first_path(self, name: str) -> float:
+        """The position of the first plain path that matches the end of `name`, infinity for none."""
+        found: list[float] = [math.inf]
+        for end in _ends(name):
+            if end in self._exact:
+                found.append(self._exact[end])
+            for dots, paths in self._by_length.get(len(end), {}).items():
+                if dots > end.count("."):
+                    found += [
+                        at for at, path in paths if all(p in (c, ".") for p, c in zip(path, end, strict=True))
+                    ]
+        return min(found)
+
+
+def _names(listed: Any) -> frozenset[str]:
+    return frozenset(map(str, listed))
+
+
+def _ends(path: str) -> Iterator[str]:
+    """The path, and what is left of it without its first component, its first two, and so on."""
+    while path:
+        yield path
+        path = path.partition(".")[2]

@@ -1,0 +1,71 @@
+"""`surgery benchmark`: variants on one of lm-eval's tasks."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+from surgery.adapter import open_adapter
+from surgery.cli.options import Result, base_from, edits_of, kept_run, variants_from
+from surgery.cli.text import progress_reporter
+from surgery.data import Row, Slices, read_slices
+from surgery.errors import DataError, RecipeError
+from surgery.experiments import Proof, prove, random_controls
+from surgery.model import attach
+from surgery.recipes import Recipe
+from surgery.spectra import decompose
+
+
+def benchmark_command(options: argparse.Namespace) -> Result:
+    from surgery.evaluation.lm_eval import TaskPlan, load_task, refuse_seen, sandboxed
+    from surgery.sandbox import open_sandbox
+
+    adapter = open_adapter(options.adapter)
+    spectra = decompose(adapter)
+    files = dict(_assigned(pair) for pair in options.data_files or [])
+    plan = TaskPlan(
+        options.task, options.limit, options.offset, options.seed, options.fewshot, files or None, options.chat
+    )
+    recipes, folders = variants_from(options.variant or [], adapter.digest)
+    if folders:
+        raise RecipeError(
+            f"{next(iter(folders))!r} is a folder", "give recipes: all variants ride on one adapter in the model"
+        )
+    base = base_from(options)
+    seen = [plan for recipe in recipes.values() for plan in recipe.seen]
+    slices = read_slices(seen)
+    # a chat needs the base's tokenizer; what else can be refused is refused before the base model is loaded
+    loaded = None if options.chat else load_task(plan)
+    judge = sandboxed(open_sandbox()) if options.run_programs else None
+    if loaded is not None:
+        refuse_seen(loaded, _named(slices, recipes))
+        if loaded.needs_judge and judge is None:
+            raise DataError(
+                f"the answers to {plan.name} are programs, which are not run unasked",
+                "add --run-programs: each runs in a sandbox of its own",
+            )
+    with attach(adapter, spectra, base) as live:
+        if loaded is None:
+            loaded = load_task(plan, live.base.tokenizer)
+            refuse_seen(loaded, _named(slices, recipes))
+        edits = edits_of(live, recipes, base, slices) | random_controls(spectra, options.random)
+        plans = {name: recipe.edit for name, recipe in recipes.items()}
+        proof = Proof(
+            loaded, edits, seen, plans=plans, again=options.again, base=base, batch_size=options.batch_size
+        )
+        run = prove(live, proof, slices=slices, judge=judge, control=progress_reporter(plan.name))
+    return kept_run(run.evaluation, run, f"{plan.name}, ")
+
+
+def _named(slices: Slices, recipes: Mapping[str, Recipe]) -> dict[str, Sequence[Row]]:
+    """The rows that each recipe was made or chosen on."""
+    return {
+        f"slice {number} of {name}": slices.seen[plan].rows
+        for name, recipe in recipes.items()
+        for number, plan in enumerate(recipe.seen)
+    }
+
+
+def _assigned(pair: str) -> tuple[str, str]:
+    split, equals, file = pair.partition("=")
+    if not equals or not split or not file:
+        raise DataError(f"--data-files {pair!r} is no SPLIT=FILE", "write test=questions.jsonl")
+    return split, file

@@ -1,0 +1,49 @@
+"""`surgery evaluate`: variants on held-out rows."""
+
+import argparse
+from dataclasses import replace
+
+from surgery.adapter import open_adapter
+from surgery.cli.options import Result, base_from, data_from, edits_of, encoding_from, kept_run, variants_from
+from surgery.cli.text import progress_reporter
+from surgery.data import EvaluationPlan, read_slices
+from surgery.evaluation import BASELINE
+from surgery.experiments import Proof, prove, random_controls
+from surgery.model import attach
+from surgery.spectra import decompose
+
+
+def evaluate_command(options: argparse.Namespace) -> Result:
+    from surgery.model import LiveModel
+
+    adapter = open_adapter(options.adapter)
+    spectra = decompose(adapter)
+    plan = EvaluationPlan(
+        data_from(options, "test"),
+        options.limit,
+        options.random,
+        batch_size=options.batch_size,
+        encoding=encoding_from(options),
+        seed=options.seed,
+        start=options.start,
+        prompt_field=options.prompt_field,
+        answer_field=options.answer_field,
+    )
+    recipes, folders = variants_from(options.variant or [], adapter.digest)
+    base = base_from(options)
+    seen = [plan for recipe in recipes.values() for plan in recipe.seen]
+    slices = read_slices(seen, plan)
+    plans = {name: recipe.edit for name, recipe in recipes.items()}
+    with attach(adapter, spectra, base) as live:
+        edits = edits_of(live, recipes, base, slices) | random_controls(spectra, options.random)
+        proof = Proof(plan, edits, seen, plans=plans, again=options.again, base=base)
+        run = prove(live, proof, slices=slices, control=progress_reporter("evaluating"))
+        evaluation = run.evaluation
+    for name, folder in folders.items():
+        other = open_adapter(folder)
+        with LiveModel(live.base, other, decompose(other)) as alone:
+            other_proof = Proof(plan, {}, seen, base=base)
+            found = prove(alone, other_proof, slices=slices, control=progress_reporter(f"evaluating {name}"))
+        scores = {**evaluation.scores, name: found.evaluation.scores[BASELINE]}
+        evaluation = replace(evaluation, scores=scores)
+    return kept_run(evaluation, run)

@@ -1,0 +1,24 @@
+"""`surgery run`: a recipe redone."""
+
+import argparse
+
+from surgery.cli.options import Result
+from surgery.cli.text import evaluation_text, export_record, export_text, progress_reporter
+from surgery.evaluation import summarise, summary_record
+from surgery.experiments import run_recipe
+from surgery.files import user_path
+from surgery.recipes import read_recipe
+
+
+def run_command(options: argparse.Namespace) -> Result:
+    file = user_path(options.recipe)
+    recipe = read_recipe(file)
+    out = options.out or file.with_name(f"{file.stem}-export")
+    report = run_recipe(recipe, out, control=progress_reporter())
+    record = export_record(report.edit, report.sensitivity, report.verification)
+    text = export_text(record)
+    if report.evaluation is not None:
+        summary = summarise(report.evaluation)
+        record["evaluation"] = summary_record(summary)
+        text += "\n" + evaluation_text(summary)
+    return record, text

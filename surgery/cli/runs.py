@@ -1,0 +1,20 @@
+"""`surgery runs`: the history, or one run's results."""
+
+import argparse
+
+from surgery.adapter import open_adapter
+from surgery.cli.options import Result, kept_run
+from surgery.cli.text import run_record, runs_text
+from surgery.errors import DataError
+from surgery.runs import known_run, known_runs, runs_folder
+
+
+def runs_command(options: argparse.Namespace) -> Result:
+    if options.run is not None:
+        run = known_run(options.run)
+        if run is None:
+            raise DataError(f"there is no run {options.run!r}", "list them with: surgery runs")
+        return kept_run(run.evaluation, run, f"{run.plan.slice_name}, ")
+    digest = open_adapter(options.adapter).digest if options.adapter else None
+    runs = known_runs(digest)
+    return {"folder": str(runs_folder()), "runs": [run_record(run) for run in runs]}, runs_text(runs)

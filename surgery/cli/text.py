@@ -1,0 +1,206 @@
+"""Records of results as text for a terminal."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from surgery.data import left_out_text
+from surgery.edits import Edit, ModuleEdit, preview, summary
+from surgery.evaluation import EvaluationSummary, VariantMetrics
+from surgery.export import Verification
+from surgery.files import without_nan
+from surgery.progress import Control
+from surgery.sensitivity import Sensitivity
+
+if TYPE_CHECKING:
+    from surgery.runs import Run
+
+
+def inspection_text(record: Mapping[str, Any]) -> str:
+    """The `inspection` record as a table of modules under a summary."""
+    families = ", ".join(f"{name} {count}" for name, count in record["families"].items())
+    scopes = ", ".join(f"{name} {count:,}" for name, count in record["edited_scalars"].items())
+    lines = [
+        f"{record['modules']} modules in {record['layers']} layers: {families}",
+        f"base {record['base']}, ranks {record['ranks']}, scalings {record['scalings']}, {record['dtypes']}",
+        f"{record['parameters']:,} parameters, norm {record['norm']:.3f}",
+        f"edited scalars by scope: {scopes}",
+        *(f"note: {note}" for note in record["notes"]),
+        f"{'module':<44} {'rank':>4} {'scaling':>8} {'norm':>8} {'sigma 1':>8} {'eff. rank':>9}",
+    ]
+    lines += [
+        f"{f['name']:<44} {f['rank']:>4} {f['scaling']:>8.3g} {f['norm']:>8.3f} {f['top']:>8.3f} "
+        f"{f['effective_rank']:>9.2f}"
+        for f in record["details"]
+    ]
+    return "\n".join(lines)
+
+
+def gains_record(edited: ModuleEdit) -> dict[str, Any]:
+    record: dict[str, Any] = {"gains": edited.gains.tolist(), "sigma": edited.sigma_after.tolist()}
+    return record | ({"skipped": edited.skipped} if edited.skipped else {})
+
+
+def gains_text(edited: ModuleEdit) -> str:
+    lines = [f"{'k':>3} {'sigma':>12} {'gain':>12} {'new sigma':>12}"]
+    rows = zip(edited.sigma, edited.gains, edited.sigma_after, strict=True)
+    lines += [f"{k:>3} {a:>12.6g} {gain:>12.6g} {b:>12.6g}" for k, (a, gain, b) in enumerate(rows)]
+    return "\n".join(lines + ([f"left alone: {edited.skipped}"] if edited.skipped else []))
+
+
+def sensitivity_record(sensitivity: Sensitivity, out: str) -> dict[str, Any]:
+    """What was measured, and how many rows were dropped by reason."""
+    n = sensitivity.examples
+    return {
+        "out": out,
+        "examples": n,
+        "dropped": sum(sensitivity.left_out.values()),
+        "dropped_by_reason": dict(sensitivity.left_out),
+        "modules": len(sensitivity.values),
+        "components": sum(g.shape[1] for g in sensitivity.values.values()),
+        "loss": float(sensitivity.losses.mean()),
+        "loss_error": float(sensitivity.losses.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan,
+    }
+
+
+def sensitivity_text(record: Mapping[str, Any]) -> str:
+    return (
+        f"{record['components']:,} components of {record['modules']} modules measured on {record['examples']} "
+        f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
+        + (f"\n{left_out_text(record['dropped_by_reason'])}" if record["dropped"] else "")
+        + f"\nwrote {record['out']}"
+    )
+
+
+def export_record(edit: Edit, sensitivity: Sensitivity | None, verification: Verification) -> dict[str, Any]:
+    return {
+        "out": str(verification.folder),
+        "modules": len(edit.modules),
+        "edited_scalars": edit.scalars,
+        **asdict(preview(edit, sensitivity) or summary(edit)),
+        "skipped": edit.skipped,
+        "edited_tensors": verification.edited,
+        "untouched_tensors": verification.untouched,
+        "rounding": verification.rounding,
+    }
+
+
+def export_text(record: Mapping[str, Any]) -> str:
+    lines = [
+        f"{record['modules']} modules, {record['edited_scalars']:,} scalars: {record['raised']} raised, "
+        f"{record['lowered']} lowered, {record['silenced']} silenced; {record['energy_moved']:.1%} of the energy moved"
+    ]
+    if math.isfinite(record["predicted"]):
+        lines.append(
+            f"predicted change of the calibration loss {record['predicted']:+.5f} ± {record['standard_error']:.5f}"
+        )
+    lines += [f"left alone: {name}: {reason}" for name, reason in record["skipped"].items()]
+    lines.append(
+        f"wrote {record['out']}: {record['edited_tensors']} tensors edited, {record['untouched_tensors']} "
+        f"byte-equal, rounding {record['rounding']:.1e}"
+    )
+    return "\n".join(lines)
+
+
+def evaluation_text(summary: EvaluationSummary, of: str = "") -> str:
+    """A summary as lines, one for each variant and measure."""
+    lines = [
+        f"{of}{summary.examples} examples; changes paired with the unedited adapter, 95 % intervals in brackets, "
+        "p of McNemar's exact test corrected for all variants"
+    ]
+    for measure in summary.measures:
+        better = "higher" if measure.higher_is_better else "lower"
+        lines.append(f"{measure.title}, {better} is better:")
+        lines += [_variant_line(name, found, measure.name) for name, found in summary.variants.items()]
+    return "\n".join([*lines, *summary.notes])
+
+
+def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
+    line = f"  {name:<28} {found.means[key]:.4f}"
+    if effect := found.changes.get(key):
+        low, high = effect.low, effect.high
+        line += f"  {effect.mean:+.4f} ± {effect.standard_error:.4f} [{low:+.4f}, {high:+.4f}]"
+        line += "  within noise" if low <= 0 <= high else ""
+    if test := found.tests.get(key):
+        line += f"  gained {test.gained}, lost {test.lost}"
+        line += f", p {test.holm:.3f}" if test.holm is not None else ""
+    if place := found.places.get(key):
+        line += f"  beats {place.beaten} of {place.controls} random controls"
+    return line
+
+
+def run_record(run: "Run") -> dict[str, Any]:
+    """A run of the history in one line of values; changes are those of its edit, where it has one."""
+    plan = run.plan
+    record: dict[str, Any] = {
+        "run": plan.key,
+        "started": run.started.isoformat(timespec="seconds"),
+        "adapter": plan.adapter,
+        "base": plan.base.get("location"),
+        "slice": plan.slice_name,
+        "examples": plan.examples,
+        "variants": list(plan.variants),
+        "finished": run.finished,
+        "shipped": run.shipped,
+        "policies": {name: edit.get("policy") for name, edit in plan.edits.items()},
+    }
+    if run.metrics is not None:
+        record["changes"] = {
+            name: {key: without_nan(asdict(effect)) for key, effect in found.changes.items()}
+            for name, found in run.metrics.summary.variants.items()
+            if name in plan.edits
+        }
+    return record
+
+
+def runs_text(runs: Sequence["Run"]) -> str:
+    """The history as a table, newest first."""
+    if not runs:
+        return "no run has been kept yet"
+    lines = [f"{'run':<24} {'started':<16} {'examples':>8} {'variants':>8}  slice, edits and their changes"]
+    for run in runs:
+        record = run_record(run)
+        line = f"{record['run']:<24} {record['started'][:16]:<16} {record['examples']:>8} {len(record['variants']):>8}"
+        line += f"  {record['slice']}" + ("; shipped with the demo" if run.shipped else "")
+        for name, changes in record.get("changes", {}).items():
+            told = ", ".join(f"{key} {_change(effect)}" for key, effect in changes.items())
+            line += f"; {name} ({record['policies'][name]}): {told}"
+        lines.append(line if run.finished else f"{line}; unfinished")
+    return "\n".join(lines)
+
+
+def _change(effect: Mapping[str, float | None]) -> str:
+    """A change and its standard error, of which a single example has none."""
+    mean, error = effect["mean"], effect["standard_error"]
+    if mean is None:
+        return "unknown"
+    return f"{mean:+.4f}" + (f" ± {error:.4f}" if error is not None else "")
+
+
+def progress_reporter(step: str = "") -> Control:
+    """Progress on standard error: one line a step, rewritten in place on a terminal. `step` is the first."""
+    terminal = sys.stderr.isatty()
+    shown: tuple[str, int] | None = None
+
+    def begin(name: str) -> None:
+        nonlocal step
+        step = name
+
+    def progress(done: int, total: int) -> None:
+        nonlocal shown
+        mark = (step, 10 * done // max(total, 1))
+        if terminal:
+            end = "\n" if done == total else ""
+            print(f"\r{step}: {done}/{total}\033[K", end=end, file=sys.stderr, flush=True)
+        elif mark != shown:
+            print(f"{step}: {done}/{total}", file=sys.stderr, flush=True)
+        shown = mark
+
+    return Control(begin=begin, progress=progress)
+
+
+def printable(text: str) -> str:
+    """Text without control characters: names from a file must not drive the terminal."""
+    return "".join(c for c in text if c == "\n" or c.isprintable())

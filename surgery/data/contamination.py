@@ -1,0 +1,139 @@
+"""Train/test contamination: examples that two slices share, by content hash."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from surgery.data.rows import Row
+from surgery.errors import DataError
+from surgery.files import digest
+
+# fields that name an example and say nothing of it
+_NAMES = re.compile(r"(?:id|idx|index|ind|key|uid|uuid|qid)$|.*_(?:id|idx)$", re.IGNORECASE)
+_LABEL = re.compile(r"\w+ ?[:.)]\s*")
+# characters from which a text by itself tells an example from others
+_LONG = 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One document of a task: its place there, all that the model reads (`prompt`), and what is right.
+
+    `question` is the prompt without examples. `hash` is of the content alone: fields may have other names, and
+    another task may hold the same. By `keys` other slices recognise it: `hash`, the hash of what the model is
+    asked, and that of the question; `asked` is the hash of the longest text in it, for rows to compare with.
+    """
+
+    task: str
+    index: int
+    hash: str
+    prompt: str
+    target: str
+    question: str
+    keys: frozenset[str] = field(repr=False)
+    asked: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An example that two slices share: where it is in each, and how it begins."""
+
+    first: str
+    second: str
+    text: str
+
+
+Examples = Sequence[Sample] | Sequence[Row]
+
+
+def shared_examples(first: Examples, second: Examples) -> list[Shared]:
+    """Examples of the first slice that the second holds too, by what they say and not by where they come from.
+
+    Two documents are the same when everything they say is, or all that the model is asked. A calibration row
+    is the same as a document when its prompt, or a line of it, is what the document asks.
+    """
+    examples: list[Sample | Row] = [*first, *second]
+    with_rows = any(isinstance(example, Row) for example in examples)
+    places: dict[str, _Known] = {}
+    for number, example in enumerate(examples[len(first) :]):
+        known = _known(example, number, with_rows)
+        for key in known.keys:
+            places.setdefault(key, known)
+    found = []
+    for number, example in enumerate(examples[: len(first)]):
+        known = _known(example, number, with_rows)
+        other = next((places[key] for key in sorted(known.keys) if key in places), None)
+        if other is not None:
+            found.append(Shared(known.place, other.place, known.text))
+    return found
+
+
+def refuse_shared(slices: Mapping[str, Examples]) -> None:
+    """Raise `DataError` when two of the named slices share an example, and say which."""
+    named = list(slices.items())
+    for position, (first, one) in enumerate(named):
+        for second, other in named[position + 1 :]:
+            if shared := shared_examples(one, other):
+                example = shared[0]
+                count = f"{len(shared)} examples" if len(shared) > 1 else "an example"
+                raise DataError(
+                    f"{first} and {second} share {count}: {example.first} is {example.second} ({example.text!r})",
+                    "choose slices apart: another offset, split or dataset",
+                )
+
+
+class _Known(NamedTuple):
+    place: str
+    text: str
+    keys: frozenset[str]
+
+
+def _known(example: Sample | Row, number: int, with_rows: bool) -> _Known:
+    if isinstance(example, Sample):
+        asked = {example.asked} if with_rows and example.asked else set()
+        return _Known(f"{example.task} {example.index}", _excerpt(example.question), example.keys | asked)
+    lines = [example.prompt, *example.prompt.split("\n")]
+    lines += [_LABEL.sub("", line, count=1) for line in lines if _LABEL.match(line)]
+    keys = {content_key([line]) for line in lines if len(line.strip()) >= _LONG}
+    keys |= {content_key([example.prompt]), content_key([example.prompt, example.answer])}
+    return _Known(f"row {number}", _excerpt(example.prompt), frozenset(keys))
+
+
+def content_key(texts: Sequence[str]) -> str:
+    """Hash of a set of texts, whatever their order and white space."""
+    return digest(sorted({" ".join(text.split()) for text in texts}))[:32]
+
+
+def _excerpt(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 80 else f"{words[:77]}…"
+
+
+def _said(document: Any) -> list[str]:
+    """The texts in a document, without those that only name it."""
+    if isinstance(document, str):
+        return [document] if len(document.strip()) > 1 else []
+    if isinstance(document, Mapping):
+        parts: Sequence[Any] = [value for name, value in document.items() if not _NAMES.match(str(name))]
+    else:
+        parts = document if isinstance(document, list | tuple) else []
+    return [text for part in parts for text in _said(part)]
+
+
+def sample_of(document: Any, *, task: str, index: int, prompt: str, target: str, question: str) -> Sample:
+    """The sample of a document: `question` is what the task asks, `prompt` all that the model reads."""
+    # a document of numbers alone is what it says as a whole
+    said = _said(document) or [repr(document)]
+    words = " ".join(question.split())
+    shown = {part for text in said if (part := " ".join(text.split())) in words}
+    asked = [text for text in shown if not any(text != other and text in other for other in shown)]
+    if 2 * sum(map(len, asked)) < len(words):
+        # the task rewrites its documents; what is left of them, such as a topic, does not tell them apart
+        asked = []
+    keys = {content_key(said)} | ({content_key(asked)} if asked else set())
+    if len(words) >= _LONG:
+        keys.add(content_key([words]))
+    longest = max(asked, key=lambda text: (len(text), text), default="")
+    own = content_key([longest]) if len(longest) >= _LONG else ""
+    return Sample(task, index, content_key(said), prompt, target, question, frozenset(keys), own)

@@ -1,0 +1,178 @@
+"""Plans of slices, calibration and evaluation, and the rows that they choose."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from surgery.data.examples import TEMPLATES, Encoding
+from surgery.data.rows import PLAIN_FIELDS, Row, RowFields, choose, left_out_text
+from surgery.data.source import Found, read_source, source_files
+from surgery.errors import DataError, RecipeError
+from surgery.files import digest, mapping_of, refuse_unknown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+Plan = TypeVar("Plan", bound="DataclassInstance")
+_LARGEST = 2**63
+_FROM_ONE = ("examples", "batch_size", "max_length", "limit")
+
+
+@dataclass(frozen=True)
+class CalibrationPlan:
+    """Which rows are measured and how: a seeded shuffle of `data`, `examples` rows from `start`.
+
+    `data` is a file, a demo's slice or a dataset of the hub, as `sources.read_source` takes it; `prompt_field`
+    and `answer_field` are as in `RowFields`. `checkpointing` recomputes activations in the backward pass, for
+    contexts that do not fit.
+    """
+
+    data: str
+    examples: int = 128
+    seed: int = 0
+    start: int = 0
+    batch_size: int = 8
+    encoding: Encoding = Encoding()
+    checkpointing: bool = False
+    prompt_field: str = PLAIN_FIELDS.prompt
+    answer_field: str = PLAIN_FIELDS.answer
+
+    @property
+    def fields(self) -> RowFields:
+        """Where the records of `data` have prompt and answer; raises `DataError` for a broken template."""
+        return RowFields(self.prompt_field, self.answer_field)
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """Held-out rows and what stands beside the edit: `limit` rows from `start` on, in file order or shuffled by `seed`.
+
+    `data` and its fields are as in `CalibrationPlan`.
+    `random` counts random controls; `scale` adds a rescaling to the edit's norm, and `again` the unedited
+    adapter once more in other batches, as the noise floor.
+    """
+
+    data: str
+    limit: int | None = None
+    random: int = 16
+    scale: bool = True
+    again: bool = True
+    batch_size: int = 32
+    encoding: Encoding = Encoding()
+    seed: int | None = None
+    start: int = 0
+    prompt_field: str = PLAIN_FIELDS.prompt
+    answer_field: str = PLAIN_FIELDS.answer
+
+    @property
+    def fields(self) -> RowFields:
+        """Where the records of `data` have prompt and answer; raises `DataError` for a broken template."""
+        return RowFields(self.prompt_field, self.answer_field)
+
+
+def plan_record(plan: "DataclassInstance") -> dict[str, Any]:
+    """A plan as the recipe has it, with its encoding's settings beside its own; `parse_plan` reads it."""
+    record = dataclasses.asdict(plan)
+    encoding = record.pop("encoding", {})
+    return {**record, **encoding}
+
+
+def parse_plan(kind: type[Plan], record: object, where: str) -> Plan:
+    """A plan of `kind` from its record; raises `RecipeError` naming the setting under `where`."""
+    settings = dict(mapping_of(record, where))
+    if any(field.name == "encoding" for field in dataclasses.fields(kind)):
+        own = [field.name for field in dataclasses.fields(Encoding) if field.name in settings]
+        encoding = _built(Encoding, {name: settings.pop(name) for name in own}, where)
+        plan = _built(kind, settings, where, encoding=encoding)
+    else:
+        plan = _built(kind, settings, where)
+    if isinstance(plan, CalibrationPlan | EvaluationPlan):
+        try:
+            _ = plan.fields
+        except DataError as error:
+            raise RecipeError(f"{where}: {error.problem}", error.remedy) from error
+    return plan
+
+
+def _built(kind: type[Plan], settings: Mapping[str, Any], where: str, **ready: object) -> Plan:
+    """A dataclass from settings, each checked against its field, and from values that are `ready`."""
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in ready}
+    refuse_unknown(settings, set(fields), where)
+    for name, each in fields.items():
+        if each.default is dataclasses.MISSING and name not in settings:
+            raise RecipeError(f"{where} lacks {name!r}", f"add it under {where}")
+    hints = get_type_hints(kind)
+    for name, value in settings.items():
+        if not _allowed(name, value, hints[name]):
+            raise RecipeError(f"{where}.{name} cannot be {value!r}", "compare the README's recipe example")
+    return kind(**settings, **ready)
+
+
+def _allowed(name: str, value: object, hint: Any) -> bool:
+    """Whether a setting has the type of its field, a class or a union of classes, and is in range."""
+    types = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if type(value) not in types:
+        return False
+    if type(value) is int:
+        return (name in _FROM_ONE) <= value < _LARGEST
+    return name != "template" or value in TEMPLATES
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The rows of a calibration plan, and how many records its source left out by reason."""
+
+    rows: tuple[Row, ...]
+    left_out: Mapping[str, int]
+
+
+def calibration_rows(plan: CalibrationPlan) -> list[Row]:
+    """The rows of a calibration plan."""
+    return list(planned_rows(plan).rows)
+
+
+def rows_digest(rows: Iterable[Row]) -> str:
+    """Identity of a slice by its text, whatever file it came from."""
+    return digest(row.key for row in rows)
+
+
+def refuse_changed_rows(plan: CalibrationPlan, measured: str) -> None:
+    """Raise `DataError` where the source of a plan gives other rows than the `measured` ones, a digest of theirs.
+
+    A source that is gone, or was never on this machine, contradicts nothing.
+    """
+    try:
+        files = source_files(plan.data, download=False)
+    except DataError:
+        return
+    if not all(file.exists() for file in files):
+        return
+    try:
+        now = rows_digest(planned_rows(plan).rows)
+    except DataError as error:
+        now = error.problem
+    if now != measured:
+        raise DataError(
+            f"the rows of {plan.data!r} have changed since they were measured",
+            "measure again, or restore the file; nothing was written",
+        )
+
+
+def planned_rows(plan: CalibrationPlan, found: Found | None = None) -> Slice:
+    """The rows of a calibration plan; its source is read unless what it gives is given.
+
+    Raises `DataError` for a source without rows, and for a slice that asks for more than there are.
+    """
+    found = found or read_source(plan.data, plan.fields)
+    try:
+        rows = choose(found.rows, plan.examples, seed=plan.seed, start=plan.start)
+    except DataError as error:
+        if not found.left_out:
+            raise
+        raise DataError(
+            f"{error.problem} ({left_out_text(found.left_out)}; {found.problem})", error.remedy
+        ) from error
+    return Slice(tuple(rows), found.left_out)

@@ -1,0 +1,51 @@
+"""The slices of an edit, read once: the rows that it was measured and chosen on, and those that prove it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from surgery.data.plans import CalibrationPlan, EvaluationPlan, Slice, planned_rows
+from surgery.data.rows import Row, RowFields, choose, left_out_text, shared_keys
+from surgery.data.source import Found, read_source
+from surgery.errors import DataError
+
+
+@dataclass(frozen=True)
+class Slices:
+    """`seen` are the rows of every slice that shaped the edit, by plan; `held_out` shares no example with them.
+
+    `held_out` is empty where the edit is proven on a task, or not at all.
+    """
+
+    seen: Mapping[CalibrationPlan, Slice]
+    held_out: tuple[Row, ...] = ()
+
+
+def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None = None) -> Slices:
+    """All rows of an edit and its proof, each source read once; meant to be called before a model is loaded.
+
+    Raises `DataError` for rows that cannot be read or are too few, for a held-out source that would leave rows
+    out, and for held-out rows of which a slice of `seen` has one too.
+    """
+
+    @cache
+    def source(data: str, fields: RowFields) -> Found:
+        return read_source(data, fields)
+
+    slices = {plan: planned_rows(plan, source(plan.data, plan.fields)) for plan in seen}
+    if held_out is None:
+        return Slices(slices)
+    found = source(held_out.data, held_out.fields)
+    if found.left_out:
+        raise DataError(
+            f"{left_out_text(found.left_out)} ({found.problem})",
+            "mend the rows: a proof leaves none out",
+        )
+    rows = choose(found.rows, held_out.limit, seed=held_out.seed, start=held_out.start)
+    for slice_ in slices.values():
+        if shared := shared_keys(rows, slice_.rows):
+            raise DataError(
+                f"{len(shared)} of {len(rows)} evaluation rows were used for calibration or tuning",
+                "evaluate on rows that the edit has not seen",
+            )
+    return Slices(slices, tuple(rows))

@@ -1,0 +1,271 @@
+"""Turn a policy's gains into an edit of the whole adapter (paper §3.4, Eq. 5, and §3.5).
+
+For every module in scope, in this order: policy gains, manual gains over them, clamp σ′ ≥ σ_min,
+energy rule. Components at rounding level keep gain 1 throughout. A module that cannot be edited
+keeps α = 1 and says why. Modules of equal rank are computed together and each as if it stood alone:
+what else is in scope changes no bit of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+from numpy import ndarray
+
+from surgery.adapter import in_scope
+from surgery.errors import PolicyError
+from surgery.policies import Evidence, Policy, evidence_for, for_scope
+from surgery.sensitivity import Sensitivity
+from surgery.spectra import Spectra, null_components, of_equal_rank
+
+ENERGY_RULES = ("l1", "l2", "none")
+Manual = Mapping[str, Mapping[int, float]]
+
+
+@dataclass(frozen=True)
+class ModuleEdit:
+    """One module's edit: σ′ = gains·σ after manual gains, clamp and energy rule.
+
+    `skipped` says why a module in scope was left alone; its gains are then all 1.
+    """
+
+    gains: Float64[ndarray, "rank"]
+    sigma: Float64[ndarray, "rank"]
+    sigma_after: Float64[ndarray, "rank"]
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One variant of the adapter: the edits of the modules in scope; all others keep their σ."""
+
+    modules: Mapping[str, ModuleEdit]
+
+    @property
+    def scalars(self) -> int:
+        """Edited scalars: the ranks of the modules in scope, summed (paper Eq. 8, Table 1)."""
+        return sum(module.sigma.size for module in self.modules.values())
+
+    @property
+    def sigma_after(self) -> dict[str, Float64[ndarray, "rank"]]:
+        return {name: module.sigma_after for name, module in self.modules.items()}
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        return {name: module.skipped for name, module in self.modules.items() if module.skipped}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the stored sensitivities say about an edit, with no model.
+
+    `predicted` is the first-order change of the mean calibration loss, Σ ḡₖ(σ′ₖ − σₖ), in nats per
+    answer token; `standard_error` is over calibration examples. `energy_moved` is the share of Σσ
+    that changed place: half of Σ|σ′ − σ| over Σσ.
+    """
+
+    predicted: float
+    standard_error: float
+    raised: int
+    lowered: int
+    silenced: int
+    energy_kept: float
+    energy_moved: float
+
+
+# seven: what an `EditPlan` holds one by one, which is built upon it, and what it is applied to
+def make_edit(
+    spectra: Spectra,
+    policy: Policy,
+    *,
+    sensitivity: Sensitivity | None = None,
+    scope: str = "residual",
+    energy: str = "l1",
+    sigma_min: float = 0.0,
+    manual: Manual | None = None,
+) -> Edit:
+    """Apply `policy` to every module in `scope`.
+
+    Raises `PolicyError` when the policy needs sensitivities and there are none for this scope, or
+    for a manual gain on a module or component that does not exist.
+    """
+    names = in_scope(spectra, scope)
+    manual = manual or {}
+    _check_manual(manual, spectra, names)
+    moments = _measured(sensitivity, spectra, names).moments if policy.needs_gradient else None
+    policy = for_scope(policy, {name: spectra[name].sigma for name in names}, moments)
+    edited: dict[str, ModuleEdit] = {}
+    for group in of_equal_rank(spectra, names):
+        sigma = np.stack([spectra[name].sigma for name in group])
+        edited |= edit_modules(evidence_for(group, sigma, moments), policy, energy, sigma_min, manual)
+    return Edit({name: edited[name] for name in names})
+
+
+def edit_modules(
+    evidence: Evidence,
+    policy: Policy,
+    energy: str = "l1",
+    sigma_min: float = 0.0,
+    manual: Manual | None = None,
+) -> dict[str, ModuleEdit]:
+    """Gains, clamp and energy rule for modules of equal rank; see the module docstring for the order."""
+    check_rules(energy, sigma_min)
+    names, sigma, live = evidence.names, evidence.sigma, ~null_components(evidence.sigma)
+    gains, reasons = _wanted(evidence, policy, sigma_min, manual or {})
+    if energy != "none" and sigma_min == 0:
+        reasons[_uniform(gains, live)] = f"the {energy} energy rule undoes a uniform scale; use energy none"
+    reasons[sigma.max(axis=1) == 0] = "a zero update has nothing to reweight"
+    with np.errstate(over="ignore", invalid="ignore"):  # judged on the next line
+        after = np.where(live, np.maximum(gains * sigma, sigma_min), sigma)
+    _refuse_overflow(names, reasons, np.isfinite(after.max(axis=1)))
+    if energy != "none":
+        left, before = _norms(after, live, energy), _norms(sigma, live, energy)
+        _refuse_overflow(names, reasons, np.isfinite(left) & np.isfinite(before))
+        empty = (left == 0) & ~reasons.astype(bool)
+        reasons[empty] = "every component was silenced, so no energy is left to rescale"
+        after = _rescaled(after, live, left, before)
+    alone = reasons.astype(bool)
+    after[alone] = sigma[alone]
+    gains = np.divide(after, sigma, out=np.ones_like(sigma), where=sigma > 0)
+    rows = zip(names, gains, sigma, after, reasons, strict=True)
+    return {name: ModuleEdit(gain, old, new, reason) for name, gain, old, new, reason in rows}
+
+
+def preview(edit: Edit, sensitivity: Sensitivity | None) -> Preview | None:
+    """The preview numbers of `edit`; None when its modules were not measured."""
+    if sensitivity is None or any(name not in sensitivity.values for name in edit.modules):
+        return None
+    moments = sensitivity.moments
+    places = [moments.places[name] for name in edit.modules]
+    if [place.size for place in places] != [module.sigma.size for module in edit.modules.values()]:
+        return None
+    sigma, after = _end_to_end(edit)
+    change = np.zeros(len(moments.g))
+    change[np.concatenate(places)] = after - sigma
+    # what stays adds nothing, even where its measurement is not finite
+    moved = np.flatnonzero(change)
+    per_example = change @ moments.g if moved.size == change.size else change[moved] @ moments.g[moved]
+    n = per_example.size
+    error = float(per_example.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return _preview(sigma, after, float(per_example.mean()), error)
+
+
+def summary(edit: Edit) -> Preview:
+    """The preview numbers that need no sensitivities; the prediction is NaN."""
+    return _preview(*_end_to_end(edit), float("nan"), float("nan"))
+
+
+def check_rules(energy: str, sigma_min: float) -> None:
+    """Raises `PolicyError` for an unknown energy rule or an impossible clamp."""
+    if energy not in ENERGY_RULES:
+        raise PolicyError(f"energy rule {energy!r} is not known", f"use one of {', '.join(ENERGY_RULES)}")
+    if not np.isfinite(sigma_min) or sigma_min < 0:
+        raise PolicyError(f"sigma_min cannot be {sigma_min!r}", "use a number from 0 up")
+
+
+def _end_to_end(edit: Edit) -> tuple[Float64[ndarray, "component"], Float64[ndarray, "component"]]:
+    """σ and σ′ of all modules of an edit."""
+    modules = edit.modules.values()
+    return np.concatenate([m.sigma for m in modules]), np.concatenate([m.sigma_after for m in modules])
+
+
+def _preview(
+    sigma: Float64[ndarray, "component"], after: Float64[ndarray, "component"], predicted: float, error: float
+) -> Preview:
+    alive = sigma > 0
+    total = sigma.sum() or 1.0
+    return Preview(
+        predicted=predicted,
+        standard_error=error,
+        raised=int((after[alive] > sigma[alive] * (1 + 1e-9)).sum()),
+        lowered=int((after[alive] < sigma[alive] * (1 - 1e-9)).sum()),
+        silenced=int((after[alive] == 0).sum()),
+        energy_kept=float(after.sum() / total),
+        energy_moved=float(np.abs(after - sigma).sum() / 2 / total),
+    )
+
+
+def _wanted(
+    evidence: Evidence, policy: Policy, sigma_min: float, manual: Manual
+) -> tuple[Float64[ndarray, "module rank"], ndarray]:
+    """Policy gains under manual ones, and per module why the policy leaves it alone, or None."""
+    gains = np.ones_like(evidence.sigma)
+    reasons = np.full(len(evidence.names), None, dtype=object)
+    asked = evidence.sigma.max(axis=1) > 0
+    if policy.needs_gradient:
+        reached = evidence.has_gradient
+        reasons[~reached] = "no gradient reached this module"
+        asked = asked & reached
+    if asked.any():
+        with np.errstate(over="ignore"):  # judged after the clamp
+            gains[asked] = policy.gains(evidence.rows(asked))
+    if policy.needs_gradient and sigma_min == 0:
+        unmoved = asked & (gains == 1).all(axis=1)
+        reasons[unmoved] = "the policy finds nothing to change in this module"
+    for row, name in enumerate(evidence.names):
+        for component, gain in manual.get(name, {}).items():
+            gains[row, component], reasons[row] = gain, None
+    return gains, reasons
+
+
+def _uniform(gains: ndarray, live: Bool[ndarray, "module rank"]) -> Bool[ndarray, "module"]:
+    """Modules whose live components all have one gain other than 0 and 1."""
+    low = np.where(live, gains, np.inf).min(axis=1)
+    high = np.where(live, gains, -np.inf).max(axis=1)
+    return (low == high) & np.isfinite(low) & (low != 0) & (low != 1)
+
+
+def _norms(
+    values: Float64[ndarray, "module rank"], live: Bool[ndarray, "module rank"], energy: str
+) -> Float64[ndarray, "module"]:
+    with np.errstate(over="ignore"):
+        norms: ndarray = np.linalg.norm(np.where(live, values, 0.0), 1 if energy == "l1" else 2, axis=1)
+    return norms
+
+
+def _rescaled(
+    after: Float64[ndarray, "module rank"],
+    live: Bool[ndarray, "module rank"],
+    left: Float64[ndarray, "module"],
+    before: Float64[ndarray, "module"],
+) -> Float64[ndarray, "module rank"]:
+    """Rows brought from norm `left` to norm `before`; an unchanged norm keeps its bits: identity stays identity."""
+    changed = live & ((left != before) & (left > 0))[:, np.newaxis]
+    norm = np.where(left > 0, left, 1.0)[:, np.newaxis]
+    # divided first: the norm of very large gains may overflow where the ratio does not
+    return np.where(changed, after / norm * before[:, np.newaxis], after)
+
+
+def _refuse_overflow(names: Sequence[str], reasons: ndarray, finite: Bool[ndarray, "module"]) -> None:
+    wrong = ~finite & ~reasons.astype(bool)
+    if wrong.any():
+        raise PolicyError(f"the gains of module {names[wrong.argmax()]!r} overflow", "take smaller steps")
+
+
+def _measured(sensitivity: Sensitivity | None, spectra: Spectra, names: Sequence[str]) -> Sensitivity:
+    missing = [name for name in names if sensitivity is None or name not in sensitivity.values]
+    if sensitivity is None or missing:
+        raise PolicyError(
+            f"{len(missing)} of {len(names)} modules in scope have no sensitivities (such as {missing[0]})",
+            "calibrate with this scope first",
+        )
+    for name in names:
+        found, rank = sensitivity.values[name].shape[1], spectra[name].rank
+        if found != rank:
+            raise PolicyError(
+                f"module {name!r} has {rank} components and sensitivities for {found}", "calibrate this adapter"
+            )
+    return sensitivity
+
+
+def _check_manual(manual: Manual, spectra: Spectra, names: Sequence[str]) -> None:
+    for name, gains in manual.items():
+        if name not in spectra or name not in names:
+            raise PolicyError(f"a manual gain names module {name!r}, which is not in scope", "widen the scope")
+        for component, gain in gains.items():
+            if not 0 <= component < spectra[name].rank or not np.isfinite(gain) or gain < 0:
+                raise PolicyError(
+                    f"manual gain {gain!r} on component {component!r} of {name!r} cannot be used",
+                    f"use components 0 to {spectra[name].rank - 1} and gains from 0 up",
+                )

@@ -1,0 +1,82 @@
+"""Invert the energy rule: the manual gains that give the σ′ asked for."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from surgery.edits.edit import ModuleEdit
+from surgery.edits.plan import EditPlan
+from surgery.errors import PolicyError
+from surgery.sensitivity import Sensitivity
+from surgery.spectra import Spectra
+
+_ROOM = 1e-3
+
+
+def hold(
+    spectra: Spectra, plan: EditPlan, sensitivity: Sensitivity | None, name: str, components: Iterable[int]
+) -> EditPlan:
+    """Fix what is asked for here now, whatever the policy becomes; the energy rule still follows."""
+    asked = _before_energy(spectra, plan, sensitivity, name, 0.0).gains
+    return _with_manual(plan, name, {k: float(asked[k]) for k in components})
+
+
+def put(
+    spectra: Spectra,
+    plan: EditPlan,
+    sensitivity: Sensitivity | None,
+    name: str,
+    gains: Mapping[int, float],
+) -> EditPlan:
+    """Ask for gains such that σ′ₖ = gainₖ·σₖ holds after the energy rule for the components named.
+
+    Components of the module that were set by hand before stay where they are now.
+
+    With rule l1, the others share what is left of Σσ: they are scaled by c = (Σσ − Σt)/S, where t are
+    the wanted σ′ and S is what the others ask for, so the named ones ask for t/c (l2 alike, on squares).
+    Raises `PolicyError` when the wanted σ′ leave nothing for the others.
+    """
+    asked = _before_energy(spectra, plan, sensitivity, name, plan.sigma_min).sigma_after
+    sigma = spectra[name].sigma
+    present = plan.apply(spectra, sensitivity).modules[name].gains
+    wanted = {k: float(present[k]) for k in plan.manual.get(name, {})} | dict(gains)
+    if plan.energy != "none" and any(gain > 0 for gain in wanted.values()):
+        power = 1 if plan.energy == "l1" else 2
+        others = np.ones(sigma.size, dtype=bool)
+        others[list(wanted)] = False
+        left = (asked[others] ** power).sum()
+        total = (sigma**power).sum()
+        target = sum((gain * sigma[k]) ** power for k, gain in wanted.items())
+        if left > 0:
+            if target >= total * (1 - _ROOM):
+                raise PolicyError(
+                    f"these components would take all the energy that rule {plan.energy} leaves the module",
+                    "choose a smaller gain, or energy none",
+                )
+            scale = ((total - target) / left) ** (1 / power)
+            wanted = {k: float(gain / scale) for k, gain in wanted.items()}
+    return _with_manual(plan, name, wanted)
+
+
+def release(plan: EditPlan, name: str, components: Iterable[int]) -> EditPlan:
+    """Let the components follow the policy again."""
+    gone = set(components)
+    kept = {k: gain for k, gain in plan.manual.get(name, {}).items() if k not in gone}
+    others = {other: gains for other, gains in plan.manual.items() if other != name}
+    return replace(plan, manual={**others, name: kept} if kept else others)
+
+
+def _before_energy(
+    spectra: Spectra, plan: EditPlan, sensitivity: Sensitivity | None, name: str, sigma_min: float
+) -> ModuleEdit:
+    """The module as the plan leaves it to the energy rule."""
+    modules = replace(plan, energy="none", sigma_min=sigma_min).apply(spectra, sensitivity).modules
+    if name not in modules:
+        raise PolicyError(f"module {name!r} is not in scope", "widen the scope")
+    return modules[name]
+
+
+def _with_manual(plan: EditPlan, name: str, gains: Mapping[int, float]) -> EditPlan:
+    manual = {**plan.manual, name: {**plan.manual.get(name, {}), **gains}}
+    return replace(plan, manual=manual)

@@ -1,0 +1,88 @@
+"""What an edit does, apart from the adapter it is done to: policy, scope, energy rule, clamp, manual gains."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from surgery.adapter import SCOPES, check_scope
+from surgery.edits.edit import Edit, Manual, check_rules, make_edit
+from surgery.errors import RecipeError
+from surgery.files import mapping_of, number_of, refuse_unknown
+from surgery.policies import GradDirection, Policy, knob_values, make_policy
+from surgery.sensitivity import Sensitivity
+from surgery.spectra import Spectra
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """What is done to the singular values: a policy, where it acts, what follows it, gains by hand."""
+
+    policy: Policy = field(default_factory=GradDirection)
+    scope: str = "residual"
+    energy: str = "l1"
+    sigma_min: float = 0.0
+    manual: Manual = field(default_factory=dict)
+
+    def apply(self, spectra: Spectra, sensitivity: Sensitivity | None) -> Edit:
+        """The edit of an adapter; raises `PolicyError` as `make_edit` does."""
+        return make_edit(
+            spectra,
+            self.policy,
+            sensitivity=sensitivity,
+            scope=self.scope,
+            energy=self.energy,
+            sigma_min=self.sigma_min,
+            manual=self.manual,
+        )
+
+
+def edit_record(plan: EditPlan) -> dict[str, Any]:
+    """A plan as a recipe's `edit` section; `parse_edit` of it gives the same plan."""
+    return {
+        "scope": plan.scope,
+        "policy": plan.policy.name,
+        "knobs": knob_values(plan.policy),
+        "energy": plan.energy,
+        "sigma_min": plan.sigma_min,
+        "manual": {
+            name: {k: float(gain) for k, gain in gains.items()} for name, gains in plan.manual.items() if gains
+        },
+    }
+
+
+def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
+    """An `edit` section, validated; raises `RecipeError` or `PolicyError` for the first thing wrong."""
+    refuse_unknown(edit, {"scope", "policy", "knobs", "energy", "sigma_min", "manual"}, "edit")
+    scope, energy = edit.get("scope", "residual"), edit.get("energy", "l1")
+    sigma_min = number_of(edit.get("sigma_min", 0.0), "edit.sigma_min")
+    if not isinstance(scope, str) or not isinstance(energy, str):
+        raise RecipeError(
+            f"edit.scope is {scope!r} and edit.energy is {energy!r}, and both are to be text",
+            "write a name for each",
+        )
+    if scope not in SCOPES:
+        check_scope(scope)
+    check_rules(energy, sigma_min)
+    return EditPlan(
+        policy=make_policy(str(edit.get("policy")), mapping_of(edit.get("knobs"), "edit.knobs")),
+        scope=scope,
+        energy=energy,
+        sigma_min=sigma_min,
+        manual=_manual(edit.get("manual")),
+    )
+
+
+def _manual(value: Any) -> Manual:
+    manual: dict[str, dict[int, float]] = {}
+    for name, gains in mapping_of(value, "edit.manual").items():
+        where = f"edit.manual.{name}"
+        manual[str(name)] = {}
+        for component, gain in mapping_of(gains, where).items():
+            if not isinstance(component, int) or isinstance(component, bool) or component < 0:
+                raise RecipeError(f"{where} names component {component!r}", "count components from 0")
+            number = number_of(gain, where)
+            if not 0 <= number < math.inf:
+                raise RecipeError(f"{where} has gain {gain!r}", "use gains from 0 up")
+            manual[str(name)][component] = number
+    return manual

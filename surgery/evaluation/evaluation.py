@@ -1,0 +1,221 @@
+"""What variants scored on the same examples, and how sure the differences to the unedited adapter are.
+
+Every variant answers every example, so an effect is a mean of per-example differences; its interval is a
+95 % paired percentile bootstrap. An interval that holds zero is noise, and 0/1 measures also have McNemar's
+exact test, corrected for all variants at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from surgery.errors import DataError
+from surgery.evaluation.significance import McNemar, Place, holm, mcnemar, place_among
+
+BASELINE = "unedited"
+AGAIN = "unedited, batched otherwise"
+_RESAMPLES = 5000
+_BLOCK = 2_000_000
+_RANDOM = "random "
+FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly too narrow
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number per example. `binary` where it is 0 or 1: a share, whose changes are told in points."""
+
+    name: str
+    title: str
+    higher_is_better: bool
+    binary: bool
+
+
+LOSS = Measure("loss", "answer loss", higher_is_better=False, binary=False)
+EXACT = Measure("exact", "exact match", higher_is_better=True, binary=True)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One example as a person reads it: `key` is the hash of its content."""
+
+    key: str
+    prompt: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One variant on every example: numbers by the name of the measure, and what it answered."""
+
+    values: Mapping[str, Float64[ndarray, "example"]]
+    answers: tuple[str, ...]
+
+    @property
+    def loss(self) -> Float64[ndarray, "example"]:
+        """Mean cross-entropy of the answer's tokens, in nats; rows have it, tasks do not."""
+        return self.values[LOSS.name]
+
+    @property
+    def exact(self) -> Float64[ndarray, "example"]:
+        """Exact match of the greedy answer, 0 or 1; NaN where nothing was generated."""
+        return self.values[EXACT.name]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Paired difference to the baseline: mean, standard error and 95 % bootstrap interval."""
+
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of all variants on one slice, the unedited adapter first under `BASELINE`.
+
+    The first of `measures` is the slice's headline, the one that verdicts go by. `aggregates` are an lm-eval
+    task's own totals by variant; `notes` say what a reader has to know of how it was scored.
+    """
+
+    scores: Mapping[str, Scores]
+    samples: tuple[Asked, ...]
+    measures: tuple[Measure, ...] = (LOSS, EXACT)
+    aggregates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def caution(self) -> str:
+        """What to keep in mind where the examples are so few that their intervals are too narrow; else empty."""
+        count = len(self.samples)
+        if count >= FEW:
+            return ""
+        return (
+            f"The 95 % intervals of {count} {'example' if count == 1 else 'examples'} are too narrow: of 8, about 15 "
+            f"in 100 miss the true change. Take them as a hint, and ask {FEW} or more."
+        )
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """All but the unedited adapter."""
+        return tuple(name for name in self.scores if name != BASELINE)
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The random controls."""
+        return tuple(name for name in self.scores if is_random_control(name))
+
+    def measure(self, name: str) -> Measure:
+        """The measure of that name; raises `DataError` for one that was not taken."""
+        found = next((measure for measure in self.measures if measure.name == name), None)
+        if found is None:
+            known = ", ".join(measure.name for measure in self.measures)
+            raise DataError(f"{name!r} was not measured here", f"use one of {known}")
+        return found
+
+    def numbers(self, variant: str, measure: str) -> Float64[ndarray, "example"]:
+        return self.scores[variant].values[measure]
+
+    def effect(self, variant: str, measure: str | None = None) -> Effect:
+        """The paired change that a variant makes to a measure, the headline where none is named."""
+        name = measure or self.measures[0].name
+        if (variant, name) not in self._effects:
+            changed = paired_effect(self.numbers(BASELINE, name), self.numbers(variant, name))
+            self._effects[variant, name] = changed
+        return self._effects[variant, name]
+
+    def tests(self, measure: str) -> dict[str, McNemar]:
+        """McNemar's exact test of every variant; empty where scores are not 0 or 1."""
+        return dict(self._tests[measure])
+
+    def adjusted(self, measure: str) -> dict[str, float]:
+        """McNemar's p by variant after Holm's correction for all of them but the unedited adapter's rerun."""
+        return holm({name: test.p for name, test in self._tests[measure].items() if name != AGAIN})
+
+    def place(self, variant: str, measure: str) -> Place | None:
+        """Where a variant's change stands among the random controls; None without any."""
+        changes = [self.effect(name, measure).mean for name in self.controls]
+        if not changes or not np.isfinite(changes).all():
+            return None
+        better_low = not self.measure(measure).higher_is_better
+        return place_among(self.effect(variant, measure).mean, changes, lower_is_better=better_low)
+
+    def random_effect(self, measure: str) -> Effect | None:
+        """The change that random reweighting makes, as on the x axis of the paper's Figure 3; None without controls.
+
+        Controls are averaged example by example: the interval tells the spread over examples, not over draws.
+        """
+        rows = [self.numbers(name, measure) for name in self.controls]
+        if not rows or not np.isfinite(rows).all():
+            return None
+        return paired_effect(self.numbers(BASELINE, measure), np.mean(rows, axis=0))
+
+    def joined(self, other: "Evaluation") -> "Evaluation":
+        """This evaluation with further variants of the same slice."""
+        return replace(
+            self,
+            scores={**self.scores, **other.scores},
+            aggregates={**self.aggregates, **other.aggregates},
+            notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+        )
+
+    @cached_property
+    def _effects(self) -> dict[tuple[str, str], Effect]:
+        """Resampled once: a page asks for these on every run."""
+        return {}
+
+    @cached_property
+    def _tests(self) -> dict[str, dict[str, McNemar]]:
+        found: dict[str, dict[str, McNemar]] = {}
+        for measure in self.measures:
+            rows = {name: self.numbers(name, measure.name) for name in self.scores}
+            sound = BASELINE in rows and all(np.isin(numbers, (0.0, 1.0)).all() for numbers in rows.values())
+            found[measure.name] = (
+                {name: mcnemar(rows[BASELINE], rows[name]) for name in self.variants} if sound else {}
+            )
+        return found
+
+
+def is_random_control(name: str) -> bool:
+    """Whether a variant is named as `random_name` names it."""
+    return name.startswith(_RANDOM)
+
+
+def random_name(seed: int) -> str:
+    """The name of the random control of that seed."""
+    return f"{_RANDOM}{seed}"
+
+
+def paired_effect(
+    baseline: Float64[ndarray, "example"], variant: Float64[ndarray, "example"], *, seed: int = 0
+) -> Effect:
+    """Mean difference, its standard error and a seeded 95 % percentile bootstrap interval."""
+    difference = variant - baseline
+    n = difference.size
+    if n < 2:
+        return Effect(float(difference.mean()), float("nan"), float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    # drawn in blocks, so that a large slice does not take gigabytes of indices
+    block = max(1, _BLOCK // n)
+    sizes = [min(block, _RESAMPLES - first) for first in range(0, _RESAMPLES, block)]
+    means = np.concatenate([difference[rng.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
+    low, high = np.quantile(means, (0.025, 0.975))
+    error = float(difference.std(ddof=1) / np.sqrt(n))
+    return Effect(float(difference.mean()), error, float(low), float(high))
+
+
+def row_scores(
+    loss: Float64[ndarray, "example"], exact: Float64[ndarray, "example"], answers: Sequence[str]
+) -> Scores:
+    """Scores of prompt-and-answer rows."""
+    return Scores({LOSS.name: loss, EXACT.name: exact}, tuple(answers))

@@ -1,0 +1,26 @@
+"""lm-eval's tasks, asked by this engine."""
+
+from surgery.evaluation.lm_eval.code_judge import Judge, Program, judge_for_code, judging, sandboxed
+from surgery.evaluation.lm_eval.definitions import task_files
+from surgery.evaluation.lm_eval.requests import Texts
+from surgery.evaluation.lm_eval.scoring import run_task
+from surgery.evaluation.lm_eval.task_run import benchmark, benchmarked, refuse_seen
+from surgery.evaluation.lm_eval.tasks import BENCHMARKS, LoadedTask, TaskPlan, load_task
+
+__all__ = [
+    "BENCHMARKS",
+    "Judge",
+    "LoadedTask",
+    "Program",
+    "TaskPlan",
+    "Texts",
+    "benchmark",
+    "benchmarked",
+    "judge_for_code",
+    "judging",
+    "load_task",
+    "refuse_seen",
+    "run_task",
+    "sandboxed",
+    "task_files",
+]

@@ -1,0 +1,101 @@
+"""Variants on an lm-eval task, as an evaluation: paired with the unedited adapter and tested for luck.
+
+One pass of the engine answers for all variants; slices that the edits were made or chosen on may share
+no example with the task's.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from surgery.data import Row, refuse_shared
+from surgery.edits import Edit
+from surgery.errors import DataError
+from surgery.evaluation import BASELINE, Asked, Evaluation, Measure, Scores
+from surgery.evaluation.lm_eval.code_judge import Judge
+from surgery.evaluation.lm_eval.scoring import Engine, Response, TaskScores, run_task
+from surgery.evaluation.lm_eval.tasks import LoadedTask, by_document
+from surgery.model import VariantEngine
+from surgery.progress import SILENT, Control
+
+if TYPE_CHECKING:
+    from surgery.model import LiveModel, LoadedBase
+
+
+def benchmark(
+    live: "LiveModel",
+    loaded: LoadedTask,
+    edits: Mapping[str, Edit],
+    *,
+    judge: Judge | None = None,
+    rows: int | None = None,
+    control: Control = SILENT,
+) -> Evaluation:
+    """Score the unedited adapter and every edit on the loaded slice, in one pass.
+
+    `rows` bounds the rows of a batch (variants × requests). Raises `DataError` for a task whose answers
+    are programs and no judge, and `Cancelled`.
+    """
+    if BASELINE in edits:
+        raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
+    engine = VariantEngine(
+        live, {BASELINE: None, **{name: edit.sigma_after for name, edit in edits.items()}}, rows=rows
+    )
+    return benchmarked(loaded, engine, live.base, judge=judge, control=control)
+
+
+def benchmarked(
+    loaded: LoadedTask,
+    engine: Engine,
+    base: "LoadedBase",
+    *,
+    judge: Judge | None = None,
+    control: Control = SILENT,
+) -> Evaluation:
+    """What the engine's variants score on a task; see `task_scores.run_task`."""
+    found = run_task(loaded, engine, base, judge=judge, control=control)
+    measures = _measures(found)
+    texts = [[str(request.args[-1]) for request in group] for group in by_document(loaded.task)]
+    scores = {
+        name: Scores(
+            {measure.name: found.numbers(name, measure.name) for measure in measures},
+            tuple(_answer(r, t) for r, t in zip(found.responses[name], texts, strict=True)),
+        )
+        for name in found.values
+    }
+    asked = tuple(Asked(sample.hash, sample.prompt, sample.target) for sample in found.samples)
+    return Evaluation(scores, asked, measures, found.aggregates, found.notes)
+
+
+def refuse_seen(loaded: LoadedTask, seen: Mapping[str, Sequence[Row]]) -> None:
+    """Raise `DataError` where the slice shares an example with rows that edits were made or chosen on."""
+    refuse_shared({**seen, f"the slice of {loaded.plan.name}": loaded.samples})
+
+
+def _measures(scores: TaskScores) -> tuple[Measure, ...]:
+    """The headline first, then every other metric that is one number per example."""
+    first = next(iter(scores.values.values()))
+    found = []
+    for name in dict.fromkeys([scores.metric, *first]):
+        try:
+            numbers = [scores.numbers(variant, name) for variant in scores.values]
+        except DataError:
+            if name == scores.metric:
+                raise
+            continue
+        metric, _, filter_ = name.partition(",")
+        title = metric.replace("_", " ") + (f", {filter_}" if filter_ not in ("", "none") else "")
+        found.append(Measure(name, title, scores.rises[name], bool(np.isin(numbers, (0.0, 1.0)).all())))
+    return tuple(found)
+
+
+def _answer(responses: Sequence[Response], texts: Sequence[str]) -> str:
+    """What a variant said to one document: its text, the choice that it finds likeliest, or a log likelihood."""
+    if len(responses) == 1:
+        only = responses[0]
+        return only if isinstance(only, str) else f"{only[0] if isinstance(only, tuple) else only:.4f} nats"
+    totals = [response[0] for response in responses if isinstance(response, tuple)]
+    if len(totals) == len(responses):
+        return texts[int(np.argmax(totals))].strip()
+    return "\n".join(str(response) for response in responses)

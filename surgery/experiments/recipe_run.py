@@ -1,0 +1,91 @@
+"""Redo a recipe from its file alone: calibrate, edit, evaluate, export."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from surgery.adapter import Adapter, in_scope, open_adapter
+from surgery.data import EvaluationPlan, Slices, read_slices, rows_digest
+from surgery.edits import Edit
+from surgery.errors import RecipeError
+from surgery.evaluation import Evaluation
+from surgery.experiments.control_edits import EDIT, with_controls
+from surgery.experiments.proof import Proof, prove
+from surgery.export import Verification, export_recipe, new_folder
+from surgery.model import attach
+from surgery.progress import SILENT, Control
+from surgery.recipes import Recipe
+from surgery.sensitivity import Sensitivity, calibrate
+from surgery.spectra import Spectra, decompose
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a recipe gave: the edit, its evaluation where one was asked for, and the folder."""
+
+    edit: Edit
+    sensitivity: Sensitivity
+    evaluation: Evaluation | None
+    verification: Verification
+
+
+def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) -> RunReport:
+    """Redo a recipe: calibrate, edit, evaluate, export to `out`.
+
+    Raises `RecipeError` when the adapter or the rows at hand are not those that the recipe was made for.
+    """
+    new_folder(out)
+    adapter = _adapter_of(recipe)
+    recipe = replace(recipe, adapter_digest=adapter.digest)
+    spectra = decompose(adapter)
+    in_scope(spectra, recipe.edit.scope)
+    slices = _slices_of(recipe)
+    # nothing is left to refuse, and minutes are spent from here on
+    control.begin("loading the base model")
+    control.progress(0, 1)
+    with attach(adapter, spectra, recipe.base) as live:
+        control.begin("calibrating")
+        sensitivity = calibrate(
+            live, recipe.calibration, base=recipe.base, slice_=slices.seen[recipe.calibration], control=control
+        )
+        recipe = replace(recipe, calibration_digest=sensitivity.rows)
+        edit = recipe.edit.apply(spectra, sensitivity)
+        evaluation = None
+        if recipe.evaluation is not None:
+            control.begin("evaluating")
+            proof = _proof(recipe, recipe.evaluation, spectra, edit)
+            evaluation = prove(live, proof, slices=slices, control=control).evaluation
+    verification = export_recipe(adapter, spectra, edit, recipe, out)
+    return RunReport(edit, sensitivity, evaluation, verification)
+
+
+def _adapter_of(recipe: Recipe) -> Adapter:
+    adapter = open_adapter(recipe.adapter)
+    if recipe.adapter_digest and recipe.adapter_digest != adapter.digest:
+        raise RecipeError(
+            f"the recipe was made for another version of {recipe.adapter!r}",
+            "clear adapter.digest in the recipe to use it by name",
+        )
+    return adapter
+
+
+def _slices_of(recipe: Recipe) -> Slices:
+    slices = read_slices(recipe.seen, recipe.evaluation)
+    if recipe.calibration_digest not in ("", rows_digest(slices.seen[recipe.calibration].rows)):
+        raise RecipeError(
+            f"the rows of {recipe.calibration.data!r} are not those that the recipe was made with",
+            "restore the file, or clear calibration.digest in the recipe to use it by name",
+        )
+    return slices
+
+
+def _proof(recipe: Recipe, plan: EvaluationPlan, spectra: Spectra, edit: Edit) -> Proof:
+    edits = with_controls(spectra, recipe.edit, edit, random=plan.random, scale=plan.scale)
+    return Proof(
+        plan,
+        edits,
+        recipe.seen,
+        plans={EDIT: recipe.edit},
+        recipe=recipe,
+        again=plan.again,
+        base=recipe.base,
+    )

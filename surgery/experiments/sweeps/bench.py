@@ -1,0 +1,191 @@
+"""One adapter of a sweep on its base: passes of calibration, groups of edits proven, failures tried again."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from surgery.adapter import open_adapter
+from surgery.data import EvaluationPlan, calibration_rows, encode
+from surgery.edits import Edit
+from surgery.errors import Cancelled, SurgeryError
+from surgery.experiments import Proof, prove
+from surgery.experiments.sweeps.plan import Group
+from surgery.experiments.sweeps.spec import SweptAdapter
+from surgery.model import BaseChoice, attach, release
+from surgery.progress import SILENT, Control
+from surgery.runs import Run
+from surgery.sensitivity import Sensitivity, calibrate
+from surgery.spectra import decompose
+
+if TYPE_CHECKING:
+    from surgery.evaluation.lm_eval import LoadedTask
+    from surgery.model import LiveModel
+
+T = TypeVar("T")
+Proved = tuple[Run, int, float]  # its answers that were new, and the seconds that they took
+
+
+@dataclass
+class Measured:
+    """The passes of one adapter by seed: what was found, and why others failed."""
+
+    found: dict[int, Sensitivity]
+    broken: dict[int, str]
+
+
+def measure_budgets(bench: "Bench", group: Group, measured: Measured, attempts: int, control: Control) -> str:
+    """Make the passes that a group needs and that are not there yet; the problem where one failed."""
+    for seed in group.passes:
+        if seed in measured.found or seed in measured.broken:
+            continue
+
+        def work(seed: int = seed) -> Sensitivity:
+            control.begin(f"calibrating {group.adapter.name}")
+            return measured_by(bench, group, seed, control)
+
+        found, problem, _ = attempt(work, attempts, bench)
+        if found is None:
+            measured.broken[seed] = f"the calibration failed: {problem}"
+        else:
+            measured.found[seed] = found
+    return next((measured.broken[seed] for seed in group.passes if seed in measured.broken), "")
+
+
+class Bench:
+    """One adapter attached to one base model, kept until another one is asked for."""
+
+    def __init__(self) -> None:
+        self._choice: tuple[str, BaseChoice] | None = None
+        self._live: LiveModel | None = None
+        self._task: tuple[object, LoadedTask] | None = None
+
+    def live(self, adapter: SweptAdapter) -> "LiveModel":
+        """The adapter in its running base; a base that stays the same is not loaded again."""
+        from surgery.model import LiveModel
+
+        if self._live is not None and self._choice == (adapter.source, adapter.base):
+            return self._live
+        opened = open_adapter(adapter.source)
+        spectra = decompose(opened)
+        if self._live is not None and self._choice is not None and self._choice[1] == adapter.base:
+            base = self._live.base
+            self._live.close()
+            self._live = None
+            self._live = LiveModel(base, opened, spectra)
+        else:
+            self.close()
+            self._live = attach(opened, spectra, adapter.base)
+        self._choice = (adapter.source, adapter.base)
+        return self._live
+
+    def question(self, group: Group) -> "EvaluationPlan | LoadedTask":
+        """The rows of a group, or its task, which is loaded once."""
+        from surgery.evaluation.lm_eval import load_task
+
+        plan = group.task.question
+        if isinstance(plan, EvaluationPlan):
+            return plan
+        place = (plan, group.adapter.base)
+        if self._task is None or self._task[0] != place:
+            self._task = place, load_task(plan, self.live(group.adapter).base.tokenizer)
+        return self._task[1]
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.close()
+        self._live = self._choice = self._task = None
+        release()
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def measured_by(bench: Bench, group: Group, seed: int, control: Control = SILENT) -> Sensitivity:
+    """The calibration pass of a group's adapter at this seed, at the largest budget of the sweep."""
+    plan = group.passes[seed]
+    return calibrate(bench.live(group.adapter), plan, base=group.adapter.base, control=control)
+
+
+def proved_by(
+    bench: Bench, group: Group, measured: Mapping[int, Sensitivity], control: Control = SILENT
+) -> Proved:
+    """Prove a group: its run, how many answers were new, and the seconds that they took."""
+    from surgery.evaluation.lm_eval import sandboxed
+    from surgery.sandbox import open_sandbox
+
+    live = bench.live(group.adapter)
+    edits = group_edits(live, group, measured)
+    question = bench.question(group)
+    known: list[int] = []
+    total = 0
+
+    def told(done: int, all_: int) -> None:
+        nonlocal total
+        if not known:
+            known.append(done)
+        total = all_
+        control.progress(done, all_)
+
+    begun = time.monotonic()
+    proof = Proof(
+        question,
+        edits,
+        list(group.passes.values()),
+        plans={name: edit.plan for name, edit in group.edits.items()},
+        base=group.adapter.base,
+        batch_size=group.task.batch_size,
+    )
+    judge = sandboxed(open_sandbox()) if group.task.run_programs else None
+    run = prove(live, proof, judge=judge, control=replace(control, progress=told))
+    return run, total - (known[0] if known else 0), time.monotonic() - begun
+
+
+def group_edits(live: "LiveModel", group: Group, measured: Mapping[int, Sensitivity]) -> dict[str, Edit]:
+    """The edits of a group, each from the first examples of its pass that its budget has."""
+    heads: dict[tuple[int, int], Sensitivity] = {}
+    edits = {}
+    for name, edit in group.edits.items():
+        sensitivity = None
+        if edit.plan.policy.needs_gradient:
+            place = edit.seed, edit.budget
+            if place not in heads:
+                heads[place] = _head(live, group, edit.seed, edit.budget, measured[edit.seed])
+            sensitivity = heads[place]
+        edits[name] = edit.plan.apply(live.spectra, sensitivity)
+    return edits
+
+
+def _head(live: "LiveModel", group: Group, seed: int, budget: int, whole: Sensitivity) -> Sensitivity:
+    """What a pass over `budget` rows would have measured: of these some may be too long and left out."""
+    plan = group.passes[seed]
+    if budget == plan.examples:
+        return whole
+    rows = calibration_rows(plan)[:budget]
+    return whole.head(len(encode(rows, live.base.tokenizer, plan.encoding).examples))
+
+
+def attempt(work: Callable[[], T], attempts: int, bench: Bench) -> tuple[T | None, str, int]:
+    """What the work gives, or None and the last problem; and how often it was tried. `Cancelled` passes."""
+    problem = ""
+    for count in range(1, attempts + 1):
+        try:
+            return work(), "", count
+        except Cancelled:
+            raise
+        except Exception as error:
+            problem = problem_of(error)
+        # outside of the handler, where nothing holds the tensors of the failed try any more
+        bench.close()
+    return None, problem, attempts
+
+
+def problem_of(error: BaseException) -> str:
+    """An error in one line."""
+    if isinstance(error, SurgeryError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"

@@ -1,0 +1,286 @@
+"""A sweep as a YAML file: adapters × tasks × edits, as the paper's Tables 2 to 5 vary them (§5.2 to §5.4).
+
+Every list under `edits` is an axis; each entry there is one grid and the sweep is their union. What a value
+may be is what a recipe allows for the same setting.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from surgery.adapter import SCOPES, check_scope
+from surgery.data import CalibrationPlan, EvaluationPlan, parse_plan
+from surgery.edits import EditPlan, check_rules, edit_record
+from surgery.errors import DataError, SweepError
+from surgery.evaluation.lm_eval import TaskPlan
+from surgery.files import LONGEST, demo_slice, is_demo, load_yaml, read_limited, shipped_folder, user_path
+from surgery.model import BaseChoice
+from surgery.policies import Policy, make_policy
+from surgery.recipes import demo_plans
+
+SCHEMA = 1
+MOST_CELLS = 100_000
+_LOOK = f"compare {shipped_folder('sweeps') / 'demos.yaml'}"
+_GRID = ("policies", "scopes", "energies", "budgets", "seeds", "sigma_min")
+
+
+@dataclass(frozen=True)
+class SweptAdapter:
+    """An adapter under the name that tables give it. `calibration` is its largest budget at seed 0."""
+
+    name: str
+    source: str
+    base: BaseChoice
+    calibration: CalibrationPlan
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SweptTask:
+    """Held-out rows, or a task of lm-eval; `batch_size` bounds the requests of a task's batch."""
+
+    name: str
+    question: EvaluationPlan | TaskPlan
+    run_programs: bool = False
+    batch_size: int | None = None
+
+    @property
+    def limit(self) -> int | None:
+        return self.question.limit
+
+
+@dataclass(frozen=True)
+class SweptEdit:
+    """One point of the grids: an edit, from the first `budget` rows of the shuffle that `seed` gives."""
+
+    plan: EditPlan
+    budget: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What Ray reserves for each piece of work; None stands for what the size of the base asks for.
+
+    `cpus` and `gpus` are whole counts, `memory_gib` is the host's memory and `gpu_memory_gib` that of one card.
+    """
+
+    cpus: int = 1
+    gpus: int | None = None
+    memory_gib: float | None = None
+    gpu_memory_gib: float = 80.0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A whole sweep. `variants_at_once` bounds one pass, `attempts` how often a piece of work is tried."""
+
+    adapters: tuple[SweptAdapter, ...]
+    tasks: tuple[SweptTask, ...]
+    edits: tuple[SweptEdit, ...]
+    variants_at_once: int = 12
+    attempts: int = 3
+    resources: Resources = Resources()
+
+
+def read_sweep(path: Path | str, *, limit: int | None = None, examples: int | None = None) -> Sweep:
+    """Read a sweep file; raises `SweepError` or another `SurgeryError` for the first thing wrong with it.
+
+    `limit` replaces the number of held-out examples of every task, and no calibration budget is larger than
+    `examples`.
+    """
+    file = user_path(path, SweepError)
+    try:
+        text = read_limited(file, 4 * LONGEST).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SweepError(f"no readable sweep at {str(path)!r}", "name a sweep.yaml") from error
+    return parse_sweep(text, limit=limit, examples=examples)
+
+
+def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = None) -> Sweep:
+    """Validate YAML text against the schema; see `read_sweep`."""
+    try:
+        record = load_yaml(text)
+    except ValueError as error:
+        raise SweepError(f"the sweep is not YAML ({error})", "mend the file") from error
+    schema = record.get("sweep") if isinstance(record, dict) else None
+    if type(schema) is not int or schema != SCHEMA:
+        raise SweepError("this is no sweep of schema 1", f"start the file with: sweep: {SCHEMA}")
+    known = {"sweep", "base", "calibration", "adapters", "tasks", "edits"}
+    settings = {"variants_at_once", "attempts", "resources"}
+    _only(record, known | settings, "the sweep")
+    tasks = tuple(_task(name, entry, limit) for name, entry in _named(record, "tasks").items())
+    edits = _edits(record.get("edits"), examples)
+    budget = max(edit.budget for edit in edits)
+    adapters = tuple(
+        _adapter(name, entry, record, tuple(task.name for task in tasks), budget)
+        for name, entry in _named(record, "adapters").items()
+    )
+    sweep = Sweep(
+        adapters,
+        tasks,
+        edits,
+        _whole(record.get("variants_at_once", Sweep.variants_at_once), "variants_at_once", 1),
+        _whole(record.get("attempts", Sweep.attempts), "attempts", 1),
+        _resources(record.get("resources")),
+    )
+    cells = len(edits) * sum(len(adapter.tasks) for adapter in adapters)
+    if cells > MOST_CELLS:
+        raise SweepError(f"these lists make {cells:,} cells", f"shorten them to {MOST_CELLS:,} or split the sweep")
+    return sweep
+
+
+def _adapter(
+    name: str, entry: Any, record: Mapping[str, Any], tasks: tuple[str, ...], budget: int
+) -> SweptAdapter:
+    where = f"adapters.{name}"
+    entry = {"source": entry} if isinstance(entry, str) else _mapping(entry, where)
+    _only(entry, {"source", "base", "calibration", "tasks"}, where)
+    source = entry.get("source")
+    if not isinstance(source, str) or not source:
+        raise SweepError(f"{where} has no source", "write source: and a folder, or demo:NAME")
+    own = _mapping(entry.get("calibration", {}), f"{where}.calibration")
+    calibration = {**_mapping(record.get("calibration", {}), "calibration"), **own}
+    for axis, instead in (("examples", "budgets"), ("seed", "seeds")):
+        if axis in calibration:
+            raise SweepError(f"the calibration of {where} sets {axis!r}", f"list {instead} under edits")
+    base = entry.get("base", record.get("base"))
+    if is_demo(source):
+        base = base or {"location": demo_plans(source)[0].location}
+        calibration = {"data": demo_slice(source, "calibration"), **calibration}
+    if base is None:
+        raise SweepError(f"{where} has no base model", "write base: {location: …} there or for the whole sweep")
+    asked = tuple(_list(entry, "tasks", where, str, tasks))
+    for task in asked:
+        if task not in tasks:
+            raise SweepError(f"{where} asks for the task {task!r}", f"use {', '.join(tasks)}")
+    plan = parse_plan(CalibrationPlan, calibration, f"{where}.calibration")
+    chosen = parse_plan(BaseChoice, base, f"{where}.base")
+    return SweptAdapter(name, source, chosen, replace(plan, examples=budget), tuple(dict.fromkeys(asked)))
+
+
+def _task(name: str, entry: Any, limit: int | None) -> SweptTask:
+    where = f"tasks.{name}"
+    entry = _mapping(entry, where)
+    if "data" in entry:
+        for setting in ("random", "scale", "again"):
+            if setting in entry:
+                raise SweepError(f"{where} sets {setting!r}", "list the controls as policies under edits")
+        plan = replace(parse_plan(EvaluationPlan, entry, where), random=0, scale=False, again=False)
+        return SweptTask(name, replace(plan, limit=limit or plan.limit))
+    own = {key: value for key, value in entry.items() if key not in ("run_programs", "batch_size", "task")}
+    if "name" in own or not isinstance(entry.get("task"), str):
+        raise SweepError(f"{where} names neither rows nor a task", "write data: FILE, or task: and lm-eval's name")
+    try:
+        asked = TaskPlan.of({"name": entry["task"], **own})
+    except DataError as error:
+        raise SweepError(f"{where}: {error.problem}", error.remedy) from error
+    programs = entry.get("run_programs", False)
+    if type(programs) is not bool:
+        raise SweepError(f"{where}.run_programs cannot be {programs!r}", "write true or false")
+    size = _whole(entry["batch_size"], f"{where}.batch_size", 1) if "batch_size" in entry else None
+    return SweptTask(name, replace(asked, limit=limit or asked.limit), programs, size)
+
+
+def _edits(value: Any, examples: int | None) -> tuple[SweptEdit, ...]:
+    """The points of all grids, each once, in the order in which they are written."""
+    if not isinstance(value, list) or not value:
+        raise SweepError("the sweep has no list of edits", _LOOK)
+    found: dict[str, SweptEdit] = {}
+    for number, entry in enumerate(value):
+        where = f"edits[{number}]"
+        grid = _mapping(entry, where)
+        _only(grid, set(_GRID), where)
+        if "policies" not in grid:
+            raise SweepError(f"{where} names no policies", _LOOK)
+        policies = [
+            policy for each in _list(grid, "policies", where, (str, dict)) for policy in _policies(each, where)
+        ]
+        scopes, energies = (
+            _list(grid, "scopes", where, str, ["residual"]),
+            _list(grid, "energies", where, str, ["l1"]),
+        )
+        budgets = [_whole(n, f"{where}.budgets", 1) for n in _list(grid, "budgets", where, int, [128])]
+        seeds = [_whole(n, f"{where}.seeds", 0) for n in _list(grid, "seeds", where, int, [0])]
+        sigma_min = grid.get("sigma_min", 0.0)
+        if type(sigma_min) not in (int, float):
+            raise SweepError(f"{where}.sigma_min cannot be {sigma_min!r}", "write a number")
+        for scope in scopes:
+            if scope not in SCOPES:
+                check_scope(scope)
+        for energy in energies:
+            check_rules(energy, float(sigma_min))
+        if len(policies) * len(scopes) * len(energies) * len(budgets) * len(seeds) > MOST_CELLS:
+            raise SweepError(f"{where} makes more than {MOST_CELLS:,} edits", "shorten its lists")
+        for policy, scope, energy, budget, seed in product(policies, scopes, energies, budgets, seeds):
+            plan = EditPlan(policy, scope, energy, float(sigma_min))
+            edit = SweptEdit(plan, min(budget, examples or budget), seed)
+            found[json.dumps([edit_record(plan), edit.budget, edit.seed])] = edit
+    return tuple(found.values())
+
+
+def _policies(entry: Any, where: str) -> list[Policy]:
+    """A policy by name, or one for every combination of the values listed for its knobs."""
+    if isinstance(entry, str):
+        return [make_policy(entry)]
+    _only(entry, {"policy", "knobs"}, f"{where}.policies")
+    knobs = _mapping(entry.get("knobs", {}), f"{where}.policies.knobs")
+    lists = {name: value if isinstance(value, list) else [value] for name, value in knobs.items()}
+    if empty := next((name for name, values in lists.items() if not values), None):
+        raise SweepError(f"{where} lists no value of the knob {empty!r}", "list one or more")
+    points = product(*lists.values())
+    return [make_policy(str(entry.get("policy")), dict(zip(lists, point, strict=True))) for point in points]
+
+
+def _resources(value: Any) -> Resources:
+    record = _mapping(value if value is not None else {}, "resources")
+    _only(record, {field.name for field in dataclasses.fields(Resources)}, "resources")
+    for name, given in record.items():
+        kinds: tuple[type, ...] = (int,) if name in ("cpus", "gpus") else (int, float)
+        least = 0 if name == "gpus" else 1
+        if type(given) not in kinds or not least <= given < float("inf"):
+            kind = "whole number" if kinds == (int,) else "number"
+            raise SweepError(f"resources.{name} cannot be {given!r}", f"write a {kind} from {least}")
+    return Resources(**record)
+
+
+def _named(record: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    """A section of entries by name; the names head the rows of tables."""
+    entries = _mapping(record.get(section), section)
+    for name in entries:
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise SweepError(f"{section} holds the name {name!r}", "use a word")
+    if not entries:
+        raise SweepError(f"the sweep has no {section}", _LOOK)
+    return entries
+
+
+def _list(record: Mapping[str, Any], name: str, where: str, kind: Any, default: Any = ()) -> list[Any]:
+    value = record.get(name, list(default))
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, list) or not value or not all(type(item) in kinds for item in value):
+        words = " or ".join({str: "texts", int: "whole numbers", dict: "settings"}[each] for each in kinds)
+        raise SweepError(f"{where}.{name} cannot be {value!r}", f"write a list of {words}: [a, b]")
+    return value
+
+
+def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
+    if not isinstance(value, dict):
+        raise SweepError(f"{where} is not a list of names and values", "write one name: value on each line")
+    return value
+
+
+def _whole(value: Any, where: str, least: int) -> int:
+    if type(value) is not int or value < least:
+        raise SweepError(f"{where} cannot be {value!r}", f"use a whole number from {least}")
+    return value
+
+
+def _only(record: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in record:
+        if key not in known:
+            raise SweepError(f"{where} has no setting {key!r}", f"use {', '.join(sorted(known))}")

@@ -1,0 +1,30 @@
+"""Write the edited adapter back, verify it, describe it."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from surgery.export.edited_factors import round_to, write_back
+from surgery.export.folder import Verification, export, export_recipe, new_folder, verify
+
+if TYPE_CHECKING:
+    from surgery.export.peft_check import peft_agreement
+
+__all__ = [
+    "Verification",
+    "export",
+    "export_recipe",
+    "new_folder",
+    "peft_agreement",
+    "round_to",
+    "verify",
+    "write_back",
+]
+
+# what imports torch is imported when it is first asked for: an adapter opens without it
+_LATER = {"peft_agreement": "peft_check"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

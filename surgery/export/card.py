@@ -1,0 +1,45 @@
+"""The model card of an exported adapter: what was changed, from what, and how to redo it."""
+
+from surgery.adapter import Adapter
+from surgery.edits import Edit, summary
+from surgery.policies import knob_values
+from surgery.recipes import Recipe
+
+
+def model_card(adapter: Adapter, recipe: Recipe, edit: Edit) -> str:
+    """Markdown for the README.md of an exported folder; the same edit gives the same text."""
+    numbers = summary(edit)
+    knobs = ", ".join(f"`{name}` {value}" for name, value in knob_values(recipe.edit.policy).items()) or "none"
+    manual = sum(len(gains) for gains in recipe.edit.manual.values())
+    skipped = "".join(f"- `{_plain(name)}`: {reason}\n" for name, reason in edit.skipped.items())
+    base = _plain(adapter.base_name or recipe.base.location)
+    return f"""---
+library_name: peft
+tags:
+- lora
+- spectral-surgery
+---
+
+# Edited LoRA adapter
+
+The singular values of a trained LoRA adapter were reweighted; its directions are unchanged. It
+loads like the original, with the same config, tensor names, shapes and dtypes.
+
+| | |
+|---|---|
+| base model | `{base}` |
+| original adapter | `{_plain(recipe.adapter)}` (digest `{adapter.digest[:16]}`) |
+| policy | `{recipe.edit.policy.name}` |
+| knobs | {knobs} |
+| scope | `{_plain(recipe.edit.scope)}`: {len(edit.modules)} modules, {edit.scalars} singular values |
+| energy rule | `{recipe.edit.energy}`, Σσ′/Σσ = {numbers.energy_kept:.6f} |
+| raised / lowered / silenced | {numbers.raised} / {numbers.lowered} / {numbers.silenced} |
+| gains set by hand | {manual} |
+
+Redo it with `python -m surgery run recipe.yaml`.
+{f"{chr(10)}Modules left alone:{chr(10)}{chr(10)}{skipped}" if skipped else ""}"""
+
+
+def _plain(text: str) -> str:
+    """File-derived text inside a code span: no backticks, pipes or line breaks."""
+    return "".join(c for c in text if c.isprintable() and c not in "`|<>")[:200]

@@ -1,0 +1,54 @@
+"""Write-back of gains into the factors of a LoRA: B′ = B + U·diag(α − 1)·Uᵀ·B, or its mirror where B is frozen."""
+
+from collections.abc import Callable
+
+import ml_dtypes
+import numpy as np
+from jaxtyping import Float64, Shaped
+from numpy import ndarray
+
+from surgery.adapter import Adapter, Factors
+from surgery.edits import Edit
+from surgery.spectra import Spectra
+
+
+def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shaped[ndarray, "..."]]:
+    """New tensors by key, in the file's dtype, for the modules whose gains are not all 1.
+
+    They are B's, or A's where the adapter's B is frozen. Experts that share a tensor share its copy.
+    """
+    changed: dict[str, ndarray] = {}
+    for name, module in edit.modules.items():
+        if (module.gains == 1).all():
+            continue
+        factors, spectrum, step = adapter.modules[name], spectra[name], module.gains - 1
+        key, view = edited_factor(factors)
+        if key not in changed:
+            changed[key] = adapter.tensors[key].copy()
+        if factors.mirror:
+            exact = factors.A.astype(np.float64)
+            exact += (exact @ spectrum.V * step) @ spectrum.V.T
+        else:
+            exact = factors.B.astype(np.float64)
+            exact += spectrum.U @ (step[:, None] * (spectrum.U.T @ exact))
+        view(changed[key])[...] = round_to(exact, changed[key].dtype)
+    return changed
+
+
+def edited_factor(factors: Factors) -> tuple[str, Callable[[ndarray], ndarray]]:
+    """The key of the tensor that an edit of this module changes, and the module's view into it."""
+    if factors.mirror:
+        return factors.key_A, factors.site.rank_by_in
+    return factors.key_B, factors.site.out_by_rank
+
+
+def round_to(values: Float64[ndarray, "*shape"], dtype: np.dtype) -> Shaped[ndarray, "*shape"]:
+    """Round once to nearest-even. The way to bfloat16 passes float32, so that step rounds to odd."""
+    if dtype != np.dtype(ml_dtypes.bfloat16):
+        return values.astype(dtype)
+    near = values.astype(np.float32)
+    bits = near.view(np.uint32)
+    overshoot = np.abs(near.astype(np.float64)) > np.abs(values)
+    bits = bits - overshoot.astype(np.uint32)
+    inexact = bits.view(np.float32).astype(np.float64) != values
+    return (bits | inexact.astype(np.uint32)).view(np.float32).astype(dtype)

@@ -1,0 +1,225 @@
+"""A drop-in PEFT folder of an edit: written beside its place, read back, compared, then put there whole."""
+
+import contextlib
+import errno
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+from numpy import ndarray
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from surgery.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, Factors, open_adapter, refuse_changed
+from surgery.data import refuse_changed_rows
+from surgery.edits import Edit
+from surgery.errors import AdapterError, ExportError
+from surgery.export.card import model_card
+from surgery.export.edited_factors import edited_factor, write_back
+from surgery.files import try_lock, user_path, write_problem
+from surgery.recipes import Recipe, dump_recipe, pinned
+from surgery.spectra import Spectra, Spectrum
+
+_SAME_UPDATE = 1e-10
+RECIPE_FILE = "recipe.yaml"
+CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What reading the written folder back showed.
+
+    `edited` and `untouched` count tensors; `rounding` is the largest relative error of an edited
+    ΔW′ against U·diag(σ′)·Vᵀ in Frobenius norm, which is the rounding of B′ to the file's dtype.
+    """
+
+    folder: Path
+    edited: int
+    untouched: int
+    rounding: float
+
+
+def export(
+    adapter: Adapter, spectra: Spectra, edit: Edit, out: Path | str, *, documents: Mapping[str, str] | None = None
+) -> Verification:
+    """Write the edited adapter to the new folder `out`, read it back and compare.
+
+    `documents` are text files to put beside it (recipe, card). Raises `ExportError` when `out`
+    exists and is not empty, cannot be written, or reads back differently, and `AdapterError` when the
+    adapter's files have changed since it was opened; nothing is left behind.
+    """
+    target = new_folder(out)
+    refuse_changed(adapter)
+    _check_spectra(adapter, spectra, edit)
+    changed = write_back(adapter, spectra, edit)
+    tensors = {**adapter.tensors, **changed}
+    staging: Path | None = None
+    lock: int | None = None
+    made = [parent for parent in target.parents if not parent.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        lock = os.open(staging, os.O_RDONLY)
+        try_lock(lock)  # let go of at the end, however that comes
+        save_file(tensors, staging / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
+        (staging / CONFIG_FILE).write_bytes(adapter.config_bytes)
+        for name, text in (documents or {}).items():
+            (staging / name).write_text(text, encoding="utf-8")
+        for file in staging.iterdir():
+            file.chmod(0o644)
+            _flush(file)
+        verification = verify(adapter, spectra, edit, staging, changed)
+        staging.chmod(0o755)
+        _flush(staging)
+        staging.replace(target)
+        with contextlib.suppress(OSError):  # the folder is whole; only a power cut could still undo its name
+            _flush(target.parent)
+    except (OSError, SafetensorError) as error:
+        needed = sum(tensor.nbytes for tensor in tensors.values()) + len(adapter.config_bytes)
+        reason = write_problem(error, needed + sum(len(text.encode()) for text in (documents or {}).values()))
+        raise ExportError(
+            f"{str(out)!r} cannot be written ({reason})", "make room or choose another folder"
+        ) from error
+    finally:
+        if lock is not None:
+            os.close(lock)
+        if staging is not None and staging.exists():
+            shutil.rmtree(staging, ignore_errors=True)
+        if not target.exists():
+            for parent in made:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+    return Verification(target, verification.edited, verification.untouched, verification.rounding)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what exports to the same place left when they were killed: folders of ours that nobody holds."""
+    for folder in target.parent.glob(f".{glob.escape(target.name)}-????????"):
+        with contextlib.suppress(OSError):
+            if folder.is_symlink() or any(not _is_ours_to_remove(file) for file in folder.iterdir()):
+                continue
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                if try_lock(descriptor):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _is_ours_to_remove(file: Path) -> bool:
+    """Whether an export writes files of this name; safetensors' own begin with .tmp."""
+    return file.name in (WEIGHTS_FILE, CONFIG_FILE, RECIPE_FILE, CARD_FILE) or file.name.startswith(".tmp")
+
+
+def new_folder(out: Path | str) -> Path:
+    """The path of a folder to be written; raises `ExportError` when something is there already."""
+    target = user_path(out, ExportError)
+    try:
+        taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    except OSError as error:
+        raise ExportError(f"{str(out)!r} cannot be written ({error.strerror})", "choose another folder") from error
+    if taken:
+        raise ExportError(f"{str(out)!r} exists already", "choose a new folder; nothing was overwritten")
+    return target
+
+
+def verify(
+    adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path, changed: Mapping[str, Shaped[ndarray, "..."]]
+) -> Verification:
+    """Read `folder` back and compare it with the original and with the edit.
+
+    `changed` is what `write_back` gave. Raises `ExportError` when keys, dtypes, shapes or config changed, or when any tensor is not byte
+    for byte what it has to be: the original's, or the exact B′ rounded once.
+    """
+    try:
+        written = open_adapter(folder)
+    except AdapterError as error:
+        if not (folder / WEIGHTS_FILE).exists():
+            gone = os.strerror(errno.ENOENT)
+            raise ExportError(
+                f"the folder was removed while it was read back ({gone})", "write it again"
+            ) from error
+        raise ExportError(
+            f"the written folder does not open: {error.problem}", "report this as a defect"
+        ) from error
+    if set(written.tensors) != set(adapter.tensors) or written.config_bytes != adapter.config_bytes:
+        raise ExportError("the written keys or config differ from the original", "report this as a defect")
+    for key, before in {**adapter.tensors, **changed}.items():
+        after = written.tensors[key]
+        if after.dtype != before.dtype or after.shape != before.shape or after.tobytes() != before.tobytes():
+            raise ExportError(f"{key!r} did not read back as it was written", "report this as a defect")
+    rounding = 0.0
+    for name, module in edit.modules.items():
+        factors = written.modules[name]
+        if edited_factor(factors)[0] in changed:
+            size = np.linalg.norm(module.sigma_after)
+            if size > 0:
+                rounding = max(rounding, _distance(factors, spectra[name], module.sigma_after) / float(size))
+    return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
+
+
+def _distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray, "k"]) -> float:
+    """‖scaling·B·A − U·diag(σ)·Vᵀ‖_F for orthonormal U and V, on factors.
+
+    B = U·P + B⊥ and A = Q·Vᵀ + A⊥ split the difference into four products that are orthogonal to each
+    other; only the one of both remainders needs their Gram matrices, and it is of second order.
+    """
+    U, V, s = spectrum.U, spectrum.V, factors.scaling
+    B, A = factors.B.astype(np.float64), factors.A.astype(np.float64)
+    P, Q = U.T @ B, A @ V
+    B_rest, A_rest = B - U @ P, A - Q @ V.T
+    both = np.maximum(((B_rest.T @ B_rest) * (A_rest @ A_rest.T)).sum(), 0.0)
+    inside = s * (P @ Q) - np.diag(sigma)
+    return float(
+        np.sqrt((inside**2).sum() + s * s * (((P @ A_rest) ** 2).sum() + ((B_rest @ Q) ** 2).sum() + both))
+    )
+
+
+def _check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
+    """Refuse spectra of another adapter: U·diag(σ)·Vᵀ has to be scaling·B·A to float64 precision."""
+    for name in edit.modules:
+        factors, spectrum = adapter.modules.get(name), spectra.get(name)
+        if factors is None or spectrum is None or not _same_update(factors, spectrum):
+            raise ExportError(f"the spectra of module {name!r} are not this adapter's", "decompose this adapter")
+
+
+def _same_update(factors: Factors, spectrum: Spectrum) -> bool:
+    B, A, scaling = factors.B, factors.A, factors.scaling
+    if (B.shape[0], A.shape[1]) != (spectrum.U.shape[0], spectrum.V.shape[0]):
+        return False
+    if max(_skewness(spectrum.U), _skewness(spectrum.V)) > _SAME_UPDATE:
+        return False
+    size = np.linalg.norm(B.astype(np.float64)) * np.linalg.norm(A.astype(np.float64)) * abs(scaling)
+    return bool(_distance(factors, spectrum, spectrum.sigma) <= _SAME_UPDATE * size)
+
+
+def _skewness(basis: Float64[ndarray, "dimension k"]) -> float:
+    """How far the columns are from orthonormal."""
+    return float(np.abs(basis.T @ basis - np.eye(basis.shape[1])).max())
+
+
+def _flush(file: Path) -> None:
+    """Put a file, or the names in a folder, on the disk."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def export_recipe(adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe, out: Path | str) -> Verification:
+    """Export with the recipe and a model card beside the weights; byte for byte reproducible.
+
+    Raises `DataError` where the rows that were measured are no longer what the recipe's source gives.
+    """
+    if recipe.calibration_digest:
+        refuse_changed_rows(recipe.calibration, recipe.calibration_digest)
+    documents = {RECIPE_FILE: dump_recipe(pinned(recipe)), CARD_FILE: model_card(adapter, recipe, edit)}
+    return export(adapter, spectra, edit, out, documents=documents)

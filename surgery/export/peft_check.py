@@ -1,0 +1,46 @@
+"""Load an exported folder with PEFT itself and compare its logits with the live preview."""
+
+from pathlib import Path
+from typing import Any
+
+from surgery.adapter import Adapter
+from surgery.data import CalibrationPlan, encode, read_source
+from surgery.edits import Edit
+from surgery.model import LiveModel, LoadedBase, collate, padding_id
+from surgery.spectra import Spectra
+
+_ROWS = 8
+
+
+def peft_agreement(
+    base: LoadedBase, adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path, plan: CalibrationPlan
+) -> tuple[float, int]:
+    """Largest |Δlogit| over the largest |logit|, and the rows compared, on the plan's first rows."""
+    import torch
+    from peft import PeftModel
+
+    rows = read_source(plan.data, plan.fields).rows[:_ROWS]
+    examples = encode(rows, base.tokenizer, plan.encoding).examples
+    batch = collate(examples, padding_id(base.tokenizer))
+
+    def logits(model: Any) -> torch.Tensor:
+        device = next(model.parameters()).device
+        with torch.inference_mode():
+            output = model(
+                input_ids=batch.input_ids.to(device),
+                attention_mask=batch.attention_mask.to(device),
+                position_ids=batch.position_ids.to(device),
+            )
+        found: torch.Tensor = output.logits.float()[batch.attention_mask.bool().to(device)]
+        return found
+
+    with LiveModel(base, adapter, spectra) as live:
+        live.set_sigma(edit.sigma_after)
+        previewed = logits(live.model)
+    wrapped = PeftModel.from_pretrained(base.model, str(folder)).eval()
+    try:
+        reloaded = logits(wrapped)
+    finally:
+        wrapped.unload()
+    error = float((reloaded - previewed).abs().max() / previewed.abs().max())
+    return error, len(examples)

@@ -1,0 +1,81 @@
+"""The base model with the adapter running, σ free for every row of a batch."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from surgery.model.attachment import attach
+from surgery.model.base import (
+    DTYPES,
+    LoadedBase,
+    base_fingerprint,
+    estimate_memory,
+    is_hub_id,
+    load_base,
+    resolve_base,
+)
+from surgery.model.batches import Batch, batch_order, collate, run_batches
+from surgery.model.choice import BaseChoice
+from surgery.model.dense_weight import base_weight
+from surgery.model.device_map import DeviceMap, execution_device, is_offloaded, parse_device_map
+from surgery.model.engine import Scored, VariantEngine
+from surgery.model.gguf import demo_gguf, read_once
+from surgery.model.greedy_search import Answered, Stop
+from surgery.model.loss import answer_losses, padding_id
+from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
+from surgery.model.queue import common_prefix
+from surgery.model.streaming import difference, stream_answers
+from surgery.model.variant_rows import Variant
+
+if TYPE_CHECKING:
+    from surgery.model.decoding import CACHE, Prompts, end_ids
+    from surgery.model.live_model import LiveModel
+
+__all__ = [
+    "CACHE",
+    "DTYPES",
+    "Answered",
+    "BaseChoice",
+    "Batch",
+    "DeviceMap",
+    "LiveModel",
+    "LoadedBase",
+    "Prompts",
+    "Scored",
+    "Stop",
+    "Variant",
+    "VariantEngine",
+    "answer_losses",
+    "attach",
+    "base_fingerprint",
+    "base_weight",
+    "batch_order",
+    "collate",
+    "common_prefix",
+    "demo_gguf",
+    "difference",
+    "end_ids",
+    "estimate_memory",
+    "execution_device",
+    "footprint",
+    "free_bytes",
+    "is_hub_id",
+    "is_offloaded",
+    "is_out_of_memory",
+    "load_base",
+    "padding_id",
+    "parse_device_map",
+    "read_once",
+    "release",
+    "resolve_base",
+    "run_batches",
+    "stream_answers",
+]
+
+# what imports torch is imported when it is first asked for: an adapter opens without it
+_LATER = {"CACHE": "decoding", "LiveModel": "live_model", "Prompts": "decoding", "end_ids": "decoding"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -1,0 +1,13 @@
+"""Which base model, and how it is held."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BaseChoice:
+    """Which base model, and how it is held."""
+
+    location: str
+    revision: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"

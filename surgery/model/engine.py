@@ -1,0 +1,268 @@
+"""Several variants of an adapter at once: likelihoods, answer losses and greedy decoding, each row with its own σ.
+
+A batch carries all variants of a request, so that what a forward pass costs whatever it computes, the reading
+of the weights above all, is paid once for all of them. Results per variant equal separate runs: identical
+tokens in float32, numbers up to rounding elsewhere. Variants differ in every edited layer and so in all keys
+and values above the first, so each row has its own cache, also of a prompt that all of them share.
+
+Layers that cannot tell rows apart, such as the stacked weights of experts, get one variant after the other.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from surgery.data import Example
+from surgery.errors import DataError, RowsMixedError
+from surgery.model.batches import collate
+from surgery.model.greedy_search import Answered, Continuation, Decoding, Stop
+from surgery.model.loss import answer_losses, padding_id
+from surgery.model.memory import is_out_of_memory, release
+from surgery.model.queue import Queue, Slot, Tally, Task, same_inputs
+from surgery.model.variant_rows import Variant, VariantRows
+from surgery.progress import SILENT, Control
+
+if TYPE_CHECKING:
+    from surgery.model.live_model import LiveModel
+
+T = TypeVar("T")
+# rows decoded together, above which each costs as much
+_ROWS_AT_ONCE = {"cpu": 128}
+_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A continuation given its context: log likelihood in nats, and whether greedy decoding would write it."""
+
+    log_likelihood: float
+    greedy: bool
+
+
+class VariantEngine:
+    """Batched inference of several variants of one live model.
+
+    live: the engine's during a call; holds the adapter's own σ after it.
+    variants: σ′ by module, None for the unedited adapter. They are not compared: one that equals another is run
+        all the same.
+    rows: most rows of a batch (variants × requests), fewer where memory asks for it; without it memory alone
+        decides. A batch that does not fit all the same is halved, and the work goes on where it stopped.
+
+    In every call, requests are taken longest first and answered in the caller's order; equal ones are computed
+    once. Calls share two arguments:
+
+    done: called with a request's index and its results by variant, once all variants have finished it.
+    control: its progress, told after that, counts requests × variants.
+
+    Calls raise `Cancelled` when `control` says so, and `DataError` for a request that is empty, exceeds the
+    model's positions or does not fit into memory.
+    """
+
+    def __init__(
+        self, live: "LiveModel", variants: Mapping[str, Variant | None], *, rows: int | None = None
+    ) -> None:
+        if not variants:
+            raise DataError("no variant was given", "name one or more")
+        if rows is not None and rows < 1:
+            raise DataError(f"a batch of {rows} rows was asked for", "use 1 or more")
+        self._live, self._names = live, tuple(variants)
+        self._rows = VariantRows(live, variants)
+        self._most_rows = min(rows or _ROWS, _ROWS_AT_ONCE.get(live.device.type, _ROWS))
+        self._known_to_fit: int | None = None  # bytes, once a batch of more did not
+
+    def log_likelihoods(
+        self,
+        requests: Sequence[tuple[Sequence[int], Sequence[int]]],
+        *,
+        control: Control = SILENT,
+        done: Callable[[int, Mapping[str, Scored]], None] | None = None,
+    ) -> dict[str, list[Scored]]:
+        """Log likelihoods of (context ids, continuation ids), as lm-eval's HFLM computes them.
+
+        Nothing is cut off: what exceeds the model's positions is refused. Continuations of one context that
+        differ in their last token alone, such as the letters of a multiple choice, share one row.
+        """
+        from surgery.model.decoding import continuation_scores
+
+        for context, continuation in requests:
+            if not context or not continuation:
+                raise DataError("a context or a continuation has no tokens", "give each of them one or more")
+        inputs, asked = same_inputs([(*context, *continuation[:-1]) for context, continuation in requests])
+        self._rows.check_positions(inputs)
+        tasks = []
+        for ids, wanted in zip(inputs, asked, strict=True):
+            scored = max(len(requests[index][1]) for index in wanted)
+            tasks.append(Task(wanted, len(ids), self._rows.footprint.forward(len(ids), scored)))
+
+        def score(batch: Sequence[Slot]) -> list[list[Scored]]:
+            continuations = [[requests[index][1] for index in asked[slot.task]] for slot in batch]
+            found = continuation_scores(self._live, [inputs[slot.task] for slot in batch], continuations)
+            return [[Scored(total, greedy) for total, greedy in scores] for scores in found]
+
+        return self._score(tasks, score, Tally(self._names, len(requests), control, done), control)
+
+    def answer_losses(
+        self,
+        examples: Sequence[Example],
+        *,
+        control: Control = SILENT,
+        done: Callable[[int, Mapping[str, float]], None] | None = None,
+    ) -> dict[str, Float64[ndarray, "example"]]:
+        """Mean cross-entropy over the answer tokens of each example, in nats; see `sensitivity.answer_losses`."""
+        import torch
+
+        inputs, asked = same_inputs([(example.prompt_ids, example.answer_ids) for example in examples])
+        self._rows.check_positions([(*prompt, *answer) for prompt, answer in inputs])
+        tasks = []
+        for (prompt, answer), wanted in zip(inputs, asked, strict=True):
+            length = len(prompt) + len(answer)
+            tasks.append(Task(wanted, length, self._rows.footprint.forward(length, len(answer) + 1)))
+        padding = padding_id(self._live.base.tokenizer)
+
+        def score(batch: Sequence[Slot]) -> list[list[float]]:
+            with torch.inference_mode():
+                rows = collate([examples[asked[slot.task][0]] for slot in batch], padding)
+                losses = answer_losses(self._live.model, rows).double().tolist()
+            return [[loss] * len(asked[slot.task]) for slot, loss in zip(batch, losses, strict=True)]
+
+        found = self._score(tasks, score, Tally(self._names, len(examples), control, done), control)
+        return {name: np.array(losses, dtype=np.float64) for name, losses in found.items()}
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int | Sequence[int],
+        stop: Stop | None = None,
+        control: Control = SILENT,
+        done: Callable[[int, Mapping[str, list[int]]], None] | None = None,
+    ) -> dict[str, list[list[int]]]:
+        """Greedy continuations of token ids, whatever else a checkpoint's generation settings say.
+
+        prompts: token ids.
+        max_new_tokens: most tokens of each answer, or one number for all.
+        stop: called with the index of the prompt and its tokens so far; true ends the answer after these.
+
+        An answer also ends before the first end of sequence that tokenizer or generation settings name, and
+        where the model's positions end.
+        """
+        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+        if len(limits) != len(prompts) or any(limit < 1 for limit in limits):
+            raise DataError(
+                f"{len(limits)} limits from {min(limits, default=0)} tokens were given for {len(prompts)} prompts",
+                "allow every prompt 1 token or more",
+            )
+        requests = [Continuation(tuple(p), (), limit) for p, limit in zip(prompts, limits, strict=True)]
+        told = None if done is None else _only_tokens(done)
+        answered = self._decode(requests, stop, Tally(self._names, len(requests), control, told), control)
+        return {name: [answer.tokens for answer in answers] for name, answers in answered.items()}
+
+    def answer(
+        self,
+        examples: Sequence[Example],
+        *,
+        max_new_tokens: int,
+        control: Control = SILENT,
+        done: Callable[[int, Mapping[str, Answered]], None] | None = None,
+    ) -> dict[str, list[Answered]]:
+        """`answer_losses` and `generate` for examples, from one pass over each prompt."""
+        requests = [Continuation(e.prompt_ids, e.answer_ids, max_new_tokens) for e in examples]
+        return self._decode(requests, None, Tally(self._names, len(requests), control, done), control)
+
+    def _decode(
+        self, requests: Sequence[Continuation], stop: Stop | None, tally: Tally[Answered], control: Control
+    ) -> dict[str, list[Answered]]:
+        decoding = Decoding(self._rows, requests, tally, stop, control)
+        self._serve(decoding.queue, decoding.run, control, in_one_pass=False)
+        return tally.by_variant
+
+    def _score(
+        self,
+        tasks: Sequence[Task],
+        score: Callable[[Sequence[Slot]], Sequence[Sequence[T]]],
+        tally: Tally[T],
+        control: Control,
+    ) -> dict[str, list[T]]:
+        """Results of tasks of one forward pass each; `score` gives one for every request that a slot answers."""
+        queue = Queue(tasks, len(self._names))
+
+        def run(batch: Sequence[Slot]) -> None:
+            self._rows.choose([slot.variant for slot in batch])
+            for slot, results in zip(batch, score(batch), strict=True):
+                queue.finish(slot)
+                for request, result in zip(tasks[slot.task].wanted, results, strict=True):
+                    tally.put(request, slot.variant, result)
+
+        self._serve(queue, run, control, in_one_pass=True)
+        return tally.by_variant
+
+    def _serve(
+        self, queue: Queue, run: Callable[[Sequence[Slot]], None], control: Control, *, in_one_pass: bool
+    ) -> None:
+        """Run all tasks for all variants, batch by batch; `run` finishes slots of its batch as it goes.
+
+        `in_one_pass`: whether a batch is a single forward pass, so that its tokens count too.
+        """
+        free = self._rows.budget
+        budget = free if self._known_to_fit is None else min(free, self._known_to_fit)
+        try:
+            while queue.missing:
+                control.heed()
+                batch = self._packed(queue, budget, in_one_pass)
+                mixed = short = False
+                try:
+                    run(batch)
+                except RowsMixedError:
+                    if len({slot.variant for slot in batch}) == 1:
+                        raise
+                    mixed = True
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    short = True
+                # outside of the handlers, where nothing holds the tensors of the failed step any more
+                if mixed:
+                    self._rows.apart = True
+                if short:
+                    release()
+                    budget = self._halved([queue.tasks[slot.task] for slot in batch])
+        finally:
+            self._live.set_sigma(None)
+
+    def _halved(self, tasks: Sequence[Task]) -> int:
+        """Bytes of half a batch that did not fit, learnt for later; raises `DataError` for a single row."""
+        if len(tasks) == 1:
+            raise DataError(
+                f"one request of {tasks[0].tokens} tokens does not fit into memory",
+                "shorten it, or use a smaller dtype",
+            )
+        self._known_to_fit = max(task.bytes for task in tasks) * (len(tasks) // 2)
+        return self._known_to_fit
+
+    def _packed(self, queue: Queue, budget: int, in_one_pass: bool) -> list[Slot]:
+        """The next batch: whole tasks while they fit, or as many variants of one task as do."""
+        batch: list[Slot] = []
+        heaviest = widest = 0
+        for number, missing in queue.missing.items():
+            task = queue.tasks[number]
+            variants = missing[:1] if self._rows.apart else missing
+            if self._rows.apart and batch and variants != [batch[0].variant]:
+                break
+            heaviest, widest = max(heaviest, task.bytes), max(widest, task.tokens)
+            room = min(self._most_rows, budget // max(1, heaviest))
+            if in_one_pass:
+                room = min(room, self._rows.at_once(widest))
+            if batch and len(batch) + len(variants) > room:
+                break
+            batch += [Slot(number, variant) for variant in variants[: max(1, room)]]
+        return batch
+
+
+def _only_tokens(
+    done: Callable[[int, Mapping[str, list[int]]], None],
+) -> Callable[[int, Mapping[str, Answered]], None]:
+    return lambda index, found: done(index, {name: answer.tokens for name, answer in found.items()})

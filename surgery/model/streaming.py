@@ -1,0 +1,130 @@
+"""Streamed greedy answers of several variants to one prompt, and the word difference of two answers.
+
+One batch carries every variant as a row of σ, so a token costs one forward pass for all of them.
+Layers that cannot tell the rows of a batch apart get one variant after the other.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+from surgery.data import Encoding, prompt_ids
+from surgery.errors import DataError, RowsMixedError
+from surgery.model.variant_rows import Variant, stacked_sigma
+from surgery.progress import SILENT, Control
+
+if TYPE_CHECKING:
+    from surgery.model.live_model import LiveModel
+
+
+def stream_answers(
+    live: "LiveModel",
+    prompt: str,
+    variants: Mapping[str, Variant | None],
+    encoding: Encoding,
+    *,
+    limit: int = 128,
+    control: Control = SILENT,
+) -> Iterator[dict[str, str]]:
+    """Greedy answers of every variant so far, by name, after each token.
+
+    live: the stream's until it ends or is closed; afterwards it holds the adapter's own σ.
+    variants: σ′ by module, None for the unedited adapter.
+    encoding: how the prompt becomes tokens; one of more than `max_length` is refused.
+    limit: most tokens of an answer, which also ends at end of sequence and where the model's positions end.
+    control: polled before each token; raises `Cancelled` then.
+
+    A text is stripped and holds complete characters only. Refusals come before the first step: `DataError`
+    for a prompt that is empty or too long.
+    """
+    if not variants or limit < 1:
+        raise DataError(f"{limit} tokens of {len(variants)} variants were asked for", "ask for one or more")
+    ids = prompt_ids(prompt, live.base.tokenizer, encoding) if prompt.strip() else []
+    if not ids:
+        raise DataError("the prompt is empty", "write something for the model to answer")
+    places = getattr(live.model.config.get_text_config(), "max_position_embeddings", None)
+    longest = min(encoding.max_length, places or encoding.max_length)
+    if len(ids) > longest:
+        raise DataError(f"the prompt is {len(ids)} tokens, more than {longest}", "shorten the prompt")
+    if places:
+        # the last token of an answer is never read back, so it needs no position
+        limit = min(limit, places - len(ids) + 1)
+    return _stream(live, ids, variants, limit, control)
+
+
+def _stream(
+    live: "LiveModel",
+    ids: list[int],
+    variants: Mapping[str, Variant | None],
+    limit: int,
+    control: Control,
+) -> Iterator[dict[str, str]]:
+    told = dict.fromkeys(variants, "")
+    try:
+        try:
+            for texts in _together(live, ids, variants, limit, control):
+                told = {name: _extended(told[name], text) for name, text in texts.items()}
+                yield dict(told)
+        except RowsMixedError:
+            # experts may first be reached after some tokens; what has been told then stays
+            for name, sigma in variants.items():
+                for texts in _together(live, ids, {name: sigma}, limit, control):
+                    told[name] = _extended(told[name], texts[name])
+                    yield dict(told)
+    finally:
+        live.set_sigma(None)
+
+
+def _together(
+    live: "LiveModel", ids: list[int], variants: Mapping[str, Variant | None], limit: int, control: Control
+) -> Iterator[dict[str, str]]:
+    """Texts of `variants` in one batch after each token, as the tokenizer decodes them."""
+    from surgery.model.decoding import Prompts, end_ids
+
+    control.heed()
+    live.set_sigma(stacked_sigma(live, variants))
+    prompts = Prompts(live, [ids] * len(variants))
+    ends = end_ids(live)
+    answers: dict[str, list[int]] = {name: [] for name in variants}
+    texts = dict.fromkeys(variants, "")
+    ended: set[str] = set()
+    for count in range(1, limit + 1):
+        chosen = prompts.chosen
+        ended |= {name for name, token in zip(variants, chosen, strict=True) if token in ends}
+        control.heed()
+        for name, token in zip(variants, chosen, strict=True):
+            if name not in ended:
+                answers[name].append(token)
+                # the whole row: a token alone may be part of a character, or lose the space before it
+                texts[name] = live.base.tokenizer.decode(answers[name], skip_special_tokens=True)
+        yield dict(texts)
+        if count == limit or len(ended) == len(variants):
+            return
+        # a row that has ended stays: its few more tokens cost less than sorting it out
+        prompts.advance(chosen)
+
+
+def _extended(told: str, text: str) -> str:
+    """`text` up to its last complete character; `told` while that is no longer than what was told.
+
+    Byte tokens may take back a character until the next one is complete.
+    """
+    text = text.rstrip("\ufffd").strip()
+    return told if told.startswith(text) else text
+
+
+def difference(before: str, after: str) -> list[tuple[str, str]]:
+    """Runs of words: ("same" | "gone" | "new", text). Same and gone make `before`, same and new make `after`."""
+    old, new = _words(before), _words(after)
+    runs = []
+    # white space is junk: it may end a run of equal words, but two answers do not meet in a space alone
+    for _, a, b, c, d in SequenceMatcher(str.isspace, old, new, autojunk=False).get_opcodes():
+        gone, come = "".join(old[a:b]), "".join(new[c:d])
+        runs += [("same", gone)] if gone == come else [("gone", gone), ("new", come)]
+    return [(kind, text) for kind, text in runs if text]
+
+
+def _words(text: str) -> list[str]:
+    """Words and the white space between them; joined they are the text."""
+    return re.findall(r"\s+|\S+", text)

@@ -1,0 +1,100 @@
+"""Rows of one batch at different σ: a variant for each row, and how many rows fit into one forward pass."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from surgery.errors import DataError
+from surgery.model.memory import footprint, free_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surgery.model.live_model import LiveModel
+
+Variant = Mapping[str, Float64[ndarray, "rank"]]
+# of what is free, for the rows of a batch; the rest is for what an estimate does not see
+_SHARE = 0.6
+# tokens of one forward pass, above which each costs as much, on a CPU a tenth more, and a cancel waits longer
+_TOKENS_AT_ONCE = {"cpu": 512}
+_TOKENS = 32768
+
+
+class VariantRows:
+    """A live model whose rows each have the σ of a variant, by the variant's number.
+
+    count: how many variants there are.
+    footprint: bytes that rows take in the model.
+    positions: the longest row that the model can read, in tokens; None where it names none.
+    apart: set once layers turn out to mix rows; a batch then holds one variant alone.
+    """
+
+    def __init__(self, live: "LiveModel", variants: Mapping[str, Variant | None]) -> None:
+        self.live, self.count, self.apart = live, len(variants), False
+        self.footprint = footprint(live.model)
+        self.positions: int | None = getattr(live.model.config.get_text_config(), "max_position_embeddings", None)
+        self._sigma = _on_device(live, stacked_sigma(live, variants))
+        self._most_tokens = _TOKENS_AT_ONCE.get(live.device.type, _TOKENS)
+
+    def choose(self, variants: Sequence[int]) -> None:
+        """Put the σ of these variants, one a row, into the live model; without rows where all are the same."""
+        if len(set(variants)) == 1:
+            self.live.set_sigma({name: sigma[variants[0]] for name, sigma in self._sigma.items()})
+        else:
+            import torch
+
+            index = torch.tensor(variants, device=self.live.device)
+            self.live.set_sigma({name: sigma[index] for name, sigma in self._sigma.items()})
+
+    def at_once(self, width: int) -> int:
+        """Rows of `width` tokens for one forward pass: whole requests, or equal parts of the variants of one."""
+        variants = 1 if self.apart else self.count
+        rows = max(1, self._most_tokens // width)
+        if rows >= variants:
+            return rows // variants * variants
+        return -(-variants // -(-variants // rows))
+
+    @property
+    def budget(self) -> int:
+        """Bytes that the rows of a batch may take now."""
+        return int(_SHARE * free_bytes(self.live.device))
+
+    def room(self, tokens: int) -> int:
+        """The longest answer to a prompt of so many tokens: the last token of an answer is never read back."""
+        return self.positions - tokens + 1 if self.positions else 1 << 30
+
+    def check_positions(self, rows: Sequence[Sequence[int]]) -> None:
+        """Raise `DataError` for rows of token ids that are longer than the model can read."""
+        longest = max((len(row) for row in rows), default=0)
+        if self.positions and longest > self.positions:
+            raise DataError(f"a request is {longest} tokens, more than {self.positions}", "shorten it")
+
+
+def stacked_sigma(
+    live: "LiveModel", variants: Mapping[str, Variant | None]
+) -> dict[str, Float64[ndarray, "variant rank"]]:
+    """σ of all variants by module, the adapter's own where a variant leaves a module alone.
+
+    Modules that no variant names are left out. Raises `PolicyError` for σ of another adapter.
+    """
+    try:
+        for sigma in variants.values():
+            live.set_sigma(sigma)
+    finally:
+        live.set_sigma(None)
+    touched = dict.fromkeys(name for sigma in variants.values() for name in sigma or ())
+    return {
+        name: np.stack([(sigma or {}).get(name, live.spectra[name].sigma) for sigma in variants.values()])
+        for name in touched
+    }
+
+
+def _on_device(live: "LiveModel", stacks: Mapping[str, Float64[ndarray, "variant rank"]]) -> "dict[str, Tensor]":
+    """On the device and in the precision of the live layers' own σ, so that rows are picked there."""
+    import torch
+
+    precise = torch.promote_types(next(live.model.parameters()).dtype, torch.float32)
+    return {name: torch.as_tensor(sigma).to(live.device, precise) for name, sigma in stacks.items()}

@@ -1,0 +1,34 @@
+"""From sensitivities to gains."""
+
+from surgery.policies.controls import Identity, RandomIndex, Scale, Truncate
+from surgery.policies.evidence import Evidence, evidence_for, normalise
+from surgery.policies.gates import AbsSelect, DoubleSmooth, RobustZ, SmoothAbs, ZScore
+from surgery.policies.gradient import GradDirection, NaturalGradient
+from surgery.policies.knobs import Knob, knob_values, knobs_of
+from surgery.policies.policy import POLICIES, Policy, ScopePolicy, for_scope, make_policy, position_of
+
+__all__ = [
+    "POLICIES",
+    "AbsSelect",
+    "DoubleSmooth",
+    "Evidence",
+    "GradDirection",
+    "Identity",
+    "Knob",
+    "NaturalGradient",
+    "Policy",
+    "RandomIndex",
+    "RobustZ",
+    "Scale",
+    "ScopePolicy",
+    "SmoothAbs",
+    "Truncate",
+    "ZScore",
+    "evidence_for",
+    "for_scope",
+    "knob_values",
+    "knobs_of",
+    "make_policy",
+    "normalise",
+    "position_of",
+]

@@ -1,0 +1,131 @@
+"""Policies: rules that turn sensitivities into gains (paper §3.4, Eq. 5–7).
+
+A policy sees modules of equal rank as a stack and treats every row alone. Step sizes, gates and
+fractions default to those of the authors' released code, because the paper's text does not give
+them. A new policy is one frozen dataclass in `gates`, `steps` or `controls`, listed at the end of
+that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from surgery.errors import PolicyError
+from surgery.policies.controls import CONTROLS, Identity, RandomIndex, Scale, Truncate
+from surgery.policies.evidence import Evidence, normalise
+from surgery.policies.gates import GATES, AbsSelect, DoubleSmooth, RobustZ, SmoothAbs, ZScore
+from surgery.policies.gradient import STEPS, GradDirection, NaturalGradient
+from surgery.policies.knobs import Knob, knob_values, knobs_of, refuse_unknown
+from surgery.sensitivity import Moments
+
+__all__ = [
+    "POLICIES",
+    "AbsSelect",
+    "DoubleSmooth",
+    "Evidence",
+    "GradDirection",
+    "Identity",
+    "Knob",
+    "NaturalGradient",
+    "Policy",
+    "RandomIndex",
+    "RobustZ",
+    "Scale",
+    "SmoothAbs",
+    "Truncate",
+    "ZScore",
+    "for_scope",
+    "knob_values",
+    "knobs_of",
+    "make_policy",
+    "position_of",
+]
+
+
+class Policy(Protocol):
+    """One rule; its dataclass fields are its knobs."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether it works from sensitivities."""
+        ...
+
+    def gains(self, evidence: Evidence) -> Float64[ndarray, "module rank"]:
+        """αₖ for every component, before manual gains, clamp and energy rule.
+
+        A row may depend on nothing but its own row of the evidence. A row of ones from a policy that
+        needs a gradient says that it finds nothing to edit there.
+        """
+        ...
+
+
+@runtime_checkable
+class ScopePolicy(Protocol):
+    """A policy whose gains in one module depend on the other modules in scope."""
+
+    def gains_in_scope(
+        self, sigma: Float64[ndarray, "component"], g: Float64[ndarray, "component example"]
+    ) -> Float64[ndarray, "component"]:
+        """αₖ of all components in scope, module after module, from σ and the per-example sensitivities."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """Gains that are already known, by module: what a `ScopePolicy` comes to for one scope."""
+
+    by_module: Mapping[str, Float64[ndarray, "rank"]]
+
+    name: ClassVar[str] = "given"
+    title: ClassVar[str] = "Gains computed for the whole scope"
+    needs_gradient: ClassVar[bool] = True
+
+    def gains(self, evidence: Evidence) -> Float64[ndarray, "module rank"]:
+        return np.stack([self.by_module[name] for name in evidence.names])
+
+
+def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, "rank"]], moments: Moments | None) -> Policy:
+    """The policy as it acts on these modules: itself, or the gains a `ScopePolicy` gives them together."""
+    if not isinstance(policy, ScopePolicy) or moments is None or not sigmas:
+        return policy
+    places = np.concatenate([moments.places[name] for name in sigmas])
+    gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.g[places])
+    ends = np.cumsum([sigma.size for sigma in sigmas.values()])[:-1]
+    return Given(dict(zip(sigmas, np.split(gains, ends), strict=True)))
+
+
+POLICIES: dict[str, type[Any]] = {policy.name: policy for policy in (*STEPS, *GATES, *CONTROLS)}
+
+
+def make_policy(name: str, knobs: Mapping[str, Any] | None = None) -> Policy:
+    """Build a policy by name; raises `PolicyError` for an unknown name or knob, or a value out of range."""
+    if name not in POLICIES:
+        raise PolicyError(f"no policy called {name!r}", f"use one of {', '.join(POLICIES)}")
+    kind = POLICIES[name]
+    refuse_unknown(kind, knobs or {})
+    policy: Policy = kind(**(knobs or {}))
+    return policy
+
+
+def position_of(policy: Policy, evidence: Evidence) -> tuple[str, Float64[ndarray, "module rank"]]:
+    """What the policy looks at, as an axis to draw its gains against: a label and one number per component.
+
+    Normalised magnitude for the gates, the signed mean over its mean size for the steps, and the
+    component's index for a policy that looks at no gradient.
+    """
+    if not policy.needs_gradient:
+        index = np.arange(evidence.sigma.shape[1], dtype=np.float64)
+        return "component, by falling σ", np.broadcast_to(index, evidence.sigma.shape)
+    magnitude = getattr(policy, "magnitude", None)
+    if magnitude is not None:
+        return "sensitivity x, normalised in its module", normalise(
+            evidence.sizes(magnitude), getattr(policy, "norm", "mean")
+        )
+    return "mean g over its mean size; right of 0 raises the loss", normalise(evidence.signed, "mean")

@@ -1,0 +1,114 @@
+"""Recipes: everything needed to redo an edit, as a YAML file a person can read.
+
+`run` redoes one: calibrate, edit, evaluate, export. The Export page writes the same file, so the
+command line gives the same folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from surgery.data import CalibrationPlan, EvaluationPlan, parse_plan, plan_record
+from surgery.edits import EditPlan, edit_record, parse_edit
+from surgery.errors import RecipeError
+from surgery.files import LONGEST, mapping_of, parse_yaml, read_limited, refuse_unknown, user_path
+from surgery.model import DTYPES, BaseChoice
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole edit: what it starts from, how it was measured, what it does, how it is proved.
+
+    `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that.
+    """
+
+    adapter: str
+    adapter_digest: str
+    base: BaseChoice
+    calibration: CalibrationPlan
+    edit: EditPlan = field(default_factory=EditPlan)
+    evaluation: EvaluationPlan | None = None
+    tuning: CalibrationPlan | None = None
+    calibration_digest: str = ""
+
+    @property
+    def seen(self) -> list[CalibrationPlan]:
+        """The slices that shaped the edit; a proof may share no example with them."""
+        return [self.calibration] if self.tuning is None else [self.calibration, self.tuning]
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML; `parse_recipe` of it gives the same recipe."""
+    record: dict[str, Any] = {
+        "recipe": SCHEMA,
+        "adapter": {"source": recipe.adapter, "digest": recipe.adapter_digest},
+        "base": plan_record(recipe.base),
+        "calibration": plan_record(recipe.calibration),
+        "edit": edit_record(recipe.edit),
+    }
+    if recipe.calibration_digest:
+        record["calibration"]["digest"] = recipe.calibration_digest
+    if recipe.tuning is not None:
+        record["tuning"] = plan_record(recipe.tuning)
+    if recipe.evaluation is not None:
+        record["evaluation"] = plan_record(recipe.evaluation)
+    text: str = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def read_recipe(path: Path | str) -> Recipe:
+    """Read a recipe file; raises `RecipeError` naming the first thing wrong with it."""
+    file = user_path(path, RecipeError)
+    try:
+        text = read_limited(file, 4 * LONGEST).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"no readable recipe at {str(path)!r}", "name a recipe.yaml") from error
+    return parse_recipe(text)
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Validate YAML text against the schema; see `read_recipe`."""
+    record = parse_yaml(text, "the recipe")
+    schema = record.get("recipe") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or type(schema) is not int or schema != SCHEMA:
+        raise RecipeError("this is no recipe of schema 1", f"start the file with: recipe: {SCHEMA}")
+    refuse_unknown(
+        record, {"recipe", "adapter", "base", "calibration", "edit", "tuning", "evaluation"}, "the recipe"
+    )
+    adapter = _section(record, "adapter", {"source": str, "digest": str})
+    refuse_unknown(adapter, {"source", "digest"}, "adapter")
+    base = parse_plan(BaseChoice, _section(record, "base"), "base")
+    if base.dtype not in DTYPES:
+        raise RecipeError(f"base.dtype is {base.dtype!r}", f"use one of {', '.join(DTYPES)}")
+    evaluation, tuning = record.get("evaluation"), record.get("tuning")
+    calibration = dict(_section(record, "calibration"))
+    rows = calibration.pop("digest", "")
+    if not isinstance(rows, str):
+        raise RecipeError(f"calibration.digest cannot be {rows!r}", "write a digest as text, or leave it out")
+    return Recipe(
+        adapter=adapter.get("source", ""),
+        adapter_digest=adapter.get("digest", ""),
+        base=base,
+        calibration=parse_plan(CalibrationPlan, calibration, "calibration"),
+        calibration_digest=rows,
+        edit=parse_edit(_section(record, "edit")),
+        evaluation=parse_plan(EvaluationPlan, evaluation, "evaluation") if evaluation is not None else None,
+        tuning=parse_plan(CalibrationPlan, tuning, "tuning") if tuning is not None else None,
+    )
+
+
+def _section(record: Mapping[str, Any], name: str, types: Mapping[str, type] | None = None) -> Mapping[str, Any]:
+    if name not in record:
+        raise RecipeError(f"the recipe has no section {name!r}", "compare the README's recipe example")
+    section = mapping_of(record[name], name)
+    for key, kind in (types or {}).items():
+        if not isinstance(section.get(key), kind):
+            raise RecipeError(
+                f"{name}.{key} is missing or no {kind.__name__}", "compare the README's recipe example"
+            )
+    return section

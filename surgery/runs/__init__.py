@@ -1,0 +1,52 @@
+"""One folder for every evaluation, resumable."""
+
+from surgery.runs.answer_log import AnswerLog, logged_answers, under_way
+from surgery.runs.history import known_run, known_runs
+from surgery.runs.logged_engine import LoggedEngine
+from surgery.runs.metrics import Pace, RunMetrics, metrics_record, parse_metrics
+from surgery.runs.plan import PROOF, RunPlan
+from surgery.runs.runs import (
+    ABOUT,
+    ENVIRONMENT,
+    LOG,
+    METRICS,
+    RECIPE,
+    SAMPLES,
+    Run,
+    begin,
+    delete_run,
+    finish,
+    runs_folder,
+    stored_run,
+    stored_runs,
+)
+from surgery.runs.samples import samples_file
+
+__all__ = [
+    "ABOUT",
+    "ENVIRONMENT",
+    "LOG",
+    "METRICS",
+    "PROOF",
+    "RECIPE",
+    "SAMPLES",
+    "AnswerLog",
+    "LoggedEngine",
+    "Pace",
+    "Run",
+    "RunMetrics",
+    "RunPlan",
+    "begin",
+    "delete_run",
+    "finish",
+    "known_run",
+    "known_runs",
+    "logged_answers",
+    "metrics_record",
+    "parse_metrics",
+    "runs_folder",
+    "samples_file",
+    "stored_run",
+    "stored_runs",
+    "under_way",
+]

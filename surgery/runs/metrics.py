@@ -1,0 +1,36 @@
+"""What a finished run found, and how fast it answered, as the record that is kept."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from surgery.evaluation import EvaluationSummary, parse_summary, summary_record
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long fresh answers took: `answers` counts requests × variants."""
+
+    seconds: float
+    answers: int
+
+
+@dataclass(frozen=True)
+class RunMetrics:
+    """What a finished run found: `samples` is the digest of the file that has its samples."""
+
+    samples: str
+    summary: EvaluationSummary
+    pace: Pace | None = None
+
+
+def metrics_record(metrics: RunMetrics) -> dict[str, Any]:
+    """What a run keeps of its metrics, NaN left in it; `parse_metrics` reads it."""
+    record = {"samples": metrics.samples, **summary_record(metrics.summary)}
+    return record if metrics.pace is None else {**record, "pace": asdict(metrics.pace)}
+
+
+def parse_metrics(record: Mapping[str, Any]) -> RunMetrics:
+    """The metrics of a record; raises as `parse_summary` does."""
+    pace = record.get("pace")
+    return RunMetrics(str(record["samples"]), parse_summary(record), None if pace is None else Pace(**pace))

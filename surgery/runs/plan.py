@@ -1,0 +1,57 @@
+"""What a run asks and all that its results depend on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from surgery.files import digest
+
+# to be raised when the same question may be answered or scored otherwise than by an earlier version
+SCHEMA = 1
+PROOF = "proof"
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run asks, and all that its results depend on.
+
+    `question` is a record of the slice: `{"rows": ...}` or `{"task": ...}`; `asked` is the digest of what the
+    model reads. `variants` are digests of σ′ by name, in order; `edits` are the plans of those that have one.
+    `settings` are precision, device and versions. `edit` is the digest of the recipe that the run is about, its
+    evaluation left out, and `purpose` what it asks of that edit, a proof unless it says otherwise.
+    """
+
+    adapter: str
+    adapter_digest: str
+    base: Mapping[str, Any]
+    fingerprint: str
+    question: Mapping[str, Any]
+    asked: str
+    examples: int
+    variants: Mapping[str, str]
+    edits: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    edit: str = ""
+    purpose: str = PROOF
+
+    @property
+    def context(self) -> str:
+        """Digest of all that an answer depends on but the variant: runs that share it share answers."""
+        parts = [self.adapter_digest, self.fingerprint, self.asked, json.dumps(self.settings, sort_keys=True)]
+        return digest([str(SCHEMA), *parts])
+
+    @property
+    def key(self) -> str:
+        """The name of the run's folder."""
+        return digest(
+            [self.context, self.edit, self.purpose, *(part for pair in self.variants.items() for part in pair)]
+        )[:24]
+
+    @property
+    def slice_name(self) -> str:
+        """The slice in a few words."""
+        rows, task = self.question.get("rows"), self.question.get("task")
+        named = (rows or {}).get("data") or (task or {}).get("name") or "a slice"
+        offset = (task or {}).get("offset") or 0
+        return f"{named} from {offset}" if offset else str(named)

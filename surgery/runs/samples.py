@@ -1,0 +1,66 @@
+"""The table of a run's samples: one row for each variant and example, as a Parquet file that any tool reads."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from surgery.evaluation import Asked, Evaluation, Measure, Scores
+from surgery.files import digest
+
+_OWN = ("variant", "index", "key", "prompt", "reference", "answer")
+
+
+def samples_file(evaluation: Evaluation) -> bytes:
+    """The content of the file that keeps an evaluation."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = {name: [] for name in _OWN}
+    numbers: dict[str, list[np.ndarray]] = {measure.name: [] for measure in evaluation.measures}
+    for variant, scores in evaluation.scores.items():
+        for index, (asked, answer) in enumerate(zip(evaluation.samples, scores.answers, strict=True)):
+            row = (variant, index, asked.key, asked.prompt, asked.reference, answer)
+            for name, value in zip(_OWN, row, strict=True):
+                columns[name].append(value)
+        for name, parts in numbers.items():
+            parts.append(scores.values[name])
+    arrays = {name: np.concatenate(parts) for name, parts in numbers.items()}
+    about = {
+        "measures": [asdict(measure) for measure in evaluation.measures],
+        "aggregates": {name: dict(totals) for name, totals in evaluation.aggregates.items()},
+        "notes": list(evaluation.notes),
+    }
+    table = pa.table({**columns, **arrays}).replace_schema_metadata({"evaluation": json.dumps(about)})
+    written = pa.BufferOutputStream()
+    pq.write_table(table, written)
+    return written.getvalue().to_pybytes()
+
+
+def read_samples(file: Path, written: str) -> Evaluation:
+    """The evaluation that was written with that digest; raises `ValueError` for a file that is not that one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        data = file.read_bytes()
+        if digest([data]) != written:
+            raise ValueError("the file was changed")
+        table = pq.read_table(pa.BufferReader(data))
+        about = json.loads(table.schema.metadata[b"evaluation"])
+        measures = tuple(Measure(**measure) for measure in about["measures"])
+        names = table["variant"].to_pylist()
+        answers = np.array(table["answer"].to_pylist(), dtype=object)
+        values = {measure.name: table[measure.name].to_numpy() for measure in measures}
+        scores = {}
+        for variant in dict.fromkeys(names):
+            rows = np.array([row for row, name in enumerate(names) if name == variant], dtype=int)
+            by_measure = {name: np.asarray(numbers[rows], dtype=np.float64) for name, numbers in values.items()}
+            scores[variant] = Scores(by_measure, tuple(answers[rows]))
+        first = table.slice(0, len(next(iter(scores.values())).answers)).select(["key", "prompt", "reference"])
+        samples = tuple(Asked(row["key"], row["prompt"], row["reference"]) for row in first.to_pylist())
+        return Evaluation(scores, samples, measures, about["aggregates"], tuple(about["notes"]))
+    except (OSError, pa.ArrowException, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,76 @@
+"""Measure, store and analyse the sensitivities gₖ = ∂loss/∂σₖ."""
+
+from surgery.sensitivity.backward import measure_sensitivity, provenance_of
+from surgery.sensitivity.calibration import calibrate, calibration_slice, stored_sensitivity_file
+from surgery.sensitivity.checkpoint import PartFile, Partial
+from surgery.sensitivity.component_verdicts import (
+    KINDS,
+    Component,
+    Dichotomy,
+    Standing,
+    by_luck,
+    dichotomy,
+    layer_shares,
+    ranked,
+    standings,
+)
+from surgery.sensitivity.moments import Moments, moments_of
+from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
+from surgery.sensitivity.stability import Budget, budgets
+from surgery.sensitivity.store import (
+    SHIPPED,
+    Measurement,
+    delete_measurement,
+    shipped_measurements,
+    store_folder,
+    stored_measurements,
+)
+from surgery.sensitivity.timing import (
+    Pace,
+    Spent,
+    characters,
+    known_pace,
+    known_proof_pace,
+    remember_pace,
+    remember_proof_pace,
+)
+
+__all__ = [
+    "KINDS",
+    "SHIPPED",
+    "Budget",
+    "Component",
+    "Dichotomy",
+    "Measurement",
+    "Moments",
+    "Pace",
+    "PartFile",
+    "Partial",
+    "Provenance",
+    "Sensitivity",
+    "Spent",
+    "Standing",
+    "budgets",
+    "by_luck",
+    "calibrate",
+    "calibration_slice",
+    "characters",
+    "delete_measurement",
+    "dichotomy",
+    "known_pace",
+    "known_proof_pace",
+    "layer_shares",
+    "load_sensitivity",
+    "measure_sensitivity",
+    "moments_of",
+    "provenance_of",
+    "ranked",
+    "remember_pace",
+    "remember_proof_pace",
+    "save_sensitivity",
+    "shipped_measurements",
+    "standings",
+    "store_folder",
+    "stored_measurements",
+    "stored_sensitivity_file",
+]

@@ -1,0 +1,86 @@
+"""Per-example sensitivities of a whole batch from one backward pass through the live layer (paper §3.3, Eq. 4)."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from surgery.data import Calibration
+from surgery.model import Batch, answer_losses, batch_order, padding_id, run_batches
+from surgery.progress import SILENT, Control
+from surgery.sensitivity.checkpoint import Partial
+from surgery.sensitivity.sensitivity import Provenance, Sensitivity
+
+if TYPE_CHECKING:
+    from surgery.model import LiveModel
+
+
+# nine: what is measured, how its batches are made and how it survives a break; `calibrate` asks for it by a plan
+def measure_sensitivity(
+    live: "LiveModel",
+    calibration: Calibration,
+    names: "list[str] | tuple[str, ...]",
+    *,
+    batch_size: int = 8,
+    side: str = "left",
+    checkpointing: bool = False,
+    control: Control = SILENT,
+    resume: Partial | None = None,
+    keep: Callable[[Partial], None] | None = None,
+) -> Sensitivity:
+    """gₖ of every example for the modules `names`, at the adapter's own σ.
+
+    `control` hears of examples after every batch; raises `Cancelled`.
+    Gradients go no deeper than the first module named. `checkpointing` keeps only the layers'
+    inputs and computes the rest again in the backward pass: a third more time, far less memory.
+    `keep(partial)` is given what is finished after every batch, in arrays that go on changing; with
+    `resume` such a part of the same measurement is taken over, to the same bits as without a break.
+    """
+    live.set_sigma(None)
+    examples = calibration.examples
+    values = {name: np.zeros((len(examples), live.spectra[name].rank)) for name in names}
+    losses = np.zeros(len(examples))
+    done = 0
+    if resume is not None:
+        done, batch_size = resume.done, resume.batch_size
+        finished = batch_order(examples)[:done]
+        losses[finished] = resume.losses[finished]
+        for name, g in values.items():
+            g[finished] = resume.values[name][finished]
+        control.progress(done, len(examples))
+
+    def step(batch: Batch) -> None:
+        nonlocal done
+        control.heed()
+        rows = list(batch.indices)
+        perturbations = live.perturb(names, len(rows))
+        loss = answer_losses(live.model, batch)
+        # examples do not share e's rows, so the gradient of the sum is every example's own
+        loss.sum().backward()
+        losses[rows] = loss.detach().double().cpu().numpy()
+        for name, e in perturbations.items():
+            if e.grad is not None:
+                values[name][rows] = e.grad.double().cpu().numpy()
+        done += len(rows)
+        if keep is not None:
+            keep(Partial(done, len(rows), values, losses))
+        control.progress(done, len(examples))
+
+    try:
+        with live.checkpointing() if checkpointing else nullcontext():
+            padding = padding_id(live.base.tokenizer)
+            run_batches(
+                examples, batch_size, padding, step, side=side, start=resume.done if resume is not None else 0
+            )
+    finally:
+        live.unperturb()
+    return Sensitivity(values, losses, provenance_of(live, calibration, names), calibration.left_out)
+
+
+def provenance_of(live: "LiveModel", calibration: Calibration, names: "list[str] | tuple[str, ...]") -> Provenance:
+    """The identity of a measurement before it is made, so that a stored one can be found."""
+    dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
+    return Provenance(
+        live.adapter.digest, live.base.fingerprint, calibration.digest, calibration.encoding, tuple(names), dtype
+    )

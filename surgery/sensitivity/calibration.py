@@ -1,0 +1,114 @@
+"""A calibration: the planned rows measured on a live model, resumed after a break, found again in the store."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surgery.adapter import refuse_changed
+from surgery.data import Calibration, CalibrationPlan, Slice, encode, planned_rows, rows_digest
+from surgery.errors import DataError
+from surgery.model import BaseChoice, batch_order, is_offloaded
+from surgery.progress import SILENT, Control
+from surgery.sensitivity.backward import measure_sensitivity, provenance_of
+from surgery.sensitivity.checkpoint import PartFile
+from surgery.sensitivity.sensitivity import Sensitivity, load_sensitivity, save_sensitivity
+from surgery.sensitivity.store import PART, WHOLE, header, store_folder
+from surgery.sensitivity.timing import Spent, remember_pace
+
+if TYPE_CHECKING:
+    from surgery.model import LiveModel
+
+
+def calibration_slice(live: "LiveModel", plan: CalibrationPlan) -> Calibration:
+    """The encoded examples of a calibration plan."""
+    slice_ = planned_rows(plan)
+    return encode(slice_.rows, live.base.tokenizer, plan.encoding, left_out=slice_.left_out)
+
+
+def calibrate(
+    live: "LiveModel",
+    plan: CalibrationPlan,
+    *,
+    base: BaseChoice | None = None,
+    slice_: Slice | None = None,
+    control: Control = SILENT,
+) -> Sensitivity:
+    """Measure every module on the planned slice, or find the same measurement in the store.
+
+    All modules are measured whatever the scope of the edit, because they cost almost nothing once
+    the backward pass runs: scope then is a choice that needs no second pass. A measurement that ends
+    before its time, in whatever way, goes on from its finished examples when it is asked for again, and
+    gives the same bits; `control.resumed` hears of them before the first batch. `base` is how `live` was
+    loaded, for the store's list and the pace of later runs; `slice_` are the plan's rows, read unless they are
+    given. Raises `AdapterError` when the adapter's files
+    have changed since it was opened.
+    """
+    refuse_changed(live.adapter)
+    slice_ = planned_rows(plan) if slice_ is None else slice_
+    rows = slice_.rows
+    calibration = encode(rows, live.base.tokenizer, plan.encoding, left_out=slice_.left_out)
+    names = list(live.spectra)
+    provenance = provenance_of(live, calibration, names)
+    base = base or BaseChoice(live.base.location, None, str(live.device), provenance.dtype)
+    stored = stored_sensitivity_file(provenance.key, plan.batch_size)
+    order = batch_order(calibration.examples)
+    lengths = [calibration.examples[i].length for i in order]
+
+    def about_part(done: int) -> dict[str, str]:
+        described = header(plan, base, provenance, calibration.left_out)
+        return {**described, "examples": str(len(order)), "tokens_left": str(sum(lengths[done:]))}
+
+    part = PartFile(stored.with_suffix(PART), order, {name: live.spectra[name].rank for name in names}, about_part)
+    known = _found_again(stored)
+    if known is not None:
+        part.drop()
+        control.progress(known.examples, known.examples)
+        # other rows may have been left out on the way to the same examples
+        return replace(known, left_out=calibration.left_out, rows=rows_digest(rows))
+    resume = part.read()
+    if resume is not None:
+        control.resumed(resume.done, len(order))
+    begun = time.monotonic()
+    try:
+        sensitivity = measure_sensitivity(
+            live,
+            calibration,
+            names,
+            batch_size=plan.batch_size,
+            # the graph of a whole pass would hold all weights that offloading keeps away
+            checkpointing=plan.checkpointing or is_offloaded(live.model),
+            control=control,
+            resume=resume,
+            keep=part.keep,
+        )
+    except BaseException:
+        part.flush()
+        raise
+    spent = Spent(sum(lengths[resume.done if resume else 0 :]), time.monotonic() - begun)
+    sensitivity = replace(sensitivity, rows=rows_digest(rows))
+    save_sensitivity(sensitivity, stored, header(plan, base, provenance, calibration.left_out))
+    part.drop()
+    remember_pace(base, plan, rows, calibration, live.base.tokenizer, spent)
+    return sensitivity
+
+
+def _found_again(stored: Path) -> Sensitivity | None:
+    """The stored measurement; a damaged one is removed, to be measured again."""
+    try:
+        return load_sensitivity(stored) if stored.is_file() else None
+    except OSError as error:
+        raise DataError(
+            f"the stored measurements cannot be read ({error.strerror})", "check who owns the workbench's folder"
+        ) from error
+    except DataError:
+        stored.unlink(missing_ok=True)
+        return None
+
+
+def stored_sensitivity_file(key: str, batch_size: int) -> Path:
+    """Where the measurement of this provenance key is kept.
+
+    The batch size moves the last bits, and a recipe is to give the same bytes, so it is in the name.
+    """
+    return store_folder() / f"{key}-{batch_size}{WHOLE}"

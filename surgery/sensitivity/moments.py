@@ -1,0 +1,54 @@
+"""Moments of per-example sensitivities: all that policies and previews read, for all modules at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int
+from numpy import ndarray
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Statistics of g over examples, the components of all measured modules end to end.
+
+    `mean` is signed and `error` its standard error, NaN from a single example. `places` holds the
+    indices of each module's components.
+    """
+
+    places: Mapping[str, Int[ndarray, "rank"]]
+    g: Float64[ndarray, "component example"]
+    mean: Float64[ndarray, "component"]
+    error: Float64[ndarray, "component"]
+    magnitude: Float64[ndarray, "component"]
+    second_moment: Float64[ndarray, "component"]
+
+
+def moments_of(values: Mapping[str, Float64[ndarray, "example rank"]]) -> Moments:
+    """Aggregate per-example sensitivities; not finite where a measurement was not."""
+    places, end = {}, 0
+    for name, module in values.items():
+        start, end = end, end + module.shape[1]
+        places[name] = np.arange(start, end)
+    # a sum along rows of another memory layout would add in another order
+    g = np.ascontiguousarray(np.concatenate([module.T for module in values.values()]))
+    n = g.shape[1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        up, up_squared = _sums(np.maximum(g, 0.0))
+        down, down_squared = _sums(np.maximum(-g, 0.0))
+        mean = (up - down) / n
+        _, squared = _sums(np.abs(g - mean[:, np.newaxis]))
+        error = np.sqrt(squared / (n - 1) / n) if n > 1 else np.full(end, np.nan)
+        return Moments(places, g, mean, error, (up + down) / n, (up_squared + down_squared) / n)
+
+
+def _sums(
+    sizes: Float64[ndarray, "component example"],
+) -> tuple[Float64[ndarray, "component"], Float64[ndarray, "component"]]:
+    """Σ and Σ of squares in ascending order, so that the order of the examples moves no bit.
+
+    With both signs summed apart, turning the sign of g turns that of its mean and no bit more.
+    """
+    rising = np.sort(sizes, axis=1)
+    # a sum of negative zeros is one
+    return rising.sum(axis=1) + 0.0, (rising**2).sum(axis=1)

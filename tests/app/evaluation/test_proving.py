@@ -1,0 +1,296 @@
+"""The Evaluate page's parts: tables against plain numbers, answers filtered, the history's rows, diagnostics."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.evaluation.results import effects_table, verdict
+from app.evaluation.runs_table import changes_of, table_of
+from app.evaluation.samples import compared, searched
+from app.evaluation.slice import question_of
+from app.state import jobs
+from app.state.runs import evaluation_of, newest_proof, runs_of_adapter
+from app.state.workspace import Workspace, workspace_for
+from surgery.data import CalibrationPlan, EvaluationPlan
+from surgery.evaluation import AGAIN, BASELINE, Evaluation, Measure
+from surgery.experiments import EDIT
+from surgery.model import BaseChoice
+from surgery.policies import Scale
+from tests.helpers.models import save_adapter, save_model, tiny_llama
+from tests.helpers.proofs import evaluation_of as made
+from tests.helpers.proofs import gained_or_lost, kept_proof, simple
+from tests.helpers.rounding import assert_losses
+
+APP = Path(__file__).resolve().parents[3] / "app"
+ROWS = [(f"{a}+{b}=", str(a + b)) for a in range(6) for b in range(5)]
+
+
+def proof(gained: int = 8, controls: int = 3) -> Evaluation:
+    rng = np.random.default_rng(0)
+    loss, before = rng.normal(1, 0.1, 40), np.tile([0.0, 1.0], 20)
+    scores = {BASELINE: simple(loss, before, "b"), EDIT: simple(loss - 0.1, gained_or_lost(before, gained))}
+    scores |= {f"random {n}": simple(loss + 0.01 * (n + 1), before, "b") for n in range(controls)}
+    return made(scores | {AGAIN: simple(loss + 1e-9, before, "b")})
+
+
+def test_the_table_tells_the_same_numbers_as_the_scores() -> None:
+    found = proof()
+    table = effects_table(found).set_index("variant")
+    assert list(table.index) == [EDIT, "random 0", "random 1", "random 2", AGAIN]
+    assert table.loc[EDIT, "exact match"] == "70.0%"
+    assert table.loc[EDIT, "Δ exact match"].startswith("+20.0 ±")
+    assert table.loc[EDIT, "gained, lost"] == "8, 0"
+    assert table.loc[EDIT, "p, McNemar"] == pytest.approx(2 / 2**8)
+    assert table.loc[EDIT, "p, Holm"] == pytest.approx(4 * 2 / 2**8), "the rerun is no test among the others"
+    assert table.loc[EDIT, "verdict"] == "loss lower, more correct"
+    assert table.loc["random 1", "verdict"] == "loss higher"
+    assert table.loc[AGAIN, "verdict"] == "the noise floor"
+
+
+def test_a_change_that_luck_among_all_variants_gives_is_within_noise() -> None:
+    scores = dict(proof(gained=6).scores)
+    scores[EDIT] = simple(scores[BASELINE].loss, scores[EDIT].exact)
+    # below the level by itself, above it as one of four variants that were looked at
+    assert made(scores).tests("exact")[EDIT].p == pytest.approx(2 / 2**6)
+    assert verdict(made(scores), EDIT) == "within noise"
+    assert verdict(made({name: scores[name] for name in (BASELINE, EDIT)}), EDIT) == "more correct"
+
+
+def test_a_task_measure_says_in_which_direction_it_went() -> None:
+    measure = Measure("bits", "bits per byte", higher_is_better=False, binary=False)
+    values = np.linspace(1, 2, 30)
+    found = made({BASELINE: simple(values, values), EDIT: simple(values - 0.5, values)})
+    scores = {n: type(s)({"bits": s.loss}, s.answers) for n, s in found.scores.items()}
+    assert verdict(Evaluation(scores, found.samples, (measure,)), EDIT) == "bits per byte lower"
+
+
+def test_answers_are_told_apart_by_what_became_of_them_and_found_by_their_words() -> None:
+    table = compared(proof(), EDIT)
+    assert [int(table[kind].sum()) for kind in ("changed", "gained", "lost", "all")] == [40, 8, 0, 40]
+    assert compared(proof(gained=-3), EDIT)["lost"].sum() == 3
+    assert list(searched(table, "QUESTION 17")["question"]) == ["question 17"]
+    assert list(searched(table, "7 reference 1")["reference"]) == ["reference 17"]
+    assert searched(table, "nothing like it").empty
+    assert searched(table.head(0), "a").empty
+    assert len(searched(table, "  ")) == 40
+    # what is searched is text: a pattern is no pattern
+    assert searched(table, ".*").empty
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A tiny adapter that a proof can really run on."""
+    save_model(tiny_llama(), tmp_path / "base")
+    save_adapter(tiny_llama(), tmp_path / "adapter")
+    for name, rows in (("calibration", ROWS[:8]), ("test", ROWS[8:])):
+        lines = [json.dumps({"prompt": prompt, "answer": answer}) for prompt, answer in rows]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    opened = workspace_for(str(tmp_path / "adapter"))
+    opened = opened.with_edit("scale", policy=Scale(1.5), energy="none", scope="all")
+    opened = opened.with_base(BaseChoice(str(tmp_path / "base")))
+    calibration = CalibrationPlan(str(tmp_path / "calibration.jsonl"), examples=8)
+    plan = EvaluationPlan(str(tmp_path / "test.jsonl"), limit=6, random=2)
+    return type(opened)(**{**vars(opened), "calibration": calibration, "evaluation": plan})
+
+
+def page(workspace: Workspace) -> AppTest:
+    test = AppTest.from_file(str(APP / "main.py"), default_timeout=60)
+    test.session_state["workspace"] = workspace
+    test.run()
+    return clean(test.switch_page("views/evaluate.py").run())
+
+
+def clean(test: AppTest) -> AppTest:
+    assert not test.exception
+    assert [error.value for error in test.error] == []
+    return test
+
+
+def press(test: AppTest, label: str) -> AppTest:
+    return next(button for button in test.button if button.label == label).click().run()
+
+
+def show(test: AppTest, view: str) -> AppTest:
+    return clean(test.button_group(key="evaluate-view").set_value(view).run())
+
+
+def finished(test: AppTest, seconds: float = 60) -> AppTest:
+    limit = time.monotonic() + seconds
+    while jobs.jobs().claims(test.session_state["workspace-id"]) and time.monotonic() < limit:
+        time.sleep(0.1)
+        clean(test.run())
+    return test
+
+
+def frame(test: AppTest, column: str) -> pd.DataFrame:
+    return next(each.value for each in test.dataframe if column in each.value)
+
+
+def test_a_proof_runs_is_kept_and_fills_the_views(workspace: Workspace) -> None:
+    test = finished(clean(press(page(workspace), "Prove it")))
+    table = frame(test, "verdict")
+    assert list(table["variant"]) == [EDIT, "scale, same norm", "random 0", "random 1", AGAIN]
+    (run,) = runs_of_adapter(workspace)
+    assert run.plan.examples == 6
+    found = evaluation_of(run)
+    # an edit that is a rescaling is its own control
+    assert_losses(found.scores[EDIT].loss, found.scores["scale, same norm"].loss, tiny_llama())
+    assert [sample.prompt for sample in found.samples] == [prompt for prompt, _ in ROWS[8:14]]
+    assert question_of(run).plan.limit == 6
+
+    test = show(test, "Answers")
+    assert test.button_group(key=f"answers-filter-{run.plan.key}").options[-1] == "All (6)"
+    test = show(test, "Diagnostics")
+    test = finished(clean(press(test, "Fill Table 3")))
+    assert {"energy none"} <= set(frame(test, "verdict")["variant"])
+    test = show(test, "History")
+    assert set(frame(test, "asks")["asks"]) == {"proof", "energy"}
+    # another session finds all of it
+    again = page(workspace)
+    assert "verdict" in {name for each in again.dataframe for name in each.value}
+
+
+def test_a_table_that_the_policy_cannot_fill_says_why(workspace: Workspace) -> None:
+    kept_proof(workspace, "rows.jsonl", proof())
+    test = show(page(workspace), "Diagnostics")
+    test.button_group(key="diagnostic").set_value("budget").run()
+    test = press(test, "Fill Table 4")
+    assert not test.exception
+    assert any("does not look at sensitivities" in error.value for error in test.error)
+
+
+def test_the_history_tells_what_each_run_found(workspace: Workspace) -> None:
+    done = kept_proof(workspace, "rows.jsonl", proof())
+    other = workspace.with_edit("more", policy=Scale(2.0))
+    unfinished = kept_proof(other, "rows.jsonl", proof(), done=False)
+    table = table_of([done, unfinished]).set_index("run")
+    assert table.loc[done.plan.key, "Δ exact"] == pytest.approx(0.2)
+    assert table.loc[done.plan.key, "Δ loss"] == pytest.approx(-0.1)
+    assert table.loc[done.plan.key, "state"] == "ended"
+    assert table.loc[unfinished.plan.key, "state"] == "stopped, 0 answers"
+    assert changes_of(unfinished) == {}
+    test = show(page(workspace), "History")
+    assert len(frame(test, "asks")) == 2
+    test.text_input(key="history-filter").set_value("scale nothing").run()
+    assert any("No run is like that" in caption.value for caption in test.caption)
+
+
+def test_what_is_picked_in_the_history_stays_picked_when_another_run_comes(workspace: Workspace) -> None:
+    old = kept_proof(workspace, "rows.jsonl", proof())
+    test = show(page(workspace), "History")
+    test.session_state["history"] = {"selection": {"rows": [0]}}
+    test.run()
+    new = kept_proof(workspace.with_edit("more", policy=Scale(2.0)), "rows.jsonl", proof())
+    clean(test.run())
+    assert [run.plan.key for run in runs_of_adapter(workspace)] == [new.plan.key, old.plan.key]
+    assert picked_rows(test) == [1]
+    clean(press(test, "Delete"))
+    assert [run.plan.key for run in runs_of_adapter(workspace)] == [new.plan.key]
+    assert picked_rows(test) == []
+    assert next(button for button in test.button if button.label == "Delete").disabled
+
+
+def test_a_run_that_is_opened_in_the_history_is_shown(workspace: Workspace) -> None:
+    kept_proof(workspace, "rows.jsonl", proof())
+    other = kept_proof(workspace.with_edit("more", policy=Scale(2.0)), "rows.jsonl", proof(gained=4))
+    test = show(page(workspace), "History")
+    test.session_state["history"] = {"selection": {"rows": [0]}}
+    clean(press(test.run(), "Open"))
+    assert test.session_state["evaluate-view"] == "Results"
+    assert test.session_state["evaluate-run"] == other.plan.key
+    assert any("about another edit" in warning.value for warning in test.warning)
+
+
+def test_a_run_of_another_adapter_is_not_opened_as_if_it_were_of_this(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    foreign = workspace_for(str(save_adapter(tiny_llama(), tmp_path / "foreign", seed=9)))
+    there = type(workspace)(**{**vars(workspace), "adapter": foreign.adapter, "spectra": foreign.spectra})
+    kept_proof(there, "rows.jsonl", proof())
+    test = show(page(workspace), "History")
+    test.toggle(key="history-all").set_value(True).run()
+    test.session_state["history"] = {"selection": {"rows": [0]}}
+    clean(test.run())
+    assert {button.label: button.disabled for button in test.button}.items() >= {
+        "Open": True,
+        "Delete": False,
+    }.items()
+
+
+def picked_rows(test: AppTest) -> list[int]:
+    return list(test.session_state["history"]["selection"]["rows"])
+
+
+def test_a_run_of_another_edit_is_shown_with_a_warning(workspace: Workspace) -> None:
+    other = workspace.with_edit("more", policy=Scale(2.0))
+    run = kept_proof(other, "rows.jsonl", proof())
+    test = page(workspace)
+    assert not any("about another edit" in warning.value for warning in test.warning)
+    test.session_state["evaluate-run"] = run.plan.key
+    clean(test.run())
+    assert any("about another edit" in warning.value for warning in test.warning)
+
+
+def test_a_run_whose_files_were_changed_is_a_message(workspace: Workspace) -> None:
+    run = kept_proof(workspace, "rows.jsonl", proof())
+    (run.folder / "samples.parquet").write_bytes(b"PAR1")
+    test = AppTest.from_file(str(APP / "main.py"), default_timeout=60)
+    test.session_state["workspace"] = workspace
+    test = test.run().switch_page("views/evaluate.py").run()
+    assert not test.exception
+    assert any("were changed" in error.value for error in test.error)
+
+
+@pytest.mark.parametrize(("text", "problem"), [("test.jsonl", "names no split"), ('test="a', "quotes")])
+def test_local_files_of_a_task_are_pairs(workspace: Workspace, text: str, problem: str) -> None:
+    test = page(workspace)
+    test.button_group(key="evaluate-on").set_value("Benchmark").run()
+    test.text_input(key="evaluate-files").set_value(text).run()
+    assert not test.exception
+    assert any(problem in error.value for error in test.error)
+
+
+def test_programs_are_off_until_they_are_turned_on(workspace: Workspace) -> None:
+    test = page(workspace)
+    test.button_group(key="evaluate-on").set_value("Benchmark").run()
+    test.selectbox(key="evaluate-task").set_value("humaneval").run()
+    button = next(each for each in test.button if each.label == "Prove it")
+    assert button.disabled
+    test.toggle(key="evaluate-programs").set_value(True).run()
+    assert not next(each for each in test.button if each.label == "Prove it").disabled
+
+
+def test_a_demo_opens_with_the_proof_that_ships_and_its_views_are_filled() -> None:
+    opened = workspace_for("demo:kinship")
+    run = newest_proof(opened)
+    assert run.shipped
+    test = page(opened)
+    assert list(frame(test, "verdict")["variant"]) == list(run.plan.variants)[1:]
+    assert any("shipped: 64 held-out examples" in caption.value.replace("\\", "") for caption in test.caption)
+    assert not any("at the pace of the last run" in caption.value for caption in test.caption), "of this machine"
+    test = show(test, "Answers")
+    assert test.button_group(key=f"answers-filter-{run.plan.key}").options[-1] == "All (64)"
+    test = show(test, "Diagnostics")
+    clean(test.button_group(key="diagnostic").set_value("figure 3").run())
+    assert not test.info
+
+
+def test_a_shipped_run_is_marked_in_the_history_and_cannot_be_deleted() -> None:
+    opened = workspace_for("demo:kinship")
+    other = opened.with_edit("scale", policy=Scale(1.5))
+    own = kept_proof(other, "rows.jsonl", proof())
+    test = show(page(opened), "History")
+    assert list(frame(test, "asks")["state"]) == ["ended", "shipped"]
+    for picked, blocked in (([0], False), ([1], True), ([0, 1], True)):
+        test.session_state["history"] = {"selection": {"rows": picked}}
+        clean(test.run())
+        assert next(button for button in test.button if button.label == "Delete").disabled is blocked
+    # one of this machine that asks the same stands in its place
+    kept_proof(opened, "rows.jsonl", proof())
+    assert newest_proof(opened).plan.key != own.plan.key
+    assert not newest_proof(opened).shipped

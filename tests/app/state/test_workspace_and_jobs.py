@@ -1,0 +1,228 @@
+"""Setting a stage clears the later ones; jobs run one at a time, can be stopped, and say what failed."""
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.state.jobs import Job, Jobs
+from app.state.runs import newest_proof, runs_of_edit
+from app.state.workspace import Workspace
+from surgery import decompose, open_adapter
+from surgery.data import Encoding
+from surgery.errors import DataError
+from surgery.evaluation import BASELINE
+from surgery.export import Verification
+from surgery.policies import AbsSelect
+from surgery.recipes import demo_plans
+from surgery.runs import delete_run, finish
+from surgery.sensitivity import Provenance, Sensitivity
+from tests.helpers.proofs import evaluation_of, kept_proof, simple
+
+
+@pytest.fixture(scope="module")
+def full() -> Workspace:
+    adapter = open_adapter("demo:kinship")
+    spectra = decompose(adapter)
+    base, calibration, evaluation = demo_plans("demo:kinship")
+    values = {name: np.zeros((2, s.rank)) for name, s in spectra.items()}
+    provenance = Provenance(adapter.digest, "b", "e", Encoding(), tuple(spectra), "float32")
+    return Workspace(
+        adapter,
+        spectra,
+        base,
+        calibration,
+        evaluation,
+        sensitivity=Sensitivity(values, np.zeros(2), provenance),
+        exported=Verification(None, 0, 0, 0.0),
+    )
+
+
+def test_a_new_base_voids_sensitivities_and_export(full: Workspace) -> None:
+    after = full.with_base(replace(full.base, dtype="bfloat16"))
+    assert (after.sensitivity, after.exported) == (None, None)
+
+
+def test_new_sensitivities_void_the_export(full: Workspace) -> None:
+    after = full.with_sensitivity(full.calibration, full.sensitivity)
+    assert after.sensitivity is full.sensitivity
+    assert after.exported is None
+
+
+def test_a_new_edit_voids_the_export_and_an_unchanged_one_voids_nothing(full: Workspace) -> None:
+    same = full.with_edit("nothing", policy=full.plan.policy, scope=full.plan.scope)
+    assert same == full
+    assert same.exported == full.exported
+    after = full.with_edit("gates", policy=AbsSelect())
+    assert after.plan.policy == AbsSelect()
+    assert after.sensitivity is full.sensitivity
+    assert after.exported is None
+
+
+def test_undo_voids_the_export_and_a_shelf_does_not(full: Workspace) -> None:
+    changed = full.with_edit("gates", policy=AbsSelect())
+    written = replace(changed, exported=full.exported)
+    assert written.with_shelf({"mine": full.plan}).exported is full.exported
+    undone = written.with_history(written.history.jump(0))
+    assert undone.plan == full.plan
+    assert undone.exported is None
+
+
+def test_a_proof_belongs_to_its_edit_and_is_found_again_when_the_edit_comes_back(full: Workspace) -> None:
+    ones, zeros = np.ones(3), np.zeros(3)
+    scores = {BASELINE: simple(ones, zeros), "edit": simple(ones / 2, zeros)}
+    run = kept_proof(full, "rows.jsonl", evaluation_of(scores))
+    assert newest_proof(full).plan == run.plan
+    other = full.with_edit("gates", policy=AbsSelect())
+    assert newest_proof(other) is None
+    assert newest_proof(other.with_history(other.history.jump(0))).plan == run.plan
+    assert newest_proof(replace(full, base=replace(full.base, dtype="bfloat16"))) is None
+    # how an edit is proven is no part of it
+    assert newest_proof(replace(full, evaluation=None)).plan == run.plan
+
+
+def test_an_unfinished_run_is_no_proof_and_a_deleted_one_is_gone(full: Workspace) -> None:
+    scores = {BASELINE: simple(np.ones(3), np.zeros(3)), "edit": simple(np.zeros(3), np.zeros(3))}
+    run = kept_proof(full, "rows.jsonl", evaluation_of(scores), done=False)
+    assert newest_proof(full) is None
+    assert [each.plan for each in runs_of_edit(full)] == [run.plan]
+    finish(run, evaluation_of(scores))
+    assert newest_proof(full).finished
+    delete_run(run)
+    assert newest_proof(full) is None
+
+
+def test_a_job_belongs_to_its_workspace_and_a_later_session_finds_it() -> None:
+    jobs = Jobs()
+    job = jobs.submit("work", lambda job, models: 3)
+    jobs.claim("mine", "proof", job, print)
+    assert {kind: found for kind, (found, _) in jobs.claims("mine").items()} == {"proof": job}
+    assert jobs.claims("yours") == {}
+    jobs.drop("mine", "proof")
+    assert jobs.claims("mine") == {}
+
+
+def _ended(job: Job, seconds: float = 10.0) -> Job:
+    limit = time.monotonic() + seconds
+    while not job.finished and time.monotonic() < limit:
+        time.sleep(0.01)
+    return job
+
+
+def test_jobs_run_one_at_a_time_in_order() -> None:
+    jobs, running, seen = Jobs(), threading.Lock(), []
+
+    def work(job: Job, models: object) -> str:
+        assert running.acquire(blocking=False), "two jobs held the model at once"
+        time.sleep(0.02)
+        seen.append(job.title)
+        running.release()
+        return job.title
+
+    submitted = [jobs.submit(str(i), work) for i in range(4)]
+    assert [_ended(job).result for job in submitted] == ["0", "1", "2", "3"]
+    assert seen == ["0", "1", "2", "3"]
+
+
+def test_a_waiting_job_says_what_the_model_is_busy_with_and_who_comes_first() -> None:
+    jobs, started, release = Jobs(), threading.Event(), threading.Event()
+
+    def work(job: Job, models: object) -> None:
+        job.begin("answering")
+        job.count(3, 12)
+        started.set()
+        release.wait(10)
+
+    first = jobs.submit("Evaluation on demo:kinship/test", work)
+    second, third = (jobs.submit(name, lambda job, models: None) for name in ("Calibration", "Reload"))
+    assert started.wait(5)
+    busy = "waiting for the model, which is busy with: Evaluation on demo:kinship/test, 3 of 12, about"
+    assert jobs.line(second).startswith(busy)
+    assert jobs.line(second).endswith(" left")
+    assert jobs.line(third).startswith(busy)
+    assert jobs.line(third).endswith("; 1 more before this one")
+    second.cancel()
+    assert jobs.line(third).endswith(" left")
+    release.set()
+    assert _ended(third).state == "done"
+    assert first.state == "done"
+
+
+def test_a_server_that_stops_ends_the_running_job_and_begins_no_other() -> None:
+    jobs, started = Jobs(), threading.Event()
+
+    def work(job: Job, models: object) -> None:
+        started.set()
+        while True:
+            job.progress(0, 1)
+            time.sleep(0.005)
+
+    running, waiting = jobs.submit("long", work), jobs.submit("next", work)
+    assert started.wait(5)
+    jobs.cancel_all()
+    assert [_ended(job).state for job in (running, waiting)] == ["cancelled", "cancelled"]
+
+
+def test_a_stopped_job_ends_cancelled_between_two_steps() -> None:
+    jobs, started = Jobs(), threading.Event()
+
+    def work(job: Job, models: object) -> None:
+        for done in range(10_000):
+            job.progress(done, 10_000)
+            started.set()
+            time.sleep(0.005)
+
+    job = jobs.submit("long", work)
+    assert started.wait(5)
+    job.cancel()
+    assert _ended(job).state == "cancelled"
+    assert job.result is None
+
+
+def test_a_job_stopped_while_it_waits_never_runs() -> None:
+    jobs, release, ran = Jobs(), threading.Event(), []
+    first = jobs.submit("first", lambda job, models: release.wait(5))
+    second = jobs.submit("second", lambda job, models: ran.append(1))
+    second.cancel()
+    release.set()
+    assert _ended(first).state == "done"
+    assert _ended(second).state == "cancelled"
+    assert ran == []
+
+
+def test_a_failed_job_says_why_and_the_next_one_runs() -> None:
+    def refuse(job: Job, models: object) -> None:
+        raise DataError("the rows are gone", "choose others")
+
+    def break_down(job: Job, models: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    jobs = Jobs()
+    refused, broken = jobs.submit("a", refuse), jobs.submit("b", break_down)
+    fine = jobs.submit("c", lambda job, models: 7)
+    assert _ended(refused).error == "the rows are gone → choose others"
+    assert "ZeroDivisionError" in _ended(broken).error
+    assert _ended(fine).result == 7
+
+
+def test_work_that_ends_by_itself_keeps_what_it_has_when_it_is_stopped() -> None:
+    jobs, started = Jobs(), threading.Event()
+
+    def work(job: Job, models: object) -> int:
+        for done in range(10_000):
+            job.count(done, 10_000)
+            job.partial = done
+            started.set()
+            if job.cancelled():
+                return done
+            time.sleep(0.005)
+        return -1
+
+    job = jobs.submit("search", work)
+    assert started.wait(5)
+    job.cancel()
+    assert _ended(job).state == "done"
+    assert job.result == job.partial == job.done >= 0
+    assert job.total == 10_000

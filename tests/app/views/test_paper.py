@@ -1,0 +1,142 @@
+"""The Paper page shows the tables' numbers, and the user's proofs beside the paper's points."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.state.workspace import Workspace, workspace_for
+from surgery import open_adapter, paper
+from surgery.evaluation import BASELINE
+from surgery.runs import known_runs
+from tests.helpers.proofs import evaluation_of, gained_or_lost, kept_proof, simple
+
+APP = Path(__file__).resolve().parents[3] / "app"
+BEFORE = np.tile([0.0, 1.0], 50)
+
+
+def proven(workspace: Workspace, rows: str, gained: int, *, controls: int = 2, answers: bool = True) -> Workspace:
+    """The workspace with a proof in which the edit answers `gained` of 100 more right, or fewer."""
+    loss, unread = np.ones(100), np.full(100, np.nan)
+    after = gained_or_lost(BEFORE, gained)
+    before, after = (BEFORE, after) if answers else (unread, unread)
+    scores = {BASELINE: simple(loss, before), "edit": simple(loss, after)}
+    scores |= {f"random {seed}": simple(loss, before) for seed in range(controls)}
+    kept_proof(workspace, rows, evaluation_of(scores))
+    return workspace
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The demo without the proof that ships with it: every point is a test's own."""
+    monkeypatch.setattr("surgery.runs.history.shipped_files", lambda pattern: [])
+    return workspace_for("demo:kinship")
+
+
+def opened(workspace: Workspace | None = None) -> AppTest:
+    test = AppTest.from_file(str(APP / "main.py"), default_timeout=60)
+    if workspace is not None:
+        test.session_state["workspace"] = workspace
+    test.run()
+    return whole(test.switch_page("views/paper.py").run())
+
+
+def whole(test: AppTest) -> AppTest:
+    assert not test.exception
+    assert not test.error
+    return test
+
+
+def show(test: AppTest, view: str) -> AppTest:
+    return whole(test.button_group(key="paper-view").set_value(view).run())
+
+
+def traces(test: AppTest) -> list[dict[str, Any]]:
+    (chart,) = test.get("plotly_chart")
+    return json.loads(chart.proto.spec)["data"]
+
+
+def yours(test: AppTest) -> list[dict[str, Any]]:
+    return [trace for trace in traces(test) if trace["name"].startswith("yours")]
+
+
+def test_every_view_opens_without_an_error() -> None:
+    test = opened()
+    for view in ("figure 4", *(f"table {number}" for number in range(1, 6)), "open", "figure 3"):
+        show(test, view)
+
+
+def test_figure_3_holds_the_differences_of_table_2() -> None:
+    test = opened()
+    points = paper.signal_points(paper.tables()[2], "grad_direction")
+    drawn = {
+        (trace["name"].partition(" ")[0], task): (x, y)
+        for trace in traces(test)[:2]
+        for task, x, y in zip(trace["text"], trace["x"], trace["y"], strict=True)
+    }
+    assert len(drawn) == 8
+    for point in points:
+        expected = (100 * point.random_gain, 100 * point.gain)
+        assert drawn[point.model, point.task] == pytest.approx(expected)
+
+
+def test_a_table_shows_its_file_and_its_changes() -> None:
+    test = show(opened(), "table 2")
+    (frame,) = test.dataframe
+    assert frame.value["grad_direction"].tolist() == [0.614, 0.476, 0.223, 0.784, 0.816, 0.512, 0.173, 0.853]
+    whole(test.toggle(key="paper-changes").set_value(True).run())
+    (frame,) = test.dataframe
+    assert frame.value["smooth_abs"].tolist() == pytest.approx([1.1, 0.6, 0.7, -0.5, -1.3, 1.8, -3.8, -0.4])
+
+
+def test_without_a_proof_the_page_says_what_to_run(demo: Workspace) -> None:
+    test = opened(demo)
+    assert not yours(test)
+    assert any("random control" in info.value for info in test.info)
+    assert any("own task" in info.value for info in show(test, "figure 4").info)
+
+
+def test_a_proof_is_a_point_of_figure_3_with_its_interval(demo: Workspace) -> None:
+    (star,) = yours(opened(proven(demo, "demo:kinship/test", 10)))
+    assert star["y"] == pytest.approx([10.0])
+    assert star["x"] == pytest.approx([0.0])
+    assert star["error_y"]["array"][0] > 0
+    assert star["marker"]["symbol"] == "star"
+
+
+def test_a_proof_without_controls_or_answers_gives_no_point(demo: Workspace) -> None:
+    test = opened(proven(demo, "demo:kinship/test", 10, controls=0))
+    assert not yours(test)
+    assert not yours(opened(proven(demo, "demo:kinship/test", 10, controls=0, answers=False)))
+
+
+def test_one_edit_proven_on_two_tasks_is_a_point_of_figure_4(demo: Workspace) -> None:
+    test = opened(proven(demo, "demo:kinship/test", 10))
+    test.session_state["workspace"] = proven(demo, "demo:arithmetic/test", -4)
+    whole(test.run())
+    assert len(yours(test)) == 2
+    (star,) = yours(show(test, "figure 4"))
+    assert (star["x"], star["y"]) == (pytest.approx([4.0]), pytest.approx([10.0]))
+    whole(test.button_group[-1].set_value([]).run())  # the person says that both are the edit's own task
+    assert not yours(test)
+
+
+def test_another_edit_does_not_lend_its_task(demo: Workspace) -> None:
+    test = opened(proven(demo, "demo:kinship/test", 10))
+    other = demo.with_edit("scope", scope="all")
+    test.session_state["workspace"] = proven(other, "demo:arithmetic/test", -4)
+    whole(test.run())
+    assert not yours(show(test, "figure 4"))
+
+
+def test_the_proof_that_ships_with_the_demo_stands_beside_the_papers_own_points() -> None:
+    test = opened(workspace_for("demo:kinship"))
+    (point,) = yours(test)
+    (run,) = [run for run in known_runs(open_adapter("demo:kinship").digest) if run.shipped]
+    found = run.evaluation
+    assert point["x"] == [pytest.approx(100 * found.random_effect("exact").mean)]
+    assert point["y"] == [pytest.approx(100 * found.effect("edit", "exact").mean)]
+    assert "64 examples of demo:kinship/test, shipped" in str(point)

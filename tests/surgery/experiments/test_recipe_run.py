@@ -1,0 +1,164 @@
+"""A recipe redone from its file alone, on a tiny model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from surgery.adapter import open_adapter
+from surgery.data import EvaluationPlan, calibration_rows, read_source
+from surgery.edits import make_edit
+from surgery.errors import DataError, ExportError, RecipeError
+from surgery.evaluation import AGAIN, BASELINE
+from surgery.experiments import EDIT, SAME_NORM, Proof, prove, run_recipe
+from surgery.export import export_recipe
+from surgery.model import BaseChoice
+from surgery.policies import GradDirection, Identity
+from surgery.progress import Control
+from surgery.recipes import read_recipe
+from surgery.spectra import decompose
+from tests.helpers.models import characters, relative, tiny_llama, with_peft
+from tests.helpers.places import forbid_measuring, refusal, stored_files
+from tests.helpers.rounding import logits_apart, losses_apart
+
+
+def steps_of(steps: list[tuple[str, int, int]]) -> Control:
+    """Notes every progress with its step."""
+    name = ""
+
+    def begin(step: str) -> None:
+        nonlocal name
+        name = step
+
+    return Control(begin=begin, progress=lambda done, total: steps.append((name, done, total)))
+
+
+def test_a_recipe_runs_from_calibration_to_export(place, tmp_path):
+    steps = []
+    recipe = place.recipe(scope="all")
+    report = run_recipe(recipe, tmp_path / "out", control=steps_of(steps))
+    assert list(dict.fromkeys(step for step, _, _ in steps)) == [
+        "loading the base model",
+        "calibrating",
+        "evaluating",
+    ]
+    assert steps[-1][1:] == (6 * 6, 6 * 6)
+    assert list(report.evaluation.scores) == [BASELINE, EDIT, SAME_NORM, "random 0", "random 1", AGAIN]
+    assert report.verification.folder == tmp_path / "out"
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "recipe.yaml",
+    ]
+    # what was evaluated is what was written
+    ids = torch.tensor([characters("3+4=")])
+    with place.attach() as live, torch.no_grad():
+        live.set_sigma(report.edit.sigma_after)
+        expected = with_peft(tiny_llama(), tmp_path / "out")(input_ids=ids).logits
+        unedited = with_peft(tiny_llama(), Path(place.adapter))(input_ids=ids).logits
+        assert relative(live.model(input_ids=ids).logits, expected) < logits_apart(live.model)
+        assert (expected - unedited).abs().max() > 0.01
+
+
+def test_a_gentle_edit_against_the_gradient_lowers_the_calibration_loss(place, tmp_path):
+    gentle = GradDirection(eta_suppress=0.02, eta_enhance=0.02)
+    report = run_recipe(place.recipe(policy=gentle, scope="all", energy="none", evaluation=None), tmp_path / "out")
+    with place.attach() as live:
+        before = report.sensitivity.losses.mean()
+        plan = EvaluationPlan(place.calibration.data)
+        keys = [row.key for row in calibration_rows(place.calibration)]
+        found = prove(live, Proof(plan, {EDIT: report.edit})).evaluation
+    rows = [i for i, sample in enumerate(found.samples) if sample.key in keys]
+    assert abs(found.scores[BASELINE].loss[rows].mean() - before) <= losses_apart(tiny_llama(), before)
+    assert found.scores[EDIT].loss[rows].mean() < before
+
+
+def test_a_recipe_without_evaluation_gives_none(place, tmp_path):
+    report = run_recipe(place.recipe(evaluation=None), tmp_path / "out")
+    assert report.evaluation is None
+    assert report.verification.edited == 6
+
+
+def test_the_written_recipe_redoes_the_folder_byte_for_byte(place, tmp_path):
+    run_recipe(place.recipe(evaluation=None), tmp_path / "first")
+    written = read_recipe(tmp_path / "first" / "recipe.yaml")
+    assert written.adapter_digest == open_adapter(place.adapter).digest
+    for file in stored_files(place):
+        file.unlink()
+    run_recipe(written, tmp_path / "second")
+    for file in (tmp_path / "first").iterdir():
+        assert (tmp_path / "second" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_an_identity_recipe_writes_the_same_weights(place, tmp_path):
+    run_recipe(place.recipe(policy=Identity(), scope="all", evaluation=None), tmp_path / "out")
+    before, after = (load_file(Path(f) / "adapter_model.safetensors") for f in (place.adapter, tmp_path / "out"))
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+def test_manual_gains_of_a_recipe_reach_the_edit(place):
+    name = "model.layers.1.self_attn.o_proj"
+    recipe = place.recipe(policy=Identity(), energy="none", manual={name: {2: 0.0}})
+    spectra = decompose(open_adapter(place.adapter))
+    edit = recipe.edit.apply(spectra, None)
+    np.testing.assert_array_equal(edit.modules[name].gains, [1, 1, 0, 1])
+
+
+def test_a_recipe_for_another_adapter_is_refused_before_the_base_is_loaded(place, tmp_path):
+    recipe = place.recipe(adapter_digest="0" * 64, base=BaseChoice("/nowhere"))
+    message = refusal(RecipeError, run_recipe, recipe, tmp_path / "out", control=Control(begin=pytest.fail))
+    assert "another version" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_whose_slices_overlap_writes_nothing(place, tmp_path):
+    recipe = place.recipe(evaluation=EvaluationPlan(place.calibration.data))
+    assert "used for calibration" in refusal(DataError, run_recipe, recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_never_overwrites(place, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    adapter = open_adapter(place.adapter)
+    spectra = decompose(adapter)
+    edit = make_edit(spectra, Identity())
+    refusal(ExportError, export_recipe, adapter, spectra, edit, place.recipe(), tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_an_output_folder_that_is_taken_is_refused_before_the_model_runs(place, tmp_path, monkeypatch):
+    # a calibration and an evaluation can take long, and the edit they led to would be lost
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    forbid_measuring(monkeypatch)
+    refusal(ExportError, run_recipe, place.recipe(), tmp_path / "out")
+
+
+def test_rows_that_an_edit_was_tuned_on_prove_nothing(place, tmp_path):
+    tuning = replace(place.calibration, data=place.evaluation.data, examples=2)
+    message = refusal(DataError, run_recipe, place.recipe(tuning=tuning), tmp_path / "out")
+    assert "tuning" in message
+
+
+def test_rows_are_read_once_before_the_model_and_once_more_to_see_that_the_source_is_the_same(
+    place, tmp_path, monkeypatch
+):
+    seen = []
+
+    def counted(data, fields):
+        seen.append((data, steps[-1] if steps else ""))
+        return read_source(data, fields)
+
+    for module in ("slices", "plans"):
+        monkeypatch.setattr(f"surgery.data.{module}.read_source", counted)
+    steps = []
+    # the tuning rows are others of the file that has the calibration rows
+    recipe = place.recipe(tuning=replace(place.calibration, start=10))
+    run_recipe(recipe, tmp_path / "out", control=Control(begin=steps.append))
+    rows, held_out = place.calibration.data, place.evaluation.data
+    assert seen == [(rows, ""), (held_out, ""), (rows, "evaluating")]

@@ -1,0 +1,264 @@
+"""Policies as a set: their knobs, how they are made, and that a stack is the sum of its rows."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from surgery.errors import PolicyError
+from surgery.policies import (
+    POLICIES,
+    GradDirection,
+    Scale,
+    SmoothAbs,
+    Truncate,
+    knob_values,
+    knobs_of,
+    make_policy,
+    position_of,
+)
+from tests.helpers.places import refusal
+from tests.helpers.policies import ROW_POLICIES, evidence, gains_of, stacked
+
+# the table of the design, and the gates that only the released code has
+DEFAULTS = {
+    "identity": {},
+    "abs_select": {
+        "core_frac": 0.2, "noise_frac": 0.2, "min_core_k": 1, "amp": 1.25, "sup": 0.80, "mid": 1.0, "norm": "mean",
+        "magnitude": "mean_abs",
+    },
+    "smooth_abs": {
+        "core_frac": 0.2, "noise_frac": 0.2, "amp": 1.25, "sup": 0.80, "mid": 1.0, "temperature": 0.35,
+        "center_q": 0.5, "align_mid": True, "norm": "mean", "magnitude": "mean_abs",
+    },
+    "double_smooth": {
+        "core_frac": 0.2, "noise_frac": 0.2, "amp": 1.25, "sup": 0.80, "mid": 1.0, "temperature": 0.35,
+        "norm": "mean", "magnitude": "mean_abs",
+    },
+    "z_score": {
+        "amp": 1.25, "sup": 0.80, "mid": 1.0, "core_z": 1.0, "noise_z": -0.5, "softness": 0.2,
+        "norm": "mean", "magnitude": "mean_abs",
+    },
+    "robust_z": {
+        "amp": 1.25, "sup": 0.80, "mid": 1.0, "core_z": 1.0, "noise_z": -0.5, "softness": 0.2,
+        "norm": "mean", "magnitude": "mean_abs",
+    },
+    "random_index": {
+        "core_frac": 0.2, "noise_frac": 0.2, "min_core_k": 1, "amp": 1.25, "sup": 0.80, "mid": 1.0, "seed": 0,
+    },
+    "grad_direction": {"eta_suppress": 2.0, "eta_enhance": 0.2, "power": 1.0, "asymmetric": True, "eta": 0.2},
+    "natural_gradient": {"eta": 0.1, "damping": 0.3},
+    "scale": {"gamma": 1.0},
+    "truncate": {"keep": 8, "by": "sigma", "magnitude": "mean_abs"},
+}  # fmt: skip
+
+EVERY_POLICY = [
+    *(policy() for policy in ROW_POLICIES.values()),
+    *(
+        POLICIES[name](magnitude="abs_mean", norm="l2")
+        for name in ("abs_select", "smooth_abs", "double_smooth", "z_score", "robust_z")
+    ),
+    SmoothAbs(align_mid=False, core_frac=0.9, noise_frac=0.9, norm="none"),
+    GradDirection(asymmetric=False),
+    GradDirection(power=1.7),
+    Truncate(by="sensitivity", keep=3),
+]
+
+
+def test_defaults_are_those_of_the_design():
+    assert {name: knob_values(policy()) for name, policy in POLICIES.items()} == DEFAULTS
+
+
+def test_every_policy_has_a_name_a_title_and_help_for_every_knob():
+    for name, policy in POLICIES.items():
+        assert policy.name == name
+        assert policy.title
+        assert dataclasses.is_dataclass(policy)
+        knobs = {knob.name: knob for knob in knobs_of(policy)}
+        for position, knob in enumerate(knobs.values()):
+            assert knob.help
+            if knob.when is not None:
+                name_of_switch, value = knob.when
+                assert name_of_switch in list(knobs)[:position]
+                assert isinstance(value, knobs[name_of_switch].kind)
+            assert knob.kind in (int, float, bool, str)
+            assert isinstance(knob.default, knob.kind)
+            assert (knob.low is not None and knob.high is not None) == (knob.kind in (int, float))
+            assert bool(knob.choices) == (knob.kind is str)
+
+
+def test_policies_do_not_change_what_they_are_given():
+    g = np.array([1.0, -2.0, 0.5])
+    given_ = evidence(g=g, magnitude=np.abs(g))
+    fields = ("sigma", "signed", "error", "magnitude", "second_moment")
+    copies = [getattr(given_, field).copy() for field in fields]
+    for policy in EVERY_POLICY:
+        gains_of(policy, given_)
+    for before, field in zip(copies, fields, strict=True):
+        assert before.tobytes() == getattr(given_, field).tobytes()
+
+
+def test_every_policy_gives_one_gain_for_every_component_of_any_rank():
+    for r in (1, 2, 3, 64, 256):
+        g = np.random.default_rng(r).standard_normal(r)
+        for policy in ROW_POLICIES.values():
+            gains = gains_of(policy(), evidence(g=g))
+            assert gains.shape == (r,)
+            assert gains.dtype == np.float64
+            assert np.isfinite(gains).all()
+            assert (gains >= 0).all()
+
+
+def test_a_policy_is_made_by_name_with_its_knobs_at_the_limits_of_their_ranges():
+    for name, kind in POLICIES.items():
+        assert make_policy(name) == kind()
+        for knob in knobs_of(kind):
+            for value in knob.choices or ([True, False] if knob.kind is bool else [knob.low, knob.high]):
+                made = make_policy(name, {knob.name: value})
+                assert knob_values(made) == {**knob_values(kind()), knob.name: value}
+                assert type(getattr(made, knob.name)) is knob.kind
+
+
+@pytest.mark.parametrize("kind", POLICIES.values(), ids=POLICIES)
+def test_a_policy_refuses_what_its_knobs_do_not_allow_however_it_is_made(kind):
+    for knob in knobs_of(kind):
+        for value in impossible(knob):
+            told = refusal(PolicyError, make_policy, kind.name, {knob.name: value})
+            assert refusal(PolicyError, kind, **{knob.name: value}) == told
+            assert refusal(PolicyError, dataclasses.replace, kind(), **{knob.name: value}) == told
+
+
+def impossible(knob):
+    """Values out of a knob's range, or of another kind."""
+    if knob.kind is bool:
+        return [1, "true"]
+    if knob.kind is str:
+        return ["", 1]
+    ends = [] if knob.high is None else [knob.high + 1]
+    return [
+        (knob.low or 0) - 1,
+        float("nan"),
+        float("inf"),
+        "1",
+        True,
+        *ends,
+        *([0.5] if knob.kind is int else []),
+    ]
+
+
+def test_whole_numbers_stand_for_floats_and_whole_floats_for_integers():
+    assert make_policy("scale", {"gamma": 2}) == Scale(gamma=2.0)
+    assert make_policy("truncate", {"keep": 3.0}) == Truncate(keep=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "word"),
+    [
+        ("gradient", {}, "gradient"),
+        ("", {}, "policy"),
+        ("abs_select", {"eta": 1.0}, "eta"),
+        ("identity", {"amp": 1.0}, "no knobs"),
+        ("abs_select", {"amp": -0.1}, "amp"),
+        ("abs_select", {"amp": 4.1}, "amp"),
+        ("abs_select", {"amp": "1.2"}, "amp"),
+        ("abs_select", {"amp": True}, "amp"),
+        ("abs_select", {"amp": None}, "amp"),
+        ("abs_select", {"amp": float("nan")}, "amp"),
+        ("abs_select", {"amp": float("inf")}, "amp"),
+        ("abs_select", {"amp": 10**400}, "amp"),
+        ("abs_select", {"min_core_k": 1.5}, "min_core_k"),
+        ("abs_select", {"min_core_k": float("nan")}, "min_core_k"),
+        ("abs_select", {"min_core_k": float("inf")}, "min_core_k"),
+        ("truncate", {"keep": 10**400}, "keep"),
+        ("abs_select", {"norm": "max"}, "mean, l2, none"),
+        ("abs_select", {"norm": 2}, "norm"),
+        ("smooth_abs", {"align_mid": 1}, "true or false"),
+        ("smooth_abs", {"temperature": 0.0}, "temperature"),
+        ("smooth_abs", {"magnitude": "median"}, "mean_abs, abs_mean"),
+        ("z_score", {"core_frac": 0.2}, "core_frac"),
+        ("z_score", {"noise_z": -8.1}, "from -8 to 8"),
+        ("robust_z", {"softness": 0.0}, "softness"),
+        ("random_index", {"seed": -1}, "seed"),
+        ("random_index", {"seed": 2**31}, "seed"),
+        ("truncate", {"by": "energy"}, "sigma, sensitivity"),
+    ],
+)
+def test_a_policy_or_a_knob_that_does_not_exist_or_is_out_of_range_is_refused(name, knobs, word):
+    with pytest.raises(PolicyError) as caught:
+        make_policy(name, knobs)
+    assert word in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+# ---- stacks ----
+
+
+@given(
+    st.sampled_from(EVERY_POLICY), st.integers(1, 40), st.integers(1, 12), st.integers(0, 10_000), st.booleans()
+)
+def test_a_module_has_the_same_bits_alone_and_in_a_stack(policy, rank, count, seed, coarse):
+    rng = np.random.default_rng(seed)
+    rows = [rng.lognormal(sigma=2.0, size=rank) * rng.choice([-1, 1], rank) for _ in range(count)]
+    if coarse:  # ties, zeros and flat modules
+        rows = [np.round(row) for row in rows]
+    modules = [evidence(g=row, sigma=np.sort(np.abs(row))[::-1], name=f"m.{i}") for i, row in enumerate(rows)]
+    together = policy.gains(stacked(*modules))
+    assert together.shape == (count, rank)
+    assert together.dtype == np.float64
+    for row, module in zip(together, modules, strict=True):
+        assert row.tobytes() == gains_of(policy, module).tobytes()
+
+
+@pytest.mark.parametrize("policy", EVERY_POLICY, ids=lambda policy: policy.name)
+@pytest.mark.parametrize("rank", [1, 7, 8, 9, 16, 63, 128, 200, 256])
+def test_long_rows_have_the_same_bits_alone_and_in_a_stack(policy, rank):
+    # sums of more than 8 and of more than 128 numbers take other paths than shorter ones
+    g = np.random.default_rng(rank).standard_normal((5, rank))
+    modules = [evidence(g=row, name=f"m.{i}") for i, row in enumerate(g)]
+    for row, module in zip(policy.gains(stacked(*modules)), modules, strict=True):
+        assert row.tobytes() == gains_of(policy, module).tobytes()
+
+
+# ---- the axis that a policy's gains are drawn against ----
+
+
+def test_the_gates_stand_on_normalised_magnitude_and_the_steps_on_the_signed_mean():
+    g = np.array([1.0, -3.0, 0.0, 4.0])
+    module = evidence([2.0, 3.0, 1.0, 6.0], g=g)
+    for policy, expected in (
+        (POLICIES["abs_select"](), [2 / 3, 1.0, 1 / 3, 2.0]),
+        (POLICIES["abs_select"](magnitude="abs_mean"), [0.5, 1.5, 0.0, 2.0]),
+        (POLICIES["abs_select"](norm="none"), [2.0, 3.0, 1.0, 6.0]),
+        (POLICIES["z_score"](norm="l2"), np.array([2.0, 3.0, 1.0, 6.0]) / np.sqrt(50.0)),
+        (GradDirection(), [0.5, -1.5, 0.0, 2.0]),
+        (Scale(), [0.0, 1.0, 2.0, 3.0]),
+        (Truncate(keep=2), [0.0, 1.0, 2.0, 3.0]),
+    ):
+        _, position = position_of(policy, module)
+        np.testing.assert_allclose(position, [expected], err_msg=policy.name)
+
+
+@pytest.mark.parametrize("policy", EVERY_POLICY, ids=lambda policy: policy.name)
+def test_every_policy_has_one_position_for_each_component_and_says_what_it_is(policy):
+    rng = np.random.default_rng(0)
+    rows = stacked(*(evidence(g=rng.standard_normal(5), name=f"m.{i}") for i in range(3)))
+    label, position = position_of(policy, rows)
+    assert label
+    assert position.shape == (3, 5)
+    assert np.isfinite(position).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["abs_select", "smooth_abs", "double_smooth", "z_score", "robust_z", "grad_direction"]
+)
+def test_the_gain_of_a_gate_is_a_function_of_the_position_alone(name):
+    # components of equal position have equal gains, ties of the hard gate aside
+    policy = POLICIES[name]()
+    g = np.array([0.5, 1.0, -2.0, 0.25, 1.5, -0.75])
+    module = evidence(g=g)
+    _, position = position_of(policy, module)
+    order, gains = np.argsort(position[0]), gains_of(policy, module)
+    steps = np.diff(gains[order])
+    assert (steps >= -1e-12).all() or (steps <= 1e-12).all()
