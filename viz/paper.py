@@ -21,7 +21,10 @@ _HEIGHT = 500
 
 @dataclass(frozen=True)
 class OwnRun:
-    """A run of the user's: any number may be missing, `intervals` is by the name of the number."""
+    """A run beside the paper's: any number may be missing, `intervals` is by the name of the number.
+
+    `whose` is the word at its star.
+    """
 
     label: str
     reward: float | None = None
@@ -29,6 +32,7 @@ class OwnRun:
     gain: float | None = None
     random_gain: float | None = None
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    whose: str = "yours"
 
 
 # eight: a figure takes its columns one by one, named as they are drawn
@@ -140,13 +144,13 @@ def _add_own(drawn: go.Figure, runs: Sequence[OwnRun], x: str, y: str) -> None:
             x=[getattr(run, x)],
             y=[getattr(run, y)],
             mode="markers+text",
-            name=f"yours: {as_text(run.label)}",
-            text=["yours" if len(runs) == 1 else f"yours {order + 1}"],
+            name=f"{run.whose}: {as_text(run.label)}",
+            text=[run.whose if len(runs) == 1 else f"{run.whose} {order + 1}"],
             textposition="bottom right",
             marker={"size": 16, "symbol": "star", "color": OWN, "line": {"width": 1, "color": NEUTRAL}},
             error_x=_bars(run, x),
             error_y=_bars(run, y),
-            hovertemplate=f"{as_text(run.label)}: x %{{x:+.2f}}, y %{{y:+.2f}}<extra>yours</extra>",
+            hovertemplate=f"{as_text(run.label)}: x %{{x:+.2f}}, y %{{y:+.2f}}<extra>{run.whose}</extra>",
         )
 
 

@@ -33,7 +33,12 @@ class ProvenEdit:
 
     @property
     def label(self) -> str:
-        return f"{self.policy}, {self.examples} examples of {self.rows}" + (", shipped" if self.shipped else "")
+        return f"{self.policy}, {self.examples} examples of {self.rows}"
+
+    @property
+    def whose(self) -> str:
+        """The word at its point in a figure."""
+        return "shipped" if self.shipped else "yours"
 
     @property
     def other_task(self) -> bool:
@@ -56,6 +61,7 @@ def signals(runs: Sequence[ProvenEdit]) -> list[viz.OwnRun]:
             gain=100 * run.gain.mean,
             random_gain=100 * run.random_gain.mean,
             intervals={"gain": _points(run.gain), "random_gain": _points(run.random_gain)},
+            whose=run.whose,
         )
         for run in runs
         if run.random_gain is not None
@@ -82,7 +88,7 @@ def trade_offs(runs: Sequence[ProvenEdit], other: Collection[str]) -> list[viz.O
             low, high = _points(off[0].gain)
             intervals["risk"] = (max(0.0, -high), max(0.0, -low))
         label = f"{own[0].policy}, {own[0].rows} against {off[0].rows}"
-        found.append(viz.OwnRun(label, reward=reward, risk=risk, intervals=intervals))
+        found.append(viz.OwnRun(label, reward=reward, risk=risk, intervals=intervals, whose=own[0].whose))
     return found
 
 

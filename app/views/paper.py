@@ -99,10 +99,10 @@ def signal_view(runs: Sequence[ProvenEdit]) -> None:
         for run in own:
             low, high = run.intervals["gain"]
             st.markdown(
-                f"**Yours** · {plain(run.label)}: {run.gain:+.1f} points, 95 % {low:+.1f} … {high:+.1f}; "
+                f"**{run.whose.capitalize()}** · {plain(run.label)}: {run.gain:+.1f} points, 95 % {low:+.1f} … {high:+.1f}; "
                 f"random controls {run.random_gain:+.1f}."
             )
-        st.caption("Yours come from another model and another task than the paper's: compare places, not sizes.")
+        st.caption("Stars come from another model and another task than the paper's: compare places, not sizes.")
     else:
         ask("For a point of your own, prove an edit with answers and at least one random control.")
     below(3, FIGURE_3, numbers)
