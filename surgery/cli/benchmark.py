@@ -4,7 +4,18 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from surgery.adapter import open_adapter
-from surgery.cli.options import Result, base_from, edits_of, kept_run, variants_from
+from surgery.cli.options import (
+    AGAIN_HELP,
+    Command,
+    Result,
+    add_base_options,
+    base_from,
+    count,
+    edits_of,
+    kept_run,
+    positive,
+    variants_from,
+)
 from surgery.cli.text import progress_reporter
 from surgery.data import Row, Slices, read_slices
 from surgery.errors import DataError, RecipeError
@@ -69,3 +80,36 @@ def _assigned(pair: str) -> tuple[str, str]:
     if not equals or not split or not file:
         raise DataError(f"--data-files {pair!r} is no SPLIT=FILE", "write test=questions.jsonl")
     return split, file
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("adapter", help="a folder, or demo:NAME")
+    add_base_options(parser)
+    parser.add_argument(
+        "--task", required=True, help="commonsense_qa, gsm8k, humaneval, ifeval, or another of lm-eval's"
+    )
+    parser.add_argument(
+        "--data-files", nargs="+", action="extend", metavar="SPLIT=FILE", help="local files instead of the hub"
+    )
+    parser.add_argument("--limit", type=positive, help="how many examples (default: all)")
+    parser.add_argument("--offset", type=count, default=0, help="where the slice begins")
+    parser.add_argument("--seed", type=count, help="shuffle before the slice is taken")
+    parser.add_argument("--fewshot", type=count, help="examples shown (default: the task's own number)")
+    parser.add_argument("--chat", action="store_true", help="put prompts into the chat template")
+    parser.add_argument("--variant", nargs="+", action="extend", help="recipe files")
+    parser.add_argument("--random", type=count, default=0, help="how many random controls")
+    parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
+    parser.add_argument("--batch-size", type=positive, help="examples at a time (default: what fits)")
+    parser.add_argument(
+        "--run-programs",
+        action="store_true",
+        help="run programs that the model writes, each in a sandbox of its own",
+    )
+
+
+COMMAND = Command(
+    "benchmark",
+    "a task of lm-eval: edits and random controls, paired with the unedited adapter",
+    _options,
+    benchmark_command,
+)

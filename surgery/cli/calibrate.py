@@ -3,7 +3,17 @@
 import argparse
 
 from surgery.adapter import open_adapter
-from surgery.cli.options import Result, base_from, data_from, encoding_from
+from surgery.cli.options import (
+    Command,
+    Result,
+    add_field_options,
+    add_model_options,
+    base_from,
+    count,
+    data_from,
+    encoding_from,
+    positive,
+)
 from surgery.cli.text import progress_reporter, sensitivity_record, sensitivity_text
 from surgery.data import CalibrationPlan, read_slices
 from surgery.model import attach
@@ -31,3 +41,22 @@ def calibrate_command(options: argparse.Namespace) -> Result:
     save_sensitivity(sensitivity, options.out)
     record = sensitivity_record(sensitivity, options.out)
     return record, sensitivity_text(record)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_model_options(
+        parser,
+        "calibration rows: JSON lines or parquet, or hub:OWNER/NAME[/CONFIG]:SPLIT; a demo has its own",
+    )
+    parser.add_argument("--examples", type=count, default=128, help="how many rows (default 128)")
+    parser.add_argument("--seed", type=count, default=0, help="seed of the shuffle (default 0)")
+    parser.add_argument("--start", type=count, default=0, help="offset into the shuffled rows")
+    parser.add_argument("--batch-size", type=positive, default=8, help="examples at a time (default 8)")
+    parser.add_argument(
+        "--checkpointing", action="store_true", help="recompute activations: slower, for long examples"
+    )
+    add_field_options(parser)
+    parser.add_argument("--out", required=True, help="file to write the sensitivities to")
+
+
+COMMAND = Command("calibrate", "measure sensitivities on a calibration slice", _options, calibrate_command)

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from surgery.adapter import Adapter, open_adapter
-from surgery.cli.options import Result, policy_from
+from surgery.cli.options import Command, Result, add_policy_options, policy_from
 from surgery.cli.text import export_record, export_text
 from surgery.edits import make_edit
 from surgery.errors import DataError
@@ -44,3 +44,16 @@ def _shipped(adapter: Adapter) -> Sensitivity | None:
         file=sys.stderr,
     )
     return load_sensitivity(found.file)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("adapter", help="a folder, or demo:NAME")
+    parser.add_argument("--sensitivities", help="file written by calibrate")
+    parser.add_argument(
+        "--scope", default="residual", help="residual, attention-inputs, all, or a regular expression"
+    )
+    parser.add_argument("--out", required=True, help="new folder for the edited adapter")
+    add_policy_options(parser)
+
+
+COMMAND = Command("edit", "apply a policy and write the edited adapter", _options, edit_command)

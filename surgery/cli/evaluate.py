@@ -4,7 +4,21 @@ import argparse
 from dataclasses import replace
 
 from surgery.adapter import open_adapter
-from surgery.cli.options import Result, base_from, data_from, edits_of, encoding_from, kept_run, variants_from
+from surgery.cli.options import (
+    AGAIN_HELP,
+    Command,
+    Result,
+    add_field_options,
+    add_model_options,
+    base_from,
+    count,
+    data_from,
+    edits_of,
+    encoding_from,
+    kept_run,
+    positive,
+    variants_from,
+)
 from surgery.cli.text import progress_reporter
 from surgery.data import EvaluationPlan, read_slices
 from surgery.evaluation import BASELINE
@@ -47,3 +61,20 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         scores = {**evaluation.scores, name: found.evaluation.scores[BASELINE]}
         evaluation = replace(evaluation, scores=scores)
     return kept_run(evaluation, run)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_model_options(parser, "held-out rows; a demo has its own")
+    parser.add_argument("--variant", nargs="+", action="extend", help="exported folders or recipe files")
+    parser.add_argument("--random", type=count, default=0, help="how many random controls")
+    parser.add_argument("--start", type=count, default=0, help="offset of the slice")
+    parser.add_argument("--seed", type=count, help="shuffle before the slice is taken (default: file order)")
+    add_field_options(parser)
+    parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
+    parser.add_argument("--limit", type=positive, help="so many rows (default: all)")
+    parser.add_argument("--batch-size", type=positive, default=32, help="examples at a time (default 32)")
+
+
+COMMAND = Command(
+    "evaluate", "loss and exact match of variants, paired with the unedited adapter", _options, evaluate_command
+)

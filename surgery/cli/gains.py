@@ -4,7 +4,7 @@ import argparse
 
 import numpy as np
 
-from surgery.cli.options import Result, policy_from
+from surgery.cli.options import Command, Result, add_policy_options, policy_from
 from surgery.cli.text import gains_record, gains_text
 from surgery.edits import edit_modules
 from surgery.errors import PolicyError
@@ -34,3 +34,13 @@ def _numbers(text: str, option: str) -> np.ndarray:
     if not np.isfinite(values).all():
         raise PolicyError(f"{option} {text!r} holds NaN or infinity", "give finite numbers")
     return values
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sigma", required=True, help="singular values, as 3,2,1")
+    parser.add_argument("--sensitivity", required=True, help="signed sensitivities, as 0.1,-0.4,0.2")
+    parser.add_argument("--module", default="module", help="name that seeds random_index")
+    add_policy_options(parser)
+
+
+COMMAND = Command("gains", "the gains of one module, from numbers given by hand", _options, gains_command)

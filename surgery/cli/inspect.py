@@ -3,7 +3,7 @@
 import argparse
 
 from surgery.adapter import open_adapter
-from surgery.cli.options import Result
+from surgery.cli.options import Command, Result, positive
 from surgery.cli.text import inspection_text, progress_reporter
 from surgery.errors import DataError
 from surgery.spectra import decompose, inspection
@@ -29,3 +29,13 @@ def _inspect_many(options: argparse.Namespace) -> Result:
         record["out"] = str(write_parquet(rows, options.out))
         text += f"\nwrote {record['out']}"
     return record, text
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("adapter", nargs="?", help="a folder, or demo:NAME")
+    parser.add_argument("--many", metavar="FOLDER", help="every adapter below a folder instead, one row each")
+    parser.add_argument("--out", help="with --many: a Parquet file to write the rows to")
+    parser.add_argument("--workers", type=positive, default=1, help="with --many: processes (default 1)")
+
+
+COMMAND = Command("inspect", "modules, ranks, scaling, norms and effective ranks", _options, inspect_command)

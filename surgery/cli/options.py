@@ -1,18 +1,20 @@
-"""What commands share: options turned into plans, policies and progress."""
+"""What commands share: groups of options, and options turned into plans, policies and variants."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import open_adapter
 from surgery.cli.text import evaluation_text, progress_reporter
 from surgery.data import Encoding, Slices
-from surgery.edits import Edit
+from surgery.edits import ENERGY_RULES, Edit
 from surgery.errors import DataError, RecipeError
 from surgery.evaluation import BASELINE, Evaluation, summarise, summary_record
 from surgery.files import is_demo, user_path
 from surgery.model import BaseChoice
-from surgery.policies import Policy, make_policy
+from surgery.policies import POLICIES, Knob, Policy, knobs_of, make_policy
 from surgery.recipes import Recipe, demo_plans, read_recipe
 from surgery.runs import Run
 from surgery.sensitivity import calibrate
@@ -22,6 +24,17 @@ if TYPE_CHECKING:
 
 Result = tuple[dict[str, Any], str]
 KNOB_PREFIX = "knob_"
+AGAIN_HELP = "the unedited adapter once more in other batches: the noise floor"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its name, what it does in a few words, its options, and the function that carries it out."""
+
+    name: str
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], Result]
 
 
 def edits_of(
@@ -85,3 +98,78 @@ def variants_from(sources: Sequence[str], adapter_digest: str) -> tuple[dict[str
             open_adapter(source)  # refused now, before minutes are spent on the others
             folders[name] = source
     return recipes, folders
+
+
+def add_base_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", help="model folder, GGUF file or hub id; a demo has its own")
+    parser.add_argument("--revision", help="revision of a hub id")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default cpu)")
+    parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+
+
+def add_model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
+    parser.add_argument("adapter", help="a folder, or demo:NAME")
+    add_base_options(parser)
+    parser.add_argument("--data", help=data_help)
+    parser.add_argument("--template", default="chat", help="chat or plain (default chat)")
+    parser.add_argument("--max-length", type=positive, default=1024, help="drop longer rows, in tokens")
+    parser.add_argument(
+        "--separator", action=argparse.BooleanOptionalAction, default=True, help="space before the answer"
+    )
+    parser.add_argument(
+        "--eos", action=argparse.BooleanOptionalAction, default=True, help="end-of-sequence after it"
+    )
+
+
+def add_field_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prompt-field",
+        default="prompt",
+        help="field of the prompt, or a template such as '{context} {question}'",
+    )
+    parser.add_argument("--answer-field", default="answer", help="field of the answer, or a template")
+
+
+def add_policy_options(parser: argparse.ArgumentParser) -> None:
+    """Every knob of every policy; a knob of another policy than the one named is refused later."""
+    parser.add_argument("--policy", required=True, help=", ".join(POLICIES))
+    parser.add_argument("--energy", default="l1", help=f"{', '.join(ENERGY_RULES)} (default l1)")
+    parser.add_argument("--sigma-min", type=finite, default=0.0, help="smallest new singular value (default 0)")
+    offered: dict[str, list[Knob]] = {}
+    for policy in POLICIES.values():
+        for knob in knobs_of(policy):
+            offered.setdefault(knob.name, []).append(knob)
+    for name, (knob, *others) in offered.items():
+        flag = "--" + name.replace("_", "-")
+        options: dict[str, Any] = {
+            "dest": f"{KNOB_PREFIX}{name}",
+            "default": argparse.SUPPRESS,
+            # policies that share a knob may use it differently
+            "help": "; or ".join(dict.fromkeys(same.help for same in (knob, *others))),
+        }
+        if knob.kind is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        else:
+            options["metavar"] = "|".join(knob.choices) or "X"
+            parser.add_argument(flag, type=str if knob.kind is str else finite, **options)
+
+
+def finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not finite")
+    return value
+
+
+def count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is below 0")
+    return value
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is below 1")
+    return value

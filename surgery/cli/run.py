@@ -2,7 +2,7 @@
 
 import argparse
 
-from surgery.cli.options import Result
+from surgery.cli.options import Command, Result
 from surgery.cli.text import evaluation_text, export_record, export_text, progress_reporter
 from surgery.evaluation import summarise, summary_record
 from surgery.experiments import run_recipe
@@ -22,3 +22,11 @@ def run_command(options: argparse.Namespace) -> Result:
         record["evaluation"] = summary_record(summary)
         text += "\n" + evaluation_text(summary)
     return record, text
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="a recipe.yaml")
+    parser.add_argument("--out", help="new folder (default: beside the recipe, named after it)")
+
+
+COMMAND = Command("run", "calibrate, edit, evaluate and export as a recipe says", _options, run_command)

@@ -3,7 +3,7 @@
 import argparse
 
 from surgery.adapter import open_adapter
-from surgery.cli.options import Result, kept_run
+from surgery.cli.options import Command, Result, kept_run
 from surgery.cli.text import run_record, runs_text
 from surgery.errors import DataError
 from surgery.runs import known_run, known_runs, runs_folder
@@ -18,3 +18,11 @@ def runs_command(options: argparse.Namespace) -> Result:
     digest = open_adapter(options.adapter).digest if options.adapter else None
     runs = known_runs(digest)
     return {"folder": str(runs_folder()), "runs": [run_record(run) for run in runs]}, runs_text(runs)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="?", help="a run's name, for its results")
+    parser.add_argument("--adapter", help="only runs of this adapter")
+
+
+COMMAND = Command("runs", "the history: every proof that was run, or one of them in full", _options, runs_command)

@@ -4,9 +4,10 @@ import argparse
 import sys
 from dataclasses import asdict
 
-from surgery.cli.options import Result
+from surgery.cli.options import Command, Result, positive
 from surgery.cli.text import progress_reporter
 from surgery.errors import SweepError
+from surgery.files import shipped_folder
 
 
 def sweep_command(options: argparse.Namespace) -> Result:
@@ -54,3 +55,19 @@ def sweep_command(options: argparse.Namespace) -> Result:
         record["written"] = written
         text += "\nwrote " + ", ".join(written)
     return record, text
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    example = str(shipped_folder("sweeps") / "demos.yaml").replace("%", "%%")  # argparse fills in its own words
+    parser.add_argument("sweep", help=f"a sweep.yaml, such as {example}")
+    parser.add_argument("--limit", type=positive, help="held-out examples of every task, whatever the file says")
+    parser.add_argument("--examples", type=positive, help="no calibration budget is larger")
+    parser.add_argument("--dry-run", action="store_true", help="tell what it would cost, and stop")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--in-process", action="store_true", help="without Ray, one pass after another")
+    where.add_argument("--address", help="a Ray cluster (default: Ray on this machine)")
+    parser.add_argument("--workers", type=positive, default=2, help="Ray workers on this machine (default 2)")
+    parser.add_argument("--tables", help="folder to write the paper's Tables 2 to 5 to, as CSV")
+
+
+COMMAND = Command("sweep", "adapters × tasks × edits as a file lists them", _options, sweep_command)
