@@ -225,7 +225,11 @@ def _table_keys(workspace: Workspace) -> dict[str, str]:
 
 
 def _numbers(numbers: Preview) -> dict[str, Any]:
-    camel = {"standard_error": "standardError", "energy_kept": "energyKept", "energy_moved": "energyMoved"}
+    camel = {
+        "standard_error": "standardError",
+        "nuclear_norm_ratio": "nuclearNormRatio",
+        "nuclear_norm_moved": "nuclearNormMoved",
+    }
     return {
         camel.get(name, name): value if math.isfinite(value) else None for name, value in asdict(numbers).items()
     }

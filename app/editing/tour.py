@@ -52,7 +52,7 @@ STOPS = (
     ),
     Stop(
         "An edit",
-        "Here the first component of this layer is **silenced**. Directions stay as they are; only strengths move. "
+        "Here the first component of this layer is **zeroed**. Directions stay as they are; only strengths move. "
         "The energy rule keeps their sum, so the others grew a little. Pull a bar yourself, then press Ctrl+Z.",
         _silenced,
     ),

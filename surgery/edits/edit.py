@@ -61,17 +61,17 @@ class Preview:
     """What the stored sensitivities say about an edit, with no model.
 
     `predicted` is the first-order change of the mean calibration loss, Σ ḡₖ(σ′ₖ − σₖ), in nats per
-    answer token; `standard_error` is over calibration examples. `energy_moved` is the share of Σσ
-    that changed place: half of Σ|σ′ − σ| over Σσ.
+    answer token; `standard_error` is over calibration examples. `nuclear_norm_ratio` is Σσ′/Σσ and
+    `nuclear_norm_moved` the share of Σσ that changed place: half of Σ|σ′ − σ| over Σσ.
     """
 
     predicted: float
     standard_error: float
     raised: int
     lowered: int
-    silenced: int
-    energy_kept: float
-    energy_moved: float
+    zeroed: int
+    nuclear_norm_ratio: float
+    nuclear_norm_moved: float
 
 
 # seven: what an `EditPlan` holds one by one, which is built upon it, and what it is applied to
@@ -123,7 +123,7 @@ def edit_modules(
         left, before = _norms(after, live, energy), _norms(sigma, live, energy)
         _refuse_overflow(names, reasons, np.isfinite(left) & np.isfinite(before))
         empty = (left == 0) & ~reasons.astype(bool)
-        reasons[empty] = "every component was silenced, so no energy is left to rescale"
+        reasons[empty] = "every component was zeroed, so the energy rule has nothing to rescale"
         after = _rescaled(after, live, left, before)
     alone = reasons.astype(bool)
     after[alone] = sigma[alone]
@@ -180,9 +180,9 @@ def _preview(
         standard_error=error,
         raised=int((after[alive] > sigma[alive] * (1 + 1e-9)).sum()),
         lowered=int((after[alive] < sigma[alive] * (1 - 1e-9)).sum()),
-        silenced=int((after[alive] == 0).sum()),
-        energy_kept=float(after.sum() / total),
-        energy_moved=float(np.abs(after - sigma).sum() / 2 / total),
+        zeroed=int((after[alive] == 0).sum()),
+        nuclear_norm_ratio=float(after.sum() / total),
+        nuclear_norm_moved=float(np.abs(after - sigma).sum() / 2 / total),
     )
 
 

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from surgery.data import Calibration, Example
 from surgery.errors import DataError
-from surgery.evaluation.evaluation import BASELINE, Asked, Evaluation, Scores, row_scores
+from surgery.evaluation.evaluation import BASELINE, Evaluation, Sample, Scores, row_scores
 from surgery.model import Answered, Variant, VariantEngine
 from surgery.progress import SILENT, Control
 
@@ -72,8 +72,8 @@ def answered(
         for name, losses in engine.answer_losses(examples, control=control).items():
             scores[name] = row_scores(losses, np.full(len(examples), np.nan), ("",) * len(examples))
     prompts = tokenizer.batch_decode([list(e.prompt_ids) for e in examples], skip_special_tokens=True)
-    asked = tuple(Asked(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))
-    return Evaluation(scores, asked)
+    samples = tuple(Sample(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))
+    return Evaluation(scores, samples)
 
 
 def answer_limit(examples: Sequence[Example]) -> int:

@@ -94,7 +94,7 @@ def search(
     watch = _Watch(control, seconds, (1 + trials) * len(setup.slice_.examples))
     proposals = Proposals(plan, searchable(plan, knobs, setup.live.spectra), seed)
     measured: dict[bytes, Trial] = {}
-    bench = _Bench(setup, watch)
+    tuning_slice = _TuningSlice(setup, watch)
     for number in range(trials):
         if number and watch.over():
             break
@@ -108,7 +108,7 @@ def search(
             continue
         same = b"".join(sigma.tobytes() for sigma in edit.sigma_after.values())
         if same not in measured:
-            measured[same] = Trial(proposed, bench.effect(edit, number))
+            measured[same] = Trial(proposed, tuning_slice.effect(edit, number))
         proposals.tell(asked, measured[same].measured.mean)
     found = tuple(measured.values())
     return Search(found, min(found, key=_loss))  # of equals the earliest: the plan given wins a tie
@@ -132,7 +132,7 @@ class _Watch:
         return self._stopped or self._control.cancelled() or time.monotonic() >= self._end
 
 
-class _Bench:
+class _TuningSlice:
     """One slice with the losses of the unedited adapter, measured once for all trials."""
 
     def __init__(self, setup: TuningSetup, watch: _Watch) -> None:

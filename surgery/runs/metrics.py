@@ -8,7 +8,7 @@ from surgery.evaluation import EvaluationSummary, parse_summary, summary_record
 
 
 @dataclass(frozen=True)
-class Pace:
+class AnswerTime:
     """How long fresh answers took: `answers` counts requests × variants."""
 
     seconds: float
@@ -21,16 +21,18 @@ class RunMetrics:
 
     samples: str
     summary: EvaluationSummary
-    pace: Pace | None = None
+    answer_time: AnswerTime | None = None
 
 
 def metrics_record(metrics: RunMetrics) -> dict[str, Any]:
     """What a run keeps of its metrics, NaN left in it; `parse_metrics` reads it."""
     record = {"samples": metrics.samples, **summary_record(metrics.summary)}
-    return record if metrics.pace is None else {**record, "pace": asdict(metrics.pace)}
+    return record if metrics.answer_time is None else {**record, "pace": asdict(metrics.answer_time)}
 
 
 def parse_metrics(record: Mapping[str, Any]) -> RunMetrics:
     """The metrics of a record; raises as `parse_summary` does."""
-    pace = record.get("pace")
-    return RunMetrics(str(record["samples"]), parse_summary(record), None if pace is None else Pace(**pace))
+    answer_time = record.get("pace")
+    return RunMetrics(
+        str(record["samples"]), parse_summary(record), None if answer_time is None else AnswerTime(**answer_time)
+    )

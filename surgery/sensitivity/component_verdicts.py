@@ -50,8 +50,8 @@ class Component:
     """One component of one module, with what is known of it.
 
     `energy_share` is σₖ² over its module's Σσ². `mean` and `error` are ḡₖ and its standard error;
-    `silence` and `silence_error` the first-order change of the calibration loss if it were silenced,
-    −ḡₖσₖ, in nats per answer token. `repeated` warns that σₖ is not alone: its direction, and so its
+    `if_zeroed` and `if_zeroed_error` the first-order change of the calibration loss if it were zeroed,
+    −ḡₖσₖ, in nats per answer token. `degenerate` warns that σₖ is not alone: its direction, and so its
     ḡₖ, is one of many that the same ΔW allows.
     """
 
@@ -63,9 +63,9 @@ class Component:
     energy_share: float
     mean: float
     error: float
-    silence: float
-    silence_error: float
-    repeated: bool
+    if_zeroed: float
+    if_zeroed_error: float
+    degenerate: bool
 
 
 def standings(
@@ -144,7 +144,7 @@ def ranked(
 ) -> list[Component]:
     """The first `limit` components of a kind, over all measured modules.
 
-    `harmful`: ḡ surely positive, the largest expected gain from silencing it first. `helpful`: ḡ surely
+    `harmful`: ḡ surely positive, the largest expected gain from zeroing it first. `helpful`: ḡ surely
     negative, the largest expected loss first. `wasteful`: neutral, with a known error, the largest
     share of their module's energy first. Up to `by_luck` of the first two kinds together are there
     by luck. Raises `PolicyError` for an unknown kind, and as `dichotomy` does.
@@ -160,9 +160,9 @@ def ranked(
         chosen = (standings(mean, error, z) == wanted) & ~module.null & np.isfinite(error)
         found += _components(module, mean, error, np.flatnonzero(chosen))
     order = {
-        "harmful": lambda c: c.silence,
+        "harmful": lambda c: c.if_zeroed,
         "wasteful": lambda c: -c.energy_share,
-        "helpful": lambda c: -c.silence,
+        "helpful": lambda c: -c.if_zeroed,
     }[kind]
     return sorted(found, key=order)[: max(limit, 0)]
 
@@ -170,7 +170,7 @@ def ranked(
 def _components(
     module: Spectrum, mean: Float64[ndarray, "rank"], error: Float64[ndarray, "rank"], chosen: Int64[ndarray, "_"]
 ) -> list[Component]:
-    shares, repeated = _energy_shares(module), module.repeated
+    shares, degenerate = _energy_shares(module), module.degenerate
     return [
         Component(
             module.name,
@@ -181,9 +181,9 @@ def _components(
             float(shares[k]),
             float(mean[k]),
             float(error[k]),
-            silence=float(-mean[k] * module.sigma[k]),
-            silence_error=float(error[k] * module.sigma[k]),
-            repeated=bool(repeated[k]),
+            if_zeroed=float(-mean[k] * module.sigma[k]),
+            if_zeroed_error=float(error[k] * module.sigma[k]),
+            degenerate=bool(degenerate[k]),
         )
         for k in chosen
     ]
@@ -198,7 +198,7 @@ def _energy_shares(module: Spectrum) -> Float64[ndarray, "rank"]:
 
 
 def _answered(module: Spectrum, sensitivity: Sensitivity) -> bool:
-    """Whether there is an update and a finite gradient reached it: silence is no sign of waste."""
+    """Whether there is an update and a finite gradient reached it: no gradient is no sign of waste."""
     g = sensitivity.values[module.name]
     return bool(module.sigma.any() and g.any() and np.isfinite(g).all())
 

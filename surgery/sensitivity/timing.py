@@ -20,7 +20,7 @@ _SHORTEST = 0.2  # seconds: a shorter run tells of the start, not of the pace
 
 
 @dataclass(frozen=True)
-class Pace:
+class CalibrationPace:
     """Tokens a second, and how many tokens a row has: so many for itself and so many for each character.
 
     All of it from the last run of one base model with one kind of prompt.
@@ -36,15 +36,15 @@ class Pace:
 
 
 def characters(rows: Sequence[Row]) -> int:
-    """Length of the prompts and answers, as `Pace.seconds` takes it."""
+    """Length of the prompts and answers, as `CalibrationPace.seconds` takes it."""
     return sum(len(row.prompt) + len(row.answer) for row in rows)
 
 
-def known_pace(base: BaseChoice, plan: CalibrationPlan) -> Pace | None:
+def known_pace(base: BaseChoice, plan: CalibrationPlan) -> CalibrationPace | None:
     """The pace of the last run like this one; None when there was none."""
     try:
         record = _read()[_key(base, plan)]
-        pace = Pace(**{name: float(value) for name, value in record.items()})
+        pace = CalibrationPace(**{name: float(value) for name, value in record.items()})
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     numbers = list(asdict(pace).values())
@@ -80,7 +80,9 @@ def remember_pace(
     every = sum(example.length for example in calibration.examples)
     own = _tokens_around(tokenizer, calibration)
     letters = characters(rows)
-    pace = Pace(spent.tokens / spent.seconds, own, max(0.0, every - own * len(rows)) / letters if letters else 0.0)
+    pace = CalibrationPace(
+        spent.tokens / spent.seconds, own, max(0.0, every - own * len(rows)) / letters if letters else 0.0
+    )
     _keep(_key(base, plan), asdict(pace))
 
 

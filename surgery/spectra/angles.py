@@ -29,7 +29,7 @@ class SharedCoordinate:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModulePair:
     """Two modules that share the dimension compared.
 
     `cosines` of the k principal angles descend, `angles` are the same in degrees and ascend.
@@ -51,7 +51,7 @@ class Pair:
         return float(np.mean(self.cosines**2))
 
 
-def pair_detail(left: Spectrum, right: Spectrum, *, k: int = DEFAULT_K, side: str = "output") -> Pair:
+def pair_detail(left: Spectrum, right: Spectrum, *, k: int = DEFAULT_K, side: str = "output") -> ModulePair:
     """The leading k directions of `left` against those of `right`.
 
     Angles are within 1e-13 degrees or so of exact for orthonormal directions, small ones included.
@@ -80,7 +80,7 @@ def pair_detail(left: Spectrum, right: Spectrum, *, k: int = DEFAULT_K, side: st
     cosines, angles = principal_angles(ours[:, :k], theirs[:, :k])
     inner = float(similarity[0, 0])
     shared = _shared(ours[:, 0], theirs[:, 0], inner)
-    return Pair((left.name, right.name), side, d, cosines, angles, np.abs(similarity), inner, shared)
+    return ModulePair((left.name, right.name), side, d, cosines, angles, np.abs(similarity), inner, shared)
 
 
 def principal_angles(

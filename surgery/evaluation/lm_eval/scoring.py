@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.data import Sample
+from surgery.data import TaskDocument
 from surgery.errors import DataError
 from surgery.evaluation.lm_eval.code_judge import Judge, about, judging
 from surgery.evaluation.lm_eval.definitions import kept_random_state, quiet, refusing
@@ -61,7 +61,7 @@ Response = str | tuple[float, bool] | float
 
 @dataclass(frozen=True)
 class TaskScores:
-    """What variants scored on one slice: `values[variant][metric]` per sample, in the order of `samples`.
+    """What variants scored on one slice: `values[variant][metric]` per sample, in the order of `documents`.
 
     `responses` are texts, or (log likelihood, greedy) of every choice, or the log likelihood of a whole text.
     `aggregates` are lm-eval's, metrics named as there: `exact_match,strict-match`; `rises` tells of each
@@ -69,7 +69,7 @@ class TaskScores:
     """
 
     plan: TaskPlan
-    samples: tuple[Sample, ...]
+    documents: tuple[TaskDocument, ...]
     metric: str
     rises: Mapping[str, bool]
     values: Mapping[str, Mapping[str, tuple[Value, ...]]]
@@ -88,7 +88,7 @@ class TaskScores:
         held = self.values[variant].get(name)
         if (
             held is None
-            or len(held) != len(self.samples)
+            or len(held) != len(self.documents)
             or not all(isinstance(value, _NUMBERS) for value in held)
         ):
             raise DataError(
@@ -134,7 +134,7 @@ def run_task(
     names = dict.fromkeys([metric, *next(iter(values.values()), {})])
     rises = {name: bool(directions.get(name.rpartition(",")[0], True)) for name in names}
     kept = {variant: _by_sample(task, responses) for variant, responses in answers.items()}
-    return TaskScores(loaded.plan, loaded.samples, metric, rises, values, aggregates, kept, _notes(task, base))
+    return TaskScores(loaded.plan, loaded.documents, metric, rises, values, aggregates, kept, _notes(task, base))
 
 
 def _answer(
