@@ -124,7 +124,15 @@ def _said(document: Any) -> list[str]:
 def task_document(
     document: Any, *, task: str, index: int, prompt: str, target: str, question: str
 ) -> TaskDocument:
-    """A document of a task, with the hashes by which other slices recognise it: `question` is what the task asks, `prompt` all that the model reads."""
+    """A document of a task, with the hashes by which other slices recognise it.
+
+    document: the task's own record, any nesting of texts and numbers.
+    task: the task's name.
+    index: the document's number in the task.
+    prompt: all that the model reads.
+    target: what is right.
+    question: what the task asks, the prompt without examples.
+    """
     # a document of numbers alone is what it says as a whole
     said = _said(document) or [repr(document)]
     words = " ".join(question.split())

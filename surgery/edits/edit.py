@@ -85,7 +85,15 @@ def make_edit(
     sigma_min: float = 0.0,
     manual: Manual | None = None,
 ) -> Edit:
-    """Apply `policy` to every module in `scope`.
+    """The edit that `policy` makes of every module in `scope`.
+
+    spectra: of all modules, by name.
+    policy: gives the gains αₖ of each component.
+    sensitivity: gₖ by example and component, for policies that read it.
+    scope: a named scope or a regular expression over module names.
+    energy: rule that holds a norm of each module's σ: `l1` Σσ, `l2` Σσ², `none`.
+    sigma_min: least σ′ of an edited component.
+    manual: gains by module and component, in place of the policy's.
 
     Raises `PolicyError` when the policy needs sensitivities and there are none for this scope, or
     for a manual gain on a module or component that does not exist.
@@ -109,7 +117,14 @@ def edit_modules(
     sigma_min: float = 0.0,
     manual: Manual | None = None,
 ) -> dict[str, ModuleEdit]:
-    """Gains, clamp and energy rule for modules of equal rank; see the module docstring for the order."""
+    """Edits of modules of equal rank, by name: gains, clamp and energy rule in the order of the module docstring.
+
+    evidence: σ and the statistics of g, one row a module.
+    policy: gives the gains αₖ.
+    energy: `l1` holds Σσ of each module, `l2` Σσ², `none` neither.
+    sigma_min: least σ′ of an edited component.
+    manual: gains by module and component, in place of the policy's.
+    """
     check_rules(energy, sigma_min)
     names, sigma, live = evidence.names, evidence.sigma, ~null_components(evidence.sigma)
     gains, reasons = _wanted(evidence, policy, sigma_min, manual or {})

@@ -58,9 +58,13 @@ def least_detectable(
 ) -> float:
     """The smallest mean paired change that a slice shows with probability `power`, in units of `deviation`.
 
-    `deviation` is the standard deviation of the paired differences; for 0/1 scores it is √(share of
-    examples that change). Normal approximation, two-sided, with the level shared among `tests`.
-    Raises `DataError` for fewer than two examples or shares outside (0, 1).
+    deviation: standard deviation of the paired differences; for 0/1 scores √(share of examples that change).
+    examples: size of the slice.
+    level: two-sided, shared among all tests.
+    power: probability to show a change of that size.
+    tests: variants tested at once.
+
+    Normal approximation. Raises `DataError` for fewer than two examples or shares outside (0, 1).
     """
     if examples < 2 or not 0 < level < 1 or not 0 < power < 1 or tests < 1:
         raise DataError(

@@ -142,12 +142,18 @@ def layer_shares(
 def ranked(
     spectra: Spectra, sensitivity: Sensitivity, kind: str, limit: int = 20, z: float = 2.0
 ) -> list[Component]:
-    """The first `limit` components of a kind, over all measured modules.
+    """The first components of a kind, over all measured modules.
 
-    `harmful`: ḡ surely positive, the largest expected gain from zeroing it first. `helpful`: ḡ surely
-    negative, the largest expected loss first. `wasteful`: neutral, with a known error, the largest
-    share of their module's energy first. Up to `by_luck` of the first two kinds together are there
-    by luck. Raises `PolicyError` for an unknown kind, and as `dichotomy` does.
+    spectra: of all modules, by name.
+    sensitivity: gₖ by example and component.
+    kind: `harmful`: ḡ surely positive, the largest expected gain from zeroing it first. `helpful`: ḡ surely
+        negative, the largest expected loss first. `wasteful`: neutral, with a known error, the largest share of
+        their module's energy Σσ² first.
+    limit: components to return at most.
+    z: standard errors from which ḡ is sure.
+
+    Up to `by_luck` of the first two kinds together are there by luck. Raises `PolicyError` for an unknown kind,
+    and as `dichotomy` does.
     """
     if kind not in KINDS:
         raise PolicyError(f"kind {kind!r} is not known", f"use one of {', '.join(KINDS)}")

@@ -68,10 +68,16 @@ def remember_pace(
     tokenizer: Any,
     spent: Spent,
 ) -> None:
-    """Keep the pace of a run.
+    """The pace of a calibration, kept for the estimates of later ones.
 
-    `rows` are those the examples of `calibration` were made of, the ones that were too long included. What
-    cannot be written is let go: an estimate is then missing, no more.
+    base: how the base model was loaded.
+    plan: the calibration slice and its batches.
+    rows: what the examples of `calibration` were made of, the ones that were too long included.
+    calibration: encoded rows.
+    tokenizer: of the base model.
+    spent: tokens and seconds of the run.
+
+    What cannot be written is let go: an estimate is then missing, no more.
     """
     if spent.seconds < _SHORTEST or not spent.tokens:
         return
@@ -96,7 +102,13 @@ def known_proof_pace(base: BaseChoice, task: str) -> float | None:
 
 
 def remember_proof_pace(base: BaseChoice, task: str, answers: int, seconds: float) -> None:
-    """Keep the pace of a proof that gave so many answers, examples × variants, in `seconds`."""
+    """The pace of a proof, kept for the estimates of later ones.
+
+    base: how the base model was loaded.
+    task: name of the rows or of the task.
+    answers: examples × variants.
+    seconds: that they took.
+    """
     if seconds >= _SHORTEST and answers > 0:
         _keep(_proof_key(base, task), {"seconds_per_answer": seconds / answers})
 

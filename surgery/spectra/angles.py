@@ -52,7 +52,12 @@ class ModulePair:
 
 
 def pair_detail(left: Spectrum, right: Spectrum, *, k: int = DEFAULT_K, side: str = "output") -> ModulePair:
-    """The leading k directions of `left` against those of `right`.
+    """Principal angles between the leading k directions of two modules, and where their first ones agree.
+
+    left: spectrum of the first module.
+    right: spectrum of the second one.
+    k: leading components compared.
+    side: `output` (left singular vectors) or `input` (right ones).
 
     Angles are within 1e-13 degrees or so of exact for orthonormal directions, small ones included.
     Raises `PolicyError` for an unknown side, for modules whose dimensions differ, and for k outside

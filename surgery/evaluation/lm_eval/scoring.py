@@ -105,10 +105,15 @@ def run_task(
     judge: Judge | None = None,
     control: Control = SILENT,
 ) -> TaskScores:
-    """Score every variant of the engine on a loaded task. `judge` runs generated programs, apart from this process.
+    """Scores of every variant of an engine on a loaded task, with lm-eval's own filters and metrics.
 
-    `control` hears what the engine tells. Raises `DataError` when a judge is missing or a request does not
-    fit the model, and `Cancelled`.
+    loaded: the task with the requests of one slice.
+    engine: answers for all its variants at once.
+    base: the base model; its tokenizer and config make token ids of texts.
+    judge: runs generated programs, apart from this process.
+    control: hears what the engine tells.
+
+    Raises `DataError` when a judge is missing or a request does not fit the model, and `Cancelled`.
     """
     task, name = loaded.task, loaded.plan.name
     if loaded.needs_judge and judge is None:

@@ -32,10 +32,16 @@ def benchmark(
     rows: int | None = None,
     control: Control = SILENT,
 ) -> Evaluation:
-    """Score the unedited adapter and every edit on the loaded slice, in one pass.
+    """Scores of the unedited adapter and of every edit on a loaded task, in one pass.
 
-    `rows` bounds the rows of a batch (variants × requests). Raises `DataError` for a task whose answers
-    are programs and no judge, and `Cancelled`.
+    live: the adapter in its running base model.
+    loaded: the task with the requests of one slice.
+    edits: by the names of their variants.
+    judge: runs generated programs, apart from this process.
+    rows: rows of a batch at most (variants × requests); memory's choice where not given.
+    control: hears of requests × variants.
+
+    Raises `DataError` for a task whose answers are programs and no judge, and `Cancelled`.
     """
     if BASELINE in edits:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
@@ -53,7 +59,16 @@ def benchmarked(
     judge: Judge | None = None,
     control: Control = SILENT,
 ) -> Evaluation:
-    """What the engine's variants score on a task; see `task_scores.run_task`."""
+    """Scores of an engine's variants on a loaded task, as an evaluation.
+
+    loaded: the task with the requests of one slice.
+    engine: answers for all its variants at once.
+    base: the base model, for its tokenizer and config.
+    judge: runs generated programs, apart from this process.
+    control: hears what the engine tells.
+
+    Raises as `run_task` does.
+    """
     found = run_task(loaded, engine, base, judge=judge, control=control)
     metrics = _metrics(found)
     texts = [[str(request.args[-1]) for request in group] for group in by_document(loaded.task)]
