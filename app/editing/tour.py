@@ -71,7 +71,7 @@ STOPS = (
     ),
     Stop(
         "Why random controls",
-        "`random_index` uses the gates of `abs_select` on components drawn by lot. It moves as much energy and should "
+        "`random_index` uses the gates of `abs_select` on components drawn by lot. It moves as much of Σσ and should "
         "do nothing for the loss. An edit that cannot beat such controls has found nothing.",
         lambda workspace: EditPlan(RandomIndex()),
     ),

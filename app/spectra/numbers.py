@@ -140,7 +140,7 @@ def _measured(spectra: Spectra, sensitivity: Sensitivity) -> Measured:
             standing.append(np.full(spectrum.rank, UNKNOWN))
             continue
         moments, statistics = sensitivity.moments, sensitivity.statistics(name)
-        place = moments.places[name]
+        place = moments.indices[name]
         mean, error = moments.mean[place], moments.error[place]
         columns["mean"].append(mean)
         columns["error"].append(error)

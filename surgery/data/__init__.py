@@ -26,7 +26,7 @@ from surgery.data.rows import (
     shared_keys,
 )
 from surgery.data.slices import Slices, read_slices
-from surgery.data.source import Found, read_source
+from surgery.data.source import SourceRows, read_source
 
 __all__ = [
     "IGNORED",
@@ -36,13 +36,13 @@ __all__ = [
     "Encoding",
     "EvaluationPlan",
     "Example",
-    "Found",
     "HubSource",
     "NotFetchedError",
     "Row",
     "RowFields",
     "Slice",
     "Slices",
+    "SourceRows",
     "TaskDocument",
     "UnusableRow",
     "calibration_rows",

@@ -19,7 +19,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a row becomes tokens.
+    """Tokenisation of a row: chat template, end of sequence, longest length.
 
     `template`: `chat` renders the prompt as one user turn of the tokenizer's chat template,
     `plain` takes it as it stands. `separator` puts a space before the answer, `eos` an

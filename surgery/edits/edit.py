@@ -58,7 +58,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the stored sensitivities say about an edit, with no model.
+    """Numbers of an edit that need no model: predicted change of the loss, counts, nuclear norm.
 
     `predicted` is the first-order change of the mean calibration loss, Σ ḡₖ(σ′ₖ − σₖ), in nats per
     answer token; `standard_error` is over calibration examples. `nuclear_norm_ratio` is Σσ′/Σσ and
@@ -152,7 +152,7 @@ def preview(edit: Edit, sensitivity: Sensitivity | None) -> Preview | None:
     if sensitivity is None or any(name not in sensitivity.values for name in edit.modules):
         return None
     moments = sensitivity.moments
-    places = [moments.places[name] for name in edit.modules]
+    places = [moments.indices[name] for name in edit.modules]
     if [place.size for place in places] != [module.sigma.size for module in edit.modules.values()]:
         return None
     sigma, after = _end_to_end(edit)

@@ -27,14 +27,14 @@ _SCOPE_ROWS = 26
 class KnobTable:
     """Gains of every component in scope, module after module, and the preview numbers, at each value.
 
-    The values are every `every`-th step of the knob.
+    The values are every `stride`-th step of the knob.
 
     A row of NaN gains and None for its numbers mark a value that the policy refuses.
     """
 
     knob: str
     values: Float64[ndarray, "step"]
-    every: int
+    stride: int
     gains: Float64[ndarray, "step component"]
     numbers: tuple[Preview | None, ...]
 

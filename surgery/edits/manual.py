@@ -63,7 +63,7 @@ def put(
         if left > 0:
             if target >= total * (1 - _ROOM):
                 raise PolicyError(
-                    f"these components would take all the energy that rule {plan.energy} leaves the module",
+                    f"these components would take all of the norm that energy rule {plan.energy} holds in the module",
                     "choose a smaller gain, or energy none",
                 )
             scale = ((total - target) / left) ** (1 / power)
@@ -72,7 +72,7 @@ def put(
 
 
 def release(plan: EditPlan, name: str, components: Iterable[int]) -> EditPlan:
-    """Let the components follow the policy again."""
+    """The plan without manual gains of these components: they follow the policy again."""
     gone = set(components)
     kept = {k: gain for k, gain in plan.manual.get(name, {}).items() if k not in gone}
     others = {other: gains for other, gains in plan.manual.items() if other != name}

@@ -26,7 +26,7 @@ FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly to
 
 @dataclass(frozen=True)
 class Metric:
-    """One number per example. `binary` where it is 0 or 1: a share, whose changes are told in points."""
+    """A metric: one number per example. `binary` where it is 0 or 1: a share, whose changes are told in points."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ EXACT = Metric("exact", "exact match", higher_is_better=True, binary=True)
 
 @dataclass(frozen=True)
 class Sample:
-    """One example as a person reads it: `key` is the hash of its content."""
+    """One example of an evaluation, prompt and reference as texts; `key` is the hash of its content."""
 
     key: str
     prompt: str
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Scores:
-    """One variant on every example: numbers by the name of the metric, and what it answered."""
+    """Scores of one variant on every example: numbers by the name of the metric, and its answers."""
 
     values: Mapping[str, Float64[ndarray, "example"]]
     answers: tuple[str, ...]

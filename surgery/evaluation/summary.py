@@ -1,4 +1,4 @@
-"""What an evaluation comes to: means, changes, tests and permutation ranks by variant, as values and as the record that is kept."""
+"""Summary of an evaluation: means, changes, tests and permutation ranks by variant, as values and as the record that is kept."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class CorrectedTest(McNemar):
 
 @dataclass(frozen=True)
 class VariantMetrics:
-    """One variant by the names of the metrics; numbers that are unknown are NaN.
+    """Means, changes, tests and ranks of one variant by the name of the metric; what is unknown is NaN.
 
     The unedited adapter has `means` alone. `tests` are of 0/1 metrics, and `ranks` among random controls those of
     other variants. `aggregates` are an lm-eval task's own totals, None where there are none.

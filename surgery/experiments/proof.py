@@ -49,7 +49,7 @@ class Proof:
     seen: the slices that the edits were made or chosen on.
     plans: what made the edits, of those that a plan made.
     recipe: what is kept beside the answers; the run is about its edit.
-    purpose: what is asked of that edit.
+    purpose: the question put to that edit, such as `proof` or one of the ablations.
     again: whether the unedited adapter answers a second time, batched otherwise: the noise floor.
     base: how the live model was loaded.
     batch_size: requests of a batch at most; the plan's own for rows, memory's choice for tasks.

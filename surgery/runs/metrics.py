@@ -1,4 +1,4 @@
-"""What a finished run found, and how fast it answered, as the record that is kept."""
+"""The summary of a finished run and the time of its answers, as values and as the record that is stored."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from surgery.evaluation import EvaluationSummary, parse_summary, summary_record
 
 @dataclass(frozen=True)
 class AnswerTime:
-    """How long fresh answers took: `answers` counts requests × variants."""
+    """Seconds that fresh answers took; `answers` counts them, requests × variants."""
 
     seconds: float
     answers: int
@@ -17,7 +17,7 @@ class AnswerTime:
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """What a finished run found: `samples` is the digest of the file that has its samples."""
+    """The summary of a finished run; `samples` is the digest of the file that has its samples."""
 
     samples: str
     summary: EvaluationSummary

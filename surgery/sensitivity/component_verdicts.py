@@ -94,7 +94,7 @@ def by_luck(components: int, examples: int, z: float = 2.0) -> float:
 
 
 def dichotomy(spectra: Spectra, sensitivity: Sensitivity, z: float = 2.0) -> Dichotomy:
-    """Energy by standing for every measured module, in the order of `spectra`.
+    """Shares of energy Σσ² by standing for every measured module, in the order of `spectra`.
 
     Raises `PolicyError` where no module was measured or a measurement is of another adapter.
     """
@@ -118,24 +118,24 @@ def dichotomy(spectra: Spectra, sensitivity: Sensitivity, z: float = 2.0) -> Dic
 
 
 def layer_shares(
-    spectra: Spectra, found: Dichotomy, family: str | None = None
+    spectra: Spectra, verdicts: Dichotomy, family: str | None = None
 ) -> tuple[list[int], Float64[ndarray, "layer 3"]]:
     """Layers, and the shares of each one's energy Σσ² that helps, is neutral within noise and hurts.
 
     Over the modules of one family or of all; unknown ones and those outside a layer do not count.
     """
     rows: dict[int, list[int]] = {}
-    for row, name in enumerate(found.names):
+    for row, name in enumerate(verdicts.names):
         layer = spectra[name].layer
-        if layer is not None and not found.unknown[row] and family in (None, spectra[name].family):
+        if layer is not None and not verdicts.unknown[row] and family in (None, spectra[name].family):
             rows.setdefault(layer, []).append(row)
     layers = sorted(rows)
     shares = np.zeros((len(layers), 3))
     for at, layer in enumerate(layers):
         # relative to the largest σ, so that squares neither overflow nor all vanish
-        largest = max(float(spectra[found.names[row]].sigma[0]) for row in rows[layer])
-        energy = np.array([((spectra[found.names[row]].sigma / largest) ** 2).sum() for row in rows[layer]])
-        shares[at] = energy @ found.shares[rows[layer]] / energy.sum()
+        largest = max(float(spectra[verdicts.names[row]].sigma[0]) for row in rows[layer])
+        energy = np.array([((spectra[verdicts.names[row]].sigma / largest) ** 2).sum() for row in rows[layer]])
+        shares[at] = energy @ verdicts.shares[rows[layer]] / energy.sum()
     return layers, shares
 
 
@@ -211,7 +211,7 @@ def _answered(module: Spectrum, sensitivity: Sensitivity) -> bool:
 
 def _moments(sensitivity: Sensitivity, name: str) -> tuple[Float64[ndarray, "rank"], Float64[ndarray, "rank"]]:
     moments = sensitivity.moments
-    place = moments.places[name]
+    place = moments.indices[name]
     return moments.mean[place], moments.error[place]
 
 

@@ -1,4 +1,4 @@
-"""How fast earlier calibrations and proofs went on this machine, so that the next one's time can be told before it.
+"""Throughput of earlier calibrations and proofs on this machine, to estimate how long the next one takes.
 
 Every number here was measured in a run; without one there is no estimate.
 """
@@ -21,7 +21,7 @@ _SHORTEST = 0.2  # seconds: a shorter run tells of the start, not of the pace
 
 @dataclass(frozen=True)
 class CalibrationPace:
-    """Tokens a second, and how many tokens a row has: so many for itself and so many for each character.
+    """Throughput of a calibration in tokens a second, and the tokens of a row: so many for itself and for each character.
 
     All of it from the last run of one base model with one kind of prompt.
     """

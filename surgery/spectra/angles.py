@@ -30,7 +30,7 @@ class SharedCoordinate:
 
 @dataclass(frozen=True)
 class ModulePair:
-    """Two modules that share the dimension compared.
+    """Principal angles and similarity of two modules that share the dimension compared.
 
     `cosines` of the k principal angles descend, `angles` are the same in degrees and ascend.
     `similarity` is |uᵢᵀuⱼ| of all components that are not null. `inner` is u₁ᵀu₁ with its sign, and

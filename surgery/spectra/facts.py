@@ -67,7 +67,7 @@ def scope_scalars(spectra: Spectra) -> dict[str, int]:
 
 
 def inspection(adapter: Adapter, spectra: Spectra) -> dict[str, Any]:
-    """Everything above as one JSON-ready object."""
+    """Facts of an adapter and of its modules as one JSON-ready object."""
     facts = module_facts(adapter, spectra)
     ranks = sorted({f.rank for f in facts})
     dtypes = sorted({str(factors.B.dtype) for factors in adapter.modules.values()})

@@ -30,8 +30,8 @@ Proved = tuple[Run, int, float]  # its answers that were new, and the seconds th
 class Measured:
     """The passes of one adapter by seed: what was found, and why others failed."""
 
-    found: dict[int, Sensitivity]
-    broken: dict[int, str]
+    sensitivities: dict[int, Sensitivity]
+    failures: dict[int, str]
 
 
 def measure_budgets(
@@ -39,7 +39,7 @@ def measure_budgets(
 ) -> str:
     """Make the passes that a group needs and that are not there yet; the problem where one failed."""
     for seed in group.passes:
-        if seed in measured.found or seed in measured.broken:
+        if seed in measured.sensitivities or seed in measured.failures:
             continue
 
         def work(seed: int = seed) -> Sensitivity:
@@ -48,10 +48,10 @@ def measure_budgets(
 
         found, problem, _ = attempt(work, attempts, attached)
         if found is None:
-            measured.broken[seed] = f"the calibration failed: {problem}"
+            measured.failures[seed] = f"the calibration failed: {problem}"
         else:
-            measured.found[seed] = found
-    return next((measured.broken[seed] for seed in group.passes if seed in measured.broken), "")
+            measured.sensitivities[seed] = found
+    return next((measured.failures[seed] for seed in group.passes if seed in measured.failures), "")
 
 
 class AttachedAdapter:

@@ -1,4 +1,4 @@
-"""What a sweep comes to: its cells, the passes through a model that serve them, and what that costs.
+"""The plan of a sweep: its cells, the passes through a model that serve them, and what that costs.
 
 A cell is one number of a table. Cells that differ in nothing that acts share a variant; variants of one adapter
 on one task ride in one pass, so many at once that memory and a lost worker cost little; and one calibration pass

@@ -91,9 +91,11 @@ def in_process(groups: Sequence[Group], attempts: int, control: Control = SILENT
                 yield Tried(group, None, reason, attempts)
                 continue
 
-            def proof(group: Group = group, found: Mapping[int, Sensitivity] = measured.found) -> Proved:
+            def proof(
+                group: Group = group, sensitivities: Mapping[int, Sensitivity] = measured.sensitivities
+            ) -> Proved:
                 control.begin(f"{group.adapter.name} on {group.task.name}")
-                return proved_by(attached, group, found, control)
+                return proved_by(attached, group, sensitivities, control)
 
             proved, problem, count = attempt(proof, attempts, attached)
             if proved is None:
