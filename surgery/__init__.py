@@ -16,7 +16,6 @@ from surgery.sensitivity import Sensitivity, budgets, load_sensitivity, measure_
 from surgery.spectra import (
     Alignment,
     OverlapTable,
-    Pair,
     Spectrum,
     align,
     between_adapters,
@@ -29,6 +28,9 @@ from surgery.spectra import (
     module_synergy,
     overlap_table,
     pair_detail,
+)
+from surgery.spectra import (
+    ModulePair as Pair,
 )
 
 __version__ = "0.1.0"

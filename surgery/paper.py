@@ -39,7 +39,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PaperCell:
     """One number of a table: `method` is its column, `policy` stands only where rows name one.
 
     `value` is None where our copy of the paper lost it.
@@ -64,7 +64,7 @@ class PaperTable:
     keys: tuple[str, ...]
     columns: Mapping[str, str]
     notes: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[PaperCell, ...]
     file: Path
 
     def value(self, method: str, *, model: str, task: str = "", policy: str = "") -> float | None:
@@ -230,7 +230,7 @@ def _table(number: int, entry: Mapping[str, Any], folder: Path) -> PaperTable:
     if not rows or len(set(places)) < len(places):
         raise DataError(f"{file.name} holds no row, or one twice", MISSING)
     cells = tuple(
-        Cell(row["model"], row.get("task", ""), row.get("policy", ""), name, _number(row[name], file.name))
+        PaperCell(row["model"], row.get("task", ""), row.get("policy", ""), name, _number(row[name], file.name))
         for row in rows
         for name in columns
     )

@@ -107,7 +107,7 @@ def _data(
     plan, spectra, edit, history = workspace.plan, workspace.spectra, workspace.edit, workspace.history
     names = list(edit.modules)
     moments = workspace.sensitivity.moments if workspace.sensitivity else None
-    places = np.concatenate([moments.places[name] for name in names]) if moments else None
+    places = np.concatenate([moments.indices[name] for name in names]) if moments else None
     label, position = _positions(workspace, names)
     starts = np.cumsum([0, *(spectra[name].rank for name in names)])
     drawn = position[np.isfinite(position)]  # a measurement may not be finite, and JSON has no word for that
@@ -204,7 +204,7 @@ def _packed(table: KnobTable, key: str) -> dict[str, Any]:
     return {
         "key": key,
         "knob": table.knob,
-        "every": table.every,
+        "every": table.stride,
         "unit": _GAIN_UNIT,
         "gains": _codes(table.gains),
         "numbers": [_numbers(numbers) if numbers else None for numbers in table.numbers],
@@ -225,7 +225,11 @@ def _table_keys(workspace: Workspace) -> dict[str, str]:
 
 
 def _numbers(numbers: Preview) -> dict[str, Any]:
-    camel = {"standard_error": "standardError", "energy_kept": "energyKept", "energy_moved": "energyMoved"}
+    camel = {
+        "standard_error": "standardError",
+        "nuclear_norm_ratio": "nuclearNormRatio",
+        "nuclear_norm_moved": "nuclearNormMoved",
+    }
     return {
         camel.get(name, name): value if math.isfinite(value) else None for name, value in asdict(numbers).items()
     }

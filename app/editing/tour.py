@@ -52,7 +52,7 @@ STOPS = (
     ),
     Stop(
         "An edit",
-        "Here the first component of this layer is **silenced**. Directions stay as they are; only strengths move. "
+        "Here the first component of this layer is **zeroed**. Directions stay as they are; only strengths move. "
         "The energy rule keeps their sum, so the others grew a little. Pull a bar yourself, then press Ctrl+Z.",
         _silenced,
     ),
@@ -71,7 +71,7 @@ STOPS = (
     ),
     Stop(
         "Why random controls",
-        "`random_index` uses the gates of `abs_select` on components drawn by lot. It moves as much energy and should "
+        "`random_index` uses the gates of `abs_select` on components drawn by lot. It moves as much of Σσ and should "
         "do nothing for the loss. An edit that cannot beat such controls has found nothing.",
         lambda workspace: EditPlan(RandomIndex()),
     ),

@@ -10,8 +10,8 @@ export function numberRows(data, numbers) {
     ["Predicted Δ loss", measured ? signed(numbers.predicted) + error : "not measured", remark(data, numbers)],
     ["Edited scalars", data.scalars.toLocaleString("en"), `${data.modules.length} modules`],
     ["Raised", numbers.raised, ""],
-    ["Lowered", numbers.lowered, `${numbers.silenced} silenced`],
-    ["Energy moved", `${(100 * numbers.energyMoved).toFixed(1)}%`, `Σσ′/Σσ ${numbers.energyKept.toFixed(3)}`],
+    ["Lowered", numbers.lowered, `${numbers.zeroed} zeroed`],
+    ["Nuclear norm moved", `${(100 * numbers.nuclearNormMoved).toFixed(1)}%`, `Σσ′/Σσ ${numbers.nuclearNormRatio.toFixed(3)}`],
   ]
 }
 
@@ -31,7 +31,7 @@ export function handWords(state, gains) {
     gain: chosen.length === 1 ? gain : "",
     label: `Singular values of ${module.name} before and after. ` +
       `Component ${first}: σ ${text(state.sigma[module.start + first])}, gain ${gain}. ` +
-      "Arrow keys choose and change, Delete silences, L locks, Backspace resets.",
+      "Arrow keys choose and change, Delete zeroes, L locks, Backspace resets.",
   }
 }
 

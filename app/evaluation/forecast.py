@@ -16,7 +16,7 @@ from surgery.runs import Run
 def time_text(question: Question, variants: int, base: BaseChoice | None) -> str:
     """How long the proof will take, at the pace of the last run of its kind on this machine."""
     for run in all_runs():
-        pace = run.metrics.pace if run.metrics else None
+        pace = run.metrics.answer_time if run.metrics else None
         if (
             pace
             and not run.shipped
@@ -37,7 +37,7 @@ def power_text(newest: Run | None, examples: int, tests: int) -> str:
             evaluation = evaluation_of(newest)
         except DataError:
             evaluation = None
-        shares = [measure for measure in evaluation.measures if measure.binary] if evaluation else []
+        shares = [metric for metric in evaluation.metrics if metric.binary] if evaluation else []
         if evaluation is not None and shares and EDIT in evaluation.scores:
             rows = [evaluation.numbers(name, shares[0].name) for name in (EDIT, BASELINE)]
             changed = float(np.mean(rows[0] != rows[1]))

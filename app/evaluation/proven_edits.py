@@ -97,7 +97,7 @@ def _proven(run: Run) -> ProvenEdit | None:
     plan, metrics = run.plan, run.metrics
     if metrics is None or EDIT not in plan.edits:
         return None
-    shares = [measure.name for measure in metrics.summary.measures if measure.binary]
+    shares = [metric.name for metric in metrics.summary.metrics if metric.binary]
     found = metrics.summary.variants.get(EDIT)
     gain = _known(found.changes.get(shares[0])) if found and shares else None
     if gain is None:

@@ -5,7 +5,7 @@ import streamlit as st
 
 import viz
 from app.frame import plain
-from surgery.evaluation import AGAIN, BASELINE, Evaluation, Measure
+from surgery.evaluation import AGAIN, BASELINE, Evaluation, Metric
 from surgery.experiments import EDIT
 
 LEVEL = 0.05  # of the corrected p from which a change of answers is called one
@@ -16,8 +16,8 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
     """Charts and a table for all variants, and words for the edit where it is among them."""
     baseline = evaluation.scores[BASELINE]
     means = ", ".join(
-        f"{measure.title} {_level(float(baseline.values[measure.name].mean()), measure)}"
-        for measure in evaluation.measures[:_DRAWN]
+        f"{metric.title} {_level(float(baseline.values[metric.name].mean()), metric)}"
+        for metric in evaluation.metrics[:_DRAWN]
     )
     st.caption(
         f"{plain(title)}: {len(evaluation.samples)} held-out examples. Unedited adapter: {plain(means)}. Changes are paired by "
@@ -28,22 +28,22 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
     if EDIT in evaluation.scores:
         _say(evaluation)
     names = list(evaluation.variants)
-    columns = st.columns(min(_DRAWN, len(evaluation.measures)), gap="large")
-    for column, measure in zip(columns, evaluation.measures, strict=False):
-        effects = [evaluation.effect(name, measure.name) for name in names]
-        scale = 100 if measure.binary else 1
+    columns = st.columns(min(_DRAWN, len(evaluation.metrics)), gap="large")
+    for column, metric in zip(columns, evaluation.metrics, strict=False):
+        effects = [evaluation.effect(name, metric.name) for name in names]
+        scale = 100 if metric.binary else 1
         column.plotly_chart(
             viz.effect_intervals(
                 names,
                 [scale * effect.mean for effect in effects],
                 [scale * effect.low for effect in effects],
                 [scale * effect.high for effect in effects],
-                title=f"Change of {measure.title}",
-                unit=_unit(measure),
-                lower_is_better=not measure.higher_is_better,
+                title=f"Change of {metric.title}",
+                unit=_unit(metric),
+                lower_is_better=not metric.higher_is_better,
             ),
-            key=f"effect-{key}-{measure.name}",
-            alt=f"Change of {measure.title} for every variant with 95 % intervals",
+            key=f"effect-{key}-{metric.name}",
+            alt=f"Change of {metric.title} for every variant with 95 % intervals",
         )
     table = effects_table(evaluation)
     st.dataframe(
@@ -76,28 +76,28 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
 
 def effects_table(evaluation: Evaluation) -> pd.DataFrame:
     """A row for each variant: means, paired changes, intervals, tests, verdict."""
-    tests = {measure.name: evaluation.tests(measure.name) for measure in evaluation.measures}
-    adjusted = {measure.name: evaluation.adjusted(measure.name) for measure in evaluation.measures}
+    tests = {metric.name: evaluation.tests(metric.name) for metric in evaluation.metrics}
+    adjusted = {metric.name: evaluation.adjusted(metric.name) for metric in evaluation.metrics}
     several = sum(bool(found) for found in tests.values()) > 1
     rows = []
     for name in evaluation.variants:
         row: dict[str, object] = {"variant": name}
-        for measure in evaluation.measures[:4]:
-            effect = evaluation.effect(name, measure.name)
-            mean = float(evaluation.numbers(name, measure.name).mean())
-            scale, digits = (100, 1) if measure.binary else (1, 4)
-            row[measure.title] = _level(mean, measure)
-            row[f"Δ {measure.title}"] = (
+        for metric in evaluation.metrics[:4]:
+            effect = evaluation.effect(name, metric.name)
+            mean = float(evaluation.numbers(name, metric.name).mean())
+            scale, digits = (100, 1) if metric.binary else (1, 4)
+            row[metric.title] = _level(mean, metric)
+            row[f"Δ {metric.title}"] = (
                 f"{scale * effect.mean:+.{digits}f} ± {scale * effect.standard_error:.{digits}f}"
             )
-            row[f"95 % of Δ {measure.title}"] = (
+            row[f"95 % of Δ {metric.title}"] = (
                 f"{scale * effect.low:+.{digits}f} … {scale * effect.high:+.{digits}f}"
             )
-            if name in tests[measure.name]:
-                test, tail = tests[measure.name][name], f", {measure.title}" if several else ""
+            if name in tests[metric.name]:
+                test, tail = tests[metric.name][name], f", {metric.title}" if several else ""
                 row[f"gained, lost{tail}"] = f"{test.gained}, {test.lost}"
                 row[f"p, McNemar{tail}"] = test.p
-                row[f"p, Holm{tail}"] = adjusted[measure.name].get(name)
+                row[f"p, Holm{tail}"] = adjusted[metric.name].get(name)
         row["verdict"] = verdict(evaluation, name)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -108,32 +108,32 @@ def verdict(evaluation: Evaluation, name: str) -> str:
     if name == AGAIN:
         return "the noise floor"
     parts = []
-    for measure in evaluation.measures:
-        change = evaluation.effect(name, measure.name)
-        test = evaluation.adjusted(measure.name).get(name)
+    for metric in evaluation.metrics:
+        change = evaluation.effect(name, metric.name)
+        test = evaluation.adjusted(metric.name).get(name)
         if change.certain if test is None else test <= LEVEL:
-            parts.append(_direction(measure, change.mean))
+            parts.append(_direction(metric, change.mean))
     return ", ".join(dict.fromkeys(parts)) or "within noise"
 
 
 def _say(evaluation: Evaluation) -> None:
-    """The finding in a sentence or two, with the places among controls and the noise floor."""
+    """The finding in a sentence or two, with the rank among controls and the noise floor."""
     found = verdict(evaluation, EDIT)
     words = []
-    for measure in evaluation.measures[:_DRAWN]:
-        place = evaluation.place(EDIT, measure.name)
-        if place is not None:
+    for metric in evaluation.metrics[:_DRAWN]:
+        rank = evaluation.permutation_rank(EDIT, metric.name)
+        if rank is not None:
             words.append(
-                f"On {measure.title} it does better than {place.beaten} of {place.controls} random controls "
-                f"(p = {place.p:.2f}; with {place.controls} no p can be below {1 / (1 + place.controls):.2f})."
+                f"On {metric.title} it does better than {rank.beaten} of {rank.controls} random controls "
+                f"(p = {rank.p:.2f}; with {rank.controls} no p can be below {1 / (1 + rank.controls):.2f})."
             )
         if AGAIN in evaluation.scores:
-            moved = evaluation.numbers(AGAIN, measure.name) - evaluation.numbers(BASELINE, measure.name)
+            moved = evaluation.numbers(AGAIN, metric.name) - evaluation.numbers(BASELINE, metric.name)
             size = abs(float(moved.mean()))
             words.append(
-                f"Unedited once more, {measure.title} moves by {100 * size:.2f} points."
-                if measure.binary
-                else f"Unedited once more, {measure.title} moves by {size:.1e}."
+                f"Unedited once more, {metric.title} moves by {100 * size:.2f} points."
+                if metric.binary
+                else f"Unedited once more, {metric.title} moves by {size:.1e}."
             )
     icon = ":material/horizontal_rule:" if found == "within noise" else ":material/flag:"
     text = (
@@ -146,19 +146,19 @@ def _say(evaluation: Evaluation) -> None:
         st.caption(" ".join(words))
 
 
-def _direction(measure: Measure, change: float) -> str:
-    if measure.name == "exact":
+def _direction(metric: Metric, change: float) -> str:
+    if metric.name == "exact":
         return "more correct" if change > 0 else "fewer correct"
-    if measure.name == "loss":
+    if metric.name == "loss":
         return "loss lower" if change < 0 else "loss higher"
-    return f"{measure.title} {'higher' if change > 0 else 'lower'}"
+    return f"{metric.title} {'higher' if change > 0 else 'lower'}"
 
 
-def _level(mean: float, measure: Measure) -> str:
-    return f"{mean:.1%}" if measure.binary else f"{mean:.4f}"
+def _level(mean: float, metric: Metric) -> str:
+    return f"{mean:.1%}" if metric.binary else f"{mean:.4f}"
 
 
-def _unit(measure: Measure) -> str:
-    better = "higher is better" if measure.higher_is_better else "lower is better"
-    unit = "points" if measure.binary else "nats per answer token" if measure.name == "loss" else measure.title
+def _unit(metric: Metric) -> str:
+    better = "higher is better" if metric.higher_is_better else "lower is better"
+    unit = "points" if metric.binary else "nats per answer token" if metric.name == "loss" else metric.title
     return f"{unit}, {better}"

@@ -123,9 +123,9 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
             "variants": len(plan.variants),
             "state": state_of(run),
         }
-        for measure, effect in changes_of(run).items():
-            row[f"Δ {measure}"] = effect.mean
-            row[f"± {measure}"] = effect.standard_error
+        for metric, effect in changes_of(run).items():
+            row[f"Δ {metric}"] = effect.mean
+            row[f"± {metric}"] = effect.standard_error
         row["run"] = plan.key
         rows.append(row)
     return pd.DataFrame(rows)
@@ -139,12 +139,12 @@ def state_of(run: Run) -> str:
 
 
 def changes_of(run: Run) -> dict[str, Effect]:
-    """The edit's changes by the first two measures."""
+    """The edit's changes by the first two metrics."""
     if run.metrics is None:
         return {}
     found = run.metrics.summary.variants.get(EDIT)
     changes = found.changes if found else {}
-    names = [measure.name for measure in run.metrics.summary.measures[:2]]
+    names = [metric.name for metric in run.metrics.summary.metrics[:2]]
     return {name: changes[name] for name in names if name in changes}
 
 
@@ -154,7 +154,7 @@ def _told(edits: Iterable[Mapping[str, Any]], name: str) -> str:
 
 
 def _compare(runs: Sequence[Run]) -> None:
-    """The edit's change in each run, one chart for each measure that they share."""
+    """The edit's change in each run, one chart for each metric that they share."""
     by_run = [(run, changes_of(run)) for run in runs]
     names = list(dict.fromkeys(name for _, changes in by_run for name in changes))
     for name in names:
@@ -162,10 +162,8 @@ def _compare(runs: Sequence[Run]) -> None:
         known = [(run, effect) for run, effect in known if not np.isnan(astuple(effect)).any()]
         if not known:
             continue
-        measure = next(
-            m for run, _ in known if run.metrics for m in run.metrics.summary.measures if m.name == name
-        )
-        scale = 100 if measure.binary else 1
+        metric = next(m for run, _ in known if run.metrics for m in run.metrics.summary.metrics if m.name == name)
+        scale = 100 if metric.binary else 1
         labels = [f"{place + 1} · {_label(run)}" for place, (run, _) in enumerate(known)]
         st.plotly_chart(
             viz.effect_intervals(
@@ -173,12 +171,12 @@ def _compare(runs: Sequence[Run]) -> None:
                 [scale * effect.mean for _, effect in known],
                 [scale * effect.low for _, effect in known],
                 [scale * effect.high for _, effect in known],
-                title=f"Change of {measure.title} by the edit of each run",
-                unit="points" if measure.binary else "nats per answer token",
-                lower_is_better=not measure.higher_is_better,
+                title=f"Change of {metric.title} by the edit of each run",
+                unit="points" if metric.binary else "nats per answer token",
+                lower_is_better=not metric.higher_is_better,
             ),
             key=f"compare-{name}",
-            alt=f"Change of {measure.title} by the edit of each run picked, with 95 % intervals",
+            alt=f"Change of {metric.title} by the edit of each run picked, with 95 % intervals",
         )
     st.caption(
         "Runs on different slices or adapters are not paired with each other: compare intervals, not differences."

@@ -68,14 +68,14 @@ def compared(evaluation: Evaluation, variant: str) -> pd.DataFrame:
         }
     )
     gained = lost = pd.Series(False, index=table.index)
-    for measure in evaluation.measures:
-        old, new = before.values[measure.name], after.values[measure.name]
-        if measure.binary:
-            table[f"{measure.title}, unedited"], table[f"{measure.title}, {variant}"] = old == 1, new == 1
+    for metric in evaluation.metrics:
+        old, new = before.values[metric.name], after.values[metric.name]
+        if metric.binary:
+            table[f"{metric.title}, unedited"], table[f"{metric.title}, {variant}"] = old == 1, new == 1
             if not gained.any() and not lost.any():
                 gained, lost = pd.Series(new > old), pd.Series(new < old)
         else:
-            table[f"Δ {measure.title}"] = new - old
+            table[f"Δ {metric.title}"] = new - old
     table["changed"] = table[BASELINE] != table[variant]
     table["gained"], table["lost"], table["all"] = gained, lost, True
     return table

@@ -148,7 +148,7 @@ def _data(workspace: Workspace, numbers: Numbers) -> dict[str, Any]:
         "sigma": _floats(numbers.sigma),
         "share": _floats(numbers.share),
         "energy": _floats(numbers.energy),
-        "repeated": _bytes(numbers.repeated.astype(np.uint8)),
+        "degenerate": _bytes(numbers.degenerate.astype(np.uint8)),
         "errors": ERRORS,
         "labels": {"show": list(SHOW_LABELS.items()), "measure": list(MEASURE_LABELS.items())},
         "palette": viz.PALETTE,
@@ -195,8 +195,8 @@ def _listed(each: Component, index: dict[str, int]) -> dict[str, Any]:
         "share": _number(each.energy_share),
         "mean": _number(each.mean),
         "error": _number(each.error),
-        "silence": _number(each.silence),
-        "silenceError": _number(each.silence_error),
+        "silence": _number(each.if_zeroed),
+        "silenceError": _number(each.if_zeroed_error),
     }
 
 

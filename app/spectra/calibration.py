@@ -11,7 +11,15 @@ from app.spectra.calibration_rows import number_controls, read_rows, rows_contro
 from app.spectra.stored_calibrations import KIND, list_stored, matching, start_calibration, stored_of, take_up
 from app.state import jobs
 from app.state.workspace import Workspace, current
-from surgery.data import CalibrationPlan, Found, NotFetchedError, Row, left_out_text, plan_record, planned_rows
+from surgery.data import (
+    CalibrationPlan,
+    NotFetchedError,
+    Row,
+    SourceRows,
+    left_out_text,
+    plan_record,
+    planned_rows,
+)
 from surgery.errors import SurgeryError
 from surgery.files import digest
 from surgery.model import BaseChoice
@@ -108,7 +116,7 @@ def plan_controls() -> None:
 
 def start_button(
     workspace: Workspace, base: BaseChoice, plan: CalibrationPlan, key: str, refusal: SurgeryError | None = None
-) -> tuple[Found | None, Sequence[Row] | None]:
+) -> tuple[SourceRows | None, Sequence[Row] | None]:
     """The button that measures `plan`, and how long that takes; returns what is known of its rows.
 
     What is stored of the plan is gone on with, or used as it is. What `refusal` or the rows have against the

@@ -11,9 +11,9 @@ from surgery.data import (
     TEMPLATES,
     CalibrationPlan,
     Encoding,
-    Found,
     HubSource,
     Row,
+    SourceRows,
     is_hub,
     left_out_text,
     parse_hub,
@@ -145,19 +145,19 @@ def _stamp(data: str) -> tuple[int, int]:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _read(data: str, prompt_field: str, answer_field: str, stamp: tuple[int, int]) -> Found:
+def _read(data: str, prompt_field: str, answer_field: str, stamp: tuple[int, int]) -> SourceRows:
     """The rows of a source without going to the network; they never change, so sessions may share them."""
     return read_source(
         data, CalibrationPlan(data, prompt_field=prompt_field, answer_field=answer_field).fields, download=False
     )
 
 
-def read_rows(plan: CalibrationPlan) -> Found:
+def read_rows(plan: CalibrationPlan) -> SourceRows:
     """The rows that a plan names, as far as they are on this machine; raises `NotFetchedError` where they are not."""
     return _read(plan.data, plan.prompt_field, plan.answer_field, _stamp(plan.data))
 
 
-def show_rows(found: Found, rows: Sequence[Row] | None) -> None:
+def show_rows(found: SourceRows, rows: Sequence[Row] | None) -> None:
     """How many rows there are, which are left out and why, and the first that is measured."""
     dropped = left_out_text(found.left_out)
     why = f" · {plain(dropped)}: {plain(found.problem)}" if dropped else ""

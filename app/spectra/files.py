@@ -73,7 +73,7 @@ def _components(numbers: Numbers, names: list[str]) -> Iterable[dict[str, Any]]:
                 "sigma": numbers.sigma[at],
                 "energy_share": numbers.share[at],
                 "cumulative_energy": numbers.energy[at],
-                "repeated": bool(numbers.repeated[at]),
+                "degenerate": bool(numbers.degenerate[at]),
             }
             if found is not None:
                 row |= {

@@ -12,7 +12,7 @@ export function model(data) {
     sigma: floats(data.sigma),
     share: floats(data.share),
     energy: floats(data.energy),
-    repeated: new Uint8Array(bytes(data.repeated)),
+    degenerate: new Uint8Array(bytes(data.degenerate)),
     ...(measured && measurement(measured, palette)),
     byName: new Map(modules.map((module) => [module.name, module])),
     at: new Map(modules.map((module) => [`${module.row} ${module.column}`, module])),

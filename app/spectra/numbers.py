@@ -65,7 +65,7 @@ class Numbers:
     sigma: Float64[ndarray, "component"]
     share: Float64[ndarray, "component"]
     energy: Float64[ndarray, "component"]
-    repeated: Bool[ndarray, "component"]
+    degenerate: Bool[ndarray, "component"]
     effective: Mapping[str, float]
     stable: Mapping[str, float]
     k90: Mapping[str, int]
@@ -95,7 +95,7 @@ def _numbers_of(spectra: Spectra, sensitivity: Sensitivity | None) -> Numbers:
         _joined([spectrum.sigma for spectrum in spectra.values()]),
         _joined(shares),
         _joined([np.cumsum(share) for share in shares]),
-        _joined([spectrum.repeated for spectrum in spectra.values()]).astype(bool),
+        _joined([spectrum.degenerate for spectrum in spectra.values()]).astype(bool),
         {name: effective_rank(spectrum.sigma) for name, spectrum in spectra.items()},
         {name: stable_rank(spectrum.sigma) for name, spectrum in spectra.items()},
         {name: components_for_energy(spectrum.sigma) for name, spectrum in spectra.items()},
@@ -140,7 +140,7 @@ def _measured(spectra: Spectra, sensitivity: Sensitivity) -> Measured:
             standing.append(np.full(spectrum.rank, UNKNOWN))
             continue
         moments, statistics = sensitivity.moments, sensitivity.statistics(name)
-        place = moments.places[name]
+        place = moments.indices[name]
         mean, error = moments.mean[place], moments.error[place]
         columns["mean"].append(mean)
         columns["error"].append(error)

@@ -1,11 +1,11 @@
-// The tables of the Spectra page: components by what silencing them would do, and rankings by budget.
+// The tables of the Spectra page: components by what zeroing them would do, and rankings by budget.
 import { element, text } from "../components/sheet.mjs"
 import { listed } from "./state.mjs"
 import { percent, plus } from "./words.mjs"
 
 const COLUMNS = [
   ["layer", "layer"], ["family", "family"], ["component", "component"], ["sigma", "σ"], ["share", "energy"],
-  ["mean", "mean g"], ["error", "± s.e."], ["silence", "if silenced, Δ loss"],
+  ["mean", "mean g"], ["error", "± s.e."], ["silence", "if zeroed, Δ loss"],
 ]
 const BUDGET_HEADS = ["examples", "mean |g|: halves", "signed g: halves", "top 20 % kept: halves", "mean |g|: to all", "signed g: to all"]
 const BUDGET_KEYS = ["examples", "halfMagnitude", "halfSigned", "halfTop", "magnitude", "signed"]

@@ -26,7 +26,7 @@ export function told(m, module, k) {
       `mean |g| ${text(m.magnitude[i])} ± ${text(m.magnitudeError[i])}, sign agreement ${percent(m.agreement[i], 0)}`,
     )
   } else if (m.measured) lines.push("not measured")
-  if (m.repeated[i]) lines.push("its σ is (nearly) repeated: only the sum of g over the equal ones is determined")
+  if (m.degenerate[i]) lines.push("its σ is (nearly) degenerate: only the sum of g over the equal ones is determined")
   return lines
 }
 
@@ -87,7 +87,7 @@ export function factRows(m, module, k) {
       ["sign agreement", percent(m.agreement[i], 0)],
       ["standing", standingAt(m, i).name],
     )
-  if (m.repeated[i]) rows.push(["σ repeated", "see below"])
+  if (m.degenerate[i]) rows.push(["σ degenerate", "see below"])
   rows.push(
     [`Module, rank ${module.rank}`],
     ["effective rank", module.effective === null ? "–" : text(module.effective)],

@@ -6,7 +6,8 @@ from app.spectra.calibration import calibration_panel
 from app.state.workspace import current
 
 show_title(
-    "Spectra", "Where the energy of each update sits, and which components raise or lower the calibration loss."
+    "Spectra",
+    "Where the squared Frobenius norm of each update sits, its energy Σσ², and which components raise or lower the calibration loss.",
 )
 calibration_panel(current())
 spectra_board()

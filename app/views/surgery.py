@@ -187,8 +187,8 @@ def card(workspace: Workspace, name: str, plan: EditPlan) -> None:
         for row, module in enumerate(edit.modules.values()):
             gains[row, : module.gains.size] = module.gains
         st.image(viz.gain_thumbnail(gains), width="stretch")
-        moved = (numbers or summary(edit)).energy_moved
-        st.caption(f"{edit.scalars:,} scalars · {moved:.1%} of the energy moved")
+        moved = (numbers or summary(edit)).nuclear_norm_moved
+        st.caption(f"{edit.scalars:,} scalars · {moved:.1%} of the nuclear norm moved")
     with st.container(horizontal=True, gap="small"):
         if st.button("Open", key=f"open-{name}"):
             change(workspace.with_history(workspace.history.record(f"recipe {name}", plan)))

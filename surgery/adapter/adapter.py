@@ -16,7 +16,7 @@ from numpy import ndarray
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.adapter.module_paths import families_of, in_layer_order, layer_of
 from surgery.adapter.site import Site
-from surgery.adapter.tensor_names import SAVE_AGAIN, Pair, depths_of, pair_factors, parameter_of, sites_of
+from surgery.adapter.tensor_names import SAVE_AGAIN, FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.weights import read_weights, weights_digest
 from surgery.errors import AdapterError, SurgeryError
 from surgery.files import demo_folder, digest, is_demo, user_path
@@ -155,7 +155,7 @@ def _open(text: str) -> Adapter:
 
 
 def _factors(
-    pair: Pair,
+    pair: FactorPair,
     depths: Mapping[str, list[int]],
     tensors: Mapping[str, ndarray],
     config: Mapping[str, Any],
@@ -205,7 +205,7 @@ def _with_families(found: list[Factors]) -> list[Factors]:
     return [replace(by_name[name], family=families[name]) for name in in_layer_order(by_name)]
 
 
-def _refuse_tied(pairs: list[Pair], tensors: Mapping[str, ndarray], config: Mapping[str, Any]) -> None:
+def _refuse_tied(pairs: list[FactorPair], tensors: Mapping[str, ndarray], config: Mapping[str, Any]) -> None:
     """Input and output embeddings that train one pair of factors have no σ of their own."""
     tables = [pair for pair in pairs if pair.table]
     # by content, so that many tables and many layers are not compared one by one

@@ -34,7 +34,7 @@ _MOST_EXPERTS = 4_096
 
 
 @dataclass(frozen=True)
-class Pair:
+class FactorPair:
     """The keys of one pair of factors; `depth` counts the wrappers between it and the module."""
 
     module: str
@@ -58,7 +58,7 @@ def check_names(names: Sequence[str]) -> None:
             raise AdapterError(f"{name[:80]!r} is no name of a tensor in a model", SAVE_AGAIN)
 
 
-def pair_factors(tensors: Iterable[str]) -> tuple[list[Pair], list[str]]:
+def pair_factors(tensors: Iterable[str]) -> tuple[list[FactorPair], list[str]]:
     """Pairs of LoRA keys, and the keys that are no LoRA factors."""
     halves: dict[tuple[str, bool], dict[str, str]] = defaultdict(dict)
     extra = []
@@ -94,11 +94,11 @@ def pair_factors(tensors: Iterable[str]) -> tuple[list[Pair], list[str]]:
         while module.endswith(".base_layer"):
             module = module.removesuffix(".base_layer")
         depth = (len(path) - len(module)) // len(".base_layer")
-        pairs.append(Pair(module.replace(".base_layer.", "."), depth, table, sides["A"], sides["B"]))
+        pairs.append(FactorPair(module.replace(".base_layer.", "."), depth, table, sides["A"], sides["B"]))
     return pairs, extra
 
 
-def depths_of(pairs: Iterable[Pair]) -> dict[str, list[int]]:
+def depths_of(pairs: Iterable[FactorPair]) -> dict[str, list[int]]:
     """How deep the pairs of every module are wrapped, innermost first."""
     found: dict[str, list[int]] = defaultdict(list)
     for pair in pairs:
@@ -106,7 +106,7 @@ def depths_of(pairs: Iterable[Pair]) -> dict[str, list[int]]:
     return {module: sorted(depths, reverse=True) for module, depths in found.items()}
 
 
-def parameter_of(pair: Pair, wrapped: Mapping[str, list[int]], parameters: list[str]) -> str:
+def parameter_of(pair: FactorPair, wrapped: Mapping[str, list[int]], parameters: list[str]) -> str:
     """Which raw parameter a pair belongs to: PEFT wraps a module once per parameter, first one innermost."""
     depths = wrapped[pair.module]
     order = sorted(parameters, key=lambda name: _PARAMETER_ORDER.index(name) if name in _PARAMETER_ORDER else -1)
@@ -119,7 +119,9 @@ def parameter_of(pair: Pair, wrapped: Mapping[str, list[int]], parameters: list[
     return order[depths.index(pair.depth)]
 
 
-def sites_of(pair: Pair, path: str, raw: bool, A: ndarray, B: ndarray, rank: int) -> Iterable[tuple[str, Site]]:
+def sites_of(
+    pair: FactorPair, path: str, raw: bool, A: ndarray, B: ndarray, rank: int
+) -> Iterable[tuple[str, Site]]:
     """Name and site of every update that a pair of tensors holds."""
     if pair.table and A.ndim == B.ndim == 2:
         yield path, EmbeddingSite(pair.module)

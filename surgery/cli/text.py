@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from surgery.data import left_out_text
-from surgery.edits import Edit, ModuleEdit, preview, summary
+from surgery.edits import Edit, ModuleEdit, Preview, preview, summary
 from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.export import Verification
 from surgery.files import without_nan
@@ -79,7 +79,7 @@ def export_record(edit: Edit, sensitivity: Sensitivity | None, verification: Ver
         "out": str(verification.folder),
         "modules": len(edit.modules),
         "edited_scalars": edit.scalars,
-        **asdict(preview(edit, sensitivity) or summary(edit)),
+        **_preview_record(preview(edit, sensitivity) or summary(edit)),
         "skipped": edit.skipped,
         "edited_tensors": verification.edited,
         "untouched_tensors": verification.untouched,
@@ -87,10 +87,16 @@ def export_record(edit: Edit, sensitivity: Sensitivity | None, verification: Ver
     }
 
 
+def _preview_record(numbers: Preview) -> dict[str, Any]:
+    """The preview under the keys that the command line has always printed."""
+    names = {"zeroed": "silenced", "nuclear_norm_ratio": "energy_kept", "nuclear_norm_moved": "energy_moved"}
+    return {names.get(name, name): value for name, value in asdict(numbers).items()}
+
+
 def export_text(record: Mapping[str, Any]) -> str:
     lines = [
         f"{record['modules']} modules, {record['edited_scalars']:,} scalars: {record['raised']} raised, "
-        f"{record['lowered']} lowered, {record['silenced']} silenced; {record['energy_moved']:.1%} of the energy moved"
+        f"{record['lowered']} lowered, {record['silenced']} zeroed; {record['energy_moved']:.1%} of the nuclear norm moved"
     ]
     if math.isfinite(record["predicted"]):
         lines.append(
@@ -105,15 +111,15 @@ def export_text(record: Mapping[str, Any]) -> str:
 
 
 def evaluation_text(summary: EvaluationSummary, of: str = "") -> str:
-    """A summary as lines, one for each variant and measure."""
+    """A summary as lines, one for each variant and metric."""
     lines = [
         f"{of}{summary.examples} examples; changes paired with the unedited adapter, 95 % intervals in brackets, "
         "p of McNemar's exact test corrected for all variants"
     ]
-    for measure in summary.measures:
-        better = "higher" if measure.higher_is_better else "lower"
-        lines.append(f"{measure.title}, {better} is better:")
-        lines += [_variant_line(name, found, measure.name) for name, found in summary.variants.items()]
+    for metric in summary.metrics:
+        better = "higher" if metric.higher_is_better else "lower"
+        lines.append(f"{metric.title}, {better} is better:")
+        lines += [_variant_line(name, found, metric.name) for name, found in summary.variants.items()]
     return "\n".join([*lines, *summary.notes])
 
 
@@ -126,8 +132,8 @@ def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
     if test := found.tests.get(key):
         line += f"  gained {test.gained}, lost {test.lost}"
         line += f", p {test.holm:.3f}" if test.holm is not None else ""
-    if place := found.places.get(key):
-        line += f"  beats {place.beaten} of {place.controls} random controls"
+    if rank := found.ranks.get(key):
+        line += f"  beats {rank.beaten} of {rank.controls} random controls"
     return line
 
 

@@ -1,6 +1,6 @@
 """From rows on disks to encoded examples; plans of slices; train/test contamination."""
 
-from surgery.data.contamination import Sample, content_key, refuse_shared, sample_of, shared_examples
+from surgery.data.contamination import TaskDocument, content_key, refuse_shared, shared_examples, task_document
 from surgery.data.examples import IGNORED, TEMPLATES, Calibration, Encoding, Example, encode, prompt_ids
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
 from surgery.data.plans import (
@@ -26,7 +26,7 @@ from surgery.data.rows import (
     shared_keys,
 )
 from surgery.data.slices import Slices, read_slices
-from surgery.data.source import Found, read_source
+from surgery.data.source import SourceRows, read_source
 
 __all__ = [
     "IGNORED",
@@ -36,14 +36,14 @@ __all__ = [
     "Encoding",
     "EvaluationPlan",
     "Example",
-    "Found",
     "HubSource",
     "NotFetchedError",
     "Row",
     "RowFields",
-    "Sample",
     "Slice",
     "Slices",
+    "SourceRows",
+    "TaskDocument",
     "UnusableRow",
     "calibration_rows",
     "choose",
@@ -64,7 +64,7 @@ __all__ = [
     "refuse_changed_rows",
     "refuse_shared",
     "rows_digest",
-    "sample_of",
     "shared_examples",
     "shared_keys",
+    "task_document",
 ]

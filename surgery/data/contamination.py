@@ -17,12 +17,12 @@ _LONG = 20
 
 
 @dataclass(frozen=True)
-class Sample:
+class TaskDocument:
     """One document of a task: its place there, all that the model reads (`prompt`), and what is right.
 
     `question` is the prompt without examples. `hash` is of the content alone: fields may have other names, and
     another task may hold the same. By `keys` other slices recognise it: `hash`, the hash of what the model is
-    asked, and that of the question; `asked` is the hash of the longest text in it, for rows to compare with.
+    asked, and that of the question; `question_key` is the hash of the longest text in it, for rows to compare with.
     """
 
     task: str
@@ -32,7 +32,7 @@ class Sample:
     target: str
     question: str
     keys: frozenset[str] = field(repr=False)
-    asked: str = field(default="", repr=False)
+    question_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Shared:
     text: str
 
 
-Examples = Sequence[Sample] | Sequence[Row]
+Examples = Sequence[TaskDocument] | Sequence[Row]
 
 
 def shared_examples(first: Examples, second: Examples) -> list[Shared]:
@@ -53,7 +53,7 @@ def shared_examples(first: Examples, second: Examples) -> list[Shared]:
     Two documents are the same when everything they say is, or all that the model is asked. A calibration row
     is the same as a document when its prompt, or a line of it, is what the document asks.
     """
-    examples: list[Sample | Row] = [*first, *second]
+    examples: list[TaskDocument | Row] = [*first, *second]
     with_rows = any(isinstance(example, Row) for example in examples)
     places: dict[str, _Known] = {}
     for number, example in enumerate(examples[len(first) :]):
@@ -89,10 +89,10 @@ class _Known(NamedTuple):
     keys: frozenset[str]
 
 
-def _known(example: Sample | Row, number: int, with_rows: bool) -> _Known:
-    if isinstance(example, Sample):
-        asked = {example.asked} if with_rows and example.asked else set()
-        return _Known(f"{example.task} {example.index}", _excerpt(example.question), example.keys | asked)
+def _known(example: TaskDocument | Row, number: int, with_rows: bool) -> _Known:
+    if isinstance(example, TaskDocument):
+        question = {example.question_key} if with_rows and example.question_key else set()
+        return _Known(f"{example.task} {example.index}", _excerpt(example.question), example.keys | question)
     lines = [example.prompt, *example.prompt.split("\n")]
     lines += [_LABEL.sub("", line, count=1) for line in lines if _LABEL.match(line)]
     keys = {content_key([line]) for line in lines if len(line.strip()) >= _LONG}
@@ -121,8 +121,18 @@ def _said(document: Any) -> list[str]:
     return [text for part in parts for text in _said(part)]
 
 
-def sample_of(document: Any, *, task: str, index: int, prompt: str, target: str, question: str) -> Sample:
-    """The sample of a document: `question` is what the task asks, `prompt` all that the model reads."""
+def task_document(
+    document: Any, *, task: str, index: int, prompt: str, target: str, question: str
+) -> TaskDocument:
+    """A document of a task, with the hashes by which other slices recognise it.
+
+    document: the task's own record, any nesting of texts and numbers.
+    task: the task's name.
+    index: the document's number in the task.
+    prompt: all that the model reads.
+    target: what is right.
+    question: what the task asks, the prompt without examples.
+    """
     # a document of numbers alone is what it says as a whole
     said = _said(document) or [repr(document)]
     words = " ".join(question.split())
@@ -136,4 +146,4 @@ def sample_of(document: Any, *, task: str, index: int, prompt: str, target: str,
         keys.add(content_key([words]))
     longest = max(asked, key=lambda text: (len(text), text), default="")
     own = content_key([longest]) if len(longest) >= _LONG else ""
-    return Sample(task, index, content_key(said), prompt, target, question, frozenset(keys), own)
+    return TaskDocument(task, index, content_key(said), prompt, target, question, frozenset(keys), own)

@@ -19,7 +19,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a row becomes tokens.
+    """Tokenisation of a row: chat template, end of sequence, longest length.
 
     `template`: `chat` renders the prompt as one user turn of the tokenizer's chat template,
     `plain` takes it as it stands. `separator` puts a space before the answer, `eos` an
@@ -71,10 +71,13 @@ class Calibration:
 def encode(
     rows: Sequence[Row], tokenizer: Any, encoding: Encoding, *, left_out: Mapping[str, int] | None = None
 ) -> Calibration:
-    """Tokenise rows; prompt and answer separately, so that the boundary is exact.
+    """Rows as token ids; prompt and answer are tokenised apart, so that the boundary is exact.
 
-    `left_out` counts by reason the rows that the source had to leave out before; those longer than
-    `max_length` join them.
+    rows: prompts and answers.
+    tokenizer: of the base model.
+    encoding: template, end of sequence and `max_length`, in tokens; longer rows are left out.
+    left_out: rows that the source had to leave out before, counted by reason; those too long join them.
+
     Raises `DataError` when the template is unknown, the tokenizer has no chat template although
     one was asked for, or every row is longer than `max_length`.
     """

@@ -12,10 +12,10 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 _LONGEST_LINE = 16 << 20  # characters
 
 
-def file_records(file: Path, wanted: Sequence[str]) -> Iterable[tuple[str, Any]]:
+def file_records(file: Path, fields: Sequence[str]) -> Iterable[tuple[str, Any]]:
     """Every record with the words for its place; an `UnusableRow` where a line could not be read."""
     if file.suffix.lower() == ".parquet":
-        yield from parquet_records(file, wanted)
+        yield from parquet_records(file, fields)
         return
     for number, line in enumerate(_lines(file), start=1):
         if line.strip():

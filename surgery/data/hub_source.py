@@ -46,6 +46,7 @@ class HubSource:
 
 
 def is_hub(source: str) -> bool:
+    """Whether a source of rows is a dataset of the hub, `hub:…`."""
     return source.startswith(HUB)
 
 

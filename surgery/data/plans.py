@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 
 from surgery.data.examples import TEMPLATES, Encoding
 from surgery.data.rows import PLAIN_FIELDS, Row, RowFields, choose, left_out_text
-from surgery.data.source import Found, read_source, source_files
+from surgery.data.source import SourceRows, read_source, source_files
 from surgery.errors import DataError, RecipeError
 from surgery.files import digest, mapping_of, refuse_unknown
 
@@ -161,18 +161,18 @@ def refuse_changed_rows(plan: CalibrationPlan, measured: str) -> None:
         )
 
 
-def planned_rows(plan: CalibrationPlan, found: Found | None = None) -> Slice:
+def planned_rows(plan: CalibrationPlan, source_rows: SourceRows | None = None) -> Slice:
     """The rows of a calibration plan; its source is read unless what it gives is given.
 
     Raises `DataError` for a source without rows, and for a slice that asks for more than there are.
     """
-    found = found or read_source(plan.data, plan.fields)
+    source_rows = source_rows or read_source(plan.data, plan.fields)
     try:
-        rows = choose(found.rows, plan.examples, seed=plan.seed, start=plan.start)
+        rows = choose(source_rows.rows, plan.examples, seed=plan.seed, start=plan.start)
     except DataError as error:
-        if not found.left_out:
+        if not source_rows.left_out:
             raise
         raise DataError(
-            f"{error.problem} ({left_out_text(found.left_out)}; {found.problem})", error.remedy
+            f"{error.problem} ({left_out_text(source_rows.left_out)}; {source_rows.problem})", error.remedy
         ) from error
-    return Slice(tuple(rows), found.left_out)
+    return Slice(tuple(rows), source_rows.left_out)

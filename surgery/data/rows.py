@@ -179,10 +179,14 @@ def left_out_text(left_out: Mapping[str, int]) -> str:
 
 
 def choose(rows: Sequence[Row], count: int | None, *, seed: int | None = 0, start: int = 0) -> list[Row]:
-    """`count` rows from offset `start` after a shuffle seeded by `seed` (None keeps file order).
+    """A slice of rows.
 
-    `count` None takes everything from `start` on. Raises `DataError` when the range is empty or
-    asks for more rows than there are.
+    rows: all rows, in file order.
+    count: rows to take; None for everything from `start` on.
+    seed: of the shuffle before; None keeps file order.
+    start: offset of the first row, after the shuffle.
+
+    Raises `DataError` when the range is empty or asks for more rows than there are.
     """
     available = max(0, len(rows) - start)
     wanted = available if count is None else count

@@ -6,7 +6,7 @@ from functools import cache
 
 from surgery.data.plans import CalibrationPlan, EvaluationPlan, Slice, planned_rows
 from surgery.data.rows import Row, RowFields, choose, left_out_text, shared_keys
-from surgery.data.source import Found, read_source
+from surgery.data.source import SourceRows, read_source
 from surgery.errors import DataError
 
 
@@ -29,7 +29,7 @@ def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None
     """
 
     @cache
-    def source(data: str, fields: RowFields) -> Found:
+    def source(data: str, fields: RowFields) -> SourceRows:
         return read_source(data, fields)
 
     slices = {plan: planned_rows(plan, source(plan.data, plan.fields)) for plan in seen}

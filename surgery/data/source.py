@@ -19,7 +19,7 @@ _MOST_CHARACTERS = 256 << 20  # of all rows that are kept
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceRows:
     """The rows of a source, how many records were left out by reason, and what the first of them lacks.
 
     `names` are the fields of the first record that could be read, so that a person can choose among them.
@@ -31,7 +31,7 @@ class Found:
     names: tuple[str, ...]
 
 
-def read_source(source: str, fields: RowFields = PLAIN_FIELDS, *, download: bool = True) -> Found:
+def read_source(source: str, fields: RowFields = PLAIN_FIELDS, *, download: bool = True) -> SourceRows:
     """Read every row of a source, in its order.
 
     `source` is a `.jsonl`, `.json` (JSON lines) or `.parquet` file, `demo:NAME/SLICE`, or a split of a
@@ -67,7 +67,7 @@ def read_source(source: str, fields: RowFields = PLAIN_FIELDS, *, download: bool
             shown = ", ".join(repr(field) for field in names[:12])
             raise DataError(first[0], f"name the fields that hold prompt and answer: the rows have {shown}")
         raise DataError(*first)
-    return Found(tuple(rows), dict(left_out), first[0] if first else "", names)
+    return SourceRows(tuple(rows), dict(left_out), first[0] if first else "", names)
 
 
 def source_files(source: str, *, download: bool = True) -> list[Path]:

@@ -58,20 +58,20 @@ class Edit:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the stored sensitivities say about an edit, with no model.
+    """Numbers of an edit that need no model: predicted change of the loss, counts, nuclear norm.
 
     `predicted` is the first-order change of the mean calibration loss, Σ ḡₖ(σ′ₖ − σₖ), in nats per
-    answer token; `standard_error` is over calibration examples. `energy_moved` is the share of Σσ
-    that changed place: half of Σ|σ′ − σ| over Σσ.
+    answer token; `standard_error` is over calibration examples. `nuclear_norm_ratio` is Σσ′/Σσ and
+    `nuclear_norm_moved` the share of Σσ that changed place: half of Σ|σ′ − σ| over Σσ.
     """
 
     predicted: float
     standard_error: float
     raised: int
     lowered: int
-    silenced: int
-    energy_kept: float
-    energy_moved: float
+    zeroed: int
+    nuclear_norm_ratio: float
+    nuclear_norm_moved: float
 
 
 # seven: what an `EditPlan` holds one by one, which is built upon it, and what it is applied to
@@ -85,7 +85,15 @@ def make_edit(
     sigma_min: float = 0.0,
     manual: Manual | None = None,
 ) -> Edit:
-    """Apply `policy` to every module in `scope`.
+    """The edit that `policy` makes of every module in `scope`.
+
+    spectra: of all modules, by name.
+    policy: gives the gains αₖ of each component.
+    sensitivity: gₖ by example and component, for policies that read it.
+    scope: a named scope or a regular expression over module names.
+    energy: rule that holds a norm of each module's σ: `l1` Σσ, `l2` Σσ², `none`.
+    sigma_min: least σ′ of an edited component.
+    manual: gains by module and component, in place of the policy's.
 
     Raises `PolicyError` when the policy needs sensitivities and there are none for this scope, or
     for a manual gain on a module or component that does not exist.
@@ -109,7 +117,14 @@ def edit_modules(
     sigma_min: float = 0.0,
     manual: Manual | None = None,
 ) -> dict[str, ModuleEdit]:
-    """Gains, clamp and energy rule for modules of equal rank; see the module docstring for the order."""
+    """Edits of modules of equal rank, by name: gains, clamp and energy rule in the order of the module docstring.
+
+    evidence: σ and the statistics of g, one row a module.
+    policy: gives the gains αₖ.
+    energy: `l1` holds Σσ of each module, `l2` Σσ², `none` neither.
+    sigma_min: least σ′ of an edited component.
+    manual: gains by module and component, in place of the policy's.
+    """
     check_rules(energy, sigma_min)
     names, sigma, live = evidence.names, evidence.sigma, ~null_components(evidence.sigma)
     gains, reasons = _wanted(evidence, policy, sigma_min, manual or {})
@@ -123,7 +138,7 @@ def edit_modules(
         left, before = _norms(after, live, energy), _norms(sigma, live, energy)
         _refuse_overflow(names, reasons, np.isfinite(left) & np.isfinite(before))
         empty = (left == 0) & ~reasons.astype(bool)
-        reasons[empty] = "every component was silenced, so no energy is left to rescale"
+        reasons[empty] = "every component was zeroed, so the energy rule has nothing to rescale"
         after = _rescaled(after, live, left, before)
     alone = reasons.astype(bool)
     after[alone] = sigma[alone]
@@ -137,7 +152,7 @@ def preview(edit: Edit, sensitivity: Sensitivity | None) -> Preview | None:
     if sensitivity is None or any(name not in sensitivity.values for name in edit.modules):
         return None
     moments = sensitivity.moments
-    places = [moments.places[name] for name in edit.modules]
+    places = [moments.indices[name] for name in edit.modules]
     if [place.size for place in places] != [module.sigma.size for module in edit.modules.values()]:
         return None
     sigma, after = _end_to_end(edit)
@@ -180,9 +195,9 @@ def _preview(
         standard_error=error,
         raised=int((after[alive] > sigma[alive] * (1 + 1e-9)).sum()),
         lowered=int((after[alive] < sigma[alive] * (1 - 1e-9)).sum()),
-        silenced=int((after[alive] == 0).sum()),
-        energy_kept=float(after.sum() / total),
-        energy_moved=float(np.abs(after - sigma).sum() / 2 / total),
+        zeroed=int((after[alive] == 0).sum()),
+        nuclear_norm_ratio=float(after.sum() / total),
+        nuclear_norm_moved=float(np.abs(after - sigma).sum() / 2 / total),
     )
 
 

@@ -27,22 +27,27 @@ _SCOPE_ROWS = 26
 class KnobTable:
     """Gains of every component in scope, module after module, and the preview numbers, at each value.
 
-    The values are every `every`-th step of the knob.
+    The values are every `stride`-th step of the knob.
 
     A row of NaN gains and None for its numbers mark a value that the policy refuses.
     """
 
     knob: str
     values: Float64[ndarray, "step"]
-    every: int
+    stride: int
     gains: Float64[ndarray, "step component"]
     numbers: tuple[Preview | None, ...]
 
 
 def knob_table(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensitivity | None) -> KnobTable:
-    """The table of `knob`, one of the plan's policy, over its whole range.
+    """The edit at every step of a knob's range, one table for the whole of it; a switch has two steps.
 
-    A switch has two values. Raises `PolicyError` for a knob that has no range, and where the plan itself cannot be applied.
+    spectra: of all modules, by name.
+    plan: the edit that the knob belongs to.
+    knob: one of the plan's policy.
+    sensitivity: gₖ by example and component, where it is measured.
+
+    Raises `PolicyError` for a knob that has no range, and where the plan itself cannot be applied.
     """
     found = {each.name: each for each in knobs_of(plan.policy)}.get(knob)
     if found is None or not (found.slides or found.kind is bool):

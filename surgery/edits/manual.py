@@ -17,7 +17,14 @@ _ROOM = 1e-3
 def hold(
     spectra: Spectra, plan: EditPlan, sensitivity: Sensitivity | None, name: str, components: Iterable[int]
 ) -> EditPlan:
-    """Fix what is asked for here now, whatever the policy becomes; the energy rule still follows."""
+    """The plan with components fixed at the gains they have now; the energy rule still follows.
+
+    spectra: of all modules, by name.
+    plan: the edit so far.
+    sensitivity: gₖ by example and component, where it is measured.
+    name: the module.
+    components: indices of its components, from 0.
+    """
     asked = _before_energy(spectra, plan, sensitivity, name, 0.0).gains
     return _with_manual(plan, name, {k: float(asked[k]) for k in components})
 
@@ -29,10 +36,15 @@ def put(
     name: str,
     gains: Mapping[int, float],
 ) -> EditPlan:
-    """Ask for gains such that σ′ₖ = gainₖ·σₖ holds after the energy rule for the components named.
+    """The plan with manual gains such that σ′ₖ = gainₖ·σₖ holds after the energy rule for the components named.
+
+    spectra: of all modules, by name.
+    plan: the edit so far.
+    sensitivity: gₖ by example and component, where it is measured.
+    name: the module.
+    gains: σ′ₖ/σₖ wanted, by component.
 
     Components of the module that were set by hand before stay where they are now.
-
     With rule l1, the others share what is left of Σσ: they are scaled by c = (Σσ − Σt)/S, where t are
     the wanted σ′ and S is what the others ask for, so the named ones ask for t/c (l2 alike, on squares).
     Raises `PolicyError` when the wanted σ′ leave nothing for the others.
@@ -51,7 +63,7 @@ def put(
         if left > 0:
             if target >= total * (1 - _ROOM):
                 raise PolicyError(
-                    f"these components would take all the energy that rule {plan.energy} leaves the module",
+                    f"these components would take all of the norm that energy rule {plan.energy} holds in the module",
                     "choose a smaller gain, or energy none",
                 )
             scale = ((total - target) / left) ** (1 / power)
@@ -60,7 +72,7 @@ def put(
 
 
 def release(plan: EditPlan, name: str, components: Iterable[int]) -> EditPlan:
-    """Let the components follow the policy again."""
+    """The plan without manual gains of these components: they follow the policy again."""
     gone = set(components)
     kept = {k: gain for k, gain in plan.manual.get(name, {}).items() if k not in gone}
     others = {other: gains for other, gains in plan.manual.items() if other != name}

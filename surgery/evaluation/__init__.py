@@ -5,10 +5,10 @@ from surgery.evaluation.evaluation import (
     BASELINE,
     EXACT,
     LOSS,
-    Asked,
     Effect,
     Evaluation,
-    Measure,
+    Metric,
+    Sample,
     Scores,
     is_random_control,
     paired_effect,
@@ -16,7 +16,7 @@ from surgery.evaluation.evaluation import (
     row_scores,
 )
 from surgery.evaluation.rows import answer_limit, answered, evaluate
-from surgery.evaluation.significance import holm, least_detectable, mcnemar, place_among
+from surgery.evaluation.significance import holm, least_detectable, mcnemar, permutation_rank
 from surgery.evaluation.summary import (
     CorrectedTest,
     EvaluationSummary,
@@ -31,12 +31,12 @@ __all__ = [
     "BASELINE",
     "EXACT",
     "LOSS",
-    "Asked",
     "CorrectedTest",
     "Effect",
     "Evaluation",
     "EvaluationSummary",
-    "Measure",
+    "Metric",
+    "Sample",
     "Scores",
     "VariantMetrics",
     "answer_limit",
@@ -48,7 +48,7 @@ __all__ = [
     "mcnemar",
     "paired_effect",
     "parse_summary",
-    "place_among",
+    "permutation_rank",
     "random_name",
     "row_scores",
     "summarise",

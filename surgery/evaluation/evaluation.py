@@ -1,7 +1,7 @@
 """What variants scored on the same examples, and how sure the differences to the unedited adapter are.
 
 Every variant answers every example, so an effect is a mean of per-example differences; its interval is a
-95 % paired percentile bootstrap. An interval that holds zero is noise, and 0/1 measures also have McNemar's
+95 % paired percentile bootstrap. An interval that holds zero is noise, and 0/1 metrics also have McNemar's
 exact test, corrected for all variants at once.
 """
 
@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.errors import DataError
-from surgery.evaluation.significance import McNemar, Place, holm, mcnemar, place_among
+from surgery.evaluation.significance import McNemar, PermutationRank, holm, mcnemar, permutation_rank
 
 BASELINE = "unedited"
 AGAIN = "unedited, batched otherwise"
@@ -25,8 +25,8 @@ FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly to
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One number per example. `binary` where it is 0 or 1: a share, whose changes are told in points."""
+class Metric:
+    """A metric: one number per example. `binary` where it is 0 or 1: a share, whose changes are told in points."""
 
     name: str
     title: str
@@ -34,13 +34,13 @@ class Measure:
     binary: bool
 
 
-LOSS = Measure("loss", "answer loss", higher_is_better=False, binary=False)
-EXACT = Measure("exact", "exact match", higher_is_better=True, binary=True)
+LOSS = Metric("loss", "answer loss", higher_is_better=False, binary=False)
+EXACT = Metric("exact", "exact match", higher_is_better=True, binary=True)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One example as a person reads it: `key` is the hash of its content."""
+class Sample:
+    """One example of an evaluation, prompt and reference as texts; `key` is the hash of its content."""
 
     key: str
     prompt: str
@@ -49,7 +49,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Scores:
-    """One variant on every example: numbers by the name of the measure, and what it answered."""
+    """Scores of one variant on every example: numbers by the name of the metric, and its answers."""
 
     values: Mapping[str, Float64[ndarray, "example"]]
     answers: tuple[str, ...]
@@ -84,13 +84,13 @@ class Effect:
 class Evaluation:
     """Scores of all variants on one slice, the unedited adapter first under `BASELINE`.
 
-    The first of `measures` is the slice's headline, the one that verdicts go by. `aggregates` are an lm-eval
+    The first of `metrics` is the slice's headline, the one that verdicts go by. `aggregates` are an lm-eval
     task's own totals by variant; `notes` say what a reader has to know of how it was scored.
     """
 
     scores: Mapping[str, Scores]
-    samples: tuple[Asked, ...]
-    measures: tuple[Measure, ...] = (LOSS, EXACT)
+    samples: tuple[Sample, ...]
+    metrics: tuple[Metric, ...] = (LOSS, EXACT)
     aggregates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -115,50 +115,50 @@ class Evaluation:
         """The random controls."""
         return tuple(name for name in self.scores if is_random_control(name))
 
-    def measure(self, name: str) -> Measure:
-        """The measure of that name; raises `DataError` for one that was not taken."""
-        found = next((measure for measure in self.measures if measure.name == name), None)
+    def metric(self, name: str) -> Metric:
+        """The metric of that name; raises `DataError` for one that is not there."""
+        found = next((metric for metric in self.metrics if metric.name == name), None)
         if found is None:
-            known = ", ".join(measure.name for measure in self.measures)
+            known = ", ".join(metric.name for metric in self.metrics)
             raise DataError(f"{name!r} was not measured here", f"use one of {known}")
         return found
 
-    def numbers(self, variant: str, measure: str) -> Float64[ndarray, "example"]:
-        return self.scores[variant].values[measure]
+    def numbers(self, variant: str, metric: str) -> Float64[ndarray, "example"]:
+        return self.scores[variant].values[metric]
 
-    def effect(self, variant: str, measure: str | None = None) -> Effect:
-        """The paired change that a variant makes to a measure, the headline where none is named."""
-        name = measure or self.measures[0].name
+    def effect(self, variant: str, metric: str | None = None) -> Effect:
+        """The paired change that a variant makes to a metric, the headline where none is named."""
+        name = metric or self.metrics[0].name
         if (variant, name) not in self._effects:
             changed = paired_effect(self.numbers(BASELINE, name), self.numbers(variant, name))
             self._effects[variant, name] = changed
         return self._effects[variant, name]
 
-    def tests(self, measure: str) -> dict[str, McNemar]:
+    def tests(self, metric: str) -> dict[str, McNemar]:
         """McNemar's exact test of every variant; empty where scores are not 0 or 1."""
-        return dict(self._tests[measure])
+        return dict(self._tests[metric])
 
-    def adjusted(self, measure: str) -> dict[str, float]:
+    def adjusted(self, metric: str) -> dict[str, float]:
         """McNemar's p by variant after Holm's correction for all of them but the unedited adapter's rerun."""
-        return holm({name: test.p for name, test in self._tests[measure].items() if name != AGAIN})
+        return holm({name: test.p for name, test in self._tests[metric].items() if name != AGAIN})
 
-    def place(self, variant: str, measure: str) -> Place | None:
+    def permutation_rank(self, variant: str, metric: str) -> PermutationRank | None:
         """Where a variant's change stands among the random controls; None without any."""
-        changes = [self.effect(name, measure).mean for name in self.controls]
+        changes = [self.effect(name, metric).mean for name in self.controls]
         if not changes or not np.isfinite(changes).all():
             return None
-        better_low = not self.measure(measure).higher_is_better
-        return place_among(self.effect(variant, measure).mean, changes, lower_is_better=better_low)
+        better_low = not self.metric(metric).higher_is_better
+        return permutation_rank(self.effect(variant, metric).mean, changes, lower_is_better=better_low)
 
-    def random_effect(self, measure: str) -> Effect | None:
+    def random_effect(self, metric: str) -> Effect | None:
         """The change that random reweighting makes, as on the x axis of the paper's Figure 3; None without controls.
 
         Controls are averaged example by example: the interval tells the spread over examples, not over draws.
         """
-        rows = [self.numbers(name, measure) for name in self.controls]
+        rows = [self.numbers(name, metric) for name in self.controls]
         if not rows or not np.isfinite(rows).all():
             return None
-        return paired_effect(self.numbers(BASELINE, measure), np.mean(rows, axis=0))
+        return paired_effect(self.numbers(BASELINE, metric), np.mean(rows, axis=0))
 
     def joined(self, other: "Evaluation") -> "Evaluation":
         """This evaluation with further variants of the same slice."""
@@ -177,10 +177,10 @@ class Evaluation:
     @cached_property
     def _tests(self) -> dict[str, dict[str, McNemar]]:
         found: dict[str, dict[str, McNemar]] = {}
-        for measure in self.measures:
-            rows = {name: self.numbers(name, measure.name) for name in self.scores}
+        for metric in self.metrics:
+            rows = {name: self.numbers(name, metric.name) for name in self.scores}
             sound = BASELINE in rows and all(np.isin(numbers, (0.0, 1.0)).all() for numbers in rows.values())
-            found[measure.name] = (
+            found[metric.name] = (
                 {name: mcnemar(rows[BASELINE], rows[name]) for name in self.variants} if sound else {}
             )
         return found

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from surgery.data import Calibration, Example
 from surgery.errors import DataError
-from surgery.evaluation.evaluation import BASELINE, Asked, Evaluation, Scores, row_scores
+from surgery.evaluation.evaluation import BASELINE, Evaluation, Sample, Scores, row_scores
 from surgery.model import Answered, Variant, VariantEngine
 from surgery.progress import SILENT, Control
 
@@ -40,10 +40,16 @@ def evaluate(
     generate: bool = True,
     control: Control = SILENT,
 ) -> Evaluation:
-    """Score the unedited adapter and every variant (σ′ by module) on the same examples.
+    """Scores of the unedited adapter and of every variant on the same encoded rows.
 
-    All variants of up to `batch_size` examples run in one batch, fewer where memory asks for it. Without
-    `generate` the exact match is NaN. `control` hears of examples over all variants; raises `Cancelled`.
+    live: the adapter in its running base model.
+    slice_: encoded rows.
+    variants: σ′ by module, by the name of the variant.
+    batch_size: examples of a batch at most; all variants of them run at once, fewer where memory asks for it.
+    generate: whether to generate answers; without, the exact match is NaN.
+    control: hears of examples over all variants.
+
+    Raises `DataError` for a variant called as the unedited adapter is, and `Cancelled`.
     """
     if BASELINE in variants:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
@@ -59,7 +65,14 @@ def answered(
     generate: bool = True,
     control: Control = SILENT,
 ) -> Evaluation:
-    """What the engine's variants answer to encoded rows; see `evaluate`."""
+    """Scores of an engine's variants on encoded rows.
+
+    examples: encoded rows.
+    engine: answers for all its variants at once.
+    tokenizer: of the base model; decodes prompts and answers.
+    generate: whether to generate answers; without, the exact match is NaN.
+    control: hears of examples over all variants; raises `Cancelled`.
+    """
     scores: dict[str, Scores] = {}
     if generate:
         limit = answer_limit(examples)
@@ -72,8 +85,8 @@ def answered(
         for name, losses in engine.answer_losses(examples, control=control).items():
             scores[name] = row_scores(losses, np.full(len(examples), np.nan), ("",) * len(examples))
     prompts = tokenizer.batch_decode([list(e.prompt_ids) for e in examples], skip_special_tokens=True)
-    asked = tuple(Asked(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))
-    return Evaluation(scores, asked)
+    samples = tuple(Sample(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))
+    return Evaluation(scores, samples)
 
 
 def answer_limit(examples: Sequence[Example]) -> int:

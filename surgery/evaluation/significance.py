@@ -1,4 +1,4 @@
-"""Whether a change is more than luck: exact tests, many variants at once, the power of a slice, a place among controls.
+"""Whether a change is more than luck: exact tests, many variants at once, the power of a slice, a rank among controls.
 
 Everything is paired: each variant answers the same examples as the unedited adapter.
 """
@@ -58,9 +58,13 @@ def least_detectable(
 ) -> float:
     """The smallest mean paired change that a slice shows with probability `power`, in units of `deviation`.
 
-    `deviation` is the standard deviation of the paired differences; for 0/1 scores it is √(share of
-    examples that change). Normal approximation, two-sided, with the level shared among `tests`.
-    Raises `DataError` for fewer than two examples or shares outside (0, 1).
+    deviation: standard deviation of the paired differences; for 0/1 scores √(share of examples that change).
+    examples: size of the slice.
+    level: two-sided, shared among all tests.
+    power: probability to show a change of that size.
+    tests: variants tested at once.
+
+    Normal approximation. Raises `DataError` for fewer than two examples or shares outside (0, 1).
     """
     if examples < 2 or not 0 < level < 1 or not 0 < power < 1 or tests < 1:
         raise DataError(
@@ -72,11 +76,11 @@ def least_detectable(
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an edit stands among random controls.
+class PermutationRank:
+    """The permutation rank of an edit among random controls.
 
     `beaten` of `controls` have a smaller change in the wanted direction; `p` is (1 + not beaten) /
-    (1 + controls), the chance of that place or a better one if the edit were one more control.
+    (1 + controls), the chance of that rank or a better one if the edit were one more control.
     """
 
     beaten: int
@@ -84,8 +88,8 @@ class Place:
     p: float
 
 
-def place_among(change: float, controls: Sequence[float], *, lower_is_better: bool) -> Place:
-    """The permutation place of an edit's change among those of its controls; ties count against it.
+def permutation_rank(change: float, controls: Sequence[float], *, lower_is_better: bool) -> PermutationRank:
+    """The permutation rank of an edit's change among those of its controls; ties count against it.
 
     Raises `DataError` without controls or with numbers that are not finite.
     """
@@ -94,4 +98,4 @@ def place_among(change: float, controls: Sequence[float], *, lower_is_better: bo
         raise DataError("there is no finite change of a random control to compare with", "run random controls too")
     sign = -1.0 if lower_is_better else 1.0
     beaten = int((sign * change > sign * others).sum())
-    return Place(beaten, others.size, (1 + others.size - beaten) / (1 + others.size))
+    return PermutationRank(beaten, others.size, (1 + others.size - beaten) / (1 + others.size))

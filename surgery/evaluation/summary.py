@@ -1,12 +1,12 @@
-"""What an evaluation comes to: means, changes, tests and places by variant, as values and as the record that is kept."""
+"""Summary of an evaluation: means, changes, tests and permutation ranks by variant, as values and as the record that is kept."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Measure, is_random_control
-from surgery.evaluation.significance import McNemar, Place
+from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric, is_random_control
+from surgery.evaluation.significance import McNemar, PermutationRank
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class CorrectedTest(McNemar):
 
 @dataclass(frozen=True)
 class VariantMetrics:
-    """One variant by the names of the measures; numbers that are unknown are NaN.
+    """Means, changes, tests and ranks of one variant by the name of the metric; what is unknown is NaN.
 
-    The unedited adapter has `means` alone. `tests` are of 0/1 measures, and `places` among random controls those of
+    The unedited adapter has `means` alone. `tests` are of 0/1 metrics, and `ranks` among random controls those of
     other variants. `aggregates` are an lm-eval task's own totals, None where there are none.
     """
 
     means: Mapping[str, float]
     changes: Mapping[str, Effect] = field(default_factory=dict)
     tests: Mapping[str, CorrectedTest] = field(default_factory=dict)
-    places: Mapping[str, Place] = field(default_factory=dict)
+    ranks: Mapping[str, PermutationRank] = field(default_factory=dict)
     aggregates: Mapping[str, Any] | None = None
 
 
@@ -36,18 +36,18 @@ class EvaluationSummary:
     """An evaluation in numbers, without its examples. `random` are the changes that random reweighting makes."""
 
     examples: int
-    measures: tuple[Measure, ...]
+    metrics: tuple[Metric, ...]
     variants: Mapping[str, VariantMetrics]
     random: Mapping[str, Effect] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 def summarise(evaluation: Evaluation) -> EvaluationSummary:
-    """Means by variant and measure, and for all but the unedited adapter changes, exact tests and places."""
-    random = {measure.name: evaluation.random_effect(measure.name) for measure in evaluation.measures}
+    """Means by variant and metric, and for all but the unedited adapter changes, exact tests and permutation ranks."""
+    random = {metric.name: evaluation.random_effect(metric.name) for metric in evaluation.metrics}
     return EvaluationSummary(
         examples=len(evaluation.samples),
-        measures=evaluation.measures,
+        metrics=evaluation.metrics,
         variants={name: _variant(evaluation, name) for name in evaluation.scores},
         random={name: effect for name, effect in random.items() if effect is not None},
         notes=(*filter(None, [evaluation.caution]), *evaluation.notes),
@@ -55,7 +55,7 @@ def summarise(evaluation: Evaluation) -> EvaluationSummary:
 
 
 def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
-    keys = [measure.name for measure in evaluation.measures]
+    keys = [metric.name for metric in evaluation.metrics]
     means = {key: float(evaluation.numbers(name, key).mean()) for key in keys}
     aggregates = evaluation.aggregates.get(name)
     if name == BASELINE:
@@ -65,23 +65,23 @@ def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
         for key in keys
         if name in evaluation.tests(key)
     }
-    places = {} if is_random_control(name) else {key: evaluation.place(name, key) for key in keys}
+    ranks = {} if is_random_control(name) else {key: evaluation.permutation_rank(name, key) for key in keys}
     return VariantMetrics(
         means,
         {key: evaluation.effect(name, key) for key in keys},
         tests,
-        {key: place for key, place in places.items() if place is not None},
+        {key: rank for key, rank in ranks.items() if rank is not None},
         aggregates,
     )
 
 
 def summary_record(summary: EvaluationSummary) -> dict[str, Any]:
     """The summary as one object for JSON, NaN left in it; `parse_summary` reads it."""
-    keys = [measure.name for measure in summary.measures]
+    keys = [metric.name for metric in summary.metrics]
     return {
         "examples": summary.examples,
         "baseline": BASELINE,
-        "measures": [asdict(measure) for measure in summary.measures],
+        "measures": [asdict(metric) for metric in summary.metrics],
         "variants": {name: _variant_record(found, keys) for name, found in summary.variants.items()},
         "random": {name: asdict(effect) for name, effect in summary.random.items()},
         "notes": list(summary.notes),
@@ -93,9 +93,9 @@ def _variant_record(found: VariantMetrics, keys: list[str]) -> dict[str, Any]:
     parts: dict[str, Mapping[str, Any]] = {
         "changes": found.changes,
         "mcnemar": found.tests,
-        "place": found.places,
+        "place": found.ranks,
     }
-    # measure by measure: digests of records that were written so hold the order of their parts
+    # metric by metric: digests of records that were written so hold the order of their parts
     for key in keys:
         for part, values in parts.items():
             if key in values:
@@ -109,7 +109,7 @@ def parse_summary(record: Mapping[str, Any]) -> EvaluationSummary:
     """The summary of a record, also of one of an earlier version; raises `LookupError`, `TypeError` and so on."""
     return EvaluationSummary(
         examples=int(record["examples"]),
-        measures=tuple(Measure(**measure) for measure in record["measures"]),
+        metrics=tuple(Metric(**metric) for metric in record["measures"]),
         variants={name: _parse_variant(found) for name, found in record["variants"].items()},
         random={name: Effect(**_numbers(effect)) for name, effect in record.get("random", {}).items()},
         notes=tuple(record.get("notes", ())),
@@ -121,7 +121,7 @@ def _parse_variant(record: Mapping[str, Any]) -> VariantMetrics:
         means=_numbers(record["means"]),
         changes={key: Effect(**_numbers(effect)) for key, effect in record.get("changes", {}).items()},
         tests={key: CorrectedTest(**test) for key, test in record.get("mcnemar", {}).items()},
-        places={key: Place(**place) for key, place in record.get("place", {}).items()},
+        ranks={key: PermutationRank(**rank) for key, rank in record.get("place", {}).items()},
         aggregates=record.get("aggregates"),
     )
 

@@ -22,9 +22,14 @@ def random_controls(
     energy: str = "l1",
     sigma_min: float = 0.0,
 ) -> dict[str, Edit]:
-    """`count` seeded random_index edits, named `random 0`, `random 1` and so on.
+    """Random controls: `count` seeded random_index edits, named `random 0`, `random 1` and so on.
 
-    With `like` an abs_select, the controls take its gates, so that they move as much as it does.
+    spectra: of all modules, by name.
+    count: how many; their seeds count from 0.
+    like: a policy; of an abs_select the controls take its gates, so that they move as much as it does.
+    scope: a named scope or a regular expression over module names.
+    energy: `l1` holds Σσ of each module, `l2` Σσ², `none` neither.
+    sigma_min: least σ′ of an edited component.
     """
     gates = RandomIndex()
     if isinstance(like, AbsSelect):
@@ -57,7 +62,11 @@ def with_controls(
 ) -> dict[str, Edit]:
     """The edit under `EDIT` and its controls, in its scope and under its rules.
 
-    `random` counts seeds of random_index; `scale` adds the rescaling to the edit's norm.
+    spectra: of all modules, by name.
+    plan: what the edit was made by.
+    edit: σ′ of its modules.
+    random: random_index controls to add.
+    scale: whether to add the rescaling to the edit's Frobenius norm.
     """
     variants = {EDIT: edit}
     if scale:

@@ -66,17 +66,22 @@ def search(
     seed: int = 0,
     control: Control = SILENT,
 ) -> Search:
-    """Try settings of the policy's sliding knobs, and keep the one with the lowest loss.
+    """The setting of a policy's knobs with the lowest loss, of those tried by Optuna's TPE sampler.
 
-    The plan given is the first trial, so nothing worse than it is returned; Optuna's TPE sampler,
-    seeded, proposes the others. `knobs` narrows the search; by default it takes every switch and
-    every number with a range, except a seed, and leaves alone those that do nothing. A setting that
-    the policy refuses uses up a trial and is not measured; one that gives the same σ′ as an earlier
+    setup: the adapter in its running base model, its sensitivity and the rows to measure on.
+    plan: the first trial, so nothing worse than it is returned.
+    knobs: those to search; by default every switch and every number with a range, except a seed. Those that do
+        nothing are left alone.
+    limits: most trials and seconds.
+    seed: of the sampler.
+    control: hears of examples, the unedited adapter included.
+
+    A setting that the policy refuses uses up a trial and is not measured; one that gives the same σ′ as an earlier
     trial uses one up too, and is neither measured nor listed again.
 
     A cancel or the limit of seconds ends the search after the running trial, the first one at the
     earliest, and what was found by then is returned: it raises no `Cancelled`, and one from
-    `control.progress` is taken for a cancel. `control` hears of examples, the unedited adapter included.
+    `control.progress` is taken for a cancel.
 
     The best of many trials on one slice is optimistic, and more so the more there were: measure it
     again on rows that no trial has seen before you believe its number. See `Search.warning`.
@@ -94,7 +99,7 @@ def search(
     watch = _Watch(control, seconds, (1 + trials) * len(setup.slice_.examples))
     proposals = Proposals(plan, searchable(plan, knobs, setup.live.spectra), seed)
     measured: dict[bytes, Trial] = {}
-    bench = _Bench(setup, watch)
+    tuning_slice = _TuningSlice(setup, watch)
     for number in range(trials):
         if number and watch.over():
             break
@@ -108,7 +113,7 @@ def search(
             continue
         same = b"".join(sigma.tobytes() for sigma in edit.sigma_after.values())
         if same not in measured:
-            measured[same] = Trial(proposed, bench.effect(edit, number))
+            measured[same] = Trial(proposed, tuning_slice.effect(edit, number))
         proposals.tell(asked, measured[same].measured.mean)
     found = tuple(measured.values())
     return Search(found, min(found, key=_loss))  # of equals the earliest: the plan given wins a tie
@@ -132,7 +137,7 @@ class _Watch:
         return self._stopped or self._control.cancelled() or time.monotonic() >= self._end
 
 
-class _Bench:
+class _TuningSlice:
     """One slice with the losses of the unedited adapter, measured once for all trials."""
 
     def __init__(self, setup: TuningSetup, watch: _Watch) -> None:

@@ -25,12 +25,12 @@ from surgery.data import (
 )
 from surgery.edits import Edit, EditPlan, edit_record
 from surgery.errors import DataError
-from surgery.evaluation import AGAIN, BASELINE, Asked, Evaluation, answer_limit, answered
+from surgery.evaluation import AGAIN, BASELINE, Evaluation, Sample, answer_limit, answered
 from surgery.files import digest
 from surgery.model import BaseChoice, Variant
 from surgery.progress import SILENT, Control
 from surgery.recipes import Recipe, dump_recipe
-from surgery.runs import PROOF, AnswerLog, LoggedEngine, Pace, Run, RunPlan, begin, finish, stored_run
+from surgery.runs import PROOF, AnswerLog, AnswerTime, LoggedEngine, Run, RunPlan, begin, finish, stored_run
 
 if TYPE_CHECKING:
     from surgery.evaluation.lm_eval import Judge, LoadedTask
@@ -49,7 +49,7 @@ class Proof:
     seen: the slices that the edits were made or chosen on.
     plans: what made the edits, of those that a plan made.
     recipe: what is kept beside the answers; the run is about its edit.
-    purpose: what is asked of that edit.
+    purpose: the question put to that edit, such as `proof` or one of the ablations.
     again: whether the unedited adapter answers a second time, batched otherwise: the noise floor.
     base: how the live model was loaded.
     batch_size: requests of a batch at most; the plan's own for rows, memory's choice for tasks.
@@ -111,10 +111,10 @@ def prove(
     with log:
         begun, before = time.monotonic(), _answers(log)
         evaluation = _answered(live, proof, asked, log, control)
-        return finish(run, evaluation, Pace(time.monotonic() - begun, _answers(log) - before))
+        return finish(run, evaluation, AnswerTime(time.monotonic() - begun, _answers(log) - before))
 
 
-def _run_plan(live: "LiveModel", proof: Proof, asked: "_Asked") -> RunPlan:
+def _run_plan(live: "LiveModel", proof: Proof, asked: "_PreparedQuestion") -> RunPlan:
     dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
     variants = {BASELINE: sigma_digest(None)} | {name: sigma_digest(edit) for name, edit in proof.edits.items()}
     return RunPlan(
@@ -139,7 +139,9 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: "_Asked") -> RunPlan:
     )
 
 
-def _answered(live: "LiveModel", proof: Proof, asked: "_Asked", log: AnswerLog, control: Control) -> Evaluation:
+def _answered(
+    live: "LiveModel", proof: Proof, asked: "_PreparedQuestion", log: AnswerLog, control: Control
+) -> Evaluation:
     """What the variants answer, and the unedited adapter once more where the proof asks for that."""
     variants: dict[str, Variant | None] = {BASELINE: None}
     variants |= {name: edit.sigma_after for name, edit in proof.edits.items()}
@@ -194,7 +196,7 @@ def sigma_digest(edit: Edit | None) -> str:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _PreparedQuestion:
     """A question made ready: its record and digest, and how an engine is put to it."""
 
     record: Mapping[str, Any]
@@ -206,7 +208,7 @@ class _Asked:
 
 def _asked(
     live: "LiveModel", question: "EvaluationPlan | LoadedTask", slices: Slices, judge: "Judge | None"
-) -> _Asked:
+) -> _PreparedQuestion:
     from surgery.model import end_ids
 
     ends = repr(sorted(end_ids(live)))
@@ -216,28 +218,28 @@ def _asked(
 
     loaded = question
     refuse_seen(loaded, {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())})
-    return _Asked(
+    return _PreparedQuestion(
         {"task": loaded.plan.values()},
         digest(["task", loaded.plan.name, *_task_parts(loaded, live.base.tokenizer), ends]),
-        len(loaded.samples),
+        len(loaded.documents),
         lambda engine, control: benchmarked(loaded, engine, live.base, judge=judge, control=control),
         {"lm-eval": version("lm-eval")},
     )
 
 
-def _asked_rows(live: "LiveModel", plan: EvaluationPlan, rows: Sequence[Row], ends: str) -> _Asked:
+def _asked_rows(live: "LiveModel", plan: EvaluationPlan, rows: Sequence[Row], ends: str) -> _PreparedQuestion:
     slice_ = encode(rows, live.base.tokenizer, plan.encoding)
     examples = slice_.examples
     prompts = {row.key: row.prompt for row in rows}
     notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
     limit = answer_limit(examples)
-    return _Asked(
+    return _PreparedQuestion(
         {"rows": plan_record(plan)},
         digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]),
         len(examples),
         lambda engine, control: replace(
             answered(examples, engine, live.base.tokenizer, control=control),
-            samples=tuple(Asked(e.key, prompts[e.key], e.answer) for e in examples),
+            samples=tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples),
             notes=notes,
         ),
         {},

@@ -20,7 +20,7 @@ from surgery.spectra import Spectra, decompose
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a recipe gave: the edit, its evaluation where one was asked for, and the folder."""
+    """Results of a recipe: the edit, its evaluation where it has one, and the folder."""
 
     edit: Edit
     sensitivity: Sensitivity

@@ -89,10 +89,15 @@ def measure_edits(
     batch_size: int = 32,
     control: Control = SILENT,
 ) -> dict[str, dict[str, Effect]]:
-    """By slice and then by edit: the paired change of the mean answer loss, in nats per answer token.
+    """Paired changes of the mean answer loss, by slice and then by edit, in nats per answer token.
 
-    `control` hears of examples over all slices, edits and the unedited adapter. Raises `Cancelled`, and
-    `DataError` for an edit called `unedited`.
+    live: the adapter in its running base model.
+    slices: encoded rows, by the name of the slice.
+    edits: by the names of their variants.
+    batch_size: examples of a batch at most.
+    control: hears of examples over all slices, edits and the unedited adapter.
+
+    Raises `Cancelled`, and `DataError` for an edit called `unedited`.
     """
     total = sum(len(slice_.examples) for slice_ in slices.values()) * (1 + len(edits))
     effects, before = {}, 0
@@ -119,9 +124,14 @@ def sweep_values(knob: Knob, count: int = 9, *, high: float | None = None) -> tu
 def sweep_knob(
     setup: TuningSetup, plan: EditPlan, knob: str, values: Sequence[float], *, control: Control = SILENT
 ) -> list[KnobPoint]:
-    """`plan` with `knob`, one of its policy, at each of `values` in turn, predicted and measured.
+    """Predicted and measured changes of the loss along one knob, everything else as in the plan.
 
-    The unedited adapter is scored once. `control` hears of examples over everything.
+    setup: the adapter in its running base model, its sensitivity and the rows to measure on.
+    plan: the edit that the knob belongs to.
+    knob: one of the plan's policy.
+    values: of the knob, in the order of the result.
+    control: hears of examples over everything; the unedited adapter is scored once.
+
     Raises `PolicyError` for an unknown knob and for a value that the knob or the policy refuses,
     all before the model runs, and `Cancelled`.
     """

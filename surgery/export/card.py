@@ -32,8 +32,8 @@ loads like the original, with the same config, tensor names, shapes and dtypes.
 | policy | `{recipe.edit.policy.name}` |
 | knobs | {knobs} |
 | scope | `{_plain(recipe.edit.scope)}`: {len(edit.modules)} modules, {edit.scalars} singular values |
-| energy rule | `{recipe.edit.energy}`, Σσ′/Σσ = {numbers.energy_kept:.6f} |
-| raised / lowered / silenced | {numbers.raised} / {numbers.lowered} / {numbers.silenced} |
+| energy rule | `{recipe.edit.energy}`, Σσ′/Σσ = {numbers.nuclear_norm_ratio:.6f} |
+| raised / lowered / zeroed | {numbers.raised} / {numbers.lowered} / {numbers.zeroed} |
 | gains set by hand | {manual} |
 
 Redo it with `python -m surgery run recipe.yaml`.

@@ -48,11 +48,16 @@ class Verification:
 def export(
     adapter: Adapter, spectra: Spectra, edit: Edit, out: Path | str, *, documents: Mapping[str, str] | None = None
 ) -> Verification:
-    """Write the edited adapter to the new folder `out`, read it back and compare.
+    """A PEFT folder with the edited adapter, read back and compared.
 
-    `documents` are text files to put beside it (recipe, card). Raises `ExportError` when `out`
-    exists and is not empty, cannot be written, or reads back differently, and `AdapterError` when the
-    adapter's files have changed since it was opened; nothing is left behind.
+    adapter: the original.
+    spectra: of all its modules, by name.
+    edit: σ′ of the modules edited.
+    out: the new folder.
+    documents: text files to put beside the weights (recipe, card), by name.
+
+    Raises `ExportError` when `out` exists and is not empty, cannot be written, or reads back differently, and
+    `AdapterError` when the adapter's files have changed since it was opened; nothing is left behind.
     """
     target = new_folder(out)
     refuse_changed(adapter)
@@ -133,9 +138,15 @@ def new_folder(out: Path | str) -> Path:
 def verify(
     adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path, changed: Mapping[str, Shaped[ndarray, "..."]]
 ) -> Verification:
-    """Read `folder` back and compare it with the original and with the edit.
+    """Comparison of a written folder with the original and with the edit.
 
-    `changed` is what `write_back` gave. Raises `ExportError` when keys, dtypes, shapes or config changed, or when any tensor is not byte
+    adapter: the original.
+    spectra: of all its modules, by name.
+    edit: σ′ of the modules edited.
+    folder: what was written.
+    changed: what `write_back` gave.
+
+    Raises `ExportError` when keys, dtypes, shapes or config changed, or when any tensor is not byte
     for byte what it has to be: the original's, or the exact B′ rounded once.
     """
     try:
@@ -215,9 +226,16 @@ def _flush(file: Path) -> None:
 
 
 def export_recipe(adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe, out: Path | str) -> Verification:
-    """Export with the recipe and a model card beside the weights; byte for byte reproducible.
+    """A PEFT folder with the recipe and a model card beside the weights; byte for byte reproducible.
 
-    Raises `DataError` where the rows that were measured are no longer what the recipe's source gives.
+    adapter: the original.
+    spectra: of all its modules, by name.
+    edit: σ′ of the modules edited.
+    recipe: what made the edit.
+    out: the new folder.
+
+    Raises as `export` does, and `DataError` where the rows that were measured are no longer what the recipe's
+    source gives.
     """
     if recipe.calibration_digest:
         refuse_changed_rows(recipe.calibration, recipe.calibration_digest)

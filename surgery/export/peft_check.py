@@ -15,7 +15,15 @@ _ROWS = 8
 def peft_agreement(
     base: LoadedBase, adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path, plan: CalibrationPlan
 ) -> tuple[float, int]:
-    """Largest |Δlogit| over the largest |logit|, and the rows compared, on the plan's first rows."""
+    """Largest |Δlogit| over the largest |logit| between PEFT's forward pass and the edit's, and the rows compared.
+
+    base: the base model, loaded.
+    adapter: the original.
+    spectra: of all its modules, by name.
+    edit: σ′ of the modules edited.
+    folder: the exported adapter, which PEFT loads.
+    plan: a slice, whose first rows are compared.
+    """
     import torch
     from peft import PeftModel
 

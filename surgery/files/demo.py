@@ -12,6 +12,7 @@ _PREFIX = "demo:"
 
 
 def is_demo(source: str) -> bool:
+    """Whether a source is `demo:NAME`, with or without a slice."""
     return source.startswith(_PREFIX)
 
 

@@ -14,10 +14,10 @@ _MOST_BYTES = 384 << 20  # of one row group, unpacked: what the decoder may hold
 _BATCH = 1024
 
 
-def parquet_records(file: Path, wanted: Sequence[str] | None) -> Iterable[tuple[str, Any]]:
-    """Every record in order with the words for its place; only the wanted columns have values, None elsewhere.
+def parquet_records(file: Path, fields: Sequence[str] | None) -> Iterable[tuple[str, Any]]:
+    """Every record in order with the words for its place; only the columns named have values, None elsewhere.
 
-    `wanted` None stands for all. A file with none of the wanted columns gives its first record only. Raises `DataError` for what is no
+    `fields` None stands for all. A file with none of them gives its first record only. Raises `DataError` for what is no
     parquet file and for one that unpacks to more than fits.
     """
     try:
@@ -29,7 +29,7 @@ def parquet_records(file: Path, wanted: Sequence[str] | None) -> Iterable[tuple[
     try:
         schema = parquet.read_schema(file)
         columns = list(schema.names)
-        read = columns if wanted is None else [name for name in wanted if name in columns]
+        read = columns if fields is None else [name for name in fields if name in columns]
         # equal texts stay one text: written out, a thousand of a megabyte are a gigabyte
         texts = [name for name in read if str(schema.field(name).type) in ("string", "large_string")]
         opened = parquet.ParquetFile(file, read_dictionary=texts)

@@ -10,6 +10,7 @@ from surgery.errors import RecipeError
 
 
 def mapping_of(value: Any, where: str) -> Mapping[Any, Any]:
+    """The mapping at `where` of a record, empty for None; raises `RecipeError` for anything else."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -18,6 +19,7 @@ def mapping_of(value: Any, where: str) -> Mapping[Any, Any]:
 
 
 def number_of(value: Any, where: str) -> float:
+    """The number at `where` of a record; raises `RecipeError` for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise RecipeError(f"{where} is {value!r}, not a number", "write a number")
     try:
@@ -27,6 +29,7 @@ def number_of(value: Any, where: str) -> float:
 
 
 def refuse_unknown(record: Mapping[str, Any], known: set[str], where: str) -> None:
+    """Raise `RecipeError` for the first key of a record that is not among the known ones."""
     for key in record:
         if key not in known:
             raise RecipeError(f"{where} has no setting {key!r}", f"use {', '.join(sorted(known))}")

@@ -42,10 +42,14 @@ class LoadedBase:
 def load_base(
     location: str, *, revision: str | None = None, device: str = "cpu", dtype: str = "float32"
 ) -> LoadedBase:
-    """Load a causal language model for calibration and evaluation, frozen and in eval mode.
+    """A causal language model for calibration and evaluation, frozen and in eval mode.
 
-    `location` is a folder, a `.gguf` file, a hub id or `demo:smollm2`; `revision` is for hub ids. `device` is one
-    device, or `auto` for a base that exceeds it, as `parse_device_map` reads it. Raises `BaseModelError` when it cannot be found, is no causal model or needs remote code.
+    location: a folder, a `.gguf` file, a hub id or `demo:smollm2`.
+    revision: of a hub id.
+    device: one device, or `auto` for a base that exceeds it, as `parse_device_map` reads it.
+    dtype: precision of the weights.
+
+    Raises `BaseModelError` when it cannot be found, is no causal model or needs remote code.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

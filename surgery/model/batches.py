@@ -36,11 +36,17 @@ def run_batches(
     side: str = "left",
     start: int = 0,
 ) -> None:
-    """Call `step` on batches of similar length, longest first, so that memory peaks at once and padding is small.
+    """Work over examples in batches of similar length, longest first: memory peaks at once, padding is small.
 
-    The first `start` examples of `batch_order` are passed over: they were done before.
+    examples: encoded rows.
+    batch_size: examples of a batch at most.
+    pad_id: token of the padding.
+    step: called with every batch; it must leave nothing behind when it fails.
+    side: of the padding, `left` or `right`.
+    start: examples of `batch_order` passed over, because they were done before.
+
     When a step runs out of memory, or a layer cannot tell the rows apart, its batch is halved and the work
-    goes on at the smaller size; a single example that does not fit raises `DataError`. A step must leave nothing behind when it fails.
+    goes on at the smaller size; a single example that does not fit raises `DataError`.
     """
     if batch_size < 1:
         raise DataError(f"a batch of {batch_size} was asked for", "use a batch of 1 or more")
@@ -85,10 +91,13 @@ def _fits(step: Callable[[Batch], None], batch: Batch) -> bool:
 def collate(
     examples: Sequence[Example], pad_id: int, *, indices: Sequence[int] | None = None, side: str = "left"
 ) -> Batch:
-    """Pad prompt + answer to one length. Positions count real tokens only, on either side.
+    """A batch of prompts and answers, padded to one length; positions count real tokens only.
 
-    Padding on the left aligns the ends, so the answers sit in the last few positions and the
-    logits of everything before them need not be computed.
+    examples: encoded rows.
+    pad_id: token of the padding.
+    indices: of the examples in the slice; counted from 0 where not given.
+    side: of the padding. On the left it aligns the ends, so the answers sit in the last few positions and the
+        logits of everything before them need not be computed.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Which base model, and how it is held."""
+"""The choice of a base model: where it is, on which device and in which precision."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What policies look at: sensitivities aggregated over calibration examples (paper §3.4), in stacks.
+"""Sensitivities aggregated over calibration examples (paper §3.4), in stacks: what policies look at.
 
 `Moments` holds every measured component once, computed when a measurement is first used; `Evidence`
 cuts from it the modules of one rank, one row each, so that a policy works on all of them at once.
@@ -59,7 +59,7 @@ def evidence_for(
     if moments is None:
         zero = np.zeros_like(sigma)
         return Evidence(tuple(names), sigma, zero, np.full_like(sigma, np.nan), zero, zero)
-    at = np.stack([moments.places[name] for name in names])
+    at = np.stack([moments.indices[name] for name in names])
     stacks = (moments.mean, moments.error, moments.magnitude, moments.second_moment)
     return Evidence(tuple(names), sigma, *(stack[at] for stack in stacks))
 

@@ -47,7 +47,7 @@ __all__ = [
 
 
 class Policy(Protocol):
-    """One rule; its dataclass fields are its knobs."""
+    """A rule from sensitivities to gains; its dataclass fields are its knobs."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -95,7 +95,7 @@ def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, "rank"]], mo
     """The policy as it acts on these modules: itself, or the gains a `ScopePolicy` gives them together."""
     if not isinstance(policy, ScopePolicy) or moments is None or not sigmas:
         return policy
-    places = np.concatenate([moments.places[name] for name in sigmas])
+    places = np.concatenate([moments.indices[name] for name in sigmas])
     gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.g[places])
     ends = np.cumsum([sigma.size for sigma in sigmas.values()])[:-1]
     return Given(dict(zip(sigmas, np.split(gains, ends), strict=True)))

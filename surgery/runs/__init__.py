@@ -3,7 +3,7 @@
 from surgery.runs.answer_log import AnswerLog, logged_answers, under_way
 from surgery.runs.history import known_run, known_runs
 from surgery.runs.logged_engine import LoggedEngine
-from surgery.runs.metrics import Pace, RunMetrics, metrics_record, parse_metrics
+from surgery.runs.metrics import AnswerTime, RunMetrics, metrics_record, parse_metrics
 from surgery.runs.plan import PROOF, RunPlan
 from surgery.runs.runs import (
     ABOUT,
@@ -31,8 +31,8 @@ __all__ = [
     "RECIPE",
     "SAMPLES",
     "AnswerLog",
+    "AnswerTime",
     "LoggedEngine",
-    "Pace",
     "Run",
     "RunMetrics",
     "RunPlan",

@@ -4,7 +4,7 @@
     recipe.yaml      the edit and how it was made, where the run proves one
     environment.json versions and machine
     answers.jsonl    every finished request, written while the run goes on
-    samples.parquet  one row for each variant and example: question, answer, measures
+    samples.parquet  one row for each variant and example: question, answer, metrics
     metrics.json     means, paired changes, intervals and tests; it is there once the run has ended
 
 The folder's name is a digest of adapter, base, examples, variants, precision and versions: the same question
@@ -27,7 +27,7 @@ from surgery.evaluation import Evaluation, summarise
 from surgery.files import digest, file_stamp, home, is_shipped, without_nan, write_whole
 from surgery.runs.answer_log import AnswerLog, logged_answers, under_way, unwritable
 from surgery.runs.environment import environment
-from surgery.runs.metrics import Pace, RunMetrics, metrics_record, parse_metrics
+from surgery.runs.metrics import AnswerTime, RunMetrics, metrics_record, parse_metrics
 from surgery.runs.plan import SCHEMA, RunPlan
 from surgery.runs.samples import read_samples, samples_file
 
@@ -134,13 +134,13 @@ def begin(plan: RunPlan, recipe: str | None = None) -> tuple[Run, AnswerLog]:
     return run, log
 
 
-def finish(run: Run, evaluation: Evaluation, pace: Pace | None = None) -> Run:
+def finish(run: Run, evaluation: Evaluation, answer_time: AnswerTime | None = None) -> Run:
     """Write what a run found, and how fast it answered; raises `DataError` when that cannot be done."""
     samples = samples_file(evaluation)
     _write(run.folder / SAMPLES, samples)
-    if pace is not None and not pace.answers:
-        pace = None
-    record = without_nan(metrics_record(RunMetrics(digest([samples]), summarise(evaluation), pace)))
+    if answer_time is not None and not answer_time.answers:
+        answer_time = None
+    record = without_nan(metrics_record(RunMetrics(digest([samples]), summarise(evaluation), answer_time)))
     _write_record(run.folder / METRICS, record)
     return replace(run, metrics=parse_metrics(record))
 

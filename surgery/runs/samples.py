@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from surgery.evaluation import Asked, Evaluation, Measure, Scores
+from surgery.evaluation import Evaluation, Metric, Sample, Scores
 from surgery.files import digest
 
 _OWN = ("variant", "index", "key", "prompt", "reference", "answer")
@@ -19,17 +19,17 @@ def samples_file(evaluation: Evaluation) -> bytes:
     import pyarrow.parquet as pq
 
     columns: dict[str, list[Any]] = {name: [] for name in _OWN}
-    numbers: dict[str, list[np.ndarray]] = {measure.name: [] for measure in evaluation.measures}
+    numbers: dict[str, list[np.ndarray]] = {metric.name: [] for metric in evaluation.metrics}
     for variant, scores in evaluation.scores.items():
-        for index, (asked, answer) in enumerate(zip(evaluation.samples, scores.answers, strict=True)):
-            row = (variant, index, asked.key, asked.prompt, asked.reference, answer)
+        for index, (sample, answer) in enumerate(zip(evaluation.samples, scores.answers, strict=True)):
+            row = (variant, index, sample.key, sample.prompt, sample.reference, answer)
             for name, value in zip(_OWN, row, strict=True):
                 columns[name].append(value)
         for name, parts in numbers.items():
             parts.append(scores.values[name])
     arrays = {name: np.concatenate(parts) for name, parts in numbers.items()}
     about = {
-        "measures": [asdict(measure) for measure in evaluation.measures],
+        "measures": [asdict(metric) for metric in evaluation.metrics],
         "aggregates": {name: dict(totals) for name, totals in evaluation.aggregates.items()},
         "notes": list(evaluation.notes),
     }
@@ -50,17 +50,17 @@ def read_samples(file: Path, written: str) -> Evaluation:
             raise ValueError("the file was changed")
         table = pq.read_table(pa.BufferReader(data))
         about = json.loads(table.schema.metadata[b"evaluation"])
-        measures = tuple(Measure(**measure) for measure in about["measures"])
+        metrics = tuple(Metric(**metric) for metric in about["measures"])
         names = table["variant"].to_pylist()
         answers = np.array(table["answer"].to_pylist(), dtype=object)
-        values = {measure.name: table[measure.name].to_numpy() for measure in measures}
+        values = {metric.name: table[metric.name].to_numpy() for metric in metrics}
         scores = {}
         for variant in dict.fromkeys(names):
             rows = np.array([row for row, name in enumerate(names) if name == variant], dtype=int)
-            by_measure = {name: np.asarray(numbers[rows], dtype=np.float64) for name, numbers in values.items()}
-            scores[variant] = Scores(by_measure, tuple(answers[rows]))
+            by_metric = {name: np.asarray(numbers[rows], dtype=np.float64) for name, numbers in values.items()}
+            scores[variant] = Scores(by_metric, tuple(answers[rows]))
         first = table.slice(0, len(next(iter(scores.values())).answers)).select(["key", "prompt", "reference"])
-        samples = tuple(Asked(row["key"], row["prompt"], row["reference"]) for row in first.to_pylist())
-        return Evaluation(scores, samples, measures, about["aggregates"], tuple(about["notes"]))
+        samples = tuple(Sample(row["key"], row["prompt"], row["reference"]) for row in first.to_pylist())
+        return Evaluation(scores, samples, metrics, about["aggregates"], tuple(about["notes"]))
     except (OSError, pa.ArrowException, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise ValueError(str(error)) from error

@@ -26,7 +26,7 @@ from surgery.sensitivity.store import (
     stored_measurements,
 )
 from surgery.sensitivity.timing import (
-    Pace,
+    CalibrationPace,
     Spent,
     characters,
     known_pace,
@@ -39,11 +39,11 @@ __all__ = [
     "KINDS",
     "SHIPPED",
     "Budget",
+    "CalibrationPace",
     "Component",
     "Dichotomy",
     "Measurement",
     "Moments",
-    "Pace",
     "PartFile",
     "Partial",
     "Provenance",

@@ -29,13 +29,18 @@ def measure_sensitivity(
     resume: Partial | None = None,
     keep: Callable[[Partial], None] | None = None,
 ) -> Sensitivity:
-    """gₖ of every example for the modules `names`, at the adapter's own σ.
+    """gₖ = ∂loss/∂σₖ of every example for the modules `names`, at the adapter's own σ, in nats per answer token.
 
-    `control` hears of examples after every batch; raises `Cancelled`.
-    Gradients go no deeper than the first module named. `checkpointing` keeps only the layers'
-    inputs and computes the rest again in the backward pass: a third more time, far less memory.
-    `keep(partial)` is given what is finished after every batch, in arrays that go on changing; with
-    `resume` such a part of the same measurement is taken over, to the same bits as without a break.
+    live: the adapter in its running base model.
+    calibration: encoded rows.
+    names: of modules; gradients go no deeper than the first one.
+    batch_size: examples of a batch at most.
+    side: of the padding, `left` or `right`.
+    checkpointing: keeps only the layers' inputs and computes the rest again in the backward pass: a third more
+        time, far less memory.
+    control: hears of examples after every batch; raises `Cancelled`.
+    resume: a part of the same measurement, taken over to the same bits as without a break.
+    keep: given what is finished after every batch, in arrays that go on changing.
     """
     live.set_sigma(None)
     examples = calibration.examples

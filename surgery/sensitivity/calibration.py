@@ -34,15 +34,18 @@ def calibrate(
     slice_: Slice | None = None,
     control: Control = SILENT,
 ) -> Sensitivity:
-    """Measure every module on the planned slice, or find the same measurement in the store.
+    """The sensitivity of every module on the planned slice, measured, or found in the store.
+
+    live: the adapter in its running base model.
+    plan: the calibration slice and its batches.
+    base: how `live` was loaded, for the store's list and the pace of later runs.
+    slice_: the plan's rows, read unless they are given.
+    control: hears of examples; its `resumed` hears of those finished earlier before the first batch.
 
     All modules are measured whatever the scope of the edit, because they cost almost nothing once
     the backward pass runs: scope then is a choice that needs no second pass. A measurement that ends
     before its time, in whatever way, goes on from its finished examples when it is asked for again, and
-    gives the same bits; `control.resumed` hears of them before the first batch. `base` is how `live` was
-    loaded, for the store's list and the pace of later runs; `slice_` are the plan's rows, read unless they are
-    given. Raises `AdapterError` when the adapter's files
-    have changed since it was opened.
+    gives the same bits. Raises `AdapterError` when the adapter's files have changed since it was opened.
     """
     refuse_changed(live.adapter)
     slice_ = planned_rows(plan) if slice_ is None else slice_

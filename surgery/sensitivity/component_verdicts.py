@@ -50,8 +50,8 @@ class Component:
     """One component of one module, with what is known of it.
 
     `energy_share` is σₖ² over its module's Σσ². `mean` and `error` are ḡₖ and its standard error;
-    `silence` and `silence_error` the first-order change of the calibration loss if it were silenced,
-    −ḡₖσₖ, in nats per answer token. `repeated` warns that σₖ is not alone: its direction, and so its
+    `if_zeroed` and `if_zeroed_error` the first-order change of the calibration loss if it were zeroed,
+    −ḡₖσₖ, in nats per answer token. `degenerate` warns that σₖ is not alone: its direction, and so its
     ḡₖ, is one of many that the same ΔW allows.
     """
 
@@ -63,9 +63,9 @@ class Component:
     energy_share: float
     mean: float
     error: float
-    silence: float
-    silence_error: float
-    repeated: bool
+    if_zeroed: float
+    if_zeroed_error: float
+    degenerate: bool
 
 
 def standings(
@@ -94,7 +94,7 @@ def by_luck(components: int, examples: int, z: float = 2.0) -> float:
 
 
 def dichotomy(spectra: Spectra, sensitivity: Sensitivity, z: float = 2.0) -> Dichotomy:
-    """Energy by standing for every measured module, in the order of `spectra`.
+    """Shares of energy Σσ² by standing for every measured module, in the order of `spectra`.
 
     Raises `PolicyError` where no module was measured or a measurement is of another adapter.
     """
@@ -118,36 +118,42 @@ def dichotomy(spectra: Spectra, sensitivity: Sensitivity, z: float = 2.0) -> Dic
 
 
 def layer_shares(
-    spectra: Spectra, found: Dichotomy, family: str | None = None
+    spectra: Spectra, verdicts: Dichotomy, family: str | None = None
 ) -> tuple[list[int], Float64[ndarray, "layer 3"]]:
     """Layers, and the shares of each one's energy Σσ² that helps, is neutral within noise and hurts.
 
     Over the modules of one family or of all; unknown ones and those outside a layer do not count.
     """
     rows: dict[int, list[int]] = {}
-    for row, name in enumerate(found.names):
+    for row, name in enumerate(verdicts.names):
         layer = spectra[name].layer
-        if layer is not None and not found.unknown[row] and family in (None, spectra[name].family):
+        if layer is not None and not verdicts.unknown[row] and family in (None, spectra[name].family):
             rows.setdefault(layer, []).append(row)
     layers = sorted(rows)
     shares = np.zeros((len(layers), 3))
     for at, layer in enumerate(layers):
         # relative to the largest σ, so that squares neither overflow nor all vanish
-        largest = max(float(spectra[found.names[row]].sigma[0]) for row in rows[layer])
-        energy = np.array([((spectra[found.names[row]].sigma / largest) ** 2).sum() for row in rows[layer]])
-        shares[at] = energy @ found.shares[rows[layer]] / energy.sum()
+        largest = max(float(spectra[verdicts.names[row]].sigma[0]) for row in rows[layer])
+        energy = np.array([((spectra[verdicts.names[row]].sigma / largest) ** 2).sum() for row in rows[layer]])
+        shares[at] = energy @ verdicts.shares[rows[layer]] / energy.sum()
     return layers, shares
 
 
 def ranked(
     spectra: Spectra, sensitivity: Sensitivity, kind: str, limit: int = 20, z: float = 2.0
 ) -> list[Component]:
-    """The first `limit` components of a kind, over all measured modules.
+    """The first components of a kind, over all measured modules.
 
-    `harmful`: ḡ surely positive, the largest expected gain from silencing it first. `helpful`: ḡ surely
-    negative, the largest expected loss first. `wasteful`: neutral, with a known error, the largest
-    share of their module's energy first. Up to `by_luck` of the first two kinds together are there
-    by luck. Raises `PolicyError` for an unknown kind, and as `dichotomy` does.
+    spectra: of all modules, by name.
+    sensitivity: gₖ by example and component.
+    kind: `harmful`: ḡ surely positive, the largest expected gain from zeroing it first. `helpful`: ḡ surely
+        negative, the largest expected loss first. `wasteful`: neutral, with a known error, the largest share of
+        their module's energy Σσ² first.
+    limit: components to return at most.
+    z: standard errors from which ḡ is sure.
+
+    Up to `by_luck` of the first two kinds together are there by luck. Raises `PolicyError` for an unknown kind,
+    and as `dichotomy` does.
     """
     if kind not in KINDS:
         raise PolicyError(f"kind {kind!r} is not known", f"use one of {', '.join(KINDS)}")
@@ -160,9 +166,9 @@ def ranked(
         chosen = (standings(mean, error, z) == wanted) & ~module.null & np.isfinite(error)
         found += _components(module, mean, error, np.flatnonzero(chosen))
     order = {
-        "harmful": lambda c: c.silence,
+        "harmful": lambda c: c.if_zeroed,
         "wasteful": lambda c: -c.energy_share,
-        "helpful": lambda c: -c.silence,
+        "helpful": lambda c: -c.if_zeroed,
     }[kind]
     return sorted(found, key=order)[: max(limit, 0)]
 
@@ -170,7 +176,7 @@ def ranked(
 def _components(
     module: Spectrum, mean: Float64[ndarray, "rank"], error: Float64[ndarray, "rank"], chosen: Int64[ndarray, "_"]
 ) -> list[Component]:
-    shares, repeated = _energy_shares(module), module.repeated
+    shares, degenerate = _energy_shares(module), module.degenerate
     return [
         Component(
             module.name,
@@ -181,9 +187,9 @@ def _components(
             float(shares[k]),
             float(mean[k]),
             float(error[k]),
-            silence=float(-mean[k] * module.sigma[k]),
-            silence_error=float(error[k] * module.sigma[k]),
-            repeated=bool(repeated[k]),
+            if_zeroed=float(-mean[k] * module.sigma[k]),
+            if_zeroed_error=float(error[k] * module.sigma[k]),
+            degenerate=bool(degenerate[k]),
         )
         for k in chosen
     ]
@@ -198,14 +204,14 @@ def _energy_shares(module: Spectrum) -> Float64[ndarray, "rank"]:
 
 
 def _answered(module: Spectrum, sensitivity: Sensitivity) -> bool:
-    """Whether there is an update and a finite gradient reached it: silence is no sign of waste."""
+    """Whether there is an update and a finite gradient reached it: no gradient is no sign of waste."""
     g = sensitivity.values[module.name]
     return bool(module.sigma.any() and g.any() and np.isfinite(g).all())
 
 
 def _moments(sensitivity: Sensitivity, name: str) -> tuple[Float64[ndarray, "rank"], Float64[ndarray, "rank"]]:
     moments = sensitivity.moments
-    place = moments.places[name]
+    place = moments.indices[name]
     return moments.mean[place], moments.error[place]
 
 

@@ -12,11 +12,11 @@ from numpy import ndarray
 class Moments:
     """Statistics of g over examples, the components of all measured modules end to end.
 
-    `mean` is signed and `error` its standard error, NaN from a single example. `places` holds the
+    `mean` is signed and `error` its standard error, NaN from a single example. `indices` holds the
     indices of each module's components.
     """
 
-    places: Mapping[str, Int[ndarray, "rank"]]
+    indices: Mapping[str, Int[ndarray, "rank"]]
     g: Float64[ndarray, "component example"]
     mean: Float64[ndarray, "component"]
     error: Float64[ndarray, "component"]
@@ -26,10 +26,10 @@ class Moments:
 
 def moments_of(values: Mapping[str, Float64[ndarray, "example rank"]]) -> Moments:
     """Aggregate per-example sensitivities; not finite where a measurement was not."""
-    places, end = {}, 0
+    indices, end = {}, 0
     for name, module in values.items():
         start, end = end, end + module.shape[1]
-        places[name] = np.arange(start, end)
+        indices[name] = np.arange(start, end)
     # a sum along rows of another memory layout would add in another order
     g = np.ascontiguousarray(np.concatenate([module.T for module in values.values()]))
     n = g.shape[1]
@@ -39,7 +39,7 @@ def moments_of(values: Mapping[str, Float64[ndarray, "example rank"]]) -> Moment
         mean = (up - down) / n
         _, squared = _sums(np.abs(g - mean[:, np.newaxis]))
         error = np.sqrt(squared / (n - 1) / n) if n > 1 else np.full(end, np.nan)
-        return Moments(places, g, mean, error, (up + down) / n, (up_squared + down_squared) / n)
+        return Moments(indices, g, mean, error, (up + down) / n, (up_squared + down_squared) / n)
 
 
 def _sums(

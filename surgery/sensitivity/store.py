@@ -24,7 +24,7 @@ SHIPPED = "sensitivity.safetensors"  # beside a demo adapter
 
 @dataclass(frozen=True)
 class Measurement:
-    """One file of the store: what was asked for, on which base, and what came out.
+    """One stored measurement: its plan, its base model and what came out.
 
     `done` of `examples` are measured; a file with fewer is a part that `run.calibrate` goes on from. `plan`
     and `base` are None, and `loss` too, in files of earlier versions, which say less of themselves. `loss` is

@@ -1,4 +1,4 @@
-"""How fast earlier calibrations and proofs went on this machine, so that the next one's time can be told before it.
+"""Throughput of earlier calibrations and proofs on this machine, to estimate how long the next one takes.
 
 Every number here was measured in a run; without one there is no estimate.
 """
@@ -20,8 +20,8 @@ _SHORTEST = 0.2  # seconds: a shorter run tells of the start, not of the pace
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Tokens a second, and how many tokens a row has: so many for itself and so many for each character.
+class CalibrationPace:
+    """Throughput of a calibration in tokens a second, and the tokens of a row: so many for itself and for each character.
 
     All of it from the last run of one base model with one kind of prompt.
     """
@@ -36,15 +36,15 @@ class Pace:
 
 
 def characters(rows: Sequence[Row]) -> int:
-    """Length of the prompts and answers, as `Pace.seconds` takes it."""
+    """Length of the prompts and answers, as `CalibrationPace.seconds` takes it."""
     return sum(len(row.prompt) + len(row.answer) for row in rows)
 
 
-def known_pace(base: BaseChoice, plan: CalibrationPlan) -> Pace | None:
+def known_pace(base: BaseChoice, plan: CalibrationPlan) -> CalibrationPace | None:
     """The pace of the last run like this one; None when there was none."""
     try:
         record = _read()[_key(base, plan)]
-        pace = Pace(**{name: float(value) for name, value in record.items()})
+        pace = CalibrationPace(**{name: float(value) for name, value in record.items()})
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     numbers = list(asdict(pace).values())
@@ -68,10 +68,16 @@ def remember_pace(
     tokenizer: Any,
     spent: Spent,
 ) -> None:
-    """Keep the pace of a run.
+    """The pace of a calibration, kept for the estimates of later ones.
 
-    `rows` are those the examples of `calibration` were made of, the ones that were too long included. What
-    cannot be written is let go: an estimate is then missing, no more.
+    base: how the base model was loaded.
+    plan: the calibration slice and its batches.
+    rows: what the examples of `calibration` were made of, the ones that were too long included.
+    calibration: encoded rows.
+    tokenizer: of the base model.
+    spent: tokens and seconds of the run.
+
+    What cannot be written is let go: an estimate is then missing, no more.
     """
     if spent.seconds < _SHORTEST or not spent.tokens:
         return
@@ -80,7 +86,9 @@ def remember_pace(
     every = sum(example.length for example in calibration.examples)
     own = _tokens_around(tokenizer, calibration)
     letters = characters(rows)
-    pace = Pace(spent.tokens / spent.seconds, own, max(0.0, every - own * len(rows)) / letters if letters else 0.0)
+    pace = CalibrationPace(
+        spent.tokens / spent.seconds, own, max(0.0, every - own * len(rows)) / letters if letters else 0.0
+    )
     _keep(_key(base, plan), asdict(pace))
 
 
@@ -94,7 +102,13 @@ def known_proof_pace(base: BaseChoice, task: str) -> float | None:
 
 
 def remember_proof_pace(base: BaseChoice, task: str, answers: int, seconds: float) -> None:
-    """Keep the pace of a proof that gave so many answers, examples × variants, in `seconds`."""
+    """The pace of a proof, kept for the estimates of later ones.
+
+    base: how the base model was loaded.
+    task: name of the rows or of the task.
+    answers: examples × variants.
+    seconds: that they took.
+    """
     if seconds >= _SHORTEST and answers > 0:
         _keep(_proof_key(base, task), {"seconds_per_answer": seconds / answers})
 

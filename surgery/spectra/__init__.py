@@ -12,7 +12,7 @@ from surgery.spectra.alignment import (
     module_synergy,
     overlap_table,
 )
-from surgery.spectra.angles import Pair, pair_detail, principal_angles
+from surgery.spectra.angles import ModulePair, pair_detail, principal_angles
 from surgery.spectra.facts import ModuleFacts, inspection, module_facts, scope_scalars
 from surgery.spectra.facts_of_folder import (
     AdapterRow,
@@ -55,8 +55,8 @@ __all__ = [
     "Capture",
     "Intruders",
     "ModuleFacts",
+    "ModulePair",
     "OverlapTable",
-    "Pair",
     "Spectra",
     "Spectrum",
     "adapter_folders",

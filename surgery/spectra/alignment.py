@@ -41,7 +41,14 @@ class Alignment:
 def layer_invariance(
     spectra: Spectra, family: str, *, measure: str = "overlap", k: int = DEFAULT_K, side: str = "output"
 ) -> Alignment:
-    """One family against itself across layers (paper Figure 1a, 1b)."""
+    """Alignment of one family with itself across layers (paper Figure 1a, 1b).
+
+    spectra: of all modules, by name.
+    family: such as `o_proj`.
+    measure: `overlap` of the leading k directions, or `principal`, the |cosine| of the first ones.
+    k: leading components compared.
+    side: `output` (left singular vectors) or `input` (right ones).
+    """
     members = family_members(spectra, family)
     return align(members, members, measure=measure, k=k, side=side)
 
@@ -55,9 +62,14 @@ def module_synergy(
     k: int = DEFAULT_K,
     side: str = "output",
 ) -> Alignment:
-    """Family `first` (rows) against family `second` (columns) on the layers both have.
+    """Alignment of two families on the layers both have; the diagonal is the synergy in a layer (paper Figure 1c).
 
-    The diagonal is the synergy inside each layer (paper Figure 1c).
+    spectra: of all modules, by name.
+    first: the family of the rows.
+    second: the family of the columns.
+    measure: `overlap` of the leading k directions, or `principal`, the |cosine| of the first ones.
+    k: leading components compared.
+    side: `output` (left singular vectors) or `input` (right ones).
     """
     left = {module.layer: module for module in family_members(spectra, first)}
     right = {module.layer: module for module in family_members(spectra, second)}
@@ -75,7 +87,13 @@ def align(
     k: int = DEFAULT_K,
     side: str = "output",
 ) -> Alignment:
-    """Every module of `left` against every module of `right`.
+    """Alignment of every module of `left` with every module of `right`.
+
+    left: spectra of the rows.
+    right: spectra of the columns.
+    measure: `overlap` of the leading k directions, or `principal`, the |cosine| of the first ones.
+    k: leading components compared.
+    side: `output` (left singular vectors) or `input` (right ones).
 
     One matrix product for all pairs: the leading columns of all modules side by side. NaN where the
     leading k components of a module include null ones: an all-zero module has no directions. Raises
@@ -111,10 +129,16 @@ def between_adapters(
     k: int = DEFAULT_K,
     side: str = "output",
 ) -> Alignment:
-    """One family of adapter `left` (rows) against the same family of adapter `right` (columns).
+    """Alignment of one family between two adapters, every layer of one with every layer of the other.
 
-    Every layer against every layer; names may repeat across the two. Raises `PolicyError` where the
-    dimensions differ, which those of adapters of one base model never do.
+    left: spectra of the adapter in the rows.
+    right: spectra of the adapter in the columns; names may repeat across the two.
+    family: such as `o_proj`.
+    measure: `overlap` of the leading k directions, or `principal`, the |cosine| of the first ones.
+    k: leading components compared.
+    side: `output` (left singular vectors) or `input` (right ones).
+
+    Raises `PolicyError` where the dimensions differ, which those of adapters of one base model never do.
     """
     rows, columns = family_members(left, family), family_members(right, family)
     ours, theirs = ({_directions(module, side).shape[0] for module in members} for members in (rows, columns))

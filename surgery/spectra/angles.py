@@ -29,8 +29,8 @@ class SharedCoordinate:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two modules that share the dimension compared.
+class ModulePair:
+    """Principal angles and similarity of two modules that share the dimension compared.
 
     `cosines` of the k principal angles descend, `angles` are the same in degrees and ascend.
     `similarity` is |uᵢᵀuⱼ| of all components that are not null. `inner` is u₁ᵀu₁ with its sign, and
@@ -51,8 +51,13 @@ class Pair:
         return float(np.mean(self.cosines**2))
 
 
-def pair_detail(left: Spectrum, right: Spectrum, *, k: int = DEFAULT_K, side: str = "output") -> Pair:
-    """The leading k directions of `left` against those of `right`.
+def pair_detail(left: Spectrum, right: Spectrum, *, k: int = DEFAULT_K, side: str = "output") -> ModulePair:
+    """Principal angles between the leading k directions of two modules, and where their first ones agree.
+
+    left: spectrum of the first module.
+    right: spectrum of the second one.
+    k: leading components compared.
+    side: `output` (left singular vectors) or `input` (right ones).
 
     Angles are within 1e-13 degrees or so of exact for orthonormal directions, small ones included.
     Raises `PolicyError` for an unknown side, for modules whose dimensions differ, and for k outside
@@ -80,7 +85,7 @@ def pair_detail(left: Spectrum, right: Spectrum, *, k: int = DEFAULT_K, side: st
     cosines, angles = principal_angles(ours[:, :k], theirs[:, :k])
     inner = float(similarity[0, 0])
     shared = _shared(ours[:, 0], theirs[:, 0], inner)
-    return Pair((left.name, right.name), side, d, cosines, angles, np.abs(similarity), inner, shared)
+    return ModulePair((left.name, right.name), side, d, cosines, angles, np.abs(similarity), inner, shared)
 
 
 def principal_angles(

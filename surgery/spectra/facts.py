@@ -14,7 +14,7 @@ from surgery.spectra.spectrum import Spectra, components_for_energy, effective_r
 class ModuleFacts:
     """One module: `norm` is ‖ΔW‖_F, `top` is σ₁, `k90` the components that hold 90 % of Σσ².
 
-    `repeated` counts the components whose σ another one shares: their single gₖ are not determined.
+    `degenerate` counts the components whose σ another one shares: their single gₖ are not determined.
     """
 
     name: str
@@ -28,7 +28,7 @@ class ModuleFacts:
     effective_rank: float
     stable_rank: float
     k90: int
-    repeated: int
+    degenerate: int
 
 
 def module_facts(adapter: Adapter, spectra: Spectra) -> list[ModuleFacts]:
@@ -49,7 +49,7 @@ def module_facts(adapter: Adapter, spectra: Spectra) -> list[ModuleFacts]:
                 effective_rank=effective_rank(sigma),
                 stable_rank=stable_rank(sigma),
                 k90=components_for_energy(sigma),
-                repeated=int(spectrum.repeated.sum()),
+                degenerate=int(spectrum.degenerate.sum()),
             )
         )
     return facts
@@ -67,7 +67,7 @@ def scope_scalars(spectra: Spectra) -> dict[str, int]:
 
 
 def inspection(adapter: Adapter, spectra: Spectra) -> dict[str, Any]:
-    """Everything above as one JSON-ready object."""
+    """Facts of an adapter and of its modules as one JSON-ready object."""
     facts = module_facts(adapter, spectra)
     ranks = sorted({f.rank for f in facts})
     dtypes = sorted({str(factors.B.dtype) for factors in adapter.modules.values()})

@@ -82,6 +82,11 @@ class Intruders:
 def capture(spectrum: Spectrum, weight: Float[ndarray, "out in"], *, top: int = 32, seed: int = 0) -> Capture:
     """How far an update runs along the top directions of its base weight W.
 
+    spectrum: of the update.
+    weight: W, output × input.
+    top: leading directions of W.
+    seed: of their randomised decomposition.
+
     Accuracy as in `leading_directions`. The largest of `top` random |cosines| is not `top`/d but about
     √(2·ln(top)/d): compare shares with the reference, not cosines. Raises `PolicyError` for a weight
     of another shape, zero or not finite, and for `top` outside 1 … its smaller side.
@@ -106,13 +111,19 @@ def find_intruders(
     sigma: Float64[ndarray, "rank"] | None = None,
     seed: int = 0,
 ) -> Intruders:
-    """Which of the `top` left singular vectors of W + U·diag(σ)·Vᵀ resemble no singular vector of W.
+    """Intruder dimensions: the left singular vectors of W + U·diag(σ)·Vᵀ that resemble no singular vector of W.
 
-    `sigma` puts edited values in place of the spectrum's own. The paper varies the threshold; a
-    higher one names more. W is decomposed whole, through the float64 Gram matrix of its smaller side:
-    some 3 s at 2048 and half a minute at 4096 on one core. Where singular values of W (nearly) repeat,
-    its vectors are arbitrary inside their space and cosines are low without meaning. W's vectors with
-    σ below 1e-6·σ₁ are left out; a vector of W + ΔW along them counts as an intruder.
+    spectrum: of the update.
+    weight: W, output × input.
+    top: leading singular vectors of W + ΔW looked at.
+    threshold: the largest |cosine| below which one is an intruder, 0 … 1; the paper varies it, a higher one names more.
+    sigma: edited values, one a component, in place of the spectrum's own.
+    seed: of the randomised decomposition.
+
+    W is decomposed whole, through the float64 Gram matrix of its smaller side: some 3 s at 2048 and half a minute
+    at 4096 on one core. Where singular values of W are (nearly) degenerate, its vectors are arbitrary inside their
+    space and cosines are low without meaning. W's vectors with σ below 1e-6·σ₁ are left out; a vector of W + ΔW
+    along them counts as an intruder.
 
     Raises `PolicyError` as `capture` does, for σ of another shape and a threshold outside 0 … 1.
     """

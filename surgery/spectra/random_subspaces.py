@@ -32,11 +32,17 @@ def random_cosine(dimension: int) -> float:
 def chance_level(
     dimension: int, k: int, measure: str, *, level: float = 0.01, draws: int = 4000, seed: int = 0
 ) -> float:
-    """The value that two random subspaces exceed with probability `level`.
+    """The value that the alignment of two random subspaces exceeds with probability `level`.
 
-    One-sided: a value at or below it is not distinguishable from random at that level. It holds for
-    one pair named beforehand; of many random pairs, a share `level` lies above it. From `draws`
-    exact draws, and for a single direction exactly: cos² is Beta(1/2, (d−1)/2).
+    dimension: of the space.
+    k: of both subspaces; a `principal` similarity has 1.
+    measure: `overlap` or `principal`.
+    level: one-sided, in (0, 1).
+    draws: exact draws of the null distribution; for a single direction it is known, cos² is Beta(1/2, (d−1)/2).
+    seed: of the draws.
+
+    A value at or below it is not distinguishable from random at that level. It holds for
+    one pair named beforehand; of many random pairs, a share `level` lies above it.
 
     Raises `PolicyError` for an unknown measure, k outside 1 … dimension, a level outside (0, 1) and
     fewer draws than one in the tail.
@@ -56,6 +62,11 @@ def random_overlaps(
     dimension: int, k: int, draws: int, generator: np.random.Generator
 ) -> Float64[ndarray, "draw"]:
     """Independent draws of ‖UᵀV‖²_F / k for random k-dimensional subspaces of ℝᵈ, exact at every size.
+
+    dimension: d.
+    k: of both subspaces.
+    draws: how many.
+    generator: of the random numbers.
 
     With U fixed to the first k axes, UᵀV is the top k × k block of a Haar-random orthogonal matrix.
     Householder reflections from both sides make it bidiagonal with independent entries: cosines and
@@ -78,6 +89,11 @@ def random_overlaps(
 @lru_cache(maxsize=256)
 def random_angles(dimension: int, k: int, *, draws: int = 101, seed: int = 0) -> tuple[float, ...]:
     """Median principal angles of two random k-dimensional subspaces of ℝᵈ, in degrees, ascending.
+
+    dimension: d.
+    k: of both subspaces.
+    draws: pairs of subspaces that the median is of.
+    seed: of the draws.
 
     With G of d × k normal entries, G·(GᵀG)^(−½) spans a random subspace; its cosines with the first k
     axes need the top k rows of G and, of the others, only their Gram matrix, a Wishart matrix drawn

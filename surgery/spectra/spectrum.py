@@ -62,7 +62,7 @@ class Spectrum:
         return sigma_clusters(self.sigma, self.gap_tolerance)
 
     @property
-    def repeated(self) -> Bool[ndarray, "rank"]:
+    def degenerate(self) -> Bool[ndarray, "rank"]:
         """Which components share their cluster with another one; null components do not count."""
         labels = self.clusters
         return ((labels[:, None] == labels).sum(axis=1) > 1) & ~self.null

@@ -94,13 +94,13 @@ class Study:
         yield "|---|---|---|---|---|---|---|---|---|"
         for name in [*PLANS, SAME_NORM]:
             loss, exact, test = own.effect(name, "loss"), own.effect(name, "exact"), own.tests("exact")[name]
-            place = own.place(name, "loss")
+            rank = own.permutation_rank(name, "loss")
             guess = preview(self.beside[name], self.sensitivity)
-            assert place is not None
+            assert rank is not None
             assert guess is not None
             yield (
                 f"| {name} | {loss.mean:+.4f} ± {loss.standard_error:.4f} | {loss.low:+.4f} … {loss.high:+.4f} | "
-                f"{place.beaten} of {place.controls}, {place.p:.2f} | {100 * exact.mean:+.1f} ± "
+                f"{rank.beaten} of {rank.controls}, {rank.p:.2f} | {100 * exact.mean:+.1f} ± "
                 f"{100 * exact.standard_error:.1f} | {100 * exact.low:+.1f} … {100 * exact.high:+.1f} | "
                 f"{test.gained}, {test.lost} | {adjusted[name]:.2f} | "
                 f"{guess.predicted:+.4f} ± {guess.standard_error:.4f} |"

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 from numpy import ndarray
-from surgery.evaluate import score  # MISSING
 
 from surgery import (
     Sensitivity,
@@ -39,9 +38,9 @@ from surgery import (
     read_rows,
 )
 from surgery.data import Calibration
-from surgery.evaluation import Effect, paired_effect
+from surgery.evaluation import Effect, answered, paired_effect
 from surgery.files import data_file, demo_slice
-from surgery.model import LiveModel, LoadedBase, load_base
+from surgery.model import LiveModel, LoadedBase, VariantEngine, load_base
 from surgery.policies import POLICIES
 from surgery.recipes import demo_plans
 from surgery.sensitivity import calibrate, load_sensitivity, measure_sensitivity, save_sensitivity
@@ -261,7 +260,8 @@ class Bench:
             for setting in missing:
                 began = time.time()
                 sigma = edited_sigma(live.spectra, sensitivity, setting)
-                result = score(live, rows, {"it": sigma}, BATCH, trial.generate)["it"]
+                engine = VariantEngine(live, {"it": sigma}, rows=BATCH)
+                result = answered(rows, engine, live.base.tokenizer, generate=trial.generate).scores["it"]
                 self._scores[trial.key(setting)] = {"loss": result.loss.tolist(), "exact": result.exact.tolist()}
                 self._file.write_text(json.dumps(self._scores))
                 effect = _signed(self.effect(trial, setting))

@@ -47,7 +47,7 @@ OFTEN = {"Geometry": 2, "Spectra": 2, "Surgery": 4, "Evaluate": 2}  # a person g
 MOVE, RELOAD, REOPEN = 0.16, 0.02, 0.015
 LOGGED = re.compile(r"\b(ERROR|CRITICAL|Traceback|Exception|[A-Z]\w*Error)\b")
 # what an edit by lot may earn: no failure, but a refusal that is told as it should be
-REFUSED = re.compile("would take all the energy")
+REFUSED = re.compile("would take all of the norm")
 MB = 1e6
 KINDS = {"resident": "resident", "own": "of it not mapped from a file"}
 _PARKED = "prompt answered before a reading, not counted"

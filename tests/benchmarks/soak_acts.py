@@ -483,7 +483,7 @@ ACTS: dict[str, tuple[Act, ...]] = {
         Act("knob dragged", 10, drag_knob),
         Act("knob turned by key", 5, turn_by_key),
         Act("bar dragged", 8, drag_bar),
-        Act("gain by hand silenced, locked or reset", 4, set_by_hand),
+        Act("gain by hand zeroed, locked or reset", 4, set_by_hand),
         Act("undo or redo", 10, undo_or_redo),
         Act("policy chosen", 4, picks('.board select[data-role="policy"]')),
         Act("energy rule chosen", 3, picks('.board select[data-role="energy"]')),

@@ -46,7 +46,7 @@ from surgery.runs import runs_folder, stored_runs
 from tests.helpers.cluster import Killer, two_nodes
 
 SWEEP = Path(__file__).resolve().parents[2] / "assets" / "sweeps" / "demos.yaml"
-MEASURES = {"loss": "loss, nats per answer token", "exact": "exact match, share"}
+METRICS = {"loss": "loss, nats per answer token", "exact": "exact match, share"}
 
 
 @dataclass
@@ -125,9 +125,9 @@ def report(cluster: Half, alone: Half, options: argparse.Namespace) -> Iterator[
         "Means over the same held-out examples, from the run on two nodes. Layout and defaults are the paper's: scope "
         "residual, energy l1, 128 calibration examples unless a column says otherwise."
     )
-    for measure, words in MEASURES.items():
+    for metric, words in METRICS.items():
         for number in TABLES:
-            yield from _table_lines(table(number, found, measure), words)
+            yield from _table_lines(table(number, found, metric), words)
     yield ""
     yield "## What stands above noise"
     yield ""
@@ -162,11 +162,11 @@ def _cluster_lines(cluster: Half, alone: Half) -> Iterator[str]:
     )
 
 
-def _table_lines(made: SweptTable, measure: str) -> Iterator[str]:
+def _table_lines(made: SweptTable, metric: str) -> Iterator[str]:
     if not made.rows:
         return
     yield ""
-    yield f"Table {made.number}, {measure}"
+    yield f"Table {made.number}, {metric}"
     yield ""
     yield "| " + " | ".join(made.columns) + " |"
     yield "|" + "---|" * len(made.columns)
@@ -208,8 +208,8 @@ def _variant_lines(found: Sequence[CellResult]) -> Iterator[str]:
         )
 
 
-def _excludes_zero(each: CellResult, measure: str) -> bool:
-    change = each.changes[measure]
+def _excludes_zero(each: CellResult, metric: str) -> bool:
+    change = each.changes[metric]
     return not change["low"] <= 0 <= change["high"]
 
 

@@ -70,7 +70,7 @@ def main() -> None:
             assert_same(scores, "unedited", results, live.model)
             assert_same(several, "unedited", results, live.model)
             print(
-                f"| {name} | {len(scores.samples)} | {their:.1f} s | {ours:.1f} s | {together:.1f} s | "
+                f"| {name} | {len(scores.documents)} | {their:.1f} s | {ours:.1f} s | {together:.1f} s | "
                 f"{together / (8 * their):.2f} | {scores.metric} {scores.numbers('unedited').mean():.3f} |",
                 flush=True,
             )

@@ -144,8 +144,8 @@ def test_a_list_is_sorted_by_its_headers_and_opens_a_component(
         (float(g[name][k] * spectra[name].sigma[k]) for name in g for k in np.flatnonzero(sure[name])),
         reverse=True,
     )
-    silenced = [number(text) for text in rows.locator("td:last-child").all_inner_texts()]
-    np.testing.assert_allclose(silenced, [-gain for gain in gains[:100]], rtol=1e-3)
+    zeroed = [number(text) for text in rows.locator("td:last-child").all_inner_texts()]
+    np.testing.assert_allclose(zeroed, [-gain for gain in gains[:100]], rtol=1e-3)
 
     head = page.locator('.spectra th[data-name="sigma"]')
     for order, mark in ((True, "descending"), (False, "ascending")):

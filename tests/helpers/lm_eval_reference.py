@@ -104,7 +104,7 @@ def assert_same(scores: Any, variant: str, results: Any, model: Any) -> None:
     filters = list(dict.fromkeys(row["filter"] for row in rows))
     for key in filters:
         for i, row in enumerate(row for row in rows if row["filter"] == key):
-            sample = scores.samples[i]
+            sample = scores.documents[i]
             assert sample.index == row["doc_id"]
             assert sample.prompt == row["arguments"][0][0]
             assert sample.target == str(row["target"])

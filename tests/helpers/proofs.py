@@ -5,7 +5,7 @@ import numpy as np
 from app.state.workspace import Workspace
 from surgery.data import EvaluationPlan, plan_record
 from surgery.edits import edit_record
-from surgery.evaluation import BASELINE, Asked, Evaluation, Scores, row_scores
+from surgery.evaluation import BASELINE, Evaluation, Sample, Scores, row_scores
 from surgery.experiments import EDIT, recipe_digest
 from surgery.recipes import dump_recipe
 from surgery.runs import PROOF, Run, RunPlan, begin, finish
@@ -14,7 +14,7 @@ from surgery.runs import PROOF, Run, RunPlan, begin, finish
 def evaluation_of(scores: dict[str, Scores]) -> Evaluation:
     """An evaluation whose examples say only which they are."""
     count = len(scores[BASELINE].answers)
-    return Evaluation(scores, tuple(Asked(f"key {n}", f"question {n}", f"reference {n}") for n in range(count)))
+    return Evaluation(scores, tuple(Sample(f"key {n}", f"question {n}", f"reference {n}") for n in range(count)))
 
 
 def gained_or_lost(before: np.ndarray, gained: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import {
 import { handWords, numberRows, tipLines } from "../../app/editing/words.mjs"
 import { floats, INK, PALETTE, Recording, shorts } from "./recording.mjs"
 
-const NUMBERS = { predicted: -0.5, standardError: 0.1, raised: 1, lowered: 2, silenced: 1, energyMoved: 0.25, energyKept: 1 }
+const NUMBERS = { predicted: -0.5, standardError: 0.1, raised: 1, lowered: 2, zeroed: 1, nuclearNormMoved: 0.25, nuclearNormRatio: 1 }
 const OF_ROW = { ...NUMBERS, predicted: -0.75 }
 const KNOB = { name: "gamma", low: 0, step: 0.5 }
 const UNIT = 1000

@@ -61,7 +61,7 @@ function sent(measured = MEASURED) {
     sigma: floats([4, 2, 3, 1, 0]),
     share: floats([0.8, 0.2, 1, 1, 0]),
     energy: floats([0.8, 1, 1, 1, 1]),
-    repeated: bytes([0, 0, 0, 0, 1]),
+    degenerate: bytes([0, 0, 0, 0, 1]),
     errors: 2,
     labels: { show: [["sigma", "σ"], ["mean", "signed mean g"]], measure: [["effective", "effective rank"]] },
     palette: PALETTE,
@@ -184,7 +184,7 @@ test("a component is told with its standing, one without a measurement as such",
   const { m } = start(), [a0, a1, b] = m.modules
   assert.match(told(m, a0, 0).join(), /mean g −0\.5 ± 0\.1: helps/)
   assert.match(told(m, a1, 0).join(), /neutral within noise/)
-  assert.deepEqual(told(m, b, 1).slice(2), ["not measured", "its σ is (nearly) repeated: only the sum of g over the equal ones is determined"])
+  assert.deepEqual(told(m, b, 1).slice(2), ["not measured", "its σ is (nearly) degenerate: only the sum of g over the equal ones is determined"])
   const facts = (module, k) => factRows(m, module, k).find(([name]) => name === "standing")?.[1]
   assert.deepEqual([facts(a0, 0), facts(a0, 1), facts(a1, 0), facts(b, 0)], ["helps", "hurts", "neutral", undefined])
   const state = start()

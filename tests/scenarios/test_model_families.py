@@ -488,7 +488,7 @@ def output(model: Any, case: Case) -> np.ndarray:
 
 
 def random_sigma(spectra: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """σ′ with raised, lowered and silenced components in every module."""
+    """σ′ with raised, lowered and zeroed components in every module."""
     rng = np.random.default_rng(3)
     return {name: s.sigma * rng.choice([0.0, 0.5, 1.7], size=s.sigma.size) for name, s in spectra.items()}
 

@@ -29,7 +29,7 @@ _STEERING: Mapping[str, tuple[Any, ...]] = {
     "exponential_decay_length_penalty": (None,),
     "sequence_bias": (None,),
 }
-Pair = tuple[list[int], list[int]]
+ContextAndContinuation = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Texts:
         self._prefix_text: str = tokenizer.decode(self._prefix)
         self._eos_text: str = tokenizer.decode(eos, skip_special_tokens=False)
 
-    def pair(self, context: str, continuation: str) -> Pair:
+    def pair(self, context: str, continuation: str) -> ContextAndContinuation:
         """Ids of a context and of what follows it, cut on the left to the model's length.
 
         The two are tokenised together, and spaces that end the context go to the continuation. Raises
@@ -77,7 +77,7 @@ class Texts:
             )
         return (before + after)[-(self.max_length + 1) : -len(after)], after
 
-    def windows(self, text: str) -> list[Pair]:
+    def windows(self, text: str) -> list[ContextAndContinuation]:
         """The pairs whose log likelihoods add up to that of a text of any length."""
         from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 

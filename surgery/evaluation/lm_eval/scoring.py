@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.data import Sample
+from surgery.data import TaskDocument
 from surgery.errors import DataError
 from surgery.evaluation.lm_eval.code_judge import Judge, about, judging
 from surgery.evaluation.lm_eval.definitions import kept_random_state, quiet, refusing
@@ -61,7 +61,7 @@ Response = str | tuple[float, bool] | float
 
 @dataclass(frozen=True)
 class TaskScores:
-    """What variants scored on one slice: `values[variant][metric]` per sample, in the order of `samples`.
+    """What variants scored on one slice: `values[variant][metric]` per sample, in the order of `documents`.
 
     `responses` are texts, or (log likelihood, greedy) of every choice, or the log likelihood of a whole text.
     `aggregates` are lm-eval's, metrics named as there: `exact_match,strict-match`; `rises` tells of each
@@ -69,7 +69,7 @@ class TaskScores:
     """
 
     plan: TaskPlan
-    samples: tuple[Sample, ...]
+    documents: tuple[TaskDocument, ...]
     metric: str
     rises: Mapping[str, bool]
     values: Mapping[str, Mapping[str, tuple[Value, ...]]]
@@ -88,7 +88,7 @@ class TaskScores:
         held = self.values[variant].get(name)
         if (
             held is None
-            or len(held) != len(self.samples)
+            or len(held) != len(self.documents)
             or not all(isinstance(value, _NUMBERS) for value in held)
         ):
             raise DataError(
@@ -105,10 +105,15 @@ def run_task(
     judge: Judge | None = None,
     control: Control = SILENT,
 ) -> TaskScores:
-    """Score every variant of the engine on a loaded task. `judge` runs generated programs, apart from this process.
+    """Scores of every variant of an engine on a loaded task, with lm-eval's own filters and metrics.
 
-    `control` hears what the engine tells. Raises `DataError` when a judge is missing or a request does not
-    fit the model, and `Cancelled`.
+    loaded: the task with the requests of one slice.
+    engine: answers for all its variants at once.
+    base: the base model; its tokenizer and config make token ids of texts.
+    judge: runs generated programs, apart from this process.
+    control: hears what the engine tells.
+
+    Raises `DataError` when a judge is missing or a request does not fit the model, and `Cancelled`.
     """
     task, name = loaded.task, loaded.plan.name
     if loaded.needs_judge and judge is None:
@@ -134,7 +139,7 @@ def run_task(
     names = dict.fromkeys([metric, *next(iter(values.values()), {})])
     rises = {name: bool(directions.get(name.rpartition(",")[0], True)) for name in names}
     kept = {variant: _by_sample(task, responses) for variant, responses in answers.items()}
-    return TaskScores(loaded.plan, loaded.samples, metric, rises, values, aggregates, kept, _notes(task, base))
+    return TaskScores(loaded.plan, loaded.documents, metric, rises, values, aggregates, kept, _notes(task, base))
 
 
 def _answer(

@@ -12,7 +12,7 @@ import numpy as np
 from surgery.data import Row, refuse_shared
 from surgery.edits import Edit
 from surgery.errors import DataError
-from surgery.evaluation import BASELINE, Asked, Evaluation, Measure, Scores
+from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, Scores
 from surgery.evaluation.lm_eval.code_judge import Judge
 from surgery.evaluation.lm_eval.scoring import Engine, Response, TaskScores, run_task
 from surgery.evaluation.lm_eval.tasks import LoadedTask, by_document
@@ -32,10 +32,16 @@ def benchmark(
     rows: int | None = None,
     control: Control = SILENT,
 ) -> Evaluation:
-    """Score the unedited adapter and every edit on the loaded slice, in one pass.
+    """Scores of the unedited adapter and of every edit on a loaded task, in one pass.
 
-    `rows` bounds the rows of a batch (variants × requests). Raises `DataError` for a task whose answers
-    are programs and no judge, and `Cancelled`.
+    live: the adapter in its running base model.
+    loaded: the task with the requests of one slice.
+    edits: by the names of their variants.
+    judge: runs generated programs, apart from this process.
+    rows: rows of a batch at most (variants × requests); memory's choice where not given.
+    control: hears of requests × variants.
+
+    Raises `DataError` for a task whose answers are programs and no judge, and `Cancelled`.
     """
     if BASELINE in edits:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
@@ -53,27 +59,36 @@ def benchmarked(
     judge: Judge | None = None,
     control: Control = SILENT,
 ) -> Evaluation:
-    """What the engine's variants score on a task; see `task_scores.run_task`."""
+    """Scores of an engine's variants on a loaded task, as an evaluation.
+
+    loaded: the task with the requests of one slice.
+    engine: answers for all its variants at once.
+    base: the base model, for its tokenizer and config.
+    judge: runs generated programs, apart from this process.
+    control: hears what the engine tells.
+
+    Raises as `run_task` does.
+    """
     found = run_task(loaded, engine, base, judge=judge, control=control)
-    measures = _measures(found)
+    metrics = _metrics(found)
     texts = [[str(request.args[-1]) for request in group] for group in by_document(loaded.task)]
     scores = {
         name: Scores(
-            {measure.name: found.numbers(name, measure.name) for measure in measures},
+            {metric.name: found.numbers(name, metric.name) for metric in metrics},
             tuple(_answer(r, t) for r, t in zip(found.responses[name], texts, strict=True)),
         )
         for name in found.values
     }
-    asked = tuple(Asked(sample.hash, sample.prompt, sample.target) for sample in found.samples)
-    return Evaluation(scores, asked, measures, found.aggregates, found.notes)
+    samples = tuple(Sample(document.hash, document.prompt, document.target) for document in found.documents)
+    return Evaluation(scores, samples, metrics, found.aggregates, found.notes)
 
 
 def refuse_seen(loaded: LoadedTask, seen: Mapping[str, Sequence[Row]]) -> None:
     """Raise `DataError` where the slice shares an example with rows that edits were made or chosen on."""
-    refuse_shared({**seen, f"the slice of {loaded.plan.name}": loaded.samples})
+    refuse_shared({**seen, f"the slice of {loaded.plan.name}": loaded.documents})
 
 
-def _measures(scores: TaskScores) -> tuple[Measure, ...]:
+def _metrics(scores: TaskScores) -> tuple[Metric, ...]:
     """The headline first, then every other metric that is one number per example."""
     first = next(iter(scores.values.values()))
     found = []
@@ -86,7 +101,7 @@ def _measures(scores: TaskScores) -> tuple[Measure, ...]:
             continue
         metric, _, filter_ = name.partition(",")
         title = metric.replace("_", " ") + (f", {filter_}" if filter_ not in ("", "none") else "")
-        found.append(Measure(name, title, scores.rises[name], bool(np.isin(numbers, (0.0, 1.0)).all())))
+        found.append(Metric(name, title, scores.rises[name], bool(np.isin(numbers, (0.0, 1.0)).all())))
     return tuple(found)
 
 

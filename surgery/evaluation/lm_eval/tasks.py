@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from surgery.data import Sample, sample_of
+from surgery.data import TaskDocument, task_document
 from surgery.errors import DataError
 from surgery.evaluation.lm_eval.code_judge import uses_judge
 from surgery.evaluation.lm_eval.definitions import (
@@ -96,7 +96,7 @@ class LoadedTask:
     """A task of lm-eval with the requests of one slice; `needs_judge` where its answers are programs."""
 
     plan: TaskPlan
-    samples: tuple[Sample, ...]
+    documents: tuple[TaskDocument, ...]
     needs_judge: bool
     task: Any = field(repr=False)
     state: RandomState = field(repr=False)
@@ -129,8 +129,8 @@ def load_task(plan: TaskPlan, tokenizer: Any = None, *, control: Control = SILEN
             )
             _refuse_requests(plan.name, task)
             groups = zip(chosen, by_document(task), strict=True)
-            samples = tuple(_sample(plan.name, task, index, requests) for index, requests in groups)
-        return LoadedTask(plan, samples, uses_judge(task), task, RandomState.now())
+            documents = tuple(_document(plan.name, task, index, requests) for index, requests in groups)
+        return LoadedTask(plan, documents, uses_judge(task), task, RandomState.now())
 
 
 def _slice(plan: TaskPlan, count: int) -> list[int]:
@@ -144,9 +144,9 @@ def _slice(plan: TaskPlan, count: int) -> list[int]:
     return sorted(int(index) for index in order[plan.offset : plan.offset + wanted])
 
 
-def _sample(name: str, task: Any, index: int, requests: Sequence[Any]) -> Sample:
+def _document(name: str, task: Any, index: int, requests: Sequence[Any]) -> TaskDocument:
     document = requests[0].doc
-    return sample_of(
+    return task_document(
         document,
         task=name,
         index=index,

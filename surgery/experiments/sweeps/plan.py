@@ -1,4 +1,4 @@
-"""What a sweep comes to: its cells, the passes through a model that serve them, and what that costs.
+"""The plan of a sweep: its cells, the passes through a model that serve them, and what that costs.
 
 A cell is one number of a table. Cells that differ in nothing that acts share a variant; variants of one adapter
 on one task ride in one pass, so many at once that memory and a lost worker cost little; and one calibration pass
@@ -18,7 +18,7 @@ from surgery.sensitivity import characters, known_pace, known_proof_pace
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepCell:
     """One number of a table; `variant` is the name of what answers for it in its run."""
 
     adapter: str
@@ -53,7 +53,7 @@ class SweepPlan:
     """All cells in the order of the file, and the groups that answer for them, adapter by adapter."""
 
     sweep: Sweep
-    cells: tuple[Cell, ...]
+    cells: tuple[SweepCell, ...]
     groups: tuple[Group, ...]
 
 
@@ -98,7 +98,7 @@ def expand(sweep: Sweep) -> SweepPlan:
     cells, groups = [], []
     for adapter in sweep.adapters:
         for name in adapter.tasks:
-            cells += [Cell(adapter.name, name, edit) for edit in sweep.edits]
+            cells += [SweepCell(adapter.name, name, edit) for edit in sweep.edits]
             groups += [
                 Group(adapter, tasks[name], part, _passes(adapter, part.values(), sweep.edits))
                 for part in _parts(edits, sweep.variants_at_once)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery.errors import SweepError
-from surgery.experiments.sweeps.bench import Bench, measured_by, problem_of, proved_by
+from surgery.experiments.sweeps.attached import AttachedAdapter, measured_by, problem_of, proved_by
 from surgery.experiments.sweeps.plan import Group
 from surgery.experiments.sweeps.run import Tried
 from surgery.experiments.sweeps.spec import Resources
@@ -160,24 +160,24 @@ def _connected(address: str | None, cpus: int) -> Iterator[Any]:
         ray.shutdown()
 
 
-# The bench of a worker: Ray calls functions, and between two calls nothing else can hold a model.
-_bench: Bench | None = None
+# The attached adapter of a worker: Ray calls functions, and between two calls nothing else can hold a model.
+_attached: AttachedAdapter | None = None
 
 
-def _own_bench() -> Bench:
-    global _bench
-    if _bench is None:
-        _bench = Bench()
-    return _bench
+def _own_adapter() -> AttachedAdapter:
+    global _attached
+    if _attached is None:
+        _attached = AttachedAdapter()
+    return _attached
 
 
 def _measure_task(group: Group, seed: int) -> Sensitivity:
-    return _cleared(lambda: measured_by(_own_bench(), group, seed))
+    return _cleared(lambda: measured_by(_own_adapter(), group, seed))
 
 
 def _prove_task(group: Group, *measured: Sensitivity) -> tuple[str, dict[str, bytes], int, float]:
     found = dict(zip(group.passes, measured, strict=True))
-    run, answers, seconds = _cleared(lambda: proved_by(_own_bench(), group, found))
+    run, answers, seconds = _cleared(lambda: proved_by(_own_adapter(), group, found))
     files = {file.name: file.read_bytes() for file in sorted(run.folder.iterdir()) if file.is_file()}
     return run.plan.key, files, answers, seconds
 
@@ -187,7 +187,7 @@ def _cleared(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except BaseException:
-        _own_bench().close()
+        _own_adapter().close()
         raise
 
 

@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from surgery.experiments.sweeps.bench import Bench, Measured, Proved, attempt, measure_budgets, proved_by
+from surgery.experiments.sweeps.attached import (
+    AttachedAdapter,
+    Measured,
+    Proved,
+    attempt,
+    measure_budgets,
+    proved_by,
+)
 from surgery.experiments.sweeps.ledger import finished, group_keys, remember
 from surgery.experiments.sweeps.plan import Group, SweepPlan
 from surgery.progress import SILENT, Control
@@ -74,21 +81,23 @@ def _told(control: Control, runs: Sequence[Run | None]) -> None:
 
 def in_process(groups: Sequence[Group], attempts: int, control: Control = SILENT) -> Iterator[Tried]:
     """One group after another in this process, with one base model in memory at a time."""
-    with Bench() as bench:
+    with AttachedAdapter() as attached:
         adapter, measured = "", Measured({}, {})
         for group in groups:
             if group.adapter.name != adapter:
                 adapter, measured = group.adapter.name, Measured({}, {})
-            reason = measure_budgets(bench, group, measured, attempts, control)
+            reason = measure_budgets(attached, group, measured, attempts, control)
             if reason:
                 yield Tried(group, None, reason, attempts)
                 continue
 
-            def proof(group: Group = group, found: Mapping[int, Sensitivity] = measured.found) -> Proved:
+            def proof(
+                group: Group = group, sensitivities: Mapping[int, Sensitivity] = measured.sensitivities
+            ) -> Proved:
                 control.begin(f"{group.adapter.name} on {group.task.name}")
-                return proved_by(bench, group, found, control)
+                return proved_by(attached, group, sensitivities, control)
 
-            proved, problem, count = attempt(proof, attempts, bench)
+            proved, problem, count = attempt(proof, attempts, attached)
             if proved is None:
                 yield Tried(group, None, problem, count)
             else:

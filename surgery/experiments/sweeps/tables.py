@@ -1,4 +1,4 @@
-"""What a sweep found, cell by cell, and laid out as the paper's Tables 2 to 5 (§5.2 to §5.4).
+"""Results of a sweep, cell by cell, and laid out as the paper's Tables 2 to 5 (§5.2 to §5.4).
 
 A cell of those tables that the sweep did not ask for stays empty. Where several edits of the sweep fit one cell,
 such as seeds of random_index, it is their mean.
@@ -15,7 +15,7 @@ import numpy as np
 
 from surgery.errors import SweepError
 from surgery.evaluation import BASELINE, Effect, VariantMetrics, holm
-from surgery.experiments.sweeps.plan import Cell, Cost, cost_text
+from surgery.experiments.sweeps.plan import Cost, SweepCell, cost_text
 from surgery.experiments.sweeps.run import Swept
 from surgery.experiments.sweeps.spec import SweptEdit
 from surgery.files import user_path, write_whole
@@ -39,13 +39,13 @@ _COLUMNS: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell with its run: means and paired changes by measure, and the tests corrected for the whole sweep.
+    """A cell with its run: means and paired changes by metric, and the tests corrected for the whole sweep.
 
     `changes` holds mean, standard error and the 95 % interval against the unedited adapter; `holm` is McNemar's p
     after Holm's correction for every variant that the sweep put to this adapter and task.
     """
 
-    cell: Cell
+    cell: SweepCell
     run: str
     examples: int
     baseline: Mapping[str, float]
@@ -56,10 +56,10 @@ class CellResult:
 
 @dataclass(frozen=True)
 class SweptTable:
-    """One table of the paper from this sweep: rows of the paper's columns, in one measure; None where empty."""
+    """One table of the paper from this sweep: rows of the paper's columns, in one metric; None where empty."""
 
     number: int
-    measure: str
+    metric: str
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, str | float | None], ...]
 
@@ -73,8 +73,8 @@ def results(swept: Swept) -> tuple[CellResult, ...]:
         variants = run.metrics.summary.variants
         for name in group.edits:
             found[group.adapter.name, group.task.name, name] = run, variants[name], variants[BASELINE]
-            for measure, test in variants[name].tests.items():
-                p_values.setdefault((group.adapter.name, group.task.name, measure), {})[name] = test.p
+            for metric, test in variants[name].tests.items():
+                p_values.setdefault((group.adapter.name, group.task.name, metric), {})[name] = test.p
     adjusted = {place: holm(values) for place, values in p_values.items()}
     told = []
     for cell in swept.plan.cells:
@@ -83,8 +83,8 @@ def results(swept: Swept) -> tuple[CellResult, ...]:
             continue
         run, own, baseline = found[place]
         tests = {
-            measure: values[cell.variant]
-            for (adapter, task, measure), values in adjusted.items()
+            metric: values[cell.variant]
+            for (adapter, task, metric), values in adjusted.items()
             if (adapter, task) == place[:2] and cell.variant in values
         }
         told.append(
@@ -93,7 +93,7 @@ def results(swept: Swept) -> tuple[CellResult, ...]:
     return tuple(told)
 
 
-def table(number: int, found: Sequence[CellResult], measure: str) -> SweptTable:
+def table(number: int, cells: Sequence[CellResult], metric: str) -> SweptTable:
     """Table `number` of the paper with the means of this sweep; raises `SweepError` for a number it has not."""
     if number not in TABLES:
         raise SweepError(f"a sweep gives no Table {number}", f"use one of {', '.join(map(str, TABLES))}")
@@ -101,9 +101,9 @@ def table(number: int, found: Sequence[CellResult], measure: str) -> SweptTable:
     keys = ("model", "task", "policy") if number == 4 else ("model", "task")
     policies = (_POLICY, "random_index") if number == 4 else ("",)
     rows: list[Mapping[str, str | float | None]] = []
-    pairs = dict.fromkeys((each.cell.adapter, each.cell.task) for each in found if measure in each.means)
+    pairs = dict.fromkeys((each.cell.adapter, each.cell.task) for each in cells if metric in each.means)
     for adapter, task in pairs:
-        mine = [each for each in found if (each.cell.adapter, each.cell.task) == (adapter, task)]
+        mine = [each for each in cells if (each.cell.adapter, each.cell.task) == (adapter, task)]
         budget = _usual_budget(mine)
         for policy in policies:
             asked: dict[str, Any] = {
@@ -112,25 +112,25 @@ def table(number: int, found: Sequence[CellResult], measure: str) -> SweptTable:
                 "scope": _SCOPE,
                 "budget": budget,
             }
-            cells = {
-                column: _mean([each.means[measure] for each in mine if _fits(each.cell.edit, {**asked, **change})])
+            numbers = {
+                column: _mean([each.means[metric] for each in mine if _fits(each.cell.edit, {**asked, **change})])
                 for column, change in columns.items()
             }
-            if all(value is None for value in cells.values()):
+            if all(value is None for value in numbers.values()):
                 continue
             row: dict[str, str | float | None] = {"model": adapter, "task": task}
             if number == 4:
                 row["policy"] = policy
             else:
-                row[UNEDITED] = _mean([mine[0].baseline[measure]])
-            rows.append(row | cells)
+                row[UNEDITED] = _mean([mine[0].baseline[metric]])
+            rows.append(row | numbers)
     header = keys if number == 4 else (*keys, UNEDITED)
-    return SweptTable(number, measure, (*header, *columns), tuple(rows))
+    return SweptTable(number, metric, (*header, *columns), tuple(rows))
 
 
-def _usual_budget(found: Iterable[CellResult]) -> int:
+def _usual_budget(cells: Iterable[CellResult]) -> int:
     """The paper's default where the sweep has it, else the largest."""
-    budgets = {each.cell.edit.budget for each in found}
+    budgets = {each.cell.edit.budget for each in cells}
     return _BUDGET if _BUDGET in budgets else max(budgets)
 
 
@@ -152,21 +152,21 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values and np.isfinite(values).all() else None
 
 
-def measures_of(found: Sequence[CellResult]) -> tuple[str, ...]:
-    """The measures that any cell has, in the order in which they first come."""
-    return tuple(dict.fromkeys(name for each in found for name in each.means))
+def metrics_of(cells: Sequence[CellResult]) -> tuple[str, ...]:
+    """The metrics that any cell has, in the order in which they first come."""
+    return tuple(dict.fromkeys(name for each in cells for name in each.means))
 
 
-def write_tables(found: Sequence[CellResult], folder: Path | str) -> list[Path]:
-    """Write `MEASURE/table2.csv` and so on below a folder, in the columns of `assets/paper`; tables without a row
+def write_tables(cells: Sequence[CellResult], folder: Path | str) -> list[Path]:
+    """Write `METRIC/table2.csv` and so on below a folder, in the columns of `assets/paper`; tables without a row
     are left out. Raises `SweepError` where that cannot be done.
     """
     written = []
     try:
-        for measure in measures_of(found):
-            place = user_path(folder, SweepError) / "".join(c if c.isalnum() else "-" for c in measure)
+        for metric in metrics_of(cells):
+            place = user_path(folder, SweepError) / "".join(c if c.isalnum() else "-" for c in metric)
             for number in TABLES:
-                made = table(number, found, measure)
+                made = table(number, cells, metric)
                 if made.rows:
                     place.mkdir(parents=True, exist_ok=True)
                     written.append(place / f"table{number}.csv")
@@ -187,7 +187,7 @@ def _csv(made: SweptTable) -> bytes:
     return lines.getvalue().encode()
 
 
-def sweep_record(swept: Swept, found: Sequence[CellResult], cost: Cost) -> dict[str, Any]:
+def sweep_record(swept: Swept, cells: Sequence[CellResult], cost: Cost) -> dict[str, Any]:
     """A sweep as one JSON-ready object."""
     return {
         "cost": asdict(cost),
@@ -204,12 +204,12 @@ def sweep_record(swept: Swept, found: Sequence[CellResult], cost: Cost) -> dict[
                 "changes": {name: asdict(change) for name, change in each.changes.items()},
                 "holm": dict(each.holm),
             }
-            for each in found
+            for each in cells
         ],
         "failed": failures(swept),
         "tables": {
-            measure: {str(n): [dict(row) for row in table(n, found, measure).rows] for n in TABLES}
-            for measure in measures_of(found)
+            metric: {str(n): [dict(row) for row in table(n, cells, metric).rows] for n in TABLES}
+            for metric in metrics_of(cells)
         },
     }
 
@@ -241,25 +241,25 @@ def failures(swept: Swept) -> list[dict[str, Any]]:
     ]
 
 
-def sweep_text(swept: Swept, found: Sequence[CellResult], cost: Cost) -> str:
+def sweep_text(swept: Swept, cells: Sequence[CellResult], cost: Cost) -> str:
     """A sweep as text: the cells, the paper's tables where it fills them, and what failed."""
     lines = [cost_text(cost), ""]
-    measures = measures_of(found)
-    if found:
-        width = max(len(each.cell.variant) for each in found)
-        heads = " ".join(f"{name[:22]:>22}" for name in measures)
+    metrics = metrics_of(cells)
+    if cells:
+        width = max(len(each.cell.variant) for each in cells)
+        heads = " ".join(f"{name[:22]:>22}" for name in metrics)
         lines.append(f"{'adapter':<12} {'task':<14} {'variant':<{width}} {heads}")
-    for each in found:
+    for each in cells:
         parts = []
-        for name in measures:
+        for name in metrics:
             change = each.changes.get(name)
             error = None if change is None else change.standard_error
             parts.append("" if change is None else f"{change.mean:+.4f} ± {_number(error)}")
         told = " ".join(f"{part:>22}" for part in parts)
         lines.append(f"{each.cell.adapter:<12} {each.cell.task:<14} {each.cell.variant:<{width}} {told}")
-    for measure in measures:
+    for metric in metrics:
         for number in TABLES:
-            lines += _table_lines(table(number, found, measure))
+            lines += _table_lines(table(number, cells, metric))
     for failure in failures(swept):
         lines.append(
             f"failed after {failure['attempts']} tries: {failure['adapter']} on {failure['task']}, "
@@ -271,7 +271,7 @@ def sweep_text(swept: Swept, found: Sequence[CellResult], cost: Cost) -> str:
 def _table_lines(made: SweptTable) -> list[str]:
     if not made.rows:
         return []
-    lines = ["", f"Table {made.number}, {made.measure}"]
+    lines = ["", f"Table {made.number}, {made.metric}"]
     lines.append(" ".join(f"{column:>16}" for column in made.columns))
     for row in made.rows:
         cells = [row[column] for column in made.columns]

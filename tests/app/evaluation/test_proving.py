@@ -17,7 +17,7 @@ from app.state import jobs
 from app.state.runs import evaluation_of, newest_proof, runs_of_adapter
 from app.state.workspace import Workspace, workspace_for
 from surgery.data import CalibrationPlan, EvaluationPlan
-from surgery.evaluation import AGAIN, BASELINE, Evaluation, Measure
+from surgery.evaluation import AGAIN, BASELINE, Evaluation, Metric
 from surgery.experiments import EDIT
 from surgery.model import BaseChoice
 from surgery.policies import Scale
@@ -62,11 +62,11 @@ def test_a_change_that_luck_among_all_variants_gives_is_within_noise() -> None:
 
 
 def test_a_task_measure_says_in_which_direction_it_went() -> None:
-    measure = Measure("bits", "bits per byte", higher_is_better=False, binary=False)
+    metric = Metric("bits", "bits per byte", higher_is_better=False, binary=False)
     values = np.linspace(1, 2, 30)
     found = made({BASELINE: simple(values, values), EDIT: simple(values - 0.5, values)})
     scores = {n: type(s)({"bits": s.loss}, s.answers) for n, s in found.scores.items()}
-    assert verdict(Evaluation(scores, found.samples, (measure,)), EDIT) == "bits per byte lower"
+    assert verdict(Evaluation(scores, found.samples, (metric,)), EDIT) == "bits per byte lower"
 
 
 def test_answers_are_told_apart_by_what_became_of_them_and_found_by_their_words() -> None:

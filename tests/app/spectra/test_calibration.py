@@ -22,7 +22,7 @@ from surgery.files import demo_folder
 from surgery.model import BaseChoice, attach
 from surgery.progress import Control
 from surgery.sensitivity import (
-    Pace,
+    CalibrationPace,
     Sensitivity,
     Spent,
     calibrate,
@@ -217,7 +217,7 @@ def test_the_time_is_that_of_earlier_runs(workspace: Workspace) -> None:
     labelled(test.number_input, "Examples").set_value(24).run()
     rows = calibration_rows(replace(plan, examples=24))
     pace = known_pace(base, plan)
-    assert isinstance(pace, Pace)
+    assert isinstance(pace, CalibrationPace)
     assert f"Time: about {pace.seconds(24, characters(rows)):.0f} s" in said(test)
     labelled(test.selectbox, "Prompt").set_value("plain").run()
     assert "unknown until the first batch" in said(test)

@@ -133,13 +133,13 @@ def test_a_dragged_bar_ends_where_it_was_dropped_and_is_listed_as_by_hand(
     no_message_of_failure(page)
 
 
-def test_a_component_is_silenced_locked_and_released(opened: Open) -> None:
+def test_a_component_is_zeroed_locked_and_released(opened: Open) -> None:
     page = opened()
     confirmed(page, lambda: page.locator('.board select[data-role="energy"]').select_option("none"))
     policy = gain_of(page, 0)
     confirmed(page, button(page, "silence").click)
     assert gain(page) == 0
-    assert "1 silenced" in page.locator(".board .numbers").inner_text()
+    assert "1 zeroed" in page.locator(".board .numbers").inner_text()
     confirmed(page, button(page, "reset").click)
     assert gain(page) == policy
 

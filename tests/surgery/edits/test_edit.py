@@ -227,9 +227,9 @@ def test_a_module_without_energy_left_is_left_alone_with_its_reason():
     edited = edit_module(evidence([2.0, 1.0]), Truncate(keep=0), "l1")
     assert "energy" in edited.skipped
     assert edited.sigma_after.tolist() == [2.0, 1.0]
-    silenced = edit_module(evidence([2.0, 1.0]), Truncate(keep=0), "none")
-    assert silenced.skipped is None
-    assert silenced.sigma_after.tolist() == [0.0, 0.0]
+    zeroed = edit_module(evidence([2.0, 1.0]), Truncate(keep=0), "none")
+    assert zeroed.skipped is None
+    assert zeroed.sigma_after.tolist() == [0.0, 0.0]
 
 
 def test_a_uniform_scale_under_an_energy_rule_says_that_the_rule_undoes_it():
@@ -297,8 +297,8 @@ def test_a_scale_of_all_live_components_is_undone_and_said_so_whatever_the_null_
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=9), st.floats(1e-18, 1e3))
 def test_null_components_are_those_of_the_spectrum(values, smallest):
     sigma = np.array(sorted([*values, smallest, 1.0], reverse=True))
-    silenced = edit_module(evidence(sigma), Scale(gamma=0.0), "none")
-    assert (silenced.sigma_after != 0).tolist() == (null_components(sigma) & (sigma > 0)).tolist()
+    zeroed = edit_module(evidence(sigma), Scale(gamma=0.0), "none")
+    assert (zeroed.sigma_after != 0).tolist() == (null_components(sigma) & (sigma > 0)).tolist()
 
 
 @pytest.mark.parametrize(
@@ -441,13 +441,13 @@ def test_preview_numbers_match_a_table_computed_by_hand():
     # example 1: 0.1·1 − 0.3·1; example 2: 0.2·1 + 0.1·1
     assert found.predicted == pytest.approx((-0.2 + 0.3) / 2)
     assert found.standard_error == pytest.approx(statistics.stdev([-0.2, 0.3]) / math.sqrt(2))
-    assert (found.raised, found.lowered, found.silenced) == (1, 1, 1)
-    assert found.energy_kept == pytest.approx(1.0)
-    assert found.energy_moved == pytest.approx(0.25)
+    assert (found.raised, found.lowered, found.zeroed) == (1, 1, 1)
+    assert found.nuclear_norm_ratio == pytest.approx(1.0)
+    assert found.nuclear_norm_moved == pytest.approx(0.25)
     plain = summary(Edit(modules))
     assert math.isnan(plain.predicted)
     assert math.isnan(plain.standard_error)
-    assert (plain.raised, plain.lowered, plain.energy_moved) == (1, 1, found.energy_moved)
+    assert (plain.raised, plain.lowered, plain.nuclear_norm_moved) == (1, 1, found.nuclear_norm_moved)
 
 
 @given(st.integers(0, 10_000), st.integers(2, 9))

@@ -283,7 +283,7 @@ def test_an_edit_and_the_inverse_gains_by_hand_give_the_original_sigma(adapter, 
     for name, module in back.modules.items():
         given_, after = spectra[name].sigma, there.modules[name].sigma_after
         for k, gain in enumerate(there.modules[name].gains):
-            # what was silenced, or brought to rounding level, is lost
+            # what was zeroed, or brought to rounding level, is lost
             if gain > 1e-100 and after[k] > 1e-12 * after.max():
                 assert module.sigma_after[k] == pytest.approx(given_[k], rel=1e-14)
 

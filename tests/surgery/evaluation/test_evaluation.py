@@ -14,8 +14,8 @@ from surgery.evaluation import (
     BASELINE,
     EXACT,
     LOSS,
-    Asked,
     Evaluation,
+    Sample,
     is_random_control,
     row_scores,
     summarise,
@@ -26,7 +26,7 @@ NAMES = (BASELINE, "edit", "scale", "random 0", "random 1", "random 2", AGAIN)
 
 
 def evaluation(losses, exacts, names=NAMES) -> Evaluation:
-    samples = tuple(Asked(str(i), "", "") for i in range(len(losses[0])))
+    samples = tuple(Sample(str(i), "", "") for i in range(len(losses[0])))
     scores = {
         name: row_scores(np.array(loss, dtype=float), np.array(exact, dtype=float), [""] * len(loss))
         for name, loss, exact in zip(names, losses, exacts, strict=True)
@@ -62,17 +62,17 @@ def holm_p(p: dict[str, float]) -> dict[str, float]:
 @given(evaluations())
 def test_an_effect_is_the_mean_of_paired_differences(found):
     for name in found.variants:
-        for measure in ("loss", "exact"):
-            pairs = zip(found.numbers(name, measure), found.numbers(BASELINE, measure), strict=True)
+        for metric in ("loss", "exact"):
+            pairs = zip(found.numbers(name, metric), found.numbers(BASELINE, metric), strict=True)
             d = [float(a - b) for a, b in pairs]
             mean = sum(d) / len(d)
             error = (sum((x - mean) ** 2 for x in d) / (len(d) - 1) / len(d)) ** 0.5
-            effect = found.effect(name, measure)
+            effect = found.effect(name, metric)
             assert effect.mean == pytest.approx(mean, abs=1e-9)
             assert effect.standard_error == pytest.approx(error, abs=1e-9)
             assert min(d) - 1e-9 <= effect.low <= effect.high <= max(d) + 1e-9
             assert effect.certain == (effect.low > 0 or effect.high < 0)
-            assert effect is found.effect(name, measure), "resampled once"
+            assert effect is found.effect(name, metric), "resampled once"
 
 
 @given(evaluations())
@@ -86,21 +86,21 @@ def test_tests_are_corrected_for_all_variants_without_the_rerun(found):
 
 
 @given(evaluations(), st.sampled_from(["edit", "scale"]))
-def test_a_place_counts_the_controls_that_do_worse(found, name):
-    for measure, sign in (("loss", -1), ("exact", 1)):
-        own = found.effect(name, measure).mean
-        others = [found.effect(f"random {seed}", measure).mean for seed in range(3)]
+def test_a_permutation_rank_counts_the_controls_that_do_worse(found, name):
+    for metric, sign in (("loss", -1), ("exact", 1)):
+        own = found.effect(name, metric).mean
+        others = [found.effect(f"random {seed}", metric).mean for seed in range(3)]
         beaten = sum(sign * own > sign * other for other in others)
-        place = found.place(name, measure)
-        assert (place.beaten, place.controls, place.p) == (beaten, 3, (4 - beaten) / 4)
+        rank = found.permutation_rank(name, metric)
+        assert (rank.beaten, rank.controls, rank.p) == (beaten, 3, (4 - beaten) / 4)
 
 
-def test_the_headline_is_the_first_measure():
+def test_the_headline_is_the_first_metric():
     found = evaluation([[1, 2], [3, 5]], [[0, 1], [1, 1]], NAMES[:2])
     assert found.effect("edit") == found.effect("edit", "loss")
     assert found.effect("edit").mean == 2.5
-    assert found.measures == (LOSS, EXACT)
-    assert "loss, exact" in refusal(DataError, found.measure, "bleu")
+    assert found.metrics == (LOSS, EXACT)
+    assert "loss, exact" in refusal(DataError, found.metric, "bleu")
 
 
 def test_scores_that_are_not_right_or_wrong_have_no_exact_test():
@@ -111,11 +111,11 @@ def test_scores_that_are_not_right_or_wrong_have_no_exact_test():
 
 def test_without_random_controls_there_is_no_place():
     found = evaluation([[1, 2], [3, 5]], [[0, 1], [1, 1]], NAMES[:2])
-    assert found.place("edit", "loss") is None
+    assert found.permutation_rank("edit", "loss") is None
     assert found.controls == ()
     unknown = evaluation([[1, 2], [3, 5], [1, 1]], [[0, 1], [1, 1], [np.nan, 1]], (BASELINE, "edit", "random 0"))
-    assert unknown.place("edit", "exact") is None
-    assert unknown.place("edit", "loss").controls == 1
+    assert unknown.permutation_rank("edit", "exact") is None
+    assert unknown.permutation_rank("edit", "loss").controls == 1
 
 
 def test_the_rerun_and_the_rescaling_are_no_random_controls():

@@ -234,13 +234,13 @@ def test_effects_equal_a_direct_recomputation_from_the_scores(live):
     assert list(found.scores) == [BASELINE, "a", "b"]
     assert [(s.key, s.reference) for s in found.samples] == [(row.key, row.answer) for row in rows]
     for name in variants:
-        for measure in ("loss", "exact"):
+        for metric in ("loss", "exact"):
             difference = np.subtract(
-                getattr(found.scores[name], measure), getattr(found.scores[BASELINE], measure)
+                getattr(found.scores[name], metric), getattr(found.scores[BASELINE], metric)
             ).tolist()
             mean = sum(difference) / len(difference)
             spread = sum((d - mean) ** 2 for d in difference) / (len(difference) - 1)
-            effect = found.effect(name, measure)
+            effect = found.effect(name, metric)
             assert effect.mean == pytest.approx(mean)
             assert effect.standard_error == pytest.approx((spread / len(difference)) ** 0.5)
             assert effect.low <= effect.mean <= effect.high
@@ -251,8 +251,8 @@ def test_effects_equal_a_direct_recomputation_from_the_scores(live):
 def test_the_effect_of_an_identical_variant_is_exactly_nothing(live):
     same = {name: spectrum.sigma.copy() for name, spectrum in live.spectra.items()}
     found = evaluate(live, slice_of(), {"same": same})
-    for measure in ("loss", "exact"):
-        effect = found.effect("same", measure)
+    for metric in ("loss", "exact"):
+        effect = found.effect("same", metric)
         assert (effect.mean, effect.standard_error, effect.low, effect.high) == (0, 0, 0, 0)
         assert not effect.certain
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgery.errors import DataError
-from surgery.evaluation import holm, least_detectable, mcnemar, paired_effect, place_among
+from surgery.evaluation import holm, least_detectable, mcnemar, paired_effect, permutation_rank
 
 
 def exact(gained: int, lost: int) -> float:
@@ -123,17 +123,17 @@ def test_what_cannot_have_a_power_is_refused() -> None:
 
 def test_the_place_among_controls_is_a_permutation_p() -> None:
     controls = [0.01, -0.02, 0.0, 0.03]
-    assert place_among(-0.05, controls, lower_is_better=True).p == 1 / 5
-    assert place_among(-0.05, controls, lower_is_better=False).p == 1.0
-    found = place_among(0.0, controls, lower_is_better=True)  # a tie with a control counts against it
+    assert permutation_rank(-0.05, controls, lower_is_better=True).p == 1 / 5
+    assert permutation_rank(-0.05, controls, lower_is_better=False).p == 1.0
+    found = permutation_rank(0.0, controls, lower_is_better=True)  # a tie with a control counts against it
     assert (found.beaten, found.controls, found.p) == (2, 4, 3 / 5)
     for bad in ([], [math.nan]):
         with pytest.raises(DataError):
-            place_among(0.0, bad, lower_is_better=True)
+            permutation_rank(0.0, bad, lower_is_better=True)
 
 
 def test_if_the_edit_is_one_more_control_its_p_is_uniform() -> None:
     rng = np.random.default_rng(1)
-    p = [place_among(d[0], d[1:], lower_is_better=True).p for d in rng.normal(size=(4000, 17))]
+    p = [permutation_rank(d[0], d[1:], lower_is_better=True).p for d in rng.normal(size=(4000, 17))]
     for level in (1 / 17, 5 / 17):
         assert np.mean(np.array(p) <= level + 1e-9) == pytest.approx(level, abs=0.02)

@@ -133,8 +133,8 @@ def test_the_scale_control_has_the_edits_norms_and_the_adapters_shape(tmp_path, 
     spectra = decompose(open_adapter(save_adapter(tiny_llama(), tmp_path / "adapter", r=rank)))
     manual = {next(iter(spectra)): dict.fromkeys(range(rank), 0.0)}
     edit = make_edit(spectra, RandomIndex(amp=2.0), scope="residual", energy="none")
-    silenced = make_edit(spectra, Scale(1.0), scope="all", energy="none", manual=manual)
-    for original in (edit, silenced):
+    zeroed = make_edit(spectra, Scale(1.0), scope="all", energy="none", manual=manual)
+    for original in (edit, zeroed):
         control = scale_control(original)
         assert list(control.modules) == list(original.modules)
         for name, module in control.modules.items():
@@ -146,7 +146,7 @@ def test_the_scale_control_has_the_edits_norms_and_the_adapters_shape(tmp_path, 
             assert sum(value * value for value in module.sigma_after.tolist()) ** 0.5 == pytest.approx(expected)
             if np.array_equal(edited.sigma, edited.sigma_after):
                 assert set(module.gains) == {1.0}, "what the edit leaves alone stays so to the bit"
-    assert not any(scale_control(silenced).modules[name].sigma_after.any() for name in manual)
+    assert not any(scale_control(zeroed).modules[name].sigma_after.any() for name in manual)
 
 
 def test_the_edit_comes_first_then_its_rescaling_then_random_controls(place):
@@ -713,11 +713,11 @@ def test_a_task_is_scored_as_without_a_history_and_kept(task_live, loaded, engin
     )
     plain = benchmark(task_live, loaded, edits)
     assert list(run.evaluation.scores) == [*plain.scores, AGAIN]
-    assert (run.evaluation.measures, run.evaluation.samples) == (plain.measures, plain.samples)
+    assert (run.evaluation.metrics, run.evaluation.samples) == (plain.metrics, plain.samples)
     for name in plain.scores:
-        for measure in plain.measures:
+        for metric in plain.metrics:
             np.testing.assert_array_equal(
-                run.evaluation.numbers(name, measure.name), plain.numbers(name, measure.name)
+                run.evaluation.numbers(name, metric.name), plain.numbers(name, metric.name)
             )
         assert run.evaluation.scores[name].answers == plain.scores[name].answers
         assert run.evaluation.aggregates[name] == pytest.approx(plain.aggregates[name])
@@ -752,7 +752,7 @@ def test_a_cancelled_task_goes_on(task_live, loaded, history, engine_calls):
 def test_other_right_answers_are_another_question(task_live, task_files, loaded, tmp_path):
     # a label of one letter is no text that tells an example from others, and it decides every score
     other = questions(write_questions(tmp_path / "questions.jsonl", "BCDEA"))
-    assert [sample.hash for sample in other.samples] == [sample.hash for sample in loaded.samples]
+    assert [document.hash for document in other.documents] == [document.hash for document in loaded.documents]
     first, second = (prove(task_live, Proof(task, {})) for task in (loaded, other))
     assert first.plan.context != second.plan.context
     found, plain = second.evaluation, benchmark(task_live, other, {})

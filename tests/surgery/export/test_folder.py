@@ -232,7 +232,7 @@ def test_the_folder_and_its_files_can_be_read_by_others(opened, tmp_path):
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir()} == {0o644}
 
 
-def test_a_silenced_component_is_gone_from_the_written_update(lora_tensors, write_adapter, tmp_path):
+def test_a_zeroed_component_is_gone_from_the_written_update(lora_tensors, write_adapter, tmp_path):
     adapter = open_adapter(write_adapter(lora_tensors({"o_proj": (14, 4, 11)})))
     spectra = decompose(adapter)
     for keep in (0, 1, 3):

@@ -80,7 +80,7 @@ def logits(model, ids) -> np.ndarray:
 
 
 def random_sigma(spectra, seed: int) -> dict[str, np.ndarray]:
-    """σ′ with raised, lowered and silenced components in every module."""
+    """σ′ with raised, lowered and zeroed components in every module."""
     rng = np.random.default_rng(seed)
     return {
         name: spectrum.sigma * rng.choice([0.0, 0.5, 1.7], size=spectrum.rank)

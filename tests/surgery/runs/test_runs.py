@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from surgery.cli import run_record, runs_text
 from surgery.errors import DataError
-from surgery.evaluation import AGAIN, BASELINE, Asked, CorrectedTest, Evaluation, Measure, row_scores, summarise
+from surgery.evaluation import AGAIN, BASELINE, CorrectedTest, Evaluation, Metric, Sample, row_scores, summarise
 from surgery.files import without_nan
 from surgery.runs import (
     ABOUT,
@@ -29,7 +29,7 @@ from surgery.runs import (
     METRICS,
     RECIPE,
     SAMPLES,
-    Pace,
+    AnswerTime,
     RunMetrics,
     RunPlan,
     begin,
@@ -68,7 +68,7 @@ PLAN = RunPlan(
 
 
 def evaluation(losses=(0.5, 1.25, 2.0, 0.25), changed=(0.5, 1.0, 1.5, 0.125)) -> Evaluation:
-    asked = tuple(Asked(f"key {i}", f"{i} + {i} =\n", str(2 * i)) for i in range(len(losses)))
+    asked = tuple(Sample(f"key {i}", f"{i} + {i} =\n", str(2 * i)) for i in range(len(losses)))
     exact = np.arange(len(losses)) % 2.0
     scores = {
         BASELINE: row_scores(np.array(losses), exact, ["ä\n"] * len(losses)),
@@ -98,7 +98,7 @@ def test_a_finished_run_is_read_back_as_it_was(history):
     )
     expected = evaluation()
     read = found.evaluation
-    assert (read.samples, read.measures, read.notes) == (expected.samples, expected.measures, expected.notes)
+    assert (read.samples, read.metrics, read.notes) == (expected.samples, expected.metrics, expected.notes)
     assert summarise(read) == summarise(expected)
     assert found.metrics.summary.variants == summarise(expected).variants
     assert run.folder.parent == history
@@ -210,15 +210,15 @@ def test_samples_come_back_bit_for_bit(history, patterns, texts):
         name: row_scores(np.roll(losses, shift), np.roll(exact, shift), [texts[1]] * len(losses))
         for shift, name in enumerate(names)
     }
-    asked = tuple(Asked(str(i), texts[2], texts[1]) for i in range(len(losses)))
-    measures = (Measure("loss", "loss", False, False), Measure("exact", "exact", True, False))
+    asked = tuple(Sample(str(i), texts[2], texts[1]) for i in range(len(losses)))
+    metrics = (Metric("loss", "loss", False, False), Metric("exact", "exact", True, False))
     plan = replace(PLAN, variants={name: name for name in names}, edits={})
     with np.errstate(all="ignore"):
-        found = finished(plan, Evaluation(scores, asked, measures, {names[1]: {"acc": 0.5}})).evaluation
+        found = finished(plan, Evaluation(scores, asked, metrics, {names[1]: {"acc": 0.5}})).evaluation
     assert list(found.scores) == names
     for name in names:
-        for measure in ("loss", "exact"):
-            assert bits(found.numbers(name, measure)) == bits(scores[name].values[measure])
+        for metric in ("loss", "exact"):
+            assert bits(found.numbers(name, metric)) == bits(scores[name].values[metric])
         assert found.scores[name].answers == scores[name].answers
     assert found.samples == asked
     assert found.aggregates == {names[1]: {"acc": 0.5}}
@@ -364,13 +364,13 @@ def test_metrics_that_an_earlier_version_wrote_are_read_and_written_as_they_were
         name: row_scores(np.array(numbers), np.array(right, dtype=float), [""] * 4)
         for name, numbers, right in zip(names, [*loss, loss[0]], exact, strict=True)
     }
-    samples = tuple(Asked(str(n), "", "") for n in range(4))
+    samples = tuple(Sample(str(n), "", "") for n in range(4))
     aggregates = {"edit": {"acc": 0.5}, BASELINE: {"acc": float("nan")}}
     summary = summarise(Evaluation(scores, samples, notes=("a note",), aggregates=aggregates))
-    again = RunMetrics("ab" * 32, summary, Pace(1.5, 20))
+    again = RunMetrics("ab" * 32, summary, AnswerTime(1.5, 20))
     assert json.dumps(without_nan(metrics_record(again)), indent=1) == text
     assert found.summary.variants["edit"].tests["exact"] == CorrectedTest(2, 0, 0.5, 1.0)
-    assert found.summary.variants["random 0"].places == {}
+    assert found.summary.variants["random 0"].ranks == {}
     assert found.summary.random["loss"] == summary.random["loss"]
 
 

@@ -106,20 +106,20 @@ def test_components_are_ranked_by_what_silencing_would_change_or_by_energy():
     harmful = ranked(SPECTRA, MEASURED, "harmful")
     # −ḡσ: 0.o loses 1.6 with its first and 0.3 with its last, 1.o 3.0 with its third
     assert [(c.name, c.component) for c in harmful] == [("1.o", 2), ("0.o", 0), ("0.o", 3)]
-    assert [c.silence for c in harmful] == pytest.approx([-3.0, -1.6, -0.3])
-    assert [c.silence_error for c in harmful] == pytest.approx([1.2, 0.4, 0.1])
+    assert [c.if_zeroed for c in harmful] == pytest.approx([-3.0, -1.6, -0.3])
+    assert [c.if_zeroed_error for c in harmful] == pytest.approx([1.2, 0.4, 0.1])
     assert [(c.name, c.component) for c in ranked(SPECTRA, MEASURED, "wasteful")] == [("1.o", 1), ("0.o", 1)]
     helpful = ranked(SPECTRA, MEASURED, "helpful", limit=1)
-    assert [(c.name, c.component, c.silence) for c in helpful] == [("1.o", 0, pytest.approx(4.0))]
+    assert [(c.name, c.component, c.if_zeroed) for c in helpful] == [("1.o", 0, pytest.approx(4.0))]
     first = harmful[1]
-    assert (first.layer, first.family, first.sigma, first.repeated) == (0, "o", 4.0, False)
+    assert (first.layer, first.family, first.sigma, first.degenerate) == (0, "o", 4.0, False)
     assert (first.mean, first.error, first.energy_share) == pytest.approx((0.4, 0.1, 16 / 30))
     assert ranked(SPECTRA, MEASURED, "harmful", limit=0) == []
 
 
-def test_repeated_singular_values_are_flagged():
+def test_degenerate_singular_values_are_flagged():
     spectra = {"0.o": spectrum("0.o", [4.0, 4.0, 2.0, 1.0])}
-    found = {c.component: c.repeated for kind in KINDS for c in ranked(spectra, measured({"0.o": G}), kind)}
+    found = {c.component: c.degenerate for kind in KINDS for c in ranked(spectra, measured({"0.o": G}), kind)}
     assert found == {0: True, 1: True, 2: False, 3: False}
 
 

@@ -107,7 +107,7 @@ def test_a_strong_foreign_update_makes_exactly_one_intruder(out, into):
     assert found.sigma == pytest.approx(np.linalg.svd(W + 30 * foreign.U @ foreign.V.T)[1][:10])
     assert found.component.tolist() == [0] * 10
     assert found.component_cosine[0] > 0.95
-    # silenced, and with a threshold of 0, there is none
+    # zeroed, and with a threshold of 0, there is none
     assert find_intruders(foreign, W, sigma=np.zeros(1)).count == 0
     assert find_intruders(foreign, W, threshold=0.0).count == 0
 

@@ -154,7 +154,7 @@ def test_ranks_of_more_than_one_block_of_reflectors_are_as_exact(dtype, rank, se
 
 
 @given(clustered_spectra(), st.sampled_from(DTYPES), st.integers(0, 10_000))
-def test_repeated_and_vanishing_singular_values_are_those_of_the_dense_update(clustered, dtype, seed):
+def test_degenerate_and_vanishing_singular_values_are_those_of_the_dense_update(clustered, dtype, seed):
     module = rounded(clustered[0], dtype, seed)
     expected = np.linalg.svd(dense(module.B, module.A, 1.0), compute_uv=False)
     sigma = decompose_factors(module).sigma
@@ -278,14 +278,14 @@ def test_clusters_are_runs_of_close_values_and_null_ones_stand_apart(sigma, labe
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("out", "into"), [(16, 20), (64, 64), (500, 300)])
 @given(clustered=clustered_spectra(), seed=st.integers(0, 10_000))
-def test_repeated_values_are_found_again_after_their_factors_were_rounded(dtype, out, into, clustered, seed):
+def test_degenerate_values_are_found_again_after_their_factors_were_rounded(dtype, out, into, clustered, seed):
     sigma, labels = clustered
     alive = sigma > 0
     found = decompose_factors(rounded(sigma[alive], dtype, seed, out=out, into=into))
     assert found.precision == float(ml_dtypes.finfo(dtype).eps)
     assert found.clusters.tolist() == labels[alive].tolist()
     counts = np.bincount(labels[alive])
-    assert found.repeated.tolist() == [counts[label] > 1 for label in labels[alive]]
+    assert found.degenerate.tolist() == [counts[label] > 1 for label in labels[alive]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES[1:])
@@ -303,15 +303,15 @@ def test_directions_at_the_tolerated_gap_keep_their_identity_through_rounding(dt
     assert np.abs((exact.U * found.U).sum(axis=0)).min() < 0.8
 
 
-def test_a_null_component_is_neither_repeated_nor_part_of_a_cluster():
+def test_a_null_component_is_neither_degenerate_nor_part_of_a_cluster():
     rng = np.random.default_rng(4)
     U, V = orthonormal(rng, 20, 5), orthonormal(rng, 15, 5)
     found = decompose_factors(factors(U * [2, 1, 1, 0, 0], V.T))
     assert found.clusters.tolist() == [0, 1, 1, -1, -1]
-    assert found.repeated.tolist() == [False, True, True, False, False]
+    assert found.degenerate.tolist() == [False, True, True, False, False]
     nothing = decompose_factors(factors(np.zeros((20, 3)), V.T[:3]))
     assert nothing.clusters.tolist() == [-1] * 3
-    assert not nothing.repeated.any()
+    assert not nothing.degenerate.any()
 
 
 @given(st.integers(0, 10_000), st.integers(2, 4))

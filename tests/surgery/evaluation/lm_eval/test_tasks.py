@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from surgery.adapter import open_adapter
-from surgery.data import Row, refuse_shared, sample_of, shared_examples
+from surgery.data import Row, refuse_shared, shared_examples, task_document
 from surgery.errors import Cancelled, DataError
 from surgery.evaluation.lm_eval import Program, TaskPlan, Texts, load_task, run_task, sandboxed
 from surgery.files import DEMO_BASE, home
@@ -218,7 +218,7 @@ def test_chat_templates_are_those_of_the_hf_model(name, tmp_path):
     base = tiny_base(bos=True)
     task = plan(name, fewshot=2, chat_template=True) if name == "gsm8k" else plan(name, chat_template=True)
     loaded, options = shortened(task, 20, base.tokenizer)
-    assert loaded.samples[0].prompt.startswith("<|user|>")
+    assert loaded.documents[0].prompt.startswith("<|user|>")
     scores = run_task(loaded, OneByOne({"unedited": base.model}), base)
     assert_same(scores, "unedited", theirs(task, base, tmp_path, **options), base.model)
 
@@ -232,12 +232,12 @@ def test_a_slice_is_a_range_after_a_seeded_shuffle_and_is_asked_in_the_order_of_
         order = list(range(count)) if seed is None else list(np.random.default_rng(seed).permutation(count))
         chosen = sorted(int(i) for i in order[offset : offset + 4])
         loaded = load_task(task)
-        assert [sample.index for sample in loaded.samples] == chosen
+        assert [document.index for document in loaded.documents] == chosen
         scores = run_task(loaded, OneByOne({"unedited": base.model}), base)
         assert_same(scores, "unedited", theirs(task, base, tmp_path, chosen=chosen), base.model)
     with pytest.raises(DataError, match=f"{count - 1}, but|has {count}"):
         load_task(plan("commonsense_qa", limit=2, offset=count - 1))
-    assert len(load_task(plan("commonsense_qa", limit=None, offset=count - 2)).samples) == 2
+    assert len(load_task(plan("commonsense_qa", limit=None, offset=count - 2)).documents) == 2
 
 
 OTHERS = {
@@ -283,7 +283,7 @@ def test_other_tasks_come_by_name_on_files_of_one_s_own(name, suffix, tmp_path):
     task = TaskPlan(name, data_files={split: str(file)})
     base = tiny_base(bos=True, length=64)
     scores = run_task(load_task(task), OneByOne({"unedited": base.model}), base)
-    assert len(scores.samples) == len(rows)
+    assert len(scores.documents) == len(rows)
     if suffix == "jsonl" and name != "arc_easy":
         assert_same(scores, "unedited", theirs(task, base, tmp_path), base.model)
 
@@ -310,8 +310,8 @@ def test_a_task_loads_in_a_thread_without_the_hub_and_says_nothing(monkeypatch, 
     thread = threading.Thread(target=lambda: found.append(load_task(plan("gsm8k"))))
     thread.start()
     thread.join()
-    assert len(found[0].samples) == 2
-    assert found[0].samples[0].prompt.count("Question:") == 6
+    assert len(found[0].documents) == 2
+    assert found[0].documents[0].prompt.count("Question:") == 6
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
 
@@ -332,7 +332,7 @@ def test_programs_need_a_judge_and_each_is_judged_once(bases):
     scores = run_task(loaded, twice, bases["unedited"], judge=accept)
     assert scores.aggregates["a"]["pass@1,create_test"] == 1
     assert len(seen) == 2
-    assert seen[0].candidate == loaded.samples[0].prompt + scores.responses["a"][0][0]
+    assert seen[0].candidate == loaded.documents[0].prompt + scores.responses["a"][0][0]
     assert seen[0].text.endswith("check(has_close_elements)")
 
 
@@ -422,7 +422,7 @@ def test_sentence_data_that_is_missing_is_named_before_any_model_runs(monkeypatc
     monkeypatch.setattr("surgery.evaluation.lm_eval.tasks.has_punkt", lambda: False)
     with pytest.raises(DataError, match="punkt_tab"):
         load_task(plan("ifeval", limit=100))
-    assert load_task(plan("ifeval")).samples
+    assert load_task(plan("ifeval")).documents
 
 
 def test_a_plan_survives_a_recipe():
@@ -446,16 +446,18 @@ def test_a_plan_survives_a_recipe():
 def test_slices_share_examples_by_what_they_say_and_across_tasks():
     first = load_task(plan("gsm8k", limit=4))
     same = load_task(TaskPlan("gsm8k_cot", limit=3, offset=2, data_files={"test": str(DATA / "gsm8k/test.jsonl")}))
-    assert [sample.hash for sample in first.samples[2:]] == [sample.hash for sample in same.samples[:2]]
-    assert [(s.first, s.second) for s in shared_examples(first.samples, same.samples)] == [
+    assert [document.hash for document in first.documents[2:]] == [
+        document.hash for document in same.documents[:2]
+    ]
+    assert [(s.first, s.second) for s in shared_examples(first.documents, same.documents)] == [
         ("gsm8k 2", "gsm8k_cot 2"),
         ("gsm8k 3", "gsm8k_cot 3"),
     ]
     apart = load_task(plan("gsm8k", limit=4, offset=4))
-    assert shared_examples(first.samples, apart.samples) == []
+    assert shared_examples(first.documents, apart.documents) == []
     with pytest.raises(DataError, match="calibration and test share 2 examples: gsm8k 2 is gsm8k_cot 2"):
-        refuse_shared({"calibration": first.samples, "tuning": apart.samples, "test": same.samples})
-    refuse_shared({"calibration": first.samples, "tuning": apart.samples})
+        refuse_shared({"calibration": first.documents, "tuning": apart.documents, "test": same.documents})
+    refuse_shared({"calibration": first.documents, "tuning": apart.documents})
 
 
 @needs_data
@@ -468,14 +470,14 @@ def test_calibration_rows_are_recognised_in_a_task_whatever_stands_around_them(s
         if name == "humaneval" and shape != "{q}":
             continue  # a prompt of several lines is found as a whole only
         rows = [Row(shape.format(q=text), "another answer") for text in texts[2:]]
-        held = load_task(plan(name, limit=3)).samples
+        held = load_task(plan(name, limit=3)).documents
         assert [(s.first, s.second) for s in shared_examples(held, rows)] == [(f"{name} 2", "row 0")]
         assert shared_examples(held[:2], rows) == []
 
 
 def test_documents_that_share_a_topic_or_hold_numbers_alone_are_not_the_same():
     def sample(index: int, document: dict[str, Any], question: str) -> Any:
-        return sample_of(document, task="t", index=index, prompt=question, target="", question=question)
+        return task_document(document, task="t", index=index, prompt=question, target="", question=question)
 
     topic = "how to remove ice from a car"
     about = [

@@ -127,8 +127,8 @@ def test_the_cells_of_a_task_are_what_its_benchmark_and_its_proof_find(files, tm
             for other in (alone.scores[name], proved.scores[name]):
                 assert mine.answers == other.answers
                 assert mine.values.keys() == other.values.keys()
-                for measure, numbers in mine.values.items():
-                    np.testing.assert_allclose(numbers, other.values[measure], rtol=2e-5, atol=1e-6)
+                for metric, numbers in mine.values.items():
+                    np.testing.assert_allclose(numbers, other.values[metric], rtol=2e-5, atol=1e-6)
     assert any((alone.numbers(name, METRIC) != before).any() for name in edits), "the edits change nothing"
 
 

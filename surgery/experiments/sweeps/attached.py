@@ -30,29 +30,31 @@ Proved = tuple[Run, int, float]  # its answers that were new, and the seconds th
 class Measured:
     """The passes of one adapter by seed: what was found, and why others failed."""
 
-    found: dict[int, Sensitivity]
-    broken: dict[int, str]
+    sensitivities: dict[int, Sensitivity]
+    failures: dict[int, str]
 
 
-def measure_budgets(bench: "Bench", group: Group, measured: Measured, attempts: int, control: Control) -> str:
+def measure_budgets(
+    attached: "AttachedAdapter", group: Group, measured: Measured, attempts: int, control: Control
+) -> str:
     """Make the passes that a group needs and that are not there yet; the problem where one failed."""
     for seed in group.passes:
-        if seed in measured.found or seed in measured.broken:
+        if seed in measured.sensitivities or seed in measured.failures:
             continue
 
         def work(seed: int = seed) -> Sensitivity:
             control.begin(f"calibrating {group.adapter.name}")
-            return measured_by(bench, group, seed, control)
+            return measured_by(attached, group, seed, control)
 
-        found, problem, _ = attempt(work, attempts, bench)
+        found, problem, _ = attempt(work, attempts, attached)
         if found is None:
-            measured.broken[seed] = f"the calibration failed: {problem}"
+            measured.failures[seed] = f"the calibration failed: {problem}"
         else:
-            measured.found[seed] = found
-    return next((measured.broken[seed] for seed in group.passes if seed in measured.broken), "")
+            measured.sensitivities[seed] = found
+    return next((measured.failures[seed] for seed in group.passes if seed in measured.failures), "")
 
 
-class Bench:
+class AttachedAdapter:
     """One adapter attached to one base model, kept until another one is asked for."""
 
     def __init__(self) -> None:
@@ -97,29 +99,29 @@ class Bench:
         self._live = self._choice = self._task = None
         release()
 
-    def __enter__(self) -> "Bench":
+    def __enter__(self) -> "AttachedAdapter":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def measured_by(bench: Bench, group: Group, seed: int, control: Control = SILENT) -> Sensitivity:
+def measured_by(attached: AttachedAdapter, group: Group, seed: int, control: Control = SILENT) -> Sensitivity:
     """The calibration pass of a group's adapter at this seed, at the largest budget of the sweep."""
     plan = group.passes[seed]
-    return calibrate(bench.live(group.adapter), plan, base=group.adapter.base, control=control)
+    return calibrate(attached.live(group.adapter), plan, base=group.adapter.base, control=control)
 
 
 def proved_by(
-    bench: Bench, group: Group, measured: Mapping[int, Sensitivity], control: Control = SILENT
+    attached: AttachedAdapter, group: Group, measured: Mapping[int, Sensitivity], control: Control = SILENT
 ) -> Proved:
     """Prove a group: its run, how many answers were new, and the seconds that they took."""
     from surgery.evaluation.lm_eval import sandboxed
     from surgery.sandbox import open_sandbox
 
-    live = bench.live(group.adapter)
+    live = attached.live(group.adapter)
     edits = group_edits(live, group, measured)
-    question = bench.question(group)
+    question = attached.question(group)
     known: list[int] = []
     total = 0
 
@@ -168,7 +170,7 @@ def _head(live: "LiveModel", group: Group, seed: int, budget: int, whole: Sensit
     return whole.head(len(encode(rows, live.base.tokenizer, plan.encoding).examples))
 
 
-def attempt(work: Callable[[], T], attempts: int, bench: Bench) -> tuple[T | None, str, int]:
+def attempt(work: Callable[[], T], attempts: int, attached: AttachedAdapter) -> tuple[T | None, str, int]:
     """What the work gives, or None and the last problem; and how often it was tried. `Cancelled` passes."""
     problem = ""
     for count in range(1, attempts + 1):
@@ -179,7 +181,7 @@ def attempt(work: Callable[[], T], attempts: int, bench: Bench) -> tuple[T | Non
         except Exception as error:
             problem = problem_of(error)
         # outside of the handler, where nothing holds the tensors of the failed try any more
-        bench.close()
+        attached.close()
     return None, problem, attempts
 
 
