@@ -28,8 +28,8 @@ from surgery.policies import (
     make_policy,
 )
 from tests.app.conftest import D0, O0, O1, Q0, SIGMA, workspace_of
+from tests.helpers.painting import painted
 from tests.helpers.policies import measured
-from tests.painting import painted
 from viz.style import HARMFUL, HELPFUL
 
 UNMEASURED = replace(workspace_of(SIGMA), sensitivity=None)

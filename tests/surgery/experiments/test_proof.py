@@ -39,8 +39,9 @@ from surgery.runs import ABOUT, LOG, METRICS, SAMPLES, Run, stored_run, stored_r
 from surgery.sensitivity import calibrate
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, save_model, tiny_llama, tiny_tokenizer
-from tests.helpers.places import ROWS, Workplace, refusal, workplace, write_rows
+from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses, losses_apart
+from tests.helpers.workplace import ROWS, Workplace, workplace, write_rows
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -211,7 +212,7 @@ from surgery.progress import Control
 from surgery.experiments import Proof
 from surgery.experiments import prove
 from surgery.experiments import random_controls
-from tests.helpers.places import workplace
+from tests.helpers.workplace import workplace
 place = workplace(Path(sys.argv[1]), Path(sys.argv[2]))
 stop = int(sys.argv[3])
 def progress(done, total):

@@ -19,8 +19,8 @@ from surgery.policies import (
     make_policy,
     position_of,
 )
-from tests.helpers.places import refusal
 from tests.helpers.policies import ROW_POLICIES, evidence, gains_of, stacked
+from tests.helpers.refusals import refusal
 
 # the table of the design, and the gates that only the released code has
 DEFAULTS = {

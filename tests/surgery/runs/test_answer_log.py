@@ -27,7 +27,7 @@ from surgery.progress import Control
 from surgery.runs import AnswerLog, LoggedEngine, logged_answers, under_way
 from surgery.spectra import decompose
 from tests.helpers.models import characters, loaded_base, often_ending, random_examples, save_adapter, tiny_llama
-from tests.helpers.places import refusal
+from tests.helpers.refusals import refusal
 from tests.helpers.rounding import losses_apart
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -42,7 +42,7 @@ from surgery.runs import (
     stored_run,
     stored_runs,
 )
-from tests.helpers.places import refusal
+from tests.helpers.refusals import refusal
 
 function_scoped = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 EDIT = {

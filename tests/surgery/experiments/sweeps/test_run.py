@@ -44,9 +44,11 @@ from surgery.progress import Control
 from surgery.runs import stored_runs
 from surgery.sensitivity import calibrate, known_proof_pace
 from tests.helpers.cluster import Killer, two_nodes
+from tests.helpers.limited_system import files_of_at_most
 from tests.helpers.models import save_adapter, tiny_llama
-from tests.helpers.places import files_of_at_most, refusal, write_rows
+from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses
+from tests.helpers.workplace import write_rows
 
 ROOT = Path(__file__).resolve().parents[4]
 DEMOS = ROOT / "assets" / "sweeps" / "demos.yaml"
@@ -270,7 +272,7 @@ def test_a_finished_sweep_starts_no_model_again(place, monkeypatch):
 
 
 def test_rows_that_changed_under_the_same_name_are_asked_anew(place, tmp_path):
-    from tests.helpers.places import ROWS
+    from tests.helpers.workplace import ROWS
 
     file = tmp_path / "rows.jsonl"
     write_rows(file, ROWS[30:34])
