@@ -1,5 +1,6 @@
 """Models of several families with an adapter that peft trained, and variants of it."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,12 @@ from peft import LoraConfig, get_peft_model
 
 from surgery.adapter import open_adapter
 from surgery.edits import Edit, ModuleEdit
+from surgery.errors import BaseModelError
 from surgery.export import export
 from surgery.model import (
     LiveModel,
     Variant,
+    load_base,
 )
 from surgery.spectra import decompose
 from tests.helpers.models import (
@@ -26,6 +29,8 @@ from tests.helpers.models import (
     VOCABULARY,
     loaded_base,
     often_ending,
+    save_model,
+    tiny_llama,
     with_peft,
 )
 from tests.helpers.rounding import assert_clear_choice
@@ -282,3 +287,29 @@ def forwards(live, monkeypatch, when=lambda rows, tokens: False) -> list[tuple[i
 
     monkeypatch.setattr(live.model, "forward", spy)
     return seen
+
+
+@pytest.fixture(autouse=True)
+def home_of_bases(tmp_path, monkeypatch):
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="module")
+def saved_base(tmp_path_factory):
+    """A base folder that no test changes."""
+    return save_model(tiny_llama(), tmp_path_factory.mktemp("bases") / "base")
+
+
+@pytest.fixture
+def folder(saved_base, tmp_path):
+    """A copy to spoil."""
+    return shutil.copytree(saved_base, tmp_path / "base")
+
+
+def refused_base(*arguments, function=load_base, **options) -> str:
+    with pytest.raises(BaseModelError) as caught:
+        function(*map(str, arguments), **options)
+    assert len(str(caught.value).splitlines()) == 1
+    assert caught.value.problem
+    assert caught.value.remedy
+    return str(caught.value)
