@@ -226,3 +226,57 @@ def test_figures_load_neither_the_app_nor_a_model_library():
     names = [file.stem for file in sources("viz") if file.stem != "__init__"]
     code = "\n".join(["import viz", *(f"import viz.{name}" for name in names)])
     assert loaded_after(code) <= {"plotly"}
+
+
+# files without a test file at their own path: the file whose tests run them, what it names of them, and why
+TESTED_ELSEWHERE = {
+    "adapter/zip_upload": (
+        "tests/scenarios/test_hostile_input.py",
+        "unpack_adapter|attacks",
+        "archives are opened as attacks",
+    ),
+    "cli/app_process": ("tests/test_wheel.py", '"app"|app_command', "starts the pages of an installed wheel"),
+    "cli/benchmark": (
+        "tests/surgery/evaluation/lm_eval/test_task_run.py",
+        '"benchmark"',
+        "a task from its command to its scores",
+    ),
+    "cli/evaluate": ("tests/surgery/cli/test_calibrate.py", '"evaluate"', "shares its refusals with calibrate"),
+    "cli/options": ("tests/surgery/cli/test_parser.py", "main", "options are read by every command"),
+    "cli/run": ("tests/scenarios/test_files_of_an_earlier_version.py", '"run"', "redoes a recipe that is on disk"),
+    "evaluation/summary": ("tests/surgery/runs/test_runs.py", "summarise", "the summary is what a run keeps"),
+    "model/attachment": ("tests/surgery/experiments/test_recipe_run.py", "attach", "attaches to a base on disk"),
+    "model/choice": ("tests/surgery/recipes/test_recipe.py", "BaseChoice", "plain values of a recipe"),
+    "model/dense_weight": (
+        "tests/surgery/spectra/test_intruders.py",
+        "base_weight",
+        "weights are read to compare directions",
+    ),
+    "model/extra_tensors": (
+        "tests/scenarios/test_model_families.py",
+        "modules_to_save|trainable_token",
+        "tensors of real families against peft",
+    ),
+    "model/spectral_layers": (
+        "tests/surgery/model/test_live_model.py",
+        "set_sigma",
+        "layers run inside a live model",
+    ),
+}
+
+
+def test_every_file_of_the_method_has_its_tests_at_its_own_path():
+    missing = set()
+    for file in sources("surgery"):
+        if not file.stem.startswith("__"):
+            inside = file.relative_to(ROOT)
+            if not (ROOT / "tests" / inside.parent / f"test_{file.name}").exists():
+                missing.add(inside.relative_to("surgery").with_suffix("").as_posix())
+    assert missing == set(TESTED_ELSEWHERE)
+
+
+@pytest.mark.parametrize("name", TESTED_ELSEWHERE)
+def test_a_file_that_is_tested_elsewhere_is_named_there(name):
+    file, word, reason = TESTED_ELSEWHERE[name]
+    assert reason
+    assert re.search(word, (ROOT / file).read_text(encoding="utf-8"))

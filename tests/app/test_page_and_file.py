@@ -22,9 +22,10 @@ from app.spectra.files import _figure
 from app.spectra.numbers import numbers_of
 from app.state.workspace import Workspace
 from tests.app.conftest import D0, O0, O1, SIGMA, workspace_of
-from tests.app.geometry.test_page import WITH_ZERO, shown
+from tests.app.geometry.conftest import shown
+from tests.app.geometry.test_page import WITH_ZERO
+from tests.helpers.painting import ROOT, node, painted
 from tests.helpers.policies import measured
-from tests.painting import ROOT, node, painted
 from viz.style import HARMFUL, HELPFUL, NEUTRAL, STANDINGS, UNMEASURED
 
 RNG = np.random.default_rng(7)

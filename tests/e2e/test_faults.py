@@ -27,8 +27,8 @@ from surgery.spectra import decompose
 from tests.e2e.driving import LONG, Server, go, no_message_of_failure, rested, until
 from tests.e2e.relay import Relay
 from tests.helpers.models import tiny_llama
-from tests.helpers.places import Workplace, workplace, write_rows, write_workplace
 from tests.helpers.rounding import assert_losses
+from tests.helpers.workplace import Workplace, workplace, write_rows, write_workplace
 
 ROWS = [Row(f"{a}+{b}=", str(a + b)) for a in range(80) for b in range(80)]
 SEEN = 300  # rows of a calibration that takes five seconds at least

@@ -19,7 +19,8 @@ from surgery.recipes import dump_recipe, parse_recipe, read_recipe
 from surgery.runs import runs_folder, stored_runs
 from surgery.sensitivity import calibrate, store_folder
 from surgery.spectra import decompose
-from tests.helpers.places import ROWS, refusal, workplace, write_rows, write_workplace
+from tests.helpers.refusals import refusal
+from tests.helpers.workplace import ROWS, workplace, write_rows, write_workplace
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 

@@ -29,7 +29,8 @@ from surgery.model import BaseChoice
 from surgery.policies import RandomIndex, Truncate
 from surgery.recipes import Recipe, dump_recipe
 from surgery.spectra import decompose
-from tests.helpers.places import refusal, unprivileged
+from tests.helpers.limited_system import unprivileged
+from tests.helpers.refusals import refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors", "recipe.yaml"]

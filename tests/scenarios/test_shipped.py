@@ -30,8 +30,9 @@ from surgery.sensitivity import (
     stored_measurements,
 )
 from surgery.spectra import decompose
-from tests.helpers.places import Workplace, refusal, stored_files
+from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses, sensitivities_apart
+from tests.helpers.workplace import Workplace, stored_files
 
 DEMOS = [f"demo:{name}" for name in demo_names()]
 

@@ -1,22 +1,15 @@
 """The board tells the browser what the edit is, and believes nothing of what the browser sends back."""
 
 import base64
-import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from app import editing as board
-from app.editing.acts import applied
-from app.state import saved as sessions
-from app.state.workspace import Workspace
-from surgery.edits import EditPlan, edit_record, end_to_end, knob_table, make_edit, parse_edit, preview
-from surgery.errors import PolicyError, SurgeryError
+from surgery.edits import end_to_end, make_edit, preview
+from surgery.errors import PolicyError
 from surgery.policies import (
     POLICIES,
     AbsSelect,
@@ -27,40 +20,15 @@ from surgery.policies import (
     knobs_of,
     make_policy,
 )
-from tests.app.conftest import D0, O0, O1, Q0, SIGMA, workspace_of
+from tests.app.conftest import O0, O1, SIGMA, workspace_of
+from tests.app.editing.conftest import SMALL, UNMEASURED, gains, shown, with_plan
+from tests.helpers.painting import painted
 from tests.helpers.policies import measured
-from tests.painting import painted
 from viz.style import HARMFUL, HELPFUL
-
-UNMEASURED = replace(workspace_of(SIGMA), sensitivity=None)
-SMALL = workspace_of(SIGMA)
-
-
-def shown(workspace: Workspace, knob: str | None = None) -> dict[str, Any]:
-    """What the browser gets, through strict JSON."""
-    keys = board._table_keys(workspace)
-    table = None
-    if knob is not None:
-        table = board._packed(
-            knob_table(workspace.spectra, workspace.plan, knob, workspace.sensitivity), keys[knob]
-        )
-    data = board._data(workspace, 7, table, keys)
-    return json.loads(json.dumps(data, allow_nan=False))
 
 
 def floats(text: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), dtype="<f4")
-
-
-def gains(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), dtype="<u2") / 4096
-
-
-def with_plan(workspace: Workspace, **changes: Any) -> Workspace:
-    return workspace.with_edit("test", **changes)
-
-
-# ---- what the browser is told ----
 
 
 @pytest.mark.parametrize(
@@ -218,202 +186,3 @@ def test_a_tables_key_is_independent_of_the_knobs_own_value_and_dependent_on_all
     ]
     found = [board._table_keys(workspace)["amp"] for workspace in changed]
     assert len({key, *found}) == len(changed) + 1
-
-
-# ---- what the browser does ----
-
-
-def acted(workspace: Workspace, **act: Any) -> EditPlan:
-    return applied(workspace, act).plan
-
-
-def test_each_act_changes_its_part_of_the_plan_and_no_other() -> None:
-    plan = SMALL.plan
-    assert acted(SMALL, type="policy", value="abs_select") == replace(plan, policy=AbsSelect())
-    assert acted(SMALL, type="knob", knob="eta_suppress", value=1) == replace(
-        plan, policy=GradDirection(eta_suppress=1.0)
-    )
-    assert acted(SMALL, type="knob", knob="asymmetric", value=False) == replace(
-        plan, policy=GradDirection(asymmetric=False)
-    )
-    assert acted(SMALL, type="energy", value="none") == replace(plan, energy="none")
-    assert acted(SMALL, type="sigma_min", value=0.5) == replace(plan, sigma_min=0.5)
-    by_hand = with_plan(SMALL, manual={O0: {0: 2.0}, D0: {1: 0.5}})
-    assert acted(by_hand, type="forget") == plan
-    assert acted(by_hand, type="manual", module=O0, gains={"0": None}) == replace(plan, manual={D0: {1: 0.5}})
-
-
-def test_a_pulled_bar_ends_where_it_was_left() -> None:
-    plan = acted(SMALL, type="manual", module=O0, gains={"0": 0.5, "2": 0})
-    after = plan.apply(SMALL.spectra, SMALL.sensitivity).modules[O0].sigma_after
-    assert after[0] == pytest.approx(2.0)
-    assert after[2] == 0
-    assert after.sum() == pytest.approx(10.0)
-
-
-def test_a_locked_component_keeps_its_gain_under_the_next_policy() -> None:
-    free = with_plan(SMALL, energy="none")
-    before = free.edit.modules[O0].gains[1]
-    locked = applied(free, {"type": "manual", "module": O0, "gains": {"1": "lock"}})
-    later = applied(locked, {"type": "policy", "value": "truncate"})
-    assert later.edit.modules[O0].gains[1] == pytest.approx(before)
-
-
-def test_each_act_is_one_step_with_a_name_and_can_be_undone() -> None:
-    workspace = SMALL
-    acts = [
-        {"type": "policy", "value": "abs_select"},
-        {"type": "knob", "knob": "amp", "value": 1.5},
-        {"type": "manual", "module": O0, "gains": {"0": 0.5}},
-        {"type": "manual", "module": O0, "gains": {"1": "lock"}},
-        {"type": "energy", "value": "l2"},
-        {"type": "sigma_min", "value": 0.25},
-        {"type": "manual", "module": O0, "gains": {"0": None}},
-        {"type": "forget"},
-    ]
-    for count, act in enumerate(acts, 1):
-        workspace = applied(workspace, act)
-        assert len(workspace.history.steps) == count + 1
-        assert workspace.history.steps[-1].label
-    assert workspace.history.jump(0).present == SMALL.plan
-
-
-def test_the_same_policy_again_keeps_its_knobs_and_records_nothing() -> None:
-    tuned = applied(SMALL, {"type": "knob", "knob": "eta", "value": 0.7})
-    assert applied(tuned, {"type": "policy", "value": "grad_direction"}) == tuned
-
-
-def test_a_slid_value_has_no_rounding_noise() -> None:
-    assert acted(SMALL, type="knob", knob="eta_suppress", value=0.1 + 0.2).policy.eta_suppress == 0.3
-
-
-def test_a_policy_that_waits_for_a_calibration_is_let_through() -> None:
-    assert acted(UNMEASURED, type="policy", value="abs_select").policy == AbsSelect()
-    assert acted(UNMEASURED, type="energy", value="l2").energy == "l2"
-    with pytest.raises(PolicyError, match="sensitivities"):
-        acted(UNMEASURED, type="manual", module=O0, gains={"0": 0.5})
-
-
-def refused(workspace: Workspace, act: dict[str, Any]) -> str:
-    with pytest.raises(SurgeryError) as caught:
-        applied(workspace, act)
-    assert len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("act", "word"),
-    [
-        ({}, "None"),
-        ({"type": None}, "None"),
-        ({"type": ["policy"]}, "policy"),
-        ({"type": "delete"}, "delete"),
-        ({"type": "policy"}, "None"),
-        ({"type": "policy", "value": {"a": 1}}, "policy"),
-        ({"type": "policy", "value": "os\nremove"}, "policy"),
-        ({"type": "knob"}, "None"),
-        ({"type": "knob", "knob": "eta_suppress"}, "None"),
-        ({"type": "knob", "knob": "eta_suppress", "value": True}, "True"),
-        ({"type": "knob", "knob": "eta_suppress", "value": math.nan}, "nan"),
-        ({"type": "knob", "knob": "eta_suppress", "value": math.inf}, "inf"),
-        ({"type": "knob", "knob": "eta_suppress", "value": 10**400}, "eta_suppress"),
-        ({"type": "knob", "knob": "eta_suppress", "value": "1"}, "eta_suppress"),
-        ({"type": "knob", "knob": "eta_suppress", "value": [1]}, "eta_suppress"),
-        ({"type": "knob", "knob": "amp", "value": 1.0}, "amp"),
-        ({"type": "energy"}, "None"),
-        ({"type": "energy", "value": "l3"}, "l3"),
-        ({"type": "sigma_min", "value": -1}, "-1"),
-        ({"type": "sigma_min", "value": math.nan}, "nan"),
-        ({"type": "sigma_min", "value": "0"}, "0"),
-        ({"type": "sigma_min", "value": False}, "False"),
-        ({"type": "sigma_min", "value": 10**400}, "number"),
-        ({"type": "manual"}, "None"),
-        ({"type": "manual", "module": O0}, "module"),
-        ({"type": "manual", "module": O0, "gains": {}}, "module"),
-        ({"type": "manual", "module": O0, "gains": [0.5]}, "module"),
-        ({"type": "manual", "module": "x", "gains": {"0": 1}}, "'x'"),
-        ({"type": "manual", "module": [O0], "gains": {"0": 1}}, "module"),
-        ({"type": "manual", "module": Q0, "gains": {"0": 1}}, "scope"),
-        ({"type": "manual", "module": Q0, "gains": {"0": "lock"}}, "scope"),
-        ({"type": "manual", "module": O0, "gains": {"-1": 1}}, "-1"),
-        ({"type": "manual", "module": O0, "gains": {"4": 1}}, "0 to 3"),
-        ({"type": "manual", "module": O0, "gains": {"0.5": 1}}, "0.5"),
-        ({"type": "manual", "module": O0, "gains": {"": 1}}, "component"),
-        ({"type": "manual", "module": O0, "gains": {"²": 1}}, "component"),
-        ({"type": "manual", "module": O0, "gains": {"9" * 5000: 1}}, "component"),
-        ({"type": "manual", "module": O0, "gains": {"0": -0.5}}, "-0.5"),
-        ({"type": "manual", "module": O0, "gains": {"0": math.nan}}, "nan"),
-        ({"type": "manual", "module": O0, "gains": {"0": math.inf}}, "inf"),
-        ({"type": "manual", "module": O0, "gains": {"0": True}}, "True"),
-        ({"type": "manual", "module": O0, "gains": {"0": "1"}}, "1"),
-        ({"type": "manual", "module": O0, "gains": {"0": 1, "1": None}}, "None"),
-        ({"type": "manual", "module": O0, "gains": {"0": 1, "1": "lock"}}, "lock"),
-        ({"type": "manual", "module": O0, "gains": {"0": 100}}, "energy"),
-    ],
-    ids=lambda value: str(value)[-60:],
-)  # fmt: skip
-def test_an_act_that_makes_no_sense_is_refused_in_one_line(act: dict[str, Any], word: str) -> None:
-    assert word in refused(SMALL, act)
-
-
-def test_a_refused_order_of_gates_is_not_recorded() -> None:
-    smooth = applied(SMALL, {"type": "policy", "value": "smooth_abs"})
-    assert "align_mid" in refused(smooth, {"type": "knob", "knob": "sup", "value": 1.5})
-
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
-types = st.sampled_from(["policy", "knob", "energy", "sigma_min", "manual", "forget"])
-numbers = (
-    st.floats() | st.integers() | st.floats(0, 4) | st.sampled_from([None, "lock", True, 10**400, 1e308, 5e-324])
-)
-components = st.sampled_from(["0", "1", "2", "3", "00", "-1", "1.5", "１", "x"]) | st.text(max_size=3)
-acts = st.fixed_dictionaries(
-    {},
-    optional={
-        "type": types | anything,
-        "value": st.sampled_from([*POLICIES, "l1", "l2", "none"]) | numbers | anything,
-        "knob": st.sampled_from([knob.name for kind in POLICIES.values() for knob in knobs_of(kind)]) | anything,
-        "module": st.sampled_from(list(SIGMA)) | anything,
-        "gains": st.dictionaries(components, numbers | anything, max_size=4) | anything,
-    },
-)
-
-
-@given(st.lists(acts, max_size=8), st.booleans())
-@example([{"type": "energy", "value": "none"}, {"type": "manual", "module": O0, "gains": {"0": 1e6}}], True)
-@example([{"type": "sigma_min", "value": 1e6}, {"type": "manual", "module": O0, "gains": {"0": 5e-324}}], True)
-def test_no_act_of_a_hostile_browser_breaks_the_workspace(sent: list[dict[str, Any]], calibrated: bool) -> None:
-    workspace, refusals = SMALL if calibrated else UNMEASURED, []
-    for act in sent:
-        try:
-            workspace = applied(workspace, act)
-        except SurgeryError as error:
-            refusals.append(str(error))
-    assert all(len(text.splitlines()) == 1 for text in refusals)
-    if not workspace.lacks_sensitivities:
-        shown(workspace)
-    for step in workspace.history.steps:
-        record = json.loads(json.dumps(edit_record(step.plan), allow_nan=False))
-        assert sessions._edit(record) == step.plan
-        assert step.label
-
-
-@given(module=st.sampled_from([O0, D0, O1]), data=st.data())
-def test_pulls_in_any_order_leave_a_plan_that_can_be_read_again(module: str, data: st.DataObject) -> None:
-    workspace = SMALL
-    for _ in range(data.draw(st.integers(1, 5))):
-        pulled = data.draw(
-            st.dictionaries(st.integers(0, len(SIGMA[module]) - 1).map(str), st.floats(0, 6), min_size=1)
-        )
-        try:
-            workspace = applied(workspace, {"type": "manual", "module": module, "gains": pulled})
-        except SurgeryError:
-            continue
-    assert parse_edit(edit_record(workspace.plan)) == workspace.plan
-    found = workspace.edit.modules[module]
-    assert np.isfinite(found.sigma_after).all()
-    assert found.sigma_after.sum() == pytest.approx(sum(SIGMA[module]))

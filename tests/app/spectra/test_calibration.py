@@ -33,8 +33,9 @@ from surgery.sensitivity import (
     stored_measurements,
     stored_sensitivity_file,
 )
+from tests.helpers.limited_system import files_of_at_most
 from tests.helpers.models import save_adapter, save_model, tiny_llama
-from tests.helpers.places import files_of_at_most, refusal
+from tests.helpers.refusals import refusal
 
 ROWS = [(f"{a}+{b}=", str(a + b)) for a in range(5) for b in range(5)]
 

@@ -20,7 +20,7 @@ from surgery.evaluation import (
     row_scores,
     summarise,
 )
-from tests.helpers.places import refusal
+from tests.helpers.refusals import refusal
 
 NAMES = (BASELINE, "edit", "scale", "random 0", "random 1", "random 2", AGAIN)
 

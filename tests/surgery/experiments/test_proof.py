@@ -23,51 +23,22 @@ from surgery.errors import Cancelled, DataError
 from surgery.evaluation import AGAIN, BASELINE, evaluate
 from surgery.evaluation.lm_eval import LoadedTask, TaskPlan, benchmark, load_task
 from surgery.experiments import (
-    EDIT,
-    SAME_NORM,
     Proof,
     prove,
     random_controls,
-    scale_control,
     sigma_digest,
-    with_controls,
 )
 from surgery.model import BaseChoice, LiveModel, attach
-from surgery.policies import AbsSelect, Identity, RandomIndex, Scale
+from surgery.policies import Identity, RandomIndex
 from surgery.progress import Control
 from surgery.runs import ABOUT, LOG, METRICS, SAMPLES, Run, stored_run, stored_runs
-from surgery.sensitivity import calibrate
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, save_model, tiny_llama, tiny_tokenizer
-from tests.helpers.places import ROWS, Workplace, refusal, workplace, write_rows
+from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses, losses_apart
+from tests.helpers.workplace import ROWS, Workplace, write_rows
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def test_random_controls_are_seeded_named_and_all_different(place):
-    spectra = decompose(open_adapter(place.adapter))
-    controls, again = random_controls(spectra, 4), random_controls(spectra, 4)
-    assert list(controls) == ["random 0", "random 1", "random 2", "random 3"]
-    drawn = set()
-    for name, control in controls.items():
-        assert len(control.modules) == 6, "the residual writers of three layers by default"
-        for module, edit in control.modules.items():
-            np.testing.assert_array_equal(again[name].modules[module].gains, edit.gains)
-        drawn.add(np.concatenate([edit.gains for edit in control.modules.values()]).tobytes())
-    assert len(drawn) == 4
-
-
-def test_random_controls_move_as_much_as_the_selection_they_stand_beside(place):
-    policy = AbsSelect(core_frac=0.5, noise_frac=0.25, amp=1.5, sup=0.5, mid=0.9)
-    assert RandomIndex().amp != policy.amp, "the default gates would not show it"
-    with place.attach() as live:
-        measured = calibrate(live, place.calibration)
-        edit = make_edit(live.spectra, policy, sensitivity=measured, scope="all", energy="none")
-        controls = random_controls(live.spectra, 2, like=policy, scope="all", energy="none")
-    for control in controls.values():
-        for name, module in control.modules.items():
-            np.testing.assert_allclose(np.sort(module.gains), np.sort(edit.modules[name].gains))
 
 
 def test_evaluation_rows_that_calibrated_are_refused(place, tmp_path):
@@ -128,43 +99,6 @@ def test_cancelling_the_proof_raises_and_leaves_the_adapter_as_it_was(place):
         np.testing.assert_array_equal(again, expected)
 
 
-@pytest.mark.parametrize("rank", [1, 4])
-def test_the_scale_control_has_the_edits_norms_and_the_adapters_shape(tmp_path, rank):
-    spectra = decompose(open_adapter(save_adapter(tiny_llama(), tmp_path / "adapter", r=rank)))
-    manual = {next(iter(spectra)): dict.fromkeys(range(rank), 0.0)}
-    edit = make_edit(spectra, RandomIndex(amp=2.0), scope="residual", energy="none")
-    zeroed = make_edit(spectra, Scale(1.0), scope="all", energy="none", manual=manual)
-    for original in (edit, zeroed):
-        control = scale_control(original)
-        assert list(control.modules) == list(original.modules)
-        for name, module in control.modules.items():
-            edited = original.modules[name]
-            np.testing.assert_array_equal(module.sigma, edited.sigma)
-            assert len(set(module.gains)) == 1
-            np.testing.assert_array_equal(module.sigma_after, module.gains * module.sigma)
-            expected = sum(value * value for value in edited.sigma_after.tolist()) ** 0.5
-            assert sum(value * value for value in module.sigma_after.tolist()) ** 0.5 == pytest.approx(expected)
-            if np.array_equal(edited.sigma, edited.sigma_after):
-                assert set(module.gains) == {1.0}, "what the edit leaves alone stays so to the bit"
-    assert not any(scale_control(zeroed).modules[name].sigma_after.any() for name in manual)
-
-
-def test_the_edit_comes_first_then_its_rescaling_then_random_controls(place):
-    spectra = decompose(open_adapter(place.adapter))
-    plan = EditPlan(AbsSelect(amp=1.7, sup=0.4), scope="o_proj", energy="none", sigma_min=0.01)
-    edit = make_edit(spectra, RandomIndex(seed=9), scope="o_proj", energy="none")
-    variants = with_controls(spectra, plan, edit, random=3)
-    assert list(variants) == [EDIT, SAME_NORM, "random 0", "random 1", "random 2"]
-    assert variants[EDIT] is edit
-    assert sigma_digest(variants[SAME_NORM]) == sigma_digest(scale_control(edit))
-    expected = random_controls(spectra, 3, like=plan.policy, scope="o_proj", energy="none", sigma_min=0.01)
-    assert [sigma_digest(variants[name]) for name in expected] == [
-        sigma_digest(each) for each in expected.values()
-    ]
-    assert list(with_controls(spectra, plan, edit, random=1, scale=False)) == [EDIT, "random 0"]
-    assert list(with_controls(spectra, plan, edit, random=0, scale=False)) == [EDIT]
-
-
 def test_a_digest_of_sigma_tells_variants_apart_by_what_they_do(place):
     spectra = decompose(open_adapter(place.adapter))
     edit = make_edit(spectra, RandomIndex(), scope="all")
@@ -211,7 +145,7 @@ from surgery.progress import Control
 from surgery.experiments import Proof
 from surgery.experiments import prove
 from surgery.experiments import random_controls
-from tests.helpers.places import workplace
+from tests.helpers.workplace import workplace
 place = workplace(Path(sys.argv[1]), Path(sys.argv[2]))
 stop = int(sys.argv[3])
 def progress(done, total):
@@ -265,12 +199,6 @@ def test_a_killed_proof_goes_on_and_asks_for_no_finished_request_again(
         assert seen == sorted(seen)
         assert (run.finished, run.plan.key, run.started) == (True, cut.plan.key, cut.started)
         assert same_scores(run, afresh(history, live, Proof(place.evaluation, edits, again=True, batch_size=2)))
-
-
-@pytest.fixture(scope="module")
-def live(workplace_files):
-    with workplace(workplace_files, workplace_files / "no home").attach() as attached:
-        yield attached
 
 
 @pytest.fixture
@@ -713,11 +641,11 @@ def test_a_task_is_scored_as_without_a_history_and_kept(task_live, loaded, engin
     )
     plain = benchmark(task_live, loaded, edits)
     assert list(run.evaluation.scores) == [*plain.scores, AGAIN]
-    assert (run.evaluation.metrics, run.evaluation.samples) == (plain.metrics, plain.samples)
+    assert (run.evaluation.measures, run.evaluation.samples) == (plain.measures, plain.samples)
     for name in plain.scores:
-        for metric in plain.metrics:
+        for measure in plain.measures:
             np.testing.assert_array_equal(
-                run.evaluation.numbers(name, metric.name), plain.numbers(name, metric.name)
+                run.evaluation.numbers(name, measure.name), plain.numbers(name, measure.name)
             )
         assert run.evaluation.scores[name].answers == plain.scores[name].answers
         assert run.evaluation.aggregates[name] == pytest.approx(plain.aggregates[name])
@@ -752,7 +680,7 @@ def test_a_cancelled_task_goes_on(task_live, loaded, history, engine_calls):
 def test_other_right_answers_are_another_question(task_live, task_files, loaded, tmp_path):
     # a label of one letter is no text that tells an example from others, and it decides every score
     other = questions(write_questions(tmp_path / "questions.jsonl", "BCDEA"))
-    assert [document.hash for document in other.documents] == [document.hash for document in loaded.documents]
+    assert [sample.hash for sample in other.samples] == [sample.hash for sample in loaded.samples]
     first, second = (prove(task_live, Proof(task, {})) for task in (loaded, other))
     assert first.plan.context != second.plan.context
     found, plain = second.evaluation, benchmark(task_live, other, {})

@@ -21,8 +21,9 @@ from surgery.progress import Control
 from surgery.recipes import read_recipe
 from surgery.spectra import decompose
 from tests.helpers.models import characters, relative, tiny_llama, with_peft
-from tests.helpers.places import forbid_measuring, refusal, stored_files
+from tests.helpers.refusals import refusal
 from tests.helpers.rounding import logits_apart, losses_apart
+from tests.helpers.workplace import forbid_measuring, stored_files
 
 
 def steps_of(steps: list[tuple[str, int, int]]) -> Control:

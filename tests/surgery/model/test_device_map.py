@@ -15,7 +15,7 @@ from surgery.policies import RandomIndex
 from surgery.sensitivity import calibrate, calibration_slice, measure_sensitivity
 from surgery.spectra import decompose
 from tests.helpers.models import relative, save_adapter, save_model, tiny_gpt2, tiny_llama
-from tests.helpers.places import refusal
+from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses, logits_apart, sensitivities_apart
 
 

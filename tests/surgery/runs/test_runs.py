@@ -1,27 +1,18 @@
 """The history of runs as files: what names a run, what is read back, what damage does, what runs share."""
 
 import errno
-import json
 import os
-import platform
 import shutil
-import struct
 from dataclasses import asdict, replace
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgery.cli import run_record, runs_text
 from surgery.errors import DataError
-from surgery.evaluation import AGAIN, BASELINE, CorrectedTest, Evaluation, Metric, Sample, row_scores, summarise
-from surgery.files import without_nan
+from surgery.evaluation import AGAIN, BASELINE, summarise
 from surgery.runs import (
     ABOUT,
     ENVIRONMENT,
@@ -29,62 +20,16 @@ from surgery.runs import (
     METRICS,
     RECIPE,
     SAMPLES,
-    AnswerTime,
-    RunMetrics,
-    RunPlan,
     begin,
     delete_run,
     finish,
     logged_answers,
-    metrics_record,
-    parse_metrics,
     samples_file,
     stored_run,
     stored_runs,
 )
-from tests.helpers.places import refusal
-
-function_scoped = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-EDIT = {
-    "scope": "residual",
-    "policy": "identity",
-    "knobs": {},
-    "energy": "none",
-    "sigma_min": 0.0,
-    "manual": {"m": {0: 0.5, 11: 2.0}},
-}
-PLAN = RunPlan(
-    adapter="/adapters/mine",
-    adapter_digest="a" * 64,
-    base={"location": "/bases/mine", "revision": None, "device": "cpu", "dtype": "float32"},
-    fingerprint="f" * 64,
-    question={"rows": {"data": "/data/rows.jsonl", "limit": 4}},
-    asked="q" * 64,
-    examples=4,
-    variants={BASELINE: "", "edit": "e" * 64},
-    edits={"edit": EDIT},
-    settings={"dtype": "float32", "device": "cpu", "torch": "2.0", "transformers": "5.0"},
-)
-
-
-def evaluation(losses=(0.5, 1.25, 2.0, 0.25), changed=(0.5, 1.0, 1.5, 0.125)) -> Evaluation:
-    asked = tuple(Sample(f"key {i}", f"{i} + {i} =\n", str(2 * i)) for i in range(len(losses)))
-    exact = np.arange(len(losses)) % 2.0
-    scores = {
-        BASELINE: row_scores(np.array(losses), exact, ["ä\n"] * len(losses)),
-        "edit": row_scores(np.array(changed), 1 - exact, [""] * len(losses)),
-    }
-    return Evaluation(scores, asked, notes=("1 row left out: 1 too long",))
-
-
-def finished(plan: RunPlan = PLAN, found: Evaluation | None = None, recipe: str | None = None):
-    run, log = begin(plan, recipe)
-    with log:
-        return finish(run, found or evaluation())
-
-
-def bits(numbers: Any) -> list[bytes]:
-    return [struct.pack("<d", number) for number in np.asarray(numbers).tolist()]
+from tests.helpers.refusals import refusal
+from tests.surgery.runs.conftest import PLAN, changed, evaluation, finished, function_scoped
 
 
 def test_a_finished_run_is_read_back_as_it_was(history):
@@ -98,7 +43,7 @@ def test_a_finished_run_is_read_back_as_it_was(history):
     )
     expected = evaluation()
     read = found.evaluation
-    assert (read.samples, read.metrics, read.notes) == (expected.samples, expected.metrics, expected.notes)
+    assert (read.samples, read.measures, read.notes) == (expected.samples, expected.measures, expected.notes)
     assert summarise(read) == summarise(expected)
     assert found.metrics.summary.variants == summarise(expected).variants
     assert run.folder.parent == history
@@ -117,175 +62,6 @@ def test_an_unfinished_run_has_no_results_and_goes_on_in_its_folder():
     assert again == run
     assert len(log.known) == 2
     assert "unfinished" in runs_text([found])
-
-
-def test_environment_names_versions_and_neither_host_nor_person():
-    run, log = begin(PLAN)
-    log.close()
-    text = (run.folder / ENVIRONMENT).read_text()
-    record = json.loads(text)
-    assert record["python"] == platform.python_version()
-    assert {"torch", "transformers", "numpy"} <= set(record["packages"])
-    assert platform.node() not in text
-    assert str(Path.home()) not in text
-
-
-DEPENDS = [
-    {"adapter_digest": "b" * 64},
-    {"fingerprint": "0" * 64},
-    {"asked": "r" * 64},
-    *({"settings": {**PLAN.settings, name: "other"}} for name in PLAN.settings),
-    {"settings": {**PLAN.settings, "lm-eval": "0.4"}},
-]
-VARIANTS = [
-    {"variants": {BASELINE: "", "edit": "0" * 64}},
-    {"variants": {BASELINE: "", "other name": "e" * 64}},
-    {"variants": {BASELINE: ""}},
-    {"variants": {"edit": "e" * 64, BASELINE: ""}},
-    {"variants": {**PLAN.variants, AGAIN: AGAIN}},
-    {"edit": "1" * 64},
-    {"purpose": "dose"},
-]
-FREE = [
-    {"adapter": "/moved/adapter"},
-    {"base": {**PLAN.base, "location": "/moved/base"}},
-    {"question": {"rows": {"data": "/moved/rows.jsonl"}}},
-    {"edits": {}},
-]
-
-
-@pytest.mark.parametrize("change", DEPENDS, ids=lambda change: next(iter(change)))
-def test_another_model_question_or_precision_is_another_run_and_shares_nothing(change):
-    assert replace(PLAN, **change).key != PLAN.key
-    assert replace(PLAN, **change).context != PLAN.context
-
-
-@pytest.mark.parametrize("change", VARIANTS, ids=lambda change: next(iter(change)))
-def test_other_variants_or_another_purpose_are_another_run_that_shares_answers(change):
-    assert replace(PLAN, **change).key != PLAN.key
-    assert replace(PLAN, **change).context == PLAN.context
-
-
-@pytest.mark.parametrize("change", FREE, ids=lambda change: next(iter(change)))
-def test_names_of_paths_do_not_make_another_run(change):
-    assert replace(PLAN, **change).key == PLAN.key
-
-
-@given(
-    st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=3),
-    st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=3),
-    st.text(max_size=3),
-    st.text(max_size=3),
-)
-def test_no_two_sets_of_variants_have_one_key(first, second, edit, purpose):
-    one = replace(PLAN, variants=first, edit=edit, purpose=purpose)
-    other = replace(PLAN, variants=second, edit=edit, purpose=purpose)
-    assert (one.key == other.key) == (list(first.items()) == list(second.items()))
-
-
-@function_scoped
-@given(
-    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=12),
-    st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=3, max_size=3),
-)
-def test_samples_come_back_bit_for_bit(history, patterns, texts):
-    shutil.rmtree(history)
-    # among these patterns are NaN with payloads, infinities, subnormals and negative zero
-    special = [
-        0x7FF8000000000001,
-        0xFFF8000000000000,
-        0x7FF0000000000000,
-        0x8000000000000000,
-        1,
-        0,
-        0x7FF8DEADBEEF0001,
-    ]
-    columns = np.array(
-        [*patterns, *((a, b) for a, b in zip(special, special[::-1], strict=True))], dtype=np.uint64
-    )
-    losses, exact = columns.view(np.float64).T
-    names = [BASELINE, texts[0], f"{texts[0]}\x00"]
-    assume(BASELINE not in names[1:])
-    scores = {
-        name: row_scores(np.roll(losses, shift), np.roll(exact, shift), [texts[1]] * len(losses))
-        for shift, name in enumerate(names)
-    }
-    asked = tuple(Sample(str(i), texts[2], texts[1]) for i in range(len(losses)))
-    metrics = (Metric("loss", "loss", False, False), Metric("exact", "exact", True, False))
-    plan = replace(PLAN, variants={name: name for name in names}, edits={})
-    with np.errstate(all="ignore"):
-        found = finished(plan, Evaluation(scores, asked, metrics, {names[1]: {"acc": 0.5}})).evaluation
-    assert list(found.scores) == names
-    for name in names:
-        for metric in ("loss", "exact"):
-            assert bits(found.numbers(name, metric)) == bits(scores[name].values[metric])
-        assert found.scores[name].answers == scores[name].answers
-    assert found.samples == asked
-    assert found.aggregates == {names[1]: {"acc": 0.5}}
-
-
-def test_samples_are_a_table_that_pandas_reads():
-    run = finished(found=evaluation(losses=(0.5, float("nan"), 2.0, 0.25)))
-    table = pd.read_parquet(run.folder / SAMPLES)
-    assert list(table.columns) == ["variant", "index", "key", "prompt", "reference", "answer", "loss", "exact"]
-    assert list(table["variant"]) == [BASELINE] * 4 + ["edit"] * 4
-    assert list(table["index"]) == [0, 1, 2, 3] * 2
-    assert bits(table["loss"]) == bits([0.5, np.nan, 2.0, 0.25, 0.5, 1.0, 1.5, 0.125])
-    assert table.loc[5, ["prompt", "reference", "answer"]].tolist() == ["1 + 1 =\n", "2", ""]
-    (run,) = stored_runs()
-    means = json.loads((run.folder / METRICS).read_text())["variants"][BASELINE]["means"]
-    assert means == {"loss": None, "exact": 0.5}, "what is no number is null in the metrics"
-    assert np.isnan(run.metrics.summary.variants[BASELINE].means["loss"])
-
-
-def rewritten(file: Path) -> None:
-    table = pd.read_parquet(file)
-    table.loc[0, "loss"] = 0.0
-    table.to_parquet(file)
-
-
-def one_number(file: Path) -> None:
-    """Another number in a file that is otherwise the same."""
-    table = pq.read_table(file)
-    losses = table["loss"].to_pylist()
-    place = table.column_names.index("loss")
-    changed = table.set_column(place, table.schema.field("loss"), [[losses[0] + 1e-9, *losses[1:]]])
-    pq.write_table(changed, file)
-
-
-def exchanged(file: Path) -> None:
-    """The samples of another run."""
-    other = finished(replace(PLAN, asked="other"), evaluation(losses=(1.0, 1.0, 1.0, 1.0)))
-    shutil.copy(other.folder / SAMPLES, file)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        rewritten,
-        one_number,
-        exchanged,
-        lambda file: file.write_bytes(b""),
-        lambda file: file.write_bytes(file.read_bytes()[:-9]),
-        lambda file: file.unlink(),
-    ],
-    ids=["rewritten", "one number", "exchanged", "emptied", "torn", "deleted"],
-)
-def test_samples_that_were_changed_are_refused(damage):
-    run = finished()
-    damage(run.folder / SAMPLES)
-    found = stored_run(PLAN.key)
-    assert found is not None
-    assert "changed" in refusal(DataError, getattr, found, "evaluation")
-
-
-def changed(**values: Any):
-    """A record with other values, written as it would be by hand."""
-
-    def damage(file: Path) -> None:
-        file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
-
-    return damage
 
 
 DAMAGES = {
@@ -350,28 +126,6 @@ def test_a_changed_byte_of_a_record_never_tells_something_else(history, data):
     whole[place] = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[place]))
     file.write_bytes(whole)
     assert stored_run(PLAN.key) in (None, run)
-
-
-def test_metrics_that_an_earlier_version_wrote_are_read_and_written_as_they_were():
-    """The file is that version's record of the evaluation below: without, with and after random controls."""
-    text = (Path(__file__).parent / "metrics_before.json").read_text().rstrip()
-    found = parse_metrics(json.loads(text))
-    assert json.dumps(without_nan(metrics_record(found)), indent=1) == text
-    exact = [[0, 1, 0, 0], [1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]]
-    loss = [[0.5, 1.25, 2, 0.25], [0.5, 1, 1.5, 0.125], [0.5, 1.5, 2, 0.5], [0.75, 1.25, 2, 0.25]]
-    names = (BASELINE, "edit", "random 0", "random 1", AGAIN)
-    scores = {
-        name: row_scores(np.array(numbers), np.array(right, dtype=float), [""] * 4)
-        for name, numbers, right in zip(names, [*loss, loss[0]], exact, strict=True)
-    }
-    samples = tuple(Sample(str(n), "", "") for n in range(4))
-    aggregates = {"edit": {"acc": 0.5}, BASELINE: {"acc": float("nan")}}
-    summary = summarise(Evaluation(scores, samples, notes=("a note",), aggregates=aggregates))
-    again = RunMetrics("ab" * 32, summary, AnswerTime(1.5, 20))
-    assert json.dumps(without_nan(metrics_record(again)), indent=1) == text
-    assert found.summary.variants["edit"].tests["exact"] == CorrectedTest(2, 0, 0.5, 1.0)
-    assert found.summary.variants["random 0"].ranks == {}
-    assert found.summary.random["loss"] == summary.random["loss"]
 
 
 @pytest.mark.parametrize("name", [ABOUT, METRICS])

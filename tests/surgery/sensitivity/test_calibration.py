@@ -17,8 +17,10 @@ from surgery.errors import BaseModelError, Cancelled, DataError, SurgeryError
 from surgery.model import BaseChoice
 from surgery.progress import Control
 from surgery.sensitivity import calibrate, calibration_slice, load_sensitivity, stored_sensitivity_file
+from tests.helpers.limited_system import files_of_at_most, unprivileged
 from tests.helpers.models import characters, save_adapter, save_model, tiny_llama, tiny_tokenizer
-from tests.helpers.places import ROWS, files_of_at_most, forbid_measuring, refusal, stored_files, unprivileged
+from tests.helpers.refusals import refusal
+from tests.helpers.workplace import ROWS, forbid_measuring, stored_files
 
 
 def same(first, second) -> bool:

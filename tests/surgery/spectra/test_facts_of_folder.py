@@ -15,8 +15,9 @@ from surgery.progress import Control
 from surgery.spectra import AdapterRow, adapter_folders, inspect_many, inspect_one, write_parquet
 from surgery.spectra import facts_of_folder as module
 from tests.helpers.deadly import DEADLY, deadly
+from tests.helpers.limited_system import files_of_at_most
 from tests.helpers.models import LLAMA_TARGETS, save_adapter, singular_triplets, tiny_llama
-from tests.helpers.places import files_of_at_most, refusal
+from tests.helpers.refusals import refusal
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from surgery.policies import GradDirection, RandomIndex
 from surgery.sensitivity import calibrate
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, save_model, tiny_llama
-from tests.helpers.places import ROWS, write_rows
+from tests.helpers.workplace import ROWS, write_rows
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install -r requirements.txt")
 METRIC = "acc,none"

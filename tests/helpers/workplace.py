@@ -1,10 +1,7 @@
 """A base, an adapter and two slices without a shared row on disk, and the plans that lead over them."""
 
 import json
-import os
-import resource
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -74,40 +71,8 @@ def stored_files(place: Workplace) -> list[Path]:
     return sorted((place.home / "sensitivities").glob("*"))
 
 
-def refusal(kind: type[Exception], function: Any, *arguments: Any, **options: Any) -> str:
-    """The one line of the error that a call raises."""
-    with pytest.raises(kind) as caught:
-        function(*arguments, **options)
-    assert len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
-
-
 def forbid_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured_again(*arguments: Any, **options: Any) -> None:
         pytest.fail("the model ran although the measurement is stored")
 
     monkeypatch.setattr("surgery.sensitivity.calibration.measure_sensitivity", measured_again)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A disk that gives out in the middle of a file: the system takes `size` bytes of each, and refuses the rest."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """An account that permissions hold for: root becomes nobody for a while."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)

@@ -4,82 +4,27 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.evaluation.results import effects_table, verdict
 from app.evaluation.runs_table import changes_of, table_of
-from app.evaluation.samples import compared, searched
 from app.evaluation.slice import question_of
 from app.state import jobs
 from app.state.runs import evaluation_of, newest_proof, runs_of_adapter
 from app.state.workspace import Workspace, workspace_for
 from surgery.data import CalibrationPlan, EvaluationPlan
-from surgery.evaluation import AGAIN, BASELINE, Evaluation, Metric
+from surgery.evaluation import AGAIN
 from surgery.experiments import EDIT
 from surgery.model import BaseChoice
 from surgery.policies import Scale
+from tests.app.evaluation.conftest import proof
 from tests.helpers.models import save_adapter, save_model, tiny_llama
-from tests.helpers.proofs import evaluation_of as made
-from tests.helpers.proofs import gained_or_lost, kept_proof, simple
+from tests.helpers.proofs import kept_proof
 from tests.helpers.rounding import assert_losses
 
 APP = Path(__file__).resolve().parents[3] / "app"
 ROWS = [(f"{a}+{b}=", str(a + b)) for a in range(6) for b in range(5)]
-
-
-def proof(gained: int = 8, controls: int = 3) -> Evaluation:
-    rng = np.random.default_rng(0)
-    loss, before = rng.normal(1, 0.1, 40), np.tile([0.0, 1.0], 20)
-    scores = {BASELINE: simple(loss, before, "b"), EDIT: simple(loss - 0.1, gained_or_lost(before, gained))}
-    scores |= {f"random {n}": simple(loss + 0.01 * (n + 1), before, "b") for n in range(controls)}
-    return made(scores | {AGAIN: simple(loss + 1e-9, before, "b")})
-
-
-def test_the_table_tells_the_same_numbers_as_the_scores() -> None:
-    found = proof()
-    table = effects_table(found).set_index("variant")
-    assert list(table.index) == [EDIT, "random 0", "random 1", "random 2", AGAIN]
-    assert table.loc[EDIT, "exact match"] == "70.0%"
-    assert table.loc[EDIT, "Δ exact match"].startswith("+20.0 ±")
-    assert table.loc[EDIT, "gained, lost"] == "8, 0"
-    assert table.loc[EDIT, "p, McNemar"] == pytest.approx(2 / 2**8)
-    assert table.loc[EDIT, "p, Holm"] == pytest.approx(4 * 2 / 2**8), "the rerun is no test among the others"
-    assert table.loc[EDIT, "verdict"] == "loss lower, more correct"
-    assert table.loc["random 1", "verdict"] == "loss higher"
-    assert table.loc[AGAIN, "verdict"] == "the noise floor"
-
-
-def test_a_change_that_luck_among_all_variants_gives_is_within_noise() -> None:
-    scores = dict(proof(gained=6).scores)
-    scores[EDIT] = simple(scores[BASELINE].loss, scores[EDIT].exact)
-    # below the level by itself, above it as one of four variants that were looked at
-    assert made(scores).tests("exact")[EDIT].p == pytest.approx(2 / 2**6)
-    assert verdict(made(scores), EDIT) == "within noise"
-    assert verdict(made({name: scores[name] for name in (BASELINE, EDIT)}), EDIT) == "more correct"
-
-
-def test_a_task_measure_says_in_which_direction_it_went() -> None:
-    metric = Metric("bits", "bits per byte", higher_is_better=False, binary=False)
-    values = np.linspace(1, 2, 30)
-    found = made({BASELINE: simple(values, values), EDIT: simple(values - 0.5, values)})
-    scores = {n: type(s)({"bits": s.loss}, s.answers) for n, s in found.scores.items()}
-    assert verdict(Evaluation(scores, found.samples, (metric,)), EDIT) == "bits per byte lower"
-
-
-def test_answers_are_told_apart_by_what_became_of_them_and_found_by_their_words() -> None:
-    table = compared(proof(), EDIT)
-    assert [int(table[kind].sum()) for kind in ("changed", "gained", "lost", "all")] == [40, 8, 0, 40]
-    assert compared(proof(gained=-3), EDIT)["lost"].sum() == 3
-    assert list(searched(table, "QUESTION 17")["question"]) == ["question 17"]
-    assert list(searched(table, "7 reference 1")["reference"]) == ["reference 17"]
-    assert searched(table, "nothing like it").empty
-    assert searched(table.head(0), "a").empty
-    assert len(searched(table, "  ")) == 40
-    # what is searched is text: a pattern is no pattern
-    assert searched(table, ".*").empty
 
 
 @pytest.fixture

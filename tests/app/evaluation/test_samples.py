@@ -1,0 +1,18 @@
+"""Answers compared and searched."""
+
+from app.evaluation.samples import compared, searched
+from surgery.experiments import EDIT
+from tests.app.evaluation.conftest import proof
+
+
+def test_answers_are_told_apart_by_what_became_of_them_and_found_by_their_words() -> None:
+    table = compared(proof(), EDIT)
+    assert [int(table[kind].sum()) for kind in ("changed", "gained", "lost", "all")] == [40, 8, 0, 40]
+    assert compared(proof(gained=-3), EDIT)["lost"].sum() == 3
+    assert list(searched(table, "QUESTION 17")["question"]) == ["question 17"]
+    assert list(searched(table, "7 reference 1")["reference"]) == ["reference 17"]
+    assert searched(table, "nothing like it").empty
+    assert searched(table.head(0), "a").empty
+    assert len(searched(table, "  ")) == 40
+    # what is searched is text: a pattern is no pattern
+    assert searched(table, ".*").empty

@@ -1,0 +1,69 @@
+"""A workplace for tests that run the steps of a recipe, and a watch on what is asked of the model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from surgery.model import Prompts, VariantEngine
+from tests.helpers.rounding import watched
+from tests.helpers.workplace import Workplace, workplace, write_workplace
+
+
+@pytest.fixture(autouse=True)
+def clear_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests compare tokens: wherever the model chooses one, no rounding may turn the choice."""
+    monkeypatch.setattr(Prompts, "chosen", watched(Prompts.chosen))
+
+
+@pytest.fixture(scope="session")
+def workplace_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Not to be changed."""
+    return write_workplace(tmp_path_factory.mktemp("workplace"))
+
+
+@pytest.fixture
+def place(workplace_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """The workplace with a home of its own."""
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+    return workplace(workplace_files, tmp_path / "home")
+
+
+@dataclass(frozen=True)
+class EngineCall:
+    """One call of the engine: what was asked of which variants, and how many requests."""
+
+    kind: str
+    variants: tuple[str, ...]
+    requests: int
+    rows: int | None
+
+    @property
+    def answers(self) -> int:
+        return self.requests * len(self.variants)
+
+
+@pytest.fixture
+def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[EngineCall]:
+    """What is asked of the model through a logged engine, as it is asked."""
+    calls: list[EngineCall] = []
+
+    class Watched(VariantEngine):
+        def __init__(self, live: Any, variants: Any, *, rows: int | None = None) -> None:
+            super().__init__(live, variants, rows=rows)
+            self.asked_rows = rows
+
+    def watch(kind: str) -> None:
+        original = getattr(VariantEngine, kind)
+
+        def asked(self: Watched, requests: Any, **options: Any) -> Any:
+            calls.append(EngineCall(kind, self._names, len(requests), self.asked_rows))
+            return original(self, requests, **options)
+
+        setattr(Watched, kind, asked)
+
+    for kind in ("log_likelihoods", "answer_losses", "generate", "answer"):
+        watch(kind)
+    monkeypatch.setattr("surgery.runs.logged_engine.VariantEngine", Watched)
+    return calls

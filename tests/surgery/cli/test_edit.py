@@ -1,0 +1,111 @@
+"""`surgery edit`."""
+
+import numpy as np
+import pytest
+
+from surgery.adapter import open_adapter
+from surgery.cli import main
+from surgery.data import Encoding
+from surgery.files import demo_folder
+from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
+from tests.surgery.cli.conftest import strict
+
+
+@pytest.fixture
+def measured(small_adapter, tmp_path):
+    """A sensitivity file for every module of the small adapter."""
+    adapter = open_adapter(small_adapter)
+    rng = np.random.default_rng(0)
+    values = {name: rng.standard_normal((3, 4)) for name in adapter.modules}
+    provenance = Provenance(adapter.digest, "base", "examples", Encoding(), tuple(values), "float32")
+    file = tmp_path / "measured.safetensors"
+    save_sensitivity(Sensitivity(values, np.ones(3), provenance), file)
+    return file
+
+
+def test_edit_writes_a_folder_and_says_what_it_wrote(small_adapter, tmp_path, ok):
+    out = tmp_path / "out"
+    words = ["--policy", "random_index", "--seed", "4", "--json"]
+    record = ok("edit", str(small_adapter), "--out", str(out), *words)
+    assert sorted(file.name for file in out.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert record["out"] == str(out)
+    assert (record["modules"], record["edited_scalars"]) == (4, 16)
+    assert (record["edited_tensors"], record["untouched_tensors"]) == (4, 8)
+    # one amplified and one suppressed of four, rescaled: nothing keeps its exact place
+    assert record["raised"] + record["lowered"] == 16
+    assert record["silenced"] == 0
+    assert record["predicted"] is None
+    assert record["standard_error"] is None
+    assert record["energy_kept"] == pytest.approx(1, rel=1e-12)
+    assert 0 < record["rounding"] < 1e-6
+    assert record["skipped"] == {}
+    assert open_adapter(out).config == open_adapter(small_adapter).config
+
+
+def test_edit_with_a_scope_and_sensitivities_predicts_the_change(small_adapter, measured, tmp_path, ok):
+    words = ["--sensitivities", str(measured), "--policy", "grad_direction", "--energy", "none"]
+    scope = r"layers\.1\..*q_proj"
+    record = ok("edit", str(small_adapter), "--out", str(tmp_path / "out"), "--scope", scope, "--json", *words)
+    assert (record["modules"], record["edited_tensors"]) == (1, 1)
+    assert record["predicted"] < 0
+    assert record["standard_error"] > 0
+    text = ok("edit", str(small_adapter), "--out", str(tmp_path / "text"), "--scope", scope, *words)
+    assert "predicted change" in text
+    assert str(tmp_path / "text") in text
+
+
+def test_edit_with_identity_gives_an_adapter_of_the_same_content(small_adapter, tmp_path, ok):
+    record = ok("edit", str(small_adapter), "--out", str(tmp_path / "out"), "--policy", "identity", "--json")
+    assert (record["edited_tensors"], record["rounding"]) == (0, 0)
+    assert open_adapter(tmp_path / "out").digest == open_adapter(small_adapter).digest
+
+
+def test_edit_of_a_demo_takes_the_sensitivities_that_ship_with_it_and_says_so(tmp_path, capsys, ok):
+    words = ["edit", "demo:kinship", "--policy", "grad_direction", "--json", "--out"]
+    assert main([*words, str(tmp_path / "shipped")]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        "without --sensitivities: taking those that ship with the demo, measured on 128 examples"
+    ]
+    assert strict(out)["predicted"] < 0
+    named = str(demo_folder("demo:kinship") / "sensitivity.safetensors")
+    ok(*words, str(tmp_path / "named"), "--sensitivities", named)
+    for file in (tmp_path / "named").iterdir():
+        assert (tmp_path / "shipped" / file.name).read_bytes() == file.read_bytes(), file.name
+    # a policy that needs none takes none
+    ok("edit", "demo:kinship", "--policy", "scale", "--json", "--out", str(tmp_path / "scaled"))
+
+
+def test_a_refused_edit_writes_nothing(small_adapter, measured, tmp_path, write_adapter, lora_tensors, fails):
+    other = write_adapter(lora_tensors({"layers.0.o_proj": (6, 4, 5)}))
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine").write_text("keep")
+    (tmp_path / "text").write_text("no sensitivities")
+    before = sorted(tmp_path.rglob("*"))
+    adapter, out = str(small_adapter), ["--out", str(tmp_path / "out")]
+    random, direction = ["--policy", "random_index"], ["--policy", "grad_direction"]
+    for words, said in [
+        (["edit", str(tmp_path / "nowhere"), *out, *random], "no folder"),
+        (["edit", str(tmp_path), *out, *random], "adapter_config.json"),
+        (["edit", "demo:nothing", *out, *random], "demo"),
+        (["edit", adapter, *random], "--out"),
+        (["edit", *out, *random], "adapter"),
+        (["edit", adapter, *out], "--policy"),
+        (["edit", adapter, *out, *direction], "calibrate"),
+        (["edit", adapter, *out, *direction, "--sensitivities", str(tmp_path / "nowhere")], "sensitivity"),
+        (["edit", adapter, *out, *direction, "--sensitivities", str(tmp_path / "text")], "sensitivity"),
+        (["edit", str(other), *out, *direction, "--sensitivities", str(measured)], "another adapter"),
+        (["edit", adapter, *out, *random, "--scope", "nothing"], "scope"),
+        (["edit", adapter, *out, *random, "--scope", "("], "scope"),
+        (["edit", adapter, *out, *random, "--energy", "l3"], "l3"),
+        (["edit", adapter, *out, *random, "--eta", "1"], "eta"),
+        (["edit", adapter, "--out", str(full), *random], "exists"),
+        (["edit", adapter, "--out", str(full / "mine"), *random], "exists"),
+        (["edit", adapter, "--out", str(full / "mine" / "below"), *random], "written"),
+        (["edit", adapter, "--out", adapter, *random], "exists"),
+        (["edit", adapter, "--out", str(tmp_path / ("x" * 300)), *random], "xxx"),
+    ]:
+        assert said in fails(*words, "--json"), words
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (full / "mine").read_text() == "keep"

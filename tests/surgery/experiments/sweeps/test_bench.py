@@ -1,0 +1,86 @@
+"""Passes and proofs of a sweep on one base, tried again where they fail."""
+
+from surgery.experiments.sweeps import (
+    results,
+)
+from tests.surgery.experiments.sweeps.conftest import swept_from
+
+
+def test_one_calibration_pass_serves_every_budget_scope_and_task(place, monkeypatch):
+    from surgery.sensitivity import calibration as measure
+
+    measured = []
+    original = measure.measure_sensitivity
+
+    def watched(live, calibration, names, **options):
+        measured.append(len(calibration.examples))
+        return original(live, calibration, names, **options)
+
+    monkeypatch.setattr("surgery.sensitivity.calibration.measure_sensitivity", watched)
+    tasks = {name: {"data": place.evaluation.data, "limit": n} for name, n in (("two", 2), ("three", 3))}
+    swept = swept_from(place, tasks=tasks)
+    assert measured == [10]
+    assert not swept.failed
+    assert len(results(swept)) == 2 * 8
+
+
+def test_a_base_is_loaded_once_for_all_passes_and_adapters(place, monkeypatch):
+    from surgery.model import base
+
+    loads = []
+    original = base.load_base
+    monkeypatch.setattr("surgery.model.base.load_base", lambda *a, **o: loads.append(a) or original(*a, **o))
+    swept_from(place, adapters={"one": place.adapter, "again": place.adapter})
+    assert len(loads) == 1
+
+
+def test_a_pass_that_fails_is_tried_again_so_often_and_then_listed(place, monkeypatch):
+    from surgery.experiments.sweeps import bench as sweep_run
+
+    original, tries = sweep_run.prove, []
+
+    def failing(live, proof, **options):
+        if any("residual" in name and "grad_direction" in name for name in proof.edits):
+            tries.append(list(proof.edits))
+            raise OSError("the disk hiccups")
+        return original(live, proof, **options)
+
+    monkeypatch.setattr("surgery.experiments.sweeps.bench.prove", failing)
+    swept = swept_from(place)
+    assert len(tries) == 2
+    assert [(t.attempts, t.problem) for t in swept.failed] == [(2, "OSError: the disk hiccups")]
+    assert {each.cell.variant for each in results(swept)} == {
+        name for group, _ in swept.runs for name in group.edits
+    }
+    monkeypatch.setattr("surgery.experiments.sweeps.bench.prove", original)
+    mended = swept_from(place)
+    assert not mended.failed
+    assert len(results(mended)) == 8
+
+
+def test_a_pass_that_fails_once_leaves_no_trace(place, monkeypatch):
+    from surgery.experiments.sweeps import bench as sweep_run
+
+    original, tries = sweep_run.prove, []
+
+    def failing(*arguments, **options):
+        tries.append(1)
+        if len(tries) == 1:
+            raise RuntimeError("once")
+        return original(*arguments, **options)
+
+    monkeypatch.setattr("surgery.experiments.sweeps.bench.prove", failing)
+    swept = swept_from(place)
+    assert not swept.failed
+    assert len(tries) == 4
+
+
+def test_a_calibration_that_fails_takes_only_the_edits_that_need_it(place, monkeypatch):
+    def failing(*arguments, **options):
+        raise RuntimeError("no gradient today")
+
+    monkeypatch.setattr("surgery.experiments.sweeps.bench.calibrate", failing)
+    swept = swept_from(place, variants_at_once=1)
+    assert {next(iter(t.group.edits)).partition(",")[0] for t in swept.failed} == {"grad_direction"}
+    assert {t.problem for t in swept.failed} == {"the calibration failed: RuntimeError: no gradient today"}
+    assert {each.cell.edit.plan.policy.name for each in results(swept)} == {"random_index"}
