@@ -122,7 +122,7 @@ def test_a_run_is_listed_and_has_its_scores_effects_and_metrics():
         # what is told of the answers now is what was told then
         told = summarise(found).variants[name]
         assert told.tests == run.metrics.summary.variants[name].tests
-        assert told.places == run.metrics.summary.variants[name].places
+        assert told.ranks == run.metrics.summary.variants[name].ranks
     assert run.recipe == Path("recipe.yaml").read_text(encoding="utf-8")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.evaluation.results import effects_table, verdict
-from surgery.evaluation import AGAIN, BASELINE, Evaluation, Measure
+from surgery.evaluation import AGAIN, BASELINE, Evaluation, Metric
 from surgery.experiments import EDIT
 from tests.app.evaluation.conftest import proof
 from tests.helpers.proofs import evaluation_of as made
@@ -35,7 +35,7 @@ def test_a_change_that_luck_among_all_variants_gives_is_within_noise() -> None:
 
 
 def test_a_task_measure_says_in_which_direction_it_went() -> None:
-    measure = Measure("bits", "bits per byte", higher_is_better=False, binary=False)
+    measure = Metric("bits", "bits per byte", higher_is_better=False, binary=False)
     values = np.linspace(1, 2, 30)
     found = made({BASELINE: simple(values, values), EDIT: simple(values - 0.5, values)})
     scores = {n: type(s)({"bits": s.loss}, s.answers) for n, s in found.scores.items()}

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from surgery.data import sample_of, shared_examples
+from surgery.data import task_document, shared_examples
 
 
 def test_documents_that_share_a_topic_or_hold_numbers_alone_are_not_the_same():
     def sample(index: int, document: dict[str, Any], question: str) -> Any:
-        return sample_of(document, task="t", index=index, prompt=question, target="", question=question)
+        return task_document(document, task="t", index=index, prompt=question, target="", question=question)
 
     topic = "how to remove ice from a car"
     about = [

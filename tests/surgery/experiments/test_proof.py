@@ -641,9 +641,9 @@ def test_a_task_is_scored_as_without_a_history_and_kept(task_live, loaded, engin
     )
     plain = benchmark(task_live, loaded, edits)
     assert list(run.evaluation.scores) == [*plain.scores, AGAIN]
-    assert (run.evaluation.measures, run.evaluation.samples) == (plain.measures, plain.samples)
+    assert (run.evaluation.metrics, run.evaluation.samples) == (plain.metrics, plain.samples)
     for name in plain.scores:
-        for measure in plain.measures:
+        for measure in plain.metrics:
             np.testing.assert_array_equal(
                 run.evaluation.numbers(name, measure.name), plain.numbers(name, measure.name)
             )
@@ -680,7 +680,7 @@ def test_a_cancelled_task_goes_on(task_live, loaded, history, engine_calls):
 def test_other_right_answers_are_another_question(task_live, task_files, loaded, tmp_path):
     # a label of one letter is no text that tells an example from others, and it decides every score
     other = questions(write_questions(tmp_path / "questions.jsonl", "BCDEA"))
-    assert [sample.hash for sample in other.samples] == [sample.hash for sample in loaded.samples]
+    assert [sample.hash for sample in other.documents] == [sample.hash for sample in loaded.documents]
     first, second = (prove(task_live, Proof(task, {})) for task in (loaded, other))
     assert first.plan.context != second.plan.context
     found, plain = second.evaluation, benchmark(task_live, other, {})

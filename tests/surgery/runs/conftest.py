@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from surgery.evaluation import BASELINE, Asked, Evaluation, row_scores
+from surgery.evaluation import BASELINE, Sample, Evaluation, row_scores
 from surgery.runs import (
     RunPlan,
     begin,
@@ -41,7 +41,7 @@ PLAN = RunPlan(
 
 
 def evaluation(losses=(0.5, 1.25, 2.0, 0.25), changed=(0.5, 1.0, 1.5, 0.125)) -> Evaluation:
-    asked = tuple(Asked(f"key {i}", f"{i} + {i} =\n", str(2 * i)) for i in range(len(losses)))
+    asked = tuple(Sample(f"key {i}", f"{i} + {i} =\n", str(2 * i)) for i in range(len(losses)))
     exact = np.arange(len(losses)) % 2.0
     scores = {
         BASELINE: row_scores(np.array(losses), exact, ["ä\n"] * len(losses)),

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from surgery.evaluation import AGAIN, BASELINE, Asked, CorrectedTest, Evaluation, row_scores, summarise
+from surgery.evaluation import AGAIN, BASELINE, Sample, CorrectedTest, Evaluation, row_scores, summarise
 from surgery.files import without_nan
 from surgery.runs import (
-    Pace,
+    AnswerTime,
     RunMetrics,
     metrics_record,
     parse_metrics,
@@ -27,11 +27,11 @@ def test_metrics_that_an_earlier_version_wrote_are_read_and_written_as_they_were
         name: row_scores(np.array(numbers), np.array(right, dtype=float), [""] * 4)
         for name, numbers, right in zip(names, [*loss, loss[0]], exact, strict=True)
     }
-    samples = tuple(Asked(str(n), "", "") for n in range(4))
+    samples = tuple(Sample(str(n), "", "") for n in range(4))
     aggregates = {"edit": {"acc": 0.5}, BASELINE: {"acc": float("nan")}}
     summary = summarise(Evaluation(scores, samples, notes=("a note",), aggregates=aggregates))
-    again = RunMetrics("ab" * 32, summary, Pace(1.5, 20))
+    again = RunMetrics("ab" * 32, summary, AnswerTime(1.5, 20))
     assert json.dumps(without_nan(metrics_record(again)), indent=1) == text
     assert found.summary.variants["edit"].tests["exact"] == CorrectedTest(2, 0, 0.5, 1.0)
-    assert found.summary.variants["random 0"].places == {}
+    assert found.summary.variants["random 0"].ranks == {}
     assert found.summary.random["loss"] == summary.random["loss"]

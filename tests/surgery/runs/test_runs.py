@@ -43,7 +43,7 @@ def test_a_finished_run_is_read_back_as_it_was(history):
     )
     expected = evaluation()
     read = found.evaluation
-    assert (read.samples, read.measures, read.notes) == (expected.samples, expected.measures, expected.notes)
+    assert (read.samples, read.metrics, read.notes) == (expected.samples, expected.metrics, expected.notes)
     assert summarise(read) == summarise(expected)
     assert found.metrics.summary.variants == summarise(expected).variants
     assert run.folder.parent == history

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from surgery.errors import DataError
-from surgery.evaluation import BASELINE, Asked, Evaluation, Measure, row_scores
+from surgery.evaluation import BASELINE, Sample, Evaluation, Metric, row_scores
 from surgery.runs import (
     METRICS,
     SAMPLES,
@@ -57,8 +57,8 @@ def test_samples_come_back_bit_for_bit(history, patterns, texts):
         name: row_scores(np.roll(losses, shift), np.roll(exact, shift), [texts[1]] * len(losses))
         for shift, name in enumerate(names)
     }
-    asked = tuple(Asked(str(i), texts[2], texts[1]) for i in range(len(losses)))
-    measures = (Measure("loss", "loss", False, False), Measure("exact", "exact", True, False))
+    asked = tuple(Sample(str(i), texts[2], texts[1]) for i in range(len(losses)))
+    measures = (Metric("loss", "loss", False, False), Metric("exact", "exact", True, False))
     plan = replace(PLAN, variants={name: name for name in names}, edits={})
     with np.errstate(all="ignore"):
         found = finished(plan, Evaluation(scores, asked, measures, {names[1]: {"acc": 0.5}})).evaluation

@@ -43,7 +43,7 @@ def test_the_moments_of_a_module_do_not_depend_on_the_others_measured(seed, rank
     together = moments_of(values)
     assert together.g.shape == (sum(ranks), n)
     for name, g in values.items():
-        alone, place = moments_of({name: g.copy()}), together.places[name]
+        alone, place = moments_of({name: g.copy()}), together.indices[name]
         assert together.g[place].tolist() == g.T.tolist()
         for field in ("mean", "error", "magnitude", "second_moment"):
             assert getattr(together, field)[place].tobytes() == getattr(alone, field).tobytes()

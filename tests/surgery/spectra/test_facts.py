@@ -15,7 +15,7 @@ def test_facts_of_a_module_are_those_of_its_dense_update(small_adapter):
         dense = factors.scaling * factors.B.astype(np.float64) @ factors.A.astype(np.float64)
         sigma = np.linalg.svd(dense, compute_uv=False)[:4]
         share = np.cumsum(sigma**2) / np.sum(sigma**2)
-        assert (fact.shape, fact.rank, fact.scaling, fact.repeated) == (dense.shape, 4, 2.0, 0)
+        assert (fact.shape, fact.rank, fact.scaling, fact.degenerate) == (dense.shape, 4, 2.0, 0)
         np.testing.assert_allclose([fact.norm, fact.top], [np.linalg.norm(dense), sigma[0]], rtol=1e-9)
         np.testing.assert_allclose(fact.stable_rank, np.sum(sigma**2) / sigma[0] ** 2, rtol=1e-9)
         assert fact.k90 == 1 + int(np.argmax(share >= 0.9))

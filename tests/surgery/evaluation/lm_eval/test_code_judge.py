@@ -27,7 +27,7 @@ def test_programs_need_a_judge_and_each_is_judged_once(bases):
     scores = run_task(loaded, twice, bases["unedited"], judge=accept)
     assert scores.aggregates["a"]["pass@1,create_test"] == 1
     assert len(seen) == 2
-    assert seen[0].candidate == loaded.samples[0].prompt + scores.responses["a"][0][0]
+    assert seen[0].candidate == loaded.documents[0].prompt + scores.responses["a"][0][0]
     assert seen[0].text.endswith("check(has_close_elements)")
 
 

@@ -57,7 +57,7 @@ def test_other_tasks_come_by_name_on_files_of_one_s_own(name, suffix, tmp_path):
     task = TaskPlan(name, data_files={split: str(file)})
     base = tiny_base(bos=True, length=64)
     scores = run_task(load_task(task), OneByOne({"unedited": base.model}), base)
-    assert len(scores.samples) == len(rows)
+    assert len(scores.documents) == len(rows)
     if suffix == "jsonl" and name != "arc_easy":
         assert_same(scores, "unedited", theirs(task, base, tmp_path), base.model)
 
@@ -84,8 +84,8 @@ def test_a_task_loads_in_a_thread_without_the_hub_and_says_nothing(monkeypatch, 
     thread = threading.Thread(target=lambda: found.append(load_task(plan("gsm8k"))))
     thread.start()
     thread.join()
-    assert len(found[0].samples) == 2
-    assert found[0].samples[0].prompt.count("Question:") == 6
+    assert len(found[0].documents) == 2
+    assert found[0].documents[0].prompt.count("Question:") == 6
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
 
@@ -95,4 +95,4 @@ def test_sentence_data_that_is_missing_is_named_before_any_model_runs(monkeypatc
     monkeypatch.setattr("surgery.evaluation.lm_eval.tasks.has_punkt", lambda: False)
     with pytest.raises(DataError, match="punkt_tab"):
         load_task(plan("ifeval", limit=100))
-    assert load_task(plan("ifeval")).samples
+    assert load_task(plan("ifeval")).documents

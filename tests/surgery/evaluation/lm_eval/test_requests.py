@@ -39,7 +39,7 @@ def test_chat_templates_are_those_of_the_hf_model(name, tmp_path):
     base = tiny_base(bos=True)
     task = plan(name, fewshot=2, chat_template=True) if name == "gsm8k" else plan(name, chat_template=True)
     loaded, options = shortened(task, 20, base.tokenizer)
-    assert loaded.samples[0].prompt.startswith("<|user|>")
+    assert loaded.documents[0].prompt.startswith("<|user|>")
     scores = run_task(loaded, OneByOne({"unedited": base.model}), base)
     assert_same(scores, "unedited", theirs(task, base, tmp_path, **options), base.model)
 

@@ -29,12 +29,12 @@ def test_a_slice_is_a_range_after_a_seeded_shuffle_and_is_asked_in_the_order_of_
         order = list(range(count)) if seed is None else list(np.random.default_rng(seed).permutation(count))
         chosen = sorted(int(i) for i in order[offset : offset + 4])
         loaded = load_task(task)
-        assert [sample.index for sample in loaded.samples] == chosen
+        assert [sample.index for sample in loaded.documents] == chosen
         scores = run_task(loaded, OneByOne({"unedited": base.model}), base)
         assert_same(scores, "unedited", theirs(task, base, tmp_path, chosen=chosen), base.model)
     with pytest.raises(DataError, match=f"{count - 1}, but|has {count}"):
         load_task(plan("commonsense_qa", limit=2, offset=count - 1))
-    assert len(load_task(plan("commonsense_qa", limit=None, offset=count - 2)).samples) == 2
+    assert len(load_task(plan("commonsense_qa", limit=None, offset=count - 2)).documents) == 2
 
 
 def test_tasks_that_greedy_answers_cannot_serve_are_refused():
@@ -94,16 +94,16 @@ def test_a_plan_survives_a_recipe():
 def test_slices_share_examples_by_what_they_say_and_across_tasks():
     first = load_task(plan("gsm8k", limit=4))
     same = load_task(TaskPlan("gsm8k_cot", limit=3, offset=2, data_files={"test": str(DATA / "gsm8k/test.jsonl")}))
-    assert [sample.hash for sample in first.samples[2:]] == [sample.hash for sample in same.samples[:2]]
-    assert [(s.first, s.second) for s in shared_examples(first.samples, same.samples)] == [
+    assert [sample.hash for sample in first.documents[2:]] == [sample.hash for sample in same.documents[:2]]
+    assert [(s.first, s.second) for s in shared_examples(first.documents, same.documents)] == [
         ("gsm8k 2", "gsm8k_cot 2"),
         ("gsm8k 3", "gsm8k_cot 3"),
     ]
     apart = load_task(plan("gsm8k", limit=4, offset=4))
-    assert shared_examples(first.samples, apart.samples) == []
+    assert shared_examples(first.documents, apart.documents) == []
     with pytest.raises(DataError, match="calibration and test share 2 examples: gsm8k 2 is gsm8k_cot 2"):
-        refuse_shared({"calibration": first.samples, "tuning": apart.samples, "test": same.samples})
-    refuse_shared({"calibration": first.samples, "tuning": apart.samples})
+        refuse_shared({"calibration": first.documents, "tuning": apart.documents, "test": same.documents})
+    refuse_shared({"calibration": first.documents, "tuning": apart.documents})
 
 
 @needs_data
@@ -116,6 +116,6 @@ def test_calibration_rows_are_recognised_in_a_task_whatever_stands_around_them(s
         if name == "humaneval" and shape != "{q}":
             continue  # a prompt of several lines is found as a whole only
         rows = [Row(shape.format(q=text), "another answer") for text in texts[2:]]
-        held = load_task(plan(name, limit=3)).samples
+        held = load_task(plan(name, limit=3)).documents
         assert [(s.first, s.second) for s in shared_examples(held, rows)] == [(f"{name} 2", "row 0")]
         assert shared_examples(held[:2], rows) == []
