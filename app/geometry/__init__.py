@@ -23,7 +23,7 @@ from app.geometry.panels import Panel, panels_of
 from app.geometry.reference import LEVEL, chance, cuts, expected, offered_ks
 from app.geometry.tables import tables
 from surgery.files import digest
-from surgery.spectra import OverlapTable, Spectrum, pair_detail, random_angles
+from surgery.spectra import OverlapTable, Spectra, Spectrum, pair_detail, random_angles
 
 KEY = "alignment-map"
 LABELS = {"overlap": "overlap", "principal": "|cosine|"}
@@ -59,15 +59,15 @@ class View:
 
 def view_of(
     choice: Choice,
-    spectra: Mapping[str, Spectrum],
+    spectra: Spectra,
     digests: tuple[str, ...],
-    other: Mapping[str, Spectrum] | None,
+    other: Spectra | None,
 ) -> View:
     """The view of a choice; raises `PolicyError` where these modules have none.
 
     `digests` are those of the adapter and of `other`, where there is one.
     """
-    modules, panels = panels_of(choice, list(spectra.values()), list(other.values()) if other else None)
+    modules, panels = panels_of(choice, spectra, other)
     names = [module.name for module in modules]
     key = digest([*digests, choice.view, choice.side, *names, *(panel.title for panel in panels)])[:16]
     # all pairs of two adapters would be four times as many, and no view shows them
