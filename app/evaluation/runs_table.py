@@ -16,7 +16,8 @@ from app.state.workspace import Workspace
 from surgery.errors import SurgeryError
 from surgery.evaluation import Effect
 from surgery.experiments import EDIT
-from surgery.runs import PROOF, Run, delete_run, runs_folder
+from surgery.files import runs_folder
+from surgery.runs import PROOF, Run, delete_run
 
 _EVERY = 3.0  # seconds between looks at the folder of runs
 _TABLE, _ROWS = "history", "history-rows"

@@ -342,7 +342,7 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_the_runs_that_had_ended_as_th
     kept = {each: (each.stat().st_mtime_ns, each.read_bytes()) for run in ended for each in run.iterdir()}
     known = len(set().union(*map(answers_of, (*ended, cut))))
     monkeypatch.setenv("SURGERY_HOME", str(home))
-    monkeypatch.setattr("surgery.runs.runs.home", lambda: home)
+    monkeypatch.setattr("surgery.files.places.RUNS", "runs")
     engine_calls.clear()
     capsys.readouterr()
     assert main(command) == 0
@@ -520,7 +520,7 @@ def test_a_worker_that_is_killed_half_way_costs_no_cell_and_changes_no_number(
     # another history and another home: nothing is known there
     away = tmp_path / "away"
     monkeypatch.setenv("SURGERY_HOME", str(away))
-    monkeypatch.setattr("surgery.runs.runs.runs_folder", lambda: tmp_path / "brought back")
+    monkeypatch.setattr("surgery.files.places.RUNS", str(tmp_path / "brought back"))
     # one adapter more, which fails on every worker: it was trained on another model
     wider = save_adapter(tiny_llama(intermediate_size=40), tmp_path / "misfit")
     adapters = {"tiny": place.adapter, "misfit": str(wider)}
