@@ -14,9 +14,9 @@ import gguf
 import numpy as np
 from numpy import ndarray
 
-from surgery.errors import BaseModelError
+from surgery.errors import BaseModelError, first_line
 from surgery.files import bases_folder, digest
-from surgery.model.loading import file_sample, first_line, quiet_loading
+from surgery.model.loading import file_sample, quiet_loading
 
 _lock = threading.Lock()
 

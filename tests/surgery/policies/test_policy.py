@@ -192,6 +192,31 @@ def test_a_policy_or_a_knob_that_does_not_exist_or_is_out_of_range_is_refused(na
     assert len(str(caught.value).splitlines()) == 1
 
 
+OUTSIDE = {
+    "below": lambda knob: knob.low - 1 if knob.low is not None else None,
+    "above": lambda knob: knob.high * 2 + 1 if knob.high is not None else None,
+    "no number": lambda knob: float("nan") if knob.kind in (int, float) else None,
+    "another kind": lambda knob: 1 if knob.kind in (bool, str) else "1",
+    "no choice": lambda knob: "nothing of the kind" if knob.choices else None,
+}
+
+
+@pytest.mark.parametrize("how", OUTSIDE)
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_is_refused_an_impossible_knob_however_it_is_made(name, how):
+    policy = POLICIES[name]
+    for knob in knobs_of(policy):
+        value = OUTSIDE[how](knob)
+        if value is None:
+            continue
+        for make in (
+            lambda **knobs: policy(**knobs),
+            lambda **knobs: dataclasses.replace(policy(), **knobs),
+            lambda **knobs: make_policy(name, knobs),
+        ):
+            assert f"knob {knob.name} cannot be" in refusal(PolicyError, make, **{knob.name: value})
+
+
 # ---- stacks ----
 
 
