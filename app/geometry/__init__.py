@@ -17,7 +17,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 import viz
-from app.components import SHEET_CSS, script_of
+from app.components import component
 from app.geometry.choice import SIDES, VIEWS, Choice
 from app.geometry.panels import Panel, panels_of
 from app.geometry.reference import LEVEL, chance, cuts, expected, offered_ks
@@ -29,14 +29,8 @@ KEY = "alignment-map"
 LABELS = {"overlap": "overlap", "principal": "|cosine|"}
 MEASURES = {"overlap": "Subspace overlap", "principal": "Leading direction"}
 _UNKNOWN, _UNIT = 65535, 65534  # values travel as whole numbers of 1/65534
-_HERE = Path(__file__).parent
 
-_mount = st.components.v2.component(
-    "alignment_map",
-    html=(_HERE / "map.html").read_text(encoding="utf-8"),
-    css=SHEET_CSS + (_HERE / "map.css").read_text(encoding="utf-8"),
-    js=script_of(_HERE / "map.mjs"),
-)
+_mount = component("alignment_map", Path(__file__).parent, "map")
 
 
 @dataclass(frozen=True)
