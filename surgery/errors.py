@@ -28,6 +28,17 @@ def _one_line(text: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
+def first_line(error: BaseException, *, kind: bool = False) -> str:
+    """The first line of what another library raised, at most 160 letters; its class where it says nothing.
+
+    With `kind` the class stands in front of it.
+    """
+    name, lines = type(error).__name__, str(error).strip().splitlines()
+    if not lines:
+        return name
+    return f"{name}: {lines[0][:160]}" if kind else lines[0][:160]
+
+
 class AdapterError(SurgeryError):
     """The files are not a LoRA adapter that can be edited exactly."""
 

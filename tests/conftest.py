@@ -33,7 +33,7 @@ def no_deprecation() -> Iterator[None]:
 def history(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A history of runs for each test: none finds the answers of another, or of the person at this machine."""
     folder = tmp_path_factory.mktemp("history")
-    monkeypatch.setattr("surgery.runs.runs.home", lambda: folder)
+    monkeypatch.setattr("surgery.files.places.RUNS", str(folder / "runs"))
     (folder / "runs").mkdir()
     return folder / "runs"
 

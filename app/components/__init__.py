@@ -2,11 +2,24 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+import streamlit as st
 
 _HERE = Path(__file__).parent
 _IMPORT = re.compile(r'^import \{[^}]*\} from "(\.{1,2}/[^"]+)"\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default\b)", re.MULTILINE)
 SHEET_CSS = (_HERE / "sheet.css").read_text(encoding="utf-8") + "\n"
+
+
+def component(name: str, folder: Path, stem: str) -> Any:
+    """The component that `stem`.html, `stem`.css and `stem`.mjs in `folder` make, with the look of a sheet."""
+    return st.components.v2.component(
+        name,
+        html=(folder / f"{stem}.html").read_text(encoding="utf-8"),
+        css=SHEET_CSS + (folder / f"{stem}.css").read_text(encoding="utf-8"),
+        js=script_of(folder / f"{stem}.mjs"),
+    )
 
 
 def script_of(entry: Path) -> str:

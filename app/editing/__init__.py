@@ -17,7 +17,7 @@ import streamlit as st
 from numpy import ndarray
 
 import viz
-from app.components import SHEET_CSS, script_of
+from app.components import component
 from app.editing.acts import applied
 from app.frame import keep_on_disk, show_error
 from app.spectra.numbers import ERRORS
@@ -45,14 +45,8 @@ _GAIN_UNIT = 4096  # a table's gains travel as whole numbers of 1/4096
 _CODES = 2**16
 _TABLES = 12
 _ANSWERED, _REFUSAL, _RESTING = "board-answered", "board-refusal", "board-resting"
-_HERE = Path(__file__).parent
 
-_mount = st.components.v2.component(
-    "surgery_board",
-    html=(_HERE / "board.html").read_text(encoding="utf-8"),
-    css=SHEET_CSS + (_HERE / "board.css").read_text(encoding="utf-8"),
-    js=script_of(_HERE / "board.mjs"),
-)
+_mount = component("surgery_board", Path(__file__).parent, "board")
 
 
 @st.fragment

@@ -1,7 +1,7 @@
 """Below the board: measure what is predicted, sweep a knob, search them all, and two further tabs."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -15,7 +15,10 @@ from app.state.workspace import Workspace, keep
 from surgery.edits import edit_record, preview
 from surgery.errors import SurgeryError
 from surgery.evaluation import Effect
-from surgery.policies import knob_values, knobs_of
+from surgery.policies import Knob, knob_values, knobs_of
+
+if TYPE_CHECKING:
+    from surgery.experiments import KnobPoint, Search
 
 
 def bench(workspace: Workspace) -> None:
@@ -85,8 +88,6 @@ def start_measuring(workspace: Workspace) -> None:
 
 
 def sweep_panel(workspace: Workspace) -> None:
-    from surgery.experiments import KnobPoint, TuningSetup, sweep_knob, sweep_values
-
     values_now = knob_values(workspace.plan.policy)
     sliding = [knob for knob in knobs_of(workspace.plan.policy) if knob.slides and knob.matters(values_now)]
     if not sliding:
@@ -99,27 +100,35 @@ def sweep_panel(workspace: Workspace) -> None:
     count = middle.number_input("Values", 3, 25, 9, key="sweep-count")
     knob = next((knob for knob in sliding if knob.name == name), sliding[0])
     if right.button("Sweep", type="primary", disabled=busy(), width="stretch"):
-        rank = max(module.sigma.size for module in workspace.edit.modules.values())
-        values = sweep_values(knob, int(count), high=rank if knob.kind is int else None)
-        tuning = tuning_rows(workspace)
-
-        def work(live: Any, job: jobs.Job) -> Any:
-            from surgery.sensitivity import calibration_slice
-
-            slice_ = calibration_slice(live, tuning)
-            job.begin(f"sweeping {knob.name}")
-            setup = TuningSetup(live, slice_, workspace.sensitivity)
-            points = sweep_knob(setup, workspace.plan, knob.name, values, control=job.control)
-            return knob.name, points
-
-        start(workspace, "Sweep", "swept", work, free=knob.name)
+        start_sweep(workspace, knob, int(count))
         st.rerun()
     show_waiting()
     result = result_of("swept", workspace, knob.name)
-    if result is None:
-        return
-    swept, points = result
-    found: list[KnobPoint] = points
+    if result is not None:
+        show_sweep(*result)
+
+
+def start_sweep(workspace: Workspace, knob: Knob, count: int) -> None:
+    from surgery.experiments import TuningSetup, sweep_knob, sweep_values
+
+    rank = max(module.sigma.size for module in workspace.edit.modules.values())
+    values = sweep_values(knob, count, high=rank if knob.kind is int else None)
+    tuning = tuning_rows(workspace)
+
+    def work(live: Any, job: jobs.Job) -> Any:
+        from surgery.sensitivity import calibration_slice
+
+        slice_ = calibration_slice(live, tuning)
+        job.begin(f"sweeping {knob.name}")
+        setup = TuningSetup(live, slice_, workspace.sensitivity)
+        points = sweep_knob(setup, workspace.plan, knob.name, values, control=job.control)
+        return knob.name, points
+
+    start(workspace, "Sweep", "swept", work, free=knob.name)
+
+
+def show_sweep(swept: str, found: "Sequence[KnobPoint]") -> None:
+    """The curve of the loss along the knob that was swept."""
     st.plotly_chart(
         viz.sweep_curve(
             [point.value for point in found],
@@ -137,8 +146,6 @@ def sweep_panel(workspace: Workspace) -> None:
 
 
 def search_panel(workspace: Workspace) -> None:
-    from surgery.experiments import Search, SearchLimits, TuningSetup, search
-
     st.caption("Optuna proposes knobs of this policy, the tuning rows judge them. Stop keeps the best so far.")
     if not ready(workspace):
         return
@@ -146,23 +153,33 @@ def search_panel(workspace: Workspace) -> None:
     trials = left.number_input("Trials at most", 2, 500, 20, key="search-trials")
     minutes = middle.number_input("Minutes at most", 1, 600, 10, key="search-minutes")
     if right.button("Search", type="primary", disabled=busy(), width="stretch"):
-        tuning = tuning_rows(workspace)
-
-        def work(live: Any, job: jobs.Job) -> Any:
-            from surgery.sensitivity import calibration_slice
-
-            slice_ = calibration_slice(live, tuning)
-            job.begin("searching")
-            setup = TuningSetup(live, slice_, workspace.sensitivity)
-            limits = SearchLimits(int(trials), 60.0 * minutes)
-            return search(setup, workspace.plan, limits=limits, control=job.control)
-
-        start(workspace, "Search", "searched", work, free="*")
+        start_search(workspace, int(trials), 60.0 * minutes)
         st.rerun()
     show_waiting()
     found: Search | None = result_of("searched", workspace, "*")
-    if found is None:
-        return
+    if found is not None:
+        show_search(workspace, found)
+
+
+def start_search(workspace: Workspace, trials: int, seconds: float) -> None:
+    from surgery.experiments import SearchLimits, TuningSetup, search
+
+    tuning = tuning_rows(workspace)
+
+    def work(live: Any, job: jobs.Job) -> Any:
+        from surgery.sensitivity import calibration_slice
+
+        slice_ = calibration_slice(live, tuning)
+        job.begin("searching")
+        setup = TuningSetup(live, slice_, workspace.sensitivity)
+        limits = SearchLimits(trials, seconds)
+        return search(setup, workspace.plan, limits=limits, control=job.control)
+
+    start(workspace, "Search", "searched", work, free="*")
+
+
+def show_search(workspace: Workspace, found: "Search") -> None:
+    """The best edit of a search, every trial, and the button that opens the best."""
     best = found.best.measured
     st.metric("Best on the tuning rows", f"{best.mean:+.4f} ± {best.standard_error:.4f}", border=True)
     st.warning(found.warning, icon=":material/info:")

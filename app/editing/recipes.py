@@ -9,7 +9,7 @@ from app.editing.acts import checked
 from app.frame import plain
 from app.state.workspace import Workspace, keep
 from surgery.errors import ExportError
-from surgery.files import digest, home, write_whole
+from surgery.files import digest, recipes_folder, write_whole
 from surgery.recipes import dump_recipe, parse_recipe
 
 
@@ -67,7 +67,7 @@ def open_recipe(workspace: Workspace, data: bytes) -> None:
 def _command(text: str) -> str:
     """The line that redoes this recipe, which is kept under its own digest so that the line is whole."""
     name = digest([text])[:12]
-    file = home() / "recipes" / f"{name}.yaml"
+    file = recipes_folder() / f"{name}.yaml"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text.encode())

@@ -1,16 +1,17 @@
 """What the edit is proven on and what stands beside it: the form of the Evaluate page, and the job it starts."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.evaluation.forecast import power_text, time_text
 from app.evaluation.slice import Question, ask_for_slice
 from app.frame import show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
-from surgery.data import CalibrationPlan, EvaluationPlan, Slices, read_slices
+from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, Slices, read_slices
 from surgery.edits import Edit, EditPlan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation import BASELINE, is_random_control
@@ -23,11 +24,48 @@ SHOWN = "evaluate-run"  # in the session: the key of the run that the page shows
 VIEW = "evaluate-view"  # and which of its views
 
 
+@dataclass(frozen=True)
+class Controls:
+    """What stands beside the edit: random controls, the same norm, the unedited adapter again, recipes by name."""
+
+    random: int
+    scale: bool
+    again: bool
+    recipes: tuple[str, ...]
+
+    @property
+    def variants(self) -> int:
+        """How many are compared with the unedited adapter, the edit among them."""
+        return 1 + int(self.scale) + self.random + len(self.recipes)
+
+
 def form(workspace: Workspace, newest: Run | None) -> None:
     """Ask for a slice and for controls, tell what that slice can show, and start the proof."""
     present = workspace.evaluation or EvaluationPlan("")
     question = ask_for_slice(workspace.adapter.digest, present)
     cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")
+    controls = _ask_for_controls(cells, present, list(workspace.shelf))
+    asked = cells[4].button("Prove it", type="primary", width="stretch", disabled=question is None)
+    if question is None:
+        return
+    st.caption(
+        " ".join(
+            [
+                time_text(question, controls.variants + 1 + int(controls.again), workspace.base),
+                power_text(newest, question.examples, controls.variants),
+            ]
+        )
+    )
+    if asked and workspace.base is not None and workspace.calibration is not None:
+        try:
+            _prove(workspace, question, controls, workspace.calibration.encoding)
+        except SurgeryError as error:
+            show_error(error)
+            return
+        st.rerun()
+
+
+def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, shelf: list[str]) -> Controls:
     count = cells[0].number_input(
         "Random controls",
         0,
@@ -51,44 +89,31 @@ def form(workspace: Workspace, newest: Run | None) -> None:
         persist_state="session",
         help="The unedited adapter again in other batches: the noise of the machine, below which nothing counts.",
     )
-    shelf = cells[3].multiselect(
+    recipes = cells[3].multiselect(
         "Recipes beside it",
-        list(workspace.shelf),
+        shelf,
         key="evaluate-shelf",
         help="Named edits from the shelf of the Surgery page.",
     )
-    asked = cells[4].button("Prove it", type="primary", width="stretch", disabled=question is None)
-    if question is None:
-        return
-    variants = 1 + int(scale) + int(count) + len(shelf)
-    st.caption(
-        " ".join(
-            [
-                time_text(question, variants + 1 + int(again), workspace.base),
-                power_text(newest, question.examples, variants),
-            ]
+    return Controls(int(count), scale, again, tuple(recipes))
+
+
+def _prove(workspace: Workspace, question: Question, controls: Controls, encoding: Encoding) -> None:
+    """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
+    edits, plans = _variants(workspace, controls)
+    slices = None
+    if isinstance(question.plan, EvaluationPlan):
+        plan = replace(
+            question.plan,
+            random=controls.random,
+            scale=controls.scale,
+            again=controls.again,
+            encoding=encoding,
         )
-    )
-    if asked and workspace.base is not None and workspace.calibration is not None:
-        try:
-            edits, plans = _variants(workspace, int(count), scale, shelf)
-            slices = None
-            if isinstance(question.plan, EvaluationPlan):
-                plan = replace(
-                    question.plan,
-                    random=int(count),
-                    scale=scale,
-                    again=again,
-                    encoding=workspace.calibration.encoding,
-                )
-                slices = read_slices(seen(workspace), plan)
-                question = replace(question, plan=plan)
-                keep(workspace.with_evaluation(plan))
-            start(question, edits, plans, purpose=PROOF, again=again, slices=slices)
-        except SurgeryError as error:
-            show_error(error)
-            return
-        st.rerun()
+        slices = read_slices(seen(workspace), plan)
+        question = replace(question, plan=plan)
+        keep(workspace.with_evaluation(plan))
+    start(question, edits, plans, purpose=PROOF, again=controls.again, slices=slices)
 
 
 def start(
@@ -143,12 +168,12 @@ def seen(workspace: Workspace) -> list[CalibrationPlan]:
     return workspace.recipe.seen if workspace.recipe is not None else []
 
 
-def _variants(
-    workspace: Workspace, random: int, scale: bool, shelf: list[str]
-) -> tuple[dict[str, Edit], dict[str, EditPlan]]:
-    edits = with_controls(workspace.spectra, workspace.plan, workspace.edit, random=random, scale=scale)
+def _variants(workspace: Workspace, controls: Controls) -> tuple[dict[str, Edit], dict[str, EditPlan]]:
+    edits = with_controls(
+        workspace.spectra, workspace.plan, workspace.edit, random=controls.random, scale=controls.scale
+    )
     plans = {EDIT: workspace.plan}
-    for name in shelf:
+    for name in controls.recipes:
         label = (
             name if name not in (BASELINE, EDIT, SAME_NORM) and not is_random_control(name) else f"recipe {name}"
         )

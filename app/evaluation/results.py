@@ -27,6 +27,14 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
         st.warning(evaluation.caution, icon=":material/warning:")
     if EDIT in evaluation.scores:
         _say(evaluation)
+    _show_effects(evaluation, key)
+    _show_table(effects_table(evaluation), key)
+    for note in evaluation.notes:
+        st.caption(plain(note))
+
+
+def _show_effects(evaluation: Evaluation, key: str) -> None:
+    """The change of every variant with its interval, a chart for each of the first measures."""
     names = list(evaluation.variants)
     columns = st.columns(min(_DRAWN, len(evaluation.metrics)), gap="large")
     for column, metric in zip(columns, evaluation.metrics, strict=False):
@@ -45,7 +53,9 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
             key=f"effect-{key}-{metric.name}",
             alt=f"Change of {metric.title} for every variant with 95 % intervals",
         )
-    table = effects_table(evaluation)
+
+
+def _show_table(table: pd.DataFrame, key: str) -> None:
     st.dataframe(
         table,
         hide_index=True,
@@ -70,8 +80,6 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
         key=f"csv-{key}",
         icon=":material/download:",
     )
-    for note in evaluation.notes:
-        st.caption(plain(note))
 
 
 def effects_table(evaluation: Evaluation) -> pd.DataFrame:

@@ -16,7 +16,8 @@ from app.state.workspace import Workspace
 from surgery.errors import SurgeryError
 from surgery.evaluation import Effect
 from surgery.experiments import EDIT
-from surgery.runs import PROOF, Run, delete_run, runs_folder
+from surgery.files import runs_folder
+from surgery.runs import PROOF, Run, delete_run
 
 _EVERY = 3.0  # seconds between looks at the folder of runs
 _TABLE, _ROWS = "history", "history-rows"
@@ -54,6 +55,13 @@ def show_history(workspace: Workspace) -> None:
         column_config={"started": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm")},
     )
     picked = [runs[row] for row in event.selection.rows if row < len(runs)]
+    _actions(workspace, table, picked)
+    if len(picked) > 1:
+        _compare([run for run in picked if run.finished])
+
+
+def _actions(workspace: Workspace, table: pd.DataFrame, picked: Sequence[Run]) -> None:
+    """What can be done with the runs that are picked, and with the table."""
     actions = st.columns([1, 1, 1, 2], vertical_alignment="center")
     of_this = [run for run in picked if run.finished and run.plan.adapter_digest == workspace.adapter.digest]
     actions[0].button(
@@ -81,8 +89,6 @@ def show_history(workspace: Workspace) -> None:
         "Table as CSV", table.to_csv(index=False), "runs.csv", "text/csv", on_click="ignore", width="stretch"
     )
     actions[3].caption(f"Pick two or more to compare. Files: {plain(str(runs_folder()))}")
-    if len(picked) > 1:
-        _compare([run for run in picked if run.finished])
 
 
 def _open(run: Run) -> None:

@@ -1,10 +1,12 @@
 """Which held-out slice an edit is put to: rows or a task of lm-eval, as the Evaluate page asks for it."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.frame import show_error
 from surgery.data import EvaluationPlan, parse_plan
@@ -53,9 +55,7 @@ def question_of(run: Run) -> Question:
     if "rows" in record:
         return Question(parse_plan(EvaluationPlan, record["rows"], "rows"))
     plan = TaskPlan.of(record["task"])
-    return Question(
-        plan, programs=plan.name.startswith("humaneval") and bool(st.session_state.get("evaluate-programs"))
-    )
+    return Question(plan, programs=_runs_programs(plan.name) and bool(st.session_state.get("evaluate-programs")))
 
 
 def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
@@ -104,20 +104,7 @@ def _task() -> Question | None:
         persist_state="session",
         help="One of the paper's four, or any other of lm-eval's tasks that generates text or compares likelihoods.",
     )
-    limit = cells[1].number_input(
-        "Examples", 2, 100_000, _LIMIT, key="evaluate-task-limit", persist_state="session"
-    )
-    offset = cells[2].number_input("From", 0, 1_000_000, 0, key="evaluate-task-offset", persist_state="session")
-    seed = cells[3].number_input(
-        "Seed",
-        0,
-        2**31 - 1,
-        None,
-        key="evaluate-task-seed",
-        placeholder="in order",
-        persist_state="session",
-        help=_SEED,
-    )
+    limit, offset, seed = _documents(cells[1:4])
     shots = cells[4].number_input(
         "Few-shot",
         0,
@@ -136,26 +123,18 @@ def _task() -> Question | None:
     )
     left, right = st.columns([1, 2.2], vertical_alignment="center")
     chat = left.checkbox("Chat template", key="evaluate-chat", persist_state="session")
-    programs = False
-    if name and name.startswith(("humaneval", "mbpp")):
-        programs = right.toggle(
-            "Run the programs that the model writes",
-            key="evaluate-programs",
-            persist_state="session",
-            help="Each runs in a sandbox of its own: no network, no files but a scratch folder, limits on time, memory, "
-            "processes and output. The sandbox tests itself first and refuses where this system cannot give that.",
-        )
-        if not programs:
-            right.caption("This task runs generated programs: they stay off until you turn them on.")
-            return None
     if not name:
+        return None
+    with right:
+        allowed = not _runs_programs(name) or _programs_allowed()
+    if not allowed:
         return None
     try:
         plan = TaskPlan(
             name.strip(),
-            int(limit),
-            int(offset),
-            seed=None if seed is None else int(seed),
+            limit,
+            offset,
+            seed=seed,
             fewshot=None if shots is None else int(shots),
             data_files=_files(files),
             chat_template=chat,
@@ -163,7 +142,44 @@ def _task() -> Question | None:
     except SurgeryError as error:
         show_error(error)
         return None
-    return Question(plan, programs)
+    return Question(plan, programs=_runs_programs(name))
+
+
+def _documents(cells: Sequence[DeltaGenerator]) -> tuple[int, int, int | None]:
+    """Which documents of a task: how many, from which on, and the seed of a shuffle before."""
+    limit = cells[0].number_input(
+        "Examples", 2, 100_000, _LIMIT, key="evaluate-task-limit", persist_state="session"
+    )
+    offset = cells[1].number_input("From", 0, 1_000_000, 0, key="evaluate-task-offset", persist_state="session")
+    seed = cells[2].number_input(
+        "Seed",
+        0,
+        2**31 - 1,
+        None,
+        key="evaluate-task-seed",
+        placeholder="in order",
+        persist_state="session",
+        help=_SEED,
+    )
+    return int(limit), int(offset), None if seed is None else int(seed)
+
+
+def _runs_programs(task: str) -> bool:
+    return task.startswith(("humaneval", "mbpp"))
+
+
+def _programs_allowed() -> bool:
+    """Ask whether programs that the model writes may run."""
+    allowed = st.toggle(
+        "Run the programs that the model writes",
+        key="evaluate-programs",
+        persist_state="session",
+        help="Each runs in a sandbox of its own: no network, no files but a scratch folder, limits on time, memory, "
+        "processes and output. The sandbox tests itself first and refuses where this system cannot give that.",
+    )
+    if not allowed:
+        st.caption("This task runs generated programs: they stay off until you turn them on.")
+    return allowed
 
 
 def _files(text: str) -> dict[str, str] | None:

@@ -17,26 +17,20 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 import viz
-from app.components import SHEET_CSS, script_of
+from app.components import component
 from app.geometry.choice import SIDES, VIEWS, Choice
 from app.geometry.panels import Panel, panels_of
 from app.geometry.reference import LEVEL, chance, cuts, expected, offered_ks
 from app.geometry.tables import tables
 from surgery.files import digest
-from surgery.spectra import OverlapTable, Spectrum, pair_detail, random_angles
+from surgery.spectra import OverlapTable, Spectra, Spectrum, pair_detail, random_angles
 
 KEY = "alignment-map"
 LABELS = {"overlap": "overlap", "principal": "|cosine|"}
 MEASURES = {"overlap": "Subspace overlap", "principal": "Leading direction"}
 _UNKNOWN, _UNIT = 65535, 65534  # values travel as whole numbers of 1/65534
-_HERE = Path(__file__).parent
 
-_mount = st.components.v2.component(
-    "alignment_map",
-    html=(_HERE / "map.html").read_text(encoding="utf-8"),
-    css=SHEET_CSS + (_HERE / "map.css").read_text(encoding="utf-8"),
-    js=script_of(_HERE / "map.mjs"),
-)
+_mount = component("alignment_map", Path(__file__).parent, "map")
 
 
 @dataclass(frozen=True)
@@ -59,15 +53,15 @@ class View:
 
 def view_of(
     choice: Choice,
-    spectra: Mapping[str, Spectrum],
+    spectra: Spectra,
     digests: tuple[str, ...],
-    other: Mapping[str, Spectrum] | None,
+    other: Spectra | None,
 ) -> View:
     """The view of a choice; raises `PolicyError` where these modules have none.
 
     `digests` are those of the adapter and of `other`, where there is one.
     """
-    modules, panels = panels_of(choice, list(spectra.values()), list(other.values()) if other else None)
+    modules, panels = panels_of(choice, spectra, other)
     names = [module.name for module in modules]
     key = digest([*digests, choice.view, choice.side, *names, *(panel.title for panel in panels)])[:16]
     # all pairs of two adapters would be four times as many, and no view shows them

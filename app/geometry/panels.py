@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.geometry.choice import Choice
 from surgery.errors import PolicyError
-from surgery.spectra import Spectrum
+from surgery.spectra import Spectra, Spectrum, depth, family_members, family_of_both, paired_families
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Panel:
 
 
 def panels_of(
-    choice: Choice, mine: Sequence[Spectrum], other: Sequence[Spectrum] | None
+    choice: Choice, mine: Spectra, other: Spectra | None
 ) -> tuple[tuple[Spectrum, ...], tuple[Panel, ...]]:
     """The modules of a view and its panels; raises `PolicyError` where it cannot be drawn."""
     match choice.view:
@@ -45,22 +45,16 @@ def panels_of(
             return _wall(mine)
         case "adapters":
             return _adapters(choice, mine, other)
-    members = tuple(_family(mine, choice.first))
+    members = tuple(family_members(mine, choice.first))
     at, labels = tuple(range(len(members))), _labels(members)
     title = f"{choice.first} across layers, {choice.side} space"
     panel = Panel(title, at, at, labels, labels, same=True, curve=f"{choice.first}: mean with all other layers")
     return members, (panel,)
 
 
-def _synergy(choice: Choice, mine: Sequence[Spectrum]) -> tuple[tuple[Spectrum, ...], tuple[Panel, ...]]:
-    left = {module.layer: module for module in _family(mine, choice.first)}
-    right = {module.layer: module for module in _family(mine, choice.second)}
-    layers = [layer for layer in left if layer in right]
-    if not layers:
-        raise PolicyError(f"{choice.first} and {choice.second} share no layer", "choose two families of one stack")
-    rows, columns = [left[layer] for layer in layers], [right[layer] for layer in layers]
-    _of_one_space(rows, columns, choice)
-    n = len(layers)
+def _synergy(choice: Choice, mine: Spectra) -> tuple[tuple[Spectrum, ...], tuple[Panel, ...]]:
+    rows, columns = paired_families(mine, choice.first, choice.second, side=choice.side)
+    n = len(rows)
     panel = Panel(
         f"{choice.first} against {choice.second}, {choice.side} space",
         tuple(range(n)),
@@ -76,14 +70,11 @@ def _synergy(choice: Choice, mine: Sequence[Spectrum]) -> tuple[tuple[Spectrum, 
     return (*rows, *columns), (panel,)
 
 
-def _grid(choice: Choice, mine: Sequence[Spectrum]) -> tuple[tuple[Spectrum, ...], tuple[Panel, ...]]:
-    def depth(module: Spectrum) -> int:
-        return -1 if module.layer is None else module.layer
-
-    order = list(dict.fromkeys(module.family for module in mine))
+def _grid(choice: Choice, mine: Spectra) -> tuple[tuple[Spectrum, ...], tuple[Panel, ...]]:
+    order = list(dict.fromkeys(module.family for module in mine.values()))
     by_family = choice.group == "family"
     modules = sorted(
-        mine,
+        mine.values(),
         key=lambda m: (order.index(m.family), depth(m)) if by_family else (depth(m), order.index(m.family)),
     )
     groups: list[tuple[int, int, str]] = []
@@ -101,11 +92,11 @@ def _grid(choice: Choice, mine: Sequence[Spectrum]) -> tuple[tuple[Spectrum, ...
     )
 
 
-def _wall(mine: Sequence[Spectrum]) -> tuple[tuple[Spectrum, ...], tuple[Panel, ...]]:
+def _wall(mine: Spectra) -> tuple[tuple[Spectrum, ...], tuple[Panel, ...]]:
     modules: list[Spectrum] = []
     panels: list[Panel] = []
-    for family in dict.fromkeys(module.family for module in mine):
-        members = _family(mine, family)
+    for family in dict.fromkeys(module.family for module in mine.values()):
+        members = family_members(mine, family)
         at, labels = tuple(range(len(modules), len(modules) + len(members))), _labels(members)
         modules += members
         for measure, title in (("principal", f"{family}, |cosine|"), ("overlap", f"{family}, overlap")):
@@ -114,16 +105,11 @@ def _wall(mine: Sequence[Spectrum]) -> tuple[tuple[Spectrum, ...], tuple[Panel, 
 
 
 def _adapters(
-    choice: Choice, mine: Sequence[Spectrum], other: Sequence[Spectrum] | None
+    choice: Choice, mine: Spectra, other: Spectra | None
 ) -> tuple[tuple[Spectrum, ...], tuple[Panel, ...]]:
     if other is None:
         raise PolicyError("no second adapter is open", "choose one above the map")
-    rows = _family(mine, choice.first)
-    columns = [module for module in other if module.family == choice.first]
-    if not columns:
-        raise PolicyError(f"the other adapter has no {choice.first}", "choose a family that both have")
-    columns.sort(key=lambda module: -1 if module.layer is None else module.layer)
-    _of_one_space(rows, columns, choice)
+    rows, columns = family_of_both(mine, other, choice.first, side=choice.side)
     paired = [m.layer for m in rows] == [m.layer for m in columns]
     panel = Panel(
         f"{choice.first} of both adapters, {choice.side} space",
@@ -138,21 +124,6 @@ def _adapters(
         foreign=True,
     )
     return (*rows, *columns), (panel,)
-
-
-def _family(modules: Sequence[Spectrum], family: str) -> list[Spectrum]:
-    members = [module for module in modules if module.family == family]
-    return sorted(members, key=lambda module: -1 if module.layer is None else module.layer)
-
-
-def _of_one_space(rows: Sequence[Spectrum], columns: Sequence[Spectrum], choice: Choice) -> None:
-    sizes = [{(m.U if choice.side == "output" else m.V).shape[0] for m in side} for side in (rows, columns)]
-    if not sizes[0] & sizes[1]:
-        left, right = (", ".join(map(str, sorted(found))) for found in sizes)
-        raise PolicyError(
-            f"the {choice.side} spaces have {left} and {right} dimensions and cannot be compared",
-            "compare modules that share the space, such as the residual writers on the output side",
-        )
 
 
 def _labels(modules: Sequence[Spectrum]) -> tuple[str, ...]:

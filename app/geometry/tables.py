@@ -58,7 +58,7 @@ def table_bytes(modules: int, rank: int) -> int:
 
 def _know_chances(modules: Sequence[Spectrum], side: str) -> None:
     """Draw the chance levels that views of these modules will ask for; they are remembered."""
-    for d in {(module.U if side == "output" else module.V).shape[0] for module in modules}:
+    for d in {module.directions(side).shape[0] for module in modules}:
         for k in offered_ks(max(module.rank for module in modules)):
             chance(d, k, "overlap")
 

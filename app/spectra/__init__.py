@@ -16,7 +16,7 @@ import streamlit as st
 from numpy import ndarray
 
 import viz
-from app.components import SHEET_CSS, script_of
+from app.components import component
 from app.frame import show_error, write_address
 from app.spectra.choice import NAMES, Choice, choice_from, opened, query_of
 from app.spectra.files import FORMATS, MEASURE_LABELS, SHOW_LABELS, file_of, layout_of, stability_curves
@@ -30,14 +30,8 @@ OPEN = "spectra-open"  # in the session: the module, or (module, component), tha
 _KEY = "spectra"  # in the session as long as the component stands on the page
 _CHOICE, _NUMBERS, _IMPOSED = "spectra-choice", "spectra-numbers", "spectra-imposed"
 _WRITTEN, _HAND = "spectra-address", "spectra-hand"  # what we wrote to the address; whether the component asked
-_HERE = Path(__file__).parent
 
-_mount = st.components.v2.component(
-    "spectra_board",
-    html=(_HERE / "spectra.html").read_text(encoding="utf-8"),
-    css=SHEET_CSS + (_HERE / "spectra.css").read_text(encoding="utf-8"),
-    js=script_of(_HERE / "spectra.mjs"),
-)
+_mount = component("spectra_board", Path(__file__).parent, "spectra")
 
 
 @st.fragment

@@ -20,7 +20,16 @@ from surgery.data import (
     read_source,
 )
 from surgery.errors import DataError
-from surgery.files import SLICES, data_file, demo_names, digest, home, is_demo, write_problem, write_whole
+from surgery.files import (
+    SLICES,
+    data_file,
+    demo_names,
+    digest,
+    is_demo,
+    uploads_folder,
+    write_problem,
+    write_whole,
+)
 
 DEMO, UPLOAD, PATH, HUB = "Demo slice", "Upload", "Path", "Hub dataset"
 
@@ -173,7 +182,7 @@ def kept_upload(data: bytes, name: str) -> str:
     """Keep uploaded rows under their own digest, so that a recipe can name them; raises `DataError` for a full disk."""
     suffix = Path(name).suffix.lower()
     suffix = suffix if suffix in (".json", ".parquet") else ".jsonl"
-    file = home() / "uploads" / f"{digest([data])[:16]}{suffix}"
+    file = uploads_folder() / f"{digest([data])[:16]}{suffix}"
     try:
         # earlier versions wrote in place: what a kill left of such a write is no upload
         if not file.is_file() or file.stat().st_size != len(data):

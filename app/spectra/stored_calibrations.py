@@ -12,13 +12,13 @@ from app.state.workspace import Workspace, current, keep, stored_sensitivity
 from surgery.adapter import Adapter
 from surgery.data import CalibrationPlan, left_out_text, planned_rows
 from surgery.errors import DataError, SurgeryError
+from surgery.files import sensitivities_folder
 from surgery.model import BaseChoice
 from surgery.sensitivity import (
     Measurement,
     Sensitivity,
     delete_measurement,
     shipped_measurements,
-    store_folder,
     stored_measurements,
 )
 from surgery.spectra import Spectra
@@ -60,7 +60,7 @@ def stored_of(adapter: str) -> Sequence[Measurement]:
     """The stored results of an adapter, whose headers are read again only when the store has changed; then the shipped."""
     shipped = shipped_measurements(adapter)
     with suppress(OSError):
-        files = [(file.name, file.stat()) for file in os.scandir(store_folder())]
+        files = [(file.name, file.stat()) for file in os.scandir(sensitivities_folder())]
         stamp = tuple(sorted((name, s.st_mtime_ns, s.st_size) for name, s in files))
         return [*_headers(adapter, stamp), *shipped]
     return shipped

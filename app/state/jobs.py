@@ -17,7 +17,7 @@ import streamlit as st
 
 from app.server.malloc import give_back
 from app.state import saved as sessions
-from surgery.errors import Cancelled, SurgeryError
+from surgery.errors import Cancelled, SurgeryError, first_line
 from surgery.progress import Control
 
 if TYPE_CHECKING:
@@ -204,8 +204,7 @@ class Jobs:
             job.error = "the machine ran out of memory → use a smaller batch or dtype bfloat16"
             job.state = "failed"
         except Exception as error:
-            first = (str(error).strip().splitlines() or [""])[0][:300]
-            job.error = f"{type(error).__name__}: {first} → report this as a defect"
+            job.error = f"{first_line(error, kind=True)} → report this as a defect"
             job.state = "failed"
         finally:
             give_back()

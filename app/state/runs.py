@@ -5,7 +5,8 @@ import streamlit as st
 from app.state.workspace import Workspace
 from surgery.evaluation import Evaluation
 from surgery.experiments import recipe_digest
-from surgery.runs import ABOUT, METRICS, PROOF, Run, known_runs, runs_folder
+from surgery.files import runs_folder
+from surgery.runs import ABOUT, METRICS, PROOF, Run, known_runs
 
 Signature = tuple[tuple[str, int, int], ...]
 

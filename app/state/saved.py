@@ -23,7 +23,7 @@ from app.state.workspace import Workspace, keep, stored_sensitivity, with_shippe
 from surgery.data import CalibrationPlan, EvaluationPlan, parse_plan, plan_record
 from surgery.edits import EditPlan, edit_record, parse_edit
 from surgery.errors import SurgeryError
-from surgery.files import home, write_whole
+from surgery.files import workspaces_folder, write_whole
 from surgery.model import BaseChoice
 from surgery.sensitivity import Sensitivity, stored_sensitivity_file
 
@@ -118,7 +118,7 @@ def restore(name: str) -> Workspace | None:
 
 
 def _folder() -> Path:
-    folder = home() / "workspaces"
+    folder = workspaces_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -10,7 +10,7 @@ from app.frame import plain, show_error, show_title
 from app.state.workspace import Workspace, current, open_source
 from surgery.adapter import unpack_adapter
 from surgery.errors import SurgeryError
-from surgery.files import demo_names, home, is_demo
+from surgery.files import demo_names, is_demo, uploads_folder
 from surgery.spectra import ModuleFacts, module_facts, scope_scalars
 
 
@@ -24,7 +24,7 @@ def choose_adapter() -> None:
             asked = st.form_submit_button("Open", type="primary")
         if asked and upload is not None:
             # the upload's own name is the sender's choice, and no part of a path
-            open_source(str(unpack_adapter(upload, home() / "uploads")))
+            open_source(str(unpack_adapter(upload, uploads_folder())))
         return
     if kind == "Folder":
         with st.form("open-folder", border=False):

@@ -13,7 +13,7 @@ from app.state import jobs
 from app.state.workspace import Workspace, current, keep
 from surgery.errors import SurgeryError
 from surgery.export import export_recipe
-from surgery.files import home
+from surgery.files import exports_folder
 from surgery.recipes import dump_recipe
 
 KIND = "reload"
@@ -116,7 +116,7 @@ def recipe_panel(workspace: Workspace) -> None:
 
 def _proposal(workspace: Workspace) -> Path:
     stem = workspace.adapter.source.rpartition(":")[2].rpartition("/")[2] or "adapter"
-    folder = home() / "exports" / f"{stem}-{workspace.plan.policy.name}"
+    folder = exports_folder() / f"{stem}-{workspace.plan.policy.name}"
     number = 2
     candidate = folder
     while candidate.exists():

@@ -95,6 +95,12 @@ def signal_view(runs: Sequence[ProvenEdit]) -> None:
     if hidden:
         listed = ", ".join(f"{point.model} {point.task} at {100 * point.gain:+.1f}" for point in hidden)
         st.caption(f"Outside the picture: {listed}.")
+    _tell_own(own)
+    below(3, FIGURE_3, numbers)
+
+
+def _tell_own(own: Sequence[viz.OwnRun]) -> None:
+    """One's own points in numbers, or how to get one."""
     if own:
         for run in own:
             low, high = run.intervals["gain"]
@@ -105,7 +111,6 @@ def signal_view(runs: Sequence[ProvenEdit]) -> None:
         st.caption("Stars come from another model and another task than the paper's: compare places, not sizes.")
     else:
         ask("For a point of your own, prove an edit with answers and at least one random control.")
-    below(3, FIGURE_3, numbers)
 
 
 def trade_off_view(runs: Sequence[ProvenEdit]) -> None:

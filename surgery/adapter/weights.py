@@ -19,7 +19,7 @@ from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 
 from surgery.adapter.tensor_names import MOST_TENSORS, check_names
-from surgery.errors import AdapterError
+from surgery.errors import AdapterError, first_line
 from surgery.files import file_stamp
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ def _pickled(file: Path) -> dict[str, ndarray]:
     except AdapterError:
         raise
     except Exception as error:  # the unpickler raises whatever a damaged or hostile file provokes
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
         raise AdapterError(
-            f"{file.name} is no pickle of plain tensors ({first})", "save the adapter again as safetensors"
+            f"{file.name} is no pickle of plain tensors ({first_line(error)})",
+            "save the adapter again as safetensors",
         ) from error
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()

@@ -6,7 +6,8 @@ from surgery.adapter import open_adapter
 from surgery.cli.options import Command, Result, kept_run
 from surgery.cli.text import run_record, runs_text
 from surgery.errors import DataError
-from surgery.runs import known_run, known_runs, runs_folder
+from surgery.files import runs_folder
+from surgery.runs import known_run, known_runs
 
 
 def runs_command(options: argparse.Namespace) -> Result:

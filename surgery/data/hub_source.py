@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery.data.files_source import SUFFIXES
-from surgery.errors import DataError
+from surgery.errors import DataError, first_line
 from surgery.files import load_yaml, read_limited, user_path
 
 HUB = "hub:"
@@ -104,9 +104,8 @@ def hub_files(source: HubSource, download: bool) -> list[Path]:
     except Exception as error:  # whatever the network, the hub and its client raise
         if lacking is not None:
             raise lacking from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise DataError(
-            f"{absent} and cannot be fetched from the hub ({reason})",
+            f"{absent} and cannot be fetched from the hub ({first_line(error)})",
             "check the name and the network, or copy its files here and name one of them, or hub:FOLDER:SPLIT",
         ) from error
     return [folder / name for name in names]

@@ -73,13 +73,7 @@ def export(
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         lock = os.open(staging, os.O_RDONLY)
         try_lock(lock)  # let go of at the end, however that comes
-        save_file(tensors, staging / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
-        (staging / CONFIG_FILE).write_bytes(adapter.config_bytes)
-        for name, text in (documents or {}).items():
-            (staging / name).write_text(text, encoding="utf-8")
-        for file in staging.iterdir():
-            file.chmod(0o644)
-            _flush(file)
+        _write_files(staging, adapter, tensors, documents or {})
         verification = verify(adapter, spectra, edit, staging, changed)
         staging.chmod(0o755)
         _flush(staging)
@@ -102,6 +96,19 @@ def export(
                 with contextlib.suppress(OSError):
                     parent.rmdir()
     return Verification(target, verification.edited, verification.untouched, verification.rounding)
+
+
+def _write_files(
+    folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray], documents: Mapping[str, str]
+) -> None:
+    """Weights, config and documents, each on the disk when this returns."""
+    save_file(dict(tensors), folder / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
+    (folder / CONFIG_FILE).write_bytes(adapter.config_bytes)
+    for name, text in documents.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for file in folder.iterdir():
+        file.chmod(0o644)
+        _flush(file)
 
 
 def _remove_abandoned(target: Path) -> None:

@@ -18,7 +18,19 @@ from surgery.files.hashing import digest, file_stamp
 from surgery.files.locks import is_locked, try_lock
 from surgery.files.parquet_rows import MOST_RECORDS, parquet_records
 from surgery.files.paths import FOLDERS, named_folders, user_path
-from surgery.files.places import home
+from surgery.files.places import (
+    bases_folder,
+    exports_folder,
+    home,
+    offload_folder,
+    recipes_folder,
+    runs_folder,
+    sensitivities_folder,
+    sweeps_folder,
+    timings_file,
+    uploads_folder,
+    workspaces_folder,
+)
 from surgery.files.records import mapping_of, number_of, refuse_unknown, without_nan
 from surgery.files.safe_regex import compile_pattern, seconds_of
 from surgery.files.safe_yaml import LONGEST, load_yaml, parse_yaml
@@ -32,12 +44,14 @@ __all__ = [
     "MISSING",
     "MOST_RECORDS",
     "SLICES",
+    "bases_folder",
     "compile_pattern",
     "data_file",
     "demo_folder",
     "demo_names",
     "demo_slice",
     "digest",
+    "exports_folder",
     "file_stamp",
     "home",
     "is_demo",
@@ -47,16 +61,24 @@ __all__ = [
     "mapping_of",
     "named_folders",
     "number_of",
+    "offload_folder",
     "parquet_records",
     "parse_yaml",
     "read_limited",
+    "recipes_folder",
     "refuse_unknown",
+    "runs_folder",
     "seconds_of",
+    "sensitivities_folder",
     "shipped_files",
     "shipped_folder",
+    "sweeps_folder",
+    "timings_file",
     "try_lock",
+    "uploads_folder",
     "user_path",
     "without_nan",
+    "workspaces_folder",
     "write_problem",
     "write_whole",
 ]

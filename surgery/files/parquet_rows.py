@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from surgery.errors import DataError
+from surgery.errors import DataError, first_line
 
 MOST_RECORDS = 20_000_000
 _MOST_BYTES = 384 << 20  # of one row group, unpacked: what the decoder may hold at a time
@@ -52,8 +52,9 @@ def parquet_records(file: Path, fields: Sequence[str] | None) -> Iterable[tuple[
         raise
     except (OSError, ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         # arrow's own are among these
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise DataError(f"{file.name!r} could not be read as parquet ({reason})", "use an intact copy") from error
+        raise DataError(
+            f"{file.name!r} could not be read as parquet ({first_line(error)})", "use an intact copy"
+        ) from error
 
 
 def _check_sizes(metadata: Any, name: str) -> None:

@@ -1,4 +1,7 @@
-"""Where the workbench keeps what it makes: $SURGERY_HOME, else the user's cache folder."""
+"""Where the workbench keeps what it makes: $SURGERY_HOME, else the user's cache folder, and every place below it.
+
+Only `home` makes its folder; the places below it are made by what writes there.
+"""
 
 import os
 from pathlib import Path
@@ -6,6 +9,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from surgery.errors import SurgeryError
+
+RUNS = "runs"
 
 
 def home() -> Path:
@@ -20,3 +25,53 @@ def home() -> Path:
             "set SURGERY_HOME to a folder that can be written",
         ) from error
     return folder
+
+
+def runs_folder() -> Path:
+    """Runs: a folder for each evaluation."""
+    return home() / RUNS
+
+
+def sensitivities_folder() -> Path:
+    """Measured sensitivities, finished and broken off."""
+    return home() / "sensitivities"
+
+
+def timings_file() -> Path:
+    """How long calibrations and proofs took, from which the next ones are estimated."""
+    return home() / "pace.json"
+
+
+def sweeps_folder() -> Path:
+    """Which run answers for a group of a sweep, a file each."""
+    return home() / "sweeps"
+
+
+def bases_folder() -> Path:
+    """Base models converted from GGUF files, a folder each."""
+    return home() / "bases"
+
+
+def offload_folder() -> Path:
+    """Weights of a base model that fit neither the cards nor the memory."""
+    return home() / "offload"
+
+
+def uploads_folder() -> Path:
+    """Adapters and rows that were uploaded to the app, under their digests."""
+    return home() / "uploads"
+
+
+def workspaces_folder() -> Path:
+    """Workspaces of the app, a file each."""
+    return home() / "workspaces"
+
+
+def recipes_folder() -> Path:
+    """Recipes that the app wrote for its command lines, under their digests."""
+    return home() / "recipes"
+
+
+def exports_folder() -> Path:
+    """Where the app proposes to write edited adapters."""
+    return home() / "exports"

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from surgery.errors import RecipeError
+from surgery.errors import RecipeError, SurgeryError
 
 
-def mapping_of(value: Any, where: str) -> Mapping[Any, Any]:
-    """The mapping at `where` of a record, empty for None; raises `RecipeError` for anything else."""
+def mapping_of(value: Any, where: str, refusal: type[SurgeryError] = RecipeError) -> Mapping[Any, Any]:
+    """A mapping, none for what was left empty; raises `refusal` for anything else."""
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise RecipeError(f"{where} is not a list of names and values", "write one name: value on each line")
+        raise refusal(f"{where} is not a list of names and values", "write one name: value on each line")
     return value
 
 
@@ -28,11 +28,13 @@ def number_of(value: Any, where: str) -> float:
         raise RecipeError(f"{where} is too large a number", "write a smaller one") from None
 
 
-def refuse_unknown(record: Mapping[str, Any], known: set[str], where: str) -> None:
-    """Raise `RecipeError` for the first key of a record that is not among the known ones."""
+def refuse_unknown(
+    record: Mapping[str, Any], known: set[str], where: str, refusal: type[SurgeryError] = RecipeError
+) -> None:
+    """Raise `refusal` for a key that is not among `known`."""
     for key in record:
         if key not in known:
-            raise RecipeError(f"{where} has no setting {key!r}", f"use {', '.join(sorted(known))}")
+            raise refusal(f"{where} has no setting {key!r}", f"use {', '.join(sorted(known))}")
 
 
 def without_nan(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from surgery.errors import RecipeError
+from surgery.errors import RecipeError, first_line
 
 LONGEST = 1 << 20  # characters; a gain for every component of a large adapter takes half of it
 _MOST_EVENTS = 64_000
@@ -51,8 +51,7 @@ def load_yaml(text: str) -> Any:
         AttributeError,
         RecursionError,
     ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise ValueError(reason) from error
+        raise ValueError(first_line(error)) from error
 
 
 def _check_events(text: str) -> None:

@@ -11,11 +11,11 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgery.errors import BaseModelError
+from surgery.errors import BaseModelError, first_line
 from surgery.files import DEMO_BASE, digest, user_path
 from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import converted_gguf, demo_gguf
-from surgery.model.loading import file_sample, first_line, quiet_loading
+from surgery.model.loading import file_sample, quiet_loading
 
 if TYPE_CHECKING:
     from torch import nn

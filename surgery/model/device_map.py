@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import BaseModelError
-from surgery.files import home, user_path
+from surgery.files import offload_folder, user_path
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ class DeviceMap:
                 cards = sorted(card for card in limits if card != "cpu")
                 raise BaseModelError(f"there is no card {device}", f"use {cards or 'cpu and disk'}")
             limits[device] = size
-        folder = user_path(self.folder, BaseModelError) if self.folder else home() / "offload"
+        folder = user_path(self.folder, BaseModelError) if self.folder else offload_folder()
         return {"device_map": "auto", "max_memory": limits, "offload_folder": str(folder)}
 
 

@@ -14,9 +14,9 @@ import gguf
 import numpy as np
 from numpy import ndarray
 
-from surgery.errors import BaseModelError
-from surgery.files import digest, home
-from surgery.model.loading import file_sample, first_line, quiet_loading
+from surgery.errors import BaseModelError, first_line
+from surgery.files import bases_folder, digest
+from surgery.model.loading import file_sample, quiet_loading
 
 _lock = threading.Lock()
 
@@ -63,7 +63,7 @@ def converted_gguf(file: Path) -> Path:
     with file.open("rb") as handle:
         if handle.read(4) != b"GGUF":
             raise BaseModelError(f"{file.name!r} is not a GGUF file", "name a real .gguf file")
-    target = home() / "bases" / digest(file_sample(file))[:16]
+    target = bases_folder() / digest(file_sample(file))[:16]
     if (target / "config.json").is_file():
         return target
     import torch

@@ -1,4 +1,4 @@
-"""What loaders of bases share: silence, the sample of a file that identifies it, the first line of an error."""
+"""What loaders of bases share: silence, and the sample of a file that identifies it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -30,8 +30,3 @@ def quiet_loading() -> Iterator[None]:
         yield
     finally:
         bar.__init__ = original
-
-
-def first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:160]

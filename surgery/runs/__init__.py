@@ -16,7 +16,6 @@ from surgery.runs.runs import (
     begin,
     delete_run,
     finish,
-    runs_folder,
     stored_run,
     stored_runs,
 )
@@ -44,7 +43,6 @@ __all__ = [
     "logged_answers",
     "metrics_record",
     "parse_metrics",
-    "runs_folder",
     "samples_file",
     "stored_run",
     "stored_runs",

@@ -24,7 +24,7 @@ from typing import Any
 
 from surgery.errors import DataError
 from surgery.evaluation import Evaluation, summarise
-from surgery.files import digest, file_stamp, home, is_shipped, without_nan, write_whole
+from surgery.files import digest, file_stamp, is_shipped, runs_folder, without_nan, write_whole
 from surgery.runs.answer_log import AnswerLog, logged_answers, under_way, unwritable
 from surgery.runs.environment import environment
 from surgery.runs.metrics import AnswerTime, RunMetrics, metrics_record, parse_metrics
@@ -84,11 +84,6 @@ class Run:
                 f"the files of run {self.folder.name!r} were changed",
                 "start it again: it is put together from its answers",
             ) from error
-
-
-def runs_folder() -> Path:
-    """Where runs are kept."""
-    return home() / "runs"
 
 
 def stored_runs(adapter_digest: str | None = None) -> list[Run]:

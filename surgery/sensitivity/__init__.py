@@ -22,7 +22,6 @@ from surgery.sensitivity.store import (
     Measurement,
     delete_measurement,
     shipped_measurements,
-    store_folder,
     stored_measurements,
 )
 from surgery.sensitivity.timing import (
@@ -70,7 +69,6 @@ __all__ = [
     "save_sensitivity",
     "shipped_measurements",
     "standings",
-    "store_folder",
     "stored_measurements",
     "stored_sensitivity_file",
 ]

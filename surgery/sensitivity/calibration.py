@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from surgery.adapter import refuse_changed
 from surgery.data import Calibration, CalibrationPlan, Slice, encode, planned_rows, rows_digest
 from surgery.errors import DataError
+from surgery.files import sensitivities_folder
 from surgery.model import BaseChoice, batch_order, is_offloaded
 from surgery.progress import SILENT, Control
 from surgery.sensitivity.backward import measure_sensitivity, provenance_of
 from surgery.sensitivity.checkpoint import PartFile
 from surgery.sensitivity.sensitivity import Sensitivity, load_sensitivity, save_sensitivity
-from surgery.sensitivity.store import PART, WHOLE, header, store_folder
+from surgery.sensitivity.store import PART, WHOLE, header
 from surgery.sensitivity.timing import Spent, remember_pace
 
 if TYPE_CHECKING:
@@ -114,4 +115,4 @@ def stored_sensitivity_file(key: str, batch_size: int) -> Path:
 
     The batch size moves the last bits, and a recipe is to give the same bytes, so it is in the name.
     """
-    return store_folder() / f"{key}-{batch_size}{WHOLE}"
+    return sensitivities_folder() / f"{key}-{batch_size}{WHOLE}"

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from surgery.data import CalibrationPlan, parse_plan, plan_record
 from surgery.errors import DataError, SurgeryError
-from surgery.files import home, is_shipped, shipped_files
+from surgery.files import is_shipped, sensitivities_folder, shipped_files
 from surgery.model import BaseChoice
 from surgery.sensitivity.checkpoint import PART_FORMAT
 from surgery.sensitivity.sensitivity import FORMAT, Provenance
@@ -64,11 +64,6 @@ class Measurement:
         return self.plan is not None and replace(self.plan, checkpointing=plan.checkpointing) == plan
 
 
-def store_folder() -> Path:
-    """Where measurements are kept."""
-    return home() / "sensitivities"
-
-
 def header(
     plan: CalibrationPlan, base: BaseChoice, provenance: Provenance, left_out: Mapping[str, int]
 ) -> dict[str, str]:
@@ -85,7 +80,7 @@ def header(
 
 def stored_measurements(adapter: str) -> list[Measurement]:
     """The measurements of the adapter with this digest, newest first. Reads no numbers, only headers."""
-    return _of(adapter, [file for file in store_folder().glob("*") if file.suffix in (WHOLE, PART)])
+    return _of(adapter, [file for file in sensitivities_folder().glob("*") if file.suffix in (WHOLE, PART)])
 
 
 def shipped_measurements(adapter: str) -> list[Measurement]:

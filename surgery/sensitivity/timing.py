@@ -8,12 +8,11 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from surgery.data import Calibration, CalibrationPlan, Row, prompt_ids
 from surgery.errors import DataError
-from surgery.files import digest, home, write_whole
+from surgery.files import digest, timings_file, write_whole
 from surgery.model import BaseChoice
 
 _SHORTEST = 0.2  # seconds: a shorter run tells of the start, not of the pace
@@ -132,19 +131,15 @@ def _key(base: BaseChoice, plan: CalibrationPlan) -> str:
     return digest([json.dumps([asdict(base), asdict(encoding), plan.checkpointing])])[:16]
 
 
-def _file() -> Path:
-    return home() / "pace.json"
-
-
 def _keep(key: str, record: dict[str, float]) -> None:
     """Write whole or not at all; what cannot be written is let go."""
     with suppress(OSError):
-        write_whole(_file(), json.dumps({**_read(), key: record}, indent=1).encode())
+        write_whole(timings_file(), json.dumps({**_read(), key: record}, indent=1).encode())
 
 
 def _read() -> dict[str, Any]:
     try:
-        record = json.loads(_file().read_text(encoding="utf-8"))
+        record = json.loads(timings_file().read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}

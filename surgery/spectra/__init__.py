@@ -7,7 +7,6 @@ from surgery.spectra.alignment import (
     OverlapTable,
     align,
     between_adapters,
-    family_members,
     layer_invariance,
     module_synergy,
     overlap_table,
@@ -24,6 +23,7 @@ from surgery.spectra.facts_of_folder import (
     write_parquet,
 )
 from surgery.spectra.intruders import Capture, Intruders, capture, find_intruders, leading_directions
+from surgery.spectra.pairing import depth, family_members, family_of_both, paired_families
 from surgery.spectra.random_subspaces import (
     MEASURES,
     chance_level,
@@ -67,9 +67,11 @@ __all__ = [
     "components_for_energy",
     "decompose",
     "decompose_factors",
+    "depth",
     "effective_rank",
     "expected_level",
     "family_members",
+    "family_of_both",
     "find_intruders",
     "inspect_many",
     "inspect_one",
@@ -84,6 +86,7 @@ __all__ = [
     "of_equal_rank",
     "overlap_table",
     "pair_detail",
+    "paired_families",
     "principal_angles",
     "random_angles",
     "random_cosine",

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 from numpy import ndarray
 
 from surgery.errors import PolicyError
+from surgery.spectra.pairing import family_members, family_of_both, paired_families
 from surgery.spectra.random_subspaces import MEASURES, expected_level
 from surgery.spectra.spectrum import Spectra, Spectrum
 
@@ -71,12 +72,8 @@ def module_synergy(
     k: leading components compared.
     side: `output` (left singular vectors) or `input` (right ones).
     """
-    left = {module.layer: module for module in family_members(spectra, first)}
-    right = {module.layer: module for module in family_members(spectra, second)}
-    layers = [layer for layer in left if layer in right]
-    if not layers:
-        raise PolicyError(f"{first} and {second} share no layer", "choose two families of one layer stack")
-    return align([left[i] for i in layers], [right[i] for i in layers], measure=measure, k=k, side=side)
+    rows, columns = paired_families(spectra, first, second, side=side)
+    return align(rows, columns, measure=measure, k=k, side=side)
 
 
 def align(
@@ -102,7 +99,7 @@ def align(
     """
     modules = [*left, *right]
     k = _checked_k(measure, k, side, min((module.rank for module in modules), default=0))
-    bases = [_directions(module, side)[:, :k] for module in modules]
+    bases = [module.directions(side)[:, :k] for module in modules]
     dimensions = {basis.shape[0] for basis in bases}
     if len(dimensions) != 1:
         raise PolicyError(
@@ -140,14 +137,7 @@ def between_adapters(
 
     Raises `PolicyError` where the dimensions differ, which those of adapters of one base model never do.
     """
-    rows, columns = family_members(left, family), family_members(right, family)
-    ours, theirs = ({_directions(module, side).shape[0] for module in members} for members in (rows, columns))
-    if ours != theirs:
-        raise PolicyError(
-            f"{family} has {' and '.join(map(str, sorted(ours)))} {side} dimensions in one adapter and "
-            f"{' and '.join(map(str, sorted(theirs)))} in the other",
-            "compare adapters of the same base model",
-        )
+    rows, columns = family_of_both(left, right, family, side=side)
     return align(rows, columns, measure=measure, k=k, side=side)
 
 
@@ -204,13 +194,13 @@ def overlap_table(modules: Sequence[Spectrum], *, side: str = "output") -> Overl
     1e-6 of `align`. Raises `PolicyError` for an unknown side and for no modules.
     """
     _checked_k("overlap", 1, side, max((module.rank for module in modules), default=0))
-    dimension = np.array([_directions(module, side).shape[0] for module in modules], dtype=np.int64)
+    dimension = np.array([module.directions(side).shape[0] for module in modules], dtype=np.int64)
     leading = np.array([_live(module) for module in modules], dtype=np.int64)
     largest = max(module.rank for module in modules)
     squares = np.full((largest, len(modules), len(modules)), np.nan, dtype=np.float32)
     for d in np.unique(dimension):
         members = np.flatnonzero(dimension == d)
-        bases = [_directions(modules[int(i)], side)[:, : leading[i]] for i in members]
+        bases = [modules[int(i)].directions(side)[:, : leading[i]] for i in members]
         for k, group in enumerate(_squares_by_k(bases), start=1):
             long = leading[members] >= k
             squares[k - 1][np.ix_(members[long], members[long])] = group[np.ix_(long, long)]
@@ -251,10 +241,6 @@ def _product(rows: Float32[ndarray, "m d"], columns: Float32[ndarray, "n d"]) ->
     return total
 
 
-def _directions(module: Spectrum, side: str) -> Float64[ndarray, "d rank"]:
-    return module.U if side == "output" else module.V
-
-
 def _live(module: Spectrum) -> int:
     """How many components are not null; σ descends, so they come first."""
     return int((~module.null).sum())
@@ -273,12 +259,3 @@ def _checked_k(measure: str, k: int, side: str, largest: int) -> int:
 def _measured(squares: Float64[ndarray, "row column"], measure: str, k: int) -> Float64[ndarray, "row column"]:
     values = np.sqrt(squares) if measure == "principal" else squares / k
     return np.clip(values, 0.0, 1.0)
-
-
-def family_members(spectra: Spectra, family: str) -> list[Spectrum]:
-    """The modules of one family in layer order; raises `PolicyError` when there are none."""
-    members = [module for module in spectra.values() if module.family == family]
-    if not members:
-        known = dict.fromkeys(module.family for module in spectra.values())
-        raise PolicyError(f"no modules of family {family!r}", f"use one of {', '.join(known)}")
-    return members

@@ -65,7 +65,7 @@ def pair_detail(left: Spectrum, right: Spectrum, *, k: int = DEFAULT_K, side: st
     """
     if side not in SIDES:
         raise PolicyError(f"side {side!r} is not known", f"use one of {', '.join(SIDES)}")
-    ours, theirs = ((m.U if side == "output" else m.V)[:, ~m.null] for m in (left, right))
+    ours, theirs = (m.directions(side)[:, ~m.null] for m in (left, right))
     d, most = len(ours), min(ours.shape[1], theirs.shape[1])
     if len(theirs) != d:
         raise PolicyError(

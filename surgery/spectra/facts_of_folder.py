@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from surgery.adapter import open_adapter
-from surgery.errors import DataError, SurgeryError
+from surgery.errors import DataError, SurgeryError, first_line
 from surgery.files import user_path, write_problem, write_whole
 from surgery.progress import SILENT, Control
 from surgery.spectra.facts import module_facts
@@ -85,8 +85,7 @@ def inspect_one(folder: Path, root: Path) -> AdapterRow:
     except SurgeryError as error:
         return AdapterRow(name, refusal=str(error))
     except (Exception, MemoryError) as error:  # one file among thousands must not end the others
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
-        return AdapterRow(name, refusal=f"{type(error).__name__}: {reason}")
+        return AdapterRow(name, refusal=first_line(error, kind=True))
     energy = sum(fact.norm**2 for fact in facts)
     return AdapterRow(
         folder=name,

@@ -47,6 +47,10 @@ class Spectrum:
     def rank(self) -> int:
         return int(self.sigma.size)
 
+    def directions(self, side: str) -> Float64[ndarray, "d rank"]:
+        """U for the side `output`, V for `input`: a singular direction in each column."""
+        return self.U if side == "output" else self.V
+
     @property
     def null(self) -> Bool[ndarray, "rank"]:
         """Components at rounding level: their directions are arbitrary."""

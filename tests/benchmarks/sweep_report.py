@@ -41,8 +41,9 @@ from surgery.experiments.sweeps import (
     run_sweep,
     table,
 )
+from surgery.files import runs_folder
 from surgery.progress import Control
-from surgery.runs import runs_folder, stored_runs
+from surgery.runs import stored_runs
 from tests.helpers.cluster import Killer, two_nodes
 
 SWEEP = Path(__file__).resolve().parents[2] / "assets" / "sweeps" / "demos.yaml"

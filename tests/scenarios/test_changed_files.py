@@ -12,12 +12,13 @@ from surgery.edits import make_edit
 from surgery.errors import AdapterError, DataError, RecipeError
 from surgery.experiments import EDIT, Proof, prove, run_recipe
 from surgery.export import export, export_recipe
+from surgery.files import runs_folder, sensitivities_folder
 from surgery.model import BaseChoice
 from surgery.policies import GradDirection, Identity, RandomIndex
 from surgery.progress import Control
 from surgery.recipes import dump_recipe, parse_recipe, read_recipe
-from surgery.runs import runs_folder, stored_runs
-from surgery.sensitivity import calibrate, store_folder
+from surgery.runs import stored_runs
+from surgery.sensitivity import calibrate
 from surgery.spectra import decompose
 from tests.helpers.refusals import refusal
 from tests.helpers.workplace import ROWS, workplace, write_rows, write_workplace
@@ -63,7 +64,7 @@ def test_an_adapter_that_changed_is_noticed_before_anything_is_written(change, p
         for ask in asked:
             assert "have changed since they were opened" in refusal(AdapterError, ask)
     assert not (tmp_path / "out").exists()
-    assert not files_below(store_folder())
+    assert not files_below(sensitivities_folder())
     assert not files_below(runs_folder())
     # opened again, it is an adapter like any other
     adapter = open_adapter(place.adapter)

@@ -48,7 +48,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(WRITTEN, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("SURGERY_HOME", "home")
-    monkeypatch.setattr("surgery.runs.runs.home", lambda: Path("home"))
+    monkeypatch.setattr("surgery.files.places.RUNS", "runs")
     return folder
 
 

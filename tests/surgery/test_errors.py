@@ -2,10 +2,11 @@
 
 import pickle
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgery.errors import DataError, SurgeryError
+from surgery.errors import DataError, SurgeryError, first_line
 
 
 @given(st.text(), st.text())
@@ -30,3 +31,18 @@ def test_an_error_is_the_same_after_it_was_pickled():
         "a way",
         "two words → a way",
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("bad size\nat line 3"), "bad size"),
+        (OSError("\n  late\n"), "late"),
+        (KeyError(), "KeyError"),
+        (RuntimeError("x" * 500), "x" * 160),
+    ],
+)
+def test_an_error_of_another_library_is_its_first_line_or_its_class(error: Exception, said: str) -> None:
+    assert first_line(error) == said
+    name = type(error).__name__
+    assert first_line(error, kind=True) == (name if said == name else f"{name}: {said}")

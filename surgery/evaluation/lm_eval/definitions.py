@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from surgery.data import UnusableRow, parse_record
-from surgery.errors import Cancelled, DataError, SurgeryError
+from surgery.errors import Cancelled, DataError, SurgeryError, first_line
 from surgery.evaluation.lm_eval.code_judge import holds_judge, judge_for_code
 from surgery.files import parquet_records, read_limited, user_path
 
@@ -169,7 +169,7 @@ def read_records(path: str) -> list[dict[str, Any]]:
     except UnusableRow as error:
         raise DataError(f"a line of {file.name!r} {error.problem}", remedy) from error
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise DataError(f"{file.name!r} could not be read ({_first_line(error)})", remedy) from error
+        raise DataError(f"{file.name!r} could not be read ({first_line(error, kind=True)})", remedy) from error
     if not records or not all(isinstance(record, dict) for record in records):
         raise DataError(f"{file.name!r} holds no list of objects", remedy)
     if len(records) > _MOST_RECORDS:
@@ -282,11 +282,6 @@ def quiet() -> Iterator[None]:
                 datasets.enable_progress_bars()
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
-
-
 @contextlib.contextmanager
 def refusing(name: str, doing: str, remedy: str = "choose another task or slice") -> Iterator[None]:
     """Definitions of tasks are programs of many authors: whatever they raise becomes a `DataError`."""
@@ -295,4 +290,6 @@ def refusing(name: str, doing: str, remedy: str = "choose another task or slice"
     except (SurgeryError, Cancelled):
         raise
     except Exception as error:
-        raise DataError(f"lm-eval could not {doing} the task {name!r} ({_first_line(error)})", remedy) from error
+        raise DataError(
+            f"lm-eval could not {doing} the task {name!r} ({first_line(error, kind=True)})", remedy
+        ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from surgery.adapter import open_adapter
 from surgery.data import EvaluationPlan, calibration_rows, encode
 from surgery.edits import Edit
-from surgery.errors import Cancelled, SurgeryError
+from surgery.errors import Cancelled, SurgeryError, first_line
 from surgery.experiments import Proof, prove
 from surgery.experiments.sweeps.plan import Group
 from surgery.experiments.sweeps.spec import SweptAdapter
@@ -189,5 +189,4 @@ def problem_of(error: BaseException) -> str:
     """An error in one line."""
     if isinstance(error, SurgeryError):
         return str(error)
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+    return first_line(error, kind=True)

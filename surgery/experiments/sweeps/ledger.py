@@ -10,7 +10,7 @@ from surgery.adapter import open_adapter
 from surgery.data import EvaluationPlan, calibration_rows, plan_record, read_slices, rows_digest
 from surgery.edits import edit_record
 from surgery.experiments.sweeps.plan import Group
-from surgery.files import digest, home, write_whole
+from surgery.files import digest, sweeps_folder, write_whole
 from surgery.model import base_fingerprint
 from surgery.runs import Run, stored_run
 
@@ -72,7 +72,7 @@ def _version(package: str) -> str:
 
 
 def _entry(key: str) -> Path:
-    return home() / "sweeps" / f"{key}.json"
+    return sweeps_folder() / f"{key}.json"
 
 
 def remember(key: str, run: Run) -> None:

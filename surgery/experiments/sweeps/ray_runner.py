@@ -18,10 +18,10 @@ from surgery.experiments.sweeps.attached import AttachedAdapter, measured_by, pr
 from surgery.experiments.sweeps.plan import Group
 from surgery.experiments.sweeps.run import Tried
 from surgery.experiments.sweeps.spec import Resources
-from surgery.files import write_problem, write_whole
+from surgery.files import runs_folder, write_problem, write_whole
 from surgery.model import BaseChoice, estimate_memory
 from surgery.progress import SILENT, Control
-from surgery.runs import METRICS, runs, stored_run
+from surgery.runs import METRICS, stored_run
 from surgery.sensitivity import Sensitivity
 
 _STORE = 256 << 20  # bytes of Ray's object store on this machine: sensitivities are a few megabytes
@@ -196,7 +196,7 @@ def _take_in(key: str, files: Mapping[str, bytes]) -> None:
     known = stored_run(key)
     if known is not None and known.finished:
         return
-    folder = runs.runs_folder() / Path(key).name
+    folder = runs_folder() / Path(key).name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # what says that the run has ended comes last

@@ -17,7 +17,17 @@ from surgery.data import CalibrationPlan, EvaluationPlan, parse_plan
 from surgery.edits import EditPlan, check_rules, edit_record
 from surgery.errors import DataError, SweepError
 from surgery.evaluation.lm_eval import TaskPlan
-from surgery.files import LONGEST, demo_slice, is_demo, load_yaml, read_limited, shipped_folder, user_path
+from surgery.files import (
+    LONGEST,
+    demo_slice,
+    is_demo,
+    load_yaml,
+    mapping_of,
+    read_limited,
+    refuse_unknown,
+    shipped_folder,
+    user_path,
+)
 from surgery.model import BaseChoice
 from surgery.policies import Policy, make_policy
 from surgery.recipes import demo_plans
@@ -112,7 +122,7 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
         raise SweepError("this is no sweep of schema 1", f"start the file with: sweep: {SCHEMA}")
     known = {"sweep", "base", "calibration", "adapters", "tasks", "edits"}
     settings = {"variants_at_once", "attempts", "resources"}
-    _only(record, known | settings, "the sweep")
+    refuse_unknown(record, known | settings, "the sweep", SweepError)
     tasks = tuple(_task(name, entry, limit) for name, entry in _named(record, "tasks").items())
     edits = _edits(record.get("edits"), examples)
     budget = max(edit.budget for edit in edits)
@@ -138,13 +148,13 @@ def _adapter(
     name: str, entry: Any, record: Mapping[str, Any], tasks: tuple[str, ...], budget: int
 ) -> SweptAdapter:
     where = f"adapters.{name}"
-    entry = {"source": entry} if isinstance(entry, str) else _mapping(entry, where)
-    _only(entry, {"source", "base", "calibration", "tasks"}, where)
+    entry = {"source": entry} if isinstance(entry, str) else mapping_of(entry, where, SweepError)
+    refuse_unknown(entry, {"source", "base", "calibration", "tasks"}, where, SweepError)
     source = entry.get("source")
     if not isinstance(source, str) or not source:
         raise SweepError(f"{where} has no source", "write source: and a folder, or demo:NAME")
-    own = _mapping(entry.get("calibration", {}), f"{where}.calibration")
-    calibration = {**_mapping(record.get("calibration", {}), "calibration"), **own}
+    own = mapping_of(entry.get("calibration"), f"{where}.calibration", SweepError)
+    calibration = {**mapping_of(record.get("calibration"), "calibration", SweepError), **own}
     for axis, instead in (("examples", "budgets"), ("seed", "seeds")):
         if axis in calibration:
             raise SweepError(f"the calibration of {where} sets {axis!r}", f"list {instead} under edits")
@@ -165,7 +175,7 @@ def _adapter(
 
 def _task(name: str, entry: Any, limit: int | None) -> SweptTask:
     where = f"tasks.{name}"
-    entry = _mapping(entry, where)
+    entry = mapping_of(entry, where, SweepError)
     if "data" in entry:
         for setting in ("random", "scale", "again"):
             if setting in entry:
@@ -193,8 +203,8 @@ def _edits(value: Any, examples: int | None) -> tuple[SweptEdit, ...]:
     found: dict[str, SweptEdit] = {}
     for number, entry in enumerate(value):
         where = f"edits[{number}]"
-        grid = _mapping(entry, where)
-        _only(grid, set(_GRID), where)
+        grid = mapping_of(entry, where, SweepError)
+        refuse_unknown(grid, set(_GRID), where, SweepError)
         if "policies" not in grid:
             raise SweepError(f"{where} names no policies", _LOOK)
         policies = [
@@ -227,8 +237,8 @@ def _policies(entry: Any, where: str) -> list[Policy]:
     """A policy by name, or one for every combination of the values listed for its knobs."""
     if isinstance(entry, str):
         return [make_policy(entry)]
-    _only(entry, {"policy", "knobs"}, f"{where}.policies")
-    knobs = _mapping(entry.get("knobs", {}), f"{where}.policies.knobs")
+    refuse_unknown(entry, {"policy", "knobs"}, f"{where}.policies", SweepError)
+    knobs = mapping_of(entry.get("knobs"), f"{where}.policies.knobs", SweepError)
     lists = {name: value if isinstance(value, list) else [value] for name, value in knobs.items()}
     if empty := next((name for name, values in lists.items() if not values), None):
         raise SweepError(f"{where} lists no value of the knob {empty!r}", "list one or more")
@@ -237,8 +247,8 @@ def _policies(entry: Any, where: str) -> list[Policy]:
 
 
 def _resources(value: Any) -> Resources:
-    record = _mapping(value if value is not None else {}, "resources")
-    _only(record, {field.name for field in dataclasses.fields(Resources)}, "resources")
+    record = mapping_of(value, "resources", SweepError)
+    refuse_unknown(record, {field.name for field in dataclasses.fields(Resources)}, "resources", SweepError)
     for name, given in record.items():
         kinds: tuple[type, ...] = (int,) if name in ("cpus", "gpus") else (int, float)
         least = 0 if name == "gpus" else 1
@@ -250,7 +260,7 @@ def _resources(value: Any) -> Resources:
 
 def _named(record: Mapping[str, Any], section: str) -> Mapping[str, Any]:
     """A section of entries by name; the names head the rows of tables."""
-    entries = _mapping(record.get(section), section)
+    entries = mapping_of(record.get(section), section, SweepError)
     for name in entries:
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise SweepError(f"{section} holds the name {name!r}", "use a word")
@@ -268,19 +278,7 @@ def _list(record: Mapping[str, Any], name: str, where: str, kind: Any, default: 
     return value
 
 
-def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
-    if not isinstance(value, dict):
-        raise SweepError(f"{where} is not a list of names and values", "write one name: value on each line")
-    return value
-
-
 def _whole(value: Any, where: str, least: int) -> int:
     if type(value) is not int or value < least:
         raise SweepError(f"{where} cannot be {value!r}", f"use a whole number from {least}")
     return value
-
-
-def _only(record: Mapping[str, Any], known: set[str], where: str) -> None:
-    for key in record:
-        if key not in known:
-            raise SweepError(f"{where} has no setting {key!r}", f"use {', '.join(sorted(known))}")

@@ -1,5 +1,6 @@
 """The map of the Geometry page holds the numbers of an independent computation, and believes no address."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -7,13 +8,20 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
-from app.geometry import summary
+from app.geometry import summary, values_of, view_of
 from app.geometry.choice import VIEWS, Choice
 from app.geometry.files import figure_of
 from app.geometry.reference import LEVEL, cuts
 from surgery.errors import PolicyError
-from surgery.spectra import Spectrum
-from tests.app.geometry.conftest import RANK, SPECTRA, measured, numbers, shown
+from surgery.spectra import (
+    MEASURES,
+    Alignment,
+    Spectrum,
+    between_adapters,
+    layer_invariance,
+    module_synergy,
+)
+from tests.app.geometry.conftest import RANK, SPECTRA, basis, measured, numbers, shown
 
 ZERO = "model.layers.2.o_proj"
 WITH_ZERO = {
@@ -43,6 +51,48 @@ def test_every_cell_of_every_view_at_every_k_is_the_measure_of_its_pair(
                 )
                 expected = [measured(left, right, side, "overlap", k) for k in table["ks"]]
                 np.testing.assert_allclose(overlap[:, i, j], expected, atol=1e-5)
+
+
+HEADS = {
+    name: Spectrum(
+        name, layer, "head", basis(np.random.default_rng(at), 24), np.arange(RANK, 0.0, -1), SPECTRA[ZERO].V
+    )
+    for at, (name, layer) in enumerate([("head", None), ("1.head", 1), ("0.head", 0)])
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(
+    ("view", "aligned"),
+    [
+        ("invariance", lambda measure, k: layer_invariance(HEADS, "head", measure=measure, k=k)),
+        ("synergy", lambda measure, k: module_synergy(HEADS | SPECTRA, "head", "o_proj", measure=measure, k=k)),
+        ("adapters", lambda measure, k: between_adapters(HEADS, HEADS, "head", measure=measure, k=k)),
+    ],
+)
+def test_the_page_and_the_library_align_the_same_modules_in_the_same_order(
+    view: str, aligned: Callable[[str, int], Alignment], measure: str
+) -> None:
+    choice = Choice(view=view, first="head", second="o_proj")
+    mine = HEADS | SPECTRA if view == "synergy" else HEADS
+    other = HEADS if view == "adapters" else None
+    made = view_of(choice, mine, (f"heads {view}", *(("heads",) if other else ())), other)
+    panel = made.panels[0]
+    for k in range(1, RANK + 1):
+        expected = aligned(measure, k)
+        assert tuple(made.modules[i].name for i in panel.rows) == expected.rows
+        assert tuple(made.modules[j].name for j in panel.columns) == expected.columns
+        np.testing.assert_allclose(values_of(made, panel, measure, k), expected.values, rtol=0, atol=1e-6)
+
+
+def test_modules_outside_the_layer_stack_come_last_in_the_grid() -> None:
+    by_layer, by_family = (
+        view_of(Choice(view="grid", group=group), HEADS | SPECTRA, ("grid",), None)
+        for group in ("layer", "family")
+    )
+    assert by_layer.modules[-1].name == "head"
+    assert [label for _, _, label in by_layer.panels[0].groups] == ["0", "1", "2", "3", "–"]
+    assert [module.name for module in by_family.modules[:3]] == ["0.head", "1.head", "head"]
 
 
 def test_the_sides_of_a_view_without_a_common_space_are_refused_by_name() -> None:

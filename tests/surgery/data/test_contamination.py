@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from surgery.data import task_document, shared_examples
+from surgery.data import shared_examples, task_document
 
 
 def test_documents_that_share_a_topic_or_hold_numbers_alone_are_not_the_same():

@@ -83,7 +83,7 @@ def test_proofs_on_a_split_base_are_those_on_the_whole_one(place, split, tmp_pat
     found = []
     for number, where in enumerate((place, split)):
         # one history each: the split base would be answered from the other's run
-        monkeypatch.setattr("surgery.runs.runs.runs_folder", lambda number=number: tmp_path / f"history {number}")
+        monkeypatch.setattr("surgery.files.places.RUNS", str(tmp_path / f"history {number}"))
         with where.attach() as live:
             edits = {"x": make_edit(live.spectra, RandomIndex(), scope="all")}
             found.append(prove(live, Proof(place.evaluation, edits, [place.calibration])).evaluation)

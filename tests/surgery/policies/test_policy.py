@@ -1,10 +1,13 @@
 """Policies as a set: their knobs, how they are made, and that a stack is the sum of its rows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from surgery.errors import PolicyError
 from surgery.policies import (
     POLICIES,
     GradDirection,
@@ -17,6 +20,7 @@ from surgery.policies import (
     position_of,
 )
 from tests.helpers.policies import ROW_POLICIES, evidence, gains_of, stacked
+from tests.helpers.refusals import refusal
 
 # the table of the design, and the gates that only the released code has
 DEFAULTS = {
@@ -96,6 +100,31 @@ def test_a_policy_is_made_by_name_with_its_knobs_at_the_limits_of_their_ranges()
                 made = make_policy(name, {knob.name: value})
                 assert knob_values(made) == {**knob_values(kind()), knob.name: value}
                 assert type(getattr(made, knob.name)) is knob.kind
+
+
+OUTSIDE = {
+    "below": lambda knob: knob.low - 1 if knob.low is not None else None,
+    "above": lambda knob: knob.high * 2 + 1 if knob.high is not None else None,
+    "no number": lambda knob: float("nan") if knob.kind in (int, float) else None,
+    "another kind": lambda knob: 1 if knob.kind in (bool, str) else "1",
+    "no choice": lambda knob: "nothing of the kind" if knob.choices else None,
+}
+
+
+@pytest.mark.parametrize("how", OUTSIDE)
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_is_refused_an_impossible_knob_however_it_is_made(name, how):
+    policy = POLICIES[name]
+    for knob in knobs_of(policy):
+        value = OUTSIDE[how](knob)
+        if value is None:
+            continue
+        for make in (
+            lambda **knobs: policy(**knobs),
+            lambda **knobs: dataclasses.replace(policy(), **knobs),
+            lambda **knobs: make_policy(name, knobs),
+        ):
+            assert f"knob {knob.name} cannot be" in refusal(PolicyError, make, **{knob.name: value})
 
 
 @given(

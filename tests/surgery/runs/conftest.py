@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from surgery.evaluation import BASELINE, Sample, Evaluation, row_scores
+from surgery.evaluation import BASELINE, Evaluation, Sample, row_scores
 from surgery.runs import (
     RunPlan,
     begin,

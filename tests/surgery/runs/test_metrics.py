@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from surgery.evaluation import AGAIN, BASELINE, Sample, CorrectedTest, Evaluation, row_scores, summarise
+from surgery.evaluation import AGAIN, BASELINE, CorrectedTest, Evaluation, Sample, row_scores, summarise
 from surgery.files import without_nan
 from surgery.runs import (
     AnswerTime,

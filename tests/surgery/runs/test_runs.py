@@ -188,7 +188,7 @@ def test_without_a_folder_there_are_no_runs(history):
 
 
 def test_a_history_that_cannot_be_written_is_refused(history, monkeypatch):
-    monkeypatch.setattr("surgery.runs.runs.runs_folder", lambda: history / "file")
+    monkeypatch.setattr("surgery.files.places.RUNS", str(history / "file"))
     (history / "file").write_text("")
     assert os.strerror(errno.ENOTDIR) in refusal(DataError, begin, PLAN)
     assert stored_runs() == []

@@ -127,6 +127,21 @@ def test_module_synergy_pairs_two_families_on_the_layers_both_have():
     assert found.values.tolist() == [[1, 0], [0, 0]]
 
 
+@given(st.permutations([("2.o", 2), ("head.o", None), ("10.o", 10), ("0.o", 0)]))
+def test_a_family_stands_in_layer_order_however_it_is_given_and_what_has_no_layer_comes_last(given_order):
+    spectra = {
+        f"{name}{family}": module(f"{name}{family}", layer, family, axes(0, 1))
+        for name, layer in given_order
+        for family in ("x", "y")
+    }
+    names = ("0.ox", "2.ox", "10.ox", "head.ox")
+    assert layer_invariance(spectra, "x", k=1).rows == names
+    synergy = module_synergy(spectra, "x", "y", k=1)
+    assert (synergy.rows, synergy.columns) == (names, tuple(name.replace("x", "y") for name in names))
+    both = between_adapters(spectra, dict(reversed(spectra.items())), "x", k=1)
+    assert both.rows == both.columns == names
+
+
 def test_modules_without_k_directions_have_no_value():
     modules = [module("a", 0, "o", axes(0, 1)), module("b", 1, "o", axes(0, 1), null=1)]
     modules.append(module("zero", 2, "o", axes(0, 1), null=2))
@@ -154,6 +169,8 @@ def test_two_adapters_are_compared_layer_by_layer():
         between_adapters(ours, other, "o", k=1)
     with pytest.raises(PolicyError, match="no modules of family 'd'"):
         between_adapters(ours, theirs, "d", k=1)
+    with pytest.raises(PolicyError, match="the other adapter has no d"):
+        between_adapters(theirs, ours, "d", k=1)
 
 
 @st.composite

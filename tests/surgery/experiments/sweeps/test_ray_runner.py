@@ -39,7 +39,7 @@ def test_a_worker_that_is_killed_half_way_costs_no_cell_and_changes_no_number(
     # another history and another home: nothing is known there
     away = tmp_path / "away"
     monkeypatch.setenv("SURGERY_HOME", str(away))
-    monkeypatch.setattr("surgery.runs.runs.runs_folder", lambda: tmp_path / "brought back")
+    monkeypatch.setattr("surgery.files.places.RUNS", str(tmp_path / "brought back"))
     # one adapter more, which fails on every worker: it was trained on another model
     wider = save_adapter(tiny_llama(intermediate_size=40), tmp_path / "misfit")
     adapters = {"tiny": place.adapter, "misfit": str(wider)}

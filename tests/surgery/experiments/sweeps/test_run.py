@@ -128,7 +128,7 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_the_runs_that_had_ended_as_th
     kept = {each: (each.stat().st_mtime_ns, each.read_bytes()) for run in ended for each in run.iterdir()}
     known = len(set().union(*map(answers_of, (*ended, cut))))
     monkeypatch.setenv("SURGERY_HOME", str(home))
-    monkeypatch.setattr("surgery.runs.runs.home", lambda: home)
+    monkeypatch.setattr("surgery.files.places.RUNS", "runs")
     engine_calls.clear()
     capsys.readouterr()
     assert main(command) == 0

@@ -106,7 +106,7 @@ def test_the_cells_of_a_task_are_what_its_benchmark_and_its_proof_find(files, tm
     assert [cell.cell.task for cell in found] == ["questions"] * 4
     assert {cell.examples for cell in found} == {LIMIT}
     ran = [(group, run.evaluation) for group, run in swept.runs]
-    monkeypatch.setattr("surgery.runs.runs.home", lambda: tmp_path / "apart")  # no answer is taken over
+    monkeypatch.setattr("surgery.files.places.RUNS", str(tmp_path / "apart"))  # no answer is taken over
     adapter = open_adapter(files / "adapter")
     with attach(adapter, decompose(adapter), BaseChoice(str(files / "base"))) as live:
         edits = edits_of(live, files)
