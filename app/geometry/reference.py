@@ -29,7 +29,7 @@ def offered_ks(largest: int) -> list[int]:
 
 
 def cuts(
-    values: Float64[ndarray, "row column"], reference: Float64[ndarray, "row"], *, same: bool
+    values: Float64[ndarray, "row column"], reference: Float64[ndarray, " row"], *, same: bool
 ) -> dict[str, float]:
     """Where colours are cut: `value` for the values themselves, in (0, 1], and `ratio` for values over `reference`.
 

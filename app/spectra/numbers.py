@@ -43,12 +43,12 @@ class Measured:
     """
 
     examples: int
-    mean: Float64[ndarray, "component"]
-    error: Float64[ndarray, "component"]
-    magnitude: Float64[ndarray, "component"]
-    magnitude_error: Float64[ndarray, "component"]
-    agreement: Float64[ndarray, "component"]
-    standing: Int8[ndarray, "component"]
+    mean: Float64[ndarray, " component"]
+    error: Float64[ndarray, " component"]
+    magnitude: Float64[ndarray, " component"]
+    magnitude_error: Float64[ndarray, " component"]
+    agreement: Float64[ndarray, " component"]
+    standing: Int8[ndarray, " component"]
     dichotomy: Dichotomy
     shares: Mapping[str, Float64[ndarray, "3"]]
     layer_shares: Mapping[str, tuple[list[int], Float64[ndarray, "layer 3"]]]
@@ -62,10 +62,10 @@ class Numbers:
 
     spectra: Spectra
     starts: Mapping[str, int]
-    sigma: Float64[ndarray, "component"]
-    share: Float64[ndarray, "component"]
-    energy: Float64[ndarray, "component"]
-    repeated: Bool[ndarray, "component"]
+    sigma: Float64[ndarray, " component"]
+    share: Float64[ndarray, " component"]
+    energy: Float64[ndarray, " component"]
+    repeated: Bool[ndarray, " component"]
     effective: Mapping[str, float]
     stable: Mapping[str, float]
     k90: Mapping[str, int]
@@ -172,7 +172,7 @@ def _by_family(spectra: Spectra, found: Dichotomy) -> dict[str, tuple[list[int],
     return {family: answer for family, answer in shares.items() if answer[0]}
 
 
-def _shares(sigma: Float64[ndarray, "rank"]) -> Float64[ndarray, "rank"]:
+def _shares(sigma: Float64[ndarray, " rank"]) -> Float64[ndarray, " rank"]:
     if not sigma.any():
         return np.zeros_like(sigma)
     squares: ndarray = (sigma / sigma[0]) ** 2
