@@ -221,7 +221,7 @@ def summary(view: View, panel: Panel, measure: str, k: int) -> dict[str, Any]:
     random = {d: (expected(d, k, measure), chance(d, k, measure)) for d in set(dimensions)}
     reference, level = np.array([random[d] for d in dimensions]).T[:, :, np.newaxis]
     above = values > level
-    told = np.isfinite(values) & np.eye(*values.shape, dtype=bool) if panel.inside else known
+    told = np.isfinite(values) & np.eye(*values.shape, dtype=np.bool_) if panel.inside else known
     ratio = values / reference
     return {
         "mean": float(values[told].mean()) if told.any() else None,
@@ -236,7 +236,7 @@ def _along(panel: Panel, values: Float64[ndarray, "row column"]) -> Float64[ndar
     """The curve over depth: a layer's own pair, or its mean with all other layers."""
     if panel.inside:
         return np.diag(values).copy()
-    others = np.where(np.eye(*values.shape, dtype=bool), np.nan, values)
+    others = np.where(np.eye(*values.shape, dtype=np.bool_), np.nan, values)
     known = np.isfinite(others)
     return np.divide(
         np.where(known, others, 0).sum(axis=1),

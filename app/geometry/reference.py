@@ -36,7 +36,7 @@ def cuts(
     That is the largest value between different modules, and at least a few times random. `values` are NaN
     where there is none; with `same` the diagonal compares modules with themselves and does not count.
     """
-    counted = np.isfinite(values) & ~(np.eye(*values.shape, dtype=bool) & same)
+    counted = np.isfinite(values) & ~(np.eye(*values.shape, dtype=np.bool_) & same)
     most = np.where(counted, values, 0.0).max(axis=1, initial=0.0)
     some = most > 0
     if not some.any():

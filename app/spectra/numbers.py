@@ -32,6 +32,8 @@ LISTED = 100
 # of the rank correlation of two halves: a ranking that another draw would turn over, one that it would keep
 WEAK, STRONG = 0.5, 0.8
 ALL = ""
+# fields of Measured with a number for every component
+_COLUMNS = ("mean", "error", "magnitude", "magnitude_error", "agreement")
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def verdicts(measured: Measured) -> list[str]:
 def _measured(spectra: Spectra, sensitivity: Sensitivity) -> Measured:
     found = dichotomy(spectra, sensitivity, ERRORS)
     unknown = dict(zip(found.names, found.unknown.tolist(), strict=True))
-    columns: dict[str, list[ndarray]] = {name: [] for name in ("mean", "error", "size", "size_error", "agreement")}
+    columns: dict[str, list[ndarray]] = {name: [] for name in _COLUMNS}
     standing = []
     for name, spectrum in spectra.items():
         if name not in sensitivity.values:
@@ -144,8 +146,8 @@ def _measured(spectra: Spectra, sensitivity: Sensitivity) -> Measured:
         mean, error = moments.mean[place], moments.error[place]
         columns["mean"].append(mean)
         columns["error"].append(error)
-        columns["size"].append(moments.magnitude[place])
-        columns["size_error"].append(statistics.magnitude_error)
+        columns["magnitude"].append(moments.magnitude[place])
+        columns["magnitude_error"].append(statistics.magnitude_error)
         columns["agreement"].append(statistics.agreement)
         hidden = spectrum.null | unknown[name]
         standing.append(np.where(hidden, UNKNOWN, standings(mean, error, ERRORS)))
@@ -154,13 +156,13 @@ def _measured(spectra: Spectra, sensitivity: Sensitivity) -> Measured:
     }
     return Measured(
         sensitivity.examples,
-        *(_joined(column) for column in columns.values()),
-        _joined(standing).astype(np.int8),
-        found,
-        shares,
-        {ALL: layer_shares(spectra, found), **_by_family(spectra, found)},
-        {kind: ranked(spectra, sensitivity, kind, LISTED, ERRORS) for kind in KINDS},
-        budgets(sensitivity, (*BUDGETS, sensitivity.examples)),
+        **{name: _joined(column) for name, column in columns.items()},
+        standing=_joined(standing).astype(np.int8),
+        dichotomy=found,
+        shares=shares,
+        layer_shares={ALL: layer_shares(spectra, found), **_by_family(spectra, found)},
+        lists={kind: ranked(spectra, sensitivity, kind, LISTED, ERRORS) for kind in KINDS},
+        stability=budgets(sensitivity, (*BUDGETS, sensitivity.examples)),
     )
 
 
