@@ -13,12 +13,14 @@ from hypothesis import settings
 from safetensors.numpy import save_file
 
 from tests import deprecations
+from tests.helpers import shapes as shape_checks
 
 # the same examples on every machine, and no store of examples in the checkout
 settings.register_profile("project", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("project")
 
 deprecations.watch()
+shape_checks.watch()
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +29,12 @@ def no_deprecation() -> Iterator[None]:
     yield
     said, deprecations.found[:] = deprecations.found[:], []
     assert not said, "\n".join(said)
+
+
+@pytest.fixture(autouse=True)
+def shapes_checked_anew() -> None:
+    """In every test the first calls of each function are held to the shapes of its annotations."""
+    shape_checks.calls.clear()
 
 
 @pytest.fixture(autouse=True)

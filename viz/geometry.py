@@ -26,7 +26,7 @@ class Heatmap:
     columns: Sequence[str]
     title: str
     measure: str
-    reference: Float64[ndarray, "row"]
+    reference: Float64[ndarray, " row"]
     cut: float
 
 

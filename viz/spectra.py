@@ -27,16 +27,16 @@ _BAR = 0.75
 
 # ten: a figure takes its columns one by one, named as they are drawn
 def module_spectrum(
-    sigma: Float64[ndarray, "rank"],
-    energy: Float64[ndarray, "rank"],
+    sigma: Float64[ndarray, " rank"],
+    energy: Float64[ndarray, " rank"],
     *,
     title: str,
-    standing: Int[ndarray, "rank"] | None = None,
-    mean: Float64[ndarray, "rank"] | None = None,
-    mean_error: Float64[ndarray, "rank"] | None = None,
-    agreement: Float64[ndarray, "rank"] | None = None,
-    magnitude: Float64[ndarray, "rank"] | None = None,
-    magnitude_error: Float64[ndarray, "rank"] | None = None,
+    standing: Int[ndarray, " rank"] | None = None,
+    mean: Float64[ndarray, " rank"] | None = None,
+    mean_error: Float64[ndarray, " rank"] | None = None,
+    agreement: Float64[ndarray, " rank"] | None = None,
+    magnitude: Float64[ndarray, " rank"] | None = None,
+    magnitude_error: Float64[ndarray, " rank"] | None = None,
     log: bool = False,
 ) -> go.Figure:
     """σ per component with the cumulative share of energy; below, where measured, g, its sign agreement and |g|."""
@@ -89,15 +89,15 @@ def module_spectrum(
 def all_spectra(
     rows: Sequence[str],
     columns: Sequence[str],
-    row: Int[ndarray, "component"],
-    x: Float64[ndarray, "component"],
-    width: Float64[ndarray, "component"],
-    values: Float64[ndarray, "component"],
+    row: Int[ndarray, " component"],
+    x: Float64[ndarray, " component"],
+    width: Float64[ndarray, " component"],
+    values: Float64[ndarray, " component"],
     labels: Sequence[str],
     *,
     title: str,
     measure: str,
-    standing: Int[ndarray, "component"] | None = None,
+    standing: Int[ndarray, " component"] | None = None,
     log: bool = False,
     same: bool = True,
 ) -> go.Figure:
@@ -210,7 +210,7 @@ def ranking_stability(examples: Sequence[int], curves: Mapping[str, Sequence[flo
     return empty
 
 
-def _groups(standing: Int[ndarray, "_"] | None) -> list[tuple[int, Standing]]:
+def _groups(standing: Int[ndarray, " _"] | None) -> list[tuple[int, Standing]]:
     """The codes that occur, each with how it is drawn; a code that is no standing was not measured."""
     if standing is None:
         return [(UNMEASURED.code, UNMEASURED)]
@@ -231,9 +231,9 @@ def _marker(standing: Standing, **pattern: float) -> dict[str, object]:
 # seven: a figure takes its columns one by one, named as they are drawn
 def _bars(
     drawn: go.Figure,
-    values: Float64[ndarray, "rank"],
-    errors: Float64[ndarray, "rank"] | None,
-    standing: Int[ndarray, "rank"] | None,
+    values: Float64[ndarray, " rank"],
+    errors: Float64[ndarray, " rank"] | None,
+    standing: Int[ndarray, " rank"] | None,
     label: str,
     row: int,
     *,

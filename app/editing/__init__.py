@@ -153,15 +153,16 @@ def _data(
 
 def _knob(knob: Knob, plan: EditPlan, rank: int) -> dict[str, Any]:
     kind = "choice" if knob.choices else "bool" if knob.kind is bool else "range" if knob.slides else "number"
-    values = knob_values(plan.policy)
+    values, high = knob_values(plan.policy), knob.high
+    if knob.slides and knob.kind is int:  # a whole number that slides counts components
+        high = max(rank if high is None else min(rank, high), values[knob.name])
     return {
         "name": knob.name,
         "label": knob.name.replace("_", " "),
         "kind": kind,
         "value": values[knob.name],
         "low": knob.low,
-        # a whole number that slides counts components
-        "high": max(min(rank, knob.high), values[knob.name]) if knob.slides and knob.kind is int else knob.high,
+        "high": high,
         "step": knob.step,
         "choices": list(knob.choices),
         "help": knob.help,

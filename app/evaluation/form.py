@@ -137,7 +137,7 @@ def start(
         slices = read_slices(recipe.seen, question.plan if isinstance(question.plan, EvaluationPlan) else None)
 
     def work(job: jobs.Job, models: jobs.Models) -> Run:
-        from surgery.evaluation.lm_eval import load_task, sandboxed
+        from surgery.evaluation.lm_eval import LoadedTask, load_task, sandboxed
         from surgery.model import LiveModel
         from surgery.sandbox import open_sandbox
 
@@ -147,10 +147,12 @@ def start(
             judge = sandboxed(open_sandbox())
         job.begin("loading the base model")
         loaded = models.base(base)
-        asked = question.plan
-        if isinstance(asked, TaskPlan):
-            job.begin(f"loading the task {asked.name}")
-            asked = load_task(asked, loaded.tokenizer, control=job.control)
+        asked: EvaluationPlan | LoadedTask
+        if isinstance(question.plan, TaskPlan):
+            job.begin(f"loading the task {question.plan.name}")
+            asked = load_task(question.plan, loaded.tokenizer, control=job.control)
+        else:
+            asked = question.plan
         job.begin("answering, example")
         proof = Proof(asked, edits, recipe.seen, plans, recipe, purpose, again, base)
         with LiveModel(loaded, adapter, spectra) as live:

@@ -198,7 +198,7 @@ def values_of(view: View, panel: Panel, measure: str, k: int) -> Float64[ndarray
     return view.table.values(measure, k, panel.rows, panel.columns)
 
 
-def reference_of(view: View, panel: Panel, measure: str, k: int) -> Float64[ndarray, "row"]:
+def reference_of(view: View, panel: Panel, measure: str, k: int) -> Float64[ndarray, " row"]:
     """What random subspaces give on average, row by row."""
     dimensions = view.table.dimension[list(panel.rows)]
     random = {d: expected(int(d), k, measure) for d in set(dimensions.tolist())}
@@ -215,7 +215,7 @@ def summary(view: View, panel: Panel, measure: str, k: int) -> dict[str, Any]:
     random = {d: (expected(d, k, measure), chance(d, k, measure)) for d in set(dimensions)}
     reference, level = np.array([random[d] for d in dimensions]).T[:, :, np.newaxis]
     above = values > level
-    told = np.isfinite(values) & np.eye(*values.shape, dtype=bool) if panel.inside else known
+    told = np.isfinite(values) & np.eye(*values.shape, dtype=np.bool_) if panel.inside else known
     ratio = values / reference
     return {
         "mean": float(values[told].mean()) if told.any() else None,
@@ -226,11 +226,11 @@ def summary(view: View, panel: Panel, measure: str, k: int) -> dict[str, Any]:
     }
 
 
-def _along(panel: Panel, values: Float64[ndarray, "row column"]) -> Float64[ndarray, "row"]:
+def _along(panel: Panel, values: Float64[ndarray, "row column"]) -> Float64[ndarray, " row"]:
     """The curve over depth: a layer's own pair, or its mean with all other layers."""
     if panel.inside:
         return np.diag(values).copy()
-    others = np.where(np.eye(*values.shape, dtype=bool), np.nan, values)
+    others = np.where(np.eye(*values.shape, dtype=np.bool_), np.nan, values)
     known = np.isfinite(others)
     return np.divide(
         np.where(known, others, 0).sum(axis=1),
@@ -272,13 +272,13 @@ def _detail(view: View) -> dict[str, Any] | None:
     }
 
 
-def _codes(values: Float64[ndarray, "*shape"]) -> str:
+def _codes(values: Float64[ndarray, " *shape"]) -> str:
     """Values in [0, 1] as whole numbers: half the size of a float, fine enough to draw and to read."""
     codes = np.where(np.isfinite(values), np.rint(np.nan_to_num(values) * _UNIT), _UNKNOWN)
     return base64.b64encode(codes.astype("<u2").tobytes()).decode()
 
 
-def _listed(values: Float64[ndarray, "row"]) -> list[float | None]:
+def _listed(values: Float64[ndarray, " row"]) -> list[float | None]:
     return [float(value) if math.isfinite(value) else None for value in values]
 
 

@@ -29,14 +29,14 @@ def offered_ks(largest: int) -> list[int]:
 
 
 def cuts(
-    values: Float64[ndarray, "row column"], reference: Float64[ndarray, "row"], *, same: bool
+    values: Float64[ndarray, "row column"], reference: Float64[ndarray, " row"], *, same: bool
 ) -> dict[str, float]:
     """Where colours are cut: `value` for the values themselves, in (0, 1], and `ratio` for values over `reference`.
 
     That is the largest value between different modules, and at least a few times random. `values` are NaN
     where there is none; with `same` the diagonal compares modules with themselves and does not count.
     """
-    counted = np.isfinite(values) & ~(np.eye(*values.shape, dtype=bool) & same)
+    counted = np.isfinite(values) & ~(np.eye(*values.shape, dtype=np.bool_) & same)
     most = np.where(counted, values, 0.0).max(axis=1, initial=0.0)
     some = most > 0
     if not some.any():

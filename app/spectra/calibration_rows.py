@@ -120,11 +120,11 @@ def number_controls(
     template = cells[5].selectbox(
         "Prompt", TEMPLATES, TEMPLATES.index(encoding.template), key=f"{key}-template", persist_state="session"
     )
-    cells = st.columns(3)
-    separator = tick(cells[0], "Space before answer", encoding.separator)
-    eos = tick(cells[1], "End token after answer", encoding.eos)
+    flags = st.columns(3)
+    separator = tick(flags[0], "Space before answer", encoding.separator)
+    eos = tick(flags[1], "End token after answer", encoding.eos)
     checkpointing = tick(
-        cells[2],
+        flags[2],
         "Save memory",
         present.checkpointing,
         "Gradient checkpointing: about a third slower, for long rows.",

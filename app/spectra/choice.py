@@ -54,10 +54,11 @@ def choice_from(record: Any, spectra: Spectra) -> Choice:
     choice = first_choice(spectra)
     if not isinstance(record, Mapping):
         return choice
-    for name, options in _OPTIONS.items():
-        value = record.get(name)
-        if isinstance(value, str) and value in options:
-            choice = replace(choice, **{name: value})
+    told: dict[str, Any] = {name: record.get(name) for name in _OPTIONS}
+    known: dict[str, Any] = {
+        name: value for name, value in told.items() if isinstance(value, str) and value in _OPTIONS[name]
+    }
+    choice = replace(choice, **known)
     family = record.get("family")
     if isinstance(family, str) and any(spectrum.family == family for spectrum in spectra.values()):
         choice = replace(choice, family=family)

@@ -140,7 +140,7 @@ def stability_curves(measured: Measured) -> dict[str, list[float]]:
 
 def _one(choice: Choice, numbers: Numbers) -> go.Figure:
     at, found = numbers.places(choice.module), numbers.measured
-    given = {}
+    given: dict[str, Any] = {}
     if found is not None:
         given = {
             "standing": found.standing[at],
@@ -164,8 +164,17 @@ def _all(choice: Choice, numbers: Numbers) -> go.Figure:
         "magnitude": found.magnitude if found else None,
     }[choice.show]
     if values is None:
+        no_place, nothing = np.zeros(0, np.int64), np.zeros(0)
         return viz.all_spectra(
-            rows, columns, *[np.zeros(0)] * 4, [], title="not measured yet", measure=SHOW_LABELS[choice.show]
+            rows,
+            columns,
+            no_place,
+            nothing,
+            nothing,
+            nothing,
+            [],
+            title="not measured yet",
+            measure=SHOW_LABELS[choice.show],
         )
     ranks = [spectrum.rank for spectrum in numbers.spectra.values()]
     inside = np.concatenate([(np.arange(rank) + 0.5) / rank - 0.5 for rank in ranks])

@@ -32,6 +32,8 @@ LISTED = 100
 # of the rank correlation of two halves: a ranking that another draw would turn over, one that it would keep
 WEAK, STRONG = 0.5, 0.8
 ALL = ""
+# fields of Measured with a number for every component
+_COLUMNS = ("mean", "error", "magnitude", "magnitude_error", "agreement")
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,14 @@ class Measured:
     """
 
     examples: int
-    mean: Float64[ndarray, "component"]
-    error: Float64[ndarray, "component"]
-    magnitude: Float64[ndarray, "component"]
-    magnitude_error: Float64[ndarray, "component"]
-    agreement: Float64[ndarray, "component"]
-    standing: Int8[ndarray, "component"]
+    mean: Float64[ndarray, " component"]
+    error: Float64[ndarray, " component"]
+    magnitude: Float64[ndarray, " component"]
+    magnitude_error: Float64[ndarray, " component"]
+    agreement: Float64[ndarray, " component"]
+    standing: Int8[ndarray, " component"]
     dichotomy: Dichotomy
-    shares: Mapping[str, Float64[ndarray, "3"]]
+    shares: Mapping[str, Float64[ndarray, " 3"]]
     layer_shares: Mapping[str, tuple[list[int], Float64[ndarray, "layer 3"]]]
     lists: Mapping[str, list[Component]]
     stability: tuple[Budget, ...]
@@ -62,10 +64,10 @@ class Numbers:
 
     spectra: Spectra
     starts: Mapping[str, int]
-    sigma: Float64[ndarray, "component"]
-    share: Float64[ndarray, "component"]
-    energy: Float64[ndarray, "component"]
-    degenerate: Bool[ndarray, "component"]
+    sigma: Float64[ndarray, " component"]
+    share: Float64[ndarray, " component"]
+    energy: Float64[ndarray, " component"]
+    degenerate: Bool[ndarray, " component"]
     effective: Mapping[str, float]
     stable: Mapping[str, float]
     k90: Mapping[str, int]
@@ -131,7 +133,7 @@ def verdicts(measured: Measured) -> list[str]:
 def _measured(spectra: Spectra, sensitivity: Sensitivity) -> Measured:
     found = dichotomy(spectra, sensitivity, ERRORS)
     unknown = dict(zip(found.names, found.unknown.tolist(), strict=True))
-    columns: dict[str, list[ndarray]] = {name: [] for name in ("mean", "error", "size", "size_error", "agreement")}
+    columns: dict[str, list[ndarray]] = {name: [] for name in _COLUMNS}
     standing = []
     for name, spectrum in spectra.items():
         if name not in sensitivity.values:
@@ -144,8 +146,8 @@ def _measured(spectra: Spectra, sensitivity: Sensitivity) -> Measured:
         mean, error = moments.mean[place], moments.error[place]
         columns["mean"].append(mean)
         columns["error"].append(error)
-        columns["size"].append(moments.magnitude[place])
-        columns["size_error"].append(statistics.magnitude_error)
+        columns["magnitude"].append(moments.magnitude[place])
+        columns["magnitude_error"].append(statistics.magnitude_error)
         columns["agreement"].append(statistics.agreement)
         hidden = spectrum.null | unknown[name]
         standing.append(np.where(hidden, UNKNOWN, standings(mean, error, ERRORS)))
@@ -154,13 +156,13 @@ def _measured(spectra: Spectra, sensitivity: Sensitivity) -> Measured:
     }
     return Measured(
         sensitivity.examples,
-        *(_joined(column) for column in columns.values()),
-        _joined(standing).astype(np.int8),
-        found,
-        shares,
-        {ALL: layer_shares(spectra, found), **_by_family(spectra, found)},
-        {kind: ranked(spectra, sensitivity, kind, LISTED, ERRORS) for kind in KINDS},
-        budgets(sensitivity, (*BUDGETS, sensitivity.examples)),
+        **{name: _joined(column) for name, column in columns.items()},
+        standing=_joined(standing).astype(np.int8),
+        dichotomy=found,
+        shares=shares,
+        layer_shares={ALL: layer_shares(spectra, found), **_by_family(spectra, found)},
+        lists={kind: ranked(spectra, sensitivity, kind, LISTED, ERRORS) for kind in KINDS},
+        stability=budgets(sensitivity, (*BUDGETS, sensitivity.examples)),
     )
 
 
@@ -172,7 +174,7 @@ def _by_family(spectra: Spectra, found: Dichotomy) -> dict[str, tuple[list[int],
     return {family: answer for family, answer in shares.items() if answer[0]}
 
 
-def _shares(sigma: Float64[ndarray, "rank"]) -> Float64[ndarray, "rank"]:
+def _shares(sigma: Float64[ndarray, " rank"]) -> Float64[ndarray, " rank"]:
     if not sigma.any():
         return np.zeros_like(sigma)
     squares: ndarray = (sigma / sigma[0]) ** 2

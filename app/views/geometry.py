@@ -40,9 +40,8 @@ cosine of the k principal angles, between 0 and 1. Chance levels are quantiles o
 def geometry() -> None:
     """The map and what belongs to it; a choice on it reruns this part of the page alone."""
     workspace = current()
-    sent = st.session_state.get(KEY) or {}
-    asked = sent.get("choice") if isinstance(sent.get("choice"), dict) else {}
-    wanted = sent.get("file") if isinstance(sent.get("file"), dict) else {}
+    sent = _record(st.session_state.get(KEY))
+    asked, wanted = _record(sent.get("choice")), _record(sent.get("file"))
     if isinstance(wanted.get("choice"), dict):  # a file is of what is shown, told or not
         asked = {**wanted["choice"], "serial": asked.get("serial")}
     other = other_adapter() if _has_other() else None
@@ -55,10 +54,8 @@ def geometry() -> None:
         st.switch_page("views/spectra.py")
     view, trouble = None, ""
     try:
-        spectra, digests = workspace.spectra, (workspace.adapter.digest,)
-        if other is not None:
-            digests = (*digests, other.adapter.digest)
-        view = view_of(choice, spectra, digests, other.spectra if other else None)
+        digests = tuple(each.adapter.digest for each in (workspace, other) if each is not None)
+        view = view_of(choice, workspace.spectra, digests, other.spectra if other else None)
     except PolicyError as error:
         trouble = f"{error.problem}: {error.remedy}."
     else:
@@ -78,6 +75,11 @@ def geometry() -> None:
             file=file_of(view, choice, wanted) if view is not None else {"asked": wanted.get("id")},
         )
     )
+
+
+def _record(value: Any) -> dict[str, Any]:
+    """What the component sent, where it is a record at all."""
+    return value if isinstance(value, dict) else {}
 
 
 def file_of(view: View, choice: Choice, wanted: Mapping[str, Any]) -> dict[str, Any] | None:

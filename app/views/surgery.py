@@ -96,7 +96,8 @@ def scope_picker(workspace: Workspace) -> None:
 def scope_table(workspace: Workspace, present: set[str]) -> list[str]:
     import pandas as pd
 
-    families, rows = list(workspace.adapter.families), {}
+    families = list(workspace.adapter.families)
+    rows: dict[str, dict[str, str]] = {}  # name of a module by layer and family
     for name, spectrum in workspace.spectra.items():
         label = name if spectrum.layer is None else str(spectrum.layer)
         rows.setdefault(label, {})[spectrum.family] = name

@@ -30,9 +30,9 @@ class ModuleEdit:
     `skipped` says why a module in scope was left alone; its gains are then all 1.
     """
 
-    gains: Float64[ndarray, "rank"]
-    sigma: Float64[ndarray, "rank"]
-    sigma_after: Float64[ndarray, "rank"]
+    gains: Float64[ndarray, " rank"]
+    sigma: Float64[ndarray, " rank"]
+    sigma_after: Float64[ndarray, " rank"]
     skipped: str | None = None
 
 
@@ -48,7 +48,7 @@ class Edit:
         return sum(module.sigma.size for module in self.modules.values())
 
     @property
-    def sigma_after(self) -> dict[str, Float64[ndarray, "rank"]]:
+    def sigma_after(self) -> dict[str, Float64[ndarray, " rank"]]:
         return {name: module.sigma_after for name, module in self.modules.items()}
 
     @property
@@ -179,14 +179,14 @@ def check_rules(energy: str, sigma_min: float) -> None:
         raise PolicyError(f"sigma_min cannot be {sigma_min!r}", "use a number from 0 up")
 
 
-def _end_to_end(edit: Edit) -> tuple[Float64[ndarray, "component"], Float64[ndarray, "component"]]:
+def _end_to_end(edit: Edit) -> tuple[Float64[ndarray, " component"], Float64[ndarray, " component"]]:
     """σ and σ′ of all modules of an edit."""
     modules = edit.modules.values()
     return np.concatenate([m.sigma for m in modules]), np.concatenate([m.sigma_after for m in modules])
 
 
 def _preview(
-    sigma: Float64[ndarray, "component"], after: Float64[ndarray, "component"], predicted: float, error: float
+    sigma: Float64[ndarray, " component"], after: Float64[ndarray, " component"], predicted: float, error: float
 ) -> Preview:
     alive = sigma > 0
     total = sigma.sum() or 1.0
@@ -224,7 +224,7 @@ def _wanted(
     return gains, reasons
 
 
-def _uniform(gains: ndarray, live: Bool[ndarray, "module rank"]) -> Bool[ndarray, "module"]:
+def _uniform(gains: ndarray, live: Bool[ndarray, "module rank"]) -> Bool[ndarray, " module"]:
     """Modules whose live components all have one gain other than 0 and 1."""
     low = np.where(live, gains, np.inf).min(axis=1)
     high = np.where(live, gains, -np.inf).max(axis=1)
@@ -233,7 +233,7 @@ def _uniform(gains: ndarray, live: Bool[ndarray, "module rank"]) -> Bool[ndarray
 
 def _norms(
     values: Float64[ndarray, "module rank"], live: Bool[ndarray, "module rank"], energy: str
-) -> Float64[ndarray, "module"]:
+) -> Float64[ndarray, " module"]:
     with np.errstate(over="ignore"):
         norms: ndarray = np.linalg.norm(np.where(live, values, 0.0), 1 if energy == "l1" else 2, axis=1)
     return norms
@@ -242,8 +242,8 @@ def _norms(
 def _rescaled(
     after: Float64[ndarray, "module rank"],
     live: Bool[ndarray, "module rank"],
-    left: Float64[ndarray, "module"],
-    before: Float64[ndarray, "module"],
+    left: Float64[ndarray, " module"],
+    before: Float64[ndarray, " module"],
 ) -> Float64[ndarray, "module rank"]:
     """Rows brought from norm `left` to norm `before`; an unchanged norm keeps its bits: identity stays identity."""
     changed = live & ((left != before) & (left > 0))[:, np.newaxis]
@@ -252,7 +252,7 @@ def _rescaled(
     return np.where(changed, after / norm * before[:, np.newaxis], after)
 
 
-def _refuse_overflow(names: Sequence[str], reasons: ndarray, finite: Bool[ndarray, "module"]) -> None:
+def _refuse_overflow(names: Sequence[str], reasons: ndarray, finite: Bool[ndarray, " module"]) -> None:
     wrong = ~finite & ~reasons.astype(bool)
     if wrong.any():
         raise PolicyError(f"the gains of module {names[wrong.argmax()]!r} overflow", "take smaller steps")

@@ -33,7 +33,7 @@ class KnobTable:
     """
 
     knob: str
-    values: Float64[ndarray, "step"]
+    values: Float64[ndarray, " step"]
     stride: int
     gains: Float64[ndarray, "step component"]
     numbers: tuple[Preview | None, ...]
@@ -70,6 +70,6 @@ def knob_table(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensiti
     return KnobTable(knob, np.array(values, dtype=np.float64), every, gains, tuple(numbers))
 
 
-def end_to_end(edit: Edit) -> Float64[ndarray, "component"]:
+def end_to_end(edit: Edit) -> Float64[ndarray, " component"]:
     """The gains of all modules of an edit, module after module."""
     return np.concatenate([module.gains for module in edit.modules.values()])

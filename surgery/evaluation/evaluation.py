@@ -51,16 +51,16 @@ class Sample:
 class Scores:
     """Scores of one variant on every example: numbers by the name of the metric, and its answers."""
 
-    values: Mapping[str, Float64[ndarray, "example"]]
+    values: Mapping[str, Float64[ndarray, " example"]]
     answers: tuple[str, ...]
 
     @property
-    def loss(self) -> Float64[ndarray, "example"]:
+    def loss(self) -> Float64[ndarray, " example"]:
         """Mean cross-entropy of the answer's tokens, in nats; rows have it, tasks do not."""
         return self.values[LOSS.name]
 
     @property
-    def exact(self) -> Float64[ndarray, "example"]:
+    def exact(self) -> Float64[ndarray, " example"]:
         """Exact match of the greedy answer, 0 or 1; NaN where nothing was generated."""
         return self.values[EXACT.name]
 
@@ -123,7 +123,7 @@ class Evaluation:
             raise DataError(f"{name!r} was not measured here", f"use one of {known}")
         return found
 
-    def numbers(self, variant: str, metric: str) -> Float64[ndarray, "example"]:
+    def numbers(self, variant: str, metric: str) -> Float64[ndarray, " example"]:
         return self.scores[variant].values[metric]
 
     def effect(self, variant: str, metric: str | None = None) -> Effect:
@@ -197,7 +197,7 @@ def random_name(seed: int) -> str:
 
 
 def paired_effect(
-    baseline: Float64[ndarray, "example"], variant: Float64[ndarray, "example"], *, seed: int = 0
+    baseline: Float64[ndarray, " example"], variant: Float64[ndarray, " example"], *, seed: int = 0
 ) -> Effect:
     """Mean difference, its standard error and a seeded 95 % percentile bootstrap interval."""
     difference = variant - baseline
@@ -215,7 +215,7 @@ def paired_effect(
 
 
 def row_scores(
-    loss: Float64[ndarray, "example"], exact: Float64[ndarray, "example"], answers: Sequence[str]
+    loss: Float64[ndarray, " example"], exact: Float64[ndarray, " example"], answers: Sequence[str]
 ) -> Scores:
     """Scores of prompt-and-answer rows."""
     return Scores({LOSS.name: loss, EXACT.name: exact}, tuple(answers))

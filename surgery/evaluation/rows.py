@@ -24,7 +24,7 @@ class RowEngine(Protocol):
 
     def answer_losses(
         self, examples: Sequence[Example], *, control: Control = SILENT
-    ) -> Mapping[str, Float64[ndarray, "example"]]: ...
+    ) -> Mapping[str, Float64[ndarray, " example"]]: ...
 
     def answer(
         self, examples: Sequence[Example], *, max_new_tokens: int, control: Control = SILENT

@@ -23,7 +23,7 @@ class McNemar:
     p: float
 
 
-def mcnemar(baseline: Float64[ndarray, "example"], variant: Float64[ndarray, "example"]) -> McNemar:
+def mcnemar(baseline: Float64[ndarray, " example"], variant: Float64[ndarray, " example"]) -> McNemar:
     """McNemar's exact test for 0/1 scores of the same examples (McNemar 1947; binomial form).
 
     Under the null a changed example is gained or lost with probability ½ each; without a changed

@@ -148,7 +148,7 @@ class _TuningSlice:
         """What `edit`, tried as number `number`, changes."""
         return paired_effect(self._unedited, self._losses(edit.sigma_after, 1 + number))
 
-    def _losses(self, sigma: Variant | None, passes: int) -> Float64[ndarray, "example"]:
+    def _losses(self, sigma: Variant | None, passes: int) -> Float64[ndarray, " example"]:
         before = passes * len(self._examples)
 
         def report(done: int, total: int) -> None:

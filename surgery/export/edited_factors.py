@@ -42,7 +42,7 @@ def edited_factor(factors: Factors) -> tuple[str, Callable[[ndarray], ndarray]]:
     return factors.key_B, factors.site.out_by_rank
 
 
-def round_to(values: Float64[ndarray, "*shape"], dtype: np.dtype) -> Shaped[ndarray, "*shape"]:
+def round_to(values: Float64[ndarray, " *shape"], dtype: np.dtype) -> Shaped[ndarray, " *shape"]:
     """Round once to nearest-even. The way to bfloat16 passes float32, so that step rounds to odd."""
     if dtype != np.dtype(ml_dtypes.bfloat16):
         return values.astype(dtype)

@@ -183,7 +183,7 @@ def verify(
     return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
 
 
-def _distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray, "k"]) -> float:
+def _distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray, " k"]) -> float:
     """‖scaling·B·A − U·diag(σ)·Vᵀ‖_F for orthonormal U and V, on factors.
 
     B = U·P + B⊥ and A = Q·Vᵀ + A⊥ split the difference into four products that are orthogonal to each

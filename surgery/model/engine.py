@@ -111,7 +111,7 @@ class VariantEngine:
         *,
         control: Control = SILENT,
         done: Callable[[int, Mapping[str, float]], None] | None = None,
-    ) -> dict[str, Float64[ndarray, "example"]]:
+    ) -> dict[str, Float64[ndarray, " example"]]:
         """Mean cross-entropy over the answer tokens of each example, in nats; see `sensitivity.answer_losses`."""
         import torch
 

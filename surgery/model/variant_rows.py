@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from surgery.model.live_model import LiveModel
 
-Variant = Mapping[str, Float64[ndarray, "rank"]]
+Variant = Mapping[str, Float64[ndarray, " rank"]]
 # of what is free, for the rows of a batch; the rest is for what an estimate does not see
 _SHARE = 0.6
 # tokens of one forward pass, above which each costs as much, on a CPU a tenth more, and a cancel waits longer

@@ -34,7 +34,7 @@ class Evidence:
     second_moment: Float64[ndarray, "module rank"]
 
     @property
-    def has_gradient(self) -> Bool[ndarray, "module"]:
+    def has_gradient(self) -> Bool[ndarray, " module"]:
         """Which modules a finite gradient reached."""
         finite = np.isfinite(self.signed).all(axis=1) & np.isfinite(self.magnitude).all(axis=1)
         return finite & self.magnitude.any(axis=1)
@@ -43,7 +43,7 @@ class Evidence:
         """mean |g|, as in the paper (`mean_abs`), or |mean g|, as in the released code (`abs_mean`)."""
         return self.magnitude if magnitude == "mean_abs" else np.abs(self.signed)
 
-    def rows(self, chosen: Bool[ndarray, "module"]) -> "Evidence":
+    def rows(self, chosen: Bool[ndarray, " module"]) -> "Evidence":
         """The evidence for the chosen modules only."""
         if chosen.all():
             return self

@@ -70,8 +70,8 @@ class NaturalGradient(Knobbed):
         raise PolicyError("natural_gradient works on a whole scope", "apply it with make_edit")
 
     def gains_in_scope(
-        self, sigma: Float64[ndarray, "component"], g: Float64[ndarray, "component example"]
-    ) -> Float64[ndarray, "component"]:
+        self, sigma: Float64[ndarray, " component"], g: Float64[ndarray, "component example"]
+    ) -> Float64[ndarray, " component"]:
         """αₖ of all components in scope, module after module."""
         n = g.shape[1]
         # a layer that no finite gradient reached neither moves nor bends the others' steps

@@ -71,8 +71,8 @@ class ScopePolicy(Protocol):
     """A policy whose gains in one module depend on the other modules in scope."""
 
     def gains_in_scope(
-        self, sigma: Float64[ndarray, "component"], g: Float64[ndarray, "component example"]
-    ) -> Float64[ndarray, "component"]:
+        self, sigma: Float64[ndarray, " component"], g: Float64[ndarray, "component example"]
+    ) -> Float64[ndarray, " component"]:
         """αₖ of all components in scope, module after module, from σ and the per-example sensitivities."""
         ...
 
@@ -81,7 +81,7 @@ class ScopePolicy(Protocol):
 class Given:
     """Gains that are already known, by module: what a `ScopePolicy` comes to for one scope."""
 
-    by_module: Mapping[str, Float64[ndarray, "rank"]]
+    by_module: Mapping[str, Float64[ndarray, " rank"]]
 
     name: ClassVar[str] = "given"
     title: ClassVar[str] = "Gains computed for the whole scope"
@@ -91,7 +91,7 @@ class Given:
         return np.stack([self.by_module[name] for name in evidence.names])
 
 
-def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, "rank"]], moments: Moments | None) -> Policy:
+def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, " rank"]], moments: Moments | None) -> Policy:
     """The policy as it acts on these modules: itself, or the gains a `ScopePolicy` gives them together."""
     if not isinstance(policy, ScopePolicy) or moments is None or not sigmas:
         return policy

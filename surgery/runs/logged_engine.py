@@ -69,7 +69,7 @@ class LoggedEngine:
 
     def answer_losses(
         self, examples: Sequence[Example], *, control: Control = SILENT
-    ) -> dict[str, Float64[ndarray, "example"]]:
+    ) -> dict[str, Float64[ndarray, " example"]]:
         """See `VariantEngine.answer_losses`."""
 
         def ask(engine: VariantEngine, picked: Sequence[int], control: Control, done: Done) -> object:

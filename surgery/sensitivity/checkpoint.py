@@ -35,7 +35,7 @@ class Partial:
     done: int
     batch_size: int
     values: Mapping[str, Float64[ndarray, "example rank"]]
-    losses: Float64[ndarray, "example"]
+    losses: Float64[ndarray, " example"]
 
 
 class PartFile:

@@ -36,7 +36,7 @@ class Dichotomy:
     names: tuple[str, ...]
     shares: Float64[ndarray, "module 3"]
     counts: Int64[ndarray, "module 3"]
-    unknown: Bool[ndarray, "module"]
+    unknown: Bool[ndarray, " module"]
     by_luck: float
 
     @property
@@ -69,8 +69,8 @@ class Component:
 
 
 def standings(
-    mean: Float64[ndarray, "*component"], error: Float64[ndarray, "*component"], z: float = 2.0
-) -> Int8[ndarray, "*component"]:
+    mean: Float64[ndarray, " *component"], error: Float64[ndarray, " *component"], z: float = 2.0
+) -> Int8[ndarray, " *component"]:
     """A `Standing` per component: the sign of ḡ where |ḡ| > z·error, else neutral.
 
     Neutral too where the error is unknown, as from a single example, or ḡ is not finite. With z = 2
@@ -174,7 +174,10 @@ def ranked(
 
 
 def _components(
-    module: Spectrum, mean: Float64[ndarray, "rank"], error: Float64[ndarray, "rank"], chosen: Int64[ndarray, "_"]
+    module: Spectrum,
+    mean: Float64[ndarray, " rank"],
+    error: Float64[ndarray, " rank"],
+    chosen: Int64[ndarray, " _"],
 ) -> list[Component]:
     shares, degenerate = _energy_shares(module), module.degenerate
     return [
@@ -195,7 +198,7 @@ def _components(
     ]
 
 
-def _energy_shares(module: Spectrum) -> Float64[ndarray, "rank"]:
+def _energy_shares(module: Spectrum) -> Float64[ndarray, " rank"]:
     """σ² over Σσ²; divided by σ₁ first, so that squares neither overflow nor vanish."""
     if not module.sigma.any():
         return np.zeros_like(module.sigma)
@@ -209,7 +212,7 @@ def _answered(module: Spectrum, sensitivity: Sensitivity) -> bool:
     return bool(module.sigma.any() and g.any() and np.isfinite(g).all())
 
 
-def _moments(sensitivity: Sensitivity, name: str) -> tuple[Float64[ndarray, "rank"], Float64[ndarray, "rank"]]:
+def _moments(sensitivity: Sensitivity, name: str) -> tuple[Float64[ndarray, " rank"], Float64[ndarray, " rank"]]:
     moments = sensitivity.moments
     place = moments.indices[name]
     return moments.mean[place], moments.error[place]

@@ -16,12 +16,12 @@ class Moments:
     indices of each module's components.
     """
 
-    indices: Mapping[str, Int[ndarray, "rank"]]
+    indices: Mapping[str, Int[ndarray, " rank"]]
     g: Float64[ndarray, "component example"]
-    mean: Float64[ndarray, "component"]
-    error: Float64[ndarray, "component"]
-    magnitude: Float64[ndarray, "component"]
-    second_moment: Float64[ndarray, "component"]
+    mean: Float64[ndarray, " component"]
+    error: Float64[ndarray, " component"]
+    magnitude: Float64[ndarray, " component"]
+    second_moment: Float64[ndarray, " component"]
 
 
 def moments_of(values: Mapping[str, Float64[ndarray, "example rank"]]) -> Moments:
@@ -44,7 +44,7 @@ def moments_of(values: Mapping[str, Float64[ndarray, "example rank"]]) -> Moment
 
 def _sums(
     sizes: Float64[ndarray, "component example"],
-) -> tuple[Float64[ndarray, "component"], Float64[ndarray, "component"]]:
+) -> tuple[Float64[ndarray, " component"], Float64[ndarray, " component"]]:
     """Σ and Σ of squares in ascending order, so that the order of the examples moves no bit.
 
     With both signs summed apart, turning the sign of g turns that of its mean and no bit more.

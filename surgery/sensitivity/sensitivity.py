@@ -48,11 +48,11 @@ class ComponentStatistics:
     `agreement` is the share of examples whose sign is that of the mean.
     """
 
-    mean: Float64[ndarray, "rank"]
-    mean_error: Float64[ndarray, "rank"]
-    magnitude: Float64[ndarray, "rank"]
-    magnitude_error: Float64[ndarray, "rank"]
-    agreement: Float64[ndarray, "rank"]
+    mean: Float64[ndarray, " rank"]
+    mean_error: Float64[ndarray, " rank"]
+    magnitude: Float64[ndarray, " rank"]
+    magnitude_error: Float64[ndarray, " rank"]
+    agreement: Float64[ndarray, " rank"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Sensitivity:
     """
 
     values: Mapping[str, Float64[ndarray, "example rank"]]
-    losses: Float64[ndarray, "example"]
+    losses: Float64[ndarray, " example"]
     provenance: Provenance
     left_out: Mapping[str, int] = field(default_factory=dict)
     rows: str = ""
@@ -164,6 +164,6 @@ def _as_stored(values: ndarray) -> ndarray:
     return np.ascontiguousarray(narrow if np.array_equal(narrow, values, equal_nan=True) else values)
 
 
-def _standard_error(values: Float64[ndarray, "example rank"]) -> Float64[ndarray, "rank"]:
+def _standard_error(values: Float64[ndarray, "example rank"]) -> Float64[ndarray, " rank"]:
     n = values.shape[0]
     return values.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.full(values.shape[1], np.nan)

@@ -63,7 +63,7 @@ def _agreement(few: Float64[ndarray, "_ rank"], others: Float64[ndarray, "_ rank
     return _spearman(*sizes), signed, len(first & second) / count
 
 
-def _spearman(left: Float64[ndarray, "rank"], right: Float64[ndarray, "rank"]) -> float:
+def _spearman(left: Float64[ndarray, " rank"], right: Float64[ndarray, " rank"]) -> float:
     """The correlation of ranks, where ties share the mean of their ranks; NaN where all tie."""
     ranks = []
     for values in (left, right):

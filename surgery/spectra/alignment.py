@@ -153,8 +153,8 @@ class OverlapTable:
 
     names: tuple[str, ...]
     side: str
-    dimension: Int64[ndarray, "module"]
-    leading: Int64[ndarray, "module"]
+    dimension: Int64[ndarray, " module"]
+    leading: Int64[ndarray, " module"]
     squares: Float32[ndarray, "k module module"]
 
     @property

@@ -40,8 +40,8 @@ class ModulePair:
     names: tuple[str, str]
     side: str
     dimension: int
-    cosines: Float64[ndarray, "k"]
-    angles: Float64[ndarray, "k"]
+    cosines: Float64[ndarray, " k"]
+    angles: Float64[ndarray, " k"]
     similarity: Float64[ndarray, "left right"]
     inner: float
     shared: tuple[SharedCoordinate, ...]
@@ -90,7 +90,7 @@ def pair_detail(left: Spectrum, right: Spectrum, *, k: int = DEFAULT_K, side: st
 
 def principal_angles(
     left: Float64[ndarray, "d k"], right: Float64[ndarray, "d k"]
-) -> tuple[Float64[ndarray, "k"], Float64[ndarray, "k"]]:
+) -> tuple[Float64[ndarray, " k"], Float64[ndarray, " k"]]:
     """Cosines (descending) and degrees (ascending) between the spans of two orthonormal bases.
 
     Björck and Golub 1973: cosines are the singular values of C = LᵀR, sines those of R − L·C. Each
@@ -104,7 +104,7 @@ def principal_angles(
 
 
 def _shared(
-    left: Float64[ndarray, "d"], right: Float64[ndarray, "d"], inner: float
+    left: Float64[ndarray, " d"], right: Float64[ndarray, " d"], inner: float
 ) -> tuple[SharedCoordinate, ...]:
     products = left * right
     largest = np.argsort(-np.abs(products), kind="stable")[:_SHARED]

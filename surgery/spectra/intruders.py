@@ -29,7 +29,7 @@ class Directions:
     """Singular directions of a dense weight, σ descending; V is stored, never Vᵀ."""
 
     U: Float64[ndarray, "out m"]
-    sigma: Float64[ndarray, "m"]
+    sigma: Float64[ndarray, " m"]
     V: Float64[ndarray, "in m"]
 
 
@@ -45,11 +45,11 @@ class Capture:
 
     name: str
     top: int
-    output_cosine: Float64[ndarray, "rank"]
-    output_share: Float64[ndarray, "rank"]
+    output_cosine: Float64[ndarray, " rank"]
+    output_share: Float64[ndarray, " rank"]
     output_random: float
-    input_cosine: Float64[ndarray, "rank"]
-    input_share: Float64[ndarray, "rank"]
+    input_cosine: Float64[ndarray, " rank"]
+    input_share: Float64[ndarray, " rank"]
     input_random: float
 
 
@@ -63,15 +63,15 @@ class Intruders:
     """
 
     name: str
-    sigma: Float64[ndarray, "n"]
-    cosine: Float64[ndarray, "n"]
-    nearest: Int64[ndarray, "n"]
-    component: Int64[ndarray, "n"]
-    component_cosine: Float64[ndarray, "n"]
+    sigma: Float64[ndarray, " n"]
+    cosine: Float64[ndarray, " n"]
+    nearest: Int64[ndarray, " n"]
+    component: Int64[ndarray, " n"]
+    component_cosine: Float64[ndarray, " n"]
     threshold: float
 
     @property
-    def intruder(self) -> Bool[ndarray, "n"]:
+    def intruder(self) -> Bool[ndarray, " n"]:
         return self.cosine < self.threshold
 
     @property
@@ -108,7 +108,7 @@ def find_intruders(
     *,
     top: int = 10,
     threshold: float = 0.5,
-    sigma: Float64[ndarray, "rank"] | None = None,
+    sigma: Float64[ndarray, " rank"] | None = None,
     seed: int = 0,
 ) -> Intruders:
     """Intruder dimensions: the left singular vectors of W + U·diag(σ)·Vᵀ that resemble no singular vector of W.
@@ -201,7 +201,7 @@ def _left_vectors(weight: Float[ndarray, "out in"]) -> Float64[ndarray, "out m"]
     return (W.T @ near[:, kept]) / sigma[kept] if tall else near[:, kept]
 
 
-def _gram(W: Float64[ndarray, "m n"], top: int) -> tuple[Float64[ndarray, "k"], Float64[ndarray, "m k"]]:
+def _gram(W: Float64[ndarray, "m n"], top: int) -> tuple[Float64[ndarray, " k"], Float64[ndarray, "m k"]]:
     """The largest singular values, descending, and left vectors of W by the eigenvectors of WWᵀ."""
     m = len(W)
     some = {"driver": "evd"} if 4 * top >= m else {"driver": "evr", "subset_by_index": (m - top, m - 1)}

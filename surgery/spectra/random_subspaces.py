@@ -60,7 +60,7 @@ def chance_level(
 
 def random_overlaps(
     dimension: int, k: int, draws: int, generator: np.random.Generator
-) -> Float64[ndarray, "draw"]:
+) -> Float64[ndarray, " draw"]:
     """Independent draws of ‖UᵀV‖²_F / k for random k-dimensional subspaces of ℝᵈ, exact at every size.
 
     dimension: d.

@@ -39,7 +39,7 @@ class Spectrum:
     layer: int | None
     family: str
     U: Float64[ndarray, "out rank"]
-    sigma: Float64[ndarray, "rank"]
+    sigma: Float64[ndarray, " rank"]
     V: Float64[ndarray, "in rank"]
     precision: float = float(np.finfo(np.float32).eps)
 
@@ -52,12 +52,12 @@ class Spectrum:
         return self.U if side == "output" else self.V
 
     @property
-    def null(self) -> Bool[ndarray, "rank"]:
+    def null(self) -> Bool[ndarray, " rank"]:
         """Components at rounding level: their directions are arbitrary."""
         return null_components(self.sigma)
 
     @property
-    def clusters(self) -> Int64[ndarray, "rank"]:
+    def clusters(self) -> Int64[ndarray, " rank"]:
         """A label per component: components of one label cannot be told apart, −1 marks the null ones.
 
         Inside a cluster of (nearly) equal σ any rotation of the directions gives the same ΔW, so a
@@ -66,7 +66,7 @@ class Spectrum:
         return sigma_clusters(self.sigma, self.gap_tolerance)
 
     @property
-    def degenerate(self) -> Bool[ndarray, "rank"]:
+    def degenerate(self) -> Bool[ndarray, " rank"]:
         """Which components share their cluster with another one; null components do not count."""
         labels = self.clusters
         return ((labels[:, None] == labels).sum(axis=1) > 1) & ~self.null
@@ -85,13 +85,13 @@ class Spectrum:
         return max(_SAFETY * self.precision / math.sqrt(side), _LEAST_GAP)
 
 
-def sigma_clusters(sigma: Float64[ndarray, "rank"], tolerance: float) -> Int64[ndarray, "rank"]:
+def sigma_clusters(sigma: Float64[ndarray, " rank"], tolerance: float) -> Int64[ndarray, " rank"]:
     """Labels 0, 1, … of runs of descending σ with gaps of at most tolerance·σ₁; −1 for null ones.
 
     Runs chain: the ends of a long run may lie further apart than one gap.
     """
     starts = np.diff(sigma, prepend=np.inf) < -tolerance * sigma[0]
-    labels: Int64[ndarray, "rank"] = np.cumsum(starts, dtype=np.int64) - 1
+    labels: Int64[ndarray, " rank"] = np.cumsum(starts, dtype=np.int64) - 1
     return np.where(null_components(sigma), np.int64(-1), labels)
 
 
@@ -127,7 +127,7 @@ def decompose_factors(factors: Factors) -> Spectrum:
 
 def svd_of_product(
     B: Shaped[ndarray, "out rank"], A: Shaped[ndarray, "rank in"], scaling: float
-) -> tuple[Float64[ndarray, "out k"], Float64[ndarray, "k"], Float64[ndarray, "in k"]]:
+) -> tuple[Float64[ndarray, "out k"], Float64[ndarray, " k"], Float64[ndarray, "in k"]]:
     """U, σ, V of scaling·B·A through QR of both factors. The same bits whatever else is decomposed."""
     # column-major for LAPACK, which A as stored already is once transposed
     Q_B, R_B = _qr(B.astype(np.float64, order="F"))
@@ -175,7 +175,7 @@ def _epsilon(dtype: np.dtype) -> float:
     return float(ml_dtypes.finfo(dtype).eps)
 
 
-def effective_rank(sigma: Float64[ndarray, "rank"]) -> float:
+def effective_rank(sigma: Float64[ndarray, " rank"]) -> float:
     """exp of the entropy of σ/Σσ: 1 for a single component, r for a flat spectrum; 0 for a zero update."""
     if not sigma.any():
         return 0.0
@@ -183,12 +183,12 @@ def effective_rank(sigma: Float64[ndarray, "rank"]) -> float:
     return float(np.exp(entr(relative / relative.sum()).sum()))
 
 
-def stable_rank(sigma: Float64[ndarray, "rank"]) -> float:
+def stable_rank(sigma: Float64[ndarray, " rank"]) -> float:
     """‖ΔW‖²_F / ‖ΔW‖²₂; 0 for a zero update."""
     return float(((sigma / sigma.max()) ** 2).sum()) if sigma.any() else 0.0
 
 
-def components_for_energy(sigma: Float64[ndarray, "rank"], share: float = 0.9) -> int:
+def components_for_energy(sigma: Float64[ndarray, " rank"], share: float = 0.9) -> int:
     """The smallest k whose leading components hold `share` of Σσ²; 0 for a zero update."""
     if not sigma.any():
         return 0

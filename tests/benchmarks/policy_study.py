@@ -48,7 +48,7 @@ from surgery.spectra import Spectra
 
 DEMOS = ("kinship", "arithmetic")
 BATCH = 32
-Component = Float64[ndarray, "component"]
+Component = Float64[ndarray, " component"]
 Gradients = Float64[ndarray, "example component"]
 
 
@@ -288,7 +288,7 @@ class Bench:
             found[setting.label] = float(change.mean() + tokens / 2 * (change**2).mean())
         return found
 
-    def values(self, trial: Trial, setting: Setting, of: str) -> Float64[ndarray, "example"]:
+    def values(self, trial: Trial, setting: Setting, of: str) -> Float64[ndarray, " example"]:
         return np.array(self._scores[trial.key(setting)][of])
 
     def effect(self, trial: Trial, setting: Setting, of: str = "loss", against: Setting = UNEDITED) -> Effect:

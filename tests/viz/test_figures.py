@@ -149,7 +149,7 @@ def test_an_effect_within_noise_is_grey_whatever_its_mean(mean, low, high, lower
 def test_no_data_gives_an_empty_titled_figure() -> None:
     empty = [
         viz.over_depth({}, [], np.zeros((0, 3)), title="t", measure="m", of="all"),
-        viz.all_spectra([], [], *[np.zeros(0)] * 4, [], title="t", measure="m"),
+        viz.all_spectra([], [], np.zeros(0, int), *[np.zeros(0)] * 3, [], title="t", measure="m"),
         viz.ranking_stability([], {}, title="t"),
         viz.effect_intervals([], [], [], [], title="t", unit="u", lower_is_better=True),
         viz.sweep_curve([], [], [], [], [], title="t", knob="k"),

@@ -9,7 +9,7 @@ NAN = float("nan")
 
 
 def heatmap(values: list[list[float]], title: str = "t", cut: float = 1.0) -> viz.Heatmap:
-    found = np.array(values)
+    found = np.array(values, float).reshape(len(values), -1 if values else 0)
     labels = [str(n) for n in range(len(values))]
     return viz.Heatmap(found, labels, labels, title, "overlap", np.full(len(values), 0.01), cut)
 

@@ -82,7 +82,7 @@ class TaskScores:
         """Of the headline metric."""
         return self.rises[self.metric]
 
-    def numbers(self, variant: str, metric: str | None = None) -> Float64[ndarray, "sample"]:
+    def numbers(self, variant: str, metric: str | None = None) -> Float64[ndarray, " sample"]:
         """The metric of every sample; raises `DataError` for one that is no number per sample."""
         name = metric or self.metric
         held = self.values[variant].get(name)
