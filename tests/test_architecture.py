@@ -262,6 +262,11 @@ TESTED_ELSEWHERE = {
         "set_sigma",
         "layers run inside a live model",
     ),
+    "spectra/pairing": (
+        "tests/app/geometry/test_page.py",
+        "layer_invariance|module_synergy",
+        "the pairs of the library and of the page are the same",
+    ),
 }
 
 

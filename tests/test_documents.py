@@ -37,5 +37,5 @@ def known(name: str) -> bool:
 
 def test_the_tests_of_other_processors_exist() -> None:
     assert not [
-        name for name in cpu_settings.MODEL + cpu_settings.ARITHMETIC if not (ROOT / "tests" / name).is_file()
+        name for name in cpu_settings.MODEL + cpu_settings.ARITHMETIC if not (ROOT / "tests" / name).exists()
     ]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from surgery.cli import evaluation_text, progress_reporter, text
-from surgery.evaluation import AGAIN, BASELINE, Asked, Evaluation, row_scores, summarise
+from surgery.evaluation import AGAIN, BASELINE, Sample, Evaluation, row_scores, summarise
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal():
@@ -18,7 +18,7 @@ def test_an_evaluation_is_told_measure_by_measure_with_noise_named():
         "edit": row_scores(np.array([0.5, 1.5, 2.5]), np.array([1, 1, 0], dtype=float), ["a", "b", "c"]),
         AGAIN: row_scores(np.array([1.0, 2.0, 3.0]), np.array([0, 1, 0], dtype=float), ["a", "b", "c"]),
     }
-    samples = tuple(Asked(str(n), f"q{n}", "a") for n in range(3))
+    samples = tuple(Sample(str(n), f"q{n}", "a") for n in range(3))
     lines = evaluation_text(summarise(Evaluation(scores=scores, samples=samples))).splitlines()
     assert lines[0].startswith("3 examples")
     (told,) = [line for line in lines if line.startswith("  edit ") and "-0.5000" in line]
