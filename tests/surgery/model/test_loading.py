@@ -28,9 +28,3 @@ def test_bars_are_silent_inside_and_as_before_afterwards(capfd):
     assert capfd.readouterr().err == ""
     list(tqdm(range(3), desc="loud"))
     assert "loud" in capfd.readouterr().err
-
-
-def test_the_first_line_of_an_error_is_its_own_or_its_type():
-    assert loading.first_line(ValueError("\n one\n two")) == "one"
-    assert loading.first_line(KeyError()) == "KeyError"
-    assert len(loading.first_line(ValueError("x" * 1000))) == 160

@@ -35,7 +35,7 @@ def test_a_base_is_loaded_once_for_all_passes_and_adapters(place, monkeypatch):
 
 
 def test_a_pass_that_fails_is_tried_again_so_often_and_then_listed(place, monkeypatch):
-    from surgery.experiments.sweeps import bench as sweep_run
+    from surgery.experiments.sweeps import attached as sweep_run
 
     original, tries = sweep_run.prove, []
 
@@ -45,21 +45,21 @@ def test_a_pass_that_fails_is_tried_again_so_often_and_then_listed(place, monkey
             raise OSError("the disk hiccups")
         return original(live, proof, **options)
 
-    monkeypatch.setattr("surgery.experiments.sweeps.bench.prove", failing)
+    monkeypatch.setattr("surgery.experiments.sweeps.attached.prove", failing)
     swept = swept_from(place)
     assert len(tries) == 2
     assert [(t.attempts, t.problem) for t in swept.failed] == [(2, "OSError: the disk hiccups")]
     assert {each.cell.variant for each in results(swept)} == {
         name for group, _ in swept.runs for name in group.edits
     }
-    monkeypatch.setattr("surgery.experiments.sweeps.bench.prove", original)
+    monkeypatch.setattr("surgery.experiments.sweeps.attached.prove", original)
     mended = swept_from(place)
     assert not mended.failed
     assert len(results(mended)) == 8
 
 
 def test_a_pass_that_fails_once_leaves_no_trace(place, monkeypatch):
-    from surgery.experiments.sweeps import bench as sweep_run
+    from surgery.experiments.sweeps import attached as sweep_run
 
     original, tries = sweep_run.prove, []
 
@@ -69,7 +69,7 @@ def test_a_pass_that_fails_once_leaves_no_trace(place, monkeypatch):
             raise RuntimeError("once")
         return original(*arguments, **options)
 
-    monkeypatch.setattr("surgery.experiments.sweeps.bench.prove", failing)
+    monkeypatch.setattr("surgery.experiments.sweeps.attached.prove", failing)
     swept = swept_from(place)
     assert not swept.failed
     assert len(tries) == 4
@@ -79,7 +79,7 @@ def test_a_calibration_that_fails_takes_only_the_edits_that_need_it(place, monke
     def failing(*arguments, **options):
         raise RuntimeError("no gradient today")
 
-    monkeypatch.setattr("surgery.experiments.sweeps.bench.calibrate", failing)
+    monkeypatch.setattr("surgery.experiments.sweeps.attached.calibrate", failing)
     swept = swept_from(place, variants_at_once=1)
     assert {next(iter(t.group.edits)).partition(",")[0] for t in swept.failed} == {"grad_direction"}
     assert {t.problem for t in swept.failed} == {"the calibration failed: RuntimeError: no gradient today"}
