@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from surgery.cli import evaluation_text, progress_reporter, text
-from surgery.evaluation import AGAIN, BASELINE, Sample, Evaluation, row_scores, summarise
+from surgery.evaluation import AGAIN, BASELINE, Evaluation, Sample, row_scores, summarise
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal():
