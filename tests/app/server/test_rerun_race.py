@@ -37,12 +37,13 @@ class Tab(SessionClient):
     def write_forward_msg(self, msg: ForwardMsg) -> None:
         self.messages.append(msg)
 
-    def texts(self) -> list[str]:
+    def texts(self) -> set[str]:
+        """What stands on the page: one text sent again, as it is where a flush comes between, stands there once."""
         bodies = (message.delta.new_element.markdown.body for message in self.messages)
-        return sorted(body for body in bodies if body)
+        return {body for body in bodies if body}
 
 
-async def shown(page: Path) -> tuple[list[str], list[str]]:
+async def shown(page: Path) -> tuple[set[str], set[str]]:
     """What a tab shows of a first run, and of a second at whose very end a part of the page asks."""
     runtime = Runtime(
         RuntimeConfig(str(page), MemoryMediaFileStorage("/media"), MemoryUploadedFileManager("/upload"))
@@ -89,7 +90,7 @@ def test_what_a_run_told_last_is_not_lost_to_a_part_that_asks_at_its_end(
     monkeypatch.setattr(AppSession, "request_rerun", AppSession.request_rerun)
     wait_for_the_run_before()
     first, second = asyncio.run(shown(page))
-    assert first == second == ["below the part", "in the part"]
+    assert first == second == {"below the part", "in the part"}
 
 
 @pytest.mark.xfail(reason="Streamlit 1.67 loses it; once this passes, app.server.rerun_race can go")
