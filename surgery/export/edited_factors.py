@@ -51,4 +51,4 @@ def round_to(values: Float64[ndarray, " *shape"], dtype: np.dtype) -> Shaped[nda
     overshoot = np.abs(near.astype(np.float64)) > np.abs(values)
     bits = bits - overshoot.astype(np.uint32)
     inexact = bits.view(np.float32).astype(np.float64) != values
-    return (bits | inexact.astype(np.uint32)).view(np.float32).astype(dtype)
+    return np.asarray((bits | inexact.astype(np.uint32)).view(np.float32).astype(dtype))

@@ -26,6 +26,11 @@ def check(function: Function) -> Function:
     return _CHECKED(function) if function.__annotations__ else function
 
 
+def unchecked(function: Function) -> Function:
+    """The function without its checks, for a test of its own refusal, before which the check would come."""
+    return getattr(function, "__wrapped__", function)
+
+
 def watch() -> None:
     """Let the hook check the first CALLS calls in each test, and only where an annotation has a shape."""
     jaxtyping.jaxtyped = _where_shaped
