@@ -117,7 +117,7 @@ class SpectralConv(SpectralLayer):
             len(site.kernel) - 2
         ]
 
-    def forward(self, x: Float[Tensor, "row channel *place"]) -> Float[Tensor, "row out *place"]:
+    def forward(self, x: Float[Tensor, "row channel *place"]) -> Float[Tensor, "row out *place_out"]:
         parts, layer = self.components, self.base
         kernel = parts.V.T.reshape(-1, *self._kernel)
         projected = self._convolve(x.to(kernel.dtype), kernel, stride=layer.stride, padding=layer.padding)
