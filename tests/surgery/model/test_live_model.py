@@ -246,7 +246,8 @@ def test_a_zero_perturbation_changes_no_logit(llama):
         live.perturb(live.spectra, rows=3)
         np.testing.assert_array_equal(logits(live.model, token_ids()), before)
         live.unperturb()
-        np.testing.assert_array_equal(logits(live.model, token_ids(rows=2)), before[:2])
+        # a batch of two rows may be summed in another order than one of three
+        assert relative(logits(live.model, token_ids(rows=2)), before[:2]) < logits_apart(live.model)
 
 
 def test_a_perturbation_moves_logits_as_a_change_of_sigma_does(llama):
