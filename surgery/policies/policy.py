@@ -2,7 +2,7 @@
 
 A policy sees modules of equal rank as a stack and treats every row alone. Step sizes, gates and
 fractions default to those of the authors' released code, because the paper's text does not give
-them. A new policy is one frozen dataclass in `gates`, `steps` or `controls`, listed at the end of
+them. A new policy is one frozen dataclass in `gates`, `gradient` or `controls`, listed at the end of
 that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
 """
 
@@ -15,35 +15,12 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.errors import PolicyError
-from surgery.policies.controls import CONTROLS, Identity, RandomIndex, Scale, Truncate
+from surgery.policies.controls import CONTROLS
 from surgery.policies.evidence import Evidence, normalise
-from surgery.policies.gates import GATES, AbsSelect, DoubleSmooth, RobustZ, SmoothAbs, ZScore
-from surgery.policies.gradient import STEPS, GradDirection, NaturalGradient
-from surgery.policies.knobs import Knob, knob_values, knobs_of, refuse_unknown
+from surgery.policies.gates import GATES
+from surgery.policies.gradient import STEPS
+from surgery.policies.knobs import refuse_unknown
 from surgery.sensitivity import Moments
-
-__all__ = [
-    "POLICIES",
-    "AbsSelect",
-    "DoubleSmooth",
-    "Evidence",
-    "GradDirection",
-    "Identity",
-    "Knob",
-    "NaturalGradient",
-    "Policy",
-    "RandomIndex",
-    "RobustZ",
-    "Scale",
-    "SmoothAbs",
-    "Truncate",
-    "ZScore",
-    "for_scope",
-    "knob_values",
-    "knobs_of",
-    "make_policy",
-    "position_of",
-]
 
 
 class Policy(Protocol):
