@@ -1,7 +1,16 @@
 """From rows on disks to encoded examples; plans of slices; train/test contamination."""
 
 from surgery.data.contamination import TaskDocument, content_key, refuse_shared, shared_examples, task_document
-from surgery.data.examples import IGNORED, TEMPLATES, Calibration, Encoding, Example, encode, prompt_ids
+from surgery.data.encoding import (
+    APART,
+    TEMPLATES,
+    TOGETHER,
+    TOKENIZERS,
+    Encoding,
+    encoding_record,
+    parse_encoding,
+)
+from surgery.data.examples import IGNORED, Calibration, Example, encode, prompt_ids, turn_end
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
 from surgery.data.plans import (
     CalibrationPlan,
@@ -14,7 +23,9 @@ from surgery.data.plans import (
     refuse_changed_rows,
     rows_digest,
 )
+from surgery.data.rendering import markers, prints_date, template_arguments
 from surgery.data.rows import (
+    Message,
     Row,
     RowFields,
     UnusableRow,
@@ -29,14 +40,18 @@ from surgery.data.slices import Slices, read_slices
 from surgery.data.source import SourceRows, read_source
 
 __all__ = [
+    "APART",
     "IGNORED",
     "TEMPLATES",
+    "TOGETHER",
+    "TOKENIZERS",
     "Calibration",
     "CalibrationPlan",
     "Encoding",
     "EvaluationPlan",
     "Example",
     "HubSource",
+    "Message",
     "NotFetchedError",
     "Row",
     "RowFields",
@@ -49,14 +64,18 @@ __all__ = [
     "choose",
     "content_key",
     "encode",
+    "encoding_record",
     "is_hub",
     "left_out_text",
+    "markers",
+    "parse_encoding",
     "parse_hub",
     "parse_plan",
     "parse_record",
     "parse_rows",
     "plan_record",
     "planned_rows",
+    "prints_date",
     "prompt_ids",
     "read_rows",
     "read_slices",
@@ -67,4 +86,6 @@ __all__ = [
     "shared_examples",
     "shared_keys",
     "task_document",
+    "template_arguments",
+    "turn_end",
 ]

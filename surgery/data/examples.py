@@ -1,45 +1,40 @@
 """Encoded calibration and evaluation examples: prompt + answer, teacher-forced (paper §4.3).
 
-Labels are masked on the prompt, so the loss of an example is the mean over its answer tokens,
-which include an optional separator space and end-of-sequence token.
+The ids of a row are those that training sees: the whole conversation rendered and tokenised at once, cut where the
+prompt ends. Labels are masked on the prompt, so the loss of an example is the mean over its answer tokens, which
+include the end of turn that the template writes, or an end-of-sequence token.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from surgery.data.rows import TOO_LONG, Row
+from surgery.data.encoding import APART, TOGETHER, Encoding
+from surgery.data.rendering import ChatTemplate, chat_template, markers
+from surgery.data.rows import NO_ANSWER, NO_PROMPT, TOO_LONG, Message, Row, UnusableRow
 from surgery.errors import DataError
 from surgery.files import digest
 
-TEMPLATES = ("chat", "plain")
 IGNORED = -100
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """Tokenisation of a row: chat template, end of sequence, longest length.
-
-    `template`: `chat` renders the prompt as one user turn of the tokenizer's chat template,
-    `plain` takes it as it stands. `separator` puts a space before the answer, `eos` an
-    end-of-sequence token after it. `max_length` drops longer examples, counted in tokens.
-    """
-
-    template: str = "chat"
-    separator: bool = True
-    eos: bool = True
-    max_length: int = 1024
+BEYOND_POSITIONS, NOT_RENDERED = "beyond the model's positions", "refused by the template"
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row as token ids; the answer ids carry the loss."""
+    """One row as token ids; the answer ids carry the loss.
+
+    end: the id that ends the answer, where generation stops too; None where nothing does.
+    stop: text of an end that is several tokens, at which generation stops; empty otherwise.
+    """
 
     key: str
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
     answer: str
+    end: int | None = None
+    stop: str = ""
 
     @property
     def length(self) -> int:
@@ -50,12 +45,14 @@ class Example:
 class Calibration:
     """Encoded examples in slice order, and how many rows were left out, by reason.
 
-    Rows that are too long are counted among those chosen, all others in the whole source.
+    Rows that were left out for their tokens are counted among those tried, all others in the whole source;
+    `problem` says what is wrong with the first of them.
     """
 
     examples: tuple[Example, ...]
     encoding: Encoding
     left_out: Mapping[str, int] = field(default_factory=dict)
+    problem: str = ""
 
     @property
     def dropped(self) -> int:
@@ -69,57 +66,168 @@ class Calibration:
 
 
 def encode(
-    rows: Sequence[Row], tokenizer: Any, encoding: Encoding, *, left_out: Mapping[str, int] | None = None
+    rows: Sequence[Row],
+    tokenizer: Any,
+    encoding: Encoding,
+    *,
+    left_out: Mapping[str, int] | None = None,
+    spare: Iterable[Row] = (),
+    positions: int | None = None,
 ) -> Calibration:
-    """Rows as token ids; prompt and answer are tokenised apart, so that the boundary is exact.
+    """Rows as token ids, each as its whole rendering is tokenised.
 
-    rows: prompts and answers.
-    tokenizer: of the base model.
-    encoding: template, end of sequence and `max_length`, in tokens; longer rows are left out.
-    left_out: rows that the source had to leave out before, counted by reason; those too long join them.
+    rows: prompts and answers, or conversations.
+    tokenizer: of the model, or of the adapter.
+    encoding: template, end of turn and `max_length`, in tokens; longer rows are left out.
+    left_out: rows that the source had to leave out before, counted by reason; those left out here join them.
+    spare: rows that take the place of those left out here, in this order, as far as they are needed.
+    positions: tokens that the model has places for; longer rows are left out.
 
-    Raises `DataError` when the template is unknown, the tokenizer has no chat template although
-    one was asked for, or every row is longer than `max_length`.
+    Raises `DataError` when the template cannot be used at all, and when no row is left.
     """
-    examples = [_example(row, tokenizer, encoding) for row in rows]
-    kept = tuple(example for example in examples if example.length <= encoding.max_length)
+    encoder = _Encoder.of(tokenizer, encoding)
+    counted = dict(left_out or {})
+    kept: list[Example] = []
+    first: UnusableRow | None = None
+    for row in chain(rows, spare):
+        if len(kept) == len(rows):
+            break
+        try:
+            kept.append(_fitting(encoder.example(row), encoding.max_length, positions))
+        except UnusableRow as error:
+            first = first or error
+            counted[error.reason] = counted.get(error.reason, 0) + 1
     if not kept:
-        raise DataError(
-            f"all {len(rows)} rows are longer than {encoding.max_length} tokens", "raise the length limit"
-        )
-    long = len(examples) - len(kept)
-    return Calibration(kept, encoding, {**(left_out or {}), **({TOO_LONG: long} if long else {})})
+        if first is None:
+            raise DataError("no rows were given", "choose a slice with one row or more")
+        raise DataError(f"none of {len(rows)} rows can be used: {first.problem}", first.remedy)
+    return Calibration(tuple(kept), encoding, counted, first.problem if first else "")
 
 
 def prompt_ids(text: str, tokenizer: Any, encoding: Encoding) -> list[int]:
-    """The tokens that come before the answer. Raises `DataError` when the template cannot be used."""
-    if encoding.template not in TEMPLATES:
-        raise DataError(f"template {encoding.template!r} is not known", f"use one of {', '.join(TEMPLATES)}")
-    if encoding.template == "chat" and not getattr(tokenizer, "chat_template", None):
-        raise DataError("the tokenizer has no chat template", "use the plain template")
-    if encoding.template == "chat":
-        turn = [{"role": "user", "content": text}]
+    """The tokens that come before the answer to a text. Raises `DataError` when the template cannot be used."""
+    return _Encoder.of(tokenizer, encoding).before(text)
+
+
+def turn_end(tokenizer: Any, encoding: Encoding) -> tuple[int | None, str]:
+    """How an answer ends under an encoding, `Example.end` and `Example.stop`, told from a row of no account.
+
+    Raises `DataError` when the template cannot be used.
+    """
+    example = _Encoder.of(tokenizer, encoding).example(Row("?", "!"))
+    return example.end, example.stop
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """What turns rows into examples, made once for all of them; `template` is None where texts are taken as they stand."""
+
+    tokenizer: Any
+    encoding: Encoding
+    template: ChatTemplate | None
+    markers: frozenset[int]
+
+    @staticmethod
+    def of(tokenizer: Any, encoding: Encoding) -> "_Encoder":
+        if encoding.tokenised not in (TOGETHER, APART):
+            raise DataError(f"tokenised {encoding.tokenised!r} is not known", f"use {TOGETHER} or {APART}")
+        template = None if encoding.template == "plain" else chat_template(tokenizer, encoding)
+        return _Encoder(tokenizer, encoding, template, frozenset(markers(tokenizer).values()))
+
+    def before(self, text: str) -> list[int]:
+        """The ids before the answer to a text."""
+        if self.template is not None:
+            return self._ids(self.template.apply([Message("user", text)], open_turn=True))
+        return self._text_ids(text)
+
+    def example(self, row: Row) -> Example:
+        """The example of a row; raises `UnusableRow` for one that has no tokens or that the template refuses."""
+        if self.encoding.tokenised == APART:
+            before, answer, stop = self._apart(row)
+        elif self.template is None or not (row.prompt or row.messages):
+            before, answer, stop = self._as_text(row)
+        else:
+            before, answer, stop = self._as_conversation(row, self.template)
+        if not before or not answer:
+            reason, empty = (NO_PROMPT, "prompt") if not before else (NO_ANSWER, "answer")
+            text = getattr(row, empty)[:40]
+            raise UnusableRow(reason, f"the {empty} {text!r} has no tokens in this tokenizer", "remove the row")
+        end = answer[-1] if answer[-1] in self.markers else None
+        return Example(row.key, tuple(before), tuple(answer), row.answer, end, "" if end is not None else stop)
+
+    def _as_conversation(self, row: Row, template: ChatTemplate) -> tuple[list[int], list[int], str]:
+        """Ids of the rendered conversation before and from the cut, and the text of its end of turn."""
+        *before, answer = row.messages or (Message("user", row.prompt), Message("assistant", row.answer))
         try:
-            rendered = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-        except Exception as error:  # a template is a program of the model's, free to raise anything
-            raise DataError(
-                f"the chat template refuses a single user turn ({str(error)[:120]})", "use the plain template"
-            ) from error
+            text = template.render([*before, Message(answer.role, self._separator + answer.content)])
+        except DataError as error:
+            raise UnusableRow(NOT_RENDERED, error.problem, error.remedy) from error
         # the template writes its own special tokens
-        return list(tokenizer(rendered, add_special_tokens=False).input_ids)
-    ids = list(tokenizer(text).input_ids)
-    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+        whole = self._ids(text.whole[: text.end if self.encoding.eos else text.content_end])
+        cut = _common_length(self._ids(text.prompt), whole)
+        return whole[:cut], whole[cut:], text.stop if self.encoding.eos else ""
+
+    def _as_text(self, row: Row) -> tuple[list[int], list[int], str]:
+        """Ids of prompt and answer as one text, before and from the cut; of a text alone all but the first are scored."""
+        if row.messages:
+            raise UnusableRow(
+                NOT_RENDERED,
+                "a row is a conversation, and the plain template has no roles",
+                "use the chat template (--template chat), or a template file",
+            )
+        whole = self._text_ids(row.prompt + (self._separator if row.prompt else "") + row.answer)
+        eos = self.tokenizer.eos_token_id
+        if self.encoding.eos and eos is not None and (not whole or whole[-1] not in self.markers):
+            whole.append(eos)
+        cut = _common_length(self._text_ids(row.prompt), whole) if row.prompt else 1
+        return whole[:cut], whole[cut:], ""
+
+    def _apart(self, row: Row) -> tuple[list[int], list[int], str]:
+        """Prompt and answer tokenised by themselves, as versions before 2 of the recipe did."""
+        eos = self.tokenizer.eos_token_id
+        if self.template is None:
+            before = list(self.tokenizer(row.prompt).input_ids)
+            before = before[:-1] if before and before[-1] == eos else before
+        else:
+            before = self.before(row.prompt)
+        answer = self._ids(self._separator + row.answer)
+        if self.encoding.eos and eos is not None:
+            answer.append(eos)
+        return before, answer, ""
+
+    @property
+    def _separator(self) -> str:
+        return " " if self.encoding.separator else ""
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _text_ids(self, text: str) -> list[int]:
+        """A text with the start that the tokenizer writes, unless it has one, and without the end that it may write."""
+        bos, eos = getattr(self.tokenizer, "bos_token", None), self.tokenizer.eos_token_id
+        own = self._ids(text)
+        if bos and text.startswith(bos):
+            return own
+        ids = list(self.tokenizer(text).input_ids)
+        return ids[:-1] if ids and ids[-1] == eos and own[-1:] != [eos] else ids
 
 
-def _example(row: Row, tokenizer: Any, encoding: Encoding) -> Example:
-    before = prompt_ids(row.prompt, tokenizer, encoding)
-    answer_text = (" " if encoding.separator else "") + row.answer
-    answer_ids = tokenizer(answer_text, add_special_tokens=False).input_ids
-    if encoding.eos and tokenizer.eos_token_id is not None:
-        answer_ids = [*answer_ids, tokenizer.eos_token_id]
-    if not before or not answer_ids:
-        empty = "prompt" if not before else "answer"
-        raise DataError(
-            f"the {empty} {getattr(row, empty)[:40]!r} has no tokens in this tokenizer", "remove the row"
+def _fitting(example: Example, max_length: int, positions: int | None) -> Example:
+    if positions is not None and example.length > positions:
+        raise UnusableRow(
+            BEYOND_POSITIONS,
+            f"a row is {example.length} tokens long, and the model has positions for {positions}",
+            "shorten the rows, or choose others",
         )
-    return Example(row.key, tuple(before), tuple(answer_ids), row.answer)
+    if example.length > max_length:
+        raise UnusableRow(
+            TOO_LONG,
+            f"a row is {example.length} tokens long, and the limit is {max_length}",
+            "raise the length limit (--max-length)",
+        )
+    return example
+
+
+def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

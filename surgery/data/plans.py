@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from surgery.data.examples import TEMPLATES, Encoding
+from surgery.data.encoding import APART, TEMPLATES, TOGETHER, TOKENIZERS, Encoding, earlier_encoding
+from surgery.data.rendering import TEMPLATE_FILE, parse_date, template_arguments
 from surgery.data.rows import PLAIN_FIELDS, Row, RowFields, choose, left_out_text
 from surgery.data.source import SourceRows, read_source, source_files
 from surgery.errors import DataError, RecipeError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Plan = TypeVar("Plan", bound="DataclassInstance")
 _LARGEST = 2**63
+_CHOICES = {"template": TEMPLATES, "tokenised": (TOGETHER, APART), "tokenizer": TOKENIZERS}
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 
 
@@ -80,12 +82,15 @@ def plan_record(plan: "DataclassInstance") -> dict[str, Any]:
     return {**record, **encoding}
 
 
-def parse_plan(kind: type[Plan], record: object, where: str) -> Plan:
-    """A plan of `kind` from its record; raises `RecipeError` naming the setting under `where`."""
+def parse_plan(kind: type[Plan], record: object, where: str, *, earlier: bool = False) -> Plan:
+    """A plan of `kind` from its record; raises `RecipeError` naming the setting under `where`.
+
+    `earlier` says that a version wrote the record which tokenised prompt and answer apart.
+    """
     settings = dict(mapping_of(record, where))
     if any(field.name == "encoding" for field in dataclasses.fields(kind)):
         own = [field.name for field in dataclasses.fields(Encoding) if field.name in settings]
-        encoding = _built(Encoding, {name: settings.pop(name) for name in own}, where)
+        encoding = _encoding({name: settings.pop(name) for name in own}, where, earlier)
         plan = _built(kind, settings, where, encoding=encoding)
     else:
         plan = _built(kind, settings, where)
@@ -95,6 +100,16 @@ def parse_plan(kind: type[Plan], record: object, where: str) -> Plan:
         except DataError as error:
             raise RecipeError(f"{where}: {error.problem}", error.remedy) from error
     return plan
+
+
+def _encoding(settings: Mapping[str, Any], where: str, earlier: bool) -> Encoding:
+    encoding = _built(Encoding, earlier_encoding(settings) if earlier else settings, where)
+    try:
+        parse_date(encoding.date)
+        template_arguments(encoding.template_args)
+    except DataError as error:
+        raise RecipeError(f"{where}: {error.problem}", error.remedy) from error
+    return encoding
 
 
 def _built(kind: type[Plan], settings: Mapping[str, Any], where: str, **ready: object) -> Plan:
@@ -118,7 +133,9 @@ def _allowed(name: str, value: object, hint: Any) -> bool:
         return False
     if type(value) is int:
         return (name in _FROM_ONE) <= value < _LARGEST
-    return name != "template" or value in TEMPLATES
+    if name == "template" and str(value).endswith(TEMPLATE_FILE):
+        return True
+    return name not in _CHOICES or value in _CHOICES[name]
 
 
 @dataclass(frozen=True)

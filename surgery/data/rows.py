@@ -29,15 +29,30 @@ class UnusableRow(DataError):
 
 
 @dataclass(frozen=True)
+class Message:
+    """One turn of a conversation: who speaks, `system`, `user`, `assistant` or `tool`, and the text."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
 class Row:
-    """One task as text."""
+    """One task as text.
+
+    messages: the whole conversation where the row is one, `answer` its last turn and `prompt` the texts before it,
+        joined by line feeds. A text without a prompt is scored whole.
+    """
 
     prompt: str
     answer: str
+    messages: tuple[Message, ...] = ()
 
     @property
     def key(self) -> str:
         """Content hash: two slices share an example exactly when they share a key."""
+        if self.messages:
+            return digest(part.strip() for turn in self.messages for part in (turn.role, turn.content))[:32]
         return digest([self.prompt.strip(), self.answer.strip()])[:32]
 
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import yaml
 
-from surgery.data import CalibrationPlan, EvaluationPlan, parse_plan, plan_record
+from surgery.data import APART, CalibrationPlan, EvaluationPlan, parse_plan, plan_record
 from surgery.edits import EditPlan, edit_record, parse_edit
 from surgery.errors import RecipeError
 from surgery.files import LONGEST, mapping_of, parse_yaml, read_limited, refuse_unknown, user_path
 from surgery.model import DTYPES, BaseChoice
 
-SCHEMA = 1
+# 2: rows are tokenised whole, as training does it; recipes of schema 1 go on as they did
+SCHEMA = 2
+_SCHEMAS = (1, SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,17 @@ class Recipe:
     evaluation: EvaluationPlan | None = None
     tuning: CalibrationPlan | None = None
     calibration_digest: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know before the recipe is redone."""
+        plans = [self.calibration, self.evaluation, self.tuning]
+        if any(plan is not None and plan.encoding.tokenised == APART for plan in plans):
+            return (
+                "this recipe tokenises prompt and answer apart, as versions before 2 did; "
+                "with tokenised: together its rows have the ids that training sees",
+            )
+        return ()
 
     @property
     def seen(self) -> list[CalibrationPlan]:
@@ -75,8 +88,9 @@ def parse_recipe(text: str) -> Recipe:
     """Validate YAML text against the schema; see `read_recipe`."""
     record = parse_yaml(text, "the recipe")
     schema = record.get("recipe") if isinstance(record, dict) else None
-    if not isinstance(record, dict) or type(schema) is not int or schema != SCHEMA:
-        raise RecipeError("this is no recipe of schema 1", f"start the file with: recipe: {SCHEMA}")
+    if not isinstance(record, dict) or type(schema) is not int or schema not in _SCHEMAS:
+        raise RecipeError("this is no recipe of schema 1 or 2", f"start the file with: recipe: {SCHEMA}")
+    earlier = schema < SCHEMA
     refuse_unknown(
         record, {"recipe", "adapter", "base", "calibration", "edit", "tuning", "evaluation"}, "the recipe"
     )
@@ -94,11 +108,13 @@ def parse_recipe(text: str) -> Recipe:
         adapter=adapter.get("source", ""),
         adapter_digest=adapter.get("digest", ""),
         base=base,
-        calibration=parse_plan(CalibrationPlan, calibration, "calibration"),
+        calibration=parse_plan(CalibrationPlan, calibration, "calibration", earlier=earlier),
         calibration_digest=rows,
         edit=parse_edit(_section(record, "edit")),
-        evaluation=parse_plan(EvaluationPlan, evaluation, "evaluation") if evaluation is not None else None,
-        tuning=parse_plan(CalibrationPlan, tuning, "tuning") if tuning is not None else None,
+        evaluation=None
+        if evaluation is None
+        else parse_plan(EvaluationPlan, evaluation, "evaluation", earlier=earlier),
+        tuning=None if tuning is None else parse_plan(CalibrationPlan, tuning, "tuning", earlier=earlier),
     )
 
 

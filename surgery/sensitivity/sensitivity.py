@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -16,7 +17,7 @@ from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from surgery.data import Encoding
+from surgery.data import Encoding, encoding_record, parse_encoding
 from surgery.errors import DataError
 from surgery.files import digest, is_shipped, user_path, write_problem, write_whole
 from surgery.sensitivity.moments import Moments, moments_of
@@ -38,7 +39,12 @@ class Provenance:
     @property
     def key(self) -> str:
         """The name under which a measurement can be stored and found again."""
-        return digest([json.dumps(asdict(self), sort_keys=True)])[:24]
+        return digest([json.dumps(self.record, sort_keys=True)])[:24]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a stored file says of it; of the earlier rule of tokenising, as earlier versions wrote it."""
+        return {**asdict(self), "encoding": encoding_record(self.encoding)}
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def save_sensitivity(sensitivity: Sensitivity, path: Path | str, about: Mapping[
     metadata = {
         **(about or {}),
         "format": FORMAT,
-        "provenance": json.dumps(asdict(sensitivity.provenance), sort_keys=True),
+        "provenance": json.dumps(sensitivity.provenance.record, sort_keys=True),
         "names": json.dumps(list(sensitivity.values)),
         "left_out": json.dumps(dict(sensitivity.left_out)),
         "rows": sensitivity.rows,
@@ -144,7 +150,7 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
             values = {name: handle.get_tensor(f"g.{i}").astype(np.float64) for i, name in enumerate(names)}
             losses = handle.get_tensor("losses").astype(np.float64)
         record = json.loads(metadata["provenance"])
-        encoding, scope = Encoding(**record.pop("encoding")), tuple(record.pop("scope"))
+        encoding, scope = parse_encoding(record.pop("encoding")), tuple(record.pop("scope"))
         # files of earlier versions say neither what was left out nor which rows it was
         left_out = {
             str(reason): int(count) for reason, count in json.loads(metadata.get("left_out", "{}")).items()
