@@ -15,6 +15,7 @@ from surgery.data.plans import (
     rows_digest,
 )
 from surgery.data.rows import (
+    Message,
     Row,
     RowFields,
     UnusableRow,
@@ -37,6 +38,7 @@ __all__ = [
     "EvaluationPlan",
     "Example",
     "HubSource",
+    "Message",
     "NotFetchedError",
     "Row",
     "RowFields",
