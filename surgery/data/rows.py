@@ -30,7 +30,7 @@ class UnusableRow(DataError):
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation: who speaks, `system`, `user`, `assistant` or `tool`, and the text."""
+    """One turn of a conversation; `role` is `system`, `user` or `assistant`."""
 
     role: str
     content: str
@@ -38,22 +38,31 @@ class Message:
 
 @dataclass(frozen=True)
 class Row:
-    """One task as text.
+    """One task as text: a prompt and its answer, a conversation, or a text alone, whose prompt is empty.
 
-    messages: the whole conversation where the row is one, `answer` its last turn and `prompt` the texts before it,
-        joined by line feeds. A text without a prompt is scored whole.
+    `messages` is the whole of a conversation, and empty for other rows. The last of them is the assistant's, whose
+    text is `answer`; `prompt` is then the texts before it, joined by line feeds.
     """
 
     prompt: str
     answer: str
     messages: tuple[Message, ...] = ()
 
+    @classmethod
+    def of(cls, messages: Sequence[Message]) -> "Row":
+        """The row of a conversation, at least one message, that ends with the assistant's answer."""
+        *before, answer = messages
+        return cls("\n".join(message.content for message in before), answer.content, tuple(messages))
+
     @property
     def key(self) -> str:
-        """Content hash: two slices share an example exactly when they share a key."""
-        if self.messages:
-            return digest(part.strip() for turn in self.messages for part in (turn.role, turn.content))[:32]
-        return digest([self.prompt.strip(), self.answer.strip()])[:32]
+        """Content hash: two slices share an example exactly when they share a key.
+
+        One user's turn and its answer are the same example as that prompt with that answer.
+        """
+        if [message.role for message in self.messages] in ([], ["user", "assistant"]):
+            return digest([self.prompt.strip(), self.answer.strip()])[:32]
+        return digest(text for each in self.messages for text in (each.role, each.content.strip()))[:32]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgery.data import (
+    Message,
     Row,
     RowFields,
     UnusableRow,
@@ -73,3 +74,24 @@ def test_a_record_that_is_no_row_says_why(record, reason):
     with pytest.raises(UnusableRow) as caught:
         QA.row(record)
     assert caught.value.reason == reason
+
+
+def test_a_conversation_is_a_row_of_its_last_answer_and_the_texts_before_it():
+    system, asked, answer = Message("system", "Be brief."), Message("user", "2 + 2?"), Message("assistant", "4")
+    row = Row.of([system, asked, answer])
+    assert row == Row("Be brief.\n2 + 2?", "4", (system, asked, answer))
+    assert Row.of([asked, answer]).messages == (asked, answer)
+
+
+def test_a_conversation_is_known_by_its_roles_and_contents():
+    asked, answer = Message("user", " 2 + 2?\n"), Message("assistant", "4")
+    assert Row.of([asked, answer]).key == Row("2 + 2?", "4").key
+    others = [
+        [asked, answer],
+        [Message("system", "2 + 2?"), answer],
+        [Message("system", ""), asked, answer],
+        [Message("system", "Be brief."), asked, answer],
+        [Message("user", "Be brief."), asked, answer],
+        [asked, answer, asked, answer],
+    ]
+    assert len({Row.of(messages).key for messages in others}) == len(others)
