@@ -92,7 +92,7 @@ class VariantEngine:
             if not context or not continuation:
                 raise DataError("a context or a continuation has no tokens", "give each of them one or more")
         inputs, asked = same_inputs([(*context, *continuation[:-1]) for context, continuation in requests])
-        self._rows.check_positions(inputs)
+        self._live.check_positions(max(map(len, inputs), default=0))
         tasks = []
         for ids, wanted in zip(inputs, asked, strict=True):
             scored = max(len(requests[index][1]) for index in wanted)
@@ -116,7 +116,7 @@ class VariantEngine:
         import torch
 
         inputs, asked = same_inputs([(example.prompt_ids, example.answer_ids) for example in examples])
-        self._rows.check_positions([(*prompt, *answer) for prompt, answer in inputs])
+        self._live.check_positions(max((len(p) + len(a) for p, a in inputs), default=0))
         tasks = []
         for (prompt, answer), wanted in zip(inputs, asked, strict=True):
             length = len(prompt) + len(answer)

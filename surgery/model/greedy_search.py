@@ -74,7 +74,7 @@ class Decoding:
         from surgery.model.decoding import end_ids
 
         self._inputs, wanted = same_inputs([(request.prompt, request.answer) for request in requests])
-        rows.check_positions([(*prompt, *answer) for prompt, answer in self._inputs])
+        rows.live.check_positions(max((len(p) + len(a) for p, a in self._inputs), default=0))
         if any(not prompt for prompt, _ in self._inputs):
             raise DataError("a prompt has no tokens", "give it one or more")
         self._limits = [min(request.limit, rows.room(len(request.prompt))) for request in requests]

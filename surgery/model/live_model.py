@@ -8,7 +8,7 @@ the per-example sensitivities gₖ = uₖᵀ G vₖ of a whole batch in one back
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any
 
@@ -19,12 +19,15 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from surgery.adapter import Adapter, LoraRules
-from surgery.errors import AdapterError, BaseModelError, PolicyError
+from surgery.errors import AdapterError, BaseModelError, DataError, PolicyError
 from surgery.model.base import LoadedBase
 from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import put_extras, update_biases
 from surgery.model.spectral_layers import Components, SpectralLayer, is_adaptable, wrap
 from surgery.spectra import Spectra
+
+# what configs call the longest row, the commonest first; MPT's and Whisper's kinds have names of their own
+_LENGTHS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 
 
 class LiveModel:
@@ -99,6 +102,16 @@ class LiveModel:
         """Where inputs go and logits come from."""
         return execution_device(self.base.model)
 
+    @cached_property
+    def positions(self) -> int | None:
+        """The longest row that the model can read, in tokens; None where nothing limits it."""
+        return _positions(self.base.model)
+
+    def check_positions(self, longest: int) -> None:
+        """Raise `DataError` for rows that are longer, in tokens, than the model can read."""
+        if self.positions and longest > self.positions:
+            raise DataError(f"a request is {longest} tokens, more than {self.positions}", "shorten it")
+
     def set_sigma(
         self, values: Mapping[str, Float64[ndarray, "*row rank"] | Float[Tensor, "*row rank"]] | None = None
     ) -> None:
@@ -167,6 +180,17 @@ class LiveModel:
         while self._undo:
             self._undo.pop()()
         self._components = {}
+
+
+def _positions(model: Any) -> int | None:
+    config = model.config.get_text_config(decoder=True)
+    named = [getattr(config, name, None) for name in _LENGTHS]
+    lengths = [length for length in named if isinstance(length, int) and length > 0][:1]
+    # RoBERTa's kinds leave the places of their tables up to the padding's unused
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
+            lengths.append(table.num_embeddings - table.padding_idx - 1)
+    return min(lengths, default=None)
 
 
 def _refuse_unrunnable(adapter: Adapter) -> None:

@@ -43,7 +43,7 @@ def stream_answers(
     ids = prompt_ids(prompt, live.base.tokenizer, encoding) if prompt.strip() else []
     if not ids:
         raise DataError("the prompt is empty", "write something for the model to answer")
-    places = getattr(live.model.config.get_text_config(), "max_position_embeddings", None)
+    places = live.positions
     longest = min(encoding.max_length, places or encoding.max_length)
     if len(ids) > longest:
         raise DataError(f"the prompt is {len(ids)} tokens, more than {longest}", "shorten the prompt")

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.errors import DataError
 from surgery.model.memory import footprint, free_bytes
 
 if TYPE_CHECKING:
@@ -28,14 +27,12 @@ class VariantRows:
 
     count: how many variants there are.
     footprint: bytes that rows take in the model.
-    positions: the longest row that the model can read, in tokens; None where it names none.
     apart: set once layers turn out to mix rows; a batch then holds one variant alone.
     """
 
     def __init__(self, live: "LiveModel", variants: Mapping[str, Variant | None]) -> None:
         self.live, self.count, self.apart = live, len(variants), False
         self.footprint = footprint(live.model)
-        self.positions: int | None = getattr(live.model.config.get_text_config(), "max_position_embeddings", None)
         self._sigma = _on_device(live, stacked_sigma(live, variants))
         self._most_tokens = _TOKENS_AT_ONCE.get(live.device.type, _TOKENS)
 
@@ -64,13 +61,8 @@ class VariantRows:
 
     def room(self, tokens: int) -> int:
         """The longest answer to a prompt of so many tokens: the last token of an answer is never read back."""
-        return self.positions - tokens + 1 if self.positions else 1 << 30
-
-    def check_positions(self, rows: Sequence[Sequence[int]]) -> None:
-        """Raise `DataError` for rows of token ids that are longer than the model can read."""
-        longest = max((len(row) for row in rows), default=0)
-        if self.positions and longest > self.positions:
-            raise DataError(f"a request is {longest} tokens, more than {self.positions}", "shorten it")
+        positions = self.live.positions
+        return positions - tokens + 1 if positions else 1 << 30
 
 
 def stacked_sigma(

@@ -44,6 +44,7 @@ def measure_sensitivity(
     """
     live.set_sigma(None)
     examples = calibration.examples
+    live.check_positions(max((example.length for example in examples), default=0))
     values = {name: np.zeros((len(examples), live.spectra[name].rank)) for name in names}
     losses = np.zeros(len(examples))
     done = 0

@@ -8,15 +8,24 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    MptConfig,
+    MptForCausalLM,
+    RobertaConfig,
+    RobertaForCausalLM,
+)
 
 from surgery.adapter import open_adapter
 from surgery.edits import Edit, ModuleEdit
-from surgery.errors import AdapterError, BaseModelError, SurgeryError
+from surgery.errors import AdapterError, BaseModelError, DataError, SurgeryError
 from surgery.export import export
 from surgery.model import LiveModel
 from surgery.spectra import decompose
 from tests.helpers.models import (
     GPT2_TARGETS,
+    LLAMA_TARGETS,
     VOCABULARY,
     double,
     loaded_base,
@@ -259,6 +268,58 @@ def test_a_perturbation_moves_logits_as_a_change_of_sigma_does(llama):
         live.unperturb()
         live.set_sigma({name: live.spectra[name].sigma + shift[name] for name in shift})
         assert relative(perturbed, logits(live.model, token_ids())) < logits_apart(live.model)
+
+
+POSITIONS = {
+    "llama": (lambda: tiny_llama(max_position_embeddings=20), LLAMA_TARGETS, 20),
+    "gpt2": (lambda: tiny_gpt2(n_positions=21), GPT2_TARGETS, 21),
+    "mpt": (
+        lambda: MptForCausalLM(
+            MptConfig(d_model=16, n_heads=2, n_layers=1, vocab_size=VOCABULARY, max_seq_len=22)
+        ),
+        ("Wqkv",),
+        22,
+    ),
+    # a table of 25, of which the places up to the padding's are never looked up
+    "roberta": (
+        lambda: RobertaForCausalLM(
+            RobertaConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=16,
+                intermediate_size=24,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                max_position_embeddings=25,
+                pad_token_id=1,
+                is_decoder=True,
+            )
+        ),
+        ("query", "value"),
+        23,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_a_model_reads_as_many_tokens_as_it_has_positions_for_and_no_more(name, tmp_path):
+    make, targets, expected = POSITIONS[name]
+    folder = save_adapter(make(), tmp_path / "adapter", targets=targets, fan_in_fan_out=name == "gpt2")
+    with attach(make().requires_grad_(False).eval(), folder) as live:
+        assert live.positions == expected
+        logits(live.model, torch.full((1, expected), 7))
+        live.check_positions(expected)
+        with pytest.raises(DataError, match=f"{expected + 1} tokens, more than {expected}"):
+            live.check_positions(expected + 1)
+
+
+def test_a_model_without_a_limit_has_no_number_of_positions(tmp_path):
+    def make():
+        return BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=16, n_layer=1, n_head=2))
+
+    folder = save_adapter(make(), tmp_path / "adapter", targets=("query_key_value",))
+    with attach(make().requires_grad_(False).eval(), folder) as live:
+        assert live.positions is None
+        live.check_positions(1 << 20)
 
 
 def test_close_restores_the_base_exactly(case):

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgery.data import Calibration, Encoding
-from surgery.errors import Cancelled
+from surgery.errors import Cancelled, DataError
 from surgery.model import LiveModel
 from surgery.progress import Control
 from surgery.sensitivity import (
@@ -220,6 +221,13 @@ def test_a_measurement_is_made_at_the_adapters_own_sigma(live):
 def test_measuring_leaves_no_gradient_in_the_base(live):
     measure(live)
     assert all(parameter.grad is None for parameter in live.model.parameters())
+
+
+def test_rows_beyond_the_models_positions_are_refused_by_their_length(tmp_path):
+    make = partial(tiny_gpt2, n_positions=LONGEST - 1)
+    folder = save_adapter(make(), tmp_path / "adapter", targets=GPT2_TARGETS, fan_in_fan_out=True)
+    with attached_to(make(), folder) as live, pytest.raises(DataError, match=f"{LONGEST} tokens, more than"):
+        measure(live)
 
 
 def test_a_zero_adapter_has_finite_sensitivities(tmp_path):
