@@ -53,7 +53,9 @@ def question_of(run: Run) -> Question:
     """The question that a run asked, to ask it again of other variants; raises `DataError` for a foreign record."""
     record = run.plan.question
     if "rows" in record:
-        return Question(parse_plan(EvaluationPlan, record["rows"], "rows"))
+        return Question(
+            parse_plan(EvaluationPlan, record["rows"], "rows", earlier="tokenised" not in record["rows"])
+        )
     plan = TaskPlan.of(record["task"])
     return Question(plan, programs=_runs_programs(plan.name) and bool(st.session_state.get("evaluate-programs")))
 

@@ -163,7 +163,10 @@ def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
         "tuning": CalibrationPlan,
     }
     record = {"tuning": None, **record}
-    plans = {name: record[name] and parse_plan(kind, record[name], name) for name, kind in kinds.items()}
+    plans = {
+        name: record[name] and parse_plan(kind, record[name], name, earlier="tokenised" not in record[name])
+        for name, kind in kinds.items()
+    }
     steps = tuple(Step(str(step["label"]), _edit(step["edit"])) for step in record["history"])
     if not steps:
         raise ValueError("a history is never empty")

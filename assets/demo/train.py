@@ -117,7 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.manual_seed(arguments.seed)
-    encoding = Encoding(template="chat")
+    encoding = Encoding(separator=True)
     base = load_base(DEMO_BASE)
     rows = unique_rows(arguments.task, arguments.examples + sum(SLICES.values()), arguments.seed)
     slices, first = {}, arguments.examples

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import open_adapter
 from surgery.cli.text import evaluation_text, progress_reporter
-from surgery.data import Encoding, Slices
+from surgery.data import DATE, TOKENIZERS, Encoding, Slices, parse_date, template_arguments
 from surgery.edits import ENERGY_RULES, Edit
 from surgery.errors import DataError, RecipeError
 from surgery.evaluation import BASELINE, Evaluation, summarise, summary_record
@@ -79,7 +79,20 @@ def data_from(options: argparse.Namespace, slice_name: str) -> str:
 
 
 def encoding_from(options: argparse.Namespace) -> Encoding:
-    return Encoding(options.template, options.separator, options.eos, options.max_length)
+    separator = is_demo(options.data or options.adapter) if options.separator is None else options.separator
+    encoding = Encoding(
+        options.template,
+        separator,
+        options.eos,
+        options.max_length,
+        system=options.system,
+        template_args=options.template_args,
+        date=options.date,
+        tokenizer=options.tokenizer,
+    )
+    parse_date(encoding.date)
+    template_arguments(encoding.template_args)
+    return encoding
 
 
 def variants_from(sources: Sequence[str], adapter_digest: str) -> tuple[dict[str, Recipe], dict[str, str]]:
@@ -111,14 +124,27 @@ def add_model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
     parser.add_argument("adapter", help="a folder, or demo:NAME")
     add_base_options(parser)
     parser.add_argument("--data", help=data_help)
-    parser.add_argument("--template", default="chat", help="chat or plain (default chat)")
+    parser.add_argument(
+        "--template", default="chat", help="chat, plain, or a file with a chat template, FILE.jinja (default chat)"
+    )
+    parser.add_argument(
+        "--template-args",
+        default="",
+        metavar="JSON",
+        help="of the chat template, as '{\"enable_thinking\": false}'",
+    )
+    parser.add_argument("--system", default="", help="system prompt of rows that have none")
+    parser.add_argument("--date", default=DATE, help=f"day that a template prints (default {DATE})")
+    parser.add_argument(
+        "--tokenizer", choices=TOKENIZERS, default=TOKENIZERS[0], help="the adapter folder's own, or the base's"
+    )
     parser.add_argument("--max-length", type=positive, default=1024, help="drop longer rows, in tokens")
     parser.add_argument(
-        "--separator", action=argparse.BooleanOptionalAction, default=True, help="space before the answer"
+        "--separator",
+        action=argparse.BooleanOptionalAction,
+        help="space before the answer (default: none, but for a demo's rows)",
     )
-    parser.add_argument(
-        "--eos", action=argparse.BooleanOptionalAction, default=True, help="end-of-sequence after it"
-    )
+    parser.add_argument("--eos", action=argparse.BooleanOptionalAction, default=True, help="end of turn after it")
 
 
 def add_field_options(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from surgery.data.contamination import TaskDocument, content_key, refuse_shared, shared_examples, task_document
 from surgery.data.encoding import (
     APART,
+    DATE,
     TEMPLATES,
     TOGETHER,
     TOKENIZERS,
@@ -23,7 +24,7 @@ from surgery.data.plans import (
     refuse_changed_rows,
     rows_digest,
 )
-from surgery.data.rendering import markers, prints_date, template_arguments
+from surgery.data.rendering import markers, parse_date, prints_date, template_arguments
 from surgery.data.rows import (
     Message,
     Row,
@@ -41,6 +42,7 @@ from surgery.data.source import SourceRows, read_source
 
 __all__ = [
     "APART",
+    "DATE",
     "IGNORED",
     "TEMPLATES",
     "TOGETHER",
@@ -68,6 +70,7 @@ __all__ = [
     "is_hub",
     "left_out_text",
     "markers",
+    "parse_date",
     "parse_encoding",
     "parse_hub",
     "parse_plan",

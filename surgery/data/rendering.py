@@ -21,6 +21,7 @@ _MOST_TEMPLATE = 1 << 20  # bytes
 _WITHOUT_TEMPLATE = (
     "use the plain template (--template plain), or a template file of your own (--template FILE.jinja)"
 )
+_READS_CLOCK = re.compile(r"""\bstrftime_now\s*\(\s*(["'])(.*?)\1\s*\)""")
 _CLOCK = re.compile(r"\bstrftime_now\b|\bdate_string\b")
 
 
@@ -46,8 +47,8 @@ class ChatTemplate:
     """A chat template ready for many conversations.
 
     tokenizer: applies it.
-    text: its source.
-    arguments: what it is given beside the messages, the pinned date included.
+    text: its source, with the pinned day where it reads the clock.
+    arguments: what it is given beside the messages.
     system: the system prompt of conversations that have none.
     markers: texts that the tokenizer reads as one token, with its id; see `markers`.
     """
@@ -105,9 +106,10 @@ class ChatTemplate:
 
 def chat_template(tokenizer: Any, encoding: Encoding) -> ChatTemplate:
     """The chat template of an encoding; raises `DataError` where there is none or its settings cannot be read."""
-    text = template_of(tokenizer, encoding)
-    arguments = {**_clock(encoding, text), **template_arguments(encoding.template_args)}
-    return ChatTemplate(tokenizer, text, arguments, encoding.system, markers(tokenizer))
+    day, text = parse_date(encoding.date), template_of(tokenizer, encoding)
+    dated = {"date_string": day.strftime("%d %b %Y")} if "date_string" in text else {}
+    arguments = {**dated, **template_arguments(encoding.template_args)}
+    return ChatTemplate(tokenizer, _at(day, text), arguments, encoding.system, markers(tokenizer))
 
 
 def template_of(tokenizer: Any, encoding: Encoding) -> str:
@@ -125,9 +127,7 @@ def template_of(tokenizer: Any, encoding: Encoding) -> str:
             f"use one of {', '.join(TEMPLATES)}, or name a {TEMPLATE_FILE} file",
         )
     if not getattr(tokenizer, "chat_template", None):
-        raise DataError(
-            "the tokenizer has no chat template", _WITHOUT_TEMPLATE
-        )
+        raise DataError("the tokenizer has no chat template", _WITHOUT_TEMPLATE)
     try:
         found: str = tokenizer.get_chat_template()
     except ValueError as error:  # several, none of them the default
@@ -164,12 +164,15 @@ def parse_date(text: str) -> date:
         raise DataError(f"{text[:40]!r} is no date", f"write it as {DATE}") from None
 
 
-def _clock(encoding: Encoding, template: str) -> Mapping[str, Any]:
-    """The pinned date in the forms that templates ask for it."""
-    if not _CLOCK.search(template):
-        return {}
-    day = parse_date(encoding.date)
-    return {"strftime_now": day.strftime, "date_string": day.strftime("%d %b %Y")}
+def _at(day: date, template: str) -> str:
+    """The template with the pinned day where it reads the clock."""
+    pinned = _READS_CLOCK.sub(lambda match: repr(day.strftime(match[2])), template)
+    if re.search(r"\bstrftime_now\s*\(", pinned):
+        raise DataError(
+            "the chat template prints a time in a form that is worked out while it runs, so it cannot be pinned",
+            "write the day into a template file of your own (--template FILE.jinja)",
+        )
+    return pinned
 
 
 def markers(tokenizer: Any) -> dict[str, int]:
@@ -178,7 +181,9 @@ def markers(tokenizer: Any) -> dict[str, int]:
     What stands for unknown text is none of them.
     """
     added = getattr(tokenizer, "added_tokens_decoder", None) or {}
-    special = {token: tokenizer.convert_tokens_to_ids(token) for token in getattr(tokenizer, "all_special_tokens", ())}
+    special = {
+        token: tokenizer.convert_tokens_to_ids(token) for token in getattr(tokenizer, "all_special_tokens", ())
+    }
     known = {str(token): number for number, token in added.items()} | special
     unknown = getattr(tokenizer, "unk_token", None)
     return {token: int(number) for token, number in known.items() if token != unknown and number is not None}
@@ -196,4 +201,6 @@ def _common_end(one: str, other: str) -> str:
 
 def _shape(messages: Sequence[Message]) -> str:
     roles = [message.role for message in messages]
-    return "a single user turn" if roles[:1] == ["user"] and len(roles) <= 2 else f"the turns {', '.join(roles[:6])}"
+    return (
+        "a single user turn" if roles[:1] == ["user"] and len(roles) <= 2 else f"the turns {', '.join(roles[:6])}"
+    )

@@ -54,7 +54,8 @@ def evaluate(
     if BASELINE in variants:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
     engine = VariantEngine(live, {BASELINE: None, **variants}, rows=batch_size * (1 + len(variants)))
-    return answered(slice_.examples, engine, live.base.tokenizer, generate=generate, control=control)
+    tokenizer = live.tokenizer_for(slice_.encoding)
+    return answered(slice_.examples, engine, tokenizer, generate=generate, control=control)
 
 
 def answered(
@@ -76,10 +77,11 @@ def answered(
     scores: dict[str, Scores] = {}
     if generate:
         limit = answer_limit(examples)
+        references = _references(examples, tokenizer)
         for name, answers in engine.answer(examples, max_new_tokens=limit, control=control).items():
             tokens = [answer.tokens for answer in answers]
             texts = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-            right = [float(t == e.answer.strip()) for t, e in zip(texts, examples, strict=True)]
+            right = [float(t in accepted) for t, accepted in zip(texts, references, strict=True)]
             scores[name] = row_scores(np.array([answer.loss for answer in answers]), np.array(right), texts)
     else:
         for name, losses in engine.answer_losses(examples, control=control).items():
@@ -87,6 +89,17 @@ def answered(
     prompts = tokenizer.batch_decode([list(e.prompt_ids) for e in examples], skip_special_tokens=True)
     samples = tuple(Sample(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))
     return Evaluation(scores, samples)
+
+
+def _references(examples: Sequence[Example], tokenizer: Any) -> list[frozenset[str]]:
+    """The texts that count as right: a row's answer, and all that its template writes as the answer, such as an
+    empty thought before it.
+    """
+    rendered = tokenizer.batch_decode([list(e.answer_ids) for e in examples], skip_special_tokens=True)
+    return [
+        frozenset((e.answer.strip(), text.removesuffix(e.stop).strip()))
+        for e, text in zip(examples, rendered, strict=True)
+    ]
 
 
 def answer_limit(examples: Sequence[Example]) -> int:

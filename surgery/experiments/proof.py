@@ -18,7 +18,6 @@ from surgery.data import (
     EvaluationPlan,
     Row,
     Slices,
-    encode,
     left_out_text,
     plan_record,
     read_slices,
@@ -211,9 +210,9 @@ def _asked(
 ) -> _PreparedQuestion:
     from surgery.model import end_ids
 
-    ends = repr(sorted(end_ids(live)))
     if isinstance(question, EvaluationPlan):
-        return _asked_rows(live, question, slices.held_out, ends)
+        return _asked_rows(live, question, slices.held_out)
+    ends = repr(sorted(end_ids(live)))
     from surgery.evaluation.lm_eval import benchmarked, refuse_seen
 
     loaded = question
@@ -227,18 +226,22 @@ def _asked(
     )
 
 
-def _asked_rows(live: "LiveModel", plan: EvaluationPlan, rows: Sequence[Row], ends: str) -> _PreparedQuestion:
-    slice_ = encode(rows, live.base.tokenizer, plan.encoding)
+def _asked_rows(live: "LiveModel", plan: EvaluationPlan, rows: Sequence[Row]) -> _PreparedQuestion:
+    from surgery.model import end_ids
+
+    slice_ = live.encode(rows, plan.encoding)
     examples = slice_.examples
     prompts = {row.key: row.prompt for row in rows}
     notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
     limit = answer_limit(examples)
+    ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None}))
+    tokenizer = live.tokenizer_for(plan.encoding)
     return _PreparedQuestion(
         {"rows": plan_record(plan)},
         digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]),
         len(examples),
         lambda engine, control: replace(
-            answered(examples, engine, live.base.tokenizer, control=control),
+            answered(examples, engine, tokenizer, control=control),
             samples=tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples),
             notes=notes,
         ),

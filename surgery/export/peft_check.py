@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery.adapter import Adapter
-from surgery.data import CalibrationPlan, encode, read_source
+from surgery.data import CalibrationPlan, read_source
 from surgery.edits import Edit
 from surgery.model import LiveModel, LoadedBase, collate, padding_id
 from surgery.spectra import Spectra
@@ -28,8 +28,6 @@ def peft_agreement(
     from peft import PeftModel
 
     rows = read_source(plan.data, plan.fields).rows[:_ROWS]
-    examples = encode(rows, base.tokenizer, plan.encoding).examples
-    batch = collate(examples, padding_id(base.tokenizer))
 
     def logits(model: Any) -> torch.Tensor:
         device = next(model.parameters()).device
@@ -43,6 +41,8 @@ def peft_agreement(
         return found
 
     with LiveModel(base, adapter, spectra) as live:
+        examples = live.encode(rows, plan.encoding).examples
+        batch = collate(examples, padding_id(base.tokenizer))
         live.set_sigma(edit.sigma_after)
         previewed = logits(live.model)
     wrapped = PeftModel.from_pretrained(base.model, str(folder)).eval()

@@ -169,14 +169,23 @@ class VariantEngine:
         control: Control = SILENT,
         done: Callable[[int, Mapping[str, Answered]], None] | None = None,
     ) -> dict[str, list[Answered]]:
-        """`answer_losses` and `generate` for examples, from one pass over each prompt."""
+        """`answer_losses` and `generate` for examples, from one pass over each prompt.
+
+        An answer ends before the end of turn of any of the examples, too.
+        """
+        ends = frozenset(example.end for example in examples if example.end is not None)
         requests = [Continuation(e.prompt_ids, e.answer_ids, max_new_tokens) for e in examples]
-        return self._decode(requests, None, Tally(self._names, len(requests), control, done), control)
+        return self._decode(requests, None, Tally(self._names, len(requests), control, done), control, ends)
 
     def _decode(
-        self, requests: Sequence[Continuation], stop: Stop | None, tally: Tally[Answered], control: Control
+        self,
+        requests: Sequence[Continuation],
+        stop: Stop | None,
+        tally: Tally[Answered],
+        control: Control,
+        ends: frozenset[int] = frozenset(),
     ) -> dict[str, list[Answered]]:
-        decoding = Decoding(self._rows, requests, tally, stop, control)
+        decoding = Decoding(self._rows, requests, tally, stop, control, ends)
         self._serve(decoding.queue, decoding.run, control, in_one_pass=False)
         return tally.by_variant
 

@@ -61,6 +61,7 @@ class Decoding:
     tally: where answers go, each as soon as it ends; the loss of an empty answer is NaN.
     stop: called with a request's number and its tokens so far; true ends that answer.
     control: polled between forward passes.
+    ends: ids that end an answer beside those of the tokenizer and the generation settings.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Decoding:
         tally: Tally[Answered],
         stop: Stop | None,
         control: Control,
+        ends: frozenset[int] = frozenset(),
     ) -> None:
         from surgery.model.decoding import end_ids
 
@@ -79,7 +81,7 @@ class Decoding:
             raise DataError("a prompt has no tokens", "give it one or more")
         self._limits = [min(request.limit, rows.room(len(request.prompt))) for request in requests]
         self._rows, self._tally, self._stop, self._control = rows, tally, stop, control
-        self._ends = end_ids(rows.live)
+        self._ends = end_ids(rows.live) | ends
         self._open: dict[Slot, _Row] = {}
         self._prefix_ids = common_prefix([prompt for prompt, _ in self._inputs])
         self._prefix: SharedPrefix | None = None

@@ -6,7 +6,7 @@ the per-example sensitivities gₖ = uₖᵀ G vₖ of a whole batch in one back
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from types import TracebackType
@@ -19,6 +19,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from surgery.adapter import Adapter, LoraRules
+from surgery.data import Calibration, Encoding, Row, encode
 from surgery.errors import AdapterError, BaseModelError, DataError, PolicyError
 from surgery.model.base import LoadedBase
 from surgery.model.device_map import execution_device
@@ -101,6 +102,22 @@ class LiveModel:
     def device(self) -> torch.device:
         """Where inputs go and logits come from."""
         return execution_device(self.base.model)
+
+    def tokenizer_for(self, encoding: Encoding) -> Any:
+        """The tokenizer that an encoding asks for."""
+        return self.base.tokenizer
+
+    def encode(
+        self,
+        rows: Sequence[Row],
+        encoding: Encoding,
+        *,
+        left_out: Mapping[str, int] | None = None,
+        spare: Iterable[Row] = (),
+    ) -> Calibration:
+        """Rows as token ids for this model; see `data.encode`, which raises `DataError`."""
+        tokenizer = self.tokenizer_for(encoding)
+        return encode(rows, tokenizer, encoding, left_out=left_out, spare=spare, positions=self.positions)
 
     @cached_property
     def positions(self) -> int | None:

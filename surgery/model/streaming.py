@@ -6,10 +6,11 @@ Layers that cannot tell the rows of a batch apart get one variant after the othe
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from surgery.data import Encoding, prompt_ids
+from surgery.data import Encoding, prompt_ids, turn_end
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.variant_rows import Variant, stacked_sigma
 from surgery.progress import SILENT, Control
@@ -40,7 +41,8 @@ def stream_answers(
     """
     if not variants or limit < 1:
         raise DataError(f"{limit} tokens of {len(variants)} variants were asked for", "ask for one or more")
-    ids = prompt_ids(prompt, live.base.tokenizer, encoding) if prompt.strip() else []
+    tokenizer = live.tokenizer_for(encoding)
+    ids = prompt_ids(prompt, tokenizer, encoding) if prompt.strip() else []
     if not ids:
         raise DataError("the prompt is empty", "write something for the model to answer")
     places = live.positions
@@ -50,7 +52,28 @@ def stream_answers(
     if places:
         # the last token of an answer is never read back, so it needs no position
         limit = min(limit, places - len(ids) + 1)
-    return _stream(live, ids, variants, limit, control)
+    return _stream(live, ids, variants, limit, control, _Answers.of(live, encoding))
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """How answers become text, and the ids that end one; `stop` is an end of several tokens, empty where there is none."""
+
+    tokenizer: Any
+    ends: frozenset[int]
+    stop: str
+
+    @staticmethod
+    def of(live: "LiveModel", encoding: Encoding) -> "_Answers":
+        from surgery.model.decoding import end_ids
+
+        tokenizer = live.tokenizer_for(encoding)
+        end, stop = turn_end(tokenizer, encoding)
+        return _Answers(tokenizer, end_ids(live) | frozenset([end] if end is not None else []), stop)
+
+    def text(self, ids: list[int]) -> str:
+        found: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return found.partition(self.stop)[0] if self.stop else found
 
 
 def _stream(
@@ -59,17 +82,18 @@ def _stream(
     variants: Mapping[str, Variant | None],
     limit: int,
     control: Control,
+    how: "_Answers",
 ) -> Iterator[dict[str, str]]:
     told = dict.fromkeys(variants, "")
     try:
         try:
-            for texts in _together(live, ids, variants, limit, control):
+            for texts in _together(live, ids, variants, limit, control, how):
                 told = {name: _extended(told[name], text) for name, text in texts.items()}
                 yield dict(told)
         except RowsMixedError:
             # experts may first be reached after some tokens; what has been told then stays
             for name, sigma in variants.items():
-                for texts in _together(live, ids, {name: sigma}, limit, control):
+                for texts in _together(live, ids, {name: sigma}, limit, control, how):
                     told[name] = _extended(told[name], texts[name])
                     yield dict(told)
     finally:
@@ -77,27 +101,31 @@ def _stream(
 
 
 def _together(
-    live: "LiveModel", ids: list[int], variants: Mapping[str, Variant | None], limit: int, control: Control
+    live: "LiveModel",
+    ids: list[int],
+    variants: Mapping[str, Variant | None],
+    limit: int,
+    control: Control,
+    how: "_Answers",
 ) -> Iterator[dict[str, str]]:
     """Texts of `variants` in one batch after each token, as the tokenizer decodes them."""
-    from surgery.model.decoding import Prompts, end_ids
+    from surgery.model.decoding import Prompts
 
     control.heed()
     live.set_sigma(stacked_sigma(live, variants))
     prompts = Prompts(live, [ids] * len(variants))
-    ends = end_ids(live)
     answers: dict[str, list[int]] = {name: [] for name in variants}
     texts = dict.fromkeys(variants, "")
     ended: set[str] = set()
     for count in range(1, limit + 1):
         chosen = prompts.chosen
-        ended |= {name for name, token in zip(variants, chosen, strict=True) if token in ends}
+        ended |= {name for name, token in zip(variants, chosen, strict=True) if token in how.ends}
         control.heed()
         for name, token in zip(variants, chosen, strict=True):
             if name not in ended:
                 answers[name].append(token)
                 # the whole row: a token alone may be part of a character, or lose the space before it
-                texts[name] = live.base.tokenizer.decode(answers[name], skip_special_tokens=True)
+                texts[name] = how.text(answers[name])
         yield dict(texts)
         if count == limit or len(ended) == len(variants):
             return

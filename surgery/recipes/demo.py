@@ -4,7 +4,6 @@ from surgery.data import CalibrationPlan, Encoding, EvaluationPlan
 from surgery.files import DEMO_BASE, demo_slice
 from surgery.model import BaseChoice
 
-
 # the demos were trained with the paper's space before the answer
 _ENCODING = Encoding(separator=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.adapter import refuse_changed
-from surgery.data import Calibration, CalibrationPlan, Slice, encode, planned_rows, rows_digest
+from surgery.data import Calibration, CalibrationPlan, Slice, planned_rows, rows_digest
 from surgery.errors import DataError
 from surgery.files import sensitivities_folder
 from surgery.model import BaseChoice, batch_order, is_offloaded
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def calibration_slice(live: "LiveModel", plan: CalibrationPlan) -> Calibration:
     """The encoded examples of a calibration plan."""
     slice_ = planned_rows(plan)
-    return encode(slice_.rows, live.base.tokenizer, plan.encoding, left_out=slice_.left_out)
+    return live.encode(slice_.rows, plan.encoding, left_out=slice_.left_out)
 
 
 def calibrate(
@@ -51,7 +51,7 @@ def calibrate(
     refuse_changed(live.adapter)
     slice_ = planned_rows(plan) if slice_ is None else slice_
     rows = slice_.rows
-    calibration = encode(rows, live.base.tokenizer, plan.encoding, left_out=slice_.left_out)
+    calibration = live.encode(rows, plan.encoding, left_out=slice_.left_out)
     names = list(live.spectra)
     provenance = provenance_of(live, calibration, names)
     base = base or BaseChoice(live.base.location, None, str(live.device), provenance.dtype)
@@ -93,7 +93,7 @@ def calibrate(
     sensitivity = replace(sensitivity, rows=rows_digest(rows))
     save_sensitivity(sensitivity, stored, header(plan, base, provenance, calibration.left_out))
     part.drop()
-    remember_pace(base, plan, rows, calibration, live.base.tokenizer, spent)
+    remember_pace(base, plan, rows, calibration, live.tokenizer_for(plan.encoding), spent)
     return sensitivity
 
 

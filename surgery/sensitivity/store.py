@@ -148,6 +148,7 @@ def _read(file: Path) -> Measurement | None:
 
 def _plan(kind: type, text: str | None, where: str) -> Any:
     try:
-        return parse_plan(kind, json.loads(text), where) if text else None
+        record = json.loads(text) if text else None
+        return record and parse_plan(kind, record, where, earlier="tokenised" not in record)
     except (SurgeryError, ValueError, RecursionError):
         return None

@@ -25,7 +25,8 @@ UNK, BOS, EOS, PAD, USER, ASSISTANT = range(6)
 _SPECIALS = ["<unk>", "<s>", "</s>", "<pad>", "<u>", "<a>"]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 +=?.,:ABCDE"
 _CHAT = (
-    "{% for message in messages %}<u>{{ message['content'] }}{% endfor %}"
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}<a>{{ message['content'] }}</s>"
+    "{% else %}<u>{{ message['content'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<a>{% endif %}"
 )
 VOCABULARY = 64

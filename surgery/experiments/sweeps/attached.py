@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from surgery.adapter import open_adapter
-from surgery.data import EvaluationPlan, calibration_rows, encode
+from surgery.data import EvaluationPlan, calibration_rows
 from surgery.edits import Edit
 from surgery.errors import Cancelled, SurgeryError, first_line
 from surgery.experiments import Proof, prove
@@ -167,7 +167,7 @@ def _head(live: "LiveModel", group: Group, seed: int, budget: int, whole: Sensit
     if budget == plan.examples:
         return whole
     rows = calibration_rows(plan)[:budget]
-    return whole.head(len(encode(rows, live.base.tokenizer, plan.encoding).examples))
+    return whole.head(len(live.encode(rows, plan.encoding).examples))
 
 
 def attempt(work: Callable[[], T], attempts: int, attached: AttachedAdapter) -> tuple[T | None, str, int]:

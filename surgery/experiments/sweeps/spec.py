@@ -161,7 +161,7 @@ def _adapter(
     base = entry.get("base", record.get("base"))
     if is_demo(source):
         base = base or {"location": demo_plans(source)[0].location}
-        calibration = {"data": demo_slice(source, "calibration"), **calibration}
+        calibration = {"data": demo_slice(source, "calibration"), "separator": True, **calibration}
     if base is None:
         raise SweepError(f"{where} has no base model", "write base: {location: …} there or for the whole sweep")
     asked = tuple(_list(entry, "tasks", where, str, tasks))
@@ -180,6 +180,8 @@ def _task(name: str, entry: Any, limit: int | None) -> SweptTask:
         for setting in ("random", "scale", "again"):
             if setting in entry:
                 raise SweepError(f"{where} sets {setting!r}", "list the controls as policies under edits")
+        # a demo's rows are tokenised as it was trained
+        entry = {"separator": True, **entry} if is_demo(str(entry["data"])) else entry
         plan = replace(parse_plan(EvaluationPlan, entry, where), random=0, scale=False, again=False)
         return SweptTask(name, replace(plan, limit=limit or plan.limit))
     own = {key: value for key, value in entry.items() if key not in ("run_programs", "batch_size", "task")}
