@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from surgery.data.encoding import APART, TEMPLATES, TOGETHER, TOKENIZERS, Encoding, earlier_encoding, encoding_record
+from surgery.data.encoding import (
+    APART,
+    TEMPLATES,
+    TOGETHER,
+    TOKENIZERS,
+    Encoding,
+    earlier_encoding,
+    encoding_record,
+)
 from surgery.data.rendering import TEMPLATE_FILE, parse_date, template_arguments
 from surgery.data.rows import PLAIN_FIELDS, Row, RowFields, choose, left_out_text
 from surgery.data.source import SourceRows, read_source, source_files
@@ -20,8 +28,25 @@ if TYPE_CHECKING:
 Plan = TypeVar("Plan", bound="DataclassInstance")
 # the settings of the first recipes' plans and bases
 _FIRST = frozenset(
-    "data examples seed start batch_size checkpointing prompt_field answer_field encoding limit random scale again "
-    "location revision device dtype".split()
+    [
+        "data",
+        "examples",
+        "seed",
+        "start",
+        "batch_size",
+        "checkpointing",
+        "prompt_field",
+        "answer_field",
+        "encoding",
+        "limit",
+        "random",
+        "scale",
+        "again",
+        "location",
+        "revision",
+        "device",
+        "dtype",
+    ]
 )
 _LARGEST = 2**63
 _CHOICES = {"template": TEMPLATES, "tokenised": (TOGETHER, APART), "tokenizer": TOKENIZERS}
