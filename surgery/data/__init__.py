@@ -1,7 +1,10 @@
 """From rows on disks to encoded examples; plans of slices; train/test contamination."""
 
 from surgery.data.contamination import TaskDocument, content_key, refuse_shared, shared_examples, task_document
+from surgery.data.conversations import TURNS
 from surgery.data.examples import IGNORED, TEMPLATES, Calibration, Encoding, Example, encode, prompt_ids
+from surgery.data.files_source import SUFFIXES
+from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
 from surgery.data.plans import (
     CalibrationPlan,
@@ -14,24 +17,20 @@ from surgery.data.plans import (
     refuse_changed_rows,
     rows_digest,
 )
-from surgery.data.rows import (
-    Message,
-    Row,
-    RowFields,
-    UnusableRow,
-    choose,
-    left_out_text,
-    parse_record,
-    parse_rows,
-    read_rows,
-    shared_keys,
-)
-from surgery.data.slices import Slices, read_slices
-from surgery.data.source import SourceRows, read_source
+from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, parse_record, shared_keys
+from surgery.data.slices import LEAVE_OUT, Slices, read_slices
+from surgery.data.source import SourceRows, read_rows, read_source, source_files
 
 __all__ = [
+    "AUTO",
+    "CONVERSATIONAL",
+    "FIELDS",
+    "FORMATS",
     "IGNORED",
+    "LEAVE_OUT",
+    "SUFFIXES",
     "TEMPLATES",
+    "TURNS",
     "Calibration",
     "CalibrationPlan",
     "Encoding",
@@ -56,7 +55,6 @@ __all__ = [
     "parse_hub",
     "parse_plan",
     "parse_record",
-    "parse_rows",
     "plan_record",
     "planned_rows",
     "prompt_ids",
@@ -68,5 +66,6 @@ __all__ = [
     "rows_digest",
     "shared_examples",
     "shared_keys",
+    "source_files",
     "task_document",
 ]

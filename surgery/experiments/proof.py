@@ -14,9 +14,9 @@ import numpy as np
 
 from surgery.adapter import refuse_changed
 from surgery.data import (
+    LEAVE_OUT,
     CalibrationPlan,
     EvaluationPlan,
-    Row,
     Slices,
     encode,
     left_out_text,
@@ -213,7 +213,7 @@ def _asked(
 
     ends = repr(sorted(end_ids(live)))
     if isinstance(question, EvaluationPlan):
-        return _asked_rows(live, question, slices.held_out, ends)
+        return _asked_rows(live, question, slices, ends)
     from surgery.evaluation.lm_eval import benchmarked, refuse_seen
 
     loaded = question
@@ -227,10 +227,16 @@ def _asked(
     )
 
 
-def _asked_rows(live: "LiveModel", plan: EvaluationPlan, rows: Sequence[Row], ends: str) -> _PreparedQuestion:
-    slice_ = encode(rows, live.base.tokenizer, plan.encoding)
+def _asked_rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices, ends: str) -> _PreparedQuestion:
+    slice_ = encode(slices.held_out, live.base.tokenizer, plan.encoding, left_out=slices.left_out)
     examples = slice_.examples
-    prompts = {row.key: row.prompt for row in rows}
+    if len(examples) < len(slices.held_out) and not plan.leave_out:
+        long = len(slices.held_out) - len(examples)
+        raise DataError(
+            f"{long} of {len(slices.held_out)} held-out rows are longer than {plan.encoding.max_length} tokens",
+            f"raise the length limit, or {LEAVE_OUT}",
+        )
+    prompts = {row.key: row.prompt for row in slices.held_out}
     notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
     limit = answer_limit(examples)
     return _PreparedQuestion(

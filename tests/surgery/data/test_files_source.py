@@ -32,11 +32,11 @@ def test_rows_that_cannot_be_used_are_left_out_and_counted(tmp_path):
 
 
 def test_a_file_of_another_shape_is_refused_with_the_fields_that_it_has(tmp_path):
-    file = write_lines(tmp_path / "rows.jsonl", [{"instruction": "i", "output": "o"}] * 2)
+    file = write_lines(tmp_path / "rows.jsonl", [{"wish": "i", "reply": "o"}] * 2)
     message = refusal(DataError, read_source, file)
     assert "'prompt'" in message
-    assert "'instruction', 'output'" in message
-    assert read_source(file, RowFields("instruction", "output")).rows == (Row("i", "o"),) * 2
+    assert "'wish', 'reply'" in message
+    assert read_source(file, RowFields("wish", "reply")).rows == (Row("i", "o"),) * 2
 
 
 def test_parquet_has_the_rows_of_its_columns(tmp_path):
@@ -48,7 +48,10 @@ def test_parquet_has_the_rows_of_its_columns(tmp_path):
     assert found.names == ("question", "answer", "id", "blob")
     assert "row 3" in found.problem
     assert read_source(str(tmp_path / "rows.parquet"), RowFields("{id}", "answer")).rows[1] == Row("8", "2")
-    assert "'question', 'answer', 'id', 'blob'" in refusal(DataError, read_source, str(tmp_path / "rows.parquet"))
+    other = RowFields("wish", "answer")
+    assert "'question', 'answer', 'id', 'blob'" in refusal(
+        DataError, read_source, str(tmp_path / "rows.parquet"), other
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\0" * 200 + b"PAR1", None])
