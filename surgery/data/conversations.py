@@ -87,7 +87,7 @@ def _message(message: Mapping[str, Any], name: str) -> Message:
     _refuse_fields(message, _THOUGHTS, NOT_TEXT, f"a thought apart from its text in {name!r}")
     role = message.get("role") or message.get("from")
     if not isinstance(role, str) or role not in _ROLES:
-        if role in _TOOL_ROLES:
+        if isinstance(role, str) and role in _TOOL_ROLES:
             raise UnusableRow(TOOLS, f"has a tool's turn in {name!r}", _NO_TOOLS)
         raise UnusableRow(ODD_ROLE, f"has the role {str(role)[:40]!r} in {name!r}", _REMEDY)
     content = message.get("content")
@@ -108,5 +108,12 @@ def _content(content: Any, name: str) -> str:
 
 def _refuse_fields(record: Mapping[str, Any], names: Sequence[str], reason: str, what: str) -> None:
     for name in names:
-        if record.get(name) not in (None, "", "[]", [], {}):
+        if not _is_empty(record.get(name)):
             raise UnusableRow(reason, f"has {what} ({name!r})", _NO_TOOLS)
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a field says nothing: columns give every record the fields of every other, without values."""
+    if isinstance(value, Mapping):
+        return all(_is_empty(inner) for inner in value.values())
+    return value in (None, "", "[]", "{}", [])
