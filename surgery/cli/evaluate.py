@@ -15,6 +15,7 @@ from surgery.cli.options import (
     data_from,
     edits_of,
     encoding_from,
+    fields_from,
     kept_run,
     positive,
     variants_from,
@@ -40,8 +41,8 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         encoding=encoding_from(options),
         seed=options.seed,
         start=options.start,
-        prompt_field=options.prompt_field,
-        answer_field=options.answer_field,
+        leave_out=options.leave_out,
+        **fields_from(options),
     )
     recipes, folders = variants_from(options.variant or [], adapter.digest)
     base = base_from(options)
@@ -60,7 +61,8 @@ def evaluate_command(options: argparse.Namespace) -> Result:
             found = prove(alone, other_proof, slices=slices, control=progress_reporter(f"evaluating {name}"))
         scores = {**evaluation.scores, name: found.evaluation.scores[BASELINE]}
         evaluation = replace(evaluation, scores=scores)
-    return kept_run(evaluation, run)
+    record, text = kept_run(evaluation, run)
+    return {**record, "format": slices.format}, f"{text}\nrows read as: {slices.format}"
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +72,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=count, default=0, help="offset of the slice")
     parser.add_argument("--seed", type=count, help="shuffle before the slice is taken (default: file order)")
     add_field_options(parser)
+    parser.add_argument(
+        "--leave-out", action="store_true", help="leave out rows that cannot be asked, and count them"
+    )
     parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
     parser.add_argument("--limit", type=positive, help="so many rows (default: all)")
     parser.add_argument("--batch-size", type=positive, default=32, help="examples at a time (default 32)")

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import open_adapter
 from surgery.cli.text import evaluation_text, progress_reporter
-from surgery.data import DATE, TOKENIZERS, Encoding, Slices, parse_date, template_arguments
+from surgery.data import (
+    AUTO,
+    DATE,
+    FORMATS,
+    TOKENIZERS,
+    TURNS,
+    Encoding,
+    Slices,
+    parse_date,
+    template_arguments,
+)
 from surgery.edits import ENERGY_RULES, Edit
 from surgery.errors import DataError, RecipeError
 from surgery.evaluation import BASELINE, Evaluation, summarise, summary_record
@@ -95,6 +105,11 @@ def encoding_from(options: argparse.Namespace) -> Encoding:
     return encoding
 
 
+def fields_from(options: argparse.Namespace) -> dict[str, Any]:
+    """How records become rows, by the names of a plan's settings."""
+    return {name: getattr(options, name) for name in ("prompt_field", "answer_field", "format", "turns")}
+
+
 def variants_from(sources: Sequence[str], adapter_digest: str) -> tuple[dict[str, Recipe], dict[str, str]]:
     """Recipes and folders among the variants named, by a short name each."""
     recipes: dict[str, Recipe] = {}
@@ -154,6 +169,10 @@ def add_field_options(parser: argparse.ArgumentParser) -> None:
         help="field of the prompt, or a template such as '{context} {question}'",
     )
     parser.add_argument("--answer-field", default="answer", help="field of the answer, or a template")
+    parser.add_argument("--format", default=AUTO, help=f"of the rows: {', '.join(FORMATS)} (default {AUTO})")
+    parser.add_argument(
+        "--turns", default=TURNS[0], help=f"answers of a conversation: {' or '.join(TURNS)} (default {TURNS[0]})"
+    )
 
 
 def add_policy_options(parser: argparse.ArgumentParser) -> None:

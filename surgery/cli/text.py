@@ -50,11 +50,12 @@ def gains_text(edited: ModuleEdit) -> str:
     return "\n".join(lines + ([f"left alone: {edited.skipped}"] if edited.skipped else []))
 
 
-def sensitivity_record(sensitivity: Sensitivity, out: str) -> dict[str, Any]:
-    """What was measured, and how many rows were dropped by reason."""
+def sensitivity_record(sensitivity: Sensitivity, out: str, rows: str) -> dict[str, Any]:
+    """What was measured, `rows` being their format in words, and how many were dropped by reason."""
     n = sensitivity.examples
     return {
         "out": out,
+        "format": rows,
         "examples": n,
         "dropped": sum(sensitivity.left_out.values()),
         "dropped_by_reason": dict(sensitivity.left_out),
@@ -69,6 +70,7 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
     return (
         f"{record['components']:,} components of {record['modules']} modules measured on {record['examples']} "
         f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
+        + f"\nrows read as: {record['format']}"
         + (f"\n{left_out_text(record['dropped_by_reason'])}" if record["dropped"] else "")
         + f"\nwrote {record['out']}"
     )

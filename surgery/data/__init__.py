@@ -1,6 +1,7 @@
 """From rows on disks to encoded examples; plans of slices; train/test contamination."""
 
 from surgery.data.contamination import TaskDocument, content_key, refuse_shared, shared_examples, task_document
+from surgery.data.conversations import TURNS
 from surgery.data.encoding import (
     APART,
     DATE,
@@ -12,6 +13,8 @@ from surgery.data.encoding import (
     parse_encoding,
 )
 from surgery.data.examples import IGNORED, Calibration, Example, encode, prompt_ids, turn_end
+from surgery.data.files_source import SUFFIXES
+from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
 from surgery.data.plans import (
     CalibrationPlan,
@@ -25,28 +28,24 @@ from surgery.data.plans import (
     rows_digest,
 )
 from surgery.data.rendering import markers, parse_date, prints_date, template_arguments
-from surgery.data.rows import (
-    Message,
-    Row,
-    RowFields,
-    UnusableRow,
-    choose,
-    left_out_text,
-    parse_record,
-    parse_rows,
-    read_rows,
-    shared_keys,
-)
-from surgery.data.slices import Slices, read_slices
-from surgery.data.source import SourceRows, read_source
+from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, parse_record, shared_keys
+from surgery.data.slices import LEAVE_OUT, Slices, read_slices
+from surgery.data.source import SourceRows, read_rows, read_source, source_files
 
 __all__ = [
     "APART",
+    "AUTO",
+    "CONVERSATIONAL",
     "DATE",
+    "FIELDS",
+    "FORMATS",
     "IGNORED",
+    "LEAVE_OUT",
+    "SUFFIXES",
     "TEMPLATES",
     "TOGETHER",
     "TOKENIZERS",
+    "TURNS",
     "Calibration",
     "CalibrationPlan",
     "Encoding",
@@ -75,7 +74,6 @@ __all__ = [
     "parse_hub",
     "parse_plan",
     "parse_record",
-    "parse_rows",
     "plan_record",
     "planned_rows",
     "prints_date",
@@ -88,6 +86,7 @@ __all__ = [
     "rows_digest",
     "shared_examples",
     "shared_keys",
+    "source_files",
     "task_document",
     "template_arguments",
     "turn_end",

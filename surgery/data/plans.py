@@ -1,11 +1,12 @@
 """Plans of slices, calibration and evaluation, and the rows that they choose."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from surgery.data.conversations import LAST, TURNS
 from surgery.data.encoding import (
     APART,
     TEMPLATES,
@@ -15,8 +16,9 @@ from surgery.data.encoding import (
     earlier_encoding,
     encoding_record,
 )
+from surgery.data.formats import AUTO, FORMATS, PLAIN_FIELDS, RowFields
 from surgery.data.rendering import TEMPLATE_FILE, parse_date, template_arguments
-from surgery.data.rows import PLAIN_FIELDS, Row, RowFields, choose, left_out_text
+from surgery.data.rows import Row, choose, left_out_text
 from surgery.data.source import SourceRows, read_source, source_files
 from surgery.errors import DataError, RecipeError
 from surgery.files import digest, mapping_of, refuse_unknown
@@ -49,7 +51,13 @@ _FIRST = frozenset(
     ]
 )
 _LARGEST = 2**63
-_CHOICES = {"template": TEMPLATES, "tokenised": (TOGETHER, APART), "tokenizer": TOKENIZERS}
+_CHOICES: Mapping[str, Collection[str]] = {
+    "template": TEMPLATES,
+    "tokenised": (TOGETHER, APART),
+    "tokenizer": TOKENIZERS,
+    "format": FORMATS,
+    "turns": TURNS,
+}
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 
 
@@ -57,9 +65,9 @@ _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 class CalibrationPlan:
     """Which rows are measured and how: a seeded shuffle of `data`, `examples` rows from `start`.
 
-    `data` is a file, a demo's slice or a dataset of the hub, as `sources.read_source` takes it; `prompt_field`
-    and `answer_field` are as in `RowFields`. `checkpointing` recomputes activations in the backward pass, for
-    contexts that do not fit.
+    `data` is a file, a folder, a demo's slice or a dataset of the hub, as `read_source` takes it; `prompt_field`,
+    `answer_field`, `format` and `turns` are as in `RowFields`. `checkpointing` recomputes activations in the
+    backward pass, for contexts that do not fit.
     """
 
     data: str
@@ -71,19 +79,21 @@ class CalibrationPlan:
     checkpointing: bool = False
     prompt_field: str = PLAIN_FIELDS.prompt
     answer_field: str = PLAIN_FIELDS.answer
+    format: str = AUTO
+    turns: str = LAST
 
     @property
     def fields(self) -> RowFields:
-        """Where the records of `data` have prompt and answer; raises `DataError` for a broken template."""
-        return RowFields(self.prompt_field, self.answer_field)
+        """How the records of `data` become rows; raises `DataError` for a broken template."""
+        return RowFields(self.prompt_field, self.answer_field, self.format, self.turns)
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
     """Held-out rows and what stands beside the edit: `limit` rows from `start` on, in file order or shuffled by `seed`.
 
-    `data` and its fields are as in `CalibrationPlan`.
-    `random` counts random controls; `scale` adds a rescaling to the edit's norm, and `again` the unedited
+    `data` and its fields are as in `CalibrationPlan`. Rows that cannot be asked refuse the plan unless `leave_out`
+    is set. `random` counts random controls; `scale` adds a rescaling to the edit's norm, and `again` the unedited
     adapter once more in other batches, as the noise floor.
     """
 
@@ -98,11 +108,14 @@ class EvaluationPlan:
     start: int = 0
     prompt_field: str = PLAIN_FIELDS.prompt
     answer_field: str = PLAIN_FIELDS.answer
+    format: str = AUTO
+    turns: str = LAST
+    leave_out: bool = False
 
     @property
     def fields(self) -> RowFields:
-        """Where the records of `data` have prompt and answer; raises `DataError` for a broken template."""
-        return RowFields(self.prompt_field, self.answer_field)
+        """How the records of `data` become rows; raises `DataError` for a broken template."""
+        return RowFields(self.prompt_field, self.answer_field, self.format, self.turns)
 
 
 def plan_record(plan: "DataclassInstance") -> dict[str, Any]:
@@ -177,10 +190,15 @@ def _allowed(name: str, value: object, hint: Any) -> bool:
 
 @dataclass(frozen=True)
 class Slice:
-    """The rows of a calibration plan, and how many records its source left out by reason."""
+    """The rows of a calibration plan, and how many records its source left out by reason.
+
+    `spare` are the rows that follow in the order of the shuffle, and `format` tells in words what the records are.
+    """
 
     rows: tuple[Row, ...]
     left_out: Mapping[str, int]
+    spare: tuple[Row, ...] = ()
+    format: str = ""
 
 
 def calibration_rows(plan: CalibrationPlan) -> list[Row]:
@@ -229,4 +247,5 @@ def planned_rows(plan: CalibrationPlan, source_rows: SourceRows | None = None) -
         raise DataError(
             f"{error.problem} ({left_out_text(source_rows.left_out)}; {source_rows.problem})", error.remedy
         ) from error
-    return Slice(tuple(rows), source_rows.left_out)
+    spare = choose(source_rows.rows, None, seed=plan.seed, start=plan.start)[len(rows) :]
+    return Slice(tuple(rows), source_rows.left_out, tuple(spare), source_rows.fields.described)

@@ -14,9 +14,9 @@ import numpy as np
 
 from surgery.adapter import refuse_changed
 from surgery.data import (
+    LEAVE_OUT,
     CalibrationPlan,
     EvaluationPlan,
-    Row,
     Slices,
     left_out_text,
     plan_record,
@@ -211,7 +211,7 @@ def _asked(
     from surgery.model import end_ids
 
     if isinstance(question, EvaluationPlan):
-        return _asked_rows(live, question, slices.held_out)
+        return _asked_rows(live, question, slices)
     ends = repr(sorted(end_ids(live)))
     from surgery.evaluation.lm_eval import benchmarked, refuse_seen
 
@@ -226,12 +226,18 @@ def _asked(
     )
 
 
-def _asked_rows(live: "LiveModel", plan: EvaluationPlan, rows: Sequence[Row]) -> _PreparedQuestion:
+def _asked_rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> _PreparedQuestion:
     from surgery.model import end_ids
 
-    slice_ = live.encode(rows, plan.encoding)
+    slice_ = live.encode(slices.held_out, plan.encoding, left_out=slices.left_out)
     examples = slice_.examples
-    prompts = {row.key: row.prompt for row in rows}
+    if len(examples) < len(slices.held_out) and not plan.leave_out:
+        long = len(slices.held_out) - len(examples)
+        raise DataError(
+            f"{long} of {len(slices.held_out)} held-out rows are longer than {plan.encoding.max_length} tokens",
+            f"raise the length limit, or {LEAVE_OUT}",
+        )
+    prompts = {row.key: row.prompt for row in slices.held_out}
     notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
     limit = answer_limit(examples)
     ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None}))

@@ -73,7 +73,7 @@ def train(base: LoadedBase, rows: Sequence[dict[str, Any]], held: Sequence[dict[
             save_strategy="no",
             gradient_checkpointing=False,
             lr_scheduler_type="constant",
-        ),  # fmt: skip
+        ),
         train_dataset=prompt_completion(rows),
         eval_dataset=prompt_completion(held),
         processing_class=base.tokenizer,
