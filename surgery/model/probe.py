@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from surgery.data import Example
-from surgery.errors import BaseModelError, RowsMixedError, first_line
+from surgery.errors import BaseModelError, RowsMixedError, SurgeryError, first_line
 from surgery.model.batches import collate
 from surgery.model.decoding import Prompts
 from surgery.model.loss import answer_logits, padding_id
@@ -123,7 +123,9 @@ class Probe:
         try:
             output = live.model(input_ids=torch.tensor([ids], device=live.device), use_cache=False)
             logits: Tensor = output.logits[0, len(self._prompts[row]) - 1 :]
-        except Exception as error:  # models raise whatever
+        except SurgeryError:
+            raise
+        except Exception as error:  # models raise whatever they stumble over
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
                 raise
             raise BaseModelError(
