@@ -5,7 +5,7 @@ in length and have σ of their own. The reference is the model on one row of ids
 no mask, no positions, no cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,7 +39,7 @@ _MASK = 1e8
 class Ways:
     """The fastest ways that agree with one row alone, each found when it is first asked for.
 
-    Raises `BaseModelError` where the model cannot read one row of token ids.
+    Raises `BaseModelError` where the model cannot read one row of token ids, or lets tokens see those after them.
     """
 
     def __init__(self, live: "LiveModel") -> None:
@@ -49,13 +49,21 @@ class Ways:
     @cached_property
     def layout(self) -> Layout:
         """Layout of passes over whole rows."""
-        return next((each for each in LAYOUTS if self._agrees(Probe.scoring, each)), LAYOUTS[-1])
+        return self._first(Probe.scoring, LAYOUTS)
 
     @cached_property
     def way(self) -> Way:
         """How answers are decoded."""
-        ways = list(decoding_ways(self.layout))
-        return next((each for each in ways if self._agrees(Probe.decoding, each)), ways[-1])
+        return self._first(Probe.decoding, decoding_ways(self.layout))
+
+    def _first(self, distance: "Callable[[Probe, T], float]", ways: Iterable[T]) -> T:
+        for way in ways:
+            if self._agrees(distance, way):
+                return way
+        raise BaseModelError(
+            f"{type(self._live.model).__name__} gives a token other numbers when tokens follow it",
+            "use a causal language model; the config of some encoders makes them one with is_decoder",
+        )
 
     def _agrees(self, distance: "Callable[[Probe, T], float]", how: T) -> bool:
         # rounding may turn which expert a token goes to, and with other tokens it turns another one's

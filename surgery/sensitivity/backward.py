@@ -64,7 +64,8 @@ def measure_sensitivity(
         perturbations = live.perturb(names, len(rows))
         loss = answer_losses(live.model, batch)
         # examples do not share e's rows, so the gradient of the sum is every example's own
-        loss.sum().backward()
+        if loss.requires_grad:  # some models read a layer's weight past its forward, so its update does nothing
+            loss.sum().backward()
         losses[rows] = loss.detach().double().cpu().numpy()
         for name, e in perturbations.items():
             if e.grad is not None:
