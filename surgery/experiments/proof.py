@@ -212,6 +212,9 @@ def _asked(
     from surgery.model import end_ids
 
     ends = repr(sorted(end_ids(live)))
+    if live.notes:
+        # answers of versions that read every model in the fastest way are not taken up
+        ends += repr(live.way)
     if isinstance(question, EvaluationPlan):
         return _asked_rows(live, question, slices.held_out, ends)
     from surgery.evaluation.lm_eval import benchmarked, refuse_seen
@@ -233,15 +236,17 @@ def _asked_rows(live: "LiveModel", plan: EvaluationPlan, rows: Sequence[Row], en
     prompts = {row.key: row.prompt for row in rows}
     notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
     limit = answer_limit(examples)
+
+    def score(engine: LoggedEngine, control: Control) -> Evaluation:
+        found = answered(examples, engine, live.base.tokenizer, control=control)
+        samples = tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples)
+        return replace(found, samples=samples, notes=(*notes, *found.notes))
+
     return _PreparedQuestion(
         {"rows": plan_record(plan)},
         digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]),
         len(examples),
-        lambda engine, control: replace(
-            answered(examples, engine, live.base.tokenizer, control=control),
-            samples=tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples),
-            notes=notes,
-        ),
+        score,
         {},
     )
 

@@ -74,6 +74,12 @@ class VariantEngine:
         self._rows = VariantRows(live, variants)
         self._most_rows = min(rows or _ROWS, _ROWS_AT_ONCE.get(live.device.type, _ROWS))
         self._known_to_fit: int | None = None  # bytes, once a batch of more did not
+        self._decoded = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know of how the rows were read; nothing where it was the fastest way."""
+        return self._live.notes if self._decoded else self._live.scoring_notes
 
     def log_likelihoods(
         self,
@@ -176,6 +182,7 @@ class VariantEngine:
     def _decode(
         self, requests: Sequence[Continuation], stop: Stop | None, tally: Tally[Answered], control: Control
     ) -> dict[str, list[Answered]]:
+        self._decoded = True
         decoding = Decoding(self._rows, requests, tally, stop, control)
         self._serve(decoding.queue, decoding.run, control, self._live.way.decoding, in_one_pass=False)
         return tally.by_variant

@@ -58,7 +58,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
     "longcat_flash": {"head_dim": 8},
-    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "kimi_linear": _EXPERTS,
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "mamba2": {"num_heads": 8, "head_dim": 8},
@@ -67,7 +67,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "recurrent_gemma": {"num_hidden_layers": 3},
     "reformer": {"axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 16]},
     "xmod": {"default_language": "en_XX"},
-    "zamba": {"num_hidden_layers": 6, **_SHARED, "use_mamba_kernels": False},
+    "zamba": {"num_hidden_layers": 6, **_SHARED},
     "zamba2": {"num_hidden_layers": 6, **_SHARED, "n_mamba_heads": 8, "mamba_headdim": 8},
     "zaya": {"num_experts_per_tok": 1},
 }
