@@ -38,8 +38,9 @@ def calibrate_command(options: argparse.Namespace) -> Result:
     slice_ = read_slices([plan]).seen[plan]
     with attach(adapter, decompose(adapter), base) as live:
         sensitivity = calibrate(live, plan, base=base, slice_=slice_, control=progress_reporter("calibrating"))
+        notes = live.scoring_notes
     save_sensitivity(sensitivity, options.out)
-    record = sensitivity_record(sensitivity, options.out, slice_.format)
+    record = {**sensitivity_record(sensitivity, options.out, slice_.format), "notes": list(notes)}
     return record, sensitivity_text(record)
 
 

@@ -72,6 +72,7 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
         f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
         + f"\nrows read as: {record['format']}"
         + (f"\n{left_out_text(record['dropped_by_reason'])}" if record["dropped"] else "")
+        + "".join(f"\n{note}" for note in record.get("notes", ()))
         + f"\nwrote {record['out']}"
     )
 

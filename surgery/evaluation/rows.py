@@ -20,7 +20,10 @@ _EXTRA_TOKENS = 8
 
 
 class RowEngine(Protocol):
-    """What answers examples for all variants, such as `VariantEngine`."""
+    """What answers examples for all variants, such as `VariantEngine`; `notes` say how it read them."""
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def answer_losses(
         self, examples: Sequence[Example], *, control: Control = SILENT
@@ -88,7 +91,7 @@ def answered(
             scores[name] = row_scores(losses, np.full(len(examples), np.nan), ("",) * len(examples))
     prompts = tokenizer.batch_decode([list(e.prompt_ids) for e in examples], skip_special_tokens=True)
     samples = tuple(Sample(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))
-    return Evaluation(scores, samples)
+    return Evaluation(scores, samples, notes=engine.notes)
 
 
 def _references(examples: Sequence[Example], tokenizer: Any) -> list[frozenset[str]]:

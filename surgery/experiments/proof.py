@@ -210,9 +210,11 @@ def _asked(
 ) -> _PreparedQuestion:
     from surgery.model import end_ids
 
+    # answers of versions that read every model in the fastest way are not taken up
+    way = repr(live.way) if live.notes else ""
     if isinstance(question, EvaluationPlan):
-        return _asked_rows(live, question, slices)
-    ends = repr(sorted(end_ids(live)))
+        return _asked_rows(live, question, slices, way)
+    ends = repr(sorted(end_ids(live))) + way
     from surgery.evaluation.lm_eval import benchmarked, refuse_seen
 
     loaded = question
@@ -226,7 +228,7 @@ def _asked(
     )
 
 
-def _asked_rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> _PreparedQuestion:
+def _asked_rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices, way: str) -> _PreparedQuestion:
     from surgery.model import end_ids
 
     slice_ = live.encode(slices.held_out, plan.encoding, left_out=slices.left_out)
@@ -240,17 +242,19 @@ def _asked_rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> _Pre
     prompts = {row.key: row.prompt for row in slices.held_out}
     notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
     limit = answer_limit(examples)
-    ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None}))
+    ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None})) + way
     tokenizer = live.tokenizer_for(plan.encoding)
+
+    def score(engine: LoggedEngine, control: Control) -> Evaluation:
+        found = answered(examples, engine, tokenizer, control=control)
+        samples = tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples)
+        return replace(found, samples=samples, notes=(*notes, *found.notes))
+
     return _PreparedQuestion(
         {"rows": plan_record(plan)},
         digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]),
         len(examples),
-        lambda engine, control: replace(
-            answered(examples, engine, tokenizer, control=control),
-            samples=tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples),
-            notes=notes,
-        ),
+        score,
         {},
     )
 

@@ -25,6 +25,7 @@ from surgery.model.memory import footprint, free_bytes, is_out_of_memory, releas
 from surgery.model.queue import common_prefix
 from surgery.model.streaming import difference, stream_answers
 from surgery.model.variant_rows import Variant
+from surgery.model.ways import Layout, Way
 
 if TYPE_CHECKING:
     from surgery.model.decoding import CACHE, Prompts, end_ids
@@ -37,6 +38,7 @@ __all__ = [
     "BaseChoice",
     "Batch",
     "DeviceMap",
+    "Layout",
     "LiveModel",
     "LoadedBase",
     "Prompts",
@@ -44,6 +46,7 @@ __all__ = [
     "Stop",
     "Variant",
     "VariantEngine",
+    "Way",
     "answer_losses",
     "attach",
     "base_fingerprint",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,11 @@ from surgery.model.base import LoadedBase
 from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import put_extras, update_biases
 from surgery.model.spectral_layers import Components, SpectralLayer, is_adaptable, wrap
+from surgery.model.ways import Layout, Way, decoding_note, scoring_note
 from surgery.spectra import Spectra
+
+if TYPE_CHECKING:
+    from surgery.model.probe import Ways
 
 # what configs call the longest row, the commonest first; MPT's and Whisper's kinds have names of their own
 _LENGTHS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
@@ -123,6 +127,36 @@ class LiveModel:
     def positions(self) -> int | None:
         """The longest row that the model can read, in tokens; None where nothing limits it."""
         return _positions(self.base.model)
+
+    @cached_property
+    def _ways(self) -> "Ways":
+        from surgery.model.probe import Ways
+
+        return Ways(self)
+
+    @property
+    def layout(self) -> Layout:
+        """How rows stand in passes over whole rows: the fastest layout that agrees with one row alone.
+
+        Found once, when it is first asked for, from passes over a few short rows; see `Ways`. The live model holds
+        the adapter's own σ then, and no perturbation.
+        """
+        return self._ways.layout
+
+    @property
+    def way(self) -> Way:
+        """How answers are decoded: the fastest way that agrees with one row alone, found as `layout` is."""
+        return self._ways.way
+
+    @property
+    def scoring_notes(self) -> tuple[str, ...]:
+        """What a reader has to know of how whole rows are read; nothing where it is the fastest way."""
+        return tuple(filter(None, [scoring_note(type(self.model).__name__, self.layout)]))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know of how rows are read and answers decoded."""
+        return (*self.scoring_notes, *filter(None, [decoding_note(type(self.model).__name__, self.way)]))
 
     def check_positions(self, longest: int) -> None:
         """Raise `DataError` for rows that are longer, in tokens, than the model can read."""

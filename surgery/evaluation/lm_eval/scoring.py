@@ -35,7 +35,13 @@ class Score(Protocol):
 
 
 class Engine(Protocol):
-    """What answers for all variants: token ids in, results by variant name out, in the order of the requests."""
+    """What answers for all variants: token ids in, results by variant name out, in the order of the requests.
+
+    `notes` say how it read them.
+    """
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def log_likelihoods(
         self,

@@ -80,7 +80,7 @@ def benchmarked(
         for name in found.values
     }
     samples = tuple(Sample(document.hash, document.prompt, document.target) for document in found.documents)
-    return Evaluation(scores, samples, metrics, found.aggregates, found.notes)
+    return Evaluation(scores, samples, metrics, found.aggregates, (*found.notes, *engine.notes))
 
 
 def refuse_seen(loaded: LoadedTask, seen: Mapping[str, Sequence[Row]]) -> None:

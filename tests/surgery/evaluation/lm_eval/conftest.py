@@ -30,6 +30,8 @@ class Scored:
 class OneByOne:
     """The engine's interface over whole models, one request at a time, without a cache shared by requests."""
 
+    notes = ()
+
     def __init__(self, variants: dict[str, Any]) -> None:
         self.variants = variants
 
