@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.export.edited_factors import round_to, write_back
 from surgery.export.folder import Verification, export, export_recipe, new_folder, verify
+from surgery.export.read_back import EditReadBack, differing_modules, edit_between
 
 if TYPE_CHECKING:
     from surgery.export.peft_check import peft_agreement
 
 __all__ = [
+    "EditReadBack",
     "Verification",
+    "differing_modules",
+    "edit_between",
     "export",
     "export_recipe",
     "new_folder",
