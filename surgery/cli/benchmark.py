@@ -43,6 +43,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     judge = sandboxed(open_sandbox()) if options.run_programs else None
     if loaded is not None:
         refuse_seen(loaded, _named(slices, variants.recipes))
+        variants.refuse_seen(loaded.documents)
         if loaded.needs_judge and judge is None:
             raise DataError(
                 f"the answers to {plan.name} are programs, which are not run unasked",
@@ -52,6 +53,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
         if loaded is None:
             loaded = load_task(plan, live.base.tokenizer)
             refuse_seen(loaded, _named(slices, variants.recipes))
+            variants.refuse_seen(loaded.documents)
         edits = edits_of(live, variants, base, slices)
         beside = controlled(spectra, variants, edits, random=options.random, scope=options.scope)
         proof = Proof(

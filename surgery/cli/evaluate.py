@@ -42,6 +42,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
     refuse_unscoped(spectra, variants, random=options.random, scope=options.scope)
     base = base_from(options)
     slices = read_slices(variants.seen, plan)
+    variants.refuse_seen(slices.held_out)
     with attach(adapter, spectra, base) as live:
         edits = edits_of(live, variants, base, slices)
         beside = controlled(spectra, variants, edits, random=options.random, scope=options.scope)

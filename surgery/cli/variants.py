@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, in_scope, open_adapter, scope_for
 from surgery.cli.text import progress_reporter
-from surgery.data import CalibrationPlan, Slices
+from surgery.data import CalibrationPlan, Examples, Slices, refuse_seen_keys
 from surgery.edits import Edit, EditPlan
 from surgery.errors import DataError
 from surgery.experiments import ControlledEdits, ControlRules, is_reserved, rules_of, with_controls
-from surgery.export import differing_modules, edit_between
-from surgery.files import user_path
+from surgery.export import RECIPE_FILE, ExportRecord, differing_modules, edit_between, read_record
+from surgery.files import is_demo, user_path
 from surgery.model import BaseChoice
 from surgery.recipes import Recipe, read_recipe
 from surgery.sensitivity import calibrate
@@ -26,7 +26,7 @@ class FolderVariant:
     """An adapter in a folder beside the one that is evaluated.
 
     `edit` is None where it is no edit of that one and has to be attached by itself; `plan` is what made the edit,
-    where the folder says so.
+    where the folder says so; `record` names the rows that it was made on.
     """
 
     adapter: Adapter
@@ -34,6 +34,7 @@ class FolderVariant:
     energy: str
     differing: tuple[str, ...]
     plan: EditPlan | None = None
+    record: ExportRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,18 @@ class Variants:
             for name, folder in self.folders.items()
             if folder.edit is not None and folder.plan is None
         )
-        return (*alone, *unknown)
+        rows = (
+            f"{name!r} does not say on which rows it was made: whether they are among these is not known"
+            for name, folder in self.folders.items()
+            if folder.differing and (folder.record is None or folder.record.unknown)
+        )
+        return (*alone, *unknown, *rows)
+
+    def refuse_seen(self, examples: Examples) -> None:
+        """Raise `DataError` where examples are among the rows that a folder says its edit was made on."""
+        for name, folder in self.folders.items():
+            if folder.record is not None:
+                refuse_seen_keys(examples, folder.record.keys, name)
 
 
 def variants_from(sources: Sequence[str], adapter: Adapter, spectra: Spectra) -> Variants:
@@ -99,9 +111,16 @@ def variants_from(sources: Sequence[str], adapter: Adapter, spectra: Spectra) ->
 
 def _folder_variant(folder: Adapter, adapter: Adapter, spectra: Spectra) -> FolderVariant:
     found, differing = edit_between(adapter, spectra, folder), tuple(differing_modules(adapter, folder))
+    record = None if is_demo(folder.source) else read_record(user_path(folder.source))
     if found is None:
-        return FolderVariant(folder, None, "l1", differing)
-    return FolderVariant(folder, found.edit, found.energy, differing)
+        return FolderVariant(folder, None, "l1", differing, record=record)
+    plan = record.edit if record is not None and record.adapter == adapter.digest else None
+    if (
+        record is None and (user_path(folder.source) / RECIPE_FILE).is_file()
+    ):  # as exports of earlier versions have it
+        recipe = read_recipe(user_path(folder.source) / RECIPE_FILE)
+        plan = recipe.edit if recipe.adapter_digest == adapter.digest else None
+    return FolderVariant(folder, found.edit, found.energy, differing, plan, record)
 
 
 def refuse_unscoped(spectra: Spectra, variants: Variants, *, random: int, scope: str | None) -> None:

@@ -1,6 +1,15 @@
 """From rows on disks to encoded examples; plans of slices; train/test contamination."""
 
-from surgery.data.contamination import TaskDocument, content_key, refuse_shared, shared_examples, task_document
+from surgery.data.contamination import (
+    Examples,
+    TaskDocument,
+    content_key,
+    refuse_seen_keys,
+    refuse_shared,
+    seen_keys,
+    shared_examples,
+    task_document,
+)
 from surgery.data.examples import IGNORED, TEMPLATES, Calibration, Encoding, Example, encode, prompt_ids
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
 from surgery.data.plans import (
@@ -36,6 +45,7 @@ __all__ = [
     "Encoding",
     "EvaluationPlan",
     "Example",
+    "Examples",
     "HubSource",
     "NotFetchedError",
     "Row",
@@ -62,8 +72,10 @@ __all__ = [
     "read_slices",
     "read_source",
     "refuse_changed_rows",
+    "refuse_seen_keys",
     "refuse_shared",
     "rows_digest",
+    "seen_keys",
     "shared_examples",
     "shared_keys",
     "task_document",

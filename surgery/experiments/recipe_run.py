@@ -54,7 +54,7 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
             control.begin("evaluating")
             proof = _proof(recipe, recipe.evaluation, spectra, edit)
             evaluation = prove(live, proof, slices=slices, control=control).evaluation
-    verification = export_recipe(adapter, spectra, edit, recipe, out)
+    verification = export_recipe(adapter, spectra, edit, recipe, out, sensitivity)
     return RunReport(edit, sensitivity, evaluation, verification)
 
 

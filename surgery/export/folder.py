@@ -22,8 +22,10 @@ from surgery.edits import Edit
 from surgery.errors import AdapterError, ExportError
 from surgery.export.card import model_card
 from surgery.export.edited_factors import edited_factor, update_distance, write_back
+from surgery.export.record import RECORD_FILE, dump_record, record_of
 from surgery.files import try_lock, user_path, write_problem
 from surgery.recipes import Recipe, dump_recipe, pinned
+from surgery.sensitivity import Sensitivity
 from surgery.spectra import Spectra, Spectrum
 
 _SAME_UPDATE = 1e-10
@@ -127,7 +129,8 @@ def _remove_abandoned(target: Path) -> None:
 
 def _is_ours_to_remove(file: Path) -> bool:
     """Whether an export writes files of this name; safetensors' own begin with .tmp."""
-    return file.name in (WEIGHTS_FILE, CONFIG_FILE, RECIPE_FILE, CARD_FILE) or file.name.startswith(".tmp")
+    ours = (WEIGHTS_FILE, CONFIG_FILE, RECIPE_FILE, RECORD_FILE, CARD_FILE)
+    return file.name in ours or file.name.startswith(".tmp")
 
 
 def new_folder(out: Path | str) -> Path:
@@ -215,19 +218,31 @@ def _flush(file: Path) -> None:
         os.close(descriptor)
 
 
-def export_recipe(adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe, out: Path | str) -> Verification:
-    """A PEFT folder with the recipe and a model card beside the weights; byte for byte reproducible.
+def export_recipe(
+    adapter: Adapter,
+    spectra: Spectra,
+    edit: Edit,
+    recipe: Recipe,
+    out: Path | str,
+    sensitivity: Sensitivity | None = None,
+) -> Verification:
+    """A PEFT folder with recipe, record and model card beside the weights; byte for byte reproducible.
 
     adapter: the original.
     spectra: of all its modules, by name.
     edit: σ′ of the modules edited.
     recipe: what made the edit.
     out: the new folder.
+    sensitivity: what the edit was made from, where it was measured.
 
     Raises as `export` does, and `DataError` where the rows that were measured are no longer what the recipe's
     source gives.
     """
     if recipe.calibration_digest:
         refuse_changed_rows(recipe.calibration, recipe.calibration_digest)
-    documents = {RECIPE_FILE: dump_recipe(pinned(recipe)), CARD_FILE: model_card(adapter, recipe, edit)}
+    documents = {
+        RECIPE_FILE: dump_recipe(pinned(recipe)),
+        RECORD_FILE: dump_record(record_of(adapter.digest, recipe.edit, sensitivity, recipe)),
+        CARD_FILE: model_card(adapter, recipe, edit),
+    }
     return export(adapter, spectra, edit, out, documents=documents)

@@ -417,6 +417,7 @@ def test_the_export_page_writes_verifies_and_never_overwrites(measured: Workspac
         "adapter_config.json",
         "adapter_model.safetensors",
         "recipe.yaml",
+        "surgery.json",
     ]
     before = {file.name: file.read_bytes() for file in target.iterdir()}
     test.text_input[0].set_value(str(target))

@@ -1,6 +1,7 @@
 """Variants that a command names: their controls, and one run of recipes, exports and other adapters together."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,17 +10,18 @@ import pytest
 
 from surgery.adapter import in_scope, open_adapter
 from surgery.cli import main
-from surgery.edits import EditPlan, make_edit
+from surgery.data import Encoding, Row, calibration_rows, encode
+from surgery.edits import EditPlan, edit_record, make_edit
 from surgery.evaluation import BASELINE
-from surgery.experiments import sigma_digest
+from surgery.experiments import run_recipe, sigma_digest
 from surgery.export import export
 from surgery.policies import AbsSelect, RandomIndex, Truncate
-from surgery.recipes import dump_recipe
+from surgery.recipes import dump_recipe, read_recipe
 from surgery.runs import stored_run, stored_runs
 from surgery.spectra import decompose
-from tests.helpers.models import example_loss, merged, save_adapter, tiny_llama
+from tests.helpers.models import example_loss, merged, save_adapter, tiny_llama, tiny_tokenizer
 from tests.helpers.rounding import assert_losses
-from tests.helpers.workplace import Workplace, workplace, write_workplace
+from tests.helpers.workplace import ROWS, Workplace, workplace, write_rows, write_workplace
 
 
 @pytest.fixture
@@ -128,9 +130,6 @@ def test_folders_are_variants_of_one_run_under_their_names(place, capsys):
 
 
 def loss_of(model, prompt: str, answer: str) -> float:
-    from surgery.data import Encoding, Row, encode
-    from tests.helpers.models import tiny_tokenizer
-
     (example,) = encode([Row(prompt, answer)], tiny_tokenizer(), Encoding()).examples
     return example_loss(model, example).item()
 
@@ -171,3 +170,53 @@ def test_controls_without_a_variant_belong_to_no_edit(place, capsys):
     assert list(record["variants"]) == [BASELINE, "random 0"]
     assert "control_of" not in record["variants"]["random 0"]
     assert any("of no edit" in note for note in record["notes"])
+
+
+def test_an_export_is_not_proven_on_the_rows_that_it_was_made_on_wherever_it_goes(place, capsys, tmp_path):
+    run_recipe(place.recipe(scope="all", evaluation=None), "made")
+    calibration = calibration_rows(place.calibration)
+    spaced = [Row(f" {row.prompt}\n", row.answer) for row in calibration]
+    elsewhere = Path(shutil.move("made", tmp_path / "elsewhere"))
+    (elsewhere / "recipe.yaml").unlink()
+    Path(place.calibration.data).unlink()
+    # under another name, in another order, beside rows that it has not seen
+    rows = write_rows(tmp_path / "mixed.jsonl", [*ROWS[30:36], *reversed(spaced)])
+    argv = ["evaluate", place.adapter, "--base", place.base.location, "--data", rows, "--variant", str(elsewhere)]
+    assert "10 of 16 evaluation rows were used for calibration or tuning of 'elsewhere'" in refused(capsys, *argv)
+    assert stored_runs() == []
+    record = told(capsys, *argv, "--limit", "6", "--random", "1")
+    assert not any("not known" in note or "does not say" in note for note in record["notes"])
+    assert stored_run(record["run"]).plan.edits["elsewhere"] == edit_record(EditPlan(scope="all"))
+
+
+def test_what_edit_writes_is_held_to_its_rows_as_well(place, capsys):
+    rows = ["--data", place.calibration.data, "--base", place.base.location]
+    assert main(["calibrate", place.adapter, *rows, "--examples", "10", "--out", "g.safetensors"]) == 0
+    edit = ["edit", place.adapter, "--policy", "grad_direction", "--energy", "none", "--scope", "v_proj"]
+    assert main([*edit, "--sensitivities", "g.safetensors", "--out", "edited"]) == 0
+    capsys.readouterr()
+    said = refused(capsys, "evaluate", place.adapter, *rows, "--variant", "edited")
+    assert "10 of 30 evaluation rows were used for calibration" in said
+    record = told(capsys, *words(place, "--variant", "edited", "--random", "1"))
+    group = stored_run(record["run"]).plan.controls["edited"]
+    assert (group.energy, group.kind) == ("none", "random gates")
+    redone = read_recipe("edited/recipe.yaml")
+    assert (redone.base, redone.calibration.examples, redone.edit.scope) == (place.base, 10, "v_proj")
+
+
+def test_a_folder_that_names_no_rows_says_that_they_are_not_known(place, capsys):
+    edited_folder(place, "mine", "all")
+    record = told(capsys, *words(place, "--variant", "mine"))
+    assert any("does not say on which rows it was made" in note for note in record["notes"])
+
+
+def test_an_export_of_an_earlier_version_has_its_rules_in_its_recipe(place, capsys):
+    plan = EditPlan(AbsSelect(amp=1.6, sup=0.3), scope="all", energy="none")
+    run_recipe(replace(place.recipe(), edit=plan, evaluation=None), "made")
+    Path("made/surgery.json").unlink()
+    record = told(capsys, *words(place, "--variant", "made", "--random", "1"))
+    run = stored_run(record["run"])
+    gates = RandomIndex(amp=1.6, sup=0.3)
+    spectra = decompose(open_adapter(place.adapter))
+    expected = make_edit(spectra, gates, scope="all", energy="none")
+    assert run.plan.variants["random 0"] == sigma_digest(expected)
