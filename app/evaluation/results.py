@@ -106,6 +106,7 @@ def effects_table(evaluation: Evaluation) -> pd.DataFrame:
                 row[f"gained, lost{tail}"] = f"{test.gained}, {test.lost}"
                 row[f"p, McNemar{tail}"] = test.p
                 row[f"p, Holm{tail}"] = adjusted[metric.name].get(name)
+        row["control of"] = ", ".join(evaluation.control_of(name))
         row["verdict"] = verdict(evaluation, name)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -132,7 +133,7 @@ def _say(evaluation: Evaluation) -> None:
         rank = evaluation.permutation_rank(EDIT, metric.name)
         if rank is not None:
             words.append(
-                f"On {metric.title} it does better than {rank.beaten} of {rank.controls} random controls "
+                f"On {metric.title} it does better than {rank.beaten} of its {rank.controls} random controls "
                 f"(p = {rank.p:.2f}; with {rank.controls} no p can be below {1 / (1 + rank.controls):.2f})."
             )
         if AGAIN in evaluation.scores:

@@ -5,21 +5,20 @@ from collections.abc import Mapping, Sequence
 
 from surgery.adapter import open_adapter
 from surgery.cli.options import (
-    AGAIN_HELP,
     Command,
     Result,
     add_base_options,
+    add_variant_options,
     base_from,
     count,
-    edits_of,
     kept_run,
     positive,
-    variants_from,
 )
 from surgery.cli.text import progress_reporter
+from surgery.cli.variants import controlled, edits_of, refuse_unscoped, variants_from
 from surgery.data import Row, Slices, read_slices
-from surgery.errors import DataError, RecipeError
-from surgery.experiments import Proof, prove, random_controls
+from surgery.errors import DataError
+from surgery.experiments import Proof, prove
 from surgery.model import attach
 from surgery.recipes import Recipe
 from surgery.spectra import decompose
@@ -35,19 +34,16 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     plan = TaskPlan(
         options.task, options.limit, options.offset, options.seed, options.fewshot, files or None, options.chat
     )
-    recipes, folders = variants_from(options.variant or [], adapter.digest)
-    if folders:
-        raise RecipeError(
-            f"{next(iter(folders))!r} is a folder", "give recipes: all variants ride on one adapter in the model"
-        )
+    variants = variants_from(options.variant or [], adapter, spectra)
+    refuse_unscoped(spectra, variants, random=options.random, scope=options.scope)
     base = base_from(options)
-    seen = [plan for recipe in recipes.values() for plan in recipe.seen]
-    slices = read_slices(seen)
+    slices = read_slices(variants.seen)
     # a chat needs the base's tokenizer; what else can be refused is refused before the base model is loaded
     loaded = None if options.chat else load_task(plan)
     judge = sandboxed(open_sandbox()) if options.run_programs else None
     if loaded is not None:
-        refuse_seen(loaded, _named(slices, recipes))
+        refuse_seen(loaded, _named(slices, variants.recipes))
+        variants.refuse_seen(loaded.documents)
         if loaded.needs_judge and judge is None:
             raise DataError(
                 f"the answers to {plan.name} are programs, which are not run unasked",
@@ -56,11 +52,21 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     with attach(adapter, spectra, base) as live:
         if loaded is None:
             loaded = load_task(plan, live.base.tokenizer)
-            refuse_seen(loaded, _named(slices, recipes))
-        edits = edits_of(live, recipes, base, slices) | random_controls(spectra, options.random)
-        plans = {name: recipe.edit for name, recipe in recipes.items()}
+            refuse_seen(loaded, _named(slices, variants.recipes))
+            variants.refuse_seen(loaded.documents)
+        edits = edits_of(live, variants, base, slices)
+        beside = controlled(spectra, variants, edits, random=options.random, scope=options.scope)
         proof = Proof(
-            loaded, edits, seen, plans=plans, again=options.again, base=base, batch_size=options.batch_size
+            loaded,
+            beside.edits,
+            variants.seen,
+            plans=variants.plans,
+            again=options.again,
+            base=base,
+            batch_size=options.batch_size,
+            controls=beside.controls,
+            adapters=variants.adapters,
+            notes=variants.notes,
         )
         run = prove(live, proof, slices=slices, judge=judge, control=progress_reporter(plan.name))
     return kept_run(run.evaluation, run, f"{plan.name}, ")
@@ -96,9 +102,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=count, help="shuffle before the slice is taken")
     parser.add_argument("--fewshot", type=count, help="examples shown (default: the task's own number)")
     parser.add_argument("--chat", action="store_true", help="put prompts into the chat template")
-    parser.add_argument("--variant", nargs="+", action="extend", help="recipe files")
-    parser.add_argument("--random", type=count, default=0, help="how many random controls")
-    parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
+    add_variant_options(parser)
     parser.add_argument("--batch-size", type=positive, help="examples at a time (default: what fits)")
     parser.add_argument(
         "--run-programs",

@@ -18,7 +18,7 @@ from surgery.cli.options import (
 from surgery.cli.text import progress_reporter, sensitivity_record, sensitivity_text
 from surgery.data import CalibrationPlan, read_slices
 from surgery.model import attach
-from surgery.sensitivity import calibrate, save_sensitivity
+from surgery.sensitivity import calibrate, measurement_header, save_sensitivity
 from surgery.spectra import decompose
 
 
@@ -39,7 +39,8 @@ def calibrate_command(options: argparse.Namespace) -> Result:
     with attach(adapter, decompose(adapter), base) as live:
         sensitivity = calibrate(live, plan, base=base, slice_=slice_, control=progress_reporter("calibrating"))
         notes = live.scoring_notes
-    save_sensitivity(sensitivity, options.out)
+    about = measurement_header(plan, base, sensitivity.provenance, sensitivity.left_out)
+    save_sensitivity(sensitivity, options.out, about)
     record = {**sensitivity_record(sensitivity, options.out, slice_.format), "notes": list(notes)}
     return record, sensitivity_text(record)
 

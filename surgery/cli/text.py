@@ -137,6 +137,8 @@ def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
         line += f", p {test.holm:.3f}" if test.holm is not None else ""
     if rank := found.ranks.get(key):
         line += f"  beats {rank.beaten} of {rank.controls} random controls"
+    if found.control_of:
+        line += f"  control of {', '.join(found.control_of)}"
     return line
 
 
@@ -154,6 +156,8 @@ def run_record(run: "Run") -> dict[str, Any]:
         "finished": run.finished,
         "shipped": run.shipped,
         "policies": {name: edit.get("policy") for name, edit in plan.edits.items()},
+        "controls": {name: asdict(group) for name, group in plan.controls.items()},
+        "unlike_controls": list(plan.unlike_controls),
     }
     if run.metrics is not None:
         record["changes"] = {
@@ -176,6 +180,8 @@ def runs_text(runs: Sequence["Run"]) -> str:
         for name, changes in record.get("changes", {}).items():
             told = ", ".join(f"{key} {_change(effect)}" for key, effect in changes.items())
             line += f"; {name} ({record['policies'][name]}): {told}"
+        if unlike := record["unlike_controls"]:
+            line += f"; random controls of another scope or energy rule than {', '.join(unlike)}"
         lines.append(line if run.finished else f"{line}; unfinished")
     return "\n".join(lines)
 

@@ -1,6 +1,15 @@
 """From rows on disks to encoded examples; plans of slices; train/test contamination."""
 
-from surgery.data.contamination import TaskDocument, content_key, refuse_shared, shared_examples, task_document
+from surgery.data.contamination import (
+    Examples,
+    TaskDocument,
+    content_key,
+    refuse_seen_keys,
+    refuse_shared,
+    seen_keys,
+    shared_examples,
+    task_document,
+)
 from surgery.data.conversations import TURNS
 from surgery.data.encoding import (
     APART,
@@ -51,6 +60,7 @@ __all__ = [
     "Encoding",
     "EvaluationPlan",
     "Example",
+    "Examples",
     "HubSource",
     "Message",
     "NotFetchedError",
@@ -82,8 +92,10 @@ __all__ = [
     "read_slices",
     "read_source",
     "refuse_changed_rows",
+    "refuse_seen_keys",
     "refuse_shared",
     "rows_digest",
+    "seen_keys",
     "shared_examples",
     "shared_keys",
     "source_files",

@@ -5,6 +5,7 @@ Every variant answers every example, so an effect is a mean of per-example diffe
 exact test, corrected for all variants at once.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ BASELINE = "unedited"
 AGAIN = "unedited, batched otherwise"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
-_RANDOM = "random "
+_RANDOM = re.compile(r"random \d+( of .+)?", re.DOTALL)
 FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly too narrow
 
 
@@ -85,7 +86,9 @@ class Evaluation:
     """Scores of all variants on one slice, the unedited adapter first under `BASELINE`.
 
     The first of `metrics` is the slice's headline, the one that verdicts go by. `aggregates` are an lm-eval
-    task's own totals by variant; `notes` say what a reader has to know of how it was scored.
+    task's own totals by variant; `notes` say what a reader has to know of how it was scored. `own_controls` names
+    the random controls of each edit. Without it, as in what earlier versions wrote, all random controls stand
+    beside every variant.
     """
 
     scores: Mapping[str, Scores]
@@ -93,6 +96,7 @@ class Evaluation:
     metrics: tuple[Metric, ...] = (LOSS, EXACT)
     aggregates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    own_controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def caution(self) -> str:
@@ -112,8 +116,19 @@ class Evaluation:
 
     @property
     def controls(self) -> tuple[str, ...]:
-        """The random controls."""
-        return tuple(name for name in self.scores if is_random_control(name))
+        """The random controls, of all edits."""
+        owned = {name for names in self.own_controls.values() for name in names}
+        return tuple(name for name in self.scores if name in owned or is_random_control(name))
+
+    def controls_of(self, variant: str) -> tuple[str, ...]:
+        """The random controls that a variant is compared with: its own; none for one that has none of its own."""
+        if not self.own_controls:
+            return self.controls
+        return tuple(name for name in self.own_controls.get(variant, ()) if name in self.scores)
+
+    def control_of(self, variant: str) -> tuple[str, ...]:
+        """The edits whose random control a variant is."""
+        return tuple(edit for edit, names in self.own_controls.items() if variant in names)
 
     def metric(self, name: str) -> Metric:
         """The metric of that name; raises `DataError` for one that is not there."""
@@ -143,8 +158,8 @@ class Evaluation:
         return holm({name: test.p for name, test in self._tests[metric].items() if name != AGAIN})
 
     def permutation_rank(self, variant: str, metric: str) -> PermutationRank | None:
-        """Where a variant's change stands among the random controls; None without any."""
-        changes = [self.effect(name, metric).mean for name in self.controls]
+        """Where a variant's change stands among its own random controls; None without any."""
+        changes = [self.effect(name, metric).mean for name in self.controls_of(variant)]
         if not changes or not np.isfinite(changes).all():
             return None
         better_low = not self.metric(metric).higher_is_better
@@ -154,8 +169,11 @@ class Evaluation:
         """The change that random reweighting makes, as on the x axis of the paper's Figure 3; None without controls.
 
         Controls are averaged example by example: the interval tells the spread over examples, not over draws.
+        Of several edits with controls of their own, it is of those of the first.
         """
-        rows = [self.numbers(name, metric) for name in self.controls]
+        first = next(iter(self.own_controls), None)
+        names = self.controls if first is None else self.controls_of(first)
+        rows = [self.numbers(name, metric) for name in names]
         if not rows or not np.isfinite(rows).all():
             return None
         return paired_effect(self.numbers(BASELINE, metric), np.mean(rows, axis=0))
@@ -167,6 +185,7 @@ class Evaluation:
             scores={**self.scores, **other.scores},
             aggregates={**self.aggregates, **other.aggregates},
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+            own_controls={**self.own_controls, **other.own_controls},
         )
 
     @cached_property
@@ -188,12 +207,12 @@ class Evaluation:
 
 def is_random_control(name: str) -> bool:
     """Whether a variant is named as `random_name` names it."""
-    return name.startswith(_RANDOM)
+    return _RANDOM.fullmatch(name) is not None
 
 
-def random_name(seed: int) -> str:
-    """The name of the random control of that seed."""
-    return f"{_RANDOM}{seed}"
+def random_name(seed: int, edit: str = "") -> str:
+    """The name of the random control of that seed, and of which edit where several have their own."""
+    return f"random {seed} of {edit}" if edit else f"random {seed}"
 
 
 def paired_effect(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric, is_random_control
+from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric
 from surgery.evaluation.significance import McNemar, PermutationRank
 
 
@@ -21,7 +21,8 @@ class VariantMetrics:
     """Means, changes, tests and ranks of one variant by the name of the metric; what is unknown is NaN.
 
     The unedited adapter has `means` alone. `tests` are of 0/1 metrics, and `ranks` among random controls those of
-    other variants. `aggregates` are an lm-eval task's own totals, None where there are none.
+    other variants, each among its own. `aggregates` are an lm-eval task's own totals, None where there are none.
+    `control_of` names the edits that a random control belongs to, where the evaluation says so.
     """
 
     means: Mapping[str, float]
@@ -29,6 +30,7 @@ class VariantMetrics:
     tests: Mapping[str, CorrectedTest] = field(default_factory=dict)
     ranks: Mapping[str, PermutationRank] = field(default_factory=dict)
     aggregates: Mapping[str, Any] | None = None
+    control_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,15 @@ def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
         for key in keys
         if name in evaluation.tests(key)
     }
-    ranks = {} if is_random_control(name) else {key: evaluation.permutation_rank(name, key) for key in keys}
+    is_control = name in evaluation.controls
+    ranks = {} if is_control else {key: evaluation.permutation_rank(name, key) for key in keys}
     return VariantMetrics(
         means,
         {key: evaluation.effect(name, key) for key in keys},
         tests,
         {key: rank for key, rank in ranks.items() if rank is not None},
         aggregates,
+        evaluation.control_of(name),
     )
 
 
@@ -102,6 +106,8 @@ def _variant_record(found: VariantMetrics, keys: list[str]) -> dict[str, Any]:
                 record.setdefault(part, {})[key] = asdict(values[key])
     if found.aggregates is not None:
         record["aggregates"] = dict(found.aggregates)
+    if found.control_of:
+        record["control_of"] = list(found.control_of)
     return record
 
 
@@ -123,6 +129,7 @@ def _parse_variant(record: Mapping[str, Any]) -> VariantMetrics:
         tests={key: CorrectedTest(**test) for key, test in record.get("mcnemar", {}).items()},
         ranks={key: PermutationRank(**rank) for key, rank in record.get("place", {}).items()},
         aggregates=record.get("aggregates"),
+        control_of=tuple(record.get("control_of", ())),
     )
 
 

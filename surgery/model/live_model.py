@@ -55,6 +55,11 @@ class LiveModel:
         self._components: dict[str, Components] = {}
         self._moved: set[str] = set()
         self._undo: list[Callable[[], None]] = []
+        self._attach()
+
+    def _attach(self) -> None:
+        """Put the adapter into the base model, which is left as it was where that fails."""
+        base, adapter = self.base, self.adapter
         try:
             if adapter.config.get("layer_replication"):
                 self._undo.append(_replicate(base.model, adapter.config["layer_replication"]))
@@ -222,6 +227,18 @@ class LiveModel:
                 if forward is not None:
                     layer.forward = forward
 
+    @contextmanager
+    def detached(self) -> Iterator[LoadedBase]:
+        """The base model without this adapter, so that another one can be attached to it meanwhile.
+
+        The adapter comes back with its own σ.
+        """
+        self.close()
+        try:
+            yield self.base
+        finally:
+            self._attach()
+
     def unperturb(self) -> None:
         for parts in self._components.values():
             parts.perturbation = None
@@ -231,6 +248,7 @@ class LiveModel:
         while self._undo:
             self._undo.pop()()
         self._components = {}
+        self._moved = set()
 
 
 def _positions(model: Any) -> int | None:

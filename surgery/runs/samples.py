@@ -28,11 +28,13 @@ def samples_file(evaluation: Evaluation) -> bytes:
         for name, parts in numbers.items():
             parts.append(scores.values[name])
     arrays = {name: np.concatenate(parts) for name, parts in numbers.items()}
-    about = {
+    about: dict[str, Any] = {
         "measures": [asdict(metric) for metric in evaluation.metrics],
         "aggregates": {name: dict(totals) for name, totals in evaluation.aggregates.items()},
         "notes": list(evaluation.notes),
     }
+    if evaluation.own_controls:
+        about["controls"] = {edit: list(names) for edit, names in evaluation.own_controls.items()}
     table = pa.table({**columns, **arrays}).replace_schema_metadata({"evaluation": json.dumps(about)})
     written = pa.BufferOutputStream()
     pq.write_table(table, written)
@@ -61,6 +63,7 @@ def read_samples(file: Path, written: str) -> Evaluation:
             scores[variant] = Scores(by_metric, tuple(answers[rows]))
         first = table.slice(0, len(next(iter(scores.values())).answers)).select(["key", "prompt", "reference"])
         samples = tuple(Sample(row["key"], row["prompt"], row["reference"]) for row in first.to_pylist())
-        return Evaluation(scores, samples, metrics, about["aggregates"], tuple(about["notes"]))
+        own = {edit: tuple(names) for edit, names in about.get("controls", {}).items()}
+        return Evaluation(scores, samples, metrics, about["aggregates"], tuple(about["notes"]), own)
     except (OSError, pa.ArrowException, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise ValueError(str(error)) from error

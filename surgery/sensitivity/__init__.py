@@ -21,6 +21,8 @@ from surgery.sensitivity.store import (
     SHIPPED,
     Measurement,
     delete_measurement,
+    measurement_header,
+    measurement_in,
     shipped_measurements,
     stored_measurements,
 )
@@ -61,6 +63,8 @@ __all__ = [
     "layer_shares",
     "load_sensitivity",
     "measure_sensitivity",
+    "measurement_header",
+    "measurement_in",
     "moments_of",
     "provenance_of",
     "ranked",

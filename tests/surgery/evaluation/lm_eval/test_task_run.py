@@ -14,6 +14,7 @@ from surgery.evaluation import BASELINE, holm, mcnemar, summarise, summary_recor
 from surgery.evaluation.lm_eval import TaskPlan, benchmark, load_task
 from surgery.experiments import random_controls
 from surgery.model import BaseChoice, attach
+from surgery.runs import stored_run
 from tests.helpers.models import save_adapter, save_model, tiny_llama, tiny_tokenizer
 
 METRIC = "acc,none"
@@ -147,5 +148,12 @@ def test_programs_are_not_run_unasked(files: Path, capsys: pytest.CaptureFixture
     assert "--run-programs" in said
 
 
-def test_a_folder_cannot_ride_along(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "is a folder" in refused(capsys, *arguments(files, "--variant", str(files / "adapter")))
+def test_a_folder_stands_beside_the_adapter_in_the_same_run(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = told(capsys, *arguments(files, "--variant", str(files / "adapter"), "--limit", "4"))
+    assert list(record["variants"]) == [BASELINE, "adapter"]
+    same = record["variants"]["adapter"]
+    assert same["means"] == record["variants"][BASELINE]["means"]
+    assert same["changes"][METRIC]["mean"] == 0
+    assert stored_run(record["run"]).plan.variants.keys() == {BASELINE, "adapter"}
