@@ -29,7 +29,7 @@ def shortened(task: TaskPlan, tokens: int, tokenizer: Any = None) -> tuple[Any, 
     """The loaded task with answers of few tokens, and the option that gives lm-eval the same."""
     loaded = load_task(task, tokenizer)
     options = {}
-    for request in loaded.task.instances:
+    for request in loaded.requests:
         if request.request_type == "generate_until":
             request.args[1]["max_gen_toks"] = tokens
             options = {"gen_kwargs": {"max_gen_toks": tokens}}

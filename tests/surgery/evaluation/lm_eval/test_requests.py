@@ -15,10 +15,10 @@ def test_answers_are_as_long_as_the_task_allows_and_no_longer_than_fits(tmp_path
     base = tiny_base(length=1600)
     for name, tokens in [("gsm8k", 256), ("humaneval", 1024), ("ifeval", 1280)]:
         texts = Texts(base.tokenizer, base.model.config)
-        (request,) = load_task(plan(name, limit=1)).task.instances
+        (request,) = load_task(plan(name, limit=1)).requests
         ending = texts.ending(request.args[1])
         assert ending.new_tokens == tokens
-        assert len(texts.prompt(request.args[0] * 20, ending)) == 1600 - tokens
+        assert len(texts.prompt(request.args[0] * 20, ending).ids) == 1600 - tokens
 
 
 @needs_data
