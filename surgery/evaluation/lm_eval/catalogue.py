@@ -42,9 +42,9 @@ def task_files() -> Mapping[str, Path]:
 def collection_names() -> frozenset[str]:
     """The names of lm-eval's groups and tags (about a second)."""
     found: set[bytes] = set()
-    # what a definition includes has tags too, and mostly no suffix
-    for file in tasks_folder().rglob("*yaml*"):
-        if file.is_file():
+    # what a definition includes has tags too, and no suffix
+    for file in tasks_folder().rglob("*"):
+        if file.suffix in ("", ".yaml") and file.is_file():
             text = file.read_bytes()
             found.update(_GROUP_LINE.findall(text))
             found.update(tag for lines in _TAG_LINES.findall(text) for tag in _TAG.findall(lines) if tag != b"-")

@@ -46,7 +46,7 @@ def build_tasks(plan: TaskPlan, *, trust_code: bool = False) -> BuiltTasks:
 
     own = read_folder(plan.include_path) if plan.include_path is not None else None
     registry = _registry(plan.name, own)
-    names = _members(plan.name, registry)
+    names = [name for name in _members(plan.name, registry) if name in registry]
     _check_files(plan, names)
     if any("ifeval" in name for name in names):
         has_punkt()  # before its definition goes and asks the network for it
@@ -70,6 +70,8 @@ def _registry(name: str, own: OwnTasks | None) -> dict[str, Any]:
         return {name: held[name]}
     if name not in held and name in task_files():
         return {name: Entry(name, Kind.TASK, task_files()[name])}
+    if name in held and not {*task_files(), *collection_names()} & set(_members(name, held)) - set(held):
+        return dict(held)
     known = {*task_files(), *collection_names(), *held}
     if name not in known:
         close = close_names(name, known)
@@ -82,16 +84,16 @@ def _registry(name: str, own: OwnTasks | None) -> dict[str, Any]:
 
 
 def _members(name: str, registry: Mapping[str, Any]) -> list[str]:
-    """The names of all tasks and groups that a name leads to, itself among them."""
+    """All names that a name leads to, itself among them; one that a group defines on the spot is no entry."""
     found: dict[str, None] = {}
     waiting = [name]
     while waiting:
         each = waiting.pop()
-        if each in found or each not in registry:
-            continue  # a task that a group defines on the spot is no entry
-        entry = registry[each]
-        found[each] = None
-        waiting += [*entry.tags] if entry.cfg is None and entry.yaml_path is None else _named(entry.cfg)
+        if each not in found:
+            found[each] = None
+            entry = registry.get(each)
+            is_tag = entry is not None and entry.cfg is None and entry.yaml_path is None
+            waiting += [*entry.tags] if is_tag else _named(entry and entry.cfg)
     return list(found)
 
 

@@ -169,7 +169,9 @@ def _check_hub(name: str, path: Any, settings: Mapping[str, Any]) -> None:
     from datasets import packaged_modules
 
     remedy = "name the files yourself: --data-files test=FILE, or Local files on the page"
-    local = isinstance(path, str) and (_leads_away(path) or path in packaged_modules._PACKAGED_DATASETS_MODULES or Path(path).exists())
+    local = isinstance(path, str) and (
+        _leads_away(path) or path in packaged_modules._PACKAGED_DATASETS_MODULES or Path(path).exists()
+    )
     if not isinstance(path, str) or local:
         raise DataError(
             f"the data of {name!r} are to come from {str(path)[:80]!r}, no data set of the hub", remedy
