@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-WORDS = ["red", "blue", "green", "one", "two", "three", "four", "five"]
+WORDS = [
+    "blue",
+    "pink",
+    "gold",
+    "grey",
+    "four",
+    "five",
+    "nine",
+    "zero",
+]  # of one length: none is likelier for that
 CHOICE = """
 task: {name}
 tag: {tag}

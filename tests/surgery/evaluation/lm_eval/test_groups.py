@@ -13,7 +13,7 @@ from tests.helpers.lm_eval_reference import assert_same, theirs_by_name
 from tests.helpers.own_tasks import own_tasks
 from tests.surgery.evaluation.lm_eval.conftest import OneByOne, tiny_base
 
-COUNTS = {"colours": 6, "numbers": 3, "words": 4}
+COUNTS = {"colours": 4, "numbers": 2, "words": 3}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def engine(models: dict[str, LoadedBase]) -> OneByOne:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit"), [("equal", None), ("sized", 3), ("nested", None), ("colours", 4), ("spoken", None)]
+    ("name", "limit"), [("equal", None), ("sized", 2), ("nested", None), ("colours", 2), ("spoken", None)]
 )
 def test_every_name_scores_as_simple_evaluate_scores_it(name, limit, folder, models, datasets_cache):
     loaded = load_task(TaskPlan(name, limit, include_path=str(folder)))
@@ -91,9 +91,9 @@ def test_local_files_of_a_group_are_named_by_task_and_split(folder, tmp_path, mo
 
 def test_more_examples_are_shown_where_the_definition_lets_them(folder, models, datasets_cache):
     # colours shows none by its definition, which lm-eval keeps
-    loaded = load_task(TaskPlan("sized", 3, fewshot=2, include_path=str(folder)))
+    loaded = load_task(TaskPlan("sized", 2, fewshot=2, include_path=str(folder)))
     scores = run_task(loaded, engine(models), models[BASELINE])
-    results = theirs_by_name("sized", folder, models[BASELINE], limit=3, num_fewshot=2)
+    results = theirs_by_name("sized", folder, models[BASELINE], limit=2, num_fewshot=2)
     assert_same(scores, BASELINE, results, models[BASELINE].model)
     assert scores.notes == ("1 of the 3 tasks show no examples by their definition, as colours",)
     with pytest.raises(DataError, match="colours shows no examples"):

@@ -72,23 +72,6 @@ def test_what_cannot_be_loaded_is_refused_with_a_way_forward(task, message):
     assert caught.value.remedy
 
 
-def test_a_plan_survives_a_recipe():
-    task = TaskPlan("gsm8k", limit=8, seed=1, data_files={"test": "a.jsonl"}, chat_template=True)
-    assert TaskPlan.of(json.loads(json.dumps(task.values()))) == task
-    assert TaskPlan("ifeval").values() == {"name": "ifeval"}
-    for values in [
-        {"name": "a", "limt": 1},
-        {"name": "a", "limit": "3"},
-        {"limit": 1},
-        {"name": "a", "data_files": 3},
-    ]:
-        with pytest.raises(DataError):
-            TaskPlan.of(values)
-    for changes in [{"limit": 0}, {"offset": -1}, {"fewshot": -1}, {"name": " "}]:
-        with pytest.raises(DataError):
-            TaskPlan(**{"name": "a", **changes})
-
-
 @needs_data
 def test_slices_share_examples_by_what_they_say_and_across_tasks():
     first = load_task(plan("gsm8k", limit=4))
