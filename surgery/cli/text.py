@@ -123,7 +123,21 @@ def evaluation_text(summary: EvaluationSummary, of: str = "") -> str:
         better = "higher" if metric.higher_is_better else "lower"
         lines.append(f"{metric.title}, {better} is better:")
         lines += [_variant_line(name, found, metric.name) for name, found in summary.variants.items()]
-    return "\n".join([*lines, *summary.notes])
+    return "\n".join([*lines, *_task_lines(summary), *summary.notes])
+
+
+def _task_lines(summary: EvaluationSummary) -> list[str]:
+    """A group's tasks and groups with what each variant scored on them, of the headline metric."""
+    metric = summary.metrics[0]
+    totals = {name: found.aggregates or {} for name, found in summary.variants.items()}
+    tasks = [key for key in next(iter(totals.values()), {}) if key.endswith(f"/{metric.name}")]
+    if not tasks:
+        return []
+    lines = [f"{metric.title} by task, {', '.join(totals)}:"]
+    for key in tasks:
+        scores = "  ".join(f"{own[key]:.4f}" for own in totals.values())
+        lines.append(f"  {key.removesuffix(f'/{metric.name}'):<28} {scores}")
+    return lines
 
 
 def _variant_line(name: str, found: VariantMetrics, key: str) -> str:

@@ -35,13 +35,17 @@ class VariantMetrics:
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """An evaluation in numbers, without its examples. `random` are the changes that random reweighting makes."""
+    """An evaluation in numbers, without its examples. `random` are the changes that random reweighting makes.
+
+    `cut` counts the prompts that were longer than the model.
+    """
 
     examples: int
     metrics: tuple[Metric, ...]
     variants: Mapping[str, VariantMetrics]
     random: Mapping[str, Effect] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cut: int = 0
 
 
 def summarise(evaluation: Evaluation) -> EvaluationSummary:
@@ -53,12 +57,13 @@ def summarise(evaluation: Evaluation) -> EvaluationSummary:
         variants={name: _variant(evaluation, name) for name in evaluation.scores},
         random={name: effect for name, effect in random.items() if effect is not None},
         notes=(*filter(None, [evaluation.caution]), *evaluation.notes),
+        cut=sum(sample.lost > 0 for sample in evaluation.samples),
     )
 
 
 def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
     keys = [metric.name for metric in evaluation.metrics]
-    means = {key: float(evaluation.numbers(name, key).mean()) for key in keys}
+    means = {key: evaluation.mean(name, key) for key in keys}
     aggregates = evaluation.aggregates.get(name)
     if name == BASELINE:
         return VariantMetrics(means, aggregates=aggregates)
@@ -85,10 +90,12 @@ def summary_record(summary: EvaluationSummary) -> dict[str, Any]:
     return {
         "examples": summary.examples,
         "baseline": BASELINE,
-        "measures": [asdict(metric) for metric in summary.metrics],
+        "measures": [metric.record() for metric in summary.metrics],
         "variants": {name: _variant_record(found, keys) for name, found in summary.variants.items()},
         "random": {name: asdict(effect) for name, effect in summary.random.items()},
         "notes": list(summary.notes),
+        # none is not told, as in records of earlier versions
+        **({"cut": summary.cut} if summary.cut else {}),
     }
 
 
@@ -119,6 +126,7 @@ def parse_summary(record: Mapping[str, Any]) -> EvaluationSummary:
         variants={name: _parse_variant(found) for name, found in record["variants"].items()},
         random={name: Effect(**_numbers(effect)) for name, effect in record.get("random", {}).items()},
         notes=tuple(record.get("notes", ())),
+        cut=int(record.get("cut", 0)),
     )
 
 

@@ -259,7 +259,7 @@ def _asked(
     refuse_seen(loaded, {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())})
     return _PreparedQuestion(
         {"task": loaded.plan.values()},
-        digest(["task", loaded.plan.name, *_task_parts(loaded, live.base.tokenizer), ends]),
+        digest(["task", loaded.plan.name, *_task_parts(loaded, live.base.tokenizer), ends, *loaded.scoring]),
         len(loaded.documents),
         lambda engine, control: benchmarked(loaded, engine, live.base, judge=judge, control=control),
         {"lm-eval": version("lm-eval")},
@@ -299,7 +299,7 @@ def _asked_rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices, way: st
 
 def _task_parts(loaded: "LoadedTask", tokenizer: Any) -> list[str]:
     """What a task's requests say, in texts and in tokens, and all that its metrics may read of the documents."""
-    requests = loaded.task.instances
+    requests = loaded.requests
     texts = list(dict.fromkeys(part for request in requests for part in request.args if isinstance(part, str)))
-    documents = {request.doc_id: repr(request.doc) for request in requests}
+    documents = {(request.task_name, request.doc_id): repr(request.doc) for request in requests}
     return [loaded.digest, repr(tokenizer(texts).input_ids), str(tokenizer.model_max_length), *documents.values()]

@@ -107,3 +107,9 @@ def bases() -> dict[str, LoadedBase]:
 
 def engine_of(bases: dict[str, LoadedBase]) -> OneByOne:
     return OneByOne({name: base.model for name, base in bases.items()})
+
+
+@pytest.fixture
+def datasets_cache(monkeypatch, tmp_path):
+    """Where lm-eval's own reading of files leaves its copies."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
