@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 Plan = TypeVar("Plan", bound="DataclassInstance")
 _LARGEST = 2**63
-_CHOICES = {"template": TEMPLATES, "tokenised": (TOGETHER, APART), "tokenizer": TOKENIZERS}
+REFUSE, ALLOW = "refuse", "allow"
+_CHOICES = {
+    "template": TEMPLATES,
+    "tokenised": (TOGETHER, APART),
+    "tokenizer": TOKENIZERS,
+    "near_duplicates": (REFUSE, ALLOW),
+}
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 
 
@@ -54,7 +60,10 @@ class EvaluationPlan:
 
     `data` and its fields are as in `CalibrationPlan`.
     `random` counts random controls; `scale` adds a rescaling to the edit's norm, and `again` the unedited
-    adapter once more in other batches, as the noise floor.
+    adapter once more in other batches, as the noise floor. `generate` asks for greedy answers, without which there
+    is the loss alone; they end at a text of `stop`, and count as right when they are the reference after `filters`,
+    as `evaluation.Marking` has them. `near_duplicates` says whether rows may be nearly the same as those that the
+    edit was made on: `refuse` or `allow`.
     """
 
     data: str
@@ -68,6 +77,10 @@ class EvaluationPlan:
     start: int = 0
     prompt_field: str = PLAIN_FIELDS.prompt
     answer_field: str = PLAIN_FIELDS.answer
+    generate: bool = True
+    filters: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    near_duplicates: str = REFUSE
 
     @property
     def fields(self) -> RowFields:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from surgery.data.plans import CalibrationPlan, EvaluationPlan, Slice, planned_rows
+from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates
+from surgery.data.plans import ALLOW, CalibrationPlan, EvaluationPlan, Slice, planned_rows
 from surgery.data.rows import Row, RowFields, choose, left_out_text, shared_keys
 from surgery.data.source import SourceRows, read_source
 from surgery.errors import DataError
@@ -14,18 +15,21 @@ from surgery.errors import DataError
 class Slices:
     """`seen` are the rows of every slice that shaped the edit, by plan; `held_out` shares no example with them.
 
-    `held_out` is empty where the edit is proven on a task, or not at all.
+    `held_out` is empty where the edit is proven on a task, or not at all. `near` are the near-duplicates among its
+    rows that the plan allows.
     """
 
     seen: Mapping[CalibrationPlan, Slice]
     held_out: tuple[Row, ...] = ()
+    near: tuple[NearDuplicate, ...] = ()
 
 
 def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None = None) -> Slices:
     """All rows of an edit and its proof, each source read once; meant to be called before a model is loaded.
 
     Raises `DataError` for rows that cannot be read or are too few, for a held-out source that would leave rows
-    out, and for held-out rows of which a slice of `seen` has one too.
+    out, and for held-out rows of which a slice of `seen` has one too; `NearDuplicatesError` for rows that are nearly
+    the same, unless the plan allows them.
     """
 
     @cache
@@ -48,4 +52,11 @@ def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None
                 f"{len(shared)} of {len(rows)} evaluation rows were used for calibration or tuning",
                 "evaluate on rows that the edit has not seen",
             )
-    return Slices(slices, tuple(rows))
+    near = [
+        pair
+        for plan, slice_ in slices.items()
+        for pair in near_duplicates(rows, slice_.rows, plan.data)
+    ]
+    if near and held_out.near_duplicates != ALLOW:
+        raise NearDuplicatesError(near, len(rows))
+    return Slices(slices, tuple(rows), tuple(near))
