@@ -90,13 +90,13 @@ def encode(
     kept: list[Example] = []
     first: UnusableRow | None = None
     for row in chain(rows, spare):
-        if len(kept) == len(rows):
-            break
         try:
             kept.append(_fitting(encoder.example(row), encoding.max_length, positions))
         except UnusableRow as error:
             first = first or error
             counted[error.reason] = counted.get(error.reason, 0) + 1
+        if len(kept) == len(rows):
+            break
     if not kept:
         if first is None:
             raise DataError("no rows were given", "choose a slice with one row or more")

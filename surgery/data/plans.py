@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from surgery.data.encoding import APART, TEMPLATES, TOGETHER, TOKENIZERS, Encoding, earlier_encoding
+from surgery.data.encoding import (
+    APART,
+    TEMPLATES,
+    TOGETHER,
+    TOKENIZERS,
+    Encoding,
+    earlier_encoding,
+    encoding_record,
+)
 from surgery.data.rendering import TEMPLATE_FILE, parse_date, template_arguments
 from surgery.data.rows import PLAIN_FIELDS, Row, RowFields, choose, left_out_text
 from surgery.data.source import SourceRows, read_source, source_files
@@ -18,6 +26,28 @@ if TYPE_CHECKING:
 
 
 Plan = TypeVar("Plan", bound="DataclassInstance")
+# the settings of the first recipes' plans and bases
+_FIRST = frozenset(
+    [
+        "data",
+        "examples",
+        "seed",
+        "start",
+        "batch_size",
+        "checkpointing",
+        "prompt_field",
+        "answer_field",
+        "encoding",
+        "limit",
+        "random",
+        "scale",
+        "again",
+        "location",
+        "revision",
+        "device",
+        "dtype",
+    ]
+)
 _LARGEST = 2**63
 REFUSE, ALLOW = "refuse", "allow"
 _CHOICES = {
@@ -89,10 +119,17 @@ class EvaluationPlan:
 
 
 def plan_record(plan: "DataclassInstance") -> dict[str, Any]:
-    """A plan as the recipe has it, with its encoding's settings beside its own; `parse_plan` reads it."""
+    """A plan as the recipe has it, with its encoding's settings beside its own; `parse_plan` reads it.
+
+    What the first recipes had is always written; settings that came later are where they are not the default, so that
+    the digest of an edit stays.
+    """
     record = dataclasses.asdict(plan)
-    encoding = record.pop("encoding", {})
-    return {**record, **encoding}
+    for field in dataclasses.fields(plan):
+        if field.name not in _FIRST and record[field.name] == field.default:
+            del record[field.name]
+    encoding = record.pop("encoding", None)
+    return record if encoding is None else {**record, **encoding_record(Encoding(**encoding))}
 
 
 def parse_plan(kind: type[Plan], record: object, where: str, *, earlier: bool = False) -> Plan:

@@ -5,7 +5,7 @@ command line gives the same folder.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +57,29 @@ class Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML; `parse_recipe` of it gives the same recipe."""
+    plans = [plan for plan in (recipe.calibration, recipe.evaluation, recipe.tuning) if plan is not None]
+    # the rule of the first schema is said by its number
+    apart = all("tokenised" not in plan_record(plan) for plan in plans)
+    record_of = plan_record if apart else _explicit
     record: dict[str, Any] = {
-        "recipe": SCHEMA,
+        "recipe": 1 if apart else SCHEMA,
         "adapter": {"source": recipe.adapter, "digest": recipe.adapter_digest},
         "base": plan_record(recipe.base),
-        "calibration": plan_record(recipe.calibration),
+        "calibration": record_of(recipe.calibration),
         "edit": edit_record(recipe.edit),
     }
     if recipe.calibration_digest:
         record["calibration"]["digest"] = recipe.calibration_digest
     if recipe.tuning is not None:
-        record["tuning"] = plan_record(recipe.tuning)
+        record["tuning"] = record_of(recipe.tuning)
     if recipe.evaluation is not None:
-        record["evaluation"] = plan_record(recipe.evaluation)
+        record["evaluation"] = record_of(recipe.evaluation)
     text: str = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
     return text
+
+
+def _explicit(plan: CalibrationPlan | EvaluationPlan) -> dict[str, Any]:
+    return {**plan_record(plan), **asdict(plan.encoding)}
 
 
 def read_recipe(path: Path | str) -> Recipe:

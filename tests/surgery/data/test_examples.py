@@ -1,8 +1,26 @@
 """Token ids and padded batches, each worked out by hand."""
 
-import pytest
+from dataclasses import replace
 
-from surgery.data import Calibration, Encoding, Example, Row, encode
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import normalizers
+
+from surgery.data import (
+    APART,
+    TOGETHER,
+    Calibration,
+    Encoding,
+    Example,
+    Message,
+    Row,
+    encode,
+    encoding_record,
+    parse_encoding,
+    prints_date,
+    prompt_ids,
+)
 from surgery.errors import DataError
 from tests.helpers.models import ASSISTANT, BOS, EOS, USER, characters, tiny_tokenizer
 from tests.helpers.refusals import refusal
@@ -17,12 +35,18 @@ def only(row: Row, encoding: Encoding, tokenizer=None) -> Example:
     return calibration.examples[0]
 
 
+def dropping_unknown(tokenizer):
+    """The tokenizer with letters it does not know left out of texts, as some vocabularies do."""
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("é", "")
+    return tokenizer
+
+
 def test_a_chat_prompt_is_one_user_turn_of_the_template():
     example = only(Row("1+1=", "2"), Encoding())
     # the template holds no <s>, and none is added to it
     assert list(example.prompt_ids) == [USER, *characters("1+1="), ASSISTANT]
-    assert list(example.answer_ids) == [*characters(" 2"), EOS]
-    assert example.answer == "2"
+    assert list(example.answer_ids) == [*characters("2"), EOS]
+    assert (example.answer, example.end) == ("2", EOS)
 
 
 def test_a_plain_prompt_is_taken_as_it_stands_with_the_tokenizers_own_start():
@@ -32,7 +56,7 @@ def test_a_plain_prompt_is_taken_as_it_stands_with_the_tokenizers_own_start():
 def test_a_tokenizer_that_ends_every_text_does_not_end_the_prompt():
     example = only(Row("1+1=", "2"), PLAIN, tiny_tokenizer(append_eos=True))
     assert list(example.prompt_ids) == [BOS, *characters("1+1=")]
-    assert list(example.answer_ids) == [*characters(" 2"), EOS]
+    assert list(example.answer_ids) == [*characters("2"), EOS]
 
 
 @pytest.mark.parametrize(
@@ -52,20 +76,20 @@ def test_separator_and_end_of_sequence_are_options(separator, eos, expected):
 def test_a_tokenizer_without_end_of_sequence_adds_none():
     tokenizer = tiny_tokenizer()
     tokenizer.eos_token = None
-    assert list(only(Row("q", "42"), PLAIN, tokenizer).answer_ids) == characters(" 42")
+    assert list(only(Row("q", "42"), PLAIN, tokenizer).answer_ids) == characters("42")
 
 
 def test_rows_longer_than_the_limit_are_dropped_and_counted():
     rows = [Row("a" * n, "b") for n in (1, 5, 9)]
-    # <s>, n letters, a space, b, </s>
-    kept = encode(rows, tiny_tokenizer(), Encoding("plain", max_length=9))
-    assert [example.length for example in kept.examples] == [5, 9]
+    # <s>, n letters, b, </s>
+    kept = encode(rows, tiny_tokenizer(), Encoding("plain", max_length=8))
+    assert [example.length for example in kept.examples] == [4, 8]
     assert kept.dropped == 1
     assert [example.key for example in kept.examples] == [rows[0].key, rows[1].key]
 
 
 def test_rows_that_are_all_too_long_are_refused():
-    assert "all 20 rows are longer than 4 tokens" in refusal(
+    assert "none of 20 rows can be used: a row is 7 tokens long, and the limit is 4" in refusal(
         DataError, encode, ROWS, tiny_tokenizer(), Encoding("plain", max_length=4)
     )
 
@@ -85,22 +109,127 @@ def test_an_unknown_template_is_refused():
     assert "'alpaca'" in refusal(DataError, encode, ROWS, tiny_tokenizer(), Encoding("alpaca"))
 
 
-def test_a_row_without_prompt_tokens_is_refused():
+def test_a_row_without_prompt_tokens_is_left_out():
     # nothing would predict the first answer token
     tokenizer = tiny_tokenizer(chat=False)
     tokenizer.backend_tokenizer.post_processor = None
-    refusal(DataError, encode, [Row("1+1=", "2"), Row("", "2")], tokenizer, PLAIN)
+    found = encode([Row("1+1=", "2"), Row("12", "12")], tokenizer, replace(PLAIN, eos=False))
+    assert found.dropped == 0
+    found = encode([Row("1+1=", "2"), Row("é", "2")], dropping_unknown(tokenizer), PLAIN)
+    assert found.left_out == {"empty prompt": 1}
+    assert "has no tokens" in found.problem
 
 
-def test_a_row_without_answer_tokens_is_refused():
+def test_a_row_without_answer_tokens_is_left_out():
     # its loss would be a mean over nothing
-    refusal(
-        DataError,
-        encode,
-        [Row("1+1=", "2"), Row("1+1=", "")],
-        tiny_tokenizer(),
-        Encoding(separator=False, eos=False),
-    )
+    rows = [Row("1+1=", "2"), Row("1+1=", "")]
+    found = encode(rows, tiny_tokenizer(), Encoding(eos=False))
+    assert (len(found.examples), found.left_out) == (1, {"empty answer": 1})
+    assert "none of 1 rows" in refusal(DataError, encode, rows[1:], tiny_tokenizer(), Encoding(eos=False))
+
+
+def test_a_text_alone_is_scored_from_its_second_token_on():
+    example = only(Row("", "1+1=2"), PLAIN)
+    assert list(example.prompt_ids) == [BOS]
+    assert list(example.answer_ids) == [*characters("1+1=2"), EOS]
+    # under a chat template, too: it has no turns
+    assert only(Row("", "1+1=2"), Encoding()) == example
+    without_start = tiny_tokenizer()
+    without_start.backend_tokenizer.post_processor = None
+    assert list(only(Row("", "1+1=2"), PLAIN, without_start).prompt_ids) == characters("1")
+
+
+def test_a_text_that_holds_its_start_or_its_end_gets_no_second_one():
+    example = only(Row("<s>1+1=", "2</s>"), PLAIN)
+    assert list(example.prompt_ids + example.answer_ids) == [BOS, *characters("1+1=2"), EOS]
+    assert example.end == EOS
+    rendered = only(Row("<u>1+1=<a>", "2</s>"), PLAIN)
+    assert list(rendered.answer_ids) == [*characters("2"), EOS]
+
+
+def test_rows_that_are_left_out_are_replaced_from_the_spare_ones_in_their_order():
+    rows = [Row("a" * n, "b") for n in (1, 30, 2, 40)]
+    spare = iter([Row("a" * n, "b") for n in (50, 3, 4, 5)])
+    found = encode(rows, tiny_tokenizer(), Encoding(max_length=9), spare=spare)
+    assert [len(example.prompt_ids) - 2 for example in found.examples] == [1, 2, 3, 4]
+    assert found.left_out == {"too long": 3}
+    assert len(list(spare)) == 1  # no more than were needed
+
+
+def test_rows_beyond_the_models_positions_are_left_out_with_that_reason():
+    found = encode([Row("a", "b"), Row("a" * 30, "b")], tiny_tokenizer(), Encoding(), positions=20)
+    assert found.left_out == {"beyond the model's positions": 1}
+    assert "34 tokens" in found.problem
+    assert "positions for 20" in found.problem
+
+
+def test_turns_before_the_last_answer_are_the_prompt():
+    turns = [
+        Message("user", "1+1="),
+        Message("assistant", "2"),
+        Message("user", "2+2="),
+        Message("assistant", "4"),
+    ]
+    example = only(Row.of(turns), Encoding(system="say"))
+    before = [USER, *characters("say"), USER, *characters("1+1="), ASSISTANT, *characters("2"), EOS]
+    assert list(example.prompt_ids) == [*before, USER, *characters("2+2="), ASSISTANT]
+    assert list(example.answer_ids) == [*characters("4"), EOS]
+
+
+def test_a_conversation_under_the_plain_template_is_left_out_and_the_way_out_said():
+    row = Row.of([Message("user", "1"), Message("assistant", "2")])
+    assert "no roles" in refusal(DataError, encode, [row], tiny_tokenizer(), PLAIN)
+
+
+def test_a_template_file_is_used_instead_of_the_tokenizers(tmp_path):
+    file = tmp_path / "own.jinja"
+    file.write_text("{% for m in messages %}<a>{{ m.content }}<u>{% endfor %}")
+    example = only(Row("1", "2"), Encoding(template=str(file)), tiny_tokenizer(chat=False))
+    assert list(example.prompt_ids) == [ASSISTANT, *characters("1"), USER]
+    assert list(example.answer_ids) == [ASSISTANT, *characters("2"), USER]
+    assert example.end == USER
+    missing = Encoding(template=str(tmp_path / "none.jinja"))
+    assert "no readable template" in refusal(DataError, encode, [Row("1", "2")], tiny_tokenizer(), missing)
+
+
+def test_an_end_of_turn_that_is_no_token_of_its_own_is_scored_whole_and_known_as_a_text():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }} end {% endfor %}"
+    example = only(Row("1", "2"), Encoding(), tokenizer)
+    assert list(example.prompt_ids) == characters("u:1 end ")
+    assert list(example.answer_ids) == characters("a:2 end ")
+    assert (example.end, example.stop) == (None, "end")
+
+
+def test_a_template_that_reads_the_clock_gives_the_same_ids_on_every_day(monkeypatch):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ strftime_now('%d') }}" + tokenizer.chat_template
+    assert list(only(Row("1", "2"), Encoding(), tokenizer).prompt_ids[:2]) == characters("26")
+    dated = only(Row("1", "2"), Encoding(date="2026-01-31"), tokenizer)
+    assert list(dated.prompt_ids[:2]) == characters("31")
+    assert prints_date(tokenizer, Encoding())
+    assert not prints_date(tiny_tokenizer(), Encoding())
+    tokenizer.chat_template = "{% if not date_string is defined %}no{% endif %}{{ date_string }}"
+    assert "26 <unk>ul 2024" in tokenizer.decode(prompt_ids("1", tokenizer, Encoding()))
+    tokenizer.chat_template = "{% set form = '%d' %}{{ strftime_now(form) }}"
+    assert "cannot be pinned" in refusal(DataError, encode, [Row("1", "2")], tokenizer, Encoding())
+
+
+def test_the_rule_of_earlier_versions_tokenises_prompt_and_answer_apart():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}<u>{{ m.content }}{% endfor %}<a>"
+    example = only(Row("1+1=", "2"), Encoding(separator=True, tokenised=APART), tokenizer)
+    assert list(example.prompt_ids) == [USER, *characters("1+1="), ASSISTANT]
+    assert list(example.answer_ids) == [*characters(" 2"), EOS]
+
+
+@given(st.builds(Encoding, st.sampled_from(["chat", "plain"]), st.booleans(), st.booleans(), st.integers(1, 99),
+                 st.sampled_from([TOGETHER, APART]), st.sampled_from(["", "be brief"])))  # fmt: skip
+def test_an_encoding_survives_its_record_and_the_earlier_rule_is_written_as_it_was(encoding):
+    record = encoding_record(encoding)
+    assert parse_encoding(record) == encoding
+    if encoding.tokenised == APART and not encoding.system and encoding.tokenizer == "base":
+        assert list(record) == ["template", "separator", "eos", "max_length"]
 
 
 def test_the_digest_is_that_of_what_the_model_sees():
@@ -110,7 +239,7 @@ def test_the_digest_is_that_of_what_the_model_sees():
         encode(ROWS[::-1], tiny_tokenizer(), Encoding()),
         encode(ROWS[:-1], tiny_tokenizer(), Encoding()),
         encode(ROWS, tiny_tokenizer(), PLAIN),
-        encode(ROWS, tiny_tokenizer(), Encoding(separator=False)),
+        encode(ROWS, tiny_tokenizer(), Encoding(separator=True)),
         encode(ROWS, tiny_tokenizer(), Encoding(eos=False)),
     ]
     assert len({digest, *(calibration.digest for calibration in changed)}) == 6

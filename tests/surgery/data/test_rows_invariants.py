@@ -18,20 +18,28 @@ rows = st.builds(Row, words, words)
 
 
 class CodePoints:
-    """One token per character; the chat template puts 1 and 2 around the prompt."""
+    """One token per character; the chat template puts 1 and 2 around the prompt, and 3 after an answer."""
 
     chat_template = "yes"
     eos_token_id: int | None = EOS
+    all_special_tokens = (chr(EOS),)
+
+    def get_chat_template(self):
+        return self.chat_template
+
+    def convert_tokens_to_ids(self, token):
+        return ord(token)
 
     def __call__(self, text, add_special_tokens=True):
         ids = [ord(c) for c in text]
         return SimpleNamespace(input_ids=[0, *ids] if add_special_tokens else ids)
 
-    def apply_chat_template(self, turn, *, add_generation_prompt, tokenize):
-        assert add_generation_prompt
+    def apply_chat_template(self, turns, *, chat_template, add_generation_prompt, tokenize):
+        assert chat_template == self.chat_template
         assert not tokenize
-        assert [message["role"] for message in turn] == ["user"]
-        return f"\x01{turn[0]['content']}\x02"
+        assert [message["role"] for message in turns] == ["user", "assistant"][: len(turns)]
+        texts = [f"\x01{turns[0]['content']}", *(f"\x02{turn['content']}{chr(EOS)}" for turn in turns[1:])]
+        return "".join(texts) + "\x02" * add_generation_prompt
 
 
 def message_of(error: DataError) -> str:
@@ -167,7 +175,9 @@ def test_a_range_outside_the_rows_is_refused(count, start):
 
 
 @given(st.lists(rows, min_size=1, max_size=5), st.booleans(), st.booleans(), st.sampled_from(["chat", "plain"]))
-def test_prompt_and_answer_are_encoded_apart_with_the_options_asked_for(pool, separator, eos, template):
+def test_prompt_and_answer_are_cut_where_the_prompt_ends_with_the_options_asked_for(
+    pool, separator, eos, template
+):
     calibration = encode(pool, CodePoints(), Encoding(template, separator, eos))
     assert calibration.dropped == 0
     for row, found in zip(pool, calibration.examples, strict=True):
@@ -181,11 +191,11 @@ def test_prompt_and_answer_are_encoded_apart_with_the_options_asked_for(pool, se
 
 @given(st.lists(rows, min_size=1, max_size=8), st.integers(1, 30))
 def test_rows_above_the_length_limit_are_dropped_and_counted(pool, limit):
-    # template 2, separator 1, end of sequence 1
-    fitting = [row for row in pool if len(row.prompt) + len(row.answer) + 4 <= limit]
+    # template 2, end of turn 1
+    fitting = [row for row in pool if len(row.prompt) + len(row.answer) + 3 <= limit]
     encoding = Encoding(max_length=limit)
     if not fitting:
-        with pytest.raises(DataError, match="longer"):
+        with pytest.raises(DataError, match="the limit is"):
             encode(pool, CodePoints(), encoding)
         return
     calibration = encode(pool, CodePoints(), encoding)
@@ -200,7 +210,7 @@ def test_the_digest_is_that_of_tokens_and_their_order():
     others = [
         encode(pool[::-1], CodePoints(), Encoding()),
         encode(pool[:1], CodePoints(), Encoding()),
-        encode(pool, CodePoints(), Encoding(separator=False)),
+        encode(pool, CodePoints(), Encoding(separator=True)),
         encode(pool, CodePoints(), Encoding(template="plain")),
         encode([Row("a", "b"), Row("c", "e")], CodePoints(), Encoding()),
     ]

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgery.data import CalibrationPlan, Encoding, EvaluationPlan
+from surgery.data import APART, DATE, TOGETHER, TOKENIZERS, CalibrationPlan, Encoding, EvaluationPlan
 from surgery.edits import EditPlan
 from surgery.errors import PolicyError, RecipeError, SurgeryError
 from surgery.model import BaseChoice
@@ -29,7 +29,18 @@ RECORD = yaml.safe_load(dump_recipe(PLAIN))
 # everything that YAML can hold, line breaks, colons, accents and emoji included
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t: #'\"-{[é😀"), max_size=20)
 counts = st.integers(1, 2**31)
-encodings = st.builds(Encoding, st.sampled_from(["chat", "plain"]), st.booleans(), st.booleans(), counts)
+encodings = st.builds(
+    Encoding,
+    st.sampled_from(["chat", "plain", "own.jinja"]),
+    st.booleans(),
+    st.booleans(),
+    counts,
+    st.sampled_from([TOGETHER, APART]),
+    st.just("") | texts,
+    st.sampled_from(["", '{"enable_thinking": false}']),
+    st.sampled_from([DATE, "2026-01-31"]),
+    st.sampled_from(TOKENIZERS),
+)
 
 
 @st.composite
@@ -105,7 +116,7 @@ def test_a_recipe_file_reads_as_the_documentation_shows_it(tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text(
         """
-recipe: 1
+recipe: 2
 adapter: {source: demo:kinship, digest: ''}
 base: {location: demo:smollm2}
 calibration: {data: demo:kinship/calibration, examples: 64, separator: false}
@@ -138,7 +149,7 @@ edit:
 
 
 def test_the_written_recipe_can_be_read_by_a_person():
-    assert RECORD["recipe"] == 1
+    assert RECORD["recipe"] == 2
     assert list(RECORD) == ["recipe", "adapter", "base", "calibration", "edit", "evaluation"]
     assert RECORD["edit"]["policy"] == "grad_direction"
     assert RECORD["edit"]["knobs"] == {f.name: f.default for f in dataclasses.fields(GradDirection)}
@@ -149,8 +160,32 @@ def test_the_written_recipe_can_be_read_by_a_person():
 def test_the_plans_of_a_demo_name_its_base_and_two_different_slices():
     base, calibration, evaluation = demo_plans("demo:kinship")
     assert base == BaseChoice("demo:smollm2")
-    assert calibration == CalibrationPlan("demo:kinship/calibration")
-    assert evaluation == EvaluationPlan("demo:kinship/test")
+    # the demos were trained with the paper's space before the answer
+    assert calibration == CalibrationPlan("demo:kinship/calibration", encoding=Encoding(separator=True))
+    assert evaluation == EvaluationPlan("demo:kinship/test", encoding=Encoding(separator=True))
+
+
+@given(recipes)
+def test_a_recipe_of_the_first_schema_goes_on_as_it_did_and_says_so(recipe):
+    record = yaml.safe_load(dump_recipe(recipe))
+    record["recipe"] = 1
+    sections = [record[name] for name in ("calibration", "evaluation") if name in record]
+    for section in sections:
+        for name in ("separator", "tokenised", "system", "template_args", "date", "tokenizer"):
+            section.pop(name, None)
+    found = parse_recipe(yaml.safe_dump(record))
+    for plan in filter(None, (found.calibration, found.evaluation)):
+        assert (plan.encoding.tokenised, plan.encoding.separator, plan.encoding.tokenizer) == (APART, True, "base")
+    (note,) = found.notes
+    assert "apart" in note
+    # written again it is what earlier versions wrote, so that its digest stays
+    again = yaml.safe_load(dump_recipe(found))
+    assert again["recipe"] == 1
+    assert not {"tokenised", "date", "tokenizer"} & again["calibration"].keys()
+
+
+def test_a_recipe_of_now_has_no_note():
+    assert PLAIN.notes == ()
 
 
 # ---- what is refused ----
@@ -195,14 +230,14 @@ def test_a_field_or_template_that_cannot_be_read_is_refused_with_its_place(value
         assert "calibration" in refusal(changed(f"calibration.{name}", value))
 
 
-@pytest.mark.parametrize("schema", [2, 0, "1", None, "x", [1], True, 1.5])
+@pytest.mark.parametrize("schema", [3, 0, "1", None, "x", [1], True, 1.5])
 def test_another_schema_is_refused(schema):
-    assert "recipe: 1" in refusal(changed("recipe", schema))
+    assert "recipe: 2" in refusal(changed("recipe", schema))
 
 
 def test_a_file_without_a_schema_is_refused():
     for text in ("", "null", "[]", "- recipe: 1", "text", "{}", "adapter: {source: a, digest: b}"):
-        assert "recipe: 1" in refusal(text)
+        assert "recipe: 2" in refusal(text)
 
 
 @pytest.mark.parametrize("section", ["adapter", "base", "calibration", "edit"])
