@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from surgery.adapter import open_adapter
+from surgery.cli.answer_options import add_near_option
 from surgery.cli.options import (
     AGAIN_HELP,
     Command,
@@ -47,7 +48,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     loaded = None if options.chat else load_task(plan)
     judge = sandboxed(open_sandbox()) if options.run_programs else None
     if loaded is not None:
-        refuse_seen(loaded, _named(slices, recipes))
+        refuse_seen(loaded, _named(slices, recipes), allow=options.allow_near_duplicates)
         if loaded.needs_judge and judge is None:
             raise DataError(
                 f"the answers to {plan.name} are programs, which are not run unasked",
@@ -56,11 +57,18 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     with attach(adapter, spectra, base) as live:
         if loaded is None:
             loaded = load_task(plan, live.base.tokenizer)
-            refuse_seen(loaded, _named(slices, recipes))
+            refuse_seen(loaded, _named(slices, recipes), allow=options.allow_near_duplicates)
         edits = edits_of(live, recipes, base, slices) | random_controls(spectra, options.random)
         plans = {name: recipe.edit for name, recipe in recipes.items()}
         proof = Proof(
-            loaded, edits, seen, plans=plans, again=options.again, base=base, batch_size=options.batch_size
+            loaded,
+            edits,
+            seen,
+            plans=plans,
+            again=options.again,
+            base=base,
+            batch_size=options.batch_size,
+            allow_near=options.allow_near_duplicates,
         )
         run = prove(live, proof, slices=slices, judge=judge, control=progress_reporter(plan.name))
     return kept_run(run.evaluation, run, f"{plan.name}, ")
@@ -100,6 +108,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--random", type=count, default=0, help="how many random controls")
     parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
     parser.add_argument("--batch-size", type=positive, help="examples at a time (default: what fits)")
+    add_near_option(parser)
     parser.add_argument(
         "--run-programs",
         action="store_true",

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 
 from surgery.adapter import open_adapter
+from surgery.cli.answer_options import add_answer_options, answer_settings
 from surgery.cli.options import (
     AGAIN_HELP,
     Command,
@@ -42,6 +43,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         start=options.start,
         prompt_field=options.prompt_field,
         answer_field=options.answer_field,
+        **answer_settings(options),
     )
     recipes, folders = variants_from(options.variant or [], adapter.digest)
     base = base_from(options)
@@ -70,6 +72,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=count, default=0, help="offset of the slice")
     parser.add_argument("--seed", type=count, help="shuffle before the slice is taken (default: file order)")
     add_field_options(parser)
+    add_answer_options(parser)
     parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
     parser.add_argument("--limit", type=positive, help="so many rows (default: all)")
     parser.add_argument("--batch-size", type=positive, default=32, help="examples at a time (default 32)")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import open_adapter
+from surgery.cli.answer_options import near_text
 from surgery.cli.text import evaluation_text, progress_reporter
-from surgery.data import DATE, TOKENIZERS, Encoding, Slices, parse_date, template_arguments
+from surgery.data import DATE, TOKENIZERS, Encoding, NearDuplicate, Slices, parse_date, template_arguments
 from surgery.edits import ENERGY_RULES, Edit
 from surgery.errors import DataError, RecipeError
 from surgery.evaluation import BASELINE, Evaluation, summarise, summary_record
@@ -51,7 +52,9 @@ def edits_of(
 
 def kept_run(evaluation: Evaluation, run: Run, of: str = "") -> Result:
     summary = summarise(evaluation)
-    text = f"{evaluation_text(summary, of)}\nkept as run {run.plan.key}"
+    near = [NearDuplicate(**pair) for pair in run.plan.question.get("near_duplicates", ())]
+    text = f"{evaluation_text(summary, of)}\n" + (f"{near_text(near)}\n" if near else "")
+    text += f"kept as run {run.plan.key}"
     return {"run": run.plan.key, "question": dict(run.plan.question), **summary_record(summary)}, text
 
 

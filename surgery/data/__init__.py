@@ -1,5 +1,6 @@
 """From rows on disks to encoded examples; plans of slices; train/test contamination."""
 
+from surgery.data.answer_filters import AnswerFilters
 from surgery.data.contamination import TaskDocument, content_key, refuse_shared, shared_examples, task_document
 from surgery.data.encoding import (
     APART,
@@ -13,7 +14,14 @@ from surgery.data.encoding import (
 )
 from surgery.data.examples import IGNORED, Calibration, Example, encode, prompt_ids, turn_end
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
+from surgery.data.near_duplicates import (
+    NearDuplicate,
+    NearDuplicatesError,
+    near_duplicates,
+    near_duplicates_text,
+)
 from surgery.data.plans import (
+    ALLOW,
     CalibrationPlan,
     EvaluationPlan,
     Slice,
@@ -41,12 +49,14 @@ from surgery.data.slices import Slices, read_slices
 from surgery.data.source import SourceRows, read_source
 
 __all__ = [
+    "ALLOW",
     "APART",
     "DATE",
     "IGNORED",
     "TEMPLATES",
     "TOGETHER",
     "TOKENIZERS",
+    "AnswerFilters",
     "Calibration",
     "CalibrationPlan",
     "Encoding",
@@ -54,6 +64,8 @@ __all__ = [
     "Example",
     "HubSource",
     "Message",
+    "NearDuplicate",
+    "NearDuplicatesError",
     "NotFetchedError",
     "Row",
     "RowFields",
@@ -70,6 +82,8 @@ __all__ = [
     "is_hub",
     "left_out_text",
     "markers",
+    "near_duplicates",
+    "near_duplicates_text",
     "parse_date",
     "parse_encoding",
     "parse_hub",

@@ -121,9 +121,7 @@ def _texts(examples: Examples) -> list[_Text]:
 def _of_document(document: TaskDocument) -> _Text:
     asked = _words(document.asked or document.question)
     keys = dict.fromkeys([asked, _words(document.question)])
-    return _Text(
-        f"{document.task} {document.index}", document.question, asked, tuple(key for key in keys if key)
-    )
+    return _Text(f"{document.task} {document.index}", document.question, asked, tuple(key for key in keys if key))
 
 
 def _of_row(number: int, row: Row, words: _Words | None) -> _Text:
@@ -142,7 +140,9 @@ def _words(text: str) -> _Words:
     label, cue = _LABEL.match(plain), _CUE.search(plain, max(0, len(plain) - _LONGEST_CUE))
     bare = plain[label.end() if label else 0 : cue.start() if cue else None]
     bare = bare if bare.isascii() else _UNSPACED.sub(r" \1 ", bare)
-    stripped = [word.strip(_EDGES) if word[0].isdigit() else word.strip(_WORD_EDGES) for word in bare.casefold().split()]
+    stripped = [
+        word.strip(_EDGES) if word[0].isdigit() else word.strip(_WORD_EDGES) for word in bare.casefold().split()
+    ]
     return tuple([word for word in stripped if word])
 
 
@@ -172,9 +172,7 @@ def _closest(held: Sequence[_Words], seen: Sequence[_Words]) -> dict[int, tuple[
     return found
 
 
-def _is_near(
-    held: _Words, seen: _Words, weights: Mapping[str, float], common: int, counted: int
-) -> bool:
+def _is_near(held: _Words, seen: _Words, weights: Mapping[str, float], common: int, counted: int) -> bool:
     """Whether enough of what sets a text apart is found in the other: in short texts all of it, and little else."""
     if _part(held, seen, weights) < WEIGHT:
         return False

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from surgery.data.answer_filters import AnswerFilters
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates
 from surgery.data.plans import ALLOW, CalibrationPlan, EvaluationPlan, Slice, planned_rows
 from surgery.data.rows import Row, RowFields, choose, left_out_text, shared_keys
@@ -28,7 +29,7 @@ def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None
     """All rows of an edit and its proof, each source read once; meant to be called before a model is loaded.
 
     Raises `DataError` for rows that cannot be read or are too few, for a held-out source that would leave rows
-    out, and for held-out rows of which a slice of `seen` has one too; `NearDuplicatesError` for rows that are nearly
+    out, for filters that find nothing in them, and for held-out rows of which a slice of `seen` has one too; `NearDuplicatesError` for rows that are nearly
     the same, unless the plan allows them.
     """
 
@@ -52,11 +53,19 @@ def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None
                 f"{len(shared)} of {len(rows)} evaluation rows were used for calibration or tuning",
                 "evaluate on rows that the edit has not seen",
             )
-    near = [
-        pair
-        for plan, slice_ in slices.items()
-        for pair in near_duplicates(rows, slice_.rows, plan.data)
-    ]
+    _refuse_filters(held_out, rows)
+    near = [pair for plan, slice_ in slices.items() for pair in near_duplicates(rows, slice_.rows, plan.data)]
     if near and held_out.near_duplicates != ALLOW:
         raise NearDuplicatesError(near, len(rows))
     return Slices(slices, tuple(rows), tuple(near))
+
+
+def _refuse_filters(plan: EvaluationPlan, rows: list[Row]) -> None:
+    """Raise `DataError` for filters that find nothing in any reference: they are not made for these rows."""
+    filters = AnswerFilters(plan.filters)
+    if plan.generate and all(filters(row.answer) is None for row in rows):
+        raise DataError(
+            f"the filters {', '.join(map(repr, plan.filters))} find nothing in any of {len(rows)} references, "
+            f"such as {rows[0].answer[:80]!r}",
+            "use filters that fit these rows",
+        )

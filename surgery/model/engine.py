@@ -166,16 +166,17 @@ class VariantEngine:
         examples: Sequence[Example],
         *,
         max_new_tokens: int,
+        stop: Stop | None = None,
         control: Control = SILENT,
         done: Callable[[int, Mapping[str, Answered]], None] | None = None,
     ) -> dict[str, list[Answered]]:
         """`answer_losses` and `generate` for examples, from one pass over each prompt.
 
-        An answer ends before the end of turn of any of the examples, too.
+        An answer ends before the end of turn of any of the examples, too, and where `stop` says so, as in `generate`.
         """
         ends = frozenset(example.end for example in examples if example.end is not None)
         requests = [Continuation(e.prompt_ids, e.answer_ids, max_new_tokens) for e in examples]
-        return self._decode(requests, None, Tally(self._names, len(requests), control, done), control, ends)
+        return self._decode(requests, stop, Tally(self._names, len(requests), control, done), control, ends)
 
     def _decode(
         self,

@@ -96,7 +96,7 @@ class LoggedEngine:
             return engine.generate(
                 [prompts[i] for i in picked],
                 max_new_tokens=[limits[i] for i in picked],
-                stop=None if stop is None else lambda index, tokens: stop(picked[index], tokens),
+                stop=_picked(stop, picked),
                 control=control,
                 done=done,
             )
@@ -105,13 +105,20 @@ class LoggedEngine:
         return self._answers(_Call[list[int]](digests, ask, list, list), control)
 
     def answer(
-        self, examples: Sequence[Example], *, max_new_tokens: int, control: Control = SILENT
+        self,
+        examples: Sequence[Example],
+        *,
+        max_new_tokens: int,
+        stop: Stop | None = None,
+        control: Control = SILENT,
     ) -> dict[str, list[Answered]]:
         """See `VariantEngine.answer`."""
 
         def ask(engine: VariantEngine, picked: Sequence[int], control: Control, done: Done) -> object:
             chosen = [examples[i] for i in picked]
-            return engine.answer(chosen, max_new_tokens=max_new_tokens, control=control, done=done)
+            return engine.answer(
+                chosen, max_new_tokens=max_new_tokens, stop=_picked(stop, picked), control=control, done=done
+            )
 
         digests = [_digest("answer", e.prompt_ids, e.answer_ids, [max_new_tokens]) for e in examples]
         return self._answers(_Call(digests, ask, astuple, lambda kept: Answered(*kept)), control)
@@ -150,6 +157,11 @@ class LoggedEngine:
         rows = None if self._batch_size is None else self._batch_size * len(names)
         engine = VariantEngine(self._live, {name: self._variants[name] for name in names}, rows=rows)
         call.ask(engine, [key.number for key in keys], control, done)
+
+
+def _picked(stop: Stop | None, picked: Sequence[int]) -> Stop | None:
+    """The stop of some of the requests, which it is asked about by their numbers among all."""
+    return None if stop is None else lambda index, tokens: stop(picked[index], tokens)
 
 
 def _digest(kind: str, *parts: Iterable[int]) -> str:

@@ -19,7 +19,8 @@ class RunPlan:
     `question` is a record of the slice: `{"rows": ...}` or `{"task": ...}`; `asked` is the digest of what the
     model reads. `variants` are digests of σ′ by name, in order; `edits` are the plans of those that have one.
     `settings` are precision, device and versions. `edit` is the digest of the recipe that the run is about, its
-    evaluation left out, and `purpose` what it asks of that edit, a proof unless it says otherwise.
+    evaluation left out, and `purpose` what it asks of that edit, a proof unless it says otherwise. `marking` is the
+    digest of what is read from the answers in a way of its own, and of what was allowed; empty where nothing is.
     """
 
     adapter: str
@@ -34,6 +35,7 @@ class RunPlan:
     settings: Mapping[str, Any]
     edit: str = ""
     purpose: str = PROOF
+    marking: str = ""
 
     @property
     def context(self) -> str:
@@ -44,9 +46,9 @@ class RunPlan:
     @property
     def key(self) -> str:
         """The name of the run's folder."""
-        return digest(
-            [self.context, self.edit, self.purpose, *(part for pair in self.variants.items() for part in pair)]
-        )[:24]
+        variants = [part for pair in self.variants.items() for part in pair]
+        marking = [self.marking] if self.marking else []
+        return digest([self.context, self.edit, self.purpose, *marking, *variants])[:24]
 
     @property
     def slice_name(self) -> str:
