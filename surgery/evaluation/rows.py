@@ -73,7 +73,7 @@ def evaluate(
     variants: σ′ by module, by the name of the variant.
     batch_size: examples of a batch at most; all variants of them run at once, fewer where memory asks for it.
     marking: what is asked of answers.
-    control: hears of tokens over all variants.
+    control: hears of examples and of tokens over all variants.
 
     Raises `DataError` for a variant called as the unedited adapter is, and `Cancelled`.
     """
@@ -98,7 +98,7 @@ def answered(
     engine: answers for all its variants at once.
     tokenizer: of the base model; decodes prompts and answers.
     marking: what is asked of answers; without generation there is no exact match.
-    control: hears of tokens over all variants; raises `Cancelled`.
+    control: hears of examples and of tokens over all variants; raises `Cancelled`.
     """
     prompts = tokenizer.batch_decode([list(e.prompt_ids) for e in examples], skip_special_tokens=True)
     samples = tuple(Sample(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))

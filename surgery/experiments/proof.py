@@ -4,7 +4,7 @@ Every proof is a run of the history: it goes on where it was cut off, and what i
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -90,7 +90,7 @@ def prove(
 
     slices: the rows of the proof, read unless they are given.
     judge: runs the answers that are programs, apart from this process.
-    control: hears of requests × variants.
+    control: hears of requests × variants, and of their tokens.
 
     Raises `DataError` on shared examples and when answers cannot be kept; `AdapterError` when the adapter's files
     have changed since it was opened; and `Cancelled`.
@@ -168,11 +168,10 @@ def _answered(
 def _share(control: Control, before: int, own: int, variants: int) -> Control:
     """The control of a pass over `own` of the `variants`, which follows the pass over `before` others."""
 
-    def told(done: int, total: int) -> None:
-        requests = total // own
-        control.progress(before * requests + done, requests * variants)
+    def among(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        return lambda done, total: tell(total // own * before + done, total // own * variants)
 
-    return replace(control, progress=told)
+    return replace(control, progress=among(control.progress), tokens=among(control.tokens))
 
 
 def _answers(log: AnswerLog) -> int:
