@@ -221,7 +221,7 @@ class _Reporter:
         now = time.monotonic()
         ended = self._done == self._total
         waited = now - self._written >= (_EVERY_TERMINAL if self._terminal else _EVERY_LINE)
-        if self._shown is None and mark is None or (mark == self._shown and (ended or not waited)):
+        if (self._shown is None and mark is None) or (mark == self._shown and (ended or not waited)):
             return
         left = f", {self._pace}" if str(self._pace) and not ended else ""
         line = f"{self._step}: {self._done}/{self._total}{left}"

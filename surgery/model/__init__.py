@@ -64,6 +64,7 @@ __all__ = [
     "is_out_of_memory",
     "load_base",
     "padding_id",
+    "pair_tokens",
     "parse_device_map",
     "read_once",
     "release",
