@@ -114,7 +114,10 @@ def turn_end(tokenizer: Any, encoding: Encoding) -> tuple[int | None, str]:
 
     Raises `DataError` when the template cannot be used.
     """
-    example = _Encoder.of(tokenizer, encoding).example(Row("?", "!"))
+    try:
+        example = _Encoder.of(tokenizer, encoding).example(Row("?", "!"))
+    except UnusableRow:  # its vocabulary may have neither sign
+        return None, ""
     return example.end, example.stop
 
 
