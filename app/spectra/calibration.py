@@ -24,6 +24,7 @@ from surgery.data import (
 from surgery.errors import SurgeryError
 from surgery.files import digest
 from surgery.model import BaseChoice
+from surgery.progress import duration
 from surgery.sensitivity import Measurement, Sensitivity, characters, known_pace
 
 CALIBRATE = "Calibrate with these settings"
@@ -182,6 +183,6 @@ def _time_text(base: BaseChoice, plan: CalibrationPlan, rows: Sequence[Row], par
     else:
         seconds = pace.seconds(len(rows), characters(rows))
     return (
-        f"Time: about {jobs.duration(seconds)} once the base model is loaded, by the {pace.tokens_per_second:,.0f} tokens a "
+        f"Time: about {duration(seconds)} once the base model is loaded, by the {pace.tokens_per_second:,.0f} tokens a "
         "second of the last run on it."
     )

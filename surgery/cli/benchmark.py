@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from surgery.adapter import open_adapter
+from surgery.cli.answer_options import add_near_option
 from surgery.cli.options import (
     Command,
     Result,
@@ -40,7 +41,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     loaded = None if options.chat else load_task(plan, trust_code=options.trust_task_code)
     judge = sandboxed(open_sandbox()) if options.run_programs else None
     if loaded is not None:
-        refuse_seen(loaded, _named(slices, variants.recipes))
+        refuse_seen(loaded, _named(slices, variants.recipes), allow=options.allow_near_duplicates)
         variants.refuse_seen(loaded.documents)
         if loaded.needs_judge and judge is None:
             raise DataError(
@@ -50,7 +51,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     with attach(adapter, spectra, base) as live:
         if loaded is None:
             loaded = load_task(plan, live.base.tokenizer, trust_code=options.trust_task_code)
-            refuse_seen(loaded, _named(slices, variants.recipes))
+            refuse_seen(loaded, _named(slices, variants.recipes), allow=options.allow_near_duplicates)
             variants.refuse_seen(loaded.documents)
         edits = edits_of(live, variants, base, slices)
         beside = controlled(spectra, variants, edits, random=options.random, scope=options.scope)
@@ -65,6 +66,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
             controls=beside.controls,
             adapters=variants.adapters,
             notes=variants.notes,
+            allow_near=options.allow_near_duplicates,
         )
         run = prove(live, proof, slices=slices, judge=judge, control=progress_reporter(plan.name))
     return kept_run(run.evaluation, run, f"{plan.name}, ")
@@ -128,6 +130,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     _prompt_options(parser)
     add_variant_options(parser)
     parser.add_argument("--batch-size", type=positive, help="examples at a time (default: what fits)")
+    add_near_option(parser)
     parser.add_argument(
         "--run-programs",
         action="store_true",

@@ -3,6 +3,7 @@
 import argparse
 
 from surgery.adapter import open_adapter
+from surgery.cli.answer_options import add_answer_options, answer_settings
 from surgery.cli.options import (
     Command,
     Result,
@@ -38,6 +39,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         start=options.start,
         leave_out=options.leave_out,
         **fields_from(options),
+        **answer_settings(options),
     )
     variants = variants_from(options.variant or [], adapter, spectra)
     refuse_unscoped(spectra, variants, random=options.random, scope=options.scope)
@@ -72,6 +74,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--leave-out", action="store_true", help="leave out rows that cannot be asked, and count them"
     )
+    add_answer_options(parser)
     parser.add_argument("--limit", type=positive, help="so many rows (default: all)")
     parser.add_argument("--batch-size", type=positive, default=32, help="examples at a time (default 32)")
 

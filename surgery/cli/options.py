@@ -6,8 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from surgery.cli.answer_options import near_text
 from surgery.cli.text import evaluation_text
-from surgery.data import AUTO, DATE, FORMATS, TOKENIZERS, TURNS, Encoding, parse_date, template_arguments
+from surgery.data import (
+    AUTO,
+    DATE,
+    FORMATS,
+    TOKENIZERS,
+    TURNS,
+    Encoding,
+    NearDuplicate,
+    parse_date,
+    template_arguments,
+)
 from surgery.edits import ENERGY_RULES
 from surgery.errors import DataError, RecipeError
 from surgery.evaluation import Evaluation, summarise, summary_record
@@ -34,7 +45,9 @@ class Command:
 
 def kept_run(evaluation: Evaluation, run: Run, of: str = "") -> Result:
     summary = summarise(evaluation)
-    text = f"{evaluation_text(summary, of)}\nkept as run {run.plan.key}"
+    near = [NearDuplicate(**pair) for pair in run.plan.question.get("near_duplicates", ())]
+    text = f"{evaluation_text(summary, of)}\n" + (f"{near_text(near)}\n" if near else "")
+    text += f"kept as run {run.plan.key}"
     return {"run": run.plan.key, "question": dict(run.plan.question), **summary_record(summary)}, text
 
 

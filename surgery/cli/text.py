@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,14 @@ from surgery.edits import Edit, ModuleEdit, Preview, preview, summary
 from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.export import Verification
 from surgery.files import without_nan
-from surgery.progress import Control
+from surgery.progress import Control, Pace
 from surgery.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
     from surgery.runs import Run
+
+# seconds between two lines of progress that say the same but for the time left
+_EVERY_TERMINAL, _EVERY_LINE = 0.2, 30.0
 
 
 def inspection_text(record: Mapping[str, Any]) -> str:
@@ -210,24 +214,45 @@ def _change(effect: Mapping[str, float | None]) -> str:
 
 def progress_reporter(step: str = "") -> Control:
     """Progress on standard error: one line a step, rewritten in place on a terminal. `step` is the first."""
-    terminal = sys.stderr.isatty()
-    shown: tuple[str, int] | None = None
+    reporter = _Reporter(step)
+    return Control(begin=reporter.begin, progress=reporter.progress, tokens=reporter.tokens)
 
-    def begin(name: str) -> None:
-        nonlocal step
-        step = name
 
-    def progress(done: int, total: int) -> None:
-        nonlocal shown
-        mark = (step, 10 * done // max(total, 1))
-        if terminal:
-            end = "\n" if done == total else ""
-            print(f"\r{step}: {done}/{total}\033[K", end=end, file=sys.stderr, flush=True)
-        elif mark != shown:
-            print(f"{step}: {done}/{total}", file=sys.stderr, flush=True)
-        shown = mark
+class _Reporter:
+    """Writes a line for each tenth and each minute where there is no terminal, and at most five a second on one."""
 
-    return Control(begin=begin, progress=progress)
+    def __init__(self, step: str) -> None:
+        self._terminal, self._pace = sys.stderr.isatty(), Pace()
+        self.begin(step)
+
+    def begin(self, step: str) -> None:
+        self._step, self._done, self._total = step, 0, 0
+        self._pace.begin()
+        self._shown: object = None
+        self._written = 0.0
+
+    def progress(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        self._write((self._step, 10 * done // max(total, 1)))
+
+    def tokens(self, done: int, total: int) -> None:
+        self._pace.tokens(done, total)
+        self._write(self._shown)
+
+    def _write(self, mark: object) -> None:
+        """Write the line where there is something new in it; `mark` tells what is."""
+        now = time.monotonic()
+        ended = self._done == self._total
+        waited = now - self._written >= (_EVERY_TERMINAL if self._terminal else _EVERY_LINE)
+        if (self._shown is None and mark is None) or (mark == self._shown and (ended or not waited)):
+            return
+        left = f", {self._pace}" if str(self._pace) and not ended else ""
+        line = f"{self._step}: {self._done}/{self._total}{left}"
+        if self._terminal:
+            print(f"\r{line}\033[K", end="\n" if ended else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+        self._shown, self._written = mark, now
 
 
 def printable(text: str) -> str:

@@ -1,5 +1,6 @@
 """From rows on disks to encoded examples; plans of slices; train/test contamination."""
 
+from surgery.data.answer_filters import AnswerFilters
 from surgery.data.contamination import (
     Examples,
     TaskDocument,
@@ -25,7 +26,9 @@ from surgery.data.examples import IGNORED, Calibration, Example, encode, prompt_
 from surgery.data.files_source import SUFFIXES
 from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
+from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plans import (
+    ALLOW,
     CalibrationPlan,
     EvaluationPlan,
     Slice,
@@ -42,6 +45,7 @@ from surgery.data.slices import LEAVE_OUT, Slices, read_slices
 from surgery.data.source import SourceRows, read_rows, read_source, source_files
 
 __all__ = [
+    "ALLOW",
     "APART",
     "AUTO",
     "CONVERSATIONAL",
@@ -55,6 +59,7 @@ __all__ = [
     "TOGETHER",
     "TOKENIZERS",
     "TURNS",
+    "AnswerFilters",
     "Calibration",
     "CalibrationPlan",
     "Encoding",
@@ -63,6 +68,8 @@ __all__ = [
     "Examples",
     "HubSource",
     "Message",
+    "NearDuplicate",
+    "NearDuplicatesError",
     "NotFetchedError",
     "Row",
     "RowFields",
@@ -79,6 +86,8 @@ __all__ = [
     "is_hub",
     "left_out_text",
     "markers",
+    "near_duplicates",
+    "near_duplicates_text",
     "parse_date",
     "parse_encoding",
     "parse_hub",

@@ -22,7 +22,8 @@ class TaskDocument:
 
     `question` is the prompt without examples. `hash` is of the content alone: fields may have other names, and
     another task may hold the same. By `keys` other slices recognise it: `hash`, the hash of what the model is
-    asked, and that of the question; `question_key` is the hash of the longest text in it, for rows to compare with.
+    asked, and that of the question; `asked` is the longest text of the document in it, for rows to compare with,
+    and `question_key` its hash. Both are empty where that is too short to tell the document from others.
     """
 
     task: str
@@ -33,6 +34,7 @@ class TaskDocument:
     question: str
     keys: frozenset[str] = field(repr=False)
     question_key: str = field(default="", repr=False)
+    asked: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -164,5 +166,6 @@ def task_document(
     if len(words) >= _LONG:
         keys.add(content_key([words]))
     longest = max(asked, key=lambda text: (len(text), text), default="")
-    own = content_key([longest]) if len(longest) >= _LONG else ""
-    return TaskDocument(task, index, content_key(said), prompt, target, question, frozenset(keys), own)
+    longest = longest if len(longest) >= _LONG else ""
+    own = content_key([longest]) if longest else ""
+    return TaskDocument(task, index, content_key(said), prompt, target, question, frozenset(keys), own, longest)

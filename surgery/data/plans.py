@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from surgery.data.answer_filters import AnswerFilters
 from surgery.data.conversations import LAST, TURNS
 from surgery.data.encoding import (
     APART,
@@ -51,12 +52,14 @@ _FIRST = frozenset(
     ]
 )
 _LARGEST = 2**63
+REFUSE, ALLOW = "refuse", "allow"
 _CHOICES: Mapping[str, Collection[str]] = {
     "template": TEMPLATES,
     "tokenised": (TOGETHER, APART),
     "tokenizer": TOKENIZERS,
     "format": FORMATS,
     "turns": TURNS,
+    "near_duplicates": (REFUSE, ALLOW),
 }
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 
@@ -94,7 +97,10 @@ class EvaluationPlan:
 
     `data` and its fields are as in `CalibrationPlan`. Rows that cannot be asked refuse the plan unless `leave_out`
     is set. `random` counts random controls; `scale` adds a rescaling to the edit's norm, and `again` the unedited
-    adapter once more in other batches, as the noise floor.
+    adapter once more in other batches, as the noise floor. `generate` asks for greedy answers, without which there
+    is the loss alone; they end at a text of `stop`, and are right where `filters`, as `AnswerFilters` takes them,
+    leave of them what they leave of the reference. `near_duplicates` says whether rows may be nearly the same as
+    those that the edit was made on: `refuse` or `allow`.
     """
 
     data: str
@@ -111,6 +117,10 @@ class EvaluationPlan:
     format: str = AUTO
     turns: str = LAST
     leave_out: bool = False
+    generate: bool = True
+    filters: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    near_duplicates: str = REFUSE
 
     @property
     def fields(self) -> RowFields:
@@ -147,6 +157,8 @@ def parse_plan(kind: type[Plan], record: object, where: str, *, earlier: bool = 
     if isinstance(plan, CalibrationPlan | EvaluationPlan):
         try:
             _ = plan.fields
+            if isinstance(plan, EvaluationPlan):
+                AnswerFilters(plan.filters)
         except DataError as error:
             raise RecipeError(f"{where}: {error.problem}", error.remedy) from error
     return plan
@@ -173,11 +185,14 @@ def _built(kind: type[Plan], settings: Mapping[str, Any], where: str, **ready: o
     for name, value in settings.items():
         if not _allowed(name, value, hints[name]):
             raise RecipeError(f"{where}.{name} cannot be {value!r}", "compare the README's recipe example")
-    return kind(**settings, **ready)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return kind(**values, **ready)
 
 
 def _allowed(name: str, value: object, hint: Any) -> bool:
     """Whether a setting has the type of its field, a class or a union of classes, and is in range."""
+    if get_origin(hint) is tuple:
+        return isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
     types = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if type(value) not in types:
         return False

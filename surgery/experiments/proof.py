@@ -8,23 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from surgery.adapter import Adapter, refuse_changed
-from surgery.data import (
-    LEAVE_OUT,
-    CalibrationPlan,
-    EvaluationPlan,
-    Slices,
-    left_out_text,
-    plan_record,
-    read_slices,
-)
+from surgery.data import CalibrationPlan, EvaluationPlan, Slices, plan_record, read_slices
 from surgery.edits import Edit, EditPlan, edit_record
 from surgery.errors import DataError
-from surgery.evaluation import AGAIN, BASELINE, Evaluation, Sample, answer_limit, answered
+from surgery.evaluation import AGAIN, BASELINE, Evaluation
+from surgery.experiments.question import PreparedQuestion, prepare
 from surgery.files import digest
 from surgery.model import BaseChoice, Variant
 from surgery.progress import SILENT, Control
@@ -68,6 +61,8 @@ class Proof:
     again: whether the unedited adapter answers a second time, batched otherwise: the noise floor.
     base: how the live model was loaded.
     batch_size: requests of a batch at most; the plan's own for rows, memory's choice for tasks.
+    allow_near: whether documents of a task may be nearly the same as rows that the edits were made on; a plan of
+        rows says so itself.
     """
 
     question: "EvaluationPlan | LoadedTask"
@@ -82,6 +77,7 @@ class Proof:
     controls: Mapping[str, ControlGroup] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    allow_near: bool = False
 
     def __post_init__(self) -> None:
         for name in (BASELINE, AGAIN):
@@ -94,6 +90,11 @@ class Proof:
     def rows(self) -> EvaluationPlan | None:
         """The held-out rows; None for a task."""
         return self.question if isinstance(self.question, EvaluationPlan) else None
+
+    @property
+    def requests_at_once(self) -> int | None:
+        """Requests of a batch at most; None where memory decides."""
+        return self.rows.batch_size if self.batch_size is None and self.rows is not None else self.batch_size
 
 
 def prove(
@@ -110,7 +111,7 @@ def prove(
 
     slices: the rows of the proof, read unless they are given.
     judge: runs the answers that are programs, apart from this process.
-    control: hears of requests × variants.
+    control: hears of requests × variants, and of their tokens.
 
     Raises `DataError` on shared examples and when answers cannot be kept; `AdapterError` when the adapter's files
     have changed since it was opened; and `Cancelled`.
@@ -119,7 +120,7 @@ def prove(
         refuse_changed(adapter)
     if slices is None:
         slices = read_slices(proof.seen, proof.rows)
-    asked = _asked(live, proof.question, slices, judge)
+    asked = prepare(live, proof.question, slices, judge=judge, allow_near=proof.allow_near)
     plan = _run_plan(live, proof, asked)
     known = stored_run(plan.key)
     if known is not None and known.finished:
@@ -135,7 +136,7 @@ def prove(
         return finish(run, evaluation, AnswerTime(time.monotonic() - begun, _answers(log) - before))
 
 
-def _run_plan(live: "LiveModel", proof: Proof, asked: "_PreparedQuestion") -> RunPlan:
+def _run_plan(live: "LiveModel", proof: Proof, asked: PreparedQuestion) -> RunPlan:
     dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
     variants = {BASELINE: sigma_digest(None)} | {name: sigma_digest(edit) for name, edit in proof.edits.items()}
     return RunPlan(
@@ -156,15 +157,24 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: "_PreparedQuestion") -> Ru
             "torch": version("torch"),
             "transformers": version("transformers"),
             **asked.versions,
+            **_batch_record(proof),
         },
         edit=recipe_digest(proof.recipe) if proof.recipe is not None else "",
         purpose=proof.purpose,
         controls=dict(proof.controls),
+        marking=asked.marking,
     )
 
 
+def _batch_record(proof: Proof) -> dict[str, int]:
+    """The batch size where it was chosen: answers may depend on it, and runs of the default never had it."""
+    default = None if proof.rows is None else EvaluationPlan("").batch_size
+    size = proof.requests_at_once
+    return {} if size is None or size == default else {"batch_size": size}
+
+
 def _answered(
-    live: "LiveModel", proof: Proof, asked: "_PreparedQuestion", log: AnswerLog, control: Control
+    live: "LiveModel", proof: Proof, asked: PreparedQuestion, log: AnswerLog, control: Control
 ) -> Evaluation:
     """What the variants answer, the unedited adapter once more where the proof asks for that, and other adapters."""
     from surgery.model import LiveModel
@@ -172,9 +182,7 @@ def _answered(
     variants: dict[str, Variant | None] = {BASELINE: None}
     variants |= {name: edit.sigma_after for name, edit in proof.edits.items()}
     count = len(variants) + int(proof.again) + len(proof.adapters)
-    batch_size = proof.batch_size
-    if batch_size is None and proof.rows is not None:
-        batch_size = proof.rows.batch_size
+    batch_size = proof.requests_at_once
     engine = LoggedEngine(live, variants, log, batch_size=batch_size)
     evaluation = asked.put(engine, _share(control, 0, len(variants), count))
     if proof.again:
@@ -198,11 +206,10 @@ def _told(evaluation: Evaluation, proof: Proof) -> Evaluation:
 def _share(control: Control, before: int, own: int, variants: int) -> Control:
     """The control of a pass over `own` of the `variants`, which follows the pass over `before` others."""
 
-    def told(done: int, total: int) -> None:
-        requests = total // own
-        control.progress(before * requests + done, requests * variants)
+    def among(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        return lambda done, total: tell(total // own * before + done, total // own * variants)
 
-    return replace(control, progress=told)
+    return replace(control, progress=among(control.progress), tokens=among(control.tokens))
 
 
 def _answers(log: AnswerLog) -> int:
@@ -230,76 +237,3 @@ def sigma_digest(edit: Edit | None) -> str:
         return ""
     after = edit.sigma_after
     return digest(part for name in sorted(after) for part in (name, np.ascontiguousarray(after[name]).tobytes()))
-
-
-@dataclass(frozen=True)
-class _PreparedQuestion:
-    """A question made ready: its record and digest, and how an engine is put to it."""
-
-    record: Mapping[str, Any]
-    digest: str
-    examples: int
-    put: Callable[[LoggedEngine, Control], Evaluation]
-    versions: Mapping[str, str]
-
-
-def _asked(
-    live: "LiveModel", question: "EvaluationPlan | LoadedTask", slices: Slices, judge: "Judge | None"
-) -> _PreparedQuestion:
-    from surgery.model import end_ids
-
-    # answers of versions that read every model in the fastest way are not taken up
-    way = repr(live.way) if live.notes else ""
-    if isinstance(question, EvaluationPlan):
-        return _asked_rows(live, question, slices, way)
-    ends = repr(sorted(end_ids(live))) + way
-    from surgery.evaluation.lm_eval import benchmarked, refuse_seen
-
-    loaded = question
-    refuse_seen(loaded, {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())})
-    return _PreparedQuestion(
-        {"task": loaded.plan.values()},
-        digest(["task", loaded.plan.name, *_task_parts(loaded, live.base.tokenizer), ends, *loaded.scoring]),
-        len(loaded.documents),
-        lambda engine, control: benchmarked(loaded, engine, live.base, judge=judge, control=control),
-        {"lm-eval": version("lm-eval")},
-    )
-
-
-def _asked_rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices, way: str) -> _PreparedQuestion:
-    from surgery.model import end_ids
-
-    slice_ = live.encode(slices.held_out, plan.encoding, left_out=slices.left_out)
-    examples = slice_.examples
-    if len(examples) < len(slices.held_out) and not plan.leave_out:
-        long = len(slices.held_out) - len(examples)
-        raise DataError(
-            f"{long} of {len(slices.held_out)} held-out rows are longer than {plan.encoding.max_length} tokens",
-            f"raise the length limit, or {LEAVE_OUT}",
-        )
-    prompts = {row.key: row.prompt for row in slices.held_out}
-    notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
-    limit = answer_limit(examples)
-    ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None})) + way
-    tokenizer = live.tokenizer_for(plan.encoding)
-
-    def score(engine: LoggedEngine, control: Control) -> Evaluation:
-        found = answered(examples, engine, tokenizer, control=control)
-        samples = tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples)
-        return replace(found, samples=samples, notes=(*notes, *found.notes))
-
-    return _PreparedQuestion(
-        {"rows": plan_record(plan)},
-        digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]),
-        len(examples),
-        score,
-        {},
-    )
-
-
-def _task_parts(loaded: "LoadedTask", tokenizer: Any) -> list[str]:
-    """What a task's requests say, in texts and in tokens, and all that its metrics may read of the documents."""
-    requests = loaded.requests
-    texts = list(dict.fromkeys(part for request in requests for part in request.args if isinstance(part, str)))
-    documents = {(request.task_name, request.doc_id): repr(request.doc) for request in requests}
-    return [loaded.digest, repr(tokenizer(texts).input_ids), str(tokenizer.model_max_length), *documents.values()]

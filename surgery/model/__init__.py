@@ -22,7 +22,7 @@ from surgery.model.gguf import demo_gguf, read_once
 from surgery.model.greedy_search import Answered, Stop
 from surgery.model.loss import answer_losses, padding_id
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
-from surgery.model.queue import common_prefix
+from surgery.model.queue import answer_tokens, common_prefix, pair_tokens, text_tokens
 from surgery.model.streaming import difference, stream_answers
 from surgery.model.variant_rows import Variant
 from surgery.model.ways import Layout, Way
@@ -48,6 +48,7 @@ __all__ = [
     "VariantEngine",
     "Way",
     "answer_losses",
+    "answer_tokens",
     "attach",
     "base_fingerprint",
     "base_weight",
@@ -66,6 +67,7 @@ __all__ = [
     "is_out_of_memory",
     "load_base",
     "padding_id",
+    "pair_tokens",
     "parse_device_map",
     "read_once",
     "release",

@@ -22,7 +22,16 @@ from surgery.model.batches import collate
 from surgery.model.greedy_search import Answered, Continuation, Decoding, Stop
 from surgery.model.loss import measured_losses, padding_id
 from surgery.model.memory import is_out_of_memory, release
-from surgery.model.queue import Queue, Slot, Tally, Task, same_inputs
+from surgery.model.queue import (
+    Queue,
+    Slot,
+    Tally,
+    Task,
+    answer_tokens,
+    pair_tokens,
+    same_inputs,
+    text_tokens,
+)
 from surgery.model.variant_rows import Variant, VariantRows
 from surgery.model.ways import Layout
 from surgery.progress import SILENT, Control
@@ -57,7 +66,7 @@ class VariantEngine:
     once. Calls share two arguments:
 
     done: called with a request's index and its results by variant, once all variants have finished it.
-    control: its progress, told after that, counts requests × variants.
+    control: its progress, told after that, counts requests × variants; its tokens are those of all of them.
 
     Calls raise `Cancelled` when `control` says so, and `DataError` for a request that is empty, exceeds the
     model's positions or does not fit into memory.
@@ -111,7 +120,7 @@ class VariantEngine:
             found = continuation_scores(self._live, rows, continuations, self._live.layout)
             return [[Scored(total, greedy) for total, greedy in scores] for scores in found]
 
-        return self._score(tasks, score, Tally(self._names, len(requests), control, done), control)
+        return self._score(tasks, score, Tally(self._names, pair_tokens(requests), control, done), control)
 
     def answer_losses(
         self,
@@ -135,7 +144,8 @@ class VariantEngine:
             losses = measured_losses(self._live.model, rows)
             return [[loss] * len(asked[slot.task]) for slot, loss in zip(batch, losses, strict=True)]
 
-        found = self._score(tasks, score, Tally(self._names, len(examples), control, done), control)
+        costs = pair_tokens([(example.prompt_ids, example.answer_ids) for example in examples])
+        found = self._score(tasks, score, Tally(self._names, costs, control, done), control)
         return {name: np.array(losses, dtype=np.float64) for name, losses in found.items()}
 
     def generate(
@@ -164,7 +174,8 @@ class VariantEngine:
             )
         requests = [Continuation(tuple(p), (), limit) for p, limit in zip(prompts, limits, strict=True)]
         told = None if done is None else _only_tokens(done)
-        answered = self._decode(requests, stop, Tally(self._names, len(requests), control, told), control)
+        costs = text_tokens(prompts, limits)
+        answered = self._decode(requests, stop, Tally(self._names, costs, control, told), control)
         return {name: [answer.tokens for answer in answers] for name, answers in answered.items()}
 
     def answer(
@@ -172,16 +183,18 @@ class VariantEngine:
         examples: Sequence[Example],
         *,
         max_new_tokens: int,
+        stop: Stop | None = None,
         control: Control = SILENT,
         done: Callable[[int, Mapping[str, Answered]], None] | None = None,
     ) -> dict[str, list[Answered]]:
         """`answer_losses` and `generate` for examples, from one pass over each prompt.
 
-        An answer ends before the end of turn of any of the examples, too.
+        An answer ends before the end of turn of any of the examples, too, and where `stop` says so, as in `generate`.
         """
         ends = frozenset(example.end for example in examples if example.end is not None)
         requests = [Continuation(e.prompt_ids, e.answer_ids, max_new_tokens) for e in examples]
-        return self._decode(requests, None, Tally(self._names, len(requests), control, done), control, ends)
+        tally = Tally(self._names, answer_tokens(examples), control, done)
+        return self._decode(requests, stop, tally, control, ends)
 
     def _decode(
         self,
@@ -212,6 +225,7 @@ class VariantEngine:
                 queue.finish(slot)
                 for request, result in zip(tasks[slot.task].wanted, results, strict=True):
                     tally.put(request, slot.variant, result)
+            tally.tell()
 
         self._serve(queue, run, control, self._live.layout, in_one_pass=True)
         return tally.by_variant

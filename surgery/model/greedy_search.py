@@ -107,6 +107,7 @@ class Decoding:
         while True:
             chosen = prompts.chosen
             staying = [row for row, slot in enumerate(slots) if self._goes_on(slot, chosen[row])]
+            self._tell([slots[row] for row in staying])
             if not staying:
                 return
             self._control.heed()
@@ -115,6 +116,15 @@ class Decoding:
                 self._rows.choose([slot.variant for slot in slots])
                 prompts.keep(staying)
             prompts.advance([chosen[row] for row in staying])
+
+    def _tell(self, slots: Sequence[Slot]) -> None:
+        """Tell of the tokens that rows have read, their own answers included, and written."""
+        for slot in slots:
+            row = self._open[slot]
+            read = sum(map(len, self._inputs[slot.task]))
+            for request in row.waiting:
+                self._tally.reached(request, slot.variant, read + len(row.tokens))
+        self._tally.tell()
 
     def _goes_on(self, slot: Slot, token: int) -> bool:
         """Take the next token of a row; whether any request that the row answers needs more."""
@@ -162,6 +172,7 @@ class Decoding:
             self._rows.choose(variants)
             parts.append(read_prompts(self._rows.live, ids, width=width, prefix=prefix, variants=variants))
             self._score(part, parts[-1])
+            self._tell(part)
         if len(parts) > 1:
             self._rows.choose([slot.variant for slot in batch])
             parts[0].join(parts[1:])

@@ -21,7 +21,8 @@ class RunPlan:
     model reads. `variants` are digests of σ′ by name, in order; `edits` are the plans of those that have one.
     `settings` are precision, device and versions. `edit` is the digest of the recipe that the run is about, its
     evaluation left out, and `purpose` what it asks of that edit, a proof unless it says otherwise. `controls` are
-    told by the name of their edit; runs of earlier versions say nothing of them.
+    told by the name of their edit; runs of earlier versions say nothing of them. `marking` is the digest of what is
+    read from the answers in a way of its own, and of what was allowed; empty where nothing is.
     """
 
     adapter: str
@@ -37,6 +38,7 @@ class RunPlan:
     edit: str = ""
     purpose: str = PROOF
     controls: Mapping[str, ControlGroup] = field(default_factory=dict)
+    marking: str = ""
 
     @property
     def unlike_controls(self) -> tuple[str, ...]:
@@ -52,9 +54,9 @@ class RunPlan:
     @property
     def key(self) -> str:
         """The name of the run's folder."""
-        return digest(
-            [self.context, self.edit, self.purpose, *(part for pair in self.variants.items() for part in pair)]
-        )[:24]
+        variants = [part for pair in self.variants.items() for part in pair]
+        marking = [self.marking] if self.marking else []
+        return digest([self.context, self.edit, self.purpose, *marking, *variants])[:24]
 
     @property
     def slice_name(self) -> str:

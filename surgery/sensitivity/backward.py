@@ -38,7 +38,7 @@ def measure_sensitivity(
     layout: how the examples of a batch stand; the fastest that the model reads rightly where not given.
     checkpointing: keeps only the layers' inputs and computes the rest again in the backward pass: a third more
         time, far less memory.
-    control: hears of examples after every batch; raises `Cancelled`.
+    control: hears of examples and tokens after every batch; raises `Cancelled`.
     resume: a part of the same measurement, taken over to the same bits as without a break.
     keep: given what is finished after every batch, in arrays that go on changing.
     """
@@ -56,9 +56,12 @@ def measure_sensitivity(
         for name, g in values.items():
             g[finished] = resume.values[name][finished]
         control.progress(done, len(examples))
+    read = sum(examples[i].length for i in batch_order(examples)[:done])
+    all_tokens = sum(example.length for example in examples)
+    control.tokens(read, all_tokens)
 
     def step(batch: Batch) -> None:
-        nonlocal done
+        nonlocal done, read
         control.heed()
         rows = list(batch.indices)
         perturbations = live.perturb(names, len(rows))
@@ -71,10 +74,12 @@ def measure_sensitivity(
             if e.grad is not None:
                 values[name][rows] = e.grad.double().cpu().numpy()
         done += len(rows)
+        read += sum(examples[i].length for i in rows)
         if keep is not None:
             # a batch of one length ends where the length does, which says nothing of memory
             keep(Partial(done, batch_size if layout == "equal" else len(rows), values, losses))
         control.progress(done, len(examples))
+        control.tokens(read, all_tokens)
 
     try:
         with live.checkpointing() if checkpointing else nullcontext():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from surgery.errors import DataError
+from surgery.evaluation.stops import Stops
 
 _DEFAULT_NEW_TOKENS = 256
 _DEFAULT_LENGTH = 2048
@@ -152,42 +153,14 @@ class Texts:
         )
         return cut
 
-    def stops(self, endings: Sequence[Ending]) -> "Stops":
-        return Stops(self._tokenizer, endings)
+    def stops(self, endings: Sequence[Ending]) -> Stops:
+        return Stops(self._tokenizer, [ending.until for ending in endings])
 
     def _ids(self, text: str, *, special: bool | None = None) -> list[int]:
         options = {} if special is None else {"add_special_tokens": special}
         if special is None and text.startswith(self._prefix_text):
             options = {"add_special_tokens": False}
         return list(self._tokenizer.encode(text, **options))
-
-
-class Stops:
-    """Called with the index of a prompt and its answer so far: whether a text in `until` has come up.
-
-    The last tokens are decoded, two more than the text has by itself, for a text may come in other tokens.
-    """
-
-    def __init__(self, tokenizer: Any, endings: Sequence[Ending]) -> None:
-        self._tokenizer = tokenizer
-        lengths = {
-            text: len(tokenizer.encode(text, add_special_tokens=False)) + 2
-            for text in {text for ending in endings for text in ending.until}
-        }
-        # the same tail is decoded once for all texts of a length
-        self._tails: list[dict[int, list[str]]] = []
-        for ending in endings:
-            tails: dict[int, list[str]] = {}
-            for text in ending.until:
-                tails.setdefault(lengths[text], []).append(text)
-            self._tails.append(tails)
-
-    def __call__(self, index: int, ids: Sequence[int]) -> bool:
-        for length, texts in self._tails[index].items():
-            tail = self._tokenizer.decode(list(ids[-length:]))
-            if any(text in tail for text in texts):
-                return True
-        return False
 
 
 def chat_prompt(

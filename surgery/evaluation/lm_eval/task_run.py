@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surgery.data import Row, refuse_shared
+from surgery.data import NearDuplicate, NearDuplicatesError, Row, near_duplicates, refuse_shared
 from surgery.edits import Edit
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, Scores
@@ -85,9 +85,20 @@ def benchmarked(
     return Evaluation(scores, samples, metrics, found.aggregates, (*found.notes, *engine.notes))
 
 
-def refuse_seen(loaded: LoadedTask, seen: Mapping[str, Sequence[Row]]) -> None:
-    """Raise `DataError` where the slice shares an example with rows that edits were made or chosen on."""
-    refuse_shared({**seen, f"the slice of {loaded.plan.name}": loaded.documents})
+def refuse_seen(
+    loaded: LoadedTask, seen: Mapping[str, Sequence[Row]], *, allow: bool = False
+) -> list[NearDuplicate]:
+    """Documents of the slice that are nearly the same as rows that edits were made or chosen on.
+
+    Raises `DataError` for a document that is the same, and `NearDuplicatesError` for these unless `allow` is set.
+    """
+    near = []
+    for name, rows in seen.items():
+        refuse_shared({name: rows, f"the slice of {loaded.plan.name}": loaded.documents})
+        near += near_duplicates(loaded.documents, rows, name)
+    if near and not allow:
+        raise NearDuplicatesError(near, len(loaded.documents))
+    return near
 
 
 def _sample(scores: TaskScores, number: int, *, single: bool) -> Sample:
