@@ -43,7 +43,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     base = base_from(options)
     seen = [plan for recipe in recipes.values() for plan in recipe.seen]
     slices = read_slices(seen)
-    # a chat needs the base's tokenizer; what else can be refused is refused before the base model is loaded
+    # a chat needs the tokenizer; what else can be refused is refused before the base model is loaded
     loaded = None if options.chat else load_task(plan)
     judge = sandboxed(open_sandbox()) if options.run_programs else None
     if loaded is not None:
@@ -55,7 +55,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
             )
     with attach(adapter, spectra, base) as live:
         if loaded is None:
-            loaded = load_task(plan, live.base.tokenizer)
+            loaded = load_task(plan, live.tokenizer)
             refuse_seen(loaded, _named(slices, recipes))
         edits = edits_of(live, recipes, base, slices) | random_controls(spectra, options.random)
         plans = {name: recipe.edit for name, recipe in recipes.items()}

@@ -216,12 +216,13 @@ def _asked(
     from surgery.evaluation.lm_eval import benchmarked, refuse_seen
 
     loaded = question
+    read_here = replace(live.base, tokenizer=live.tokenizer)
     refuse_seen(loaded, {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())})
     return _PreparedQuestion(
         {"task": loaded.plan.values()},
-        digest(["task", loaded.plan.name, *_task_parts(loaded, live.base.tokenizer), ends]),
+        digest(["task", loaded.plan.name, *_task_parts(loaded, live.tokenizer), ends]),
         len(loaded.documents),
-        lambda engine, control: benchmarked(loaded, engine, live.base, judge=judge, control=control),
+        lambda engine, control: benchmarked(loaded, engine, read_here, judge=judge, control=control),
         {"lm-eval": version("lm-eval")},
     )
 
