@@ -39,6 +39,7 @@ from surgery.data.rows import (
 )
 from surgery.data.slices import Slices, read_slices
 from surgery.data.source import SourceRows, read_source
+from surgery.data.token_view import Token, oddities, token_view
 
 __all__ = [
     "APART",
@@ -61,6 +62,7 @@ __all__ = [
     "Slices",
     "SourceRows",
     "TaskDocument",
+    "Token",
     "UnusableRow",
     "calibration_rows",
     "choose",
@@ -70,6 +72,7 @@ __all__ = [
     "is_hub",
     "left_out_text",
     "markers",
+    "oddities",
     "parse_date",
     "parse_encoding",
     "parse_hub",
@@ -90,5 +93,6 @@ __all__ = [
     "shared_keys",
     "task_document",
     "template_arguments",
+    "token_view",
     "turn_end",
 ]

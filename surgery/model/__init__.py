@@ -24,6 +24,8 @@ from surgery.model.loss import answer_losses, padding_id
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
 from surgery.model.queue import common_prefix
 from surgery.model.streaming import difference, stream_answers
+from surgery.model.token_preview import TokenPreview, preview_tokens
+from surgery.model.tokenizers import tokenizer_alone, tokenizer_notes, tokenizer_of
 from surgery.model.variant_rows import Variant
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ __all__ = [
     "Prompts",
     "Scored",
     "Stop",
+    "TokenPreview",
     "Variant",
     "VariantEngine",
     "answer_losses",
@@ -64,11 +67,15 @@ __all__ = [
     "load_base",
     "padding_id",
     "parse_device_map",
+    "preview_tokens",
     "read_once",
     "release",
     "resolve_base",
     "run_batches",
     "stream_answers",
+    "tokenizer_alone",
+    "tokenizer_notes",
+    "tokenizer_of",
 ]
 
 # what imports torch is imported when it is first asked for: an adapter opens without it

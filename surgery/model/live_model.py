@@ -25,12 +25,9 @@ from surgery.model.base import LoadedBase
 from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import put_extras, update_biases
 from surgery.model.spectral_layers import Components, SpectralLayer, is_adaptable, wrap
-from surgery.model.tokenizers import tokenizer_of
+from surgery.model.tokenizers import named_positions, tokenizer_of
 from surgery.model.vocabulary import lengths
 from surgery.spectra import Spectra
-
-# what configs call the longest row, the commonest first; MPT's and Whisper's kinds have names of their own
-_LENGTHS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 
 
 class LiveModel:
@@ -217,9 +214,8 @@ class LiveModel:
 
 
 def _positions(model: Any) -> int | None:
-    config = model.config.get_text_config(decoder=True)
-    named = [getattr(config, name, None) for name in _LENGTHS]
-    lengths = [length for length in named if isinstance(length, int) and length > 0][:1]
+    named = named_positions(model.config)
+    lengths = [] if named is None else [named]
     # RoBERTa's kinds leave the places of their tables up to the padding's unused
     for name, table in model.named_modules():
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:

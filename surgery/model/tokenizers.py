@@ -17,6 +17,8 @@ from surgery.model.base import resolve_base
 from surgery.model.loading import quiet_loading
 
 _CONFIG = "tokenizer_config.json"
+# what configs call the longest row, the commonest first; MPT's and Whisper's kinds have names of their own
+_LENGTHS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 _BASE = "use the base model's tokenizer (--tokenizer base)"
 _PROBE = "The quick brown fox: 3.14 × 2 = 6.28?\n\tif (x) { return “naïve”; }  日本語 🙂"
 
@@ -39,18 +41,28 @@ def tokenizer_alone(location: str, *, revision: str | None = None) -> Any:
         ) from error
 
 
-def vocabulary_of(location: str, *, revision: str | None = None) -> int | None:
-    """Rows of a base model's embedding by its config, without the model; None where it does not say."""
+def limits_of(location: str, *, revision: str | None = None) -> tuple[int | None, int | None]:
+    """Tokens that a base model has rows for, and the longest row that it reads, by its config alone.
+
+    None where it does not say; a model without a config that can be read is refused when it is loaded.
+    """
     from transformers import AutoConfig
 
     source = resolve_base(location)
     options: dict[str, Any] = {"revision": revision} if revision and not Path(source).exists() else {}
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-        found = config.get_text_config(decoder=True).vocab_size
-    except Exception:  # the model itself is refused with the reason when it is loaded
-        return None
-    return int(found) if isinstance(found, int) else None
+        rows = config.get_text_config(decoder=True).vocab_size
+    except Exception:  # files of any origin
+        return None, None
+    return rows if isinstance(rows, int) else None, named_positions(config)
+
+
+def named_positions(config: Any) -> int | None:
+    """The longest row in tokens that a model's config names; None where it names none."""
+    text = config.get_text_config(decoder=True)
+    named = [getattr(text, name, None) for name in _LENGTHS]
+    return next((length for length in named if isinstance(length, int) and length > 0), None)
 
 
 def tokenizer_of(
