@@ -31,13 +31,16 @@ class Token:
     name: str = ""
 
 
-def token_view(example: Example, tokenizer: Any) -> tuple[Token, ...]:
-    """The tokens of an example in order, those of the prompt first."""
+def token_view(example: Example, tokenizer: Any, encoding: Encoding) -> tuple[Token, ...]:
+    """The tokens of an example in order, those of the prompt first; `tokenizer` and `encoding` made it."""
     ids = [*example.prompt_ids, *example.answer_ids]
     texts = _texts(set(ids), tokenizer)
-    last = len(ids) - 1
+    begins = next((i for i, number in enumerate(ids) if number != tokenizer.bos_token_id), len(ids))
+    names = {tokenizer.eos_token_id: EOS}
+    if example.end is not None and encoding.template != "plain":
+        names[example.end] = f"{END}, {EOS}" if example.end in names else END
     return tuple(
-        Token(number, texts[number], i >= len(example.prompt_ids), _name(number, i, last, example, tokenizer))
+        Token(number, texts[number], i >= len(example.prompt_ids), BOS if i < begins else names.get(number, ""))
         for i, number in enumerate(ids)
     )
 
@@ -69,29 +72,18 @@ def oddities(calibration: Calibration, rows: Sequence[Row], tokenizer: Any) -> t
 
 def _texts(ids: Iterable[int], tokenizer: Any) -> dict[int, str]:
     """Each token as the text that it stands for; part of a character as the tokenizer's own name of it."""
-    numbers = sorted(ids)
     special = {number: token for token, number in markers(tokenizer).items()}
     # behind another word, because a first one may lose the space before it
     anchor = list(tokenizer("a", add_special_tokens=False).input_ids)
     options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
     before = tokenizer.decode(anchor, **options)
     texts = {}
-    for number in numbers:
+    for number in ids:
         after = tokenizer.decode([*anchor, number], **options)
         text = after[len(before) :] if after.startswith(before) else ""
         raw = str(tokenizer.convert_ids_to_tokens(number))
         texts[number] = special.get(number) or (raw if not text or "\ufffd" in text else text)
     return texts
-
-
-def _name(number: int, place: int, last: int, example: Example, tokenizer: Any) -> str:
-    if number == tokenizer.bos_token_id and place == 0:
-        return BOS
-    if place == last and number == example.end:
-        return END if number != tokenizer.eos_token_id else f"{END}, {EOS}"
-    if number == tokenizer.bos_token_id and number != tokenizer.eos_token_id:
-        return BOS
-    return EOS if number == tokenizer.eos_token_id else ""
 
 
 def _doubled(examples: Sequence[Example], tokenizer: Any) -> Iterable[str]:

@@ -40,7 +40,7 @@ def preview_tokens(
     calibration = encode(
         slice_.rows, tokenizer, plan.encoding, left_out=slice_.left_out, spare=_spare(slice_), positions=positions
     )
-    shown = tuple(token_view(example, tokenizer) for example in calibration.examples[:first])
+    shown = tuple(token_view(example, tokenizer, plan.encoding) for example in calibration.examples[:first])
     notes = (*tokenizer_notes(tokenizer, own), *oddities(calibration, slice_.rows, tokenizer))
     return TokenPreview(shown, calibration, notes)
 
