@@ -18,7 +18,7 @@ from surgery.cli.text import progress_reporter, sensitivity_record, sensitivity_
 from surgery.cli.tokens_text import tokens_record, tokens_text
 from surgery.data import CalibrationPlan, read_slices
 from surgery.errors import DataError
-from surgery.model import attach, preview_tokens
+from surgery.model import attach, encoding_notes, preview_tokens
 from surgery.sensitivity import calibrate, save_sensitivity
 from surgery.spectra import decompose
 
@@ -42,11 +42,14 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         record = tokens_record(preview_tokens(adapter, base, plan, slice_))
         return record, tokens_text(record)
     if not options.out:
-        raise DataError("no file to write the sensitivities to was named", "give --out, or --preview to see tokens")
+        raise DataError(
+            "no file to write the sensitivities to was named", "give --out, or --preview to see tokens"
+        )
     with attach(adapter, decompose(adapter), base) as live:
         sensitivity = calibrate(live, plan, base=base, slice_=slice_, control=progress_reporter("calibrating"))
+        notes = encoding_notes(live, plan, slice_)
     save_sensitivity(sensitivity, options.out)
-    record = sensitivity_record(sensitivity, options.out)
+    record = sensitivity_record(sensitivity, options.out, notes)
     return record, sensitivity_text(record)
 
 

@@ -24,7 +24,7 @@ from surgery.model.loss import answer_losses, padding_id
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
 from surgery.model.queue import common_prefix
 from surgery.model.streaming import difference, stream_answers
-from surgery.model.token_preview import TokenPreview, preview_tokens
+from surgery.model.token_preview import TokenPreview, encoding_notes, preview_tokens
 from surgery.model.tokenizers import tokenizer_alone, tokenizer_notes, tokenizer_of
 from surgery.model.variant_rows import Variant
 
@@ -56,6 +56,7 @@ __all__ = [
     "common_prefix",
     "demo_gguf",
     "difference",
+    "encoding_notes",
     "end_ids",
     "estimate_memory",
     "execution_device",

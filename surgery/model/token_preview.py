@@ -1,13 +1,16 @@
 """Rows as the tokens that a measurement would read, before any weights are loaded."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import Adapter
 from surgery.data import Calibration, CalibrationPlan, Row, Slice, Token, encode, oddities, token_view
 from surgery.model.choice import BaseChoice
 from surgery.model.tokenizers import limits_of, tokenizer_alone, tokenizer_notes, tokenizer_of
+
+if TYPE_CHECKING:
+    from surgery.model.live_model import LiveModel
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,14 @@ def preview_tokens(
     shown = tuple(token_view(example, tokenizer, plan.encoding) for example in calibration.examples[:first])
     notes = (*tokenizer_notes(tokenizer, own), *oddities(calibration, slice_.rows, tokenizer))
     return TokenPreview(shown, calibration, notes)
+
+
+def encoding_notes(live: "LiveModel", plan: CalibrationPlan, slice_: Slice) -> tuple[str, ...]:
+    """What is odd about the rows of a plan, those left out apart; raises as `LiveModel.encode` does."""
+    tokenizer = live.tokenizer_for(plan.encoding)
+    calibration = live.encode(slice_.rows, plan.encoding, spare=_spare(slice_))
+    odd = oddities(replace(calibration, left_out={}), slice_.rows, tokenizer)
+    return (*tokenizer_notes(tokenizer, live.base.tokenizer), *odd)
 
 
 def _spare(slice_: Slice) -> Iterable[Row]:
