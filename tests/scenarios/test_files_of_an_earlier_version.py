@@ -5,6 +5,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from app.state.saved import restore
 from surgery.adapter import open_adapter
 from surgery.cli import main
-from surgery.data import CalibrationPlan, EvaluationPlan
+from surgery.data import APART, CalibrationPlan, Encoding, EvaluationPlan
 from surgery.edits import EditPlan
 from surgery.evaluation import BASELINE, summarise
 from surgery.experiments import EDIT, Proof, prove, with_controls
@@ -36,8 +37,10 @@ from tests.helpers.rounding import assert_losses, sensitivities_apart
 
 WRITTEN = Path(__file__).with_name("written_by_0_1_0")
 EXPECTED: dict[str, Any] = json.loads((WRITTEN / "expected.json").read_text(encoding="utf-8"))
-PLAN = CalibrationPlan("calibration.jsonl", examples=10, batch_size=4)
-OF_THE_PART = CalibrationPlan("calibration.jsonl", examples=10, batch_size=4, seed=7)
+# prompt and answer tokenised apart, a space between them
+APARTLY = Encoding(separator=True, tokenised=APART, tokenizer="base")
+PLAN = CalibrationPlan("calibration.jsonl", examples=10, batch_size=4, encoding=APARTLY)
+OF_THE_PART = replace(PLAN, seed=7)
 EDITED = EditPlan(GradDirection(eta_suppress=0.5), manual={"model.layers.0.self_attn.o_proj": {0: 0.5}})
 
 
@@ -84,6 +87,15 @@ def test_a_stored_measurement_is_found_again_by_the_digests_of_now(live, monkeyp
     monkeypatch.setattr("surgery.sensitivity.calibration.measure_sensitivity", pytest.fail)
     with live:
         assert_same_measurement(calibrate(live, PLAN, base=read_recipe("recipe.yaml").base))
+
+
+def test_a_stored_measurement_is_never_taken_for_one_of_rows_tokenised_whole(live):
+    whole = replace(PLAN, encoding=Encoding(separator=True))
+    with live:
+        found = calibrate(live, whole)
+    # the ids are the same here; what they are called by is not
+    assert found.provenance.key != EXPECTED["sensitivity"]["key"]
+    assert {each.plan for each in stored_measurements(live.adapter.digest)} == {PLAN, OF_THE_PART, whole}
 
 
 def test_an_unfinished_measurement_goes_on_where_it_was_and_ends_with_the_numbers_of_a_fresh_one(
@@ -153,7 +165,7 @@ def test_a_recipe_says_what_it_said_and_makes_the_same_gains():
     recipe = read_recipe("recipe.yaml")
     assert (recipe.adapter, recipe.adapter_digest) == ("adapter", open_adapter("adapter").digest)
     assert (recipe.calibration, recipe.edit) == (PLAN, EDITED)
-    assert recipe.evaluation == EvaluationPlan("held-out.jsonl", limit=6, random=2)
+    assert recipe.evaluation == EvaluationPlan("held-out.jsonl", limit=6, random=2, encoding=APARTLY)
     edit = recipe.edit.apply(decompose(open_adapter("adapter")), load_sensitivity("saved.safetensors"))
     assert list(edit.modules) == list(EXPECTED["gains"])
     for name, gains in EXPECTED["gains"].items():
@@ -164,6 +176,8 @@ def test_a_recipe_says_what_it_said_and_makes_the_same_gains():
 def test_a_recipe_is_redone_by_the_command(written, capsys):
     assert main(["run", "recipe.yaml", "--out", "out", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
+    (note,) = said["notes"]
+    assert "apart" in note
     assert sorted(said["evaluation"]["variants"]) == sorted(EXPECTED["run"]["variants"])
     for name, losses in EXPECTED["run"]["loss"].items():
         assert_losses(said["evaluation"]["variants"][name]["means"]["loss"], np.mean(losses), tiny_llama())

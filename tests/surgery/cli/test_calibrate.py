@@ -61,7 +61,7 @@ def test_calibrate_takes_other_fields_and_says_what_was_left_out_and_why(tmp_pat
     lines = [*map(json.dumps, records), "{", '{"question": "1"}']
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     words = ["calibrate", str(tmp_path / "adapter"), "--base", str(tmp_path / "base")]
-    words += ["--data", str(tmp_path / "rows.jsonl"), "--examples", "8", "--max-length", "17"]
+    words += ["--data", str(tmp_path / "rows.jsonl"), "--examples", "8", "--max-length", "16"]
     words += [
         "--prompt-field",
         "Q: {question}",
@@ -70,9 +70,9 @@ def test_calibrate_takes_other_fields_and_says_what_was_left_out_and_why(tmp_pat
         "--out",
         str(tmp_path / "g.safetensors"),
     ]
-    # <u>, "Q: ", i+i=, dots, <a>, a space, the sum and </s>
-    lengths = [1 + 3 + 4 + i + 1 + 1 + len(str(2 * i)) + 1 for i in range(8)]
-    long = sum(length > 17 for length in lengths)
+    # <u>, "Q: ", i+i=, dots, <a>, the sum and </s>
+    lengths = [1 + 3 + 4 + i + 1 + len(str(2 * i)) + 1 for i in range(8)]
+    long = sum(length > 16 for length in lengths)
     for _ in range(2):  # measured, and found again in the store
         assert main([*words, "--json"]) == 0
         record = strict(capsys.readouterr().out)

@@ -229,7 +229,13 @@ def test_an_answer_that_ends_at_once_is_empty():
     always = often_ending(tiny_llama(vocab_size=LETTERS), 0.0)
     always.lm_head.weight[:] = 0
     live = SimpleNamespace(
-        model=always, base=loaded_base(always), device=torch.device("cpu"), spectra={}, set_sigma=lambda s: None
+        model=always,
+        base=loaded_base(always),
+        device=torch.device("cpu"),
+        spectra={},
+        positions=None,
+        set_sigma=lambda s: None,
+        tokenizer_for=lambda encoding: tiny_tokenizer(),
     )
     # all logits are equal and the first of equals is chosen
     always.generation_config.eos_token_id = 0
@@ -464,7 +470,13 @@ def scripted(tokenizer, scripts) -> SimpleNamespace:
     model.generation_config = SimpleNamespace()
     base = SimpleNamespace(tokenizer=tokenizer)
     return SimpleNamespace(
-        model=model, base=base, device=torch.device("cpu"), spectra={}, set_sigma=lambda sigma: None
+        model=model,
+        base=base,
+        device=torch.device("cpu"),
+        spectra={},
+        positions=None,
+        set_sigma=lambda sigma: None,
+        tokenizer_for=lambda encoding: tokenizer,
     )
 
 

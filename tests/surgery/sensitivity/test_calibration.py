@@ -77,7 +77,7 @@ def test_another_batch_size_is_measured_apart(place):
 
 
 @pytest.mark.parametrize(
-    "change", [{"examples": 9}, {"seed": 1}, {"start": 1}, {"encoding": Encoding(separator=False)}], ids=str
+    "change", [{"examples": 9}, {"seed": 1}, {"start": 1}, {"encoding": Encoding(separator=True)}], ids=str
 )
 def test_another_slice_is_measured_apart(place, change):
     with place.attach() as live:

@@ -62,7 +62,7 @@ def test_a_result_of_an_earlier_version_is_listed_without_its_settings(loaded, p
 
 
 def test_what_was_left_out_comes_back_with_a_stored_result(loaded, plan, store, tmp_path):
-    plan = replace(plan, encoding=Encoding(max_length=11))
+    plan = replace(plan, encoding=Encoding(separator=True, max_length=11))
     measured = calibrate(loaded, plan)
     rows = calibration_rows(plan)
     tokens = [len(row.prompt) + len(row.answer) + 4 for row in rows]  # template, separator, end
