@@ -146,17 +146,17 @@ def start(
             judge = sandboxed(open_sandbox())
         job.begin("loading the base model")
         loaded = models.base(base)
-        asked: EvaluationPlan | LoadedTask
-        if isinstance(question.plan, TaskPlan):
-            job.begin(f"loading the task {question.plan.name}")
-            asked = load_task(question.plan, loaded.tokenizer, control=job.control)
-        else:
-            asked = question.plan
-        job.begin("answering, example")
-        proof = Proof(
-            asked, variants.edits, recipe.seen, plans, recipe, purpose, again, base, controls=variants.controls
-        )
         with LiveModel(loaded, adapter, spectra) as live:
+            asked: EvaluationPlan | LoadedTask
+            if isinstance(question.plan, TaskPlan):
+                job.begin(f"loading the task {question.plan.name}")
+                asked = load_task(question.plan, live.tokenizer, control=job.control)
+            else:
+                asked = question.plan
+            job.begin("answering, example")
+            proof = Proof(
+                asked, variants.edits, recipe.seen, plans, recipe, purpose, again, base, controls=variants.controls
+            )
             return prove(live, proof, slices=slices, judge=judge, control=job.control)
 
     def collect(run: Run) -> None:

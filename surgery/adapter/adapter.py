@@ -5,7 +5,7 @@ exactly is refused with the reason; tensors that are not LoRA factors are carrie
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, 
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.site import Site
 from surgery.adapter.tensor_names import SAVE_AGAIN, FactorPair, depths_of, pair_factors, parameter_of, sites_of
+from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from surgery.adapter.weights import read_weights, weights_digest
 from surgery.errors import AdapterError, SurgeryError
 from surgery.files import demo_folder, digest, is_demo, user_path
@@ -55,7 +56,8 @@ class Adapter:
     """A LoRA adapter as its files hold it.
 
     `tensors` has every tensor of the file in its own dtype; `extra` names those that are not LoRA
-    factors; `digest` is the SHA-256 of config and weights; `notes` are things worth telling.
+    factors; `digest` is the SHA-256 of config and weights; `notes` are things worth telling; `tokenizer`
+    is what training saved of one beside the weights, and is no part of the digest.
     """
 
     source: str
@@ -67,6 +69,7 @@ class Adapter:
     extra: tuple[str, ...]
     digest: str
     notes: tuple[str, ...]
+    tokenizer: TokenizerFiles = field(default_factory=TokenizerFiles)
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -141,6 +144,7 @@ def _open(text: str) -> Adapter:
                 f"the file adapts more than {_MOST_MODULES:,} modules", "use the adapter of a real model"
             )
     modules = {factors.name: factors for factors in _with_families(found)}
+    tokenizer = read_tokenizer_files(folder)
     return Adapter(
         source=text,
         config=config,
@@ -150,7 +154,8 @@ def _open(text: str) -> Adapter:
         modules=modules,
         extra=tuple(extra),
         digest=digest([config_bytes, weights.sha256]),
-        notes=tuple(_notes(config, modules, extra)),
+        notes=(*_notes(config, modules, extra), *_tokenizer_notes(tokenizer)),
+        tokenizer=tokenizer,
     )
 
 
@@ -245,3 +250,10 @@ def _notes(config: Mapping[str, Any], modules: Mapping[str, Factors], extra: lis
         yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
     if initialisation(config).startswith("lora_ga"):
         yield "LoRA-GA initialisation changed the base weights in training; the file is read as plain LoRA"
+
+
+def _tokenizer_notes(tokenizer: TokenizerFiles) -> Iterable[str]:
+    if tokenizer.unread:
+        yield f"the folder's tokenizer cannot be read ({tokenizer.unread}), so rows need the base model's"
+    elif tokenizer.has_vocabulary:
+        yield "the folder has a tokenizer of its own, which reads the rows"

@@ -37,7 +37,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     refuse_unscoped(spectra, variants, random=options.random, scope=options.scope)
     base = base_from(options)
     slices = read_slices(variants.seen)
-    # a chat needs the base's tokenizer; what else can be refused is refused before the base model is loaded
+    # a chat needs the tokenizer; what else can be refused is refused before the base model is loaded
     loaded = None if options.chat else load_task(plan, trust_code=options.trust_task_code)
     judge = sandboxed(open_sandbox()) if options.run_programs else None
     if loaded is not None:
@@ -50,7 +50,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
             )
     with attach(adapter, spectra, base) as live:
         if loaded is None:
-            loaded = load_task(plan, live.base.tokenizer, trust_code=options.trust_task_code)
+            loaded = load_task(plan, live.tokenizer, trust_code=options.trust_task_code)
             refuse_seen(loaded, _named(slices, variants.recipes), allow=options.allow_near_duplicates)
             variants.refuse_seen(loaded.documents)
         edits = edits_of(live, variants, base, slices)

@@ -13,7 +13,7 @@ from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.export import Verification
 from surgery.files import without_nan
 from surgery.progress import Control, Pace
-from surgery.sensitivity import Sensitivity
+from surgery.sensitivity import Sensitivity, doubts
 
 if TYPE_CHECKING:
     from surgery.runs import Run
@@ -54,8 +54,8 @@ def gains_text(edited: ModuleEdit) -> str:
     return "\n".join(lines + ([f"left alone: {edited.skipped}"] if edited.skipped else []))
 
 
-def sensitivity_record(sensitivity: Sensitivity, out: str, rows: str) -> dict[str, Any]:
-    """What was measured, `rows` being their format in words, and how many were dropped by reason."""
+def sensitivity_record(sensitivity: Sensitivity, out: str, rows: str, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """What was measured, and what is odd: `notes`, then what the losses say; `rows` is their format in words."""
     n = sensitivity.examples
     return {
         "out": out,
@@ -67,6 +67,8 @@ def sensitivity_record(sensitivity: Sensitivity, out: str, rows: str) -> dict[st
         "components": sum(g.shape[1] for g in sensitivity.values.values()),
         "loss": float(sensitivity.losses.mean()),
         "loss_error": float(sensitivity.losses.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan,
+        "loss_without": float(sensitivity.without.mean()) if sensitivity.without.size else math.nan,
+        "notes": [*notes, *doubts(sensitivity)],
     }
 
 
@@ -76,7 +78,7 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
         f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
         + f"\nrows read as: {record['format']}"
         + (f"\n{left_out_text(record['dropped_by_reason'])}" if record["dropped"] else "")
-        + "".join(f"\n{note}" for note in record.get("notes", ()))
+        + "".join(f"\nnote: {note}" for note in record["notes"])
         + f"\nwrote {record['out']}"
     )
 

@@ -43,6 +43,7 @@ from surgery.data.rendering import markers, parse_date, prints_date, template_ar
 from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, parse_record, shared_keys
 from surgery.data.slices import LEAVE_OUT, Slices, read_slices
 from surgery.data.source import SourceRows, read_rows, read_source, source_files
+from surgery.data.token_view import Token, oddities, token_view
 
 __all__ = [
     "ALLOW",
@@ -77,6 +78,7 @@ __all__ = [
     "Slices",
     "SourceRows",
     "TaskDocument",
+    "Token",
     "UnusableRow",
     "calibration_rows",
     "choose",
@@ -88,6 +90,7 @@ __all__ = [
     "markers",
     "near_duplicates",
     "near_duplicates_text",
+    "oddities",
     "parse_date",
     "parse_encoding",
     "parse_hub",
@@ -110,5 +113,6 @@ __all__ = [
     "source_files",
     "task_document",
     "template_arguments",
+    "token_view",
     "turn_end",
 ]

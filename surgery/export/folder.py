@@ -16,7 +16,15 @@ from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from surgery.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, Factors, open_adapter, refuse_changed
+from surgery.adapter import (
+    CONFIG_FILE,
+    TOKENIZER_FILES,
+    WEIGHTS_FILE,
+    Adapter,
+    Factors,
+    open_adapter,
+    refuse_changed,
+)
 from surgery.data import refuse_changed_rows
 from surgery.edits import Edit
 from surgery.errors import AdapterError, ExportError
@@ -84,6 +92,7 @@ def export(
             _flush(target.parent)
     except (OSError, SafetensorError) as error:
         needed = sum(tensor.nbytes for tensor in tensors.values()) + len(adapter.config_bytes)
+        needed += sum(map(len, adapter.tokenizer.contents.values()))
         reason = write_problem(error, needed + sum(len(text.encode()) for text in (documents or {}).values()))
         raise ExportError(
             f"{str(out)!r} cannot be written ({reason})", "make room or choose another folder"
@@ -103,9 +112,11 @@ def export(
 def _write_files(
     folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray], documents: Mapping[str, str]
 ) -> None:
-    """Weights, config and documents, each on the disk when this returns."""
+    """Weights, config, the tokenizer's files and documents, each on the disk when this returns."""
     save_file(dict(tensors), folder / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
     (folder / CONFIG_FILE).write_bytes(adapter.config_bytes)
+    for name, content in adapter.tokenizer.contents.items():
+        (folder / name).write_bytes(content)
     for name, text in documents.items():
         (folder / name).write_text(text, encoding="utf-8")
     for file in folder.iterdir():
@@ -129,7 +140,7 @@ def _remove_abandoned(target: Path) -> None:
 
 def _is_ours_to_remove(file: Path) -> bool:
     """Whether an export writes files of this name; safetensors' own begin with .tmp."""
-    ours = (WEIGHTS_FILE, CONFIG_FILE, RECIPE_FILE, RECORD_FILE, CARD_FILE)
+    ours = (WEIGHTS_FILE, CONFIG_FILE, RECIPE_FILE, RECORD_FILE, CARD_FILE, *TOKENIZER_FILES)
     return file.name in ours or file.name.startswith(".tmp")
 
 
@@ -172,6 +183,8 @@ def verify(
         ) from error
     if set(written.tensors) != set(adapter.tensors) or written.config_bytes != adapter.config_bytes:
         raise ExportError("the written keys or config differ from the original", "report this as a defect")
+    if written.tokenizer.contents != adapter.tokenizer.contents:
+        raise ExportError("the written tokenizer differs from the original", "report this as a defect")
     for key, before in {**adapter.tensors, **changed}.items():
         after = written.tensors[key]
         if after.dtype != before.dtype or after.shape != before.shape or after.tobytes() != before.tobytes():

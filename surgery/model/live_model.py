@@ -25,14 +25,13 @@ from surgery.model.base import LoadedBase
 from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import put_extras, update_biases
 from surgery.model.spectral_layers import Components, SpectralLayer, is_adaptable, wrap
+from surgery.model.tokenizers import named_positions, tokenizer_of
+from surgery.model.vocabulary import lengths
 from surgery.model.ways import Layout, Way, decoding_note, scoring_note
 from surgery.spectra import Spectra
 
 if TYPE_CHECKING:
     from surgery.model.probe import Ways
-
-# what configs call the longest row, the commonest first; MPT's and Whisper's kinds have names of their own
-_LENGTHS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 
 
 class LiveModel:
@@ -113,8 +112,21 @@ class LiveModel:
         return execution_device(self.base.model)
 
     def tokenizer_for(self, encoding: Encoding) -> Any:
-        """The tokenizer that an encoding asks for."""
-        return self.base.tokenizer
+        """The tokenizer that an encoding asks for; see `tokenizers.tokenizer_of`, which raises `AdapterError`."""
+        return self.base.tokenizer if encoding.tokenizer == "base" else self.tokenizer
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the adapter's folder where it has one, otherwise the base model's; raises `AdapterError`."""
+        config = self.base.model.config
+        return tokenizer_of(
+            self.adapter, Encoding(), self.base.tokenizer, vocabulary=self.vocabulary, config=config
+        )
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens the model's input embedding has a row for; None where the model does not say."""
+        return next(iter(lengths(self.base.model)), None)
 
     def encode(
         self,
@@ -126,7 +138,9 @@ class LiveModel:
     ) -> Calibration:
         """Rows as token ids for this model; see `data.encode`, which raises `DataError`."""
         tokenizer = self.tokenizer_for(encoding)
-        return encode(rows, tokenizer, encoding, left_out=left_out, spare=spare, positions=self.positions)
+        found = encode(rows, tokenizer, encoding, left_out=left_out, spare=spare, positions=self.positions)
+        _refuse_unknown_token(found, tokenizer, self.vocabulary)
+        return found
 
     @cached_property
     def positions(self) -> int | None:
@@ -252,14 +266,23 @@ class LiveModel:
 
 
 def _positions(model: Any) -> int | None:
-    config = model.config.get_text_config(decoder=True)
-    named = [getattr(config, name, None) for name in _LENGTHS]
-    lengths = [length for length in named if isinstance(length, int) and length > 0][:1]
+    named = named_positions(model.config)
+    lengths = [] if named is None else [named]
     # RoBERTa's kinds leave the places of their tables up to the padding's unused
     for name, table in model.named_modules():
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
             lengths.append(table.num_embeddings - table.padding_idx - 1)
     return min(lengths, default=None)
+
+
+def _refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: int | None) -> None:
+    largest = max(max(*each.prompt_ids, *each.answer_ids) for each in calibration.examples)
+    if vocabulary is not None and largest >= vocabulary:
+        token = str(tokenizer.convert_ids_to_tokens(largest))[:40]
+        raise DataError(
+            f"a row has the token {token!r}, number {largest:,}, and the model knows {vocabulary:,}",
+            "leave that token out of the rows, or name the base model that has it",
+        )
 
 
 def _refuse_unrunnable(adapter: Adapter) -> None:

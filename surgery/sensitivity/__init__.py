@@ -14,6 +14,7 @@ from surgery.sensitivity.component_verdicts import (
     ranked,
     standings,
 )
+from surgery.sensitivity.doubts import doubts
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
 from surgery.sensitivity.stability import Budget, budgets
@@ -58,6 +59,7 @@ __all__ = [
     "characters",
     "delete_measurement",
     "dichotomy",
+    "doubts",
     "known_pace",
     "known_proof_pace",
     "layer_shares",

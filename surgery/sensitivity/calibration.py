@@ -13,6 +13,7 @@ from surgery.model import BaseChoice, batch_order, is_offloaded
 from surgery.progress import SILENT, Control
 from surgery.sensitivity.backward import measure_sensitivity, provenance_of
 from surgery.sensitivity.checkpoint import PartFile
+from surgery.sensitivity.doubts import COMPARED, losses_without
 from surgery.sensitivity.sensitivity import Sensitivity, load_sensitivity, save_sensitivity
 from surgery.sensitivity.store import PART, WHOLE, measurement_header
 from surgery.sensitivity.timing import Spent, remember_pace
@@ -91,7 +92,8 @@ def calibrate(
         part.flush()
         raise
     spent = Spent(sum(lengths[resume.done if resume else 0 :]), time.monotonic() - begun)
-    sensitivity = replace(sensitivity, rows=rows_digest(rows), keys=keys)
+    without = losses_without(live, calibration.examples[:COMPARED], plan.batch_size)
+    sensitivity = replace(sensitivity, rows=rows_digest(rows), keys=keys, without=without)
     save_sensitivity(sensitivity, stored, measurement_header(plan, base, provenance, calibration.left_out))
     part.drop()
     remember_pace(base, plan, rows, calibration, live.tokenizer_for(plan.encoding), spent)
