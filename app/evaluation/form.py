@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.evaluation.answers import show_near
 from app.evaluation.forecast import power_text, time_text
 from app.evaluation.slice import Question, ask_for_slice
 from app.frame import show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
-from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, Slices, read_slices
+from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, NearDuplicatesError, Slices, read_slices
 from surgery.edits import Edit, EditPlan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation import BASELINE, is_random_control
@@ -61,6 +62,8 @@ def form(workspace: Workspace, newest: Run | None) -> None:
             _prove(workspace, question, controls, workspace.calibration.encoding)
         except SurgeryError as error:
             show_error(error)
+            if isinstance(error, NearDuplicatesError):
+                show_near(error.pairs, "refused")
             return
         st.rerun()
 
@@ -154,7 +157,9 @@ def start(
         else:
             asked = question.plan
         job.begin("answering, example")
-        proof = Proof(asked, edits, recipe.seen, plans, recipe, purpose, again, base)
+        proof = Proof(
+            asked, edits, recipe.seen, plans, recipe, purpose, again, base, allow_near=question.allow_near
+        )
         with LiveModel(loaded, adapter, spectra) as live:
             return prove(live, proof, slices=slices, judge=judge, control=job.control)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.evaluation.answers import ask_for_answers, ask_for_near
 from app.frame import show_error
 from surgery.data import EvaluationPlan, parse_plan
 from surgery.errors import DataError, SurgeryError
@@ -21,10 +22,14 @@ _SEED = "Of a shuffle before the slice is taken. Empty: in the order of the file
 
 @dataclass(frozen=True)
 class Question:
-    """A slice to put to variants; `programs` allows generated code to run."""
+    """A slice to put to variants.
+
+    `programs` allows generated code to run, and `allow_near` documents of a task that are nearly rows of the edit.
+    """
 
     plan: EvaluationPlan | TaskPlan
     programs: bool = False
+    allow_near: bool = False
 
     @property
     def examples(self) -> int:
@@ -57,7 +62,11 @@ def question_of(run: Run) -> Question:
             parse_plan(EvaluationPlan, record["rows"], "rows", earlier="tokenised" not in record["rows"])
         )
     plan = TaskPlan.of(record["task"])
-    return Question(plan, programs=_runs_programs(plan.name) and bool(st.session_state.get("evaluate-programs")))
+    return Question(
+        plan,
+        programs=_runs_programs(plan.name) and bool(st.session_state.get("evaluate-programs")),
+        allow_near=bool(record.get("near_duplicates")),
+    )
 
 
 def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
@@ -82,6 +91,7 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
         key=f"evaluate-batch-{own}",
         help="Examples at a time, for all variants.",
     )
+    answers = ask_for_answers(present, own)
     if not data.strip():
         return None
     return Question(
@@ -92,6 +102,7 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
             start=int(start),
             seed=None if seed is None else int(seed),
             batch_size=int(batch),
+            **answers,
         )
     )
 
@@ -125,6 +136,7 @@ def _task() -> Question | None:
     )
     left, right = st.columns([1, 2.2], vertical_alignment="center")
     chat = left.checkbox("Chat template", key="evaluate-chat", persist_state="session")
+    near = ask_for_near(left, False, "evaluate-task-near")
     if not name:
         return None
     with right:
@@ -144,7 +156,7 @@ def _task() -> Question | None:
     except SurgeryError as error:
         show_error(error)
         return None
-    return Question(plan, programs=_runs_programs(name))
+    return Question(plan, programs=_runs_programs(name), allow_near=near)
 
 
 def _documents(cells: Sequence[DeltaGenerator]) -> tuple[int, int, int | None]:

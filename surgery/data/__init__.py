@@ -22,6 +22,7 @@ from surgery.data.near_duplicates import (
 )
 from surgery.data.plans import (
     ALLOW,
+    REFUSE,
     CalibrationPlan,
     EvaluationPlan,
     Slice,
@@ -53,6 +54,7 @@ __all__ = [
     "APART",
     "DATE",
     "IGNORED",
+    "REFUSE",
     "TEMPLATES",
     "TOGETHER",
     "TOKENIZERS",

@@ -71,6 +71,7 @@ __all__ = [
     "resolve_base",
     "run_batches",
     "stream_answers",
+    "text_tokens",
 ]
 
 # what imports torch is imported when it is first asked for: an adapter opens without it

@@ -41,7 +41,12 @@ def test_a_row_in_another_dress_is_the_same_row(dressed):
 
 
 def test_what_means_something_in_a_formula_tells_rows_apart():
-    for one, other in [("7 - 3 =", "7 + 3 ="), ("3.5 * 2 =", "35 * 2 ="), ("5! =", "5 ="), ("2 * (3 + 4)", "2 * 3 + 4")]:
+    for one, other in [
+        ("7 - 3 =", "7 + 3 ="),
+        ("3.5 * 2 =", "35 * 2 ="),
+        ("5! =", "5 ="),
+        ("2 * (3 + 4)", "2 * 3 + 4"),
+    ]:
         assert found([one], [other]) == []
     assert found(["Is 7 > 3?"], ["is 7 > 3"]) == [("row 0", "calibration row 0")]
 
@@ -77,20 +82,26 @@ def test_rows_of_one_prompt_are_told_apart_by_their_answers():
     again = Row("Write a story.", held[4].answer.replace(" ", "  "))
     assert [pair.held for pair in near_duplicates(held, [*seen, again])] == ["row 4"]
     alone = [Row("", row.answer) for row in seen]
-    assert [pair.seen for pair in near_duplicates([Row("", alone[7].answer + ".")], alone)] == ["calibration row 7"]
+    assert [pair.seen for pair in near_duplicates([Row("", alone[7].answer + ".")], alone)] == [
+        "calibration row 7"
+    ]
 
 
 def test_scripts_without_spaces_are_compared_sign_by_sign():
     sentence = "小明有十二个苹果他给了小红三个又买了五个请问他现在一共有多少个苹果"
     assert found([f"{sentence}。"], [sentence]) == [("row 0", "calibration row 0")]
-    assert found([sentence.replace("十二", "二十")], [f"题目如下{sentence}谢谢"]) == [("row 0", "calibration row 0")]
+    assert found([sentence.replace("十二", "二十")], [f"题目如下{sentence}谢谢"]) == [
+        ("row 0", "calibration row 0")
+    ]
     assert found([sentence], ["今天的天气很好我们一起去公园散步然后在湖边的餐厅里吃了一顿很丰盛的午饭"]) == []
 
 
 def test_documents_of_a_task_are_compared_by_what_they_ask():
     def document(question: str) -> object:
         asked = f"Question: {question}\nAnswer:"
-        return task_document({"question": question, "answer": "30"}, task="t", index=7, prompt=asked, target="30", question=asked)
+        return task_document(
+            {"question": question, "answer": "30"}, task="t", index=7, prompt=asked, target="30", question=asked
+        )
 
     seen = [Row(SENTENCE.upper(), "36"), Row(text(20, 8), "1")]
     (pair,) = near_duplicates([document(SENTENCE)], seen)
@@ -102,7 +113,9 @@ def test_the_refusal_says_how_many_which_and_the_way_out():
     pairs = near_duplicates([Row(SENTENCE, "36"), Row("x", "y")], [Row(SENTENCE.upper(), "36")])
     told = str(NearDuplicatesError(pairs, 2))
     assert told.startswith("1 of 2 held-out examples is nearly the same")
-    assert "row 0" in told and "--allow-near-duplicates" in told and len(told.splitlines()) == 1
+    assert "row 0" in told
+    assert "--allow-near-duplicates" in told
+    assert len(told.splitlines()) == 1
     assert NearDuplicatesError(pairs, 2).pairs == tuple(pairs)
 
 
@@ -116,8 +129,8 @@ def test_the_demos_own_slices_are_clean(demo):
 @pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not on this machine")
 def test_two_real_splits_are_compared_in_seconds():
     train, test = (
-        [Row(each["question"], each["answer"]) for each in map(json.loads, open(DATA / f"gsm8k/{name}.jsonl"))]
-        for name in ("train", "test")
+        [Row(each["question"], each["answer"]) for each in map(json.loads, text.splitlines())]
+        for text in ((DATA / f"gsm8k/{name}.jsonl").read_text() for name in ("train", "test"))
     )
     begun = time.process_time()
     pairs = near_duplicates(test, train)
