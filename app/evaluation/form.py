@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.evaluation.answers import show_near
 from app.evaluation.forecast import power_text, time_text
 from app.evaluation.slice import Question, ask_for_slice
 from app.frame import show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
-from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, Slices, read_slices
+from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, NearDuplicatesError, Slices, read_slices
 from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import TaskPlan
@@ -60,6 +61,8 @@ def form(workspace: Workspace, newest: Run | None) -> None:
             _prove(workspace, question, controls, workspace.calibration.encoding)
         except SurgeryError as error:
             show_error(error)
+            if isinstance(error, NearDuplicatesError):
+                show_near(error.pairs, "refused")
             return
         st.rerun()
 
@@ -155,7 +158,16 @@ def start(
                 asked = question.plan
             job.begin("answering, example")
             proof = Proof(
-                asked, variants.edits, recipe.seen, plans, recipe, purpose, again, base, controls=variants.controls
+                asked,
+                variants.edits,
+                recipe.seen,
+                plans,
+                recipe,
+                purpose,
+                again,
+                base,
+                controls=variants.controls,
+                allow_near=question.allow_near,
             )
             return prove(live, proof, slices=slices, judge=judge, control=job.control)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.evaluation.answers import ask_for_answers, ask_for_near
 from app.frame import plain, show_error
 from app.rows_form import format_controls, read_rows
 from surgery.data import EvaluationPlan, RowFields, left_out_text, parse_plan
@@ -23,10 +24,14 @@ _SEED = "Of a shuffle before the slice is taken. Empty: in the order of the file
 
 @dataclass(frozen=True)
 class Question:
-    """A slice to put to variants; `programs` allows generated code to run."""
+    """A slice to put to variants.
+
+    `programs` allows generated code to run, and `allow_near` documents of a task that are nearly rows of the edit.
+    """
 
     plan: EvaluationPlan | TaskPlan
     programs: bool = False
+    allow_near: bool = False
 
     @property
     def examples(self) -> int:
@@ -59,7 +64,11 @@ def question_of(run: Run) -> Question:
             parse_plan(EvaluationPlan, record["rows"], "rows", earlier="tokenised" not in record["rows"])
         )
     plan = TaskPlan.of(record["task"])
-    return Question(plan, programs=_runs_programs(plan.name) and bool(st.session_state.get("evaluate-programs")))
+    return Question(
+        plan,
+        programs=_runs_programs(plan.name) and bool(st.session_state.get("evaluate-programs")),
+        allow_near=bool(record.get("near_duplicates")),
+    )
 
 
 def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
@@ -85,6 +94,7 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
         help="Examples at a time, for all variants.",
     )
     fields, leave_out = _rows_read(present, f"evaluate-{own}")
+    answers = ask_for_answers(present, own)
     if not data.strip() or fields is None:
         return None
     _show_format(data.strip(), fields)
@@ -101,6 +111,7 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
             start=int(start),
             seed=None if seed is None else int(seed),
             batch_size=int(batch),
+            **answers,
         )
     )
 
@@ -162,6 +173,7 @@ def _task() -> Question | None:
     )
     left, right = st.columns([1, 2.2], vertical_alignment="center")
     chat = left.checkbox("Chat template", key="evaluate-chat", persist_state="session")
+    near = ask_for_near(left, False, "evaluate-task-near")
     if not name:
         return None
     with right:
@@ -181,7 +193,7 @@ def _task() -> Question | None:
     except SurgeryError as error:
         show_error(error)
         return None
-    return Question(plan, programs=_runs_programs(name))
+    return Question(plan, programs=_runs_programs(name), allow_near=near)
 
 
 def _documents(cells: Sequence[DeltaGenerator]) -> tuple[int, int, int | None]:

@@ -29,6 +29,7 @@ from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hu
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plans import (
     ALLOW,
+    REFUSE,
     CalibrationPlan,
     EvaluationPlan,
     Slice,
@@ -55,6 +56,7 @@ __all__ = [
     "FORMATS",
     "IGNORED",
     "LEAVE_OUT",
+    "REFUSE",
     "SUFFIXES",
     "TEMPLATES",
     "TOGETHER",

@@ -138,6 +138,8 @@ def plan_record(plan: "DataclassInstance") -> dict[str, Any]:
     for field in dataclasses.fields(plan):
         if field.name not in _FIRST and record[field.name] == field.default:
             del record[field.name]
+        elif isinstance(record[field.name], tuple):
+            record[field.name] = list(record[field.name])
     encoding = record.pop("encoding", None)
     return record if encoding is None else {**record, **encoding_record(Encoding(**encoding))}
 

@@ -129,11 +129,8 @@ def test_the_demos_own_slices_are_clean(demo):
 @pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not on this machine")
 def test_two_real_splits_are_compared_in_seconds():
     train, test = (
-        [
-            Row(each["question"], each["answer"])
-            for each in map(json.loads, (DATA / f"gsm8k/{name}.jsonl").read_text().splitlines())
-        ]
-        for name in ("train", "test")
+        [Row(each["question"], each["answer"]) for each in map(json.loads, text.splitlines())]
+        for text in ((DATA / f"gsm8k/{name}.jsonl").read_text() for name in ("train", "test"))
     )
     begun = time.process_time()
     pairs = near_duplicates(test, train)
