@@ -74,8 +74,6 @@ def benchmark_command(options: argparse.Namespace) -> Result:
 
 def _plan_values(options: argparse.Namespace) -> dict[str, Any]:
     """The settings of the task as `TaskPlan` takes them."""
-    from surgery.evaluation.lm_eval import parse_template_args
-
     return {
         "name": options.task,
         "limit": options.limit,
@@ -86,7 +84,7 @@ def _plan_values(options: argparse.Namespace) -> dict[str, Any]:
         "chat_template": options.chat,
         "include_path": options.include_path,
         "system": options.system,
-        "template_args": parse_template_args(options.template_args, "--template-args"),
+        "template_args": options.template_args,
         "think_end": options.think_end,
     }
 
@@ -149,9 +147,14 @@ def _definition_options(parser: argparse.ArgumentParser) -> None:
 
 def _prompt_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chat", action="store_true", help="put prompts into the chat template")
-    parser.add_argument("--system", metavar="TEXT", help="lm-eval's system instruction, before every prompt")
     parser.add_argument(
-        "--template-args", metavar="JSON", help="arguments of the chat template, as '{\"enable_thinking\": false}'"
+        "--system", default="", metavar="TEXT", help="lm-eval's system instruction, before every prompt"
+    )
+    parser.add_argument(
+        "--template-args",
+        default="",
+        metavar="JSON",
+        help="arguments of the chat template, as '{\"enable_thinking\": false}'",
     )
     parser.add_argument(
         "--think-end", metavar="TOKEN", help="the answer begins after the last of it, as </think>, or a token's id"

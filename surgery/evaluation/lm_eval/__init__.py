@@ -2,7 +2,7 @@
 
 from surgery.evaluation.lm_eval.catalogue import task_files
 from surgery.evaluation.lm_eval.code_judge import Judge, Program, judge_for_code, judging, sandboxed
-from surgery.evaluation.lm_eval.plan import BENCHMARKS, TaskPlan, parse_template_args
+from surgery.evaluation.lm_eval.plan import BENCHMARKS, TaskPlan
 from surgery.evaluation.lm_eval.requests import Texts
 from surgery.evaluation.lm_eval.scoring import run_task
 from surgery.evaluation.lm_eval.task_run import benchmark, benchmarked, refuse_seen
@@ -20,7 +20,6 @@ __all__ = [
     "judge_for_code",
     "judging",
     "load_task",
-    "parse_template_args",
     "refuse_seen",
     "run_task",
     "sandboxed",

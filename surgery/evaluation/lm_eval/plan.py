@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from surgery.errors import DataError, first_line
+from surgery.errors import DataError
 
 # the four the paper reports, by lm-eval's names
 BENCHMARKS = ("commonsense_qa", "gsm8k", "humaneval", "ifeval")
-# what a plan's values may be; None is allowed for all but the first two
+# what a plan's values may be, and those of them that may not be None
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
     "offset": (int,),
@@ -19,11 +19,12 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "fewshot": (int,),
     "include_path": (str,),
     "system": (str,),
+    "template_args": (str,),
     "think_end": (str, int),
 }
-_NEVER_NONE = ("name", "offset", "chat_template")
+_NEVER_NONE = ("name", "offset", "chat_template", "system", "template_args")
 # arguments of the rendering itself, which lm-eval sets
-_RENDERING = ("conversation", "tokenize", "add_generation_prompt", "continue_final_message")
+_RENDERING = {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message"}
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class TaskPlan:
     `data_files` names a local file for each split, as `split` or, in a group, as `task:split`. `include_path` is
     a folder of definitions beside lm-eval's own.
 
-    `chat_template` puts prompts into the tokenizer's template, examples as turns of their own, with
-    `template_args` as the template's arguments. `system` is lm-eval's system instruction. Of an answer counts
+    `chat_template` puts prompts into the tokenizer's template, examples as turns of their own; `template_args` are
+    the template's arguments as a JSON object. `system` is lm-eval's system instruction. Of an answer counts
     what follows the last `think_end`, a text or the id of a token. Raises `DataError` for values out of range.
     """
 
@@ -49,8 +50,8 @@ class TaskPlan:
     data_files: Mapping[str, str] | None = None
     chat_template: bool = False
     include_path: str | None = None
-    system: str | None = None
-    template_args: Mapping[str, Any] | None = None
+    system: str = ""
+    template_args: str = ""
     think_end: str | int | None = None
 
     def __post_init__(self) -> None:
@@ -62,15 +63,18 @@ class TaskPlan:
                 raise DataError(f"the {name} of a task cannot be {value}", f"use {least} or more")
         self._check_template()
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the chat template, by name."""
+        return template_arguments(self.template_args)
+
     def _check_template(self) -> None:
-        args = self.template_args or {}
+        args = self.arguments
         if args and not self.chat_template:
             raise DataError(
                 f"the template argument {next(iter(args))!r} is for prompts in the chat template, and these are plain",
                 "turn the chat template on, or leave the arguments out",
             )
-        if taken := sorted(set(args) & set(_RENDERING)):
-            raise DataError(f"the template argument {taken[0]!r} is set by lm-eval itself", "leave it out")
         if args.get("enable_thinking") and self.think_end in (None, ""):
             raise DataError(
                 "the template's thinking is on, and nothing says where a thought ends",
@@ -92,24 +96,23 @@ class TaskPlan:
         for name, value in values.items():
             if name in _KINDS and not (value is None and name not in _NEVER_NONE):
                 _check_kind(name, value, _KINDS[name])
-        _check_mappings(values)
+        _check_files(values.get("data_files"))
         if "name" not in values:
             raise DataError("a task without a name was asked for", f"name one, such as {BENCHMARKS[0]}")
         return cls(**values)
 
 
-def parse_template_args(text: str | None, where: str) -> dict[str, Any] | None:
-    """The arguments that a JSON text holds, None where there is none; raises `DataError`, naming `where` it stands."""
-    if not (text or "").strip():
-        return None
-    remedy = 'write an object, as {"enable_thinking": false}'
+def template_arguments(text: str) -> dict[str, Any]:
+    """The arguments of a chat template from their JSON text; raises `DataError` for anything but an object."""
     try:
-        found = json.loads(text or "")
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} {text!r} is not JSON ({first_line(error)})", remedy) from error
-    if not isinstance(found, dict):
-        raise DataError(f"{where} {text!r} is no object of arguments by name", remedy)
-    return found or None
+        arguments = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict) or _RENDERING & arguments.keys():
+        raise DataError(
+            f"{text[:60]!r} are no template arguments", 'write a JSON object, as {"enable_thinking": false}'
+        )
+    return arguments
 
 
 def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
@@ -118,14 +121,8 @@ def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
         raise DataError(f"the {name} of a task cannot be {value!r}", f"give a value of type {wanted}")
 
 
-def _check_mappings(values: Mapping[str, Any]) -> None:
-    files, args = values.get("data_files"), values.get("template_args")
+def _check_files(files: Any) -> None:
     if files is not None and not (
         isinstance(files, Mapping) and all(isinstance(part, str) for pair in files.items() for part in pair)
     ):
         raise DataError("the data files of a task are no names by split", "write data_files: {test: FILE}")
-    if args is not None and not (isinstance(args, Mapping) and all(isinstance(name, str) for name in args)):
-        raise DataError(
-            "the template arguments of a task are no values by name",
-            "write template_args: {enable_thinking: false}",
-        )

@@ -102,10 +102,10 @@ def load_task(
 def _asked(plan: TaskPlan, name: str, task: Any, tokenizer: Any, *, several: bool) -> list[TaskDocument]:
     """Make the requests of the slice of one task; its documents."""
     chosen = _slice(plan, name, len(task.eval_docs), several=several)
-    render = partial(chat_prompt, tokenizer, plan.template_args or {}) if plan.chat_template else None
+    render = partial(chat_prompt, tokenizer, plan.arguments) if plan.chat_template else None
     task.build_all_requests(
         samples=frozenset(chosen),
-        system_instruction=plan.system,
+        system_instruction=plan.system or None,
         apply_chat_template=plan.chat_template,
         fewshot_as_multiturn=True,
         chat_template=render,
@@ -146,7 +146,7 @@ def _refuse_requests(plan: TaskPlan, name: str, task: Any) -> None:
     kinds = {request.request_type for request in task.instances}
     if unknown := sorted(kinds - set(KINDS)):
         raise DataError(f"the task {name!r} makes requests of kind {unknown[0]!r}", f"use {', '.join(KINDS)}")
-    if (plan.template_args or {}).get("enable_thinking") and "loglikelihood" in kinds:
+    if plan.arguments.get("enable_thinking") and "loglikelihood" in kinds:
         raise DataError(
             f"{name} compares likelihoods, and the template's thinking is on",
             "set enable_thinking to false, or choose a task that generates text",

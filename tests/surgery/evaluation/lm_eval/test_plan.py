@@ -5,7 +5,7 @@ import json
 import pytest
 
 from surgery.errors import DataError
-from surgery.evaluation.lm_eval import TaskPlan, parse_template_args
+from surgery.evaluation.lm_eval import TaskPlan
 
 FULL = TaskPlan(
     "gsm8k",
@@ -15,7 +15,7 @@ FULL = TaskPlan(
     chat_template=True,
     include_path="own",
     system="Be brief.",
-    template_args={"enable_thinking": True},
+    template_args='{"enable_thinking": true}',
     think_end="</think>",
 )
 
@@ -36,7 +36,9 @@ def test_a_plan_survives_a_recipe():
         {"name": "a", "system": 3},
         {"name": "a", "think_end": 1.5},
         {"name": "a", "think_end": True},
+        {"name": "a", "chat_template": True, "template_args": {"enable_thinking": False}},
         {"name": "a", "chat_template": True, "template_args": "thinking"},
+        {"name": "a", "chat_template": True, "template_args": "[1]"},
         {"name": "a", "chat_template": None},
         {"name": "a", "trust_task_code": True},
     ],
@@ -54,22 +56,12 @@ def test_a_record_of_anything_else_is_refused(values):
         {"offset": -1},
         {"fewshot": -1},
         {"name": " "},
-        {"template_args": {"mood": "calm"}},
-        {"chat_template": True, "template_args": {"tokenize": True}},
-        {"chat_template": True, "template_args": {"enable_thinking": True}},
+        {"template_args": '{"mood": "calm"}'},
+        {"chat_template": True, "template_args": '{"tokenize": true}'},
+        {"chat_template": True, "template_args": '{"enable_thinking": true}'},
     ],
 )
 def test_settings_that_mean_nothing_together_are_refused(changes):
     with pytest.raises(DataError) as caught:
         TaskPlan(**{"name": "a", **changes})
     assert caught.value.remedy
-
-
-def test_template_arguments_are_an_object_of_json():
-    assert parse_template_args('{"enable_thinking": false}', "--template-args") == {"enable_thinking": False}
-    assert (
-        parse_template_args(None, "x") is parse_template_args(" ", "x") is parse_template_args("{}", "x") is None
-    )
-    for text in ("enable_thinking=false", "[1]"):
-        with pytest.raises(DataError, match="--template-args"):
-            parse_template_args(text, "--template-args")

@@ -1,5 +1,6 @@
 """The requests of a task as token ids, held against those of lm-eval's own HF model."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -88,7 +89,7 @@ THINKING = (
 )
 
 
-@pytest.mark.parametrize("system", [None, "Be brief."])
+@pytest.mark.parametrize("system", ["", "Be brief."])
 @pytest.mark.parametrize("args", [None, {"mood": "calm"}, {"enable_thinking": False}])
 def test_system_instruction_and_template_arguments_are_those_of_the_hf_model(
     system, args, tmp_path, datasets_cache
@@ -96,13 +97,24 @@ def test_system_instruction_and_template_arguments_are_those_of_the_hf_model(
     folder, base = own_tasks(tmp_path, colours=2, words=2), thinking_base()
     chat = args is not None
     for name in ("spoken", "words"):  # words are shown an example, in turns of its own
-        task = TaskPlan(name, chat_template=chat, include_path=str(folder), system=system, template_args=args)
+        task = TaskPlan(
+            name,
+            chat_template=chat,
+            include_path=str(folder),
+            system=system,
+            template_args=json.dumps(args) if args else "",
+        )
         scores = run_task(load_task(task, base.tokenizer), OneByOne({"a": base.model}), base)
         results = theirs_by_name(
-            name, folder, base, {"chat_template_args": args}, system_instruction=system, apply_chat_template=chat
+            name,
+            folder,
+            base,
+            {"chat_template_args": args},
+            system_instruction=system or None,
+            apply_chat_template=chat,
         )
         assert_same(scores, "a", results, base.model)
-        assert ("Be brief." in scores.documents[0].prompt) == (system is not None)
+        assert ("Be brief." in scores.documents[0].prompt) == (system != "")
         assert scores.documents[0].prompt.endswith("<think></think>") == (args == {"enable_thinking": False})
 
 
@@ -113,7 +125,7 @@ def test_an_answer_begins_after_its_thought_as_that_of_the_hf_model(tmp_path, da
         2,
         chat_template=True,
         include_path=str(folder),
-        template_args={"enable_thinking": True},
+        template_args='{"enable_thinking": true}',
         think_end="</s>",
     )
     plain = run_task(load_task(task, base.tokenizer), OneByOne({"a": base.model}), base)
@@ -134,7 +146,7 @@ def test_an_answer_begins_after_its_thought_as_that_of_the_hf_model(tmp_path, da
 
 def test_a_thought_is_asked_only_where_its_end_is_known_and_text_is_generated(tmp_path):
     folder, base = own_tasks(tmp_path, colours=2, words=2), thinking_base()
-    thinking = {"chat_template": True, "include_path": str(folder), "template_args": {"enable_thinking": True}}
+    thinking = {"chat_template": True, "include_path": str(folder), "template_args": '{"enable_thinking": true}'}
     with pytest.raises(DataError, match="nothing says where a thought ends"):
         TaskPlan("spoken", **thinking)
     with pytest.raises(DataError, match="compares likelihoods"):
