@@ -241,7 +241,8 @@ def _asked_rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices, ends: s
     limit = answer_limit(examples)
     return _PreparedQuestion(
         {"rows": plan_record(plan)},
-        digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]),
+        # what was left out is part of the question: the same rest of other rows has other notes
+        digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends, *notes]),
         len(examples),
         lambda engine, control: replace(
             answered(examples, engine, live.base.tokenizer, control=control),
