@@ -92,8 +92,10 @@ def _members(name: str, registry: Mapping[str, Any]) -> list[str]:
         if each not in found:
             found[each] = None
             entry = registry.get(each)
-            is_tag = entry is not None and entry.cfg is None and entry.yaml_path is None
-            waiting += [*entry.tags] if is_tag else _named(entry and entry.cfg)
+            if entry is not None and entry.cfg is None and entry.yaml_path is None:
+                waiting += entry.tags  # a tag has tasks and no definition
+            else:
+                waiting += _named(entry and entry.cfg)
     return list(found)
 
 
@@ -116,9 +118,8 @@ def _prepared(
     from lm_eval.tasks._yaml_loader import load_yaml
 
     entry = registry[name]
-    mine = own is not None and own.entries.get(name) is entry and entry.kind is not Kind.TAG
     records: Mapping[str, Records] | None = None
-    if mine and own is not None and not trust_code:
+    if own is not None and own.holds(name, entry) and entry.kind is not Kind.TAG and not trust_code:
         own.check(name)
         config = dict(entry.cfg)
         records = None if entry.kind is Kind.GROUP else own.records(name)
@@ -128,7 +129,7 @@ def _prepared(
         config = load_yaml(entry.yaml_path)
     if entry.kind is not Kind.GROUP:
         _refuse_code_runners(name, config)
-        files = {**(records or {}), **_files_of(name, plan)}
+        files: dict[str, str | Records] = {**(records or {}), **_files_of(name, plan)}
         config = with_files(config, files, plan.fewshot) if files else config
     return Entry(name, entry.kind, None, config, entry.tags)
 
