@@ -38,12 +38,11 @@ def _follow(own_jobs: list[str]) -> None:
 
 
 def _line(job: Job, own: bool) -> None:
-    share = min(job.done / job.total, 1.0) if job.total else 0.0
     if not own:
-        st.progress(share, text=plain(f"The model is busy with work of another page: {job.title}{job.pace}"))
+        st.progress(job.share, text=plain(f"The model is busy with work of another page: {job.title}{job.pace}"))
         return
     bar, stop = st.columns([7, 1], vertical_alignment="bottom")
-    bar.progress(share, text=plain(_told(job)))
+    bar.progress(job.share, text=plain(_told(job)))
     if stop.button("Stop", key=f"stop-{job.id}", width="stretch", disabled=job.cancelled()):
         job.cancel()
         st.rerun(scope="fragment")

@@ -4,12 +4,12 @@ import numpy as np
 
 from app.evaluation.slice import Question
 from app.frame import plain
-from app.state import jobs
 from app.state.runs import all_runs, evaluation_of
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE, least_detectable
 from surgery.experiments import EDIT
 from surgery.model import BaseChoice
+from surgery.progress import duration
 from surgery.runs import Run
 
 
@@ -25,7 +25,7 @@ def time_text(question: Question, variants: int, base: BaseChoice | None) -> str
             and run.plan.base.get("device") == base.device
         ):
             seconds = pace.seconds / pace.answers * question.examples * variants
-            return f"About {jobs.duration(seconds)} at the pace of the last run on {plain(question.name)}."
+            return f"About {duration(seconds)} at the pace of the last run on {plain(question.name)}."
     return ""
 
 

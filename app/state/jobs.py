@@ -18,7 +18,7 @@ import streamlit as st
 from app.server.malloc import give_back
 from app.state import saved as sessions
 from surgery.errors import Cancelled, SurgeryError, first_line
-from surgery.progress import Control
+from surgery.progress import Control, Pace, duration
 
 if TYPE_CHECKING:
     from surgery.model import BaseChoice, LoadedBase
@@ -42,6 +42,7 @@ class Job:
     total: int = 0
     step_started: float = 0.0
     resumed_from: int = 0  # what an earlier run had done of this step
+    tokens: Pace = field(default_factory=Pace)  # of work that tells them
     partial: Any = None
     result: Any = None
     error: str = ""
@@ -70,6 +71,7 @@ class Job:
     def begin(self, step: str) -> None:
         self.step, self.done, self.total, self.resumed_from = step, 0, 0, 0
         self.step_started = time.monotonic()
+        self.tokens.begin()
 
     def resume(self, done: int, total: int) -> None:
         """The step goes on from what an earlier run had done; the pace counts from here."""
@@ -79,11 +81,20 @@ class Job:
     @property
     def control(self) -> Control:
         """What the library's work tells of itself, and where it hears of a cancel."""
-        return Control(self.begin, self.progress, self.cancelled, self.resume)
+        return Control(self.begin, self.progress, self.cancelled, self.resume, self.tokens.tokens)
+
+    @property
+    def share(self) -> float:
+        """What part of the step is done, from 0 to 1."""
+        if self.tokens.total:
+            return self.tokens.share
+        return min(self.done / self.total, 1.0) if self.total else 0.0
 
     @property
     def seconds_left(self) -> float | None:
         """Estimate from the pace so far; None before anything was done."""
+        if self.tokens.total:
+            return self.tokens.seconds_left
         here = self.done - self.resumed_from
         if here <= 0 or not self.total:
             return None
@@ -94,8 +105,11 @@ class Job:
         """How far it is and how long it still takes, as the end of a sentence; empty before that is known."""
         if not self.total:
             return ""
+        told = f", {self.done} of {self.total}"
+        if str(self.tokens):
+            return f"{told}, {self.tokens}"
         left = self.seconds_left if self.done < self.total else None
-        return f", {self.done} of {self.total}" + (f", about {duration(left)} left" if left is not None else "")
+        return told + (f", about {duration(left)} left" if left is not None else "")
 
 
 class Models:
@@ -264,8 +278,3 @@ def at_work() -> list[tuple[Job, bool]]:
 def _owner() -> str:
     """The open workspace; a session without one waits for itself."""
     return str(st.session_state.get(sessions.ID) or st.session_state.setdefault("job-owner", uuid4().hex))
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    return f"{max(1.0, seconds):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.evaluation.ablations import show_diagnostics
+from app.evaluation.answers import show_near
 from app.evaluation.form import KIND, SHOWN, VIEW, form
 from app.evaluation.results import show_results
 from app.evaluation.runs_table import show_history
@@ -12,6 +13,7 @@ from app.offer import offer_calibration
 from app.running import waits_for
 from app.state.runs import all_runs, evaluation_of, newest_proof, runs_of_edit
 from app.state.workspace import Workspace, current
+from surgery.data import NearDuplicate
 from surgery.errors import SurgeryError
 from surgery.runs import Run
 
@@ -75,12 +77,21 @@ def results_panel(workspace: Workspace) -> None:
     try:
         if view == "Results":
             show_results(evaluation_of(run), _title(run), run.plan.key)
+            _show_near(run)
         elif view == "Answers":
             show_samples(evaluation_of(run), run.plan.key)
         else:
             show_diagnostics(workspace, run)
     except SurgeryError as error:
         show_error(error)
+
+
+def _show_near(run: Run) -> None:
+    """The near-duplicates that were allowed for a run."""
+    pairs = [NearDuplicate(**pair) for pair in run.plan.question.get("near_duplicates", ())]
+    if pairs:
+        with st.expander(f"{len(pairs)} near-duplicates, allowed for this run"):
+            show_near(pairs, run.plan.key)
 
 
 def _title(run: Run) -> str:

@@ -2,7 +2,7 @@
 
 from surgery.adapter.adapter import Adapter, Factors, open_adapter, refuse_changed
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
-from surgery.adapter.module_paths import layer_of
+from surgery.adapter.module_paths import layers_of
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, scope_for
 from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
@@ -27,7 +27,7 @@ __all__ = [
     "TokenizerFiles",
     "check_scope",
     "in_scope",
-    "layer_of",
+    "layers_of",
     "module_path",
     "open_adapter",
     "read_weights",

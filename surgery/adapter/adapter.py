@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 from numpy import ndarray
 
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
-from surgery.adapter.module_paths import families_of, in_layer_order, layer_of
+from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.site import Site
 from surgery.adapter.tensor_names import SAVE_AGAIN, FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
@@ -166,7 +166,7 @@ def _factors(
     config: Mapping[str, Any],
     rules: LoraRules,
 ) -> Iterable[Factors]:
-    """The module behind a pair of keys, or one for every expert; families are named later."""
+    """The module behind a pair of keys, or one for every expert; families and layers are told later."""
     B, A = tensors[pair.key_B], tensors[pair.key_A]
     targeted = rules.targets(pair.module)
     parameters = [] if targeted else rules.parameters(pair.module)
@@ -199,15 +199,15 @@ def _factors(
                     f"lora_{side} of module {name!r} is empty or holds NaN or infinity", "use an intact checkpoint"
                 )
         mirror = initialisation(config) == "mica"
-        yield Factors(name, layer_of(name), "", scaling, matrix_B, matrix_A, pair.key_B, pair.key_A, site, mirror)
+        yield Factors(name, None, "", scaling, matrix_B, matrix_A, pair.key_B, pair.key_A, site, mirror)
 
 
 def _with_families(found: list[Factors]) -> list[Factors]:
     by_name = {factors.name: factors for factors in found}
     if len(by_name) < len(found):
         raise AdapterError("two pairs of factors belong to the same module", SAVE_AGAIN)
-    families = families_of(by_name)
-    return [replace(by_name[name], family=families[name]) for name in in_layer_order(by_name)]
+    families, layers = families_of(by_name), layers_of(by_name)
+    return [replace(by_name[name], family=families[name], layer=layers[name]) for name in in_layer_order(by_name)]
 
 
 def _refuse_tied(pairs: list[FactorPair], tensors: Mapping[str, ndarray], config: Mapping[str, Any]) -> None:

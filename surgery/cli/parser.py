@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from surgery.cli import benchmark, calibrate, edit, evaluate, gains, inspect, run, runs, sweep
+from surgery.cli.answer_options import near_record, near_text
 from surgery.cli.app_process import app_command
 from surgery.cli.text import printable
+from surgery.data import NearDuplicatesError
 from surgery.errors import SurgeryError
 from surgery.files import without_nan
 
@@ -36,6 +38,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         options = _parser().parse_args(_join_lists(argv))
         record, text = options.command(options)
+    except NearDuplicatesError as error:
+        print(f"surgery: {printable(str(error))}\n{printable(near_text(error.pairs))}", file=sys.stderr)
+        if options.json:
+            print(json.dumps(near_record(error.pairs)))
+        return 2
     except SurgeryError as error:
         print(f"surgery: {printable(str(error))}", file=sys.stderr)
         return 2

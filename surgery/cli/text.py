@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,14 @@ from surgery.edits import Edit, ModuleEdit, Preview, preview, summary
 from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.export import Verification
 from surgery.files import without_nan
-from surgery.progress import Control
+from surgery.progress import Control, Pace
 from surgery.sensitivity import Sensitivity, doubts
 
 if TYPE_CHECKING:
     from surgery.runs import Run
+
+# seconds between two lines of progress that say the same but for the time left
+_EVERY_TERMINAL, _EVERY_LINE = 0.2, 30.0
 
 
 def inspection_text(record: Mapping[str, Any]) -> str:
@@ -50,11 +54,12 @@ def gains_text(edited: ModuleEdit) -> str:
     return "\n".join(lines + ([f"left alone: {edited.skipped}"] if edited.skipped else []))
 
 
-def sensitivity_record(sensitivity: Sensitivity, out: str, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """What was measured, how many rows were dropped by reason, and what is odd: `notes`, then what the losses say."""
+def sensitivity_record(sensitivity: Sensitivity, out: str, rows: str, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """What was measured, and what is odd: `notes`, then what the losses say; `rows` is their format in words."""
     n = sensitivity.examples
     return {
         "out": out,
+        "format": rows,
         "examples": n,
         "dropped": sum(sensitivity.left_out.values()),
         "dropped_by_reason": dict(sensitivity.left_out),
@@ -71,6 +76,7 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
     return (
         f"{record['components']:,} components of {record['modules']} modules measured on {record['examples']} "
         f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
+        + f"\nrows read as: {record['format']}"
         + (f"\n{left_out_text(record['dropped_by_reason'])}" if record["dropped"] else "")
         + "".join(f"\nnote: {note}" for note in record["notes"])
         + f"\nwrote {record['out']}"
@@ -123,7 +129,21 @@ def evaluation_text(summary: EvaluationSummary, of: str = "") -> str:
         better = "higher" if metric.higher_is_better else "lower"
         lines.append(f"{metric.title}, {better} is better:")
         lines += [_variant_line(name, found, metric.name) for name, found in summary.variants.items()]
-    return "\n".join([*lines, *summary.notes])
+    return "\n".join([*lines, *_task_lines(summary), *summary.notes])
+
+
+def _task_lines(summary: EvaluationSummary) -> list[str]:
+    """A group's tasks and groups with what each variant scored on them, of the headline metric."""
+    metric = summary.metrics[0]
+    totals = {name: found.aggregates or {} for name, found in summary.variants.items()}
+    tasks = [key for key in next(iter(totals.values()), {}) if key.endswith(f"/{metric.name}")]
+    if not tasks:
+        return []
+    lines = [f"{metric.title} by task, {', '.join(totals)}:"]
+    for key in tasks:
+        scores = "  ".join(f"{own[key]:.4f}" for own in totals.values())
+        lines.append(f"  {key.removesuffix(f'/{metric.name}'):<28} {scores}")
+    return lines
 
 
 def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
@@ -137,6 +157,8 @@ def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
         line += f", p {test.holm:.3f}" if test.holm is not None else ""
     if rank := found.ranks.get(key):
         line += f"  beats {rank.beaten} of {rank.controls} random controls"
+    if found.control_of:
+        line += f"  control of {', '.join(found.control_of)}"
     return line
 
 
@@ -154,6 +176,8 @@ def run_record(run: "Run") -> dict[str, Any]:
         "finished": run.finished,
         "shipped": run.shipped,
         "policies": {name: edit.get("policy") for name, edit in plan.edits.items()},
+        "controls": {name: asdict(group) for name, group in plan.controls.items()},
+        "unlike_controls": list(plan.unlike_controls),
     }
     if run.metrics is not None:
         record["changes"] = {
@@ -176,6 +200,8 @@ def runs_text(runs: Sequence["Run"]) -> str:
         for name, changes in record.get("changes", {}).items():
             told = ", ".join(f"{key} {_change(effect)}" for key, effect in changes.items())
             line += f"; {name} ({record['policies'][name]}): {told}"
+        if unlike := record["unlike_controls"]:
+            line += f"; random controls of another scope or energy rule than {', '.join(unlike)}"
         lines.append(line if run.finished else f"{line}; unfinished")
     return "\n".join(lines)
 
@@ -190,24 +216,45 @@ def _change(effect: Mapping[str, float | None]) -> str:
 
 def progress_reporter(step: str = "") -> Control:
     """Progress on standard error: one line a step, rewritten in place on a terminal. `step` is the first."""
-    terminal = sys.stderr.isatty()
-    shown: tuple[str, int] | None = None
+    reporter = _Reporter(step)
+    return Control(begin=reporter.begin, progress=reporter.progress, tokens=reporter.tokens)
 
-    def begin(name: str) -> None:
-        nonlocal step
-        step = name
 
-    def progress(done: int, total: int) -> None:
-        nonlocal shown
-        mark = (step, 10 * done // max(total, 1))
-        if terminal:
-            end = "\n" if done == total else ""
-            print(f"\r{step}: {done}/{total}\033[K", end=end, file=sys.stderr, flush=True)
-        elif mark != shown:
-            print(f"{step}: {done}/{total}", file=sys.stderr, flush=True)
-        shown = mark
+class _Reporter:
+    """Writes a line for each tenth and each minute where there is no terminal, and at most five a second on one."""
 
-    return Control(begin=begin, progress=progress)
+    def __init__(self, step: str) -> None:
+        self._terminal, self._pace = sys.stderr.isatty(), Pace()
+        self.begin(step)
+
+    def begin(self, step: str) -> None:
+        self._step, self._done, self._total = step, 0, 0
+        self._pace.begin()
+        self._shown: object = None
+        self._written = 0.0
+
+    def progress(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        self._write((self._step, 10 * done // max(total, 1)))
+
+    def tokens(self, done: int, total: int) -> None:
+        self._pace.tokens(done, total)
+        self._write(self._shown)
+
+    def _write(self, mark: object) -> None:
+        """Write the line where there is something new in it; `mark` tells what is."""
+        now = time.monotonic()
+        ended = self._done == self._total
+        waited = now - self._written >= (_EVERY_TERMINAL if self._terminal else _EVERY_LINE)
+        if (self._shown is None and mark is None) or (mark == self._shown and (ended or not waited)):
+            return
+        left = f", {self._pace}" if str(self._pace) and not ended else ""
+        line = f"{self._step}: {self._done}/{self._total}{left}"
+        if self._terminal:
+            print(f"\r{line}\033[K", end="\n" if ended else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+        self._shown, self._written = mark, now
 
 
 def printable(text: str) -> str:

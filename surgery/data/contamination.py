@@ -1,7 +1,7 @@
 """Train/test contamination: examples that two slices share, by content hash."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,7 +22,8 @@ class TaskDocument:
 
     `question` is the prompt without examples. `hash` is of the content alone: fields may have other names, and
     another task may hold the same. By `keys` other slices recognise it: `hash`, the hash of what the model is
-    asked, and that of the question; `question_key` is the hash of the longest text in it, for rows to compare with.
+    asked, and that of the question; `asked` is the longest text of the document in it, for rows to compare with,
+    and `question_key` its hash. Both are empty where that is too short to tell the document from others.
     """
 
     task: str
@@ -33,6 +34,7 @@ class TaskDocument:
     question: str
     keys: frozenset[str] = field(repr=False)
     question_key: str = field(default="", repr=False)
+    asked: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,25 @@ def refuse_shared(slices: Mapping[str, Examples]) -> None:
                     f"{first} and {second} share {count}: {example.first} is {example.second} ({example.text!r})",
                     "choose slices apart: another offset, split or dataset",
                 )
+
+
+def seen_keys(row: Row) -> tuple[str, ...]:
+    """Digests by which a row that was seen is known again without its text, among rows and among documents."""
+    return row.key, content_key([row.prompt]), content_key([row.prompt, row.answer])
+
+
+def refuse_seen_keys(examples: Examples, keys: Collection[str], whose: str) -> None:
+    """Raise `DataError` where examples are among those that an edit was made on, told by their `seen_keys` alone.
+
+    A row is the same where prompt and answer are, a document where it asks the same question.
+    """
+    seen = [e for e in examples if (e.keys & set(keys) if isinstance(e, TaskDocument) else e.key in keys)]
+    if seen:
+        raise DataError(
+            f"{len(seen)} of {len(examples)} evaluation {'row' if len(examples) == 1 else 'rows'} were used for "
+            f"calibration or tuning of {whose!r}, as it says itself",
+            "evaluate on rows that the edit has not seen",
+        )
 
 
 class _Known(NamedTuple):
@@ -145,5 +166,6 @@ def task_document(
     if len(words) >= _LONG:
         keys.add(content_key([words]))
     longest = max(asked, key=lambda text: (len(text), text), default="")
-    own = content_key([longest]) if len(longest) >= _LONG else ""
-    return TaskDocument(task, index, content_key(said), prompt, target, question, frozenset(keys), own)
+    longest = longest if len(longest) >= _LONG else ""
+    own = content_key([longest]) if longest else ""
+    return TaskDocument(task, index, content_key(said), prompt, target, question, frozenset(keys), own, longest)

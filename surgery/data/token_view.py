@@ -127,7 +127,7 @@ def _endless(examples: Sequence[Example], encoding: Encoding) -> Iterable[str]:
 
 def _rendered_before(rows: Sequence[Row], template: ChatTemplate) -> Iterable[str]:
     """Prompts that hold what the template is about to write around them."""
-    own = [token for token in template.markers if token in template.text]
+    own = [token for token in template.ends[0] if token in template.text]
     opening = template.apply([Message("user", _SENTINEL)]).split(_SENTINEL)[0].split()[-1:]
     own += [word for word in opening if len(word) > 3 and not word.isalnum()]
 

@@ -15,7 +15,7 @@ from surgery.evaluation.evaluation import (
     random_name,
     row_scores,
 )
-from surgery.evaluation.rows import answer_limit, answered, evaluate
+from surgery.evaluation.rows import Marking, answer_limit, answered, evaluate, stop_texts
 from surgery.evaluation.significance import holm, least_detectable, mcnemar, permutation_rank
 from surgery.evaluation.summary import (
     CorrectedTest,
@@ -35,6 +35,7 @@ __all__ = [
     "Effect",
     "Evaluation",
     "EvaluationSummary",
+    "Marking",
     "Metric",
     "Sample",
     "Scores",
@@ -51,6 +52,7 @@ __all__ = [
     "permutation_rank",
     "random_name",
     "row_scores",
+    "stop_texts",
     "summarise",
     "summary_record",
 ]

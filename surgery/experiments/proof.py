@@ -8,28 +8,34 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surgery.adapter import refuse_changed
-from surgery.data import (
-    CalibrationPlan,
-    EvaluationPlan,
-    Row,
-    Slices,
-    left_out_text,
-    plan_record,
-    read_slices,
-)
+from surgery.adapter import Adapter, refuse_changed
+from surgery.data import CalibrationPlan, EvaluationPlan, Slices, plan_record, read_slices
 from surgery.edits import Edit, EditPlan, edit_record
 from surgery.errors import DataError
-from surgery.evaluation import AGAIN, BASELINE, Evaluation, Sample, answer_limit, answered
+from surgery.evaluation import AGAIN, BASELINE, Evaluation
+from surgery.experiments.question import PreparedQuestion, prepare
 from surgery.files import digest
 from surgery.model import BaseChoice, Variant
 from surgery.progress import SILENT, Control
 from surgery.recipes import Recipe, dump_recipe
-from surgery.runs import PROOF, AnswerLog, AnswerTime, LoggedEngine, Run, RunPlan, begin, finish, stored_run
+from surgery.runs import (
+    PROOF,
+    AnswerLog,
+    AnswerTime,
+    ControlGroup,
+    LoggedEngine,
+    Run,
+    RunPlan,
+    begin,
+    control_notes,
+    finish,
+    stored_run,
+)
+from surgery.spectra import decompose
 
 if TYPE_CHECKING:
     from surgery.evaluation.lm_eval import Judge, LoadedTask
@@ -47,11 +53,16 @@ class Proof:
     edits: by the names of their variants, which are neither of the unedited adapter's two; `DataError` otherwise.
     seen: the slices that the edits were made or chosen on.
     plans: what made the edits, of those that a plan made.
+    controls: which of the edits are controls, by the name of the edit that they belong to.
+    adapters: other adapters of the same base, by the names of their variants; each is attached in its turn.
+    notes: what a reader of the results has to know besides.
     recipe: what is kept beside the answers; the run is about its edit.
     purpose: the question put to that edit, such as `proof` or one of the ablations.
     again: whether the unedited adapter answers a second time, batched otherwise: the noise floor.
     base: how the live model was loaded.
     batch_size: requests of a batch at most; the plan's own for rows, memory's choice for tasks.
+    allow_near: whether documents of a task may be nearly the same as rows that the edits were made on; a plan of
+        rows says so itself.
     """
 
     question: "EvaluationPlan | LoadedTask"
@@ -63,16 +74,27 @@ class Proof:
     again: bool = False
     base: BaseChoice | None = None
     batch_size: int | None = None
+    controls: Mapping[str, ControlGroup] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    allow_near: bool = False
 
     def __post_init__(self) -> None:
         for name in (BASELINE, AGAIN):
-            if name in self.edits:
+            if name in self.edits or name in self.adapters:
                 raise DataError(f"a variant cannot be called {name!r}", "rename it")
+        if twice := set(self.edits) & set(self.adapters):
+            raise DataError(f"two variants are called {min(twice)!r}", "rename one")
 
     @property
     def rows(self) -> EvaluationPlan | None:
         """The held-out rows; None for a task."""
         return self.question if isinstance(self.question, EvaluationPlan) else None
+
+    @property
+    def requests_at_once(self) -> int | None:
+        """Requests of a batch at most; None where memory decides."""
+        return self.rows.batch_size if self.batch_size is None and self.rows is not None else self.batch_size
 
 
 def prove(
@@ -89,15 +111,16 @@ def prove(
 
     slices: the rows of the proof, read unless they are given.
     judge: runs the answers that are programs, apart from this process.
-    control: hears of requests × variants.
+    control: hears of requests × variants, and of their tokens.
 
     Raises `DataError` on shared examples and when answers cannot be kept; `AdapterError` when the adapter's files
     have changed since it was opened; and `Cancelled`.
     """
-    refuse_changed(live.adapter)
+    for adapter in (live.adapter, *proof.adapters.values()):
+        refuse_changed(adapter)
     if slices is None:
         slices = read_slices(proof.seen, proof.rows)
-    asked = _asked(live, proof.question, slices, judge)
+    asked = prepare(live, proof.question, slices, judge=judge, allow_near=proof.allow_near)
     plan = _run_plan(live, proof, asked)
     known = stored_run(plan.key)
     if known is not None and known.finished:
@@ -113,7 +136,7 @@ def prove(
         return finish(run, evaluation, AnswerTime(time.monotonic() - begun, _answers(log) - before))
 
 
-def _run_plan(live: "LiveModel", proof: Proof, asked: "_PreparedQuestion") -> RunPlan:
+def _run_plan(live: "LiveModel", proof: Proof, asked: PreparedQuestion) -> RunPlan:
     dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
     variants = {BASELINE: sigma_digest(None)} | {name: sigma_digest(edit) for name, edit in proof.edits.items()}
     return RunPlan(
@@ -124,7 +147,9 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: "_PreparedQuestion") -> Ru
         question=asked.record,
         asked=asked.digest,
         examples=asked.examples,
-        variants=variants | ({AGAIN: AGAIN} if proof.again else {}),
+        variants=variants
+        | ({AGAIN: AGAIN} if proof.again else {})
+        | {name: f"adapter {other.digest}" for name, other in proof.adapters.items()},
         edits={name: edit_record(each) for name, each in proof.plans.items() if name in proof.edits},
         settings={
             "dtype": dtype,
@@ -132,39 +157,59 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: "_PreparedQuestion") -> Ru
             "torch": version("torch"),
             "transformers": version("transformers"),
             **asked.versions,
+            **_batch_record(proof),
         },
         edit=recipe_digest(proof.recipe) if proof.recipe is not None else "",
         purpose=proof.purpose,
+        controls=dict(proof.controls),
+        marking=asked.marking,
     )
 
 
+def _batch_record(proof: Proof) -> dict[str, int]:
+    """The batch size where it was chosen: answers may depend on it, and runs of the default never had it."""
+    default = None if proof.rows is None else EvaluationPlan("").batch_size
+    size = proof.requests_at_once
+    return {} if size is None or size == default else {"batch_size": size}
+
+
 def _answered(
-    live: "LiveModel", proof: Proof, asked: "_PreparedQuestion", log: AnswerLog, control: Control
+    live: "LiveModel", proof: Proof, asked: PreparedQuestion, log: AnswerLog, control: Control
 ) -> Evaluation:
-    """What the variants answer, and the unedited adapter once more where the proof asks for that."""
+    """What the variants answer, the unedited adapter once more where the proof asks for that, and other adapters."""
+    from surgery.model import LiveModel
+
     variants: dict[str, Variant | None] = {BASELINE: None}
     variants |= {name: edit.sigma_after for name, edit in proof.edits.items()}
-    count = len(variants) + int(proof.again)
-    batch_size = proof.batch_size
-    if batch_size is None and proof.rows is not None:
-        batch_size = proof.rows.batch_size
+    count = len(variants) + int(proof.again) + len(proof.adapters)
+    batch_size = proof.requests_at_once
     engine = LoggedEngine(live, variants, log, batch_size=batch_size)
     evaluation = asked.put(engine, _share(control, 0, len(variants), count))
     if proof.again:
         other = _other_batch(batch_size, len(variants), asked.examples)
         engine = LoggedEngine(live, {AGAIN: None}, log, batch_size=other)
         evaluation = evaluation.joined(asked.put(engine, _share(control, len(variants), 1, count)))
-    return evaluation
+    for place, (name, adapter) in enumerate(proof.adapters.items(), len(variants) + int(proof.again)):
+        with live.detached() as base, LiveModel(base, adapter, decompose(adapter)) as alone:
+            engine = LoggedEngine(alone, {name: None}, log, batch_size=batch_size)
+            evaluation = evaluation.joined(asked.put(engine, _share(control, place, 1, count)))
+    return _told(evaluation, proof)
+
+
+def _told(evaluation: Evaluation, proof: Proof) -> Evaluation:
+    """The evaluation with whose controls its variants are, and what else of the proof a reader has to know."""
+    own = {name: group.random for name, group in proof.controls.items() if name and group.random}
+    notes = (*evaluation.notes, *control_notes(proof.controls), *proof.notes)
+    return replace(evaluation, own_controls=own, notes=tuple(dict.fromkeys(notes)))
 
 
 def _share(control: Control, before: int, own: int, variants: int) -> Control:
     """The control of a pass over `own` of the `variants`, which follows the pass over `before` others."""
 
-    def told(done: int, total: int) -> None:
-        requests = total // own
-        control.progress(before * requests + done, requests * variants)
+    def among(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        return lambda done, total: tell(total // own * before + done, total // own * variants)
 
-    return replace(control, progress=told)
+    return replace(control, progress=among(control.progress), tokens=among(control.tokens))
 
 
 def _answers(log: AnswerLog) -> int:
@@ -192,67 +237,3 @@ def sigma_digest(edit: Edit | None) -> str:
         return ""
     after = edit.sigma_after
     return digest(part for name in sorted(after) for part in (name, np.ascontiguousarray(after[name]).tobytes()))
-
-
-@dataclass(frozen=True)
-class _PreparedQuestion:
-    """A question made ready: its record and digest, and how an engine is put to it."""
-
-    record: Mapping[str, Any]
-    digest: str
-    examples: int
-    put: Callable[[LoggedEngine, Control], Evaluation]
-    versions: Mapping[str, str]
-
-
-def _asked(
-    live: "LiveModel", question: "EvaluationPlan | LoadedTask", slices: Slices, judge: "Judge | None"
-) -> _PreparedQuestion:
-    from surgery.model import end_ids
-
-    if isinstance(question, EvaluationPlan):
-        return _asked_rows(live, question, slices.held_out)
-    ends = repr(sorted(end_ids(live)))
-    from surgery.evaluation.lm_eval import benchmarked, refuse_seen
-
-    loaded = question
-    read_here = replace(live.base, tokenizer=live.tokenizer)
-    refuse_seen(loaded, {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())})
-    return _PreparedQuestion(
-        {"task": loaded.plan.values()},
-        digest(["task", loaded.plan.name, *_task_parts(loaded, live.tokenizer), ends]),
-        len(loaded.documents),
-        lambda engine, control: benchmarked(loaded, engine, read_here, judge=judge, control=control),
-        {"lm-eval": version("lm-eval")},
-    )
-
-
-def _asked_rows(live: "LiveModel", plan: EvaluationPlan, rows: Sequence[Row]) -> _PreparedQuestion:
-    from surgery.model import end_ids
-
-    slice_ = live.encode(rows, plan.encoding)
-    examples = slice_.examples
-    prompts = {row.key: row.prompt for row in rows}
-    notes = (left_out_text(slice_.left_out),) if slice_.left_out else ()
-    limit = answer_limit(examples)
-    ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None}))
-    tokenizer = live.tokenizer_for(plan.encoding)
-    return _PreparedQuestion(
-        {"rows": plan_record(plan)},
-        digest([slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]),
-        len(examples),
-        lambda engine, control: replace(
-            answered(examples, engine, tokenizer, control=control),
-            samples=tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples),
-            notes=notes,
-        ),
-        {},
-    )
-
-
-def _task_parts(loaded: "LoadedTask", tokenizer: Any) -> list[str]:
-    """What a task's requests say, in texts and in tokens, and all that its metrics may read of the documents."""
-    requests = loaded.task.instances
-    texts = list(dict.fromkeys(part for request in requests for part in request.args if isinstance(part, str)))
-    documents = {request.doc_id: repr(request.doc) for request in requests}
-    return [loaded.digest, repr(tokenizer(texts).input_ids), str(tokenizer.model_max_length), *documents.values()]

@@ -13,7 +13,7 @@ import numpy as np
 from surgery.data import Calibration, CalibrationPlan, calibration_rows, read_source, shared_keys
 from surgery.edits import Edit, EditPlan, Preview, grid_of, preview, with_knobs
 from surgery.errors import DataError, PolicyError
-from surgery.evaluation import BASELINE, Effect, evaluate, paired_effect
+from surgery.evaluation import BASELINE, Effect, Marking, evaluate, paired_effect
 from surgery.files import demo_slice, is_demo
 from surgery.model import Variant
 from surgery.policies import Knob
@@ -149,6 +149,11 @@ def _effects(setup: TuningSetup, edits: Mapping[str, Edit], control: Control) ->
     """The change of the mean answer loss by edit, in their order."""
     variants: dict[str, Variant] = {name: edit.sigma_after for name, edit in edits.items()}
     scores = evaluate(
-        setup.live, setup.slice_, variants, batch_size=setup.batch_size, generate=False, control=control
+        setup.live,
+        setup.slice_,
+        variants,
+        batch_size=setup.batch_size,
+        marking=Marking(generate=False),
+        control=control,
     ).scores
     return {name: paired_effect(scores[BASELINE].loss, scores[name].loss) for name in edits}

@@ -22,11 +22,12 @@ from surgery.model.gguf import demo_gguf, read_once
 from surgery.model.greedy_search import Answered, Stop
 from surgery.model.loss import answer_losses, padding_id
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
-from surgery.model.queue import common_prefix
+from surgery.model.queue import answer_tokens, common_prefix, pair_tokens, text_tokens
 from surgery.model.streaming import difference, stream_answers
 from surgery.model.token_preview import TokenPreview, encoding_notes, preview_tokens
 from surgery.model.tokenizers import tokenizer_alone, tokenizer_notes, tokenizer_of
 from surgery.model.variant_rows import Variant
+from surgery.model.ways import Layout, Way
 
 if TYPE_CHECKING:
     from surgery.model.decoding import CACHE, Prompts, end_ids
@@ -39,6 +40,7 @@ __all__ = [
     "BaseChoice",
     "Batch",
     "DeviceMap",
+    "Layout",
     "LiveModel",
     "LoadedBase",
     "Prompts",
@@ -47,7 +49,9 @@ __all__ = [
     "TokenPreview",
     "Variant",
     "VariantEngine",
+    "Way",
     "answer_losses",
+    "answer_tokens",
     "attach",
     "base_fingerprint",
     "base_weight",
@@ -67,6 +71,7 @@ __all__ = [
     "is_out_of_memory",
     "load_base",
     "padding_id",
+    "pair_tokens",
     "parse_device_map",
     "preview_tokens",
     "read_once",
@@ -74,6 +79,7 @@ __all__ = [
     "resolve_base",
     "run_batches",
     "stream_answers",
+    "text_tokens",
     "tokenizer_alone",
     "tokenizer_notes",
     "tokenizer_of",

@@ -20,10 +20,20 @@ from surgery.data import Example
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.batches import collate
 from surgery.model.greedy_search import Answered, Continuation, Decoding, Stop
-from surgery.model.loss import answer_losses, padding_id
+from surgery.model.loss import measured_losses, padding_id
 from surgery.model.memory import is_out_of_memory, release
-from surgery.model.queue import Queue, Slot, Tally, Task, same_inputs
+from surgery.model.queue import (
+    Queue,
+    Slot,
+    Tally,
+    Task,
+    answer_tokens,
+    pair_tokens,
+    same_inputs,
+    text_tokens,
+)
 from surgery.model.variant_rows import Variant, VariantRows
+from surgery.model.ways import Layout
 from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
@@ -56,7 +66,7 @@ class VariantEngine:
     once. Calls share two arguments:
 
     done: called with a request's index and its results by variant, once all variants have finished it.
-    control: its progress, told after that, counts requests × variants.
+    control: its progress, told after that, counts requests × variants; its tokens are those of all of them.
 
     Calls raise `Cancelled` when `control` says so, and `DataError` for a request that is empty, exceeds the
     model's positions or does not fit into memory.
@@ -73,6 +83,12 @@ class VariantEngine:
         self._rows = VariantRows(live, variants)
         self._most_rows = min(rows or _ROWS, _ROWS_AT_ONCE.get(live.device.type, _ROWS))
         self._known_to_fit: int | None = None  # bytes, once a batch of more did not
+        self._decoded = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know of how the rows were read; nothing where it was the fastest way."""
+        return self._live.notes if self._decoded else self._live.scoring_notes
 
     def log_likelihoods(
         self,
@@ -100,10 +116,11 @@ class VariantEngine:
 
         def score(batch: Sequence[Slot]) -> list[list[Scored]]:
             continuations = [[requests[index][1] for index in asked[slot.task]] for slot in batch]
-            found = continuation_scores(self._live, [inputs[slot.task] for slot in batch], continuations)
+            rows = [inputs[slot.task] for slot in batch]
+            found = continuation_scores(self._live, rows, continuations, self._live.layout)
             return [[Scored(total, greedy) for total, greedy in scores] for scores in found]
 
-        return self._score(tasks, score, Tally(self._names, len(requests), control, done), control)
+        return self._score(tasks, score, Tally(self._names, pair_tokens(requests), control, done), control)
 
     def answer_losses(
         self,
@@ -113,8 +130,6 @@ class VariantEngine:
         done: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> dict[str, Float64[ndarray, " example"]]:
         """Mean cross-entropy over the answer tokens of each example, in nats; see `sensitivity.answer_losses`."""
-        import torch
-
         inputs, asked = same_inputs([(example.prompt_ids, example.answer_ids) for example in examples])
         self._live.check_positions(max((len(p) + len(a) for p, a in inputs), default=0))
         tasks = []
@@ -124,12 +139,13 @@ class VariantEngine:
         padding = padding_id(self._live.base.tokenizer)
 
         def score(batch: Sequence[Slot]) -> list[list[float]]:
-            with torch.inference_mode():
-                rows = collate([examples[asked[slot.task][0]] for slot in batch], padding)
-                losses = answer_losses(self._live.model, rows).double().tolist()
+            chosen = [examples[asked[slot.task][0]] for slot in batch]
+            rows = collate(chosen, padding, layout=self._live.layout)
+            losses = measured_losses(self._live.model, rows)
             return [[loss] * len(asked[slot.task]) for slot, loss in zip(batch, losses, strict=True)]
 
-        found = self._score(tasks, score, Tally(self._names, len(examples), control, done), control)
+        costs = pair_tokens([(example.prompt_ids, example.answer_ids) for example in examples])
+        found = self._score(tasks, score, Tally(self._names, costs, control, done), control)
         return {name: np.array(losses, dtype=np.float64) for name, losses in found.items()}
 
     def generate(
@@ -158,7 +174,8 @@ class VariantEngine:
             )
         requests = [Continuation(tuple(p), (), limit) for p, limit in zip(prompts, limits, strict=True)]
         told = None if done is None else _only_tokens(done)
-        answered = self._decode(requests, stop, Tally(self._names, len(requests), control, told), control)
+        costs = text_tokens(prompts, limits)
+        answered = self._decode(requests, stop, Tally(self._names, costs, control, told), control)
         return {name: [answer.tokens for answer in answers] for name, answers in answered.items()}
 
     def answer(
@@ -166,16 +183,18 @@ class VariantEngine:
         examples: Sequence[Example],
         *,
         max_new_tokens: int,
+        stop: Stop | None = None,
         control: Control = SILENT,
         done: Callable[[int, Mapping[str, Answered]], None] | None = None,
     ) -> dict[str, list[Answered]]:
         """`answer_losses` and `generate` for examples, from one pass over each prompt.
 
-        An answer ends before the end of turn of any of the examples, too.
+        An answer ends before the end of turn of any of the examples, too, and where `stop` says so, as in `generate`.
         """
         ends = frozenset(example.end for example in examples if example.end is not None)
         requests = [Continuation(e.prompt_ids, e.answer_ids, max_new_tokens) for e in examples]
-        return self._decode(requests, None, Tally(self._names, len(requests), control, done), control, ends)
+        tally = Tally(self._names, answer_tokens(examples), control, done)
+        return self._decode(requests, stop, tally, control, ends)
 
     def _decode(
         self,
@@ -185,8 +204,9 @@ class VariantEngine:
         control: Control,
         ends: frozenset[int] = frozenset(),
     ) -> dict[str, list[Answered]]:
+        self._decoded = True
         decoding = Decoding(self._rows, requests, tally, stop, control, ends)
-        self._serve(decoding.queue, decoding.run, control, in_one_pass=False)
+        self._serve(decoding.queue, decoding.run, control, self._live.way.decoding, in_one_pass=False)
         return tally.by_variant
 
     def _score(
@@ -205,15 +225,23 @@ class VariantEngine:
                 queue.finish(slot)
                 for request, result in zip(tasks[slot.task].wanted, results, strict=True):
                     tally.put(request, slot.variant, result)
+            tally.tell()
 
-        self._serve(queue, run, control, in_one_pass=True)
+        self._serve(queue, run, control, self._live.layout, in_one_pass=True)
         return tally.by_variant
 
     def _serve(
-        self, queue: Queue, run: Callable[[Sequence[Slot]], None], control: Control, *, in_one_pass: bool
+        self,
+        queue: Queue,
+        run: Callable[[Sequence[Slot]], None],
+        control: Control,
+        layout: Layout,
+        *,
+        in_one_pass: bool,
     ) -> None:
         """Run all tasks for all variants, batch by batch; `run` finishes slots of its batch as it goes.
 
+        `layout`: how the rows of a batch stand.
         `in_one_pass`: whether a batch is a single forward pass, so that its tokens count too.
         """
         free = self._rows.budget
@@ -221,7 +249,7 @@ class VariantEngine:
         try:
             while queue.missing:
                 control.heed()
-                batch = self._packed(queue, budget, in_one_pass)
+                batch = self._packed(queue, budget, layout, in_one_pass)
                 mixed = short = False
                 try:
                     run(batch)
@@ -252,8 +280,8 @@ class VariantEngine:
         self._known_to_fit = max(task.bytes for task in tasks) * (len(tasks) // 2)
         return self._known_to_fit
 
-    def _packed(self, queue: Queue, budget: int, in_one_pass: bool) -> list[Slot]:
-        """The next batch: whole tasks while they fit, or as many variants of one task as do."""
+    def _packed(self, queue: Queue, budget: int, layout: Layout, in_one_pass: bool) -> list[Slot]:
+        """The next batch: whole tasks while they fit and may stand together, or as many variants of one task as do."""
         batch: list[Slot] = []
         heaviest = widest = 0
         for number, missing in queue.missing.items():
@@ -261,8 +289,10 @@ class VariantEngine:
             variants = missing[:1] if self._rows.apart else missing
             if self._rows.apart and batch and variants != [batch[0].variant]:
                 break
+            if layout == "equal" and batch and task.tokens != widest:
+                break
             heaviest, widest = max(heaviest, task.bytes), max(widest, task.tokens)
-            room = min(self._most_rows, budget // max(1, heaviest))
+            room = min(1 if layout == "single" else self._most_rows, budget // max(1, heaviest))
             if in_one_pass:
                 room = min(room, self._rows.at_once(widest))
             if batch and len(batch) + len(variants) > room:

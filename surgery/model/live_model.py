@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,11 @@ from surgery.model.extra_tensors import put_extras, update_biases
 from surgery.model.spectral_layers import Components, SpectralLayer, is_adaptable, wrap
 from surgery.model.tokenizers import named_positions, tokenizer_of
 from surgery.model.vocabulary import lengths
+from surgery.model.ways import Layout, Way, decoding_note, scoring_note
 from surgery.spectra import Spectra
+
+if TYPE_CHECKING:
+    from surgery.model.probe import Ways
 
 
 class LiveModel:
@@ -50,6 +54,11 @@ class LiveModel:
         self._components: dict[str, Components] = {}
         self._moved: set[str] = set()
         self._undo: list[Callable[[], None]] = []
+        self._attach()
+
+    def _attach(self) -> None:
+        """Put the adapter into the base model, which is left as it was where that fails."""
+        base, adapter = self.base, self.adapter
         try:
             if adapter.config.get("layer_replication"):
                 self._undo.append(_replicate(base.model, adapter.config["layer_replication"]))
@@ -138,6 +147,36 @@ class LiveModel:
         """The longest row that the model can read, in tokens; None where nothing limits it."""
         return _positions(self.base.model)
 
+    @cached_property
+    def _ways(self) -> "Ways":
+        from surgery.model.probe import Ways
+
+        return Ways(self)
+
+    @property
+    def layout(self) -> Layout:
+        """How rows stand in passes over whole rows: the fastest layout that agrees with one row alone.
+
+        Found once, when it is first asked for, from passes over a few short rows; see `Ways`. The live model holds
+        the adapter's own σ then, and no perturbation.
+        """
+        return self._ways.layout
+
+    @property
+    def way(self) -> Way:
+        """How answers are decoded: the fastest way that agrees with one row alone, found as `layout` is."""
+        return self._ways.way
+
+    @property
+    def scoring_notes(self) -> tuple[str, ...]:
+        """What a reader has to know of how whole rows are read; nothing where it is the fastest way."""
+        return tuple(filter(None, [scoring_note(type(self.model).__name__, self.layout)]))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know of how rows are read and answers decoded."""
+        return (*self.scoring_notes, *filter(None, [decoding_note(type(self.model).__name__, self.way)]))
+
     def check_positions(self, longest: int) -> None:
         """Raise `DataError` for rows that are longer, in tokens, than the model can read."""
         if self.positions and longest > self.positions:
@@ -202,6 +241,18 @@ class LiveModel:
                 if forward is not None:
                     layer.forward = forward
 
+    @contextmanager
+    def detached(self) -> Iterator[LoadedBase]:
+        """The base model without this adapter, so that another one can be attached to it meanwhile.
+
+        The adapter comes back with its own σ.
+        """
+        self.close()
+        try:
+            yield self.base
+        finally:
+            self._attach()
+
     def unperturb(self) -> None:
         for parts in self._components.values():
             parts.perturbation = None
@@ -211,6 +262,7 @@ class LiveModel:
         while self._undo:
             self._undo.pop()()
         self._components = {}
+        self._moved = set()
 
 
 def _positions(model: Any) -> int | None:

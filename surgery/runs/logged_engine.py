@@ -1,7 +1,7 @@
 """The engine with a log beneath it: answered once, never asked again."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy import ndarray
 from surgery.data import Example
 from surgery.errors import DataError
 from surgery.files import digest
-from surgery.model import Answered, Scored, Stop, Variant, VariantEngine
+from surgery.model import Answered, Scored, Stop, Variant, VariantEngine, answer_tokens, pair_tokens, text_tokens
 from surgery.progress import SILENT, Control
 from surgery.runs.answer_log import AnswerLog, RequestKey, Response
 
@@ -26,11 +26,13 @@ class _Call(Generic[Response]):
     """A method of the engine as the log has it.
 
     digests: of each request.
+    costs: tokens that each request is expected to take for one variant.
     ask: runs the requests of these indices through an engine.
     keep, read: a response as a value of JSON, and back.
     """
 
     digests: Sequence[str]
+    costs: Sequence[int]
     ask: Callable[[VariantEngine, Sequence[int], Control, Done], object]
     keep: Callable[[Response], Any]
     read: Callable[[Any], Response]
@@ -55,6 +57,12 @@ class LoggedEngine:
     ) -> None:
         self._live, self._variants, self._log, self._batch_size = live, dict(variants), log, batch_size
         self._calls = 0
+        self._decoded = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `VariantEngine.notes`; the same where all answers were in the log."""
+        return self._live.notes if self._decoded else self._live.scoring_notes
 
     def log_likelihoods(
         self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], *, control: Control = SILENT
@@ -65,7 +73,9 @@ class LoggedEngine:
             return engine.log_likelihoods([requests[i] for i in picked], control=control, done=done)
 
         digests = [_digest("likelihood", context, continuation) for context, continuation in requests]
-        return self._answers(_Call(digests, ask, astuple, lambda kept: Scored(*kept)), control)
+        return self._answers(
+            _Call(digests, pair_tokens(requests), ask, astuple, lambda kept: Scored(*kept)), control
+        )
 
     def answer_losses(
         self, examples: Sequence[Example], *, control: Control = SILENT
@@ -76,7 +86,8 @@ class LoggedEngine:
             return engine.answer_losses([examples[i] for i in picked], control=control, done=done)
 
         digests = [_digest("loss", example.prompt_ids, example.answer_ids) for example in examples]
-        answers = self._answers(_Call(digests, ask, float, float), control)
+        costs = pair_tokens([(example.prompt_ids, example.answer_ids) for example in examples])
+        answers = self._answers(_Call(digests, costs, ask, float, float), control)
         return {name: np.array(losses, dtype=np.float64) for name, losses in answers.items()}
 
     def generate(
@@ -96,25 +107,36 @@ class LoggedEngine:
             return engine.generate(
                 [prompts[i] for i in picked],
                 max_new_tokens=[limits[i] for i in picked],
-                stop=None if stop is None else lambda index, tokens: stop(picked[index], tokens),
+                stop=_picked(stop, picked),
                 control=control,
                 done=done,
             )
 
+        self._decoded = True
         digests = [_digest("text", prompt, [limit]) for prompt, limit in zip(prompts, limits, strict=True)]
-        return self._answers(_Call[list[int]](digests, ask, list, list), control)
+        return self._answers(_Call[list[int]](digests, text_tokens(prompts, limits), ask, list, list), control)
 
     def answer(
-        self, examples: Sequence[Example], *, max_new_tokens: int, control: Control = SILENT
+        self,
+        examples: Sequence[Example],
+        *,
+        max_new_tokens: int,
+        stop: Stop | None = None,
+        control: Control = SILENT,
     ) -> dict[str, list[Answered]]:
         """See `VariantEngine.answer`."""
 
         def ask(engine: VariantEngine, picked: Sequence[int], control: Control, done: Done) -> object:
             chosen = [examples[i] for i in picked]
-            return engine.answer(chosen, max_new_tokens=max_new_tokens, control=control, done=done)
+            return engine.answer(
+                chosen, max_new_tokens=max_new_tokens, stop=_picked(stop, picked), control=control, done=done
+            )
 
+        self._decoded = True
         digests = [_digest("answer", e.prompt_ids, e.answer_ids, [max_new_tokens]) for e in examples]
-        return self._answers(_Call(digests, ask, astuple, lambda kept: Answered(*kept)), control)
+        return self._answers(
+            _Call(digests, answer_tokens(examples), ask, astuple, lambda kept: Answered(*kept)), control
+        )
 
     def _answers(self, call: _Call[Response], control: Control) -> dict[str, list[Response]]:
         """What the log holds of a call, once the model has been asked for what it lacks."""
@@ -125,9 +147,15 @@ class LoggedEngine:
         finished = total - sum(len(lacking) * len(names) for lacking, names in groups.items())
         self._log.expect(total - finished)
         control.progress(finished, total)
+        all_tokens = sum(call.costs) * len(self._variants)
+        left = {lacking: sum(call.costs[i] for i in lacking) * len(names) for lacking, names in groups.items()}
+        tokens = all_tokens - sum(left.values())
+        control.tokens(tokens, all_tokens)
         for lacking, names in groups.items():
-            self._ask(call, [keys[i] for i in lacking], names, control.part(finished, total))
+            share = replace(control.part(finished, total), tokens=_following(control, tokens, all_tokens))
+            self._ask(call, [keys[i] for i in lacking], names, share)
             finished += len(lacking) * len(names)
+            tokens += left[lacking]
         return {name: [call.read(self._log.known[key][name]) for key in keys] for name in self._variants}
 
     def _lacking(self, keys: Sequence[RequestKey]) -> dict[tuple[int, ...], list[str]]:
@@ -150,6 +178,16 @@ class LoggedEngine:
         rows = None if self._batch_size is None else self._batch_size * len(names)
         engine = VariantEngine(self._live, {name: self._variants[name] for name in names}, rows=rows)
         call.ask(engine, [key.number for key in keys], control, done)
+
+
+def _following(control: Control, before: int, total: int) -> Callable[[int, int], None]:
+    """Tells the tokens of a part that follows others."""
+    return lambda done, _: control.tokens(before + done, total)
+
+
+def _picked(stop: Stop | None, picked: Sequence[int]) -> Stop | None:
+    """The stop of some of the requests, which it is asked about by their numbers among all."""
+    return None if stop is None else lambda index, tokens: stop(picked[index], tokens)
 
 
 def _digest(kind: str, *parts: Iterable[int]) -> str:

@@ -22,6 +22,8 @@ from surgery.sensitivity.store import (
     SHIPPED,
     Measurement,
     delete_measurement,
+    measurement_header,
+    measurement_in,
     shipped_measurements,
     stored_measurements,
 )
@@ -63,6 +65,8 @@ __all__ = [
     "layer_shares",
     "load_sensitivity",
     "measure_sensitivity",
+    "measurement_header",
+    "measurement_in",
     "moments_of",
     "provenance_of",
     "ranked",

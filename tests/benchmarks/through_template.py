@@ -73,7 +73,7 @@ def train(base: LoadedBase, rows: Sequence[dict[str, Any]], held: Sequence[dict[
             save_strategy="no",
             gradient_checkpointing=False,
             lr_scheduler_type="constant",
-        ),  # fmt: skip
+        ),
         train_dataset=prompt_completion(rows),
         eval_dataset=prompt_completion(held),
         processing_class=base.tokenizer,
@@ -107,7 +107,7 @@ def run(base: str, template: str, steps: int, demo: str, folder: Path) -> None:
     rows, held = conversations(f"demo:{demo}/calibration", 192), conversations(f"demo:{demo}/test", 48)
     for name, part in (("train", rows), ("held-out", held)):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)) + "\n", encoding="utf-8")
-    loaded = load_base(choice)
+    loaded = load_base(choice.location)
     if template:
         file = Path(trl.__file__).parent / "chat_templates" / f"{template}.jinja"
         loaded.tokenizer.chat_template = file.read_text(encoding="utf-8")
@@ -128,7 +128,7 @@ def compare(choice: BaseChoice, folder: Path, collated: Sequence[tuple[Sequence[
         list(ids)[: e.length] == [*e.prompt_ids, *e.answer_ids]
         for (ids, _), e in zip(collated, examples, strict=True)
     )
-    model = PeftModel.from_pretrained(load_base(choice).model, folder / "adapter").eval()
+    model = PeftModel.from_pretrained(load_base(choice.location).model, folder / "adapter").eval()
     plain = plain_losses(model, collated, [example.length for example in examples])
     print(f"ids equal to TRL's: {equal} of {len(examples)} rows")
     print(f"mean loss, ours {ours.mean():.6f}, plain on TRL's ids {np.mean(plain):.6f}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from surgery.errors import DataError
+from surgery.evaluation.stops import Stops
 
 _DEFAULT_NEW_TOKENS = 256
 _DEFAULT_LENGTH = 2048
@@ -29,7 +30,17 @@ _STEERING: Mapping[str, tuple[Any, ...]] = {
     "exponential_decay_length_penalty": (None,),
     "sequence_bias": (None,),
 }
-ContextAndContinuation = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads before its answer; `lost` counts the tokens cut off before, in a prompt that is too long."""
+
+    ids: list[int]
+    lost: int = 0
+
+
+ContextAndContinuation = tuple[Prompt, list[int]]
 
 
 @dataclass(frozen=True)
@@ -41,9 +52,12 @@ class Ending:
 
 
 class Texts:
-    """The tokenizer of a base model as lm-eval uses it; `max_length` is in tokens."""
+    """The tokenizer of a base model as lm-eval uses it; `max_length` is in tokens.
 
-    def __init__(self, tokenizer: Any, config: Any) -> None:
+    Of an answer counts what follows the last `think_end`, a text or the id of a token.
+    """
+
+    def __init__(self, tokenizer: Any, config: Any, think_end: str | int | None = None) -> None:
         from lm_eval.models.utils import resolve_max_length
 
         self._tokenizer = tokenizer
@@ -54,6 +68,9 @@ class Texts:
         self._prefix: int = eos if bos is None else bos
         self._prefix_text: str = tokenizer.decode(self._prefix)
         self._eos_text: str = tokenizer.decode(eos, skip_special_tokens=False)
+        is_id = isinstance(think_end, int) or (think_end or "").isdigit()
+        self._think_id = int(think_end) if is_id and think_end is not None else None
+        self._think_text = None if is_id else think_end
 
     def pair(self, context: str, continuation: str) -> ContextAndContinuation:
         """Ids of a context and of what follows it, cut on the left to the model's length.
@@ -75,7 +92,8 @@ class Texts:
                 f"a task scores {len(after)} tokens after {len(before)}, and the model reads {self.max_length}",
                 "leave out this example, or choose a task that fits the model",
             )
-        return (before + after)[-(self.max_length + 1) : -len(after)], after
+        kept = (before + after)[-(self.max_length + 1) : -len(after)]
+        return Prompt(kept, len(before) - len(kept)), after
 
     def windows(self, text: str) -> list[ContextAndContinuation]:
         """The pairs whose log likelihoods add up to that of a text of any length."""
@@ -84,9 +102,10 @@ class Texts:
         windows = get_rolling_token_windows(
             token_list=self._ids(text), prefix_token=self._prefix, max_seq_len=self.max_length, context_len=1
         )
-        return [make_disjoint_window(window) for window in windows]
+        pairs = [make_disjoint_window(window) for window in windows]
+        return [(Prompt(before), after) for before, after in pairs]
 
-    def prompt(self, context: str, ending: Ending) -> list[int]:
+    def prompt(self, context: str, ending: Ending) -> Prompt:
         """Ids of a prompt, cut on the left so that the answer fits behind it. Raises `DataError`."""
         room = self.max_length - ending.new_tokens
         if room < 1:
@@ -96,10 +115,15 @@ class Texts:
             )
         bos = self._tokenizer.bos_token
         special = {"add_special_tokens": False} if bos is not None and context.startswith(bos) else {}
-        ids: list[int] = list(self._tokenizer(context, **special).input_ids)[-room:]
+        ids: list[int] = list(self._tokenizer(context, **special).input_ids)
         if not ids:
             raise DataError("a task gives an empty prompt", "choose another task or slice")
-        return ids
+        return Prompt(ids[-room:], max(0, len(ids) - room))
+
+    def said(self, prompt: Prompt) -> str:
+        """The text of a prompt as it is asked, what was cut off left out."""
+        text: str = self._tokenizer.decode(prompt.ids, skip_special_tokens=False)
+        return text
 
     def ending(self, options: Mapping[str, Any]) -> Ending:
         """Where generation stops by a task's own options; raises `DataError` for options beyond greedy."""
@@ -115,15 +139,22 @@ class Texts:
         return Ending(new_tokens, tuple(until))
 
     def answer(self, ids: Sequence[int], ending: Ending) -> str:
-        """The text of generated ids, cut before the first text that ends it."""
+        """The text of generated ids after the thought, cut before the first text that ends it."""
         from lm_eval.models.utils import postprocess_generated_text
 
-        text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
-        cut: str = postprocess_generated_text(generation=text, stop=list(ending.until), think_end_token=None)
+        ids = list(ids)
+        if self._think_id in ids:
+            ids = ids[len(ids) - ids[::-1].index(self._think_id) :]
+        text = self._tokenizer.decode(ids, skip_special_tokens=True)
+        if self._think_id is not None:
+            text = text.lstrip()  # also where no thought ends, as lm-eval does
+        cut: str = postprocess_generated_text(
+            generation=text, stop=list(ending.until), think_end_token=self._think_text
+        )
         return cut
 
-    def stops(self, endings: Sequence[Ending]) -> "Stops":
-        return Stops(self._tokenizer, endings)
+    def stops(self, endings: Sequence[Ending]) -> Stops:
+        return Stops(self._tokenizer, [ending.until for ending in endings])
 
     def _ids(self, text: str, *, special: bool | None = None) -> list[int]:
         options = {} if special is None else {"add_special_tokens": special}
@@ -132,39 +163,17 @@ class Texts:
         return list(self._tokenizer.encode(text, **options))
 
 
-class Stops:
-    """Called with the index of a prompt and its answer so far: whether a text in `until` has come up.
+def chat_prompt(
+    tokenizer: Any, args: Mapping[str, Any], turns: list[dict[str, str]], add_generation_prompt: bool = True
+) -> str:
+    """Turns of a conversation in the tokenizer's chat template; without the system turn where it is refused.
 
-    The last tokens are decoded, two more than the text has by itself, for a text may come in other tokens.
+    `args` are the template's own arguments.
     """
-
-    def __init__(self, tokenizer: Any, endings: Sequence[Ending]) -> None:
-        self._tokenizer = tokenizer
-        lengths = {
-            text: len(tokenizer.encode(text, add_special_tokens=False)) + 2
-            for text in {text for ending in endings for text in ending.until}
-        }
-        # the same tail is decoded once for all texts of a length
-        self._tails: list[dict[int, list[str]]] = []
-        for ending in endings:
-            tails: dict[int, list[str]] = {}
-            for text in ending.until:
-                tails.setdefault(lengths[text], []).append(text)
-            self._tails.append(tails)
-
-    def __call__(self, index: int, ids: Sequence[int]) -> bool:
-        for length, texts in self._tails[index].items():
-            tail = self._tokenizer.decode(list(ids[-length:]))
-            if any(text in tail for text in texts):
-                return True
-        return False
-
-
-def chat_prompt(tokenizer: Any, turns: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    """Turns of a conversation in the tokenizer's chat template; without the system turn where it is refused."""
     from jinja2.exceptions import TemplateError
 
     options = {
+        **args,
         "tokenize": False,
         "add_generation_prompt": add_generation_prompt,
         "continue_final_message": not add_generation_prompt,

@@ -106,7 +106,7 @@ def test_the_preview_shows_tokens_and_what_is_scored_without_an_out_or_weights(t
     record = strict(capsys.readouterr().out)
     tokens = record["rows"][0]["tokens"]
     assert record["examples"] == 8
-    assert [token["text"] for token in tokens if not token["scored"]][0] == "<u>"
+    assert next(token["text"] for token in tokens if not token["scored"]) == "<u>"
     assert tokens[-1] == {"id": 2, "text": "</s>", "scored": True, "name": "end of turn, EOS"}
     assert record["notes"] == []
     assert main(_calibrate(tiny, "--preview", "--template", "plain", "--no-eos")) == 0

@@ -39,6 +39,23 @@ def test_progress_is_a_line_for_every_tenth_where_there_is_no_terminal(capsys):
     assert lines == [*(f"first: {done}/100" for done in range(0, 101, 10)), "second: 0/0"]
 
 
+def test_the_time_left_is_told_by_tokens_before_the_first_example_is_done(capsys, monkeypatch):
+    now = [50.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    control = progress_reporter("evaluating")
+    control.progress(0, 15)
+    control.tokens(0, 4000)
+    for tokens in (100, 200, 1000):
+        now[0] += 31
+        control.tokens(tokens, 4000)
+    control.progress(15, 15)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "evaluating: 0/15"
+    assert lines[1].startswith("evaluating: 0/15, 2% of the tokens, about ")
+    assert lines[3] == "evaluating: 0/15, 25% of the tokens, about 5 min left"
+    assert lines[4:] == ["evaluating: 15/15"]
+
+
 def test_one_example_has_a_loss_and_no_error_of_it():
     record = {"components": 4, "modules": 1, "examples": 1, "loss": 2.0, "loss_error": math.nan, "dropped": 0}
-    assert "calibration loss 2.0000 ± nan" in text.sensitivity_text({**record, "out": "g"})
+    assert "calibration loss 2.0000 ± nan" in text.sensitivity_text({**record, "out": "g", "format": "texts"})

@@ -10,7 +10,7 @@ from surgery.adapter import open_adapter
 from surgery.data import Calibration, Encoding, Example
 from surgery.edits import Edit, ModuleEdit
 from surgery.errors import Cancelled, DataError
-from surgery.evaluation import BASELINE, evaluate, paired_effect
+from surgery.evaluation import BASELINE, Marking, evaluate, paired_effect
 from surgery.export import export
 from surgery.model import LiveModel, VariantEngine
 from surgery.progress import Control
@@ -105,7 +105,7 @@ def test_losses_equal_transformers_own_loss_one_example_at_a_time(case, tmp_path
             {n: ModuleEdit(sigma[n] / s.sigma, s.sigma, sigma[n]) for n, s in attached.spectra.items()},
         )
         exported = export(attached.adapter, attached.spectra, edit, tmp_path / "out").folder
-        found = evaluate(attached, slice_of(), {"edited": sigma}, batch_size=4, generate=generate)
+        found = evaluate(attached, slice_of(), {"edited": sigma}, batch_size=4, marking=Marking(generate=generate))
     for name, adapter in ((BASELINE, folder), ("edited", exported)):
         reference = with_peft(make(), adapter)
         expected = [transformers_loss(reference, example) for example in EXAMPLES]
@@ -118,7 +118,9 @@ def test_losses_of_answers_of_a_single_token_equal_transformers_own_loss(llama, 
     reference = with_peft(make(), folder)
     short = [replace(example, answer_ids=example.answer_ids[:1]) for example in EXAMPLES]
     with attach(make(), folder) as attached:
-        found = evaluate(attached, slice_of(short), {}, batch_size=4, generate=generate).scores[BASELINE]
+        found = evaluate(attached, slice_of(short), {}, batch_size=4, marking=Marking(generate=generate)).scores[
+            BASELINE
+        ]
     assert_losses(found.loss, [transformers_loss(reference, e) for e in short], reference)
 
 
@@ -127,7 +129,7 @@ def test_scoring_keeps_the_precision_of_a_float64_model(llama):
     reference = merged(double(make()), folder)
     with attach(double(make()), folder) as attached:
         for generate in (False, True):
-            found = evaluate(attached, slice_of(), {}, generate=generate).scores[BASELINE].loss
+            found = evaluate(attached, slice_of(), {}, marking=Marking(generate=generate)).scores[BASELINE].loss
             with torch.no_grad():
                 expected = [example_loss(reference, example).item() for example in EXAMPLES]
             assert_losses(found, expected, attached.model)
@@ -220,7 +222,7 @@ def test_answers_are_long_enough_for_the_longest_reference(live):
 
 def test_without_generation_exact_match_is_unknown_and_losses_are_the_same(live):
     full = evaluate(live, slice_of(), {}).scores[BASELINE]
-    quick = evaluate(live, slice_of(), {}, generate=False).scores[BASELINE]
+    quick = evaluate(live, slice_of(), {}, marking=Marking(generate=False)).scores[BASELINE]
     assert_losses(quick.loss, full.loss, live.model)
     assert np.isnan(quick.exact).all()
     assert quick.answers == ("",) * len(EXAMPLES)

@@ -221,9 +221,9 @@ def test_a_cancelled_proof_goes_on_among_its_variants_and_in_the_rerun(
         prove(live, Proof(place.evaluation, edits, again=True, batch_size=1), control=Control(progress=progress))
     assert stored_runs()[0].done == done[-1]
     engine_calls.clear()
-    run = prove(live, Proof(place.evaluation, edits, again=True))
+    run = prove(live, Proof(place.evaluation, edits, again=True, batch_size=1))
     assert sum(call.answers for call in engine_calls) == 24 - done[-1]
-    assert same_scores(run, afresh(history, live, Proof(place.evaluation, edits, again=True)))
+    assert same_scores(run, afresh(history, live, Proof(place.evaluation, edits, again=True, batch_size=1)))
 
 
 def test_a_finished_proof_is_answered_from_the_history(live, place, edits, engine_calls):
@@ -669,9 +669,9 @@ def test_a_cancelled_task_goes_on(task_live, loaded, history, engine_calls):
         prove(task_live, Proof(loaded, edits, batch_size=1), control=Control(progress=lambda count, _: done.append(count), cancelled=lambda: bool(done) and done[-1] >= 20))  # fmt: skip
     assert 20 <= done[-1] < 50
     engine_calls.clear()
-    run = prove(task_live, Proof(loaded, edits))
+    run = prove(task_live, Proof(loaded, edits, batch_size=1))
     assert sum(call.answers for call in engine_calls) == 50 - done[-1]
-    expected = afresh(history, task_live, Proof(loaded, edits))
+    expected = afresh(history, task_live, Proof(loaded, edits, batch_size=1))
     assert run.evaluation.aggregates == expected.evaluation.aggregates
     for name, found in expected.evaluation.scores.items():
         assert run.evaluation.scores[name].answers == found.answers

@@ -35,14 +35,31 @@ def test_the_longest_task_comes_first_and_leaves_once_every_variant_has_it():
 
 
 def test_a_request_is_told_once_when_the_last_variant_has_it():
-    told, progress = [], []
-    control = Control(progress=lambda done, total: progress.append((done, total)))
-    tally = queue.Tally(["a", "b"], 2, control, lambda request, row: told.append((request, dict(row))))
+    told, progress, tokens = [], [], []
+    control = Control(
+        progress=lambda done, total: progress.append((done, total)),
+        tokens=lambda done, total: tokens.append((done, total)),
+    )
+    tally = queue.Tally(["a", "b"], [5, 3], control, lambda request, row: told.append((request, dict(row))))
     for request, variant, result in ((1, 1, "1b"), (0, 0, "0a"), (1, 0, "1a"), (0, 1, "0b")):
         tally.put(request, variant, result)
     assert told == [(1, {"a": "1a", "b": "1b"}), (0, {"a": "0a", "b": "0b"})]
     assert progress == [(0, 4), (2, 4), (4, 4)]
+    tally.tell()
+    assert tokens == [(0, 16), (16, 16)]
     assert tally.by_variant == {"a": ["0a", "1a"], "b": ["0b", "1b"]}
+
+
+def test_tokens_of_what_is_under_way_rise_and_reach_the_expected_only_with_the_result():
+    tokens = []
+    tally = queue.Tally(["a"], [5, 3], Control(tokens=lambda *counts: tokens.append(counts)), None)
+    for reached in (2, 4, 3, 9):  # a batch that did not fit reads its rows again, and answers run long
+        tally.reached(0, 0, reached)
+        tally.tell()
+    tally.put(0, 0, "0a")
+    tally.put(1, 0, "1a")
+    tally.tell()
+    assert tokens == [(0, 8), (2, 8), (4, 8), (4, 8), (4, 8), (8, 8)]
 
 
 def test_equal_inputs_are_one_with_the_places_of_all():

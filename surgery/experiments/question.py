@@ -1,0 +1,157 @@
+"""A question that is put to variants, made ready: held-out rows, or a task of lm-eval."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from surgery.data import (
+    LEAVE_OUT,
+    EvaluationPlan,
+    Example,
+    NearDuplicate,
+    Slices,
+    left_out_text,
+    near_duplicates_text,
+    plan_record,
+)
+from surgery.errors import DataError
+from surgery.evaluation import Evaluation, Marking, Sample, answer_limit, answered, stop_texts
+from surgery.files import digest
+from surgery.progress import Control
+from surgery.runs import LoggedEngine
+
+if TYPE_CHECKING:
+    from surgery.evaluation.lm_eval import Judge, LoadedTask
+    from surgery.model import LiveModel
+
+
+@dataclass(frozen=True)
+class PreparedQuestion:
+    """A question made ready: its record and digest, and how an engine is put to it."""
+
+    record: Mapping[str, Any]
+    digest: str
+    examples: int
+    put: Callable[[LoggedEngine, Control], Evaluation]
+    versions: Mapping[str, str]
+    marking: str = ""
+
+
+def prepare(
+    live: "LiveModel",
+    question: "EvaluationPlan | LoadedTask",
+    slices: Slices,
+    *,
+    judge: "Judge | None" = None,
+    allow_near: bool = False,
+) -> PreparedQuestion:
+    """The question of a proof, made ready for an engine.
+
+    live: the adapter in its running base model.
+    question: held-out rows or a loaded task.
+    slices: the rows of the proof and those that its edits were made on.
+    judge: runs the answers that are programs, apart from this process.
+    allow_near: whether documents of a task may be nearly the same as rows that the edits were made on.
+
+    Raises `DataError` for documents that the edits were made on, and `NearDuplicatesError`.
+    """
+    if isinstance(question, EvaluationPlan):
+        return _rows(live, question, slices)
+    return _task(live, question, slices, judge, allow_near)
+
+
+def _task(
+    live: "LiveModel", loaded: "LoadedTask", slices: Slices, judge: "Judge | None", allow_near: bool
+) -> PreparedQuestion:
+    from surgery.evaluation.lm_eval import benchmarked, refuse_seen
+    from surgery.model import end_ids
+
+    ends = repr(sorted(end_ids(live))) + _way(live)
+    seen = {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())}
+    read_here = replace(live.base, tokenizer=live.tokenizer)
+    near = refuse_seen(loaded, seen, allow=allow_near)
+    notes = _near_notes(near, loaded.documents)
+    return PreparedQuestion(
+        {"task": loaded.plan.values(), **_near_record(near)},
+        digest(["task", loaded.plan.name, *_task_parts(loaded, live.tokenizer), ends, *loaded.scoring]),
+        len(loaded.documents),
+        lambda engine, control: _noted(
+            benchmarked(loaded, engine, read_here, judge=judge, control=control), notes
+        ),
+        {"lm-eval": version("lm-eval")},
+        _marking((), near),
+    )
+
+
+def _rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> PreparedQuestion:
+    from surgery.model import end_ids
+
+    rows, marking = slices.held_out, Marking.of(plan)
+    slice_ = live.encode(rows, plan.encoding, left_out=slices.left_out)
+    examples = slice_.examples
+    if len(examples) < len(rows) and not plan.leave_out:
+        raise DataError(
+            f"{len(rows) - len(examples)} of {len(rows)} held-out rows cannot be asked: {slice_.problem}",
+            f"raise the length limit (--max-length), or {LEAVE_OUT}",
+        )
+    prompts = {row.key: row.prompt for row in rows}
+    notes = _near_notes(slices.near, rows)
+    if slice_.left_out:
+        notes = (left_out_text(slice_.left_out), *notes)
+    limit = answer_limit(examples)
+    ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None})) + _way(live)
+    tokenizer = live.tokenizer_for(plan.encoding)
+    parts = [slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]
+    return PreparedQuestion(
+        {"rows": plan_record(plan), **_near_record(slices.near)},
+        digest([*parts, *_answer_parts(examples, marking)]),
+        len(examples),
+        lambda engine, control: replace(
+            _noted(answered(examples, engine, tokenizer, marking=marking, control=control), notes),
+            samples=tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples),
+        ),
+        {},
+        _marking(plan.filters, slices.near),
+    )
+
+
+def _way(live: "LiveModel") -> str:
+    """How the model reads, where that is not the fastest way: answers of versions that knew no other are not taken up."""
+    return repr(live.way) if live.notes else ""
+
+
+def _answer_parts(examples: Sequence[Example], marking: Marking) -> list[str]:
+    """What the answers depend on beside the rows; nothing where it is as it always was."""
+    stops = [stop_texts(example, marking) for example in examples]
+    parts = [] if marking.generate else ["the loss alone"]
+    return [*parts, "stop", json.dumps(stops)] if any(stops) else parts
+
+
+def _marking(filters: Sequence[str], near: Sequence[NearDuplicate]) -> str:
+    """Identity of what is read from the answers, and of what was allowed; empty where nothing was asked for."""
+    parts = [*filters, *(["near-duplicates allowed"] if near else [])]
+    return digest(parts) if parts else ""
+
+
+def _near_record(near: Sequence[NearDuplicate]) -> dict[str, Any]:
+    return {"near_duplicates": [asdict(pair) for pair in near]} if near else {}
+
+
+def _near_notes(near: Sequence[NearDuplicate], held_out: Sequence[object]) -> tuple[str, ...]:
+    if not near:
+        return ()
+    return (f"{near_duplicates_text(len({pair.held for pair in near}), len(held_out))}: allowed for this run.",)
+
+
+def _noted(evaluation: Evaluation, notes: tuple[str, ...]) -> Evaluation:
+    return replace(evaluation, notes=(*notes, *evaluation.notes))
+
+
+def _task_parts(loaded: "LoadedTask", tokenizer: Any) -> list[str]:
+    """What a task's requests say, in texts and in tokens, and all that its metrics may read of the documents."""
+    requests = loaded.requests
+    texts = list(dict.fromkeys(part for request in requests for part in request.args if isinstance(part, str)))
+    documents = {(request.task_name, request.doc_id): repr(request.doc) for request in requests}
+    return [loaded.digest, repr(tokenizer(texts).input_ids), str(tokenizer.model_max_length), *documents.values()]
