@@ -8,10 +8,11 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.frame import show_error
+from app.evaluation.task_options import ask_for_options, trusted
+from app.frame import plain, show_error
 from surgery.data import EvaluationPlan, parse_plan
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan
+from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks
 from surgery.runs import Run
 
 ROWS, TASK = "Prompt-and-answer rows", "Benchmark"
@@ -21,10 +22,14 @@ _SEED = "Of a shuffle before the slice is taken. Empty: in the order of the file
 
 @dataclass(frozen=True)
 class Question:
-    """A slice to put to variants; `programs` allows generated code to run."""
+    """A slice to put to variants.
+
+    `programs` allows generated code to run, and `trusted` the code of the folder of the task's definition.
+    """
 
     plan: EvaluationPlan | TaskPlan
     programs: bool = False
+    trusted: bool = False
 
     @property
     def examples(self) -> int:
@@ -55,7 +60,8 @@ def question_of(run: Run) -> Question:
     if "rows" in record:
         return Question(parse_plan(EvaluationPlan, record["rows"], "rows"))
     plan = TaskPlan.of(record["task"])
-    return Question(plan, programs=_runs_programs(plan.name) and bool(st.session_state.get("evaluate-programs")))
+    programs = _runs_programs(plan.name) and bool(st.session_state.get("evaluate-programs"))
+    return Question(plan, programs, trusted(plan.include_path))
 
 
 def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
@@ -102,7 +108,8 @@ def _task() -> Question | None:
         key="evaluate-task",
         accept_new_options=True,
         persist_state="session",
-        help="One of the paper's four, or any other of lm-eval's tasks that generates text or compares likelihoods.",
+        help="One of the paper's four, or any other task or group of lm-eval's that generates text or compares "
+        "likelihoods.",
     )
     limit, offset, seed = _documents(cells[1:4])
     shots = cells[4].number_input(
@@ -123,6 +130,7 @@ def _task() -> Question | None:
     )
     left, right = st.columns([1, 2.2], vertical_alignment="center")
     chat = left.checkbox("Chat template", key="evaluate-chat", persist_state="session")
+    options = ask_for_options(chat)
     if not name:
         return None
     with right:
@@ -138,11 +146,14 @@ def _task() -> Question | None:
             fewshot=None if shots is None else int(shots),
             data_files=_files(files),
             chat_template=chat,
+            **options,
         )
+        if has_several_tasks(plan):
+            st.caption(f"{plain(plan.name)} is a group: this many examples of each of its tasks.")
     except SurgeryError as error:
         show_error(error)
         return None
-    return Question(plan, programs=_runs_programs(name))
+    return Question(plan, _runs_programs(name), trusted(plan.include_path))
 
 
 def _documents(cells: Sequence[DeltaGenerator]) -> tuple[int, int, int | None]:

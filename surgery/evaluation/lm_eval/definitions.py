@@ -15,7 +15,7 @@ from surgery.evaluation.lm_eval.catalogue import close_names, collection_names, 
 from surgery.evaluation.lm_eval.code_judge import holds_judge, judge_for_code
 from surgery.evaluation.lm_eval.local_data import Records, with_files
 from surgery.evaluation.lm_eval.own_tasks import OwnTasks, read_folder
-from surgery.evaluation.lm_eval.plan import TaskPlan
+from surgery.evaluation.lm_eval.plan import BENCHMARKS, TaskPlan
 from surgery.evaluation.lm_eval.process_state import OTHER_SEED, refusing
 from surgery.files import digest
 
@@ -59,6 +59,17 @@ def build_tasks(plan: TaskPlan, *, trust_code: bool = False) -> BuiltTasks:
     tasks = found["tasks"]
     notes = _show_examples(plan, tasks)
     return BuiltTasks(tasks, found.get("groups", {}).get(plan.name), _identity(own, prepared), notes)
+
+
+def has_several_tasks(plan: TaskPlan) -> bool:
+    """Whether the name is one of a group or a tag; raises `DataError` for a folder that holds no definitions."""
+    from lm_eval.tasks._index import Kind
+
+    held = read_folder(plan.include_path).entries if plan.include_path is not None else {}
+    if plan.name in held:
+        return held[plan.name].kind in (Kind.GROUP, Kind.TAG)
+    single = plan.name in BENCHMARKS or plan.name in task_files()
+    return not single and plan.name in collection_names()
 
 
 def _registry(name: str, own: OwnTasks | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from surgery.errors import DataError
-from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, row_scores
+from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, Scores, row_scores
 from surgery.runs import (
     METRICS,
     SAMPLES,
