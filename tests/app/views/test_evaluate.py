@@ -10,7 +10,6 @@ from streamlit.testing.v1 import AppTest
 
 from app.evaluation.runs_table import changes_of, table_of
 from app.evaluation.slice import question_of
-from app.evaluation.task_options import trusted
 from app.state import jobs
 from app.state.runs import evaluation_of, newest_proof, runs_of_adapter
 from app.state.workspace import Workspace, workspace_for
@@ -218,8 +217,6 @@ def test_a_folder_of_own_tasks_is_read_and_its_python_is_off_until_it_is_turned_
     monkeypatch.setenv("SURGERY_FOLDERS", str(tmp_path))
     clean(test.text_input(key="evaluate-include").set_value(folder).run())
     assert not [toggle for toggle in test.toggle if str(toggle.key).startswith("evaluate-trust")]
-    test.session_state[f"evaluate-trust-{folder}"] = True
-    assert not trusted(folder)
 
 
 def test_template_arguments_that_are_none_are_a_message(workspace: Workspace) -> None:
