@@ -18,6 +18,7 @@ TRUST = (
     "the page"
 )
 _MOST_FILES = 10_000
+_MOST_INCLUDED = 64
 _IGNORED = {"__pycache__", ".ipynb_checkpoints"}
 _PROGRAMS = ("class", "custom_dataset", "use_prompt")
 _LOCAL = ("json", "parquet")
@@ -146,6 +147,9 @@ def _read(file: Path, folder: Path, within: tuple[Path, ...]) -> tuple[dict[str,
     merged: dict[str, Any] = {}
     texts = [text]
     for name in included if isinstance(included, list) else [included]:
+        # each of these may include several, and so on: a few files can ask for millions of readings
+        if len(within) + len(texts) > _MOST_INCLUDED:
+            raise DataError(f"{file.name!r} includes more than {_MOST_INCLUDED} files", "write it out")
         below, said = _read(real.parent / str(name), folder, (*within, real))
         merged |= {key: value for key, value in below.items() if key != "task_list"}
         texts += said
