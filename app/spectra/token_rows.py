@@ -44,7 +44,9 @@ def show_tokens(adapter: Adapter, base: BaseChoice, plan: CalibrationPlan, slice
 
 def _preview(adapter: Adapter, base: BaseChoice, plan: CalibrationPlan, slice_: Slice) -> TokenPreview:
     first = replace(slice_, rows=slice_.rows[:_MOST])
-    return preview_tokens(adapter, base, plan, first, loaded=_tokenizer(replace(base, device="cpu", dtype="float32")))
+    return preview_tokens(
+        adapter, base, plan, first, loaded=_tokenizer(replace(base, device="cpu", dtype="float32"))
+    )
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
