@@ -16,7 +16,7 @@ from app.state.workspace import Workspace
 from surgery.data import EvaluationPlan
 from surgery.errors import SurgeryError
 from surgery.evaluation import is_random_control
-from surgery.experiments import DIAGNOSTICS, EDIT, Diagnostic, with_controls
+from surgery.experiments import DIAGNOSTICS, EDIT, ControlledEdits, Diagnostic, rules_of, with_controls
 from surgery.files import demo_names, demo_slice, is_demo
 from surgery.runs import PROOF, Run
 
@@ -56,7 +56,8 @@ def _table(workspace: Workspace, run: Run, diagnostic: Diagnostic) -> None:
         if st.button(label, type="primary", icon=":material/play_arrow:", disabled=_busy()):
             try:
                 variants = diagnostic.variants(workspace.spectra, workspace.plan, workspace.sensitivity)
-                start(question_of(run), variants.edits, variants.plans, purpose=diagnostic.purpose)
+                edits = ControlledEdits(variants.edits, {})
+                start(question_of(run), edits, variants.plans, purpose=diagnostic.purpose)
             except SurgeryError as error:
                 show_error(error)
                 return
@@ -90,8 +91,8 @@ def _signal(workspace: Workspace, run: Run) -> None:
         "Run 16 random controls", type="primary", icon=":material/play_arrow:", disabled=_busy()
     ):
         try:
-            edits = with_controls(workspace.spectra, workspace.plan, workspace.edit)
-            start(question_of(run), edits, {EDIT: workspace.plan}, purpose=PROOF)
+            edits = {EDIT: (workspace.edit, rules_of(workspace.plan))}
+            start(question_of(run), with_controls(workspace.spectra, edits), {EDIT: workspace.plan}, purpose=PROOF)
         except SurgeryError as error:
             show_error(error)
             return
@@ -124,7 +125,9 @@ def _risk(workspace: Workspace, run: Run) -> None:
             plan = EvaluationPlan(data.strip(), limit=run.plan.examples, random=0, scale=False, again=False)
             if rows is not None and workspace.calibration is not None:
                 plan = replace(plan, encoding=workspace.calibration.encoding)
-            start(Question(plan), {EDIT: workspace.edit}, {EDIT: workspace.plan}, purpose=PROOF)
+            start(
+                Question(plan), ControlledEdits({EDIT: workspace.edit}, {}), {EDIT: workspace.plan}, purpose=PROOF
+            )
         except SurgeryError as error:
             show_error(error)
             return

@@ -13,11 +13,10 @@ from app.frame import show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
 from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, NearDuplicatesError, Slices, read_slices
-from surgery.edits import Edit, EditPlan
+from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation import BASELINE, is_random_control
 from surgery.evaluation.lm_eval import TaskPlan
-from surgery.experiments import EDIT, SAME_NORM, Proof, prove, with_controls
+from surgery.experiments import EDIT, ControlledEdits, Proof, is_reserved, prove, rules_of, with_controls
 from surgery.runs import PROOF, Run
 
 KIND = jobs.EVALUATION
@@ -103,7 +102,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
 
 def _prove(workspace: Workspace, question: Question, controls: Controls, encoding: Encoding) -> None:
     """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
-    edits, plans = _variants(workspace, controls)
+    variants, plans = _variants(workspace, controls)
     slices = None
     if isinstance(question.plan, EvaluationPlan):
         plan = replace(
@@ -116,19 +115,19 @@ def _prove(workspace: Workspace, question: Question, controls: Controls, encodin
         slices = read_slices(seen(workspace), plan)
         question = replace(question, plan=plan)
         keep(workspace.with_evaluation(plan))
-    start(question, edits, plans, purpose=PROOF, again=controls.again, slices=slices)
+    start(question, variants, plans, purpose=PROOF, again=controls.again, slices=slices)
 
 
 def start(
     question: Question,
-    edits: Mapping[str, Edit],
+    variants: ControlledEdits,
     plans: Mapping[str, EditPlan],
     *,
     purpose: str,
     again: bool = False,
     slices: Slices | None = None,
 ) -> None:
-    """Put the question to the edits in the background; the run joins the history.
+    """Put the question to the edits and their controls in the background; the run joins the history.
 
     What can be refused without the model is refused before the job waits for it.
     """
@@ -150,17 +149,26 @@ def start(
             judge = sandboxed(open_sandbox())
         job.begin("loading the base model")
         loaded = models.base(base)
-        asked: EvaluationPlan | LoadedTask
-        if isinstance(question.plan, TaskPlan):
-            job.begin(f"loading the task {question.plan.name}")
-            asked = load_task(question.plan, loaded.tokenizer, control=job.control)
-        else:
-            asked = question.plan
-        job.begin("answering, example")
-        proof = Proof(
-            asked, edits, recipe.seen, plans, recipe, purpose, again, base, allow_near=question.allow_near
-        )
         with LiveModel(loaded, adapter, spectra) as live:
+            asked: EvaluationPlan | LoadedTask
+            if isinstance(question.plan, TaskPlan):
+                job.begin(f"loading the task {question.plan.name}")
+                asked = load_task(question.plan, live.tokenizer, control=job.control)
+            else:
+                asked = question.plan
+            job.begin("answering, example")
+            proof = Proof(
+                asked,
+                variants.edits,
+                recipe.seen,
+                plans,
+                recipe,
+                purpose,
+                again,
+                base,
+                controls=variants.controls,
+                allow_near=question.allow_near,
+            )
             return prove(live, proof, slices=slices, judge=judge, control=job.control)
 
     def collect(run: Run) -> None:
@@ -175,15 +183,11 @@ def seen(workspace: Workspace) -> list[CalibrationPlan]:
     return workspace.recipe.seen if workspace.recipe is not None else []
 
 
-def _variants(workspace: Workspace, controls: Controls) -> tuple[dict[str, Edit], dict[str, EditPlan]]:
-    edits = with_controls(
-        workspace.spectra, workspace.plan, workspace.edit, random=controls.random, scale=controls.scale
-    )
-    plans = {EDIT: workspace.plan}
+def _variants(workspace: Workspace, controls: Controls) -> tuple[ControlledEdits, dict[str, EditPlan]]:
+    edits, plans = {EDIT: workspace.edit}, {EDIT: workspace.plan}
     for name in controls.recipes:
-        label = (
-            name if name not in (BASELINE, EDIT, SAME_NORM) and not is_random_control(name) else f"recipe {name}"
-        )
-        plans[label] = workspace.shelf[name]
-        edits[label] = workspace.shelf[name].apply(workspace.spectra, workspace.sensitivity)
-    return edits, plans
+        plan = workspace.shelf[name]
+        label = f"recipe {name}" if is_reserved(name) else name
+        edits[label], plans[label] = plan.apply(workspace.spectra, workspace.sensitivity), plan
+    subjects = {name: (edit, rules_of(plans[name])) for name, edit in edits.items()}
+    return with_controls(workspace.spectra, subjects, random=controls.random, scale=controls.scale), plans

@@ -14,9 +14,8 @@ _DRAWN = 2
 
 def show_results(evaluation: Evaluation, title: str, key: str) -> None:
     """Charts and a table for all variants, and words for the edit where it is among them."""
-    baseline = evaluation.scores[BASELINE]
     means = ", ".join(
-        f"{metric.title} {_level(float(baseline.values[metric.name].mean()), metric)}"
+        f"{metric.title} {_level(evaluation.mean(BASELINE, metric.name), metric)}"
         for metric in evaluation.metrics[:_DRAWN]
     )
     st.caption(
@@ -92,7 +91,7 @@ def effects_table(evaluation: Evaluation) -> pd.DataFrame:
         row: dict[str, object] = {"variant": name}
         for metric in evaluation.metrics[:4]:
             effect = evaluation.effect(name, metric.name)
-            mean = float(evaluation.numbers(name, metric.name).mean())
+            mean = evaluation.mean(name, metric.name)
             scale, digits = (100, 1) if metric.binary else (1, 4)
             row[metric.title] = _level(mean, metric)
             row[f"Δ {metric.title}"] = (
@@ -106,6 +105,7 @@ def effects_table(evaluation: Evaluation) -> pd.DataFrame:
                 row[f"gained, lost{tail}"] = f"{test.gained}, {test.lost}"
                 row[f"p, McNemar{tail}"] = test.p
                 row[f"p, Holm{tail}"] = adjusted[metric.name].get(name)
+        row["control of"] = ", ".join(evaluation.control_of(name))
         row["verdict"] = verdict(evaluation, name)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -132,12 +132,11 @@ def _say(evaluation: Evaluation) -> None:
         rank = evaluation.permutation_rank(EDIT, metric.name)
         if rank is not None:
             words.append(
-                f"On {metric.title} it does better than {rank.beaten} of {rank.controls} random controls "
+                f"On {metric.title} it does better than {rank.beaten} of its {rank.controls} random controls "
                 f"(p = {rank.p:.2f}; with {rank.controls} no p can be below {1 / (1 + rank.controls):.2f})."
             )
         if AGAIN in evaluation.scores:
-            moved = evaluation.numbers(AGAIN, metric.name) - evaluation.numbers(BASELINE, metric.name)
-            size = abs(float(moved.mean()))
+            size = abs(evaluation.effect(AGAIN, metric.name).mean)
             words.append(
                 f"Unedited once more, {metric.title} moves by {100 * size:.2f} points."
                 if metric.binary

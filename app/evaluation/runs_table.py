@@ -14,7 +14,7 @@ from app.frame import plain, show_error
 from app.state.runs import Signature, all_runs, runs_of_adapter, signature
 from app.state.workspace import Workspace
 from surgery.errors import SurgeryError
-from surgery.evaluation import Effect
+from surgery.evaluation import Effect, is_random_control
 from surgery.experiments import EDIT
 from surgery.files import runs_folder
 from surgery.runs import PROOF, Run, delete_run
@@ -127,6 +127,7 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
             "asks": plan.purpose,
             **{name: _told(plan.edits.values(), name) for name in ("policy", "scope", "energy")},
             "variants": len(plan.variants),
+            "random controls": controls_of(run),
             "state": state_of(run),
         }
         for metric, effect in changes_of(run).items():
@@ -135,6 +136,14 @@ def table_of(runs: Sequence[Run]) -> pd.DataFrame:
         row["run"] = plan.key
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def controls_of(run: Run) -> str:
+    """How many random controls a run has, or whose they are not: earlier versions drew some of another scope."""
+    if unlike := run.plan.unlike_controls:
+        return f"of another scope or energy rule than {', '.join(unlike)}"
+    own = {name for group in run.plan.controls.values() for name in group.random}
+    return str(len(own) or sum(map(is_random_control, run.plan.variants)))
 
 
 def state_of(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.evaluation.answers import ask_for_answers, ask_for_near
-from app.frame import show_error
-from surgery.data import EvaluationPlan, parse_plan
+from app.frame import plain, show_error
+from app.rows_form import format_controls, read_rows
+from surgery.data import EvaluationPlan, RowFields, left_out_text, parse_plan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan
 from surgery.runs import Run
@@ -75,7 +77,7 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
     data = cells[0].text_input(
         "Held-out rows",
         present.data,
-        placeholder="/path/to/rows.jsonl, a parquet file, or hub:OWNER/NAME:SPLIT",
+        placeholder="/path/to/rows.jsonl, a folder that datasets saved, or hub:OWNER/NAME:SPLIT",
         key=f"evaluate-rows-{own}",
     )
     limit = cells[1].number_input("Examples", 2, 100_000, present.limit or _LIMIT, key=f"evaluate-limit-{own}")
@@ -91,12 +93,19 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
         key=f"evaluate-batch-{own}",
         help="Examples at a time, for all variants.",
     )
+    fields, leave_out = _rows_read(present, f"evaluate-{own}")
     answers = ask_for_answers(present, own)
-    if not data.strip():
+    if not data.strip() or fields is None:
         return None
+    _show_format(data.strip(), fields)
     return Question(
         replace(
             present,
+            prompt_field=fields.prompt,
+            answer_field=fields.answer,
+            format=fields.format,
+            turns=fields.turns,
+            leave_out=leave_out,
             data=data.strip(),
             limit=int(limit),
             start=int(start),
@@ -105,6 +114,34 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
             **answers,
         )
     )
+
+
+def _rows_read(present: EvaluationPlan, key: str) -> tuple[RowFields | None, bool]:
+    """How the rows are read, None for a template that cannot be, and whether those that cannot be asked stay out."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover("Format of the rows", icon=":material/table_rows:"):
+            try:
+                fields = format_controls(present.fields, key)
+            except DataError as error:
+                show_error(error)
+                fields = None
+        leave_out = st.checkbox(
+            "Leave out rows that cannot be asked",
+            present.leave_out,
+            key=f"{key}-leave-out",
+            persist_state="session",
+            help="Blank, unreadable and too long ones: counted in the run's notes. Otherwise one of them stops the proof.",
+        )
+    return fields, leave_out
+
+
+def _show_format(data: str, fields: RowFields) -> None:
+    """What the rows are read as, where they are on this machine: what stands against them is told when it is asked."""
+    with suppress(DataError):
+        found = read_rows(data, fields)
+        dropped = left_out_text(found.left_out)
+        why = f" · {plain(dropped)}: {plain(found.problem)}" if dropped else ""
+        st.caption(f"{len(found.rows):,} rows · read as {plain(found.fields.described)}{why}")
 
 
 def _task() -> Question | None:

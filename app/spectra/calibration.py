@@ -6,8 +6,9 @@ import streamlit as st
 
 from app.base_form import base_form
 from app.frame import plain, show_error
+from app.rows_form import read_rows
 from app.running import waits_for
-from app.spectra.calibration_rows import number_controls, read_rows, rows_controls, show_rows
+from app.spectra.calibration_rows import number_controls, rows_controls, show_rows
 from app.spectra.stored_calibrations import KIND, list_stored, matching, start_calibration, stored_of, take_up
 from app.state import jobs
 from app.state.workspace import Workspace, current
@@ -104,11 +105,11 @@ def plan_controls() -> None:
     # another plan, as one taken up from the store, is to show its own settings
     key = f"calibrate-{digest([workspace.adapter.digest, repr(plan_record(present))])[:8]}"
     try:
-        data, prompt_field, answer_field = rows_controls(present, key)
+        data, fields = rows_controls(present, key)
         refusal = None
     except SurgeryError as error:
-        data, prompt_field, answer_field, refusal = "", present.prompt_field, present.answer_field, error
-    plan = number_controls(present, key, data, prompt_field, answer_field)
+        data, fields, refusal = "", present.fields, error
+    plan = number_controls(present, key, data, fields)
     if workspace.base is not None:
         found, rows = start_button(workspace, workspace.base, plan, key, refusal)
         if found is not None:
@@ -126,7 +127,7 @@ def start_button(
     rows, found, fetched = None, None, True
     if refusal is None and plan.data:
         try:
-            found = read_rows(plan)
+            found = read_rows(plan.data, plan.fields)
             rows = planned_rows(plan, found).rows
         except NotFetchedError:
             fetched = False

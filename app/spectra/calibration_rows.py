@@ -2,27 +2,27 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import streamlit as st
 
 from app.frame import plain
+from app.rows_form import FILES, format_controls
 from surgery.data import (
+    SUFFIXES,
     TEMPLATES,
     CalibrationPlan,
     Encoding,
     HubSource,
     Row,
+    RowFields,
     SourceRows,
     is_hub,
     left_out_text,
     parse_hub,
-    read_source,
 )
 from surgery.errors import DataError
 from surgery.files import (
     SLICES,
-    data_file,
     demo_names,
     digest,
     is_demo,
@@ -34,11 +34,12 @@ from surgery.files import (
 DEMO, UPLOAD, PATH, HUB = "Demo slice", "Upload", "Path", "Hub dataset"
 
 
-def rows_controls(present: CalibrationPlan, key: str) -> tuple[str, str, str]:
-    """Where the rows come from and which fields they are; raises `DataError` for a hub name that is none."""
-    kinds = [DEMO, UPLOAD, PATH, HUB]
+def rows_controls(present: CalibrationPlan, key: str) -> tuple[str, RowFields]:
+    """Where the rows come from and what they are; raises `DataError` for a hub name or a template that is none."""
     before = DEMO if is_demo(present.data) else HUB if is_hub(present.data) else PATH
-    kind = st.segmented_control("Rows from", kinds, default=before, key=f"{key}-kind", persist_state="session")
+    kind = st.segmented_control(
+        "Rows from", [DEMO, UPLOAD, PATH, HUB], default=before, key=f"{key}-kind", persist_state="session"
+    )
     kind = kind or before
     data = ""
     if kind == DEMO:
@@ -48,27 +49,20 @@ def rows_controls(present: CalibrationPlan, key: str) -> tuple[str, str, str]:
         at = slices.index(present.data) if present.data in slices else 0
         data = st.selectbox("Slice", slices, at, key=f"{key}-slice", persist_state="session") or slices[at]
         # their rows are this project's own, and have its fields
-        return data, "prompt", "answer"
+        return data, RowFields()
     if kind == UPLOAD:
-        upload = st.file_uploader("JSON lines or parquet", type=["jsonl", "json", "parquet"], key=f"{key}-upload")
+        kinds = [suffix.removeprefix(".") for suffix in SUFFIXES]
+        upload = st.file_uploader("File of rows", type=kinds, key=f"{key}-upload", help=f"{FILES}.")
         data = kept_upload(upload.getvalue(), upload.name) if upload is not None else ""
     elif kind == PATH:
         own = present.data if before == PATH else ""
         data = st.text_input(
             "File", own, placeholder="/path/to/rows.jsonl", key=f"{key}-path", persist_state="session",
-            help="JSON lines or parquet.",
+            help=f"{FILES}; or a folder that datasets saved, as FOLDER:SPLIT where it has several.",
         ).strip()  # fmt: skip
     else:
         data = _hub_controls(present, key)
-    left, right = st.columns(2)
-    help = "The name of a field, or a template such as {context} {question} that takes several."
-    prompt = left.text_area(
-        "Prompt field", present.prompt_field, height=68, key=f"{key}-prompt", persist_state="session", help=help
-    )
-    answer = right.text_area(
-        "Answer field", present.answer_field, height=68, key=f"{key}-answer", persist_state="session", help=help
-    )
-    return data, prompt or "", answer or ""
+    return data, format_controls(present.fields, key)
 
 
 def _hub_controls(present: CalibrationPlan, key: str) -> str:
@@ -96,9 +90,7 @@ def _hub_controls(present: CalibrationPlan, key: str) -> str:
     return str(parse_hub(str(HubSource(name, split or "train", config, revision))))
 
 
-def number_controls(
-    present: CalibrationPlan, key: str, data: str, prompt_field: str, answer_field: str
-) -> CalibrationPlan:
+def number_controls(present: CalibrationPlan, key: str, data: str, fields: RowFields) -> CalibrationPlan:
     """The slice of the rows and how they become tokens."""
 
     def number(cell: st.delta_generator.DeltaGenerator, label: str, low: int, high: int, value: int) -> int:
@@ -137,40 +129,19 @@ def number_controls(
         batch,
         Encoding(template or encoding.template, separator, eos, length),
         checkpointing,
-        prompt_field,
-        answer_field,
+        fields.prompt,
+        fields.answer,
+        fields.format,
+        fields.turns,
     )
-
-
-def _stamp(data: str) -> tuple[int, int]:
-    """What changes when the file behind a source does; the cache of the hub is looked up each time."""
-    if is_hub(data):
-        return 0, 0
-    try:
-        status = data_file(data).stat()
-    except OSError:
-        return 0, 0
-    return status.st_mtime_ns, status.st_size
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _read(data: str, prompt_field: str, answer_field: str, stamp: tuple[int, int]) -> SourceRows:
-    """The rows of a source without going to the network; they never change, so sessions may share them."""
-    return read_source(
-        data, CalibrationPlan(data, prompt_field=prompt_field, answer_field=answer_field).fields, download=False
-    )
-
-
-def read_rows(plan: CalibrationPlan) -> SourceRows:
-    """The rows that a plan names, as far as they are on this machine; raises `NotFetchedError` where they are not."""
-    return _read(plan.data, plan.prompt_field, plan.answer_field, _stamp(plan.data))
 
 
 def show_rows(found: SourceRows, rows: Sequence[Row] | None) -> None:
     """How many rows there are, which are left out and why, and the first that is measured."""
     dropped = left_out_text(found.left_out)
     why = f" · {plain(dropped)}: {plain(found.problem)}" if dropped else ""
-    st.caption(f"{len(found.rows):,} rows · fields {plain(', '.join(found.names))}{why}")
+    read = f"read as {plain(found.fields.described)}"
+    st.caption(f"{len(found.rows):,} rows · fields {plain(', '.join(found.names))} · {read}{why}")
     if rows:
         with st.popover("First row", icon=":material/visibility:"):
             for name, text in (("Prompt", rows[0].prompt), ("Answer", rows[0].answer)):
@@ -180,8 +151,7 @@ def show_rows(found: SourceRows, rows: Sequence[Row] | None) -> None:
 
 def kept_upload(data: bytes, name: str) -> str:
     """Keep uploaded rows under their own digest, so that a recipe can name them; raises `DataError` for a full disk."""
-    suffix = Path(name).suffix.lower()
-    suffix = suffix if suffix in (".json", ".parquet") else ".jsonl"
+    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), ".jsonl")
     file = uploads_folder() / f"{digest([data])[:16]}{suffix}"
     try:
         # earlier versions wrote in place: what a kill left of such a write is no upload

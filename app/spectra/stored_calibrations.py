@@ -149,7 +149,7 @@ def _described(measurement: Measurement) -> str:
             f"batch {plan.batch_size}",
         ]
         if plan.fields != CalibrationPlan("").fields:
-            parts.append(f"{plan.prompt_field} → {plan.answer_field}")
+            parts.append(plan.fields.described)
     parts.append(measurement.dtype)
     if measurement.loss is not None:
         parts.append(f"mean loss {measurement.loss:.4f}")

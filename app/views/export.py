@@ -33,7 +33,12 @@ def write_panel(workspace: Workspace) -> None:
     if asked:
         try:
             verification = export_recipe(
-                workspace.adapter, workspace.spectra, workspace.edit, workspace.recipe, folder.strip()
+                workspace.adapter,
+                workspace.spectra,
+                workspace.edit,
+                workspace.recipe,
+                folder.strip(),
+                workspace.sensitivity,
             )
         except SurgeryError as error:
             show_error(error)

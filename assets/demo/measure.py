@@ -15,7 +15,7 @@ from pathlib import Path
 
 from surgery import decompose, open_adapter
 from surgery.cli import progress_reporter
-from surgery.experiments import EDIT, Proof, prove, with_controls
+from surgery.experiments import EDIT, Proof, prove, rules_of, with_controls
 from surgery.files import demo_folder
 from surgery.model import attach
 from surgery.recipes import Recipe, demo_plans
@@ -38,9 +38,12 @@ def measure(source: str, examples: int) -> None:
     with attach(adapter, spectra, base) as live:
         sensitivity = calibrate(live, calibration, base=base, control=control)
         edit = PLANS[STRONGEST].apply(spectra, sensitivity)
-        edits = with_controls(spectra, PLANS[STRONGEST], edit, random=held_out.random, scale=held_out.scale) | {
-            name: plan.apply(spectra, sensitivity) for name, plan in others.items()
-        }
+        controlled = with_controls(
+            spectra,
+            {EDIT: (edit, rules_of(PLANS[STRONGEST]))},
+            random=held_out.random,
+            scale=held_out.scale,
+        )
         recipe = Recipe(
             adapter=source,
             adapter_digest=adapter.digest,
@@ -52,12 +55,13 @@ def measure(source: str, examples: int) -> None:
         )
         proof = Proof(
             held_out,
-            edits,
+            {**controlled.edits, **{name: plan.apply(spectra, sensitivity) for name, plan in others.items()}},
             recipe.seen,
             plans={EDIT: PLANS[STRONGEST], **others},
             recipe=recipe,
             again=held_out.again,
             base=base,
+            controls=controlled.controls,
         )
         control.begin(f"{source}, proving")
         run = prove(live, proof, control=control)

@@ -2,10 +2,11 @@
 
 from surgery.adapter.adapter import Adapter, Factors, open_adapter, refuse_changed
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
-from surgery.adapter.module_paths import layer_of
+from surgery.adapter.module_paths import layers_of
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, scope_for
 from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
+from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
 from surgery.adapter.weights import WEIGHTS_FILE, read_weights
 from surgery.adapter.zip_upload import unpack_adapter
 
@@ -13,6 +14,7 @@ __all__ = [
     "CONFIG_FILE",
     "LORA_BIAS",
     "SCOPES",
+    "TOKENIZER_FILES",
     "TRAINING_ONLY",
     "WEIGHTS_FILE",
     "Adapter",
@@ -22,9 +24,10 @@ __all__ = [
     "LoraRules",
     "ParameterSite",
     "Site",
+    "TokenizerFiles",
     "check_scope",
     "in_scope",
-    "layer_of",
+    "layers_of",
     "module_path",
     "open_adapter",
     "read_weights",

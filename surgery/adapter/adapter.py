@@ -5,7 +5,7 @@ exactly is refused with the reason; tensors that are not LoRA factors are carrie
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from jaxtyping import Shaped
 from numpy import ndarray
 
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
-from surgery.adapter.module_paths import families_of, in_layer_order, layer_of
+from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.site import Site
 from surgery.adapter.tensor_names import SAVE_AGAIN, FactorPair, depths_of, pair_factors, parameter_of, sites_of
+from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from surgery.adapter.weights import read_weights, weights_digest
 from surgery.errors import AdapterError, SurgeryError
 from surgery.files import demo_folder, digest, is_demo, user_path
@@ -55,7 +56,8 @@ class Adapter:
     """A LoRA adapter as its files hold it.
 
     `tensors` has every tensor of the file in its own dtype; `extra` names those that are not LoRA
-    factors; `digest` is the SHA-256 of config and weights; `notes` are things worth telling.
+    factors; `digest` is the SHA-256 of config and weights; `notes` are things worth telling; `tokenizer`
+    is what training saved of one beside the weights, and is no part of the digest.
     """
 
     source: str
@@ -67,6 +69,7 @@ class Adapter:
     extra: tuple[str, ...]
     digest: str
     notes: tuple[str, ...]
+    tokenizer: TokenizerFiles = field(default_factory=TokenizerFiles)
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -141,6 +144,7 @@ def _open(text: str) -> Adapter:
                 f"the file adapts more than {_MOST_MODULES:,} modules", "use the adapter of a real model"
             )
     modules = {factors.name: factors for factors in _with_families(found)}
+    tokenizer = read_tokenizer_files(folder)
     return Adapter(
         source=text,
         config=config,
@@ -150,7 +154,8 @@ def _open(text: str) -> Adapter:
         modules=modules,
         extra=tuple(extra),
         digest=digest([config_bytes, weights.sha256]),
-        notes=tuple(_notes(config, modules, extra)),
+        notes=(*_notes(config, modules, extra), *_tokenizer_notes(tokenizer)),
+        tokenizer=tokenizer,
     )
 
 
@@ -161,7 +166,7 @@ def _factors(
     config: Mapping[str, Any],
     rules: LoraRules,
 ) -> Iterable[Factors]:
-    """The module behind a pair of keys, or one for every expert; families are named later."""
+    """The module behind a pair of keys, or one for every expert; families and layers are told later."""
     B, A = tensors[pair.key_B], tensors[pair.key_A]
     targeted = rules.targets(pair.module)
     parameters = [] if targeted else rules.parameters(pair.module)
@@ -194,15 +199,15 @@ def _factors(
                     f"lora_{side} of module {name!r} is empty or holds NaN or infinity", "use an intact checkpoint"
                 )
         mirror = initialisation(config) == "mica"
-        yield Factors(name, layer_of(name), "", scaling, matrix_B, matrix_A, pair.key_B, pair.key_A, site, mirror)
+        yield Factors(name, None, "", scaling, matrix_B, matrix_A, pair.key_B, pair.key_A, site, mirror)
 
 
 def _with_families(found: list[Factors]) -> list[Factors]:
     by_name = {factors.name: factors for factors in found}
     if len(by_name) < len(found):
         raise AdapterError("two pairs of factors belong to the same module", SAVE_AGAIN)
-    families = families_of(by_name)
-    return [replace(by_name[name], family=families[name]) for name in in_layer_order(by_name)]
+    families, layers = families_of(by_name), layers_of(by_name)
+    return [replace(by_name[name], family=families[name], layer=layers[name]) for name in in_layer_order(by_name)]
 
 
 def _refuse_tied(pairs: list[FactorPair], tensors: Mapping[str, ndarray], config: Mapping[str, Any]) -> None:
@@ -245,3 +250,10 @@ def _notes(config: Mapping[str, Any], modules: Mapping[str, Factors], extra: lis
         yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
     if initialisation(config).startswith("lora_ga"):
         yield "LoRA-GA initialisation changed the base weights in training; the file is read as plain LoRA"
+
+
+def _tokenizer_notes(tokenizer: TokenizerFiles) -> Iterable[str]:
+    if tokenizer.unread:
+        yield f"the folder's tokenizer cannot be read ({tokenizer.unread}), so rows need the base model's"
+    elif tokenizer.has_vocabulary:
+        yield "the folder has a tokenizer of its own, which reads the rows"

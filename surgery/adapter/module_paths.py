@@ -1,15 +1,67 @@
 """What a module's path says: its index in the layer stack and its kind."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 _EXPERTS = "experts"
+# what stands between the number of a stage and that of its block, by what stands before the stage: in SegFormer
+# nothing at all; T5's `block.0.layer.1` is a part of a layer and no block
+_BLOCKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "stages": (("blocks",), ("layers",)),
+    "intermediate_stages": (("blocks",),),
+    "levels": (("layers",), ("blocks",)),
+    "layers": (("blocks",),),
+    "network": (("blocks",),),
+    "block": ((),),
+    "blocks": ((),),
+    "layer": (("transformer", "layer"),),
+    "albert_layer_groups": (("albert_layers",),),
+}
 _MOST_KINDS = 300  # each is compared with all others; a language model has a few dozen
 
 
-def layer_of(name: str) -> int | None:
-    """The index in the layer stack: the first whole-number component of a module's path."""
-    return next((int(part) for part in name.split(".") if _is_index(part)), None)
+def layers_of(names: Iterable[str]) -> dict[str, int | None]:
+    """The index in the layer stack of each module: the first whole-number component of its path.
+
+    In a model of stages, such as `stages.1.blocks.0`, it is the place in depth over all stages, of which each counts
+    for as many blocks as the names show. None for a module outside the stack.
+    """
+    found = {name: _indices(name.split(".")) for name in names}
+    sizes: dict[tuple[str, ...], dict[int, int]] = {}  # blocks of every stage, by what comes before the stages
+    for name, indices in found.items():
+        if len(indices) == 2:
+            stage, block = _numbers(name, indices)
+            stages = sizes.setdefault(_before(name, indices), {})
+            stages[stage] = max(stages.get(stage, 0), block + 1)
+    return {name: _depth(name, indices, sizes) for name, indices in found.items()}
+
+
+def _depth(name: str, indices: Sequence[int], sizes: Mapping[tuple[str, ...], Mapping[int, int]]) -> int | None:
+    numbers = _numbers(name, indices)
+    if len(numbers) < 2:
+        return numbers[0] if numbers else None
+    stages = sizes[_before(name, indices)]
+    return sum(size for stage, size in stages.items() if stage < numbers[0]) + numbers[1]
+
+
+def _numbers(name: str, indices: Sequence[int]) -> list[int]:
+    parts = name.split(".")
+    return [int(parts[index]) for index in indices]
+
+
+def _before(name: str, indices: Sequence[int]) -> tuple[str, ...]:
+    return tuple(name.split(".")[: indices[0]])
+
+
+def _indices(parts: Sequence[str]) -> tuple[int, ...]:
+    """Where a path has its layer: one component, none, or two in a model of stages, stage and block."""
+    first = next((i for i, part in enumerate(parts) if _is_index(part)), None)
+    if first is None:
+        return ()
+    second = next((i for i in range(first + 1, len(parts)) if _is_index(parts[i])), None)
+    if first > 0 and second is not None and tuple(parts[first + 1 : second]) in _BLOCKS.get(parts[first - 1], ()):
+        return first, second
+    return (first,)
 
 
 def families_of(names: Iterable[str]) -> dict[str, str]:
@@ -26,7 +78,8 @@ def families_of(names: Iterable[str]) -> dict[str, str]:
 
 def in_layer_order(names: Iterable[str]) -> list[str]:
     """Layer by layer, file order inside a layer; modules outside the stack come last."""
-    return sorted(names, key=lambda name: math.inf if (layer := layer_of(name)) is None else layer)
+    layers = layers_of(names := list(names))
+    return sorted(names, key=lambda name: math.inf if (layer := layers[name]) is None else layer)
 
 
 def _labels(kinds: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
@@ -50,11 +103,11 @@ def _labels(kinds: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
 def _without_indices(name: str) -> tuple[str, ...]:
     """The path without its layer index and without the number of an expert."""
     parts = name.split(".")
-    layer = next((i for i, part in enumerate(parts) if _is_index(part)), None)
+    layer = _indices(parts)
     kept = tuple(
         part
         for i, part in enumerate(parts)
-        if i != layer and not (_is_index(part) and i > 0 and parts[i - 1] == _EXPERTS)
+        if i not in layer and not (_is_index(part) and i > 0 and parts[i - 1] == _EXPERTS)
     )
     return kept or ("layer",)  # the layers of a bare sequential model are named by number alone
 

@@ -20,8 +20,9 @@ _FACTOR = re.compile(
     r"|lora_embedding_(?P<table>[AB])(?:\.default)?)$"
 )
 LORA_BIAS = re.compile(r"^(?P<module>.+)\.lora_B(?:\.default)?\.bias$")
-# what MonteCLoRA and VeLoRA keep for training; their forward pass in evaluation is that of a plain LoRA
-TRAINING_ONLY = re.compile(r"\.lora_(monteclora_sampler|velora_embed)\b")
+# what MonteCLoRA and VeLoRA keep for training; their forward pass in evaluation is that of a plain LoRA. Of a saved
+# module that was resized PEFT also saves the untrained original
+TRAINING_ONLY = re.compile(r"\.lora_(monteclora_sampler|velora_embed)\b|\.original_module\.")
 # the order in which modules of experts register their parameters, and so the order PEFT wraps them in
 _PARAMETER_ORDER = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 SAVE_AGAIN = "save the adapter again with peft"

@@ -1,7 +1,7 @@
-"""Unpack an uploaded zip that holds an adapter: its config and its weights, and nothing else.
+"""Unpack an uploaded zip that holds an adapter: its config, its weights and its tokenizer, and nothing else.
 
 The archive is checked as a whole before anything is written. Names inside it are compared, never
-used as paths: the two files that are wanted get names of our own.
+used as paths: the files that are wanted get names of our own.
 """
 
 import filecmp
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from surgery.adapter.lora_config import CONFIG_FILE
+from surgery.adapter.tokenizer_files import TOKENIZER_FILES
 from surgery.adapter.weights import PICKLED_FILE, WEIGHTS_FILE
 from surgery.errors import AdapterError
 
-_WANTED = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE)
+_WANTED = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE, *TOKENIZER_FILES)
 _MOST_ENTRIES = 256
 _MOST_DIRECTORY = 1 << 20  # bytes that list the entries
 _MOST_BYTES = 2 << 30  # of all entries, unpacked

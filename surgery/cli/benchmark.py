@@ -2,25 +2,25 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from surgery.adapter import open_adapter
 from surgery.cli.answer_options import add_near_option
 from surgery.cli.options import (
-    AGAIN_HELP,
     Command,
     Result,
     add_base_options,
+    add_variant_options,
     base_from,
     count,
-    edits_of,
     kept_run,
     positive,
-    variants_from,
 )
 from surgery.cli.text import progress_reporter
+from surgery.cli.variants import controlled, edits_of, refuse_unscoped, variants_from
 from surgery.data import Row, Slices, read_slices
-from surgery.errors import DataError, RecipeError
-from surgery.experiments import Proof, prove, random_controls
+from surgery.errors import DataError
+from surgery.experiments import Proof, prove
 from surgery.model import attach
 from surgery.recipes import Recipe
 from surgery.spectra import decompose
@@ -32,23 +32,17 @@ def benchmark_command(options: argparse.Namespace) -> Result:
 
     adapter = open_adapter(options.adapter)
     spectra = decompose(adapter)
-    files = dict(_assigned(pair) for pair in options.data_files or [])
-    plan = TaskPlan(
-        options.task, options.limit, options.offset, options.seed, options.fewshot, files or None, options.chat
-    )
-    recipes, folders = variants_from(options.variant or [], adapter.digest)
-    if folders:
-        raise RecipeError(
-            f"{next(iter(folders))!r} is a folder", "give recipes: all variants ride on one adapter in the model"
-        )
+    plan = TaskPlan(**_plan_values(options))
+    variants = variants_from(options.variant or [], adapter, spectra)
+    refuse_unscoped(spectra, variants, random=options.random, scope=options.scope)
     base = base_from(options)
-    seen = [plan for recipe in recipes.values() for plan in recipe.seen]
-    slices = read_slices(seen)
-    # a chat needs the base's tokenizer; what else can be refused is refused before the base model is loaded
-    loaded = None if options.chat else load_task(plan)
+    slices = read_slices(variants.seen)
+    # a chat needs the tokenizer; what else can be refused is refused before the base model is loaded
+    loaded = None if options.chat else load_task(plan, trust_code=options.trust_task_code)
     judge = sandboxed(open_sandbox()) if options.run_programs else None
     if loaded is not None:
-        refuse_seen(loaded, _named(slices, recipes), allow=options.allow_near_duplicates)
+        refuse_seen(loaded, _named(slices, variants.recipes), allow=options.allow_near_duplicates)
+        variants.refuse_seen(loaded.documents)
         if loaded.needs_judge and judge is None:
             raise DataError(
                 f"the answers to {plan.name} are programs, which are not run unasked",
@@ -56,22 +50,43 @@ def benchmark_command(options: argparse.Namespace) -> Result:
             )
     with attach(adapter, spectra, base) as live:
         if loaded is None:
-            loaded = load_task(plan, live.base.tokenizer)
-            refuse_seen(loaded, _named(slices, recipes), allow=options.allow_near_duplicates)
-        edits = edits_of(live, recipes, base, slices) | random_controls(spectra, options.random)
-        plans = {name: recipe.edit for name, recipe in recipes.items()}
+            loaded = load_task(plan, live.tokenizer, trust_code=options.trust_task_code)
+            refuse_seen(loaded, _named(slices, variants.recipes), allow=options.allow_near_duplicates)
+            variants.refuse_seen(loaded.documents)
+        edits = edits_of(live, variants, base, slices)
+        beside = controlled(spectra, variants, edits, random=options.random, scope=options.scope)
         proof = Proof(
             loaded,
-            edits,
-            seen,
-            plans=plans,
+            beside.edits,
+            variants.seen,
+            plans=variants.plans,
             again=options.again,
             base=base,
             batch_size=options.batch_size,
+            controls=beside.controls,
+            adapters=variants.adapters,
+            notes=variants.notes,
             allow_near=options.allow_near_duplicates,
         )
         run = prove(live, proof, slices=slices, judge=judge, control=progress_reporter(plan.name))
     return kept_run(run.evaluation, run, f"{plan.name}, ")
+
+
+def _plan_values(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the task as `TaskPlan` takes them."""
+    return {
+        "name": options.task,
+        "limit": options.limit,
+        "offset": options.offset,
+        "seed": options.seed,
+        "fewshot": options.fewshot,
+        "data_files": dict(_assigned(pair) for pair in options.data_files or []) or None,
+        "chat_template": options.chat,
+        "include_path": options.include_path,
+        "system": options.system,
+        "template_args": options.template_args,
+        "think_end": options.think_end,
+    }
 
 
 def _named(slices: Slices, recipes: Mapping[str, Recipe]) -> dict[str, Sequence[Row]]:
@@ -94,25 +109,55 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("adapter", help="a folder, or demo:NAME")
     add_base_options(parser)
     parser.add_argument(
-        "--task", required=True, help="commonsense_qa, gsm8k, humaneval, ifeval, or another of lm-eval's"
+        "--task",
+        required=True,
+        help="commonsense_qa, gsm8k, humaneval, ifeval, or another task or group of lm-eval's",
     )
     parser.add_argument(
-        "--data-files", nargs="+", action="extend", metavar="SPLIT=FILE", help="local files instead of the hub"
+        "--data-files",
+        nargs="+",
+        action="extend",
+        metavar="SPLIT=FILE",
+        help="local files instead of the hub; in a group TASK:SPLIT=FILE",
     )
+    _definition_options(parser)
     parser.add_argument("--limit", type=positive, help="how many examples (default: all)")
     parser.add_argument("--offset", type=count, default=0, help="where the slice begins")
     parser.add_argument("--seed", type=count, help="shuffle before the slice is taken")
     parser.add_argument("--fewshot", type=count, help="examples shown (default: the task's own number)")
-    parser.add_argument("--chat", action="store_true", help="put prompts into the chat template")
-    parser.add_argument("--variant", nargs="+", action="extend", help="recipe files")
-    parser.add_argument("--random", type=count, default=0, help="how many random controls")
-    parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
+    _prompt_options(parser)
+    add_variant_options(parser)
     parser.add_argument("--batch-size", type=positive, help="examples at a time (default: what fits)")
     add_near_option(parser)
     parser.add_argument(
         "--run-programs",
         action="store_true",
         help="run programs that the model writes, each in a sandbox of its own",
+    )
+
+
+def _definition_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--include-path", metavar="FOLDER", help="task definitions of your own, beside lm-eval's")
+    parser.add_argument(
+        "--trust-task-code",
+        action="store_true",
+        help="let the definitions in that folder run the Python that they name",
+    )
+
+
+def _prompt_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chat", action="store_true", help="put prompts into the chat template")
+    parser.add_argument(
+        "--system", default="", metavar="TEXT", help="lm-eval's system instruction, before every prompt"
+    )
+    parser.add_argument(
+        "--template-args",
+        default="",
+        metavar="JSON",
+        help="arguments of the chat template, as '{\"enable_thinking\": false}'",
+    )
+    parser.add_argument(
+        "--think-end", metavar="TOKEN", help="the answer begins after the last of it, as </think>, or a token's id"
     )
 
 

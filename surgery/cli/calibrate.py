@@ -12,12 +12,15 @@ from surgery.cli.options import (
     count,
     data_from,
     encoding_from,
+    fields_from,
     positive,
 )
 from surgery.cli.text import progress_reporter, sensitivity_record, sensitivity_text
+from surgery.cli.tokens_text import tokens_record, tokens_text
 from surgery.data import CalibrationPlan, read_slices
-from surgery.model import attach
-from surgery.sensitivity import calibrate, save_sensitivity
+from surgery.errors import DataError
+from surgery.model import attach, encoding_notes, preview_tokens
+from surgery.sensitivity import calibrate, measurement_header, save_sensitivity
 from surgery.spectra import decompose
 
 
@@ -31,22 +34,31 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         options.batch_size,
         encoding_from(options),
         options.checkpointing,
-        options.prompt_field,
-        options.answer_field,
+        **fields_from(options),
     )
     base = base_from(options)
     slice_ = read_slices([plan]).seen[plan]
+    if options.preview:
+        record = tokens_record(preview_tokens(adapter, base, plan, slice_))
+        return record, tokens_text(record)
+    if not options.out:
+        raise DataError(
+            "no file to write the sensitivities to was named", "give --out, or --preview to see tokens"
+        )
     with attach(adapter, decompose(adapter), base) as live:
         sensitivity = calibrate(live, plan, base=base, slice_=slice_, control=progress_reporter("calibrating"))
-    save_sensitivity(sensitivity, options.out)
-    record = sensitivity_record(sensitivity, options.out)
+        notes = (*live.scoring_notes, *encoding_notes(live, plan, slice_))
+    about = measurement_header(plan, base, sensitivity.provenance, sensitivity.left_out)
+    save_sensitivity(sensitivity, options.out, about)
+    record = sensitivity_record(sensitivity, options.out, slice_.format, notes)
     return record, sensitivity_text(record)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     add_model_options(
         parser,
-        "calibration rows: JSON lines or parquet, or hub:OWNER/NAME[/CONFIG]:SPLIT; a demo has its own",
+        "calibration rows: a file (JSON lines or array, CSV, TSV, parquet, arrow), a folder that datasets saved, or "
+        "hub:OWNER/NAME[/CONFIG]:SPLIT; a demo has its own",
     )
     parser.add_argument("--examples", type=count, default=128, help="how many rows (default 128)")
     parser.add_argument("--seed", type=count, default=0, help="seed of the shuffle (default 0)")
@@ -56,7 +68,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--checkpointing", action="store_true", help="recompute activations: slower, for long examples"
     )
     add_field_options(parser)
-    parser.add_argument("--out", required=True, help="file to write the sensitivities to")
+    parser.add_argument("--out", help="file to write the sensitivities to")
+    parser.add_argument(
+        "--preview", action="store_true", help="show the first rows as tokens and what is odd, and measure nothing"
+    )
 
 
 COMMAND = Command("calibrate", "measure sensitivities on a calibration slice", _options, calibrate_command)

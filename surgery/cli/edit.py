@@ -2,39 +2,50 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from surgery.adapter import Adapter, open_adapter
 from surgery.cli.options import Command, Result, add_policy_options, policy_from
 from surgery.cli.text import export_record, export_text
-from surgery.edits import make_edit
+from surgery.edits import EditPlan
 from surgery.errors import DataError
-from surgery.export import export
-from surgery.sensitivity import Sensitivity, load_sensitivity, shipped_measurements
+from surgery.export import RECIPE_FILE, RECORD_FILE, dump_record, export, record_of
+from surgery.files import user_path
+from surgery.recipes import Recipe, dump_recipe
+from surgery.sensitivity import Sensitivity, load_sensitivity, measurement_in, shipped_measurements
 from surgery.spectra import decompose
 
 
 def edit_command(options: argparse.Namespace) -> Result:
     adapter = open_adapter(options.adapter)
     spectra = decompose(adapter)
-    policy = policy_from(options)
-    sensitivity = load_sensitivity(options.sensitivities) if options.sensitivities else None
+    plan = EditPlan(policy_from(options), options.scope, options.energy, options.sigma_min)
+    file = user_path(options.sensitivities, DataError) if options.sensitivities else None
+    if file is None and plan.policy.needs_gradient:
+        file = _shipped(adapter)
+    sensitivity = load_sensitivity(file) if file is not None else None
     if sensitivity is not None and sensitivity.provenance.adapter != adapter.digest:
         raise DataError("these sensitivities belong to another adapter", "calibrate this one")
-    if sensitivity is None and policy.needs_gradient:
-        sensitivity = _shipped(adapter)
-    edit = make_edit(
-        spectra,
-        policy,
-        sensitivity=sensitivity,
-        scope=options.scope,
-        energy=options.energy,
-        sigma_min=options.sigma_min,
-    )
-    record = export_record(edit, sensitivity, export(adapter, spectra, edit, options.out))
+    edit = plan.apply(spectra, sensitivity)
+    recipe = None if sensitivity is None or file is None else _recipe(adapter, plan, sensitivity, file)
+    documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
+    if recipe is not None:
+        documents[RECIPE_FILE] = dump_recipe(recipe)
+    record = export_record(edit, sensitivity, export(adapter, spectra, edit, options.out, documents=documents))
     return record, export_text(record)
 
 
-def _shipped(adapter: Adapter) -> Sensitivity | None:
+def _recipe(adapter: Adapter, plan: EditPlan, sensitivity: Sensitivity, file: Path) -> Recipe | None:
+    """The recipe that redoes the edit; None where the sensitivities do not say on which base and rows they were measured."""
+    about = measurement_in(file)
+    if about is None or about.plan is None or about.base is None:
+        return None
+    return Recipe(
+        adapter.source, adapter.digest, about.base, about.plan, plan, calibration_digest=sensitivity.rows
+    )
+
+
+def _shipped(adapter: Adapter) -> Path | None:
     """What ships measured of a demo adapter, which is told on standard error; None for any other adapter."""
     found = next(iter(shipped_measurements(adapter.digest)), None)
     if found is None:
@@ -43,7 +54,7 @@ def _shipped(adapter: Adapter) -> Sensitivity | None:
         f"without --sensitivities: taking those that ship with the demo, measured on {found.examples} examples",
         file=sys.stderr,
     )
-    return load_sensitivity(found.file)
+    return found.file
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -2,26 +2,31 @@
 
 import argparse
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from surgery.adapter import open_adapter
 from surgery.cli.answer_options import near_text
-from surgery.cli.text import evaluation_text, progress_reporter
-from surgery.data import DATE, TOKENIZERS, Encoding, NearDuplicate, Slices, parse_date, template_arguments
-from surgery.edits import ENERGY_RULES, Edit
+from surgery.cli.text import evaluation_text
+from surgery.data import (
+    AUTO,
+    DATE,
+    FORMATS,
+    TOKENIZERS,
+    TURNS,
+    Encoding,
+    NearDuplicate,
+    parse_date,
+    template_arguments,
+)
+from surgery.edits import ENERGY_RULES
 from surgery.errors import DataError, RecipeError
-from surgery.evaluation import BASELINE, Evaluation, summarise, summary_record
-from surgery.files import is_demo, user_path
+from surgery.evaluation import Evaluation, summarise, summary_record
+from surgery.files import is_demo
 from surgery.model import BaseChoice
 from surgery.policies import POLICIES, Knob, Policy, knobs_of, make_policy
-from surgery.recipes import Recipe, demo_plans, read_recipe
+from surgery.recipes import demo_plans
 from surgery.runs import Run
-from surgery.sensitivity import calibrate
-
-if TYPE_CHECKING:
-    from surgery.model import LiveModel
 
 Result = tuple[dict[str, Any], str]
 KNOB_PREFIX = "knob_"
@@ -36,18 +41,6 @@ class Command:
     help: str
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], Result]
-
-
-def edits_of(
-    live: "LiveModel", recipes: Mapping[str, Recipe], base: BaseChoice, slices: Slices
-) -> dict[str, Edit]:
-    """The edits of recipes, calibrated where that was not done before."""
-    edits = {}
-    for name, recipe in recipes.items():
-        plan, control = recipe.calibration, progress_reporter(f"calibrating {name}")
-        measured = calibrate(live, plan, base=base, slice_=slices.seen[plan], control=control)
-        edits[name] = recipe.edit.apply(live.spectra, measured)
-    return edits
 
 
 def kept_run(evaluation: Evaluation, run: Run, of: str = "") -> Result:
@@ -98,22 +91,16 @@ def encoding_from(options: argparse.Namespace) -> Encoding:
     return encoding
 
 
-def variants_from(sources: Sequence[str], adapter_digest: str) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """Recipes and folders among the variants named, by a short name each."""
-    recipes: dict[str, Recipe] = {}
-    folders: dict[str, str] = {}
-    for source in sources:
-        path = user_path(source)
-        name = path.name if path.name not in {BASELINE, *recipes, *folders} else str(path)
-        if path.is_file():
-            recipes[name] = read_recipe(path)
-            made_for = recipes[name].adapter_digest
-            if made_for and made_for != adapter_digest:
-                raise DataError(f"recipe {source!r} was made for another adapter", "evaluate it with its own")
-        else:
-            open_adapter(source)  # refused now, before minutes are spent on the others
-            folders[name] = source
-    return recipes, folders
+def fields_from(options: argparse.Namespace) -> dict[str, Any]:
+    """How records become rows, by the names of a plan's settings."""
+    return {name: getattr(options, name) for name in ("prompt_field", "answer_field", "format", "turns")}
+
+
+def add_variant_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--variant", nargs="+", action="extend", help="exported folders or recipe files")
+    parser.add_argument("--random", type=count, default=0, help="how many random controls of each variant")
+    parser.add_argument("--scope", help="of random controls where no variant says theirs (default residual)")
+    parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
 
 
 def add_base_options(parser: argparse.ArgumentParser) -> None:
@@ -157,6 +144,10 @@ def add_field_options(parser: argparse.ArgumentParser) -> None:
         help="field of the prompt, or a template such as '{context} {question}'",
     )
     parser.add_argument("--answer-field", default="answer", help="field of the answer, or a template")
+    parser.add_argument("--format", default=AUTO, help=f"of the rows: {', '.join(FORMATS)} (default {AUTO})")
+    parser.add_argument(
+        "--turns", default=TURNS[0], help=f"answers of a conversation: {' or '.join(TURNS)} (default {TURNS[0]})"
+    )
 
 
 def add_policy_options(parser: argparse.ArgumentParser) -> None:

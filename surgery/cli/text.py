@@ -13,7 +13,7 @@ from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.export import Verification
 from surgery.files import without_nan
 from surgery.progress import Control, Pace
-from surgery.sensitivity import Sensitivity
+from surgery.sensitivity import Sensitivity, doubts
 
 if TYPE_CHECKING:
     from surgery.runs import Run
@@ -54,11 +54,12 @@ def gains_text(edited: ModuleEdit) -> str:
     return "\n".join(lines + ([f"left alone: {edited.skipped}"] if edited.skipped else []))
 
 
-def sensitivity_record(sensitivity: Sensitivity, out: str) -> dict[str, Any]:
-    """What was measured, and how many rows were dropped by reason."""
+def sensitivity_record(sensitivity: Sensitivity, out: str, rows: str, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """What was measured, and what is odd: `notes`, then what the losses say; `rows` is their format in words."""
     n = sensitivity.examples
     return {
         "out": out,
+        "format": rows,
         "examples": n,
         "dropped": sum(sensitivity.left_out.values()),
         "dropped_by_reason": dict(sensitivity.left_out),
@@ -66,6 +67,8 @@ def sensitivity_record(sensitivity: Sensitivity, out: str) -> dict[str, Any]:
         "components": sum(g.shape[1] for g in sensitivity.values.values()),
         "loss": float(sensitivity.losses.mean()),
         "loss_error": float(sensitivity.losses.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan,
+        "loss_without": float(sensitivity.without.mean()) if sensitivity.without.size else math.nan,
+        "notes": [*notes, *doubts(sensitivity)],
     }
 
 
@@ -73,7 +76,9 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
     return (
         f"{record['components']:,} components of {record['modules']} modules measured on {record['examples']} "
         f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
+        + f"\nrows read as: {record['format']}"
         + (f"\n{left_out_text(record['dropped_by_reason'])}" if record["dropped"] else "")
+        + "".join(f"\nnote: {note}" for note in record["notes"])
         + f"\nwrote {record['out']}"
     )
 
@@ -124,7 +129,21 @@ def evaluation_text(summary: EvaluationSummary, of: str = "") -> str:
         better = "higher" if metric.higher_is_better else "lower"
         lines.append(f"{metric.title}, {better} is better:")
         lines += [_variant_line(name, found, metric.name) for name, found in summary.variants.items()]
-    return "\n".join([*lines, *summary.notes])
+    return "\n".join([*lines, *_task_lines(summary), *summary.notes])
+
+
+def _task_lines(summary: EvaluationSummary) -> list[str]:
+    """A group's tasks and groups with what each variant scored on them, of the headline metric."""
+    metric = summary.metrics[0]
+    totals = {name: found.aggregates or {} for name, found in summary.variants.items()}
+    tasks = [key for key in next(iter(totals.values()), {}) if key.endswith(f"/{metric.name}")]
+    if not tasks:
+        return []
+    lines = [f"{metric.title} by task, {', '.join(totals)}:"]
+    for key in tasks:
+        scores = "  ".join(f"{own[key]:.4f}" for own in totals.values())
+        lines.append(f"  {key.removesuffix(f'/{metric.name}'):<28} {scores}")
+    return lines
 
 
 def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
@@ -138,6 +157,8 @@ def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
         line += f", p {test.holm:.3f}" if test.holm is not None else ""
     if rank := found.ranks.get(key):
         line += f"  beats {rank.beaten} of {rank.controls} random controls"
+    if found.control_of:
+        line += f"  control of {', '.join(found.control_of)}"
     return line
 
 
@@ -155,6 +176,8 @@ def run_record(run: "Run") -> dict[str, Any]:
         "finished": run.finished,
         "shipped": run.shipped,
         "policies": {name: edit.get("policy") for name, edit in plan.edits.items()},
+        "controls": {name: asdict(group) for name, group in plan.controls.items()},
+        "unlike_controls": list(plan.unlike_controls),
     }
     if run.metrics is not None:
         record["changes"] = {
@@ -177,6 +200,8 @@ def runs_text(runs: Sequence["Run"]) -> str:
         for name, changes in record.get("changes", {}).items():
             told = ", ".join(f"{key} {_change(effect)}" for key, effect in changes.items())
             line += f"; {name} ({record['policies'][name]}): {told}"
+        if unlike := record["unlike_controls"]:
+            line += f"; random controls of another scope or energy rule than {', '.join(unlike)}"
         lines.append(line if run.finished else f"{line}; unfinished")
     return "\n".join(lines)
 

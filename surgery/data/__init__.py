@@ -1,7 +1,17 @@
 """From rows on disks to encoded examples; plans of slices; train/test contamination."""
 
 from surgery.data.answer_filters import AnswerFilters
-from surgery.data.contamination import TaskDocument, content_key, refuse_shared, shared_examples, task_document
+from surgery.data.contamination import (
+    Examples,
+    TaskDocument,
+    content_key,
+    refuse_seen_keys,
+    refuse_shared,
+    seen_keys,
+    shared_examples,
+    task_document,
+)
+from surgery.data.conversations import TURNS
 from surgery.data.encoding import (
     APART,
     DATE,
@@ -13,13 +23,10 @@ from surgery.data.encoding import (
     parse_encoding,
 )
 from surgery.data.examples import IGNORED, Calibration, Example, encode, prompt_ids, turn_end
+from surgery.data.files_source import SUFFIXES
+from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
-from surgery.data.near_duplicates import (
-    NearDuplicate,
-    NearDuplicatesError,
-    near_duplicates,
-    near_duplicates_text,
-)
+from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plans import (
     ALLOW,
     REFUSE,
@@ -34,36 +41,34 @@ from surgery.data.plans import (
     rows_digest,
 )
 from surgery.data.rendering import markers, parse_date, prints_date, template_arguments
-from surgery.data.rows import (
-    Message,
-    Row,
-    RowFields,
-    UnusableRow,
-    choose,
-    left_out_text,
-    parse_record,
-    parse_rows,
-    read_rows,
-    shared_keys,
-)
-from surgery.data.slices import Slices, read_slices
-from surgery.data.source import SourceRows, read_source
+from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, parse_record, shared_keys
+from surgery.data.slices import LEAVE_OUT, Slices, read_slices
+from surgery.data.source import SourceRows, read_rows, read_source, source_files
+from surgery.data.token_view import Token, oddities, token_view
 
 __all__ = [
     "ALLOW",
     "APART",
+    "AUTO",
+    "CONVERSATIONAL",
     "DATE",
+    "FIELDS",
+    "FORMATS",
     "IGNORED",
+    "LEAVE_OUT",
     "REFUSE",
+    "SUFFIXES",
     "TEMPLATES",
     "TOGETHER",
     "TOKENIZERS",
+    "TURNS",
     "AnswerFilters",
     "Calibration",
     "CalibrationPlan",
     "Encoding",
     "EvaluationPlan",
     "Example",
+    "Examples",
     "HubSource",
     "Message",
     "NearDuplicate",
@@ -75,6 +80,7 @@ __all__ = [
     "Slices",
     "SourceRows",
     "TaskDocument",
+    "Token",
     "UnusableRow",
     "calibration_rows",
     "choose",
@@ -86,12 +92,12 @@ __all__ = [
     "markers",
     "near_duplicates",
     "near_duplicates_text",
+    "oddities",
     "parse_date",
     "parse_encoding",
     "parse_hub",
     "parse_plan",
     "parse_record",
-    "parse_rows",
     "plan_record",
     "planned_rows",
     "prints_date",
@@ -100,11 +106,15 @@ __all__ = [
     "read_slices",
     "read_source",
     "refuse_changed_rows",
+    "refuse_seen_keys",
     "refuse_shared",
     "rows_digest",
+    "seen_keys",
     "shared_examples",
     "shared_keys",
+    "source_files",
     "task_document",
     "template_arguments",
+    "token_view",
     "turn_end",
 ]

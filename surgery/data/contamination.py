@@ -1,7 +1,7 @@
 """Train/test contamination: examples that two slices share, by content hash."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -83,6 +83,25 @@ def refuse_shared(slices: Mapping[str, Examples]) -> None:
                     f"{first} and {second} share {count}: {example.first} is {example.second} ({example.text!r})",
                     "choose slices apart: another offset, split or dataset",
                 )
+
+
+def seen_keys(row: Row) -> tuple[str, ...]:
+    """Digests by which a row that was seen is known again without its text, among rows and among documents."""
+    return row.key, content_key([row.prompt]), content_key([row.prompt, row.answer])
+
+
+def refuse_seen_keys(examples: Examples, keys: Collection[str], whose: str) -> None:
+    """Raise `DataError` where examples are among those that an edit was made on, told by their `seen_keys` alone.
+
+    A row is the same where prompt and answer are, a document where it asks the same question.
+    """
+    seen = [e for e in examples if (e.keys & set(keys) if isinstance(e, TaskDocument) else e.key in keys)]
+    if seen:
+        raise DataError(
+            f"{len(seen)} of {len(examples)} evaluation {'row' if len(examples) == 1 else 'rows'} were used for "
+            f"calibration or tuning of {whose!r}, as it says itself",
+            "evaluate on rows that the edit has not seen",
+        )
 
 
 class _Known(NamedTuple):

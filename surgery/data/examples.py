@@ -155,7 +155,8 @@ class _Encoder:
             reason, empty = (NO_PROMPT, "prompt") if not before else (NO_ANSWER, "answer")
             text = getattr(row, empty)[:40]
             raise UnusableRow(reason, f"the {empty} {text!r} has no tokens in this tokenizer", "remove the row")
-        end = answer[-1] if answer[-1] in self.markers else None
+        ends = self.markers | ({self.tokenizer.convert_tokens_to_ids(stop)} if stop else set())
+        end = answer[-1] if answer[-1] in ends else None
         return Example(row.key, tuple(before), tuple(answer), row.answer, end, "" if end is not None else stop)
 
     def _as_conversation(self, row: Row, template: ChatTemplate) -> tuple[list[int], list[int], str]:

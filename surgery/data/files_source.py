@@ -1,45 +1,68 @@
-"""Records of one file of JSON lines or parquet, one at a time."""
+"""Records of one file, one at a time: JSON lines or an array, a table of texts, parquet or arrow."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from surgery.data.json_array import array_items
 from surgery.data.rows import UnusableRow, parse_record
+from surgery.data.tables import table_records
 from surgery.errors import DataError
-from surgery.files import parquet_records
+from surgery.files import MOST_RECORDS, arrow_records, open_text, parquet_records, text_lines
 
-SUFFIXES = (".parquet", ".jsonl", ".json")
-_LONGEST_LINE = 16 << 20  # characters
+_TEXTS = (".jsonl", ".json", ".csv", ".tsv")
+_MOST_BLANK = 1 << 16
+# the first of them that a split has is read
+SUFFIXES = (".parquet", ".arrow", *chain.from_iterable((suffix, f"{suffix}.gz") for suffix in _TEXTS))
 
 
-def file_records(file: Path, fields: Sequence[str]) -> Iterable[tuple[str, Any]]:
-    """Every record with the words for its place; an `UnusableRow` where a line could not be read."""
-    if file.suffix.lower() == ".parquet":
+def file_records(file: Path, fields: Sequence[str] | None) -> Iterable[tuple[str, Any]]:
+    """Every record with the words for its place; an `UnusableRow` where one could not be read.
+
+    `fields` are the names that are wanted of each, None for all: others may be None. Raises `DataError` for a file
+    that cannot be read and for more records than fit.
+    """
+    for number, found in enumerate(_records(file, fields), start=1):
+        if number > MOST_RECORDS:
+            raise DataError(f"{file.name!r} holds more records than fit", "use a part of the dataset")
+        yield found
+
+
+def _records(file: Path, fields: Sequence[str] | None) -> Iterator[tuple[str, Any]]:
+    kind = Path(file.name.lower().removesuffix(".gz")).suffix
+    if kind == ".parquet":
         yield from parquet_records(file, fields)
+    elif kind == ".arrow":
+        yield from arrow_records(file, fields)
+    else:
+        with open_text(file) as text:
+            yield from (
+                table_records(text, file.name) if kind in (".csv", ".tsv") else _json_records(text, file.name)
+            )
+
+
+def _json_records(text: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+    """The records of JSON lines, or the items of an array where the first character opens one."""
+    blank = ""
+    while (first := text.read(1)).isspace():
+        blank += first
+        if len(blank) > _MOST_BLANK:
+            raise DataError(f"{name!r} begins with more than {_MOST_BLANK:,} blanks", "leave them out")
+    if first == "[":
+        for number, item in enumerate(array_items(text, name), start=1):
+            yield f"item {number}", _parsed(item)
         return
-    for number, line in enumerate(_lines(file), start=1):
+    lines = chain([first + next(text_lines(text, name), "")], text_lines(text, name))
+    for number, line in enumerate(lines, start=1 + blank.count("\n")):
+        if number > MOST_RECORDS:
+            raise DataError(f"{name!r} has more lines than fit", "use a part of the dataset")
         if line.strip():
-            try:
-                record = parse_record(line)
-            except UnusableRow as error:
-                record = error
-            yield f"line {number}", record
+            yield f"line {number}", _parsed(line)
 
 
-def _lines(file: Path) -> Iterable[str]:
-    """The lines of a text file, one at a time: a file may be larger than memory."""
+def _parsed(text: str) -> Any:
     try:
-        if file.exists() and not file.is_file():
-            raise OSError("no regular file")  # a device or a pipe would be read for ever
-        with file.open(encoding="utf-8") as text:
-            while line := text.readline(_LONGEST_LINE + 1):
-                if len(line) > _LONGEST_LINE:
-                    raise DataError(
-                        f"{file.name!r} has a line of more than {_LONGEST_LINE:,} characters",
-                        "write one JSON object on each line",
-                    )
-                yield line
-    except FileNotFoundError:
-        raise DataError(f"no file at {str(file)!r}", "check the path of the JSON-lines file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file.name!r} could not be read as UTF-8 text", "save it as JSON lines") from error
+        return parse_record(text)
+    except UnusableRow as error:
+        return error

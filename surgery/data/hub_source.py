@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery.data.files_source import SUFFIXES
+from surgery.data.saved_folder import is_saved, saved_files
 from surgery.errors import DataError, first_line
 from surgery.files import load_yaml, read_limited, user_path
 
@@ -69,10 +70,7 @@ def parse_hub(source: str) -> HubSource:
 def hub_files(source: HubSource, download: bool) -> list[Path]:
     """The files of a split, in order: from a folder, the hub's cache, or the hub itself."""
     if source.is_folder:
-        folder = user_path(source.name, DataError)
-        if not folder.is_dir():
-            raise DataError(f"no folder at {source.name!r}", "name a folder with a copy of the dataset")
-        return [folder / name for name in _choose_files(_inside(folder), _card(folder), source)]
+        return folder_files(user_path(source.name, DataError), source.split)
     try:
         import huggingface_hub
     except ImportError:
@@ -109,6 +107,19 @@ def hub_files(source: HubSource, download: bool) -> list[Path]:
             "check the name and the network, or copy its files here and name one of them, or hub:FOLDER:SPLIT",
         ) from error
     return [folder / name for name in names]
+
+
+def folder_files(folder: Path, split: str = "") -> list[Path]:
+    """The files of a split, in order, in a folder that `datasets` saved or a copy of a dataset of the hub.
+
+    `split` may be left out where there is one, or one called `train`. Raises `DataError`.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder at {str(folder)!r}", "name a folder with a copy of the dataset")
+    if is_saved(folder):
+        return saved_files(folder, split)
+    source = HubSource(str(folder), split or "train")
+    return [folder / name for name in _choose_files(_inside(folder), _card(folder), source)]
 
 
 def _cached_snapshot(source: HubSource) -> Path | None:
@@ -159,7 +170,7 @@ def _choose_files(names: Iterable[str], card: str, source: HubSource) -> list[st
         alike = [name for name in chosen if name.lower().endswith(suffix)]
         if alike:
             return alike
-    shown = ", ".join(repr(name) for name in data[:8]) or "no JSON lines and no parquet files"
+    shown = ", ".join(repr(name) for name in data[:8]) or "no files of rows"
     raise DataError(
         f"{str(source)!r} has no files for this split", f"name another split or configuration: there are {shown}"
     )

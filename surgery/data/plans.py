@@ -1,12 +1,13 @@
 """Plans of slices, calibration and evaluation, and the rows that they choose."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from surgery.data.answer_filters import AnswerFilters
+from surgery.data.conversations import LAST, TURNS
 from surgery.data.encoding import (
     APART,
     TEMPLATES,
@@ -16,8 +17,9 @@ from surgery.data.encoding import (
     earlier_encoding,
     encoding_record,
 )
+from surgery.data.formats import AUTO, FORMATS, PLAIN_FIELDS, RowFields
 from surgery.data.rendering import TEMPLATE_FILE, parse_date, template_arguments
-from surgery.data.rows import PLAIN_FIELDS, Row, RowFields, choose, left_out_text
+from surgery.data.rows import Row, choose, left_out_text
 from surgery.data.source import SourceRows, read_source, source_files
 from surgery.errors import DataError, RecipeError
 from surgery.files import digest, mapping_of, refuse_unknown
@@ -51,10 +53,12 @@ _FIRST = frozenset(
 )
 _LARGEST = 2**63
 REFUSE, ALLOW = "refuse", "allow"
-_CHOICES = {
+_CHOICES: Mapping[str, Collection[str]] = {
     "template": TEMPLATES,
     "tokenised": (TOGETHER, APART),
     "tokenizer": TOKENIZERS,
+    "format": FORMATS,
+    "turns": TURNS,
     "near_duplicates": (REFUSE, ALLOW),
 }
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
@@ -64,9 +68,9 @@ _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 class CalibrationPlan:
     """Which rows are measured and how: a seeded shuffle of `data`, `examples` rows from `start`.
 
-    `data` is a file, a demo's slice or a dataset of the hub, as `sources.read_source` takes it; `prompt_field`
-    and `answer_field` are as in `RowFields`. `checkpointing` recomputes activations in the backward pass, for
-    contexts that do not fit.
+    `data` is a file, a folder, a demo's slice or a dataset of the hub, as `read_source` takes it; `prompt_field`,
+    `answer_field`, `format` and `turns` are as in `RowFields`. `checkpointing` recomputes activations in the
+    backward pass, for contexts that do not fit.
     """
 
     data: str
@@ -78,23 +82,25 @@ class CalibrationPlan:
     checkpointing: bool = False
     prompt_field: str = PLAIN_FIELDS.prompt
     answer_field: str = PLAIN_FIELDS.answer
+    format: str = AUTO
+    turns: str = LAST
 
     @property
     def fields(self) -> RowFields:
-        """Where the records of `data` have prompt and answer; raises `DataError` for a broken template."""
-        return RowFields(self.prompt_field, self.answer_field)
+        """How the records of `data` become rows; raises `DataError` for a broken template."""
+        return RowFields(self.prompt_field, self.answer_field, self.format, self.turns)
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
     """Held-out rows and what stands beside the edit: `limit` rows from `start` on, in file order or shuffled by `seed`.
 
-    `data` and its fields are as in `CalibrationPlan`.
-    `random` counts random controls; `scale` adds a rescaling to the edit's norm, and `again` the unedited
+    `data` and its fields are as in `CalibrationPlan`. Rows that cannot be asked refuse the plan unless `leave_out`
+    is set. `random` counts random controls; `scale` adds a rescaling to the edit's norm, and `again` the unedited
     adapter once more in other batches, as the noise floor. `generate` asks for greedy answers, without which there
     is the loss alone; they end at a text of `stop`, and are right where `filters`, as `AnswerFilters` takes them,
-    leave of them what they leave of the reference. `near_duplicates` says whether rows may be nearly the same as those that the
-    edit was made on: `refuse` or `allow`.
+    leave of them what they leave of the reference. `near_duplicates` says whether rows may be nearly the same as
+    those that the edit was made on: `refuse` or `allow`.
     """
 
     data: str
@@ -108,6 +114,9 @@ class EvaluationPlan:
     start: int = 0
     prompt_field: str = PLAIN_FIELDS.prompt
     answer_field: str = PLAIN_FIELDS.answer
+    format: str = AUTO
+    turns: str = LAST
+    leave_out: bool = False
     generate: bool = True
     filters: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
@@ -115,8 +124,8 @@ class EvaluationPlan:
 
     @property
     def fields(self) -> RowFields:
-        """Where the records of `data` have prompt and answer; raises `DataError` for a broken template."""
-        return RowFields(self.prompt_field, self.answer_field)
+        """How the records of `data` become rows; raises `DataError` for a broken template."""
+        return RowFields(self.prompt_field, self.answer_field, self.format, self.turns)
 
 
 def plan_record(plan: "DataclassInstance") -> dict[str, Any]:
@@ -198,10 +207,15 @@ def _allowed(name: str, value: object, hint: Any) -> bool:
 
 @dataclass(frozen=True)
 class Slice:
-    """The rows of a calibration plan, and how many records its source left out by reason."""
+    """The rows of a calibration plan, and how many records its source left out by reason.
+
+    `spare` are the rows that follow in the order of the shuffle, and `format` tells in words what the records are.
+    """
 
     rows: tuple[Row, ...]
     left_out: Mapping[str, int]
+    spare: tuple[Row, ...] = ()
+    format: str = ""
 
 
 def calibration_rows(plan: CalibrationPlan) -> list[Row]:
@@ -250,4 +264,5 @@ def planned_rows(plan: CalibrationPlan, source_rows: SourceRows | None = None) -
         raise DataError(
             f"{error.problem} ({left_out_text(source_rows.left_out)}; {source_rows.problem})", error.remedy
         ) from error
-    return Slice(tuple(rows), source_rows.left_out)
+    spare = choose(source_rows.rows, None, seed=plan.seed, start=plan.start)[len(rows) :]
+    return Slice(tuple(rows), source_rows.left_out, tuple(spare), source_rows.fields.described)

@@ -50,14 +50,14 @@ class ChatTemplate:
     text: its source, with the pinned day where it reads the clock.
     arguments: what it is given beside the messages.
     system: the system prompt of conversations that have none.
-    markers: texts that the tokenizer reads as one token, with its id; see `markers`.
+    ends: texts that may end a turn as one token, those that are looked for first before the others.
     """
 
     tokenizer: Any
     text: str
     arguments: Mapping[str, Any]
     system: str
-    markers: Mapping[str, int]
+    ends: tuple[frozenset[str], ...]
 
     def apply(self, messages: Sequence[Message], *, open_turn: bool = False) -> str:
         """Messages as the template writes them; `open_turn` begins the assistant's next turn.
@@ -83,7 +83,17 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message]) -> Rendering:
         """The rendering of a conversation whose last message is an answer; raises `DataError` where it is refused."""
         *before, answer = messages
-        whole = self.apply(messages)
+        text = self._rendered(before, answer)
+        bare = answer.content.rstrip().removesuffix(text.stop)
+        # an answer that brings its own end has one end, not two
+        return (
+            text
+            if len(bare) == len(answer.content.rstrip())
+            else self._rendered(before, Message(answer.role, bare))
+        )
+
+    def _rendered(self, before: Sequence[Message], answer: Message) -> Rendering:
+        whole = self.apply([*before, answer])
         # whatever the template does to an answer, what follows it does not depend on its last character
         other = Message(answer.role, "b" if answer.content.rstrip().endswith("a") else "a")
         tail = _common_end(whole, self.apply([*before, other]))
@@ -94,13 +104,14 @@ class ChatTemplate:
     def _end_of_turn(self, tail: str) -> tuple[str, int]:
         """The end of turn in what follows an answer, and where it ends there.
 
-        It is the first of the tokenizer's markers; a template that writes its end as plain text is taken to its last
-        character, as it is tokenised in training.
+        It is the first of the tokenizer's special tokens there, or else of its added ones; a template that writes its
+        end as plain text is taken to its last character, as it is tokenised in training.
         """
-        found = [(tail.find(token), -len(token), token) for token in self.markers if token in tail]
-        if found:
-            begin, _, token = min(found)
-            return token, begin + len(token)
+        for tokens in self.ends:
+            found = [(tail.find(token), -len(token), token) for token in tokens if token in tail]
+            if found:
+                begin, _, token = min(found)
+                return token, begin + len(token)
         return tail.strip(), len(tail)
 
 
@@ -109,7 +120,8 @@ def chat_template(tokenizer: Any, encoding: Encoding) -> ChatTemplate:
     day, text = parse_date(encoding.date), template_of(tokenizer, encoding)
     dated = {"date_string": day.strftime("%d %b %Y")} if "date_string" in text else {}
     arguments = {**dated, **template_arguments(encoding.template_args)}
-    return ChatTemplate(tokenizer, _at(day, text), arguments, encoding.system, markers(tokenizer))
+    ends = frozenset(markers(tokenizer)), frozenset(markers(tokenizer, special=False))
+    return ChatTemplate(tokenizer, _at(day, text), arguments, encoding.system, ends)
 
 
 def template_of(tokenizer: Any, encoding: Encoding) -> str:
@@ -175,18 +187,23 @@ def _at(day: date, template: str) -> str:
     return pinned
 
 
-def markers(tokenizer: Any) -> dict[str, int]:
+def markers(tokenizer: Any, *, special: bool = True) -> dict[str, int]:
     """Texts that a tokenizer reads as one token whatever stands around them, such as an end of turn, with its id.
 
-    What stands for unknown text is none of them.
+    special: those that decoding leaves out; otherwise all that were added to the vocabulary, words as well.
+
+    White space, which some vocabularies add in runs, is none of them, nor is what stands for unknown text.
     """
     added = getattr(tokenizer, "added_tokens_decoder", None) or {}
-    special = {
-        token: tokenizer.convert_tokens_to_ids(token) for token in getattr(tokenizer, "all_special_tokens", ())
-    }
-    known = {str(token): number for number, token in added.items()} | special
+    known = {str(token): number for number, token in added.items() if not special or token.special}
+    for token in getattr(tokenizer, "all_special_tokens", ()):
+        known[token] = tokenizer.convert_tokens_to_ids(token)
     unknown = getattr(tokenizer, "unk_token", None)
-    return {token: int(number) for token, number in known.items() if token != unknown and number is not None}
+    return {
+        token: int(number)
+        for token, number in known.items()
+        if token.strip().strip("\u2581") and token != unknown and number is not None
+    }
 
 
 def _common_end(one: str, other: str) -> str:

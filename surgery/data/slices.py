@@ -1,36 +1,43 @@
 """The slices of an edit, read once: the rows that it was measured and chosen on, and those that prove it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from surgery.data.answer_filters import AnswerFilters
+from surgery.data.formats import RowFields
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates
 from surgery.data.plans import ALLOW, CalibrationPlan, EvaluationPlan, Slice, planned_rows
-from surgery.data.rows import Row, RowFields, choose, left_out_text, shared_keys
+from surgery.data.rows import Row, choose, left_out_text, shared_keys
 from surgery.data.source import SourceRows, read_source
 from surgery.errors import DataError
+
+# what a person does about rows that a proof cannot ask
+LEAVE_OUT = "leave them out and count them: --leave-out, leave_out in a recipe, or that tick on the Evaluate page"
 
 
 @dataclass(frozen=True)
 class Slices:
     """`seen` are the rows of every slice that shaped the edit, by plan; `held_out` shares no example with them.
 
-    `held_out` is empty where the edit is proven on a task, or not at all. `near` are the near-duplicates among its
-    rows that the plan allows.
+    `held_out` is empty where the edit is proven on a task, or not at all; of its source, `left_out` counts the
+    records that gave no row by reason, and `format` tells in words what they are. `near` are the
+    near-duplicates among its rows that the plan allows.
     """
 
     seen: Mapping[CalibrationPlan, Slice]
     held_out: tuple[Row, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    format: str = ""
     near: tuple[NearDuplicate, ...] = ()
 
 
 def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None = None) -> Slices:
     """All rows of an edit and its proof, each source read once; meant to be called before a model is loaded.
 
-    Raises `DataError` for rows that cannot be read or are too few, for a held-out source that would leave rows
-    out, for filters that find nothing in them, and for held-out rows of which a slice of `seen` has one too; `NearDuplicatesError` for rows that are nearly
-    the same, unless the plan allows them.
+    Raises `DataError` for rows that cannot be read or are too few, for a held-out source that leaves rows out
+    without being asked to, for filters that find nothing in them, and for held-out rows of which a slice of `seen`
+    has one too; `NearDuplicatesError` for rows that are nearly the same, unless the plan allows them.
     """
 
     @cache
@@ -41,11 +48,8 @@ def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None
     if held_out is None:
         return Slices(slices)
     found = source(held_out.data, held_out.fields)
-    if found.left_out:
-        raise DataError(
-            f"{left_out_text(found.left_out)} ({found.problem})",
-            "mend the rows: a proof leaves none out",
-        )
+    if found.left_out and not held_out.leave_out:
+        raise DataError(f"{left_out_text(found.left_out)} ({found.problem})", f"mend the rows, or {LEAVE_OUT}")
     rows = choose(found.rows, held_out.limit, seed=held_out.seed, start=held_out.start)
     for slice_ in slices.values():
         if shared := shared_keys(rows, slice_.rows):
@@ -57,7 +61,7 @@ def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None
     near = [pair for plan, slice_ in slices.items() for pair in near_duplicates(rows, slice_.rows, plan.data)]
     if near and held_out.near_duplicates != ALLOW:
         raise NearDuplicatesError(near, len(rows))
-    return Slices(slices, tuple(rows), tuple(near))
+    return Slices(slices, tuple(rows), found.left_out, found.fields.described, tuple(near))
 
 
 def _refuse_filters(plan: EvaluationPlan, rows: list[Row]) -> None:

@@ -5,33 +5,44 @@ Every variant answers every example, so an effect is a mean of per-example diffe
 exact test, corrected for all variants at once.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.errors import DataError
+from surgery.evaluation.parts import macro_error, macro_mean, macro_resamples
 from surgery.evaluation.significance import McNemar, PermutationRank, holm, mcnemar, permutation_rank
 
 BASELINE = "unedited"
 AGAIN = "unedited, batched otherwise"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
-_RANDOM = "random "
+_RANDOM = re.compile(r"random \d+( of .+)?", re.DOTALL)
 FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly too narrow
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: one number per example. `binary` where it is 0 or 1: a share, whose changes are told in points."""
+    """A metric: one number per example. `binary` where it is 0 or 1: a share, whose changes are told in points.
+
+    `macro` where the parts of the slice count the same whatever their size: the mean is that of their means.
+    """
 
     name: str
     title: str
     higher_is_better: bool
     binary: bool
+    macro: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """The metric as plain values; `macro` is left out where it is not so, as earlier versions wrote it."""
+        return {name: value for name, value in asdict(self).items() if name != "macro" or value}
 
 
 LOSS = Metric("loss", "answer loss", higher_is_better=False, binary=False)
@@ -40,11 +51,17 @@ EXACT = Metric("exact", "exact match", higher_is_better=True, binary=True)
 
 @dataclass(frozen=True)
 class Sample:
-    """One example of an evaluation, prompt and reference as texts; `key` is the hash of its content."""
+    """One example of an evaluation, prompt and reference as texts; `key` is the hash of its content.
+
+    `part` is the task of a group that it comes from. `lost` counts the tokens at the beginning of a prompt that
+    was longer than the model; `prompt` is then what was asked.
+    """
 
     key: str
     prompt: str
     reference: str
+    part: str = ""
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,9 @@ class Evaluation:
     """Scores of all variants on one slice, the unedited adapter first under `BASELINE`.
 
     The first of `metrics` is the slice's headline, the one that verdicts go by. `aggregates` are an lm-eval
-    task's own totals by variant; `notes` say what a reader has to know of how it was scored.
+    task's own totals by variant; `notes` say what a reader has to know of how it was scored. `own_controls` names
+    the random controls of each edit. Without it, as in what earlier versions wrote, all random controls stand
+    beside every variant.
     """
 
     scores: Mapping[str, Scores]
@@ -93,6 +112,7 @@ class Evaluation:
     metrics: tuple[Metric, ...] = (LOSS, EXACT)
     aggregates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    own_controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def caution(self) -> str:
@@ -106,14 +126,30 @@ class Evaluation:
         )
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The part of the slice that each example belongs to."""
+        return tuple(sample.part for sample in self.samples)
+
+    @property
     def variants(self) -> tuple[str, ...]:
         """All but the unedited adapter."""
         return tuple(name for name in self.scores if name != BASELINE)
 
     @property
     def controls(self) -> tuple[str, ...]:
-        """The random controls."""
-        return tuple(name for name in self.scores if is_random_control(name))
+        """The random controls, of all edits."""
+        owned = {name for names in self.own_controls.values() for name in names}
+        return tuple(name for name in self.scores if name in owned or is_random_control(name))
+
+    def controls_of(self, variant: str) -> tuple[str, ...]:
+        """The random controls that a variant is compared with: its own; none for one that has none of its own."""
+        if not self.own_controls:
+            return self.controls
+        return tuple(name for name in self.own_controls.get(variant, ()) if name in self.scores)
+
+    def control_of(self, variant: str) -> tuple[str, ...]:
+        """The edits whose random control a variant is."""
+        return tuple(edit for edit, names in self.own_controls.items() if variant in names)
 
     def metric(self, name: str) -> Metric:
         """The metric of that name; raises `DataError` for one that is not there."""
@@ -126,12 +162,16 @@ class Evaluation:
     def numbers(self, variant: str, metric: str) -> Float64[ndarray, " example"]:
         return self.scores[variant].values[metric]
 
+    def mean(self, variant: str, metric: str) -> float:
+        """The metric of a variant over the slice."""
+        numbers = self.numbers(variant, metric)
+        return macro_mean(numbers, self.parts) if self.metric(metric).macro else float(numbers.mean())
+
     def effect(self, variant: str, metric: str | None = None) -> Effect:
         """The paired change that a variant makes to a metric, the headline where none is named."""
         name = metric or self.metrics[0].name
         if (variant, name) not in self._effects:
-            changed = paired_effect(self.numbers(BASELINE, name), self.numbers(variant, name))
-            self._effects[variant, name] = changed
+            self._effects[variant, name] = self._paired(name, self.numbers(variant, name))
         return self._effects[variant, name]
 
     def tests(self, metric: str) -> dict[str, McNemar]:
@@ -143,8 +183,8 @@ class Evaluation:
         return holm({name: test.p for name, test in self._tests[metric].items() if name != AGAIN})
 
     def permutation_rank(self, variant: str, metric: str) -> PermutationRank | None:
-        """Where a variant's change stands among the random controls; None without any."""
-        changes = [self.effect(name, metric).mean for name in self.controls]
+        """Where a variant's change stands among its own random controls; None without any."""
+        changes = [self.effect(name, metric).mean for name in self.controls_of(variant)]
         if not changes or not np.isfinite(changes).all():
             return None
         better_low = not self.metric(metric).higher_is_better
@@ -154,11 +194,18 @@ class Evaluation:
         """The change that random reweighting makes, as on the x axis of the paper's Figure 3; None without controls.
 
         Controls are averaged example by example: the interval tells the spread over examples, not over draws.
+        Of several edits with controls of their own, it is of those of the first.
         """
-        rows = [self.numbers(name, metric) for name in self.controls]
+        first = next(iter(self.own_controls), None)
+        names = self.controls if first is None else self.controls_of(first)
+        rows = [self.numbers(name, metric) for name in names]
         if not rows or not np.isfinite(rows).all():
             return None
-        return paired_effect(self.numbers(BASELINE, metric), np.mean(rows, axis=0))
+        return self._paired(metric, np.mean(rows, axis=0))
+
+    def _paired(self, metric: str, numbers: Float64[ndarray, " example"]) -> Effect:
+        parts = self.parts if self.metric(metric).macro else None
+        return paired_effect(self.numbers(BASELINE, metric), numbers, parts=parts)
 
     def joined(self, other: "Evaluation") -> "Evaluation":
         """This evaluation with further variants of the same slice."""
@@ -167,6 +214,7 @@ class Evaluation:
             scores={**self.scores, **other.scores},
             aggregates={**self.aggregates, **other.aggregates},
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+            own_controls={**self.own_controls, **other.own_controls},
         )
 
     @cached_property
@@ -188,30 +236,49 @@ class Evaluation:
 
 def is_random_control(name: str) -> bool:
     """Whether a variant is named as `random_name` names it."""
-    return name.startswith(_RANDOM)
+    return _RANDOM.fullmatch(name) is not None
 
 
-def random_name(seed: int) -> str:
-    """The name of the random control of that seed."""
-    return f"{_RANDOM}{seed}"
+def random_name(seed: int, edit: str = "") -> str:
+    """The name of the random control of that seed, and of which edit where several have their own."""
+    return f"random {seed} of {edit}" if edit else f"random {seed}"
 
 
 def paired_effect(
-    baseline: Float64[ndarray, " example"], variant: Float64[ndarray, " example"], *, seed: int = 0
+    baseline: Float64[ndarray, " example"],
+    variant: Float64[ndarray, " example"],
+    *,
+    parts: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Effect:
-    """Mean difference, its standard error and a seeded 95 % percentile bootstrap interval."""
+    """Mean difference, its standard error and a seeded 95 % percentile bootstrap interval.
+
+    With `parts`, the names of the examples' parts, all three are of the mean of the parts' means.
+    """
     difference = variant - baseline
-    n = difference.size
-    if n < 2:
-        return Effect(float(difference.mean()), float("nan"), float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
+    if parts is not None:
+        mean, error = macro_mean(difference, parts), macro_error(difference, parts)
+        means = macro_resamples(difference, parts, _RESAMPLES, rng)
+    else:
+        mean, error = float(difference.mean()), float("nan")
+        if difference.size > 1:
+            error = float(difference.std(ddof=1) / np.sqrt(difference.size))
+            means = _resamples(difference, rng)
+    if np.isnan(error):
+        return Effect(mean, error, error, error)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Effect(mean, error, float(low), float(high))
+
+
+def _resamples(
+    difference: Float64[ndarray, " example"], rng: np.random.Generator
+) -> Float64[ndarray, " resample"]:
+    n = difference.size
     # drawn in blocks, so that a large slice does not take gigabytes of indices
     block = max(1, _BLOCK // n)
     sizes = [min(block, _RESAMPLES - first) for first in range(0, _RESAMPLES, block)]
-    means = np.concatenate([difference[rng.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
-    low, high = np.quantile(means, (0.025, 0.975))
-    error = float(difference.std(ddof=1) / np.sqrt(n))
-    return Effect(float(difference.mean()), error, float(low), float(high))
+    return np.concatenate([difference[rng.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
 
 
 def row_scores(

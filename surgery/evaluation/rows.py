@@ -23,7 +23,10 @@ LOSS_ALONE = "The loss alone was asked for: nothing was generated, so there is n
 
 
 class RowEngine(Protocol):
-    """What answers examples for all variants, such as `VariantEngine`."""
+    """What answers examples for all variants, such as `VariantEngine`; `notes` say how it read them."""
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def answer_losses(
         self, examples: Sequence[Example], *, control: Control = SILENT
@@ -106,13 +109,13 @@ def answered(
         nothing = np.full(len(examples), np.nan), ("",) * len(examples)
         losses = engine.answer_losses(examples, control=control)
         scores = {name: row_scores(each, *nothing) for name, each in losses.items()}
-        return Evaluation(scores, samples, (LOSS,), notes=(LOSS_ALONE,))
+        return Evaluation(scores, samples, (LOSS,), notes=(LOSS_ALONE, *engine.notes))
     marks = _Marks.of(examples, tokenizer, marking)
     stop = Stops(tokenizer, marks.stops) if any(marks.stops) else None
     limit = answer_limit(examples)
     found = engine.answer(examples, max_new_tokens=limit, stop=stop, control=control)
     scores = {name: marks.scores(answers, tokenizer) for name, answers in found.items()}
-    return Evaluation(scores, samples, (LOSS, EXACT), notes=marks.notes)
+    return Evaluation(scores, samples, (LOSS, EXACT), notes=(*marks.notes, *engine.notes))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric, is_random_control
+from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric
 from surgery.evaluation.significance import McNemar, PermutationRank
 
 
@@ -21,7 +21,8 @@ class VariantMetrics:
     """Means, changes, tests and ranks of one variant by the name of the metric; what is unknown is NaN.
 
     The unedited adapter has `means` alone. `tests` are of 0/1 metrics, and `ranks` among random controls those of
-    other variants. `aggregates` are an lm-eval task's own totals, None where there are none.
+    other variants, each among its own. `aggregates` are an lm-eval task's own totals, None where there are none.
+    `control_of` names the edits that a random control belongs to, where the evaluation says so.
     """
 
     means: Mapping[str, float]
@@ -29,17 +30,22 @@ class VariantMetrics:
     tests: Mapping[str, CorrectedTest] = field(default_factory=dict)
     ranks: Mapping[str, PermutationRank] = field(default_factory=dict)
     aggregates: Mapping[str, Any] | None = None
+    control_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """An evaluation in numbers, without its examples. `random` are the changes that random reweighting makes."""
+    """An evaluation in numbers, without its examples. `random` are the changes that random reweighting makes.
+
+    `cut` counts the prompts that were longer than the model.
+    """
 
     examples: int
     metrics: tuple[Metric, ...]
     variants: Mapping[str, VariantMetrics]
     random: Mapping[str, Effect] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cut: int = 0
 
 
 def summarise(evaluation: Evaluation) -> EvaluationSummary:
@@ -51,12 +57,13 @@ def summarise(evaluation: Evaluation) -> EvaluationSummary:
         variants={name: _variant(evaluation, name) for name in evaluation.scores},
         random={name: effect for name, effect in random.items() if effect is not None},
         notes=(*filter(None, [evaluation.caution]), *evaluation.notes),
+        cut=sum(sample.lost > 0 for sample in evaluation.samples),
     )
 
 
 def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
     keys = [metric.name for metric in evaluation.metrics]
-    means = {key: float(evaluation.numbers(name, key).mean()) for key in keys}
+    means = {key: evaluation.mean(name, key) for key in keys}
     aggregates = evaluation.aggregates.get(name)
     if name == BASELINE:
         return VariantMetrics(means, aggregates=aggregates)
@@ -65,13 +72,15 @@ def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
         for key in keys
         if name in evaluation.tests(key)
     }
-    ranks = {} if is_random_control(name) else {key: evaluation.permutation_rank(name, key) for key in keys}
+    is_control = name in evaluation.controls
+    ranks = {} if is_control else {key: evaluation.permutation_rank(name, key) for key in keys}
     return VariantMetrics(
         means,
         {key: evaluation.effect(name, key) for key in keys},
         tests,
         {key: rank for key, rank in ranks.items() if rank is not None},
         aggregates,
+        evaluation.control_of(name),
     )
 
 
@@ -81,10 +90,12 @@ def summary_record(summary: EvaluationSummary) -> dict[str, Any]:
     return {
         "examples": summary.examples,
         "baseline": BASELINE,
-        "measures": [asdict(metric) for metric in summary.metrics],
+        "measures": [metric.record() for metric in summary.metrics],
         "variants": {name: _variant_record(found, keys) for name, found in summary.variants.items()},
         "random": {name: asdict(effect) for name, effect in summary.random.items()},
         "notes": list(summary.notes),
+        # none is not told, as in records of earlier versions
+        **({"cut": summary.cut} if summary.cut else {}),
     }
 
 
@@ -102,6 +113,8 @@ def _variant_record(found: VariantMetrics, keys: list[str]) -> dict[str, Any]:
                 record.setdefault(part, {})[key] = asdict(values[key])
     if found.aggregates is not None:
         record["aggregates"] = dict(found.aggregates)
+    if found.control_of:
+        record["control_of"] = list(found.control_of)
     return record
 
 
@@ -113,6 +126,7 @@ def parse_summary(record: Mapping[str, Any]) -> EvaluationSummary:
         variants={name: _parse_variant(found) for name, found in record["variants"].items()},
         random={name: Effect(**_numbers(effect)) for name, effect in record.get("random", {}).items()},
         notes=tuple(record.get("notes", ())),
+        cut=int(record.get("cut", 0)),
     )
 
 
@@ -123,6 +137,7 @@ def _parse_variant(record: Mapping[str, Any]) -> VariantMetrics:
         tests={key: CorrectedTest(**test) for key, test in record.get("mcnemar", {}).items()},
         ranks={key: PermutationRank(**rank) for key, rank in record.get("place", {}).items()},
         aggregates=record.get("aggregates"),
+        control_of=tuple(record.get("control_of", ())),
     )
 
 

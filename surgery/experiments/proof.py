@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surgery.adapter import refuse_changed
+from surgery.adapter import Adapter, refuse_changed
 from surgery.data import CalibrationPlan, EvaluationPlan, Slices, plan_record, read_slices
 from surgery.edits import Edit, EditPlan, edit_record
 from surgery.errors import DataError
@@ -22,7 +22,20 @@ from surgery.files import digest
 from surgery.model import BaseChoice, Variant
 from surgery.progress import SILENT, Control
 from surgery.recipes import Recipe, dump_recipe
-from surgery.runs import PROOF, AnswerLog, AnswerTime, LoggedEngine, Run, RunPlan, begin, finish, stored_run
+from surgery.runs import (
+    PROOF,
+    AnswerLog,
+    AnswerTime,
+    ControlGroup,
+    LoggedEngine,
+    Run,
+    RunPlan,
+    begin,
+    control_notes,
+    finish,
+    stored_run,
+)
+from surgery.spectra import decompose
 
 if TYPE_CHECKING:
     from surgery.evaluation.lm_eval import Judge, LoadedTask
@@ -40,6 +53,9 @@ class Proof:
     edits: by the names of their variants, which are neither of the unedited adapter's two; `DataError` otherwise.
     seen: the slices that the edits were made or chosen on.
     plans: what made the edits, of those that a plan made.
+    controls: which of the edits are controls, by the name of the edit that they belong to.
+    adapters: other adapters of the same base, by the names of their variants; each is attached in its turn.
+    notes: what a reader of the results has to know besides.
     recipe: what is kept beside the answers; the run is about its edit.
     purpose: the question put to that edit, such as `proof` or one of the ablations.
     again: whether the unedited adapter answers a second time, batched otherwise: the noise floor.
@@ -58,12 +74,17 @@ class Proof:
     again: bool = False
     base: BaseChoice | None = None
     batch_size: int | None = None
+    controls: Mapping[str, ControlGroup] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     allow_near: bool = False
 
     def __post_init__(self) -> None:
         for name in (BASELINE, AGAIN):
-            if name in self.edits:
+            if name in self.edits or name in self.adapters:
                 raise DataError(f"a variant cannot be called {name!r}", "rename it")
+        if twice := set(self.edits) & set(self.adapters):
+            raise DataError(f"two variants are called {min(twice)!r}", "rename one")
 
     @property
     def rows(self) -> EvaluationPlan | None:
@@ -95,7 +116,8 @@ def prove(
     Raises `DataError` on shared examples and when answers cannot be kept; `AdapterError` when the adapter's files
     have changed since it was opened; and `Cancelled`.
     """
-    refuse_changed(live.adapter)
+    for adapter in (live.adapter, *proof.adapters.values()):
+        refuse_changed(adapter)
     if slices is None:
         slices = read_slices(proof.seen, proof.rows)
     asked = prepare(live, proof.question, slices, judge=judge, allow_near=proof.allow_near)
@@ -125,7 +147,9 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: PreparedQuestion) -> RunPl
         question=asked.record,
         asked=asked.digest,
         examples=asked.examples,
-        variants=variants | ({AGAIN: AGAIN} if proof.again else {}),
+        variants=variants
+        | ({AGAIN: AGAIN} if proof.again else {})
+        | {name: f"adapter {other.digest}" for name, other in proof.adapters.items()},
         edits={name: edit_record(each) for name, each in proof.plans.items() if name in proof.edits},
         settings={
             "dtype": dtype,
@@ -137,6 +161,7 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: PreparedQuestion) -> RunPl
         },
         edit=recipe_digest(proof.recipe) if proof.recipe is not None else "",
         purpose=proof.purpose,
+        controls=dict(proof.controls),
         marking=asked.marking,
     )
 
@@ -151,10 +176,12 @@ def _batch_record(proof: Proof) -> dict[str, int]:
 def _answered(
     live: "LiveModel", proof: Proof, asked: PreparedQuestion, log: AnswerLog, control: Control
 ) -> Evaluation:
-    """What the variants answer, and the unedited adapter once more where the proof asks for that."""
+    """What the variants answer, the unedited adapter once more where the proof asks for that, and other adapters."""
+    from surgery.model import LiveModel
+
     variants: dict[str, Variant | None] = {BASELINE: None}
     variants |= {name: edit.sigma_after for name, edit in proof.edits.items()}
-    count = len(variants) + int(proof.again)
+    count = len(variants) + int(proof.again) + len(proof.adapters)
     batch_size = proof.requests_at_once
     engine = LoggedEngine(live, variants, log, batch_size=batch_size)
     evaluation = asked.put(engine, _share(control, 0, len(variants), count))
@@ -162,7 +189,18 @@ def _answered(
         other = _other_batch(batch_size, len(variants), asked.examples)
         engine = LoggedEngine(live, {AGAIN: None}, log, batch_size=other)
         evaluation = evaluation.joined(asked.put(engine, _share(control, len(variants), 1, count)))
-    return evaluation
+    for place, (name, adapter) in enumerate(proof.adapters.items(), len(variants) + int(proof.again)):
+        with live.detached() as base, LiveModel(base, adapter, decompose(adapter)) as alone:
+            engine = LoggedEngine(alone, {name: None}, log, batch_size=batch_size)
+            evaluation = evaluation.joined(asked.put(engine, _share(control, place, 1, count)))
+    return _told(evaluation, proof)
+
+
+def _told(evaluation: Evaluation, proof: Proof) -> Evaluation:
+    """The evaluation with whose controls its variants are, and what else of the proof a reader has to know."""
+    own = {name: group.random for name, group in proof.controls.items() if name and group.random}
+    notes = (*evaluation.notes, *control_notes(proof.controls), *proof.notes)
+    return replace(evaluation, own_controls=own, notes=tuple(dict.fromkeys(notes)))
 
 
 def _share(control: Control, before: int, own: int, variants: int) -> Control:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from surgery.data import (
+    LEAVE_OUT,
     EvaluationPlan,
     Example,
     NearDuplicate,
@@ -15,6 +16,7 @@ from surgery.data import (
     near_duplicates_text,
     plan_record,
 )
+from surgery.errors import DataError
 from surgery.evaluation import Evaluation, Marking, Sample, answer_limit, answered, stop_texts
 from surgery.files import digest
 from surgery.progress import Control
@@ -66,16 +68,17 @@ def _task(
     from surgery.evaluation.lm_eval import benchmarked, refuse_seen
     from surgery.model import end_ids
 
-    ends = repr(sorted(end_ids(live)))
+    ends = repr(sorted(end_ids(live))) + _way(live)
     seen = {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())}
+    read_here = replace(live.base, tokenizer=live.tokenizer)
     near = refuse_seen(loaded, seen, allow=allow_near)
     notes = _near_notes(near, loaded.documents)
     return PreparedQuestion(
         {"task": loaded.plan.values(), **_near_record(near)},
-        digest(["task", loaded.plan.name, *_task_parts(loaded, live.base.tokenizer), ends]),
+        digest(["task", loaded.plan.name, *_task_parts(loaded, live.tokenizer), ends, *loaded.scoring]),
         len(loaded.documents),
         lambda engine, control: _noted(
-            benchmarked(loaded, engine, live.base, judge=judge, control=control), notes
+            benchmarked(loaded, engine, read_here, judge=judge, control=control), notes
         ),
         {"lm-eval": version("lm-eval")},
         _marking((), near),
@@ -86,27 +89,37 @@ def _rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> PreparedQu
     from surgery.model import end_ids
 
     rows, marking = slices.held_out, Marking.of(plan)
-    slice_ = live.encode(rows, plan.encoding)
+    slice_ = live.encode(rows, plan.encoding, left_out=slices.left_out)
     examples = slice_.examples
+    if len(examples) < len(rows) and not plan.leave_out:
+        raise DataError(
+            f"{len(rows) - len(examples)} of {len(rows)} held-out rows cannot be asked: {slice_.problem}",
+            f"raise the length limit (--max-length), or {LEAVE_OUT}",
+        )
     prompts = {row.key: row.prompt for row in rows}
     notes = _near_notes(slices.near, rows)
-    if slice_.left_out:
-        notes = (left_out_text(slice_.left_out), *notes)
+    # what was left out is part of the question: the same rest of other rows has other notes
+    lost = (left_out_text(slice_.left_out),) if slice_.left_out else ()
     limit = answer_limit(examples)
-    ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None}))
+    ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None})) + _way(live)
     tokenizer = live.tokenizer_for(plan.encoding)
-    parts = [slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]
+    parts = [slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends, *lost]
     return PreparedQuestion(
         {"rows": plan_record(plan), **_near_record(slices.near)},
         digest([*parts, *_answer_parts(examples, marking)]),
         len(examples),
         lambda engine, control: replace(
-            _noted(answered(examples, engine, tokenizer, marking=marking, control=control), notes),
+            _noted(answered(examples, engine, tokenizer, marking=marking, control=control), (*lost, *notes)),
             samples=tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples),
         ),
         {},
         _marking(plan.filters, slices.near),
     )
+
+
+def _way(live: "LiveModel") -> str:
+    """How the model reads, where that is not the fastest way: answers of versions that knew no other are not taken up."""
+    return repr(live.way) if live.notes else ""
 
 
 def _answer_parts(examples: Sequence[Example], marking: Marking) -> list[str]:
@@ -138,7 +151,7 @@ def _noted(evaluation: Evaluation, notes: tuple[str, ...]) -> Evaluation:
 
 def _task_parts(loaded: "LoadedTask", tokenizer: Any) -> list[str]:
     """What a task's requests say, in texts and in tokens, and all that its metrics may read of the documents."""
-    requests = loaded.task.instances
+    requests = loaded.requests
     texts = list(dict.fromkeys(part for request in requests for part in request.args if isinstance(part, str)))
-    documents = {request.doc_id: repr(request.doc) for request in requests}
+    documents = {(request.task_name, request.doc_id): repr(request.doc) for request in requests}
     return [loaded.digest, repr(tokenizer(texts).input_ids), str(tokenizer.model_max_length), *documents.values()]

@@ -8,7 +8,7 @@ from surgery.data import EvaluationPlan, Slices, read_slices, rows_digest
 from surgery.edits import Edit
 from surgery.errors import RecipeError
 from surgery.evaluation import Evaluation
-from surgery.experiments.control_edits import EDIT, with_controls
+from surgery.experiments.control_edits import EDIT, rules_of, with_controls
 from surgery.experiments.proof import Proof, prove
 from surgery.export import Verification, export_recipe, new_folder
 from surgery.model import attach
@@ -54,7 +54,7 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
             control.begin("evaluating")
             proof = _proof(recipe, recipe.evaluation, spectra, edit)
             evaluation = prove(live, proof, slices=slices, control=control).evaluation
-    verification = export_recipe(adapter, spectra, edit, recipe, out)
+    verification = export_recipe(adapter, spectra, edit, recipe, out, sensitivity)
     return RunReport(edit, sensitivity, evaluation, verification)
 
 
@@ -79,13 +79,15 @@ def _slices_of(recipe: Recipe) -> Slices:
 
 
 def _proof(recipe: Recipe, plan: EvaluationPlan, spectra: Spectra, edit: Edit) -> Proof:
-    edits = with_controls(spectra, recipe.edit, edit, random=plan.random, scale=plan.scale)
+    edits = {EDIT: (edit, rules_of(recipe.edit))}
+    controlled = with_controls(spectra, edits, random=plan.random, scale=plan.scale)
     return Proof(
         plan,
-        edits,
+        controlled.edits,
         recipe.seen,
         plans={EDIT: recipe.edit},
         recipe=recipe,
         again=plan.again,
         base=recipe.base,
+        controls=controlled.controls,
     )

@@ -4,17 +4,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from surgery.export.edited_factors import round_to, write_back
-from surgery.export.folder import Verification, export, export_recipe, new_folder, verify
+from surgery.export.folder import RECIPE_FILE, Verification, export, export_recipe, new_folder, verify
+from surgery.export.read_back import EditReadBack, differing_modules, edit_between
+from surgery.export.record import RECORD_FILE, ExportRecord, dump_record, read_record, record_of
 
 if TYPE_CHECKING:
     from surgery.export.peft_check import peft_agreement
 
 __all__ = [
+    "RECIPE_FILE",
+    "RECORD_FILE",
+    "EditReadBack",
+    "ExportRecord",
     "Verification",
+    "differing_modules",
+    "dump_record",
+    "edit_between",
     "export",
     "export_recipe",
     "new_folder",
     "peft_agreement",
+    "read_record",
+    "record_of",
     "round_to",
     "verify",
     "write_back",

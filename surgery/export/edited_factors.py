@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from surgery.adapter import Adapter, Factors
 from surgery.edits import Edit
-from surgery.spectra import Spectra
+from surgery.spectra import Spectra, Spectrum
 
 
 def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shaped[ndarray, "..."]]:
@@ -40,6 +40,23 @@ def edited_factor(factors: Factors) -> tuple[str, Callable[[ndarray], ndarray]]:
     if factors.mirror:
         return factors.key_A, factors.site.rank_by_in
     return factors.key_B, factors.site.out_by_rank
+
+
+def update_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray, " k"]) -> float:
+    """‖scaling·B·A − U·diag(σ)·Vᵀ‖_F for orthonormal U and V, on factors.
+
+    B = U·P + B⊥ and A = Q·Vᵀ + A⊥ split the difference into four products that are orthogonal to each
+    other; only the one of both remainders needs their Gram matrices, and it is of second order.
+    """
+    U, V, s = spectrum.U, spectrum.V, factors.scaling
+    B, A = factors.B.astype(np.float64), factors.A.astype(np.float64)
+    P, Q = U.T @ B, A @ V
+    B_rest, A_rest = B - U @ P, A - Q @ V.T
+    both = np.maximum(((B_rest.T @ B_rest) * (A_rest @ A_rest.T)).sum(), 0.0)
+    inside = s * (P @ Q) - np.diag(sigma)
+    return float(
+        np.sqrt((inside**2).sum() + s * s * (((P @ A_rest) ** 2).sum() + ((B_rest @ Q) ** 2).sum() + both))
+    )
 
 
 def round_to(values: Float64[ndarray, " *shape"], dtype: np.dtype) -> Shaped[ndarray, " *shape"]:

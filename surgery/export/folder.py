@@ -16,14 +16,24 @@ from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from surgery.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, Factors, open_adapter, refuse_changed
+from surgery.adapter import (
+    CONFIG_FILE,
+    TOKENIZER_FILES,
+    WEIGHTS_FILE,
+    Adapter,
+    Factors,
+    open_adapter,
+    refuse_changed,
+)
 from surgery.data import refuse_changed_rows
 from surgery.edits import Edit
 from surgery.errors import AdapterError, ExportError
 from surgery.export.card import model_card
-from surgery.export.edited_factors import edited_factor, write_back
+from surgery.export.edited_factors import edited_factor, update_distance, write_back
+from surgery.export.record import RECORD_FILE, dump_record, record_of
 from surgery.files import try_lock, user_path, write_problem
 from surgery.recipes import Recipe, dump_recipe, pinned
+from surgery.sensitivity import Sensitivity
 from surgery.spectra import Spectra, Spectrum
 
 _SAME_UPDATE = 1e-10
@@ -82,6 +92,7 @@ def export(
             _flush(target.parent)
     except (OSError, SafetensorError) as error:
         needed = sum(tensor.nbytes for tensor in tensors.values()) + len(adapter.config_bytes)
+        needed += sum(map(len, adapter.tokenizer.contents.values()))
         reason = write_problem(error, needed + sum(len(text.encode()) for text in (documents or {}).values()))
         raise ExportError(
             f"{str(out)!r} cannot be written ({reason})", "make room or choose another folder"
@@ -101,9 +112,11 @@ def export(
 def _write_files(
     folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray], documents: Mapping[str, str]
 ) -> None:
-    """Weights, config and documents, each on the disk when this returns."""
+    """Weights, config, the tokenizer's files and documents, each on the disk when this returns."""
     save_file(dict(tensors), folder / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
     (folder / CONFIG_FILE).write_bytes(adapter.config_bytes)
+    for name, content in adapter.tokenizer.contents.items():
+        (folder / name).write_bytes(content)
     for name, text in documents.items():
         (folder / name).write_text(text, encoding="utf-8")
     for file in folder.iterdir():
@@ -127,7 +140,8 @@ def _remove_abandoned(target: Path) -> None:
 
 def _is_ours_to_remove(file: Path) -> bool:
     """Whether an export writes files of this name; safetensors' own begin with .tmp."""
-    return file.name in (WEIGHTS_FILE, CONFIG_FILE, RECIPE_FILE, CARD_FILE) or file.name.startswith(".tmp")
+    ours = (WEIGHTS_FILE, CONFIG_FILE, RECIPE_FILE, RECORD_FILE, CARD_FILE, *TOKENIZER_FILES)
+    return file.name in ours or file.name.startswith(".tmp")
 
 
 def new_folder(out: Path | str) -> Path:
@@ -169,6 +183,8 @@ def verify(
         ) from error
     if set(written.tensors) != set(adapter.tensors) or written.config_bytes != adapter.config_bytes:
         raise ExportError("the written keys or config differ from the original", "report this as a defect")
+    if written.tokenizer.contents != adapter.tokenizer.contents:
+        raise ExportError("the written tokenizer differs from the original", "report this as a defect")
     for key, before in {**adapter.tensors, **changed}.items():
         after = written.tensors[key]
         if after.dtype != before.dtype or after.shape != before.shape or after.tobytes() != before.tobytes():
@@ -179,25 +195,8 @@ def verify(
         if edited_factor(factors)[0] in changed:
             size = np.linalg.norm(module.sigma_after)
             if size > 0:
-                rounding = max(rounding, _distance(factors, spectra[name], module.sigma_after) / float(size))
+                rounding = max(rounding, update_distance(factors, spectra[name], module.sigma_after) / float(size))
     return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
-
-
-def _distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray, " k"]) -> float:
-    """‖scaling·B·A − U·diag(σ)·Vᵀ‖_F for orthonormal U and V, on factors.
-
-    B = U·P + B⊥ and A = Q·Vᵀ + A⊥ split the difference into four products that are orthogonal to each
-    other; only the one of both remainders needs their Gram matrices, and it is of second order.
-    """
-    U, V, s = spectrum.U, spectrum.V, factors.scaling
-    B, A = factors.B.astype(np.float64), factors.A.astype(np.float64)
-    P, Q = U.T @ B, A @ V
-    B_rest, A_rest = B - U @ P, A - Q @ V.T
-    both = np.maximum(((B_rest.T @ B_rest) * (A_rest @ A_rest.T)).sum(), 0.0)
-    inside = s * (P @ Q) - np.diag(sigma)
-    return float(
-        np.sqrt((inside**2).sum() + s * s * (((P @ A_rest) ** 2).sum() + ((B_rest @ Q) ** 2).sum() + both))
-    )
 
 
 def _check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
@@ -215,7 +214,7 @@ def _same_update(factors: Factors, spectrum: Spectrum) -> bool:
     if max(_skewness(spectrum.U), _skewness(spectrum.V)) > _SAME_UPDATE:
         return False
     size = np.linalg.norm(B.astype(np.float64)) * np.linalg.norm(A.astype(np.float64)) * abs(scaling)
-    return bool(_distance(factors, spectrum, spectrum.sigma) <= _SAME_UPDATE * size)
+    return bool(update_distance(factors, spectrum, spectrum.sigma) <= _SAME_UPDATE * size)
 
 
 def _skewness(basis: Float64[ndarray, "dimension k"]) -> float:
@@ -232,19 +231,31 @@ def _flush(file: Path) -> None:
         os.close(descriptor)
 
 
-def export_recipe(adapter: Adapter, spectra: Spectra, edit: Edit, recipe: Recipe, out: Path | str) -> Verification:
-    """A PEFT folder with the recipe and a model card beside the weights; byte for byte reproducible.
+def export_recipe(
+    adapter: Adapter,
+    spectra: Spectra,
+    edit: Edit,
+    recipe: Recipe,
+    out: Path | str,
+    sensitivity: Sensitivity | None = None,
+) -> Verification:
+    """A PEFT folder with recipe, record and model card beside the weights; byte for byte reproducible.
 
     adapter: the original.
     spectra: of all its modules, by name.
     edit: σ′ of the modules edited.
     recipe: what made the edit.
     out: the new folder.
+    sensitivity: what the edit was made from, where it was measured.
 
     Raises as `export` does, and `DataError` where the rows that were measured are no longer what the recipe's
     source gives.
     """
     if recipe.calibration_digest:
         refuse_changed_rows(recipe.calibration, recipe.calibration_digest)
-    documents = {RECIPE_FILE: dump_recipe(pinned(recipe)), CARD_FILE: model_card(adapter, recipe, edit)}
+    documents = {
+        RECIPE_FILE: dump_recipe(pinned(recipe)),
+        RECORD_FILE: dump_record(record_of(adapter.digest, recipe.edit, sensitivity, recipe)),
+        CARD_FILE: model_card(adapter, recipe, edit),
+    }
     return export(adapter, spectra, edit, out, documents=documents)

@@ -1,5 +1,6 @@
 """Load an exported folder with PEFT itself and compare its logits with the live preview."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,20 @@ def peft_agreement(
         batch = collate(examples, padding_id(base.tokenizer))
         live.set_sigma(edit.sigma_after)
         previewed = logits(live.model)
-    wrapped = PeftModel.from_pretrained(base.model, str(folder)).eval()
+        length = live.vocabulary
+    wrapped = PeftModel.from_pretrained(_of_length(base.model, length), str(folder)).eval()
     try:
         reloaded = logits(wrapped)
     finally:
         wrapped.unload()
     error = float((reloaded - previewed).abs().max() / previewed.abs().max())
     return error, len(examples)
+
+
+def _of_length(model: Any, rows: int | None) -> Any:
+    """The base model, or a copy whose embeddings PEFT can load tables of `rows` tokens into."""
+    if rows is None or rows == model.get_input_embeddings().weight.shape[0]:
+        return model
+    resized = copy.deepcopy(model)
+    resized.resize_token_embeddings(rows, mean_resizing=False)
+    return resized

@@ -1,5 +1,6 @@
 """Read within bounds, write whole, hash and lock."""
 
+from surgery.files.arrow_rows import arrow_records
 from surgery.files.atomic import write_problem, write_whole
 from surgery.files.bounded import read_limited
 from surgery.files.demo import (
@@ -35,15 +36,18 @@ from surgery.files.records import mapping_of, number_of, refuse_unknown, without
 from surgery.files.safe_regex import compile_pattern, seconds_of
 from surgery.files.safe_yaml import LONGEST, load_yaml, parse_yaml
 from surgery.files.shipped import MISSING, shipped_folder
+from surgery.files.text_file import LONGEST_LINE, open_text, text_lines
 
 __all__ = [
     "DEMO_BASE",
     "DEMO_FOLDER",
     "FOLDERS",
     "LONGEST",
+    "LONGEST_LINE",
     "MISSING",
     "MOST_RECORDS",
     "SLICES",
+    "arrow_records",
     "bases_folder",
     "compile_pattern",
     "data_file",
@@ -62,6 +66,7 @@ __all__ = [
     "named_folders",
     "number_of",
     "offload_folder",
+    "open_text",
     "parquet_records",
     "parse_yaml",
     "read_limited",
@@ -73,6 +78,7 @@ __all__ = [
     "shipped_files",
     "shipped_folder",
     "sweeps_folder",
+    "text_lines",
     "timings_file",
     "try_lock",
     "uploads_folder",

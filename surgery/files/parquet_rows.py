@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery.errors import DataError, first_line
+from surgery.files.arrow_values import arrow_record
 
 MOST_RECORDS = 20_000_000
 _MOST_BYTES = 384 << 20  # of one row group, unpacked: what the decoder may hold at a time
@@ -27,12 +28,10 @@ def parquet_records(file: Path, fields: Sequence[str] | None) -> Iterable[tuple[
     if not file.is_file():
         raise DataError(f"no file at {str(file)!r}", "check the path of the parquet file")
     try:
-        schema = parquet.read_schema(file)
-        columns = list(schema.names)
+        columns = list(parquet.read_schema(file).names)
         read = columns if fields is None else [name for name in fields if name in columns]
         # equal texts stay one text: written out, a thousand of a megabyte are a gigabyte
-        texts = [name for name in read if str(schema.field(name).type) in ("string", "large_string")]
-        opened = parquet.ParquetFile(file, read_dictionary=texts)
+        opened = parquet.ParquetFile(file, read_dictionary=_texts(parquet.read_metadata(file).schema))
         _check_sizes(opened.metadata, file.name)
         if not read:
             # every row lacks the same, so one tells
@@ -41,13 +40,9 @@ def parquet_records(file: Path, fields: Sequence[str] | None) -> Iterable[tuple[
             return
         number = 0
         for batch in opened.iter_batches(batch_size=_BATCH, columns=read):
-            values = {name: batch.column(name) for name in read}
             for at in range(batch.num_rows):
                 number += 1
-                yield (
-                    f"row {number}",
-                    {name: values[name][at].as_py() if name in values else None for name in columns},
-                )
+                yield f"row {number}", arrow_record(batch, at, read, columns)
     except DataError:
         raise
     except (OSError, ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
@@ -55,6 +50,14 @@ def parquet_records(file: Path, fields: Sequence[str] | None) -> Iterable[tuple[
         raise DataError(
             f"{file.name!r} could not be read as parquet ({first_line(error)})", "use an intact copy"
         ) from error
+
+
+def _texts(schema: Any) -> list[str]:
+    """The paths of the columns that hold texts, those inside lists and records too."""
+    leaves = [schema.column(at) for at in range(len(schema))]
+    return [
+        leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type == "STRING"
+    ]
 
 
 def _check_sizes(metadata: Any, name: str) -> None:

@@ -5,7 +5,7 @@ use, a number may have a hundred thousand digits in base sixty, and the parsers 
 their own stack. The stream of events shows all of these before anything is built.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -30,8 +30,10 @@ def parse_yaml(text: str, what: str) -> Any:
         raise RecipeError(f"{what} is not YAML ({error})", "mend the file") from error
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str, marks: Mapping[str, Callable[[str], Any]] | None = None) -> Any:
     """The plain value that a text of one YAML document holds.
+
+    marks: what becomes of the scalars under further tags, by the tag (`!name`).
 
     Raises `ValueError` with the reason, on one line, for what is no YAML, and for aliases, tags other
     than YAML's own, a name that stands twice in one mapping, and more text, nesting or entries than a
@@ -40,8 +42,8 @@ def load_yaml(text: str) -> Any:
     if len(text) > LONGEST:
         raise ValueError(f"longer than {LONGEST:,} characters")
     try:
-        _check_events(text)
-        return yaml.load(text, _Loader)
+        _check_events(text, marks or {})
+        return yaml.load(text, _marking(marks) if marks else _Loader)
     except (
         yaml.YAMLError,
         ValueError,
@@ -54,7 +56,22 @@ def load_yaml(text: str) -> Any:
         raise ValueError(first_line(error)) from error
 
 
-def _check_events(text: str) -> None:
+def _marking(marks: Mapping[str, Callable[[str], Any]]) -> Any:
+    """A loader that makes of a tagged scalar what its mark says."""
+
+    class Marking(_Loader):  # type: ignore[misc]  # chosen when this is imported
+        pass
+
+    for tag, mark in marks.items():
+
+        def made(loader: Any, node: Any, mark: Callable[[str], Any] = mark) -> Any:
+            return mark(loader.construct_scalar(node))
+
+        Marking.add_constructor(tag, made)
+    return Marking
+
+
+def _check_events(text: str, marks: Mapping[str, Any]) -> None:
     resolver = _Loader("")
     within: list[_Collection] = []
     events: Iterator[Any] = yaml.parse(text, _Loader)
@@ -64,7 +81,8 @@ def _check_events(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("aliases are not allowed")
         # a directive abbreviates a tag of any length, which every use writes out again
-        if not (getattr(event, "tag", None) or _TAG).startswith(_TAG):
+        tag = getattr(event, "tag", None) or _TAG
+        if not tag.startswith(_TAG) and not (tag in marks and isinstance(event, yaml.ScalarEvent)):
             raise ValueError("tags of other kinds than YAML's own are not allowed")
         if isinstance(event, yaml.CollectionEndEvent):
             within.pop()

@@ -24,7 +24,10 @@ from surgery.model.loss import answer_losses, padding_id
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
 from surgery.model.queue import answer_tokens, common_prefix, pair_tokens, text_tokens
 from surgery.model.streaming import difference, stream_answers
+from surgery.model.token_preview import TokenPreview, encoding_notes, preview_tokens
+from surgery.model.tokenizers import tokenizer_alone, tokenizer_notes, tokenizer_of
 from surgery.model.variant_rows import Variant
+from surgery.model.ways import Layout, Way
 
 if TYPE_CHECKING:
     from surgery.model.decoding import CACHE, Prompts, end_ids
@@ -37,13 +40,16 @@ __all__ = [
     "BaseChoice",
     "Batch",
     "DeviceMap",
+    "Layout",
     "LiveModel",
     "LoadedBase",
     "Prompts",
     "Scored",
     "Stop",
+    "TokenPreview",
     "Variant",
     "VariantEngine",
+    "Way",
     "answer_losses",
     "answer_tokens",
     "attach",
@@ -54,6 +60,7 @@ __all__ = [
     "common_prefix",
     "demo_gguf",
     "difference",
+    "encoding_notes",
     "end_ids",
     "estimate_memory",
     "execution_device",
@@ -66,12 +73,16 @@ __all__ = [
     "padding_id",
     "pair_tokens",
     "parse_device_map",
+    "preview_tokens",
     "read_once",
     "release",
     "resolve_base",
     "run_batches",
     "stream_answers",
     "text_tokens",
+    "tokenizer_alone",
+    "tokenizer_notes",
+    "tokenizer_of",
 ]
 
 # what imports torch is imported when it is first asked for: an adapter opens without it

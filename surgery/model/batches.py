@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from surgery.data import IGNORED, Example
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.memory import is_out_of_memory, release
+from surgery.model.ways import Layout
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class Batch:
     """Padded tensors of shape (example, token) and the positions of the examples in the slice.
 
-    `keep` is how many trailing positions are needed to score every answer token.
+    `keep` is how many trailing positions are needed to score every answer token. Without padding the model is given
+    the ids alone, as it is for one row.
     """
 
     indices: tuple[int, ...]
@@ -25,6 +27,18 @@ class Batch:
     position_ids: "torch.Tensor"
     labels: "torch.Tensor"
     keep: int
+    layout: Layout = "left"
+
+    @property
+    def inputs(self) -> "dict[str, torch.Tensor]":
+        """What the model is given."""
+        if self.layout in ("equal", "single"):
+            return {"input_ids": self.input_ids}
+        return {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "position_ids": self.position_ids,
+        }
 
 
 def run_batches(
@@ -33,7 +47,7 @@ def run_batches(
     pad_id: int,
     step: Callable[[Batch], None],
     *,
-    side: str = "left",
+    layout: Layout = "left",
     start: int = 0,
 ) -> None:
     """Work over examples in batches of similar length, longest first: memory peaks at once, padding is small.
@@ -42,7 +56,7 @@ def run_batches(
     batch_size: examples of a batch at most.
     pad_id: token of the padding.
     step: called with every batch; it must leave nothing behind when it fails.
-    side: of the padding, `left` or `right`.
+    layout: how the examples of a batch stand.
     start: examples of `batch_order` passed over, because they were done before.
 
     When a step runs out of memory, or a layer cannot tell the rows apart, its batch is halved and the work
@@ -53,8 +67,10 @@ def run_batches(
     order = batch_order(examples)
     done, size = start, batch_size
     while done < len(order):
-        indices = order[done : done + size]
-        batch = collate([examples[i] for i in indices], pad_id, indices=indices, side=side)
+        indices = order[done : done + (1 if layout == "single" else size)]
+        if layout == "equal":
+            indices = [i for i in indices if examples[i].length == examples[indices[0]].length]
+        batch = collate([examples[i] for i in indices], pad_id, indices=indices, layout=layout)
         if _fits(step, batch):
             done += len(indices)
         elif len(indices) > 1:
@@ -89,15 +105,19 @@ def _fits(step: Callable[[Batch], None], batch: Batch) -> bool:
 
 
 def collate(
-    examples: Sequence[Example], pad_id: int, *, indices: Sequence[int] | None = None, side: str = "left"
+    examples: Sequence[Example],
+    pad_id: int,
+    *,
+    indices: Sequence[int] | None = None,
+    layout: Layout = "left",
 ) -> Batch:
     """A batch of prompts and answers, padded to one length; positions count real tokens only.
 
     examples: encoded rows.
     pad_id: token of the padding.
     indices: of the examples in the slice; counted from 0 where not given.
-    side: of the padding. On the left it aligns the ends, so the answers sit in the last few positions and the
-        logits of everything before them need not be computed.
+    layout: how they stand. Padding on the left aligns the ends, so the answers sit in the last few positions and
+        the logits of everything before them need not be computed. Examples of one length need none.
     """
     import torch
 
@@ -106,7 +126,7 @@ def collate(
     mask = torch.zeros((len(examples), width), dtype=torch.long)
     labels = torch.full((len(examples), width), IGNORED, dtype=torch.long)
     for i, example in enumerate(examples):
-        begin = width - example.length if side == "left" else 0
+        begin = width - example.length if layout != "right" else 0
         end = begin + example.length
         ids[i, begin:end] = torch.tensor(example.prompt_ids + example.answer_ids)
         mask[i, begin:end] = 1
@@ -114,4 +134,4 @@ def collate(
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     first_answer = int((labels != IGNORED).int().argmax(1).min())
     chosen = tuple(indices) if indices is not None else tuple(range(len(examples)))
-    return Batch(chosen, ids, mask, positions, labels, width - first_answer + 1)
+    return Batch(chosen, ids, mask, positions, labels, width - first_answer + 1, layout)

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from surgery.data import IGNORED
 from surgery.model.live_model import LiveModel
 from surgery.model.loss import mean_answer_loss, padding_id
+from surgery.model.ways import Layout
 
 # what models call their cache, as an argument and in what they return: transformers renamed it from `past_key_values`
 CACHE = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
@@ -23,7 +24,8 @@ class Prompts:
     """Prefilled rows of a batch: their KV cache, and the logits of their next token.
 
     live: holds the σ of the rows.
-    prompts: token ids of each row. A model that returns no cache is given them again for every token.
+    prompts: token ids of each row.
+    layout: `left` for rows that are padded on the left, another for rows of one length.
     width: what rows are padded to, so that they can be joined with longer ones.
     prefix: what every prompt begins with and is not to be read again.
     variants: the row of the prefix from which each prompt goes on.
@@ -35,11 +37,12 @@ class Prompts:
         live: LiveModel,
         prompts: Sequence[Sequence[int]],
         *,
+        layout: Layout = "left",
         width: int | None = None,
         prefix: "SharedPrefix | None" = None,
         variants: Sequence[int] = (),
     ) -> None:
-        self._model = live.model
+        self._model, self._padded = live.model, layout == "left"
         self._cache: Any = None
         self._next: Float[Tensor, "row vocabulary"]
         skipped = prefix.length if prefix else 0
@@ -52,11 +55,7 @@ class Prompts:
 
     def _read(self) -> None:
         output = self._model(
-            input_ids=self._ids,
-            attention_mask=self._mask,
-            position_ids=positions(self._mask),
-            use_cache=True,
-            logits_to_keep=1,
+            input_ids=self._ids, **self._where(self._mask, positions(self._mask)), use_cache=True, logits_to_keep=1
         )
         self._cache = getattr(output, CACHE, None)
         self._next = output.logits[:, -1]
@@ -74,13 +73,26 @@ class Prompts:
         self._cache = prefix.cache(variants)
         output = self._model(
             input_ids=ids,
-            attention_mask=self._mask,
-            position_ids=prefix.length + positions(mask),
+            **self._where(self._mask, prefix.length + positions(mask)),
             use_cache=True,
             logits_to_keep=1,
             **{CACHE: self._cache},
         )
         self._next = output.logits[:, -1]
+
+    def _where(self, mask: Int[Tensor, "row seen"], places: Int[Tensor, "row token"]) -> dict[str, Tensor]:
+        """What the model is told of padding: nothing where there is none."""
+        return {"attention_mask": mask, "position_ids": places} if self._padded else {}
+
+    @property
+    def kept(self) -> bool:
+        """Whether the model has returned a cache; without one, these rows cannot be gone on with."""
+        return self._cache is not None
+
+    @property
+    def following(self) -> Float[Tensor, "row vocabulary"]:
+        """Logits of the next token of every row."""
+        return self._next
 
     @property
     def chosen(self) -> list[int]:
@@ -91,9 +103,8 @@ class Prompts:
     @property
     def joinable(self) -> bool:
         """Whether the caches of several such objects can be put together, row under row."""
-        return self._cache is None or (
-            type(self._cache) is DynamicCache
-            and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self._cache.layers)
+        return type(self._cache) is DynamicCache and all(
+            type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self._cache.layers
         )
 
     def as_prefix(self) -> "SharedPrefix | None":
@@ -112,8 +123,6 @@ class Prompts:
         self._ids = torch.cat([each._ids for each in everyone])
         self._mask = torch.cat([each._mask for each in everyone])
         self._next = torch.cat([each._next for each in everyone])
-        if self._cache is None:
-            return
         # layer by layer, so that no more than one layer is held twice
         for layers in zip(*(each._cache.layers for each in everyone), strict=True):
             if layers[0].get_seq_length():
@@ -125,17 +134,25 @@ class Prompts:
     @torch.inference_mode()
     def answer_losses(self, answers: Sequence[Sequence[int]]) -> list[float]:
         """Mean cross-entropy of each row's own answer, teacher-forced, in nats per token. The state stays."""
-        width = max(len(answer) for answer in answers)
-        padded_answers = [[*answer, *[IGNORED] * (width - len(answer))] for answer in answers]
-        labels = torch.tensor(padded_answers, device=self._mask.device)
-        logits = self._next[:, None]
-        if width > 1:
-            given = labels[:, :-1]
-            mask = torch.cat([self._mask, (given != IGNORED).long()], dim=1)
-            following = self._continue(given.clamp(min=0), mask, deepcopy(self._cache))
-            logits = torch.cat([logits, following], dim=1)
-        losses: list[float] = mean_answer_loss(logits, labels).double().tolist()
+        labels = self._labels(answers)
+        losses: list[float] = mean_answer_loss(self.answer_logits(answers), labels).double().tolist()
         return losses
+
+    @torch.inference_mode()
+    def answer_logits(self, answers: Sequence[Sequence[int]]) -> Float[Tensor, "row token vocabulary"]:
+        """Logits before each token of each row's own answer, after the longest's length. The state stays."""
+        given = self._labels(answers)[:, :-1]
+        logits = self._next[:, None]
+        if not given.shape[1]:
+            return logits
+        mask = torch.cat([self._mask, (given != IGNORED).long()], dim=1)
+        following = self._continue(given.clamp(min=0), mask, deepcopy(self._cache))
+        return torch.cat([logits, following], dim=1)
+
+    def _labels(self, answers: Sequence[Sequence[int]]) -> Int[Tensor, "row token"]:
+        width = max(len(answer) for answer in answers)
+        filled = [[*answer, *[IGNORED] * (width - len(answer))] for answer in answers]
+        return torch.tensor(filled, device=self._mask.device)
 
     @torch.inference_mode()
     def advance(self, tokens: Sequence[int]) -> None:
@@ -150,8 +167,6 @@ class Prompts:
         """Go on with some of the rows. The live model must hold their σ already."""
         index = torch.tensor(rows, device=self._ids.device)
         self._ids, self._mask, self._next = self._ids[index], self._mask[index], self._next[index]
-        if self._cache is None:
-            return
         if _selectable(self._cache):
             self._cache.reorder_cache(index)
         else:
@@ -163,23 +178,13 @@ class Prompts:
     ) -> Float[Tensor, "row token vocabulary"]:
         """Logits after `ids`, appended to `cache`; `mask` covers what was read and `ids`."""
         count = ids.shape[1]
-        if cache is None:
-            output = self._model(
-                input_ids=torch.cat([self._ids, ids], dim=1),
-                attention_mask=mask,
-                position_ids=positions(mask),
-                use_cache=False,
-                logits_to_keep=count,
-            )
-        else:
-            seen = self._mask.sum(dim=1, keepdim=True)
-            output = self._model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=seen + torch.arange(count, device=ids.device),
-                use_cache=True,
-                **{CACHE: cache},
-            )
+        seen = self._mask.sum(dim=1, keepdim=True)
+        output = self._model(
+            input_ids=ids,
+            **self._where(mask, seen + torch.arange(count, device=ids.device)),
+            use_cache=True,
+            **{CACHE: cache},
+        )
         logits: Tensor = output.logits[:, -count:]
         return logits
 
@@ -206,23 +211,18 @@ class SharedPrefix:
 
 @torch.inference_mode()
 def continuation_scores(
-    live: LiveModel, rows: Sequence[Sequence[int]], continuations: Sequence[Sequence[Sequence[int]]]
+    live: LiveModel,
+    rows: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[Sequence[int]]],
+    layout: Layout = "left",
 ) -> list[list[tuple[float, bool]]]:
     """Log likelihood (nats) of each row's continuations, and whether greedy decoding would write them.
 
     A row holds everything that is read: the context and a continuation without its last token, so one row serves
-    all continuations that differ in that token alone. Computed in float32 or better.
+    all continuations that differ in that token alone. `layout` says how the rows stand. Computed in float32 or better.
     """
     longest = max(len(targets) for several in continuations for targets in several)
-    ids, mask = padded(live, rows)
-    output = live.model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions(mask),
-        use_cache=False,
-        logits_to_keep=longest,
-    )
-    logits = output.logits[:, -longest:]
+    logits = last_logits(live, rows, longest, layout)
     choice = logits.argmax(dim=-1)
     logs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
     row = torch.tensor([r for r, several in enumerate(continuations) for _ in several], device=logs.device)
@@ -237,14 +237,38 @@ def continuation_scores(
     return [[next(scores) for _ in several] for several in continuations]
 
 
+def last_logits(
+    live: LiveModel, rows: Sequence[Sequence[int]], count: int, layout: Layout
+) -> Float[Tensor, "row token vocabulary"]:
+    """Logits after each of the last `count` tokens of every row, read whole and without a cache.
+
+    A row of fewer tokens has any numbers in front of its own.
+    """
+    ids, mask = padded(live, rows, layout=layout)
+    where = {} if layout in ("equal", "single") else {"attention_mask": mask, "position_ids": positions(mask)}
+    behind = [ids.shape[1] - len(row) if layout == "right" else 0 for row in rows]
+    keep = min(count + max(behind), ids.shape[1])
+    output = live.model(input_ids=ids, **where, use_cache=False, logits_to_keep=keep)
+    logits: Tensor = output.logits[:, -keep:]
+    if not any(behind):
+        return logits
+    ends = torch.tensor([keep - places for places in behind], device=logits.device)
+    places = ends[:, None] - count + torch.arange(count, device=logits.device)
+    return logits[torch.arange(len(rows), device=logits.device)[:, None], places.clamp(min=0)]
+
+
 def padded(
-    live: LiveModel, rows: Sequence[Sequence[int]], *, width: int | None = None
+    live: LiveModel, rows: Sequence[Sequence[int]], *, width: int | None = None, layout: Layout = "left"
 ) -> tuple[Int[Tensor, "row token"], Int[Tensor, "row token"]]:
-    """Token ids padded on the left to one width, and 1 where a token is real, on the model's device."""
+    """Token ids padded to one width, and 1 where a token is real, on the model's device."""
     width = width or max(len(row) for row in rows)
     pad = padding_id(live.base.tokenizer)
-    ids = [[pad] * (width - len(row)) + list(row) for row in rows]
-    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    ids, mask = [], []
+    for row in rows:
+        lacking = [0] * (width - len(row))
+        real, blank = [1] * len(row), [pad] * len(lacking)
+        ids.append([*row, *blank] if layout == "right" else [*blank, *row])
+        mask.append(real + lacking if layout == "right" else lacking + real)
     return torch.tensor(ids, device=live.device), torch.tensor(mask, device=live.device)
 
 

@@ -20,7 +20,7 @@ from surgery.data import Example
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.batches import collate
 from surgery.model.greedy_search import Answered, Continuation, Decoding, Stop
-from surgery.model.loss import answer_losses, padding_id
+from surgery.model.loss import measured_losses, padding_id
 from surgery.model.memory import is_out_of_memory, release
 from surgery.model.queue import (
     Queue,
@@ -33,6 +33,7 @@ from surgery.model.queue import (
     text_tokens,
 )
 from surgery.model.variant_rows import Variant, VariantRows
+from surgery.model.ways import Layout
 from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ class VariantEngine:
         self._rows = VariantRows(live, variants)
         self._most_rows = min(rows or _ROWS, _ROWS_AT_ONCE.get(live.device.type, _ROWS))
         self._known_to_fit: int | None = None  # bytes, once a batch of more did not
+        self._decoded = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know of how the rows were read; nothing where it was the fastest way."""
+        return self._live.notes if self._decoded else self._live.scoring_notes
 
     def log_likelihoods(
         self,
@@ -109,7 +116,8 @@ class VariantEngine:
 
         def score(batch: Sequence[Slot]) -> list[list[Scored]]:
             continuations = [[requests[index][1] for index in asked[slot.task]] for slot in batch]
-            found = continuation_scores(self._live, [inputs[slot.task] for slot in batch], continuations)
+            rows = [inputs[slot.task] for slot in batch]
+            found = continuation_scores(self._live, rows, continuations, self._live.layout)
             return [[Scored(total, greedy) for total, greedy in scores] for scores in found]
 
         return self._score(tasks, score, Tally(self._names, pair_tokens(requests), control, done), control)
@@ -122,8 +130,6 @@ class VariantEngine:
         done: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> dict[str, Float64[ndarray, " example"]]:
         """Mean cross-entropy over the answer tokens of each example, in nats; see `sensitivity.answer_losses`."""
-        import torch
-
         inputs, asked = same_inputs([(example.prompt_ids, example.answer_ids) for example in examples])
         self._live.check_positions(max((len(p) + len(a) for p, a in inputs), default=0))
         tasks = []
@@ -133,9 +139,9 @@ class VariantEngine:
         padding = padding_id(self._live.base.tokenizer)
 
         def score(batch: Sequence[Slot]) -> list[list[float]]:
-            with torch.inference_mode():
-                rows = collate([examples[asked[slot.task][0]] for slot in batch], padding)
-                losses = answer_losses(self._live.model, rows).double().tolist()
+            chosen = [examples[asked[slot.task][0]] for slot in batch]
+            rows = collate(chosen, padding, layout=self._live.layout)
+            losses = measured_losses(self._live.model, rows)
             return [[loss] * len(asked[slot.task]) for slot, loss in zip(batch, losses, strict=True)]
 
         costs = pair_tokens([(example.prompt_ids, example.answer_ids) for example in examples])
@@ -198,8 +204,9 @@ class VariantEngine:
         control: Control,
         ends: frozenset[int] = frozenset(),
     ) -> dict[str, list[Answered]]:
+        self._decoded = True
         decoding = Decoding(self._rows, requests, tally, stop, control, ends)
-        self._serve(decoding.queue, decoding.run, control, in_one_pass=False)
+        self._serve(decoding.queue, decoding.run, control, self._live.way.decoding, in_one_pass=False)
         return tally.by_variant
 
     def _score(
@@ -220,14 +227,21 @@ class VariantEngine:
                     tally.put(request, slot.variant, result)
             tally.tell()
 
-        self._serve(queue, run, control, in_one_pass=True)
+        self._serve(queue, run, control, self._live.layout, in_one_pass=True)
         return tally.by_variant
 
     def _serve(
-        self, queue: Queue, run: Callable[[Sequence[Slot]], None], control: Control, *, in_one_pass: bool
+        self,
+        queue: Queue,
+        run: Callable[[Sequence[Slot]], None],
+        control: Control,
+        layout: Layout,
+        *,
+        in_one_pass: bool,
     ) -> None:
         """Run all tasks for all variants, batch by batch; `run` finishes slots of its batch as it goes.
 
+        `layout`: how the rows of a batch stand.
         `in_one_pass`: whether a batch is a single forward pass, so that its tokens count too.
         """
         free = self._rows.budget
@@ -235,7 +249,7 @@ class VariantEngine:
         try:
             while queue.missing:
                 control.heed()
-                batch = self._packed(queue, budget, in_one_pass)
+                batch = self._packed(queue, budget, layout, in_one_pass)
                 mixed = short = False
                 try:
                     run(batch)
@@ -266,8 +280,8 @@ class VariantEngine:
         self._known_to_fit = max(task.bytes for task in tasks) * (len(tasks) // 2)
         return self._known_to_fit
 
-    def _packed(self, queue: Queue, budget: int, in_one_pass: bool) -> list[Slot]:
-        """The next batch: whole tasks while they fit, or as many variants of one task as do."""
+    def _packed(self, queue: Queue, budget: int, layout: Layout, in_one_pass: bool) -> list[Slot]:
+        """The next batch: whole tasks while they fit and may stand together, or as many variants of one task as do."""
         batch: list[Slot] = []
         heaviest = widest = 0
         for number, missing in queue.missing.items():
@@ -275,8 +289,10 @@ class VariantEngine:
             variants = missing[:1] if self._rows.apart else missing
             if self._rows.apart and batch and variants != [batch[0].variant]:
                 break
+            if layout == "equal" and batch and task.tokens != widest:
+                break
             heaviest, widest = max(heaviest, task.bytes), max(widest, task.tokens)
-            room = min(self._most_rows, budget // max(1, heaviest))
+            room = min(1 if layout == "single" else self._most_rows, budget // max(1, heaviest))
             if in_one_pass:
                 room = min(room, self._rows.at_once(widest))
             if batch and len(batch) + len(variants) > room:

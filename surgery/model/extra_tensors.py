@@ -1,7 +1,8 @@
 """Trained tensors of an adapter that are not LoRA factors, put into a running model and taken out again.
 
-Saved modules, resized tables and biases take the place of the base model's own tensors; trained
-tokens take the place of their rows. An edit never touches them.
+Saved modules and biases take the place of the base model's own tensors; trained tokens take the place of
+their rows. Tables of another vocabulary resize the embeddings while they are in, as
+`resize_token_embeddings` would. An edit never touches them.
 """
 
 import re
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from surgery.adapter import LORA_BIAS, TRAINING_ONLY, Adapter, module_path
 from surgery.errors import AdapterError, BaseModelError
+from surgery.model.vocabulary import even_out, is_tied, lengths, make_room, tables
 
 _TOKENS = re.compile(r"^(?P<module>.+?)(?:\.token_adapter)?\.trainable_tokens_delta(?:\.default)?$")
 
@@ -34,7 +36,9 @@ def put_extras(model: nn.Module, adapter: Adapter) -> Iterator[Callable[[], None
 
     Raises `BaseModelError` for a tensor without a place of its shape in the base model.
     """
-    for key in adapter.extra:
+    before, tied, untrained = lengths(model), is_tied(model), False
+    # whole tables before the rows of single tokens
+    for key in sorted(adapter.extra, key=lambda key: _TOKENS.match(module_path(key)) is not None):
         path = module_path(key)
         if TRAINING_ONLY.search(path) or LORA_BIAS.match(path):
             continue
@@ -42,9 +46,14 @@ def put_extras(model: nn.Module, adapter: Adapter) -> Iterator[Callable[[], None
         if tokens:
             yield from _put_rows(model, adapter, tokens["module"], key)
             continue
-        path = path.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")
-        module, _, leaf = path.replace(".modules_to_save.", ".").rpartition(".")
-        yield _replace(_owner(model, module, leaf, key), leaf, as_tensor(adapter.tensors[key]), key)
+        path = path.replace(".modules_to_save.default.", ".").replace(".token_adapter.", ".")
+        module, _, leaf = path.replace(".base_layer.", ".").replace(".modules_to_save.", ".").rpartition(".")
+        owner, tensor = _owner(model, module, leaf, key), as_tensor(adapter.tensors[key])
+        if getattr(owner, leaf).shape[1:] == tensor.shape[1:]:
+            yield from make_room(model, owner, leaf, len(tensor))
+        yield _replace(owner, leaf, tensor, key)
+        untrained |= ".base_layer." in path and owner is tables(model)[0]
+    yield from even_out(model, before, shared=tied and untrained)
 
 
 def _put_rows(model: nn.Module, adapter: Adapter, module: str, key: str) -> Iterator[Callable[[], None]]:
@@ -81,7 +90,7 @@ def _replace(owner: nn.Module, leaf: str, tensor: Tensor, key: str) -> Callable[
     if old.shape != tensor.shape:
         raise BaseModelError(
             f"{key!r} is {tuple(tensor.shape)} in the adapter and {tuple(old.shape)} in the base model",
-            "name the base model it was trained on; a resized vocabulary needs the resized base",
+            "name the base model it was trained on",
         )
     if old.device.type == "meta":
         raise BaseModelError(

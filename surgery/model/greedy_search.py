@@ -6,15 +6,19 @@ Rows that have ended leave the batch. What all prompts begin with is read once f
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from surgery.data import Example
 from surgery.errors import DataError, RowsMixedError
+from surgery.model.batches import Batch, run_batches
+from surgery.model.loss import measured_losses, padding_id
 from surgery.model.queue import Queue, Slot, Tally, Task, common_prefix, same_inputs
 from surgery.model.variant_rows import VariantRows
 from surgery.progress import Control
 
 if TYPE_CHECKING:
     from surgery.model.decoding import Prompts, SharedPrefix
+    from surgery.model.rereading import Reread
 
 Stop = Callable[[int, Sequence[int]], bool]
 # tokens in common from which a pass of their own is worth it
@@ -80,6 +84,7 @@ class Decoding:
         if any(not prompt for prompt, _ in self._inputs):
             raise DataError("a prompt has no tokens", "give it one or more")
         self._limits = [min(request.limit, rows.room(len(request.prompt))) for request in requests]
+        self._way = rows.live.way
         self._rows, self._tally, self._stop, self._control = rows, tally, stop, control
         self._ends = end_ids(rows.live) | ends
         self._open: dict[Slot, _Row] = {}
@@ -140,18 +145,22 @@ class Decoding:
     def _is_over(self, request: int, tokens: Sequence[int]) -> bool:
         return len(tokens) >= self._limits[request] or (self._stop is not None and self._stop(request, tokens))
 
-    def _read(self, batch: Sequence[Slot]) -> "tuple[list[Slot], Prompts]":
-        """Prefill a batch, in parts that one forward pass can take, and score the rows' own answers.
+    def _read(self, batch: Sequence[Slot]) -> "tuple[list[Slot], Prompts | Reread]":
+        """Read a batch, in parts that one forward pass can take, and score the rows' own answers.
 
         Where the parts cannot be put together again, the first one is all that is read.
         """
-        from surgery.model.decoding import Prompts
+        from surgery.model.rereading import read_prompts
 
         prefix = self._shared_prefix()
         texts = [[*self._inputs[slot.task][0], *self._open[slot].tokens] for slot in batch]
+        if self._way.decoding == "equal":
+            # what a batch that did not fit has said already makes rows longer than others
+            chosen = [row for row, text in enumerate(texts) if len(text) == len(texts[0])]
+            batch, texts = [batch[row] for row in chosen], [texts[row] for row in chosen]
         width = max(len(text) for text in texts)
         size = self._rows.at_once(width - (prefix.length if prefix else 0))
-        parts: list[Prompts] = []
+        parts: list[Any] = []
         for begin in range(0, len(batch), size):
             if parts:
                 self._control.heed()
@@ -161,7 +170,7 @@ class Decoding:
             part, ids = batch[begin : begin + size], texts[begin : begin + size]
             variants = [slot.variant for slot in part]
             self._rows.choose(variants)
-            parts.append(Prompts(self._rows.live, ids, width=width, prefix=prefix, variants=variants))
+            parts.append(read_prompts(self._rows.live, ids, width=width, prefix=prefix, variants=variants))
             self._score(part, parts[-1])
             self._tell(part)
         if len(parts) > 1:
@@ -169,19 +178,37 @@ class Decoding:
             parts[0].join(parts[1:])
         return list(batch), parts[0]
 
-    def _score(self, part: Sequence[Slot], prompts: "Prompts") -> None:
+    def _score(self, part: Sequence[Slot], prompts: "Prompts | Reread") -> None:
         """Take the losses of the rows' own answers, where they have one and have said nothing yet."""
+        from surgery.model.decoding import Prompts
+
         answers = [self._inputs[slot.task][1] for slot in part]
         # a row that has said something is past the place where its answer begins, and was scored before
         fresh = [row for row, slot in enumerate(part) if answers[row] and self._open[slot].loss is None]
-        if fresh:
+        if fresh and self._way.follows and isinstance(prompts, Prompts):
             losses = prompts.answer_losses([answer or (0,) for answer in answers])
             for row in fresh:
                 self._open[part[row]].loss = losses[row]
+        elif fresh:
+            self._score_whole([part[row] for row in fresh])
+            self._rows.choose([slot.variant for slot in part])
+
+    def _score_whole(self, slots: Sequence[Slot]) -> None:
+        """Take the losses of rows' own answers from passes over prompt and answer."""
+        pairs = [self._inputs[slot.task] for slot in slots]
+        examples = [Example("", prompt, answer, "") for prompt, answer in pairs]
+
+        def step(batch: Batch) -> None:
+            self._rows.choose([slots[i].variant for i in batch.indices])
+            for i, loss in zip(batch.indices, measured_losses(self._rows.live.model, batch), strict=True):
+                self._open[slots[i]].loss = loss
+
+        padding = padding_id(self._rows.live.base.tokenizer)
+        run_batches(examples, len(examples), padding, step, layout=self._way.scoring)
 
     def _shared_prefix(self) -> "SharedPrefix | None":
         """KV cache of what all prompts begin with; None where that is short or cannot be shared."""
-        if self._rows.apart:
+        if self._rows.apart or not self._way.shared:
             return None
         if not self._prefix_tried and len(self._prefix_ids) >= _WORTH:
             self._prefix_tried = True  # first: what does not fit into memory is not tried again

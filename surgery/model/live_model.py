@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,10 +25,13 @@ from surgery.model.base import LoadedBase
 from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import put_extras, update_biases
 from surgery.model.spectral_layers import Components, SpectralLayer, is_adaptable, wrap
+from surgery.model.tokenizers import named_positions, tokenizer_of
+from surgery.model.vocabulary import lengths
+from surgery.model.ways import Layout, Way, decoding_note, scoring_note
 from surgery.spectra import Spectra
 
-# what configs call the longest row, the commonest first; MPT's and Whisper's kinds have names of their own
-_LENGTHS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
+if TYPE_CHECKING:
+    from surgery.model.probe import Ways
 
 
 class LiveModel:
@@ -51,6 +54,11 @@ class LiveModel:
         self._components: dict[str, Components] = {}
         self._moved: set[str] = set()
         self._undo: list[Callable[[], None]] = []
+        self._attach()
+
+    def _attach(self) -> None:
+        """Put the adapter into the base model, which is left as it was where that fails."""
+        base, adapter = self.base, self.adapter
         try:
             if adapter.config.get("layer_replication"):
                 self._undo.append(_replicate(base.model, adapter.config["layer_replication"]))
@@ -104,8 +112,21 @@ class LiveModel:
         return execution_device(self.base.model)
 
     def tokenizer_for(self, encoding: Encoding) -> Any:
-        """The tokenizer that an encoding asks for."""
-        return self.base.tokenizer
+        """The tokenizer that an encoding asks for; see `tokenizers.tokenizer_of`, which raises `AdapterError`."""
+        return self.base.tokenizer if encoding.tokenizer == "base" else self.tokenizer
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the adapter's folder where it has one, otherwise the base model's; raises `AdapterError`."""
+        config = self.base.model.config
+        return tokenizer_of(
+            self.adapter, Encoding(), self.base.tokenizer, vocabulary=self.vocabulary, config=config
+        )
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens the model's input embedding has a row for; None where the model does not say."""
+        return next(iter(lengths(self.base.model)), None)
 
     def encode(
         self,
@@ -117,12 +138,44 @@ class LiveModel:
     ) -> Calibration:
         """Rows as token ids for this model; see `data.encode`, which raises `DataError`."""
         tokenizer = self.tokenizer_for(encoding)
-        return encode(rows, tokenizer, encoding, left_out=left_out, spare=spare, positions=self.positions)
+        found = encode(rows, tokenizer, encoding, left_out=left_out, spare=spare, positions=self.positions)
+        _refuse_unknown_token(found, tokenizer, self.vocabulary)
+        return found
 
     @cached_property
     def positions(self) -> int | None:
         """The longest row that the model can read, in tokens; None where nothing limits it."""
         return _positions(self.base.model)
+
+    @cached_property
+    def _ways(self) -> "Ways":
+        from surgery.model.probe import Ways
+
+        return Ways(self)
+
+    @property
+    def layout(self) -> Layout:
+        """How rows stand in passes over whole rows: the fastest layout that agrees with one row alone.
+
+        Found once, when it is first asked for, from passes over a few short rows; see `Ways`. The live model holds
+        the adapter's own σ then, and no perturbation.
+        """
+        return self._ways.layout
+
+    @property
+    def way(self) -> Way:
+        """How answers are decoded: the fastest way that agrees with one row alone, found as `layout` is."""
+        return self._ways.way
+
+    @property
+    def scoring_notes(self) -> tuple[str, ...]:
+        """What a reader has to know of how whole rows are read; nothing where it is the fastest way."""
+        return tuple(filter(None, [scoring_note(type(self.model).__name__, self.layout)]))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know of how rows are read and answers decoded."""
+        return (*self.scoring_notes, *filter(None, [decoding_note(type(self.model).__name__, self.way)]))
 
     def check_positions(self, longest: int) -> None:
         """Raise `DataError` for rows that are longer, in tokens, than the model can read."""
@@ -188,6 +241,18 @@ class LiveModel:
                 if forward is not None:
                     layer.forward = forward
 
+    @contextmanager
+    def detached(self) -> Iterator[LoadedBase]:
+        """The base model without this adapter, so that another one can be attached to it meanwhile.
+
+        The adapter comes back with its own σ.
+        """
+        self.close()
+        try:
+            yield self.base
+        finally:
+            self._attach()
+
     def unperturb(self) -> None:
         for parts in self._components.values():
             parts.perturbation = None
@@ -197,17 +262,27 @@ class LiveModel:
         while self._undo:
             self._undo.pop()()
         self._components = {}
+        self._moved = set()
 
 
 def _positions(model: Any) -> int | None:
-    config = model.config.get_text_config(decoder=True)
-    named = [getattr(config, name, None) for name in _LENGTHS]
-    lengths = [length for length in named if isinstance(length, int) and length > 0][:1]
+    named = named_positions(model.config)
+    lengths = [] if named is None else [named]
     # RoBERTa's kinds leave the places of their tables up to the padding's unused
     for name, table in model.named_modules():
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
             lengths.append(table.num_embeddings - table.padding_idx - 1)
     return min(lengths, default=None)
+
+
+def _refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: int | None) -> None:
+    largest = max(max(*each.prompt_ids, *each.answer_ids) for each in calibration.examples)
+    if vocabulary is not None and largest >= vocabulary:
+        token = str(tokenizer.convert_ids_to_tokens(largest))[:40]
+        raise DataError(
+            f"a row has the token {token!r}, number {largest:,}, and the model knows {vocabulary:,}",
+            "leave that token out of the rows, or name the base model that has it",
+        )
 
 
 def _refuse_unrunnable(adapter: Adapter) -> None:

@@ -11,21 +11,30 @@ if TYPE_CHECKING:
 
 
 def answer_losses(model: Any, batch: Batch) -> "Tensor":
-    """Mean cross-entropy over the answer tokens of each example, shape (example), in float32 or better.
+    """Mean cross-entropy over the answer tokens of each example, shape (example), in float32 or better."""
+    logits = answer_logits(model, batch)
+    return mean_answer_loss(logits[:, :-1], batch.labels[:, -(batch.keep - 1) :].to(logits.device))
 
-    Logits are computed only for the trailing positions that hold answers.
+
+def measured_losses(model: Any, batch: Batch) -> list[float]:
+    """`answer_losses` as numbers, without a graph for gradients."""
+    import torch
+
+    with torch.inference_mode():
+        losses: list[float] = answer_losses(model, batch).double().tolist()
+    return losses
+
+
+def answer_logits(model: Any, batch: Batch) -> "Tensor":
+    """Logits of the last `batch.keep` positions, (example, token, vocabulary).
+
+    They are computed only for the trailing positions that hold answers.
     """
-
     device = execution_device(model)
-    output = model(
-        input_ids=batch.input_ids.to(device),
-        attention_mask=batch.attention_mask.to(device),
-        position_ids=batch.position_ids.to(device),
-        use_cache=False,
-        logits_to_keep=batch.keep,
-    )
-    labels = batch.labels[:, -(batch.keep - 1) :].to(device)
-    return mean_answer_loss(output.logits[:, -batch.keep : -1], labels)
+    given = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+    output = model(**given, use_cache=False, logits_to_keep=batch.keep)
+    logits: Tensor = output.logits[:, -batch.keep :]
+    return logits
 
 
 def mean_answer_loss(logits: "Tensor", labels: "Tensor") -> "Tensor":

@@ -87,6 +87,8 @@ def _stream(
     told = dict.fromkeys(variants, "")
     try:
         try:
+            if live.way.decoding == "single":
+                raise RowsMixedError("this model reads one row at a time", "take one variant after the other")
             for texts in _together(live, ids, variants, limit, control, how):
                 told = {name: _extended(told[name], text) for name, text in texts.items()}
                 yield dict(told)
@@ -109,11 +111,11 @@ def _together(
     how: "_Answers",
 ) -> Iterator[dict[str, str]]:
     """Texts of `variants` in one batch after each token, as the tokenizer decodes them."""
-    from surgery.model.decoding import Prompts
+    from surgery.model.rereading import read_prompts
 
     control.heed()
     live.set_sigma(stacked_sigma(live, variants))
-    prompts = Prompts(live, [ids] * len(variants))
+    prompts = read_prompts(live, [ids] * len(variants))
     answers: dict[str, list[int]] = {name: [] for name in variants}
     texts = dict.fromkeys(variants, "")
     ended: set[str] = set()

@@ -1,6 +1,14 @@
 """One folder for every evaluation, resumable."""
 
 from surgery.runs.answer_log import AnswerLog, logged_answers, under_way
+from surgery.runs.controls import (
+    RANDOM_GATES,
+    SHUFFLED_GAINS,
+    ControlGroup,
+    control_notes,
+    parse_controls,
+    unlike_note,
+)
 from surgery.runs.history import known_run, known_runs
 from surgery.runs.logged_engine import LoggedEngine
 from surgery.runs.metrics import AnswerTime, RunMetrics, metrics_record, parse_metrics
@@ -27,24 +35,30 @@ __all__ = [
     "LOG",
     "METRICS",
     "PROOF",
+    "RANDOM_GATES",
     "RECIPE",
     "SAMPLES",
+    "SHUFFLED_GAINS",
     "AnswerLog",
     "AnswerTime",
+    "ControlGroup",
     "LoggedEngine",
     "Run",
     "RunMetrics",
     "RunPlan",
     "begin",
+    "control_notes",
     "delete_run",
     "finish",
     "known_run",
     "known_runs",
     "logged_answers",
     "metrics_record",
+    "parse_controls",
     "parse_metrics",
     "samples_file",
     "stored_run",
     "stored_runs",
     "under_way",
+    "unlike_note",
 ]

@@ -57,6 +57,12 @@ class LoggedEngine:
     ) -> None:
         self._live, self._variants, self._log, self._batch_size = live, dict(variants), log, batch_size
         self._calls = 0
+        self._decoded = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `VariantEngine.notes`; the same where all answers were in the log."""
+        return self._live.notes if self._decoded else self._live.scoring_notes
 
     def log_likelihoods(
         self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], *, control: Control = SILENT
@@ -106,6 +112,7 @@ class LoggedEngine:
                 done=done,
             )
 
+        self._decoded = True
         digests = [_digest("text", prompt, [limit]) for prompt, limit in zip(prompts, limits, strict=True)]
         return self._answers(_Call[list[int]](digests, text_tokens(prompts, limits), ask, list, list), control)
 
@@ -125,6 +132,7 @@ class LoggedEngine:
                 chosen, max_new_tokens=max_new_tokens, stop=_picked(stop, picked), control=control, done=done
             )
 
+        self._decoded = True
         digests = [_digest("answer", e.prompt_ids, e.answer_ids, [max_new_tokens]) for e in examples]
         return self._answers(
             _Call(digests, answer_tokens(examples), ask, astuple, lambda kept: Answered(*kept)), control

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from surgery.files import digest
+from surgery.runs.controls import ControlGroup, unlike_controls
 
 # to be raised when the same question may be answered or scored otherwise than by an earlier version
 SCHEMA = 1
@@ -19,8 +20,9 @@ class RunPlan:
     `question` is a record of the slice: `{"rows": ...}` or `{"task": ...}`; `asked` is the digest of what the
     model reads. `variants` are digests of σ′ by name, in order; `edits` are the plans of those that have one.
     `settings` are precision, device and versions. `edit` is the digest of the recipe that the run is about, its
-    evaluation left out, and `purpose` what it asks of that edit, a proof unless it says otherwise. `marking` is the
-    digest of what is read from the answers in a way of its own, and of what was allowed; empty where nothing is.
+    evaluation left out, and `purpose` what it asks of that edit, a proof unless it says otherwise. `controls` are
+    told by the name of their edit; runs of earlier versions say nothing of them. `marking` is the digest of what is
+    read from the answers in a way of its own, and of what was allowed; empty where nothing is.
     """
 
     adapter: str
@@ -35,7 +37,13 @@ class RunPlan:
     settings: Mapping[str, Any]
     edit: str = ""
     purpose: str = PROOF
+    controls: Mapping[str, ControlGroup] = field(default_factory=dict)
     marking: str = ""
+
+    @property
+    def unlike_controls(self) -> tuple[str, ...]:
+        """Edits whose random controls here are of another scope or rule than their own."""
+        return unlike_controls(self.variants, self.edits, self.controls)
 
     @property
     def context(self) -> str:

@@ -26,6 +26,7 @@ from surgery.errors import DataError
 from surgery.evaluation import Evaluation, summarise
 from surgery.files import digest, file_stamp, is_shipped, runs_folder, without_nan, write_whole
 from surgery.runs.answer_log import AnswerLog, logged_answers, under_way, unwritable
+from surgery.runs.controls import parse_controls, unlike_note
 from surgery.runs.environment import environment
 from surgery.runs.metrics import AnswerTime, RunMetrics, metrics_record, parse_metrics
 from surgery.runs.plan import SCHEMA, RunPlan
@@ -78,12 +79,17 @@ class Run:
                 f"the run {self.folder.name!r} has not ended", "start it again: it goes on where it was"
             )
         try:
-            return read_samples(self.folder / SAMPLES, self.metrics.samples)
+            found = read_samples(self.folder / SAMPLES, self.metrics.samples)
         except (ValueError, LookupError) as error:
             raise DataError(
                 f"the files of run {self.folder.name!r} were changed",
                 "start it again: it is put together from its answers",
             ) from error
+        unlike = self.plan.unlike_controls
+        if not unlike:
+            return found
+        own = {name: () if name in unlike else found.controls for name in self.plan.edits}
+        return replace(found, own_controls=own, notes=(*found.notes, unlike_note(unlike)))
 
 
 def stored_runs(adapter_digest: str | None = None) -> list[Run]:
@@ -209,7 +215,7 @@ def _plan_in(file: Path, stamp: tuple[int, int, int]) -> tuple[RunPlan, datetime
         edit["manual"] = {
             name: {int(k): gain for k, gain in gains.items()} for name, gains in edit["manual"].items()
         }
-    plan = RunPlan(**about)
+    plan = RunPlan(**{**about, "controls": parse_controls(about.get("controls", {}))})
     return (plan, started) if plan.key == file.parent.name else None
 
 

@@ -1,7 +1,6 @@
 """The table of a run's samples: one row for each variant and example, as a Parquet file that any tool reads."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 from surgery.evaluation import Evaluation, Metric, Sample, Scores
 from surgery.files import digest
 
-_OWN = ("variant", "index", "key", "prompt", "reference", "answer")
+_SAMPLE = ("key", "prompt", "reference", "part", "lost")
+_SELDOM = ("part", "lost")  # columns that are there where they say something
 
 
 def samples_file(evaluation: Evaluation) -> bytes:
@@ -18,21 +18,25 @@ def samples_file(evaluation: Evaluation) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = {name: [] for name in _OWN}
+    said = [name for name in _SAMPLE if name not in _SELDOM or any(getattr(s, name) for s in evaluation.samples)]
+    own = ("variant", "index", *said, "answer")
+    columns: dict[str, list[Any]] = {name: [] for name in own}
     numbers: dict[str, list[np.ndarray]] = {metric.name: [] for metric in evaluation.metrics}
     for variant, scores in evaluation.scores.items():
         for index, (sample, answer) in enumerate(zip(evaluation.samples, scores.answers, strict=True)):
-            row = (variant, index, sample.key, sample.prompt, sample.reference, answer)
-            for name, value in zip(_OWN, row, strict=True):
+            row = (variant, index, *(getattr(sample, name) for name in said), answer)
+            for name, value in zip(own, row, strict=True):
                 columns[name].append(value)
         for name, parts in numbers.items():
             parts.append(scores.values[name])
     arrays = {name: np.concatenate(parts) for name, parts in numbers.items()}
-    about = {
-        "measures": [asdict(metric) for metric in evaluation.metrics],
+    about: dict[str, Any] = {
+        "measures": [metric.record() for metric in evaluation.metrics],
         "aggregates": {name: dict(totals) for name, totals in evaluation.aggregates.items()},
         "notes": list(evaluation.notes),
     }
+    if evaluation.own_controls:
+        about["controls"] = {edit: list(names) for edit, names in evaluation.own_controls.items()}
     table = pa.table({**columns, **arrays}).replace_schema_metadata({"evaluation": json.dumps(about)})
     written = pa.BufferOutputStream()
     pq.write_table(table, written)
@@ -59,8 +63,10 @@ def read_samples(file: Path, written: str) -> Evaluation:
             rows = np.array([row for row, name in enumerate(names) if name == variant], dtype=int)
             by_metric = {name: np.asarray(numbers[rows], dtype=np.float64) for name, numbers in values.items()}
             scores[variant] = Scores(by_metric, tuple(answers[rows]))
-        first = table.slice(0, len(next(iter(scores.values())).answers)).select(["key", "prompt", "reference"])
-        samples = tuple(Sample(row["key"], row["prompt"], row["reference"]) for row in first.to_pylist())
-        return Evaluation(scores, samples, metrics, about["aggregates"], tuple(about["notes"]))
+        present = [name for name in _SAMPLE if name not in _SELDOM or name in table.column_names]
+        first = table.slice(0, len(next(iter(scores.values())).answers)).select(present)
+        samples = tuple(Sample(**row) for row in first.to_pylist())
+        own = {edit: tuple(names) for edit, names in about.get("controls", {}).items()}
+        return Evaluation(scores, samples, metrics, about["aggregates"], tuple(about["notes"]), own)
     except (OSError, pa.ArrowException, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise ValueError(str(error)) from error

@@ -14,6 +14,7 @@ from surgery.sensitivity.component_verdicts import (
     ranked,
     standings,
 )
+from surgery.sensitivity.doubts import doubts
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
 from surgery.sensitivity.stability import Budget, budgets
@@ -21,6 +22,8 @@ from surgery.sensitivity.store import (
     SHIPPED,
     Measurement,
     delete_measurement,
+    measurement_header,
+    measurement_in,
     shipped_measurements,
     stored_measurements,
 )
@@ -56,11 +59,14 @@ __all__ = [
     "characters",
     "delete_measurement",
     "dichotomy",
+    "doubts",
     "known_pace",
     "known_proof_pace",
     "layer_shares",
     "load_sensitivity",
     "measure_sensitivity",
+    "measurement_header",
+    "measurement_in",
     "moments_of",
     "provenance_of",
     "ranked",

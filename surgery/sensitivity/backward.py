@@ -13,7 +13,7 @@ from surgery.sensitivity.checkpoint import Partial
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity
 
 if TYPE_CHECKING:
-    from surgery.model import LiveModel
+    from surgery.model import Layout, LiveModel
 
 
 # nine: what is measured, how its batches are made and how it survives a break; `calibrate` asks for it by a plan
@@ -23,7 +23,7 @@ def measure_sensitivity(
     names: "list[str] | tuple[str, ...]",
     *,
     batch_size: int = 8,
-    side: str = "left",
+    layout: "Layout | None" = None,
     checkpointing: bool = False,
     control: Control = SILENT,
     resume: Partial | None = None,
@@ -35,13 +35,14 @@ def measure_sensitivity(
     calibration: encoded rows.
     names: of modules; gradients go no deeper than the first one.
     batch_size: examples of a batch at most.
-    side: of the padding, `left` or `right`.
+    layout: how the examples of a batch stand; the fastest that the model reads rightly where not given.
     checkpointing: keeps only the layers' inputs and computes the rest again in the backward pass: a third more
         time, far less memory.
     control: hears of examples and tokens after every batch; raises `Cancelled`.
     resume: a part of the same measurement, taken over to the same bits as without a break.
     keep: given what is finished after every batch, in arrays that go on changing.
     """
+    layout = layout or live.layout
     live.set_sigma(None)
     examples = calibration.examples
     live.check_positions(max((example.length for example in examples), default=0))
@@ -66,7 +67,8 @@ def measure_sensitivity(
         perturbations = live.perturb(names, len(rows))
         loss = answer_losses(live.model, batch)
         # examples do not share e's rows, so the gradient of the sum is every example's own
-        loss.sum().backward()
+        if loss.requires_grad:  # some models read a layer's weight past its forward, so its update does nothing
+            loss.sum().backward()
         losses[rows] = loss.detach().double().cpu().numpy()
         for name, e in perturbations.items():
             if e.grad is not None:
@@ -74,16 +76,15 @@ def measure_sensitivity(
         done += len(rows)
         read += sum(examples[i].length for i in rows)
         if keep is not None:
-            keep(Partial(done, len(rows), values, losses))
+            # a batch of one length ends where the length does, which says nothing of memory
+            keep(Partial(done, batch_size if layout == "equal" else len(rows), values, losses))
         control.progress(done, len(examples))
         control.tokens(read, all_tokens)
 
     try:
         with live.checkpointing() if checkpointing else nullcontext():
             padding = padding_id(live.base.tokenizer)
-            run_batches(
-                examples, batch_size, padding, step, side=side, start=resume.done if resume is not None else 0
-            )
+            run_batches(examples, batch_size, padding, step, layout=layout, start=done)
     finally:
         live.unperturb()
     return Sensitivity(values, losses, provenance_of(live, calibration, names), calibration.left_out)

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.adapter import refuse_changed
-from surgery.data import Calibration, CalibrationPlan, Slice, planned_rows, rows_digest
+from surgery.data import Calibration, CalibrationPlan, Slice, planned_rows, rows_digest, seen_keys
 from surgery.errors import DataError
 from surgery.files import sensitivities_folder
 from surgery.model import BaseChoice, batch_order, is_offloaded
 from surgery.progress import SILENT, Control
 from surgery.sensitivity.backward import measure_sensitivity, provenance_of
 from surgery.sensitivity.checkpoint import PartFile
+from surgery.sensitivity.doubts import COMPARED, losses_without
 from surgery.sensitivity.sensitivity import Sensitivity, load_sensitivity, save_sensitivity
-from surgery.sensitivity.store import PART, WHOLE, header
+from surgery.sensitivity.store import PART, WHOLE, measurement_header
 from surgery.sensitivity.timing import Spent, remember_pace
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def calibrate(
     refuse_changed(live.adapter)
     slice_ = planned_rows(plan) if slice_ is None else slice_
     rows = slice_.rows
+    keys = tuple(map(seen_keys, rows))
     calibration = live.encode(rows, plan.encoding, left_out=slice_.left_out)
     names = list(live.spectra)
     provenance = provenance_of(live, calibration, names)
@@ -60,7 +62,7 @@ def calibrate(
     lengths = [calibration.examples[i].length for i in order]
 
     def about_part(done: int) -> dict[str, str]:
-        described = header(plan, base, provenance, calibration.left_out)
+        described = measurement_header(plan, base, provenance, calibration.left_out)
         return {**described, "examples": str(len(order)), "tokens_left": str(sum(lengths[done:]))}
 
     part = PartFile(stored.with_suffix(PART), order, {name: live.spectra[name].rank for name in names}, about_part)
@@ -69,7 +71,7 @@ def calibrate(
         part.drop()
         control.progress(known.examples, known.examples)
         # other rows may have been left out on the way to the same examples
-        return replace(known, left_out=calibration.left_out, rows=rows_digest(rows))
+        return replace(known, left_out=calibration.left_out, rows=rows_digest(rows), keys=keys)
     resume = part.read()
     if resume is not None:
         control.resumed(resume.done, len(order))
@@ -90,8 +92,9 @@ def calibrate(
         part.flush()
         raise
     spent = Spent(sum(lengths[resume.done if resume else 0 :]), time.monotonic() - begun)
-    sensitivity = replace(sensitivity, rows=rows_digest(rows))
-    save_sensitivity(sensitivity, stored, header(plan, base, provenance, calibration.left_out))
+    without = losses_without(live, calibration.examples[:COMPARED], plan.batch_size)
+    sensitivity = replace(sensitivity, rows=rows_digest(rows), keys=keys, without=without)
+    save_sensitivity(sensitivity, stored, measurement_header(plan, base, provenance, calibration.left_out))
     part.drop()
     remember_pace(base, plan, rows, calibration, live.tokenizer_for(plan.encoding), spent)
     return sensitivity

@@ -67,8 +67,10 @@ class Sensitivity:
 
     `losses` is the mean answer-token loss of each example, in nats, at the unedited σ. `left_out` counts by
     reason the rows that could not be measured, as `Calibration.left_out`; `rows` is the digest of the slice's
-    text, empty where the slice was not read from a source. `shipped` tells that it came with a demo, measured
-    elsewhere.
+    text, empty where the slice was not read from a source, and `keys` are those of its rows, several each, as
+    `data.seen_keys` gives them; files of earlier versions lack them. `shipped` tells that it came with a demo,
+    measured elsewhere. `without` is the loss of the first examples with every σ at zero; it is empty in earlier
+    files.
     """
 
     values: Mapping[str, Float64[ndarray, "example rank"]]
@@ -77,6 +79,8 @@ class Sensitivity:
     left_out: Mapping[str, int] = field(default_factory=dict)
     rows: str = ""
     shipped: bool = False
+    keys: tuple[tuple[str, ...], ...] = ()
+    without: Float64[ndarray, " few"] = field(default_factory=lambda: np.zeros(0))
 
     @property
     def examples(self) -> int:
@@ -103,7 +107,10 @@ class Sensitivity:
         if not 1 <= count <= self.examples:
             raise DataError(f"{count} examples were asked for of {self.examples}", "choose a smaller number")
         return replace(
-            self, values={name: g[:count] for name, g in self.values.items()}, losses=self.losses[:count]
+            self,
+            values={name: g[:count] for name, g in self.values.items()},
+            losses=self.losses[:count],
+            without=self.without[:count],
         )
 
 
@@ -120,11 +127,14 @@ def save_sensitivity(sensitivity: Sensitivity, path: Path | str, about: Mapping[
         "names": json.dumps(list(sensitivity.values)),
         "left_out": json.dumps(dict(sensitivity.left_out)),
         "rows": sensitivity.rows,
+        "keys": json.dumps(sensitivity.keys),
         "examples": str(sensitivity.examples),
         "loss": repr(float(sensitivity.losses.mean())) if sensitivity.examples else "nan",
     }
     tensors = {f"g.{i}": _as_stored(g) for i, g in enumerate(sensitivity.values.values())}
     tensors["losses"] = _as_stored(sensitivity.losses)
+    if sensitivity.without.size:
+        tensors["without"] = _as_stored(sensitivity.without)
     content = save(tensors, metadata=metadata)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +159,8 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
             names = json.loads(metadata["names"])
             values = {name: handle.get_tensor(f"g.{i}").astype(np.float64) for i, name in enumerate(names)}
             losses = handle.get_tensor("losses").astype(np.float64)
+            known = "without" in handle.keys()  # noqa: SIM118
+            without = handle.get_tensor("without").astype(np.float64) if known else np.zeros(0)
         record = json.loads(metadata["provenance"])
         encoding, scope = parse_encoding(record.pop("encoding")), tuple(record.pop("scope"))
         # files of earlier versions say neither what was left out nor which rows it was
@@ -156,7 +168,9 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
             str(reason): int(count) for reason, count in json.loads(metadata.get("left_out", "{}")).items()
         }
         provenance = Provenance(encoding=encoding, scope=scope, **record)
-        return Sensitivity(values, losses, provenance, left_out, metadata.get("rows", ""), is_shipped(file))
+        keys = tuple(tuple(map(str, row)) for row in json.loads(metadata.get("keys", "[]")))
+        about = left_out, metadata.get("rows", ""), is_shipped(file)
+        return Sensitivity(values, losses, provenance, *about, keys=keys, without=without)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{file.name!r} is no sensitivity file ({str(error)[:80]})", "write one with: surgery calibrate"

@@ -64,7 +64,7 @@ class Measurement:
         return self.plan is not None and replace(self.plan, checkpointing=plan.checkpointing) == plan
 
 
-def header(
+def measurement_header(
     plan: CalibrationPlan, base: BaseChoice, provenance: Provenance, left_out: Mapping[str, int]
 ) -> dict[str, str]:
     """What a stored file tells of itself, whole or part."""
@@ -107,12 +107,12 @@ def delete_measurement(measurement: Measurement) -> None:
 
 def _of(adapter: str, files: Iterable[Path]) -> list[Measurement]:
     """The files that are measurements of the adapter with this digest, newest first."""
-    found = [measurement for measurement in map(_read, files) if measurement is not None]
+    found = [measurement for measurement in map(measurement_in, files) if measurement is not None]
     mine = [measurement for measurement in found if measurement.adapter == adapter]
     return sorted(mine, key=lambda measurement: (measurement.measured, measurement.file.name), reverse=True)
 
 
-def _read(file: Path) -> Measurement | None:
+def measurement_in(file: Path) -> Measurement | None:
     """A file as it tells of itself; None for what is no measurement."""
     try:
         with safe_open(str(file), framework="np") as handle:

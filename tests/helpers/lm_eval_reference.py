@@ -29,7 +29,7 @@ def shortened(task: TaskPlan, tokens: int, tokenizer: Any = None) -> tuple[Any, 
     """The loaded task with answers of few tokens, and the option that gives lm-eval the same."""
     loaded = load_task(task, tokenizer)
     options = {}
-    for request in loaded.task.instances:
+    for request in loaded.requests:
         if request.request_type == "generate_until":
             request.args[1]["max_gen_toks"] = tokens
             options = {"gen_kwargs": {"max_gen_toks": tokens}}
@@ -83,6 +83,21 @@ def theirs(
         )
 
 
+def theirs_by_name(name: str, folder: Path, base: LoadedBase, model: Any = (), **options: Any) -> Any:
+    """`simple_evaluate` of a name that lm-eval finds in a folder, as its command does; `model` are HFLM's arguments."""
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    return lm_eval.simple_evaluate(
+        model=HFLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=1, **dict(model)),
+        tasks=[name],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        bootstrap_iters=0,
+        **options,
+    )
+
+
 def hub_question(line: str) -> str:
     row = json.loads(line)
     choices = row["question"]["choices"]
@@ -100,10 +115,20 @@ def hub_question(line: str) -> str:
 def assert_same(scores: Any, variant: str, results: Any, model: Any) -> None:
     """Prompts, responses, metrics per example and aggregates of a variant that `model` runs."""
     name = scores.plan.name
-    rows = results["samples"][name]
-    filters = list(dict.fromkeys(row["filter"] for row in rows))
-    for key in filters:
-        for i, row in enumerate(row for row in rows if row["filter"] == key):
+    for task, rows in results["samples"].items():
+        places = [i for i, document in enumerate(scores.documents) if document.task == task]
+        _assert_same_rows(scores, variant, places, rows, model)
+        prefix = "" if task == name else f"{task}/"
+        _assert_same_totals(scores.aggregates[variant], prefix, results["results"][task])
+    for group, totals in results.get("groups", {}).items():
+        _assert_same_totals(scores.aggregates[variant], "" if group == name else f"{group}/", totals)
+    expected = results["higher_is_better"][next(iter(results["samples"]))]
+    assert scores.higher_is_better == expected[scores.metric.split(",")[0]]
+
+
+def _assert_same_rows(scores: Any, variant: str, places: list[int], rows: Any, model: Any) -> None:
+    for key in dict.fromkeys(row["filter"] for row in rows):
+        for i, row in zip(places, [row for row in rows if row["filter"] == key], strict=True):
             sample = scores.documents[i]
             assert sample.index == row["doc_id"]
             assert sample.prompt == row["arguments"][0][0]
@@ -119,8 +144,12 @@ def assert_same(scores: Any, variant: str, results: Any, model: Any) -> None:
             for metric in row["metrics"]:
                 value = scores.values[variant][f"{metric},{key}"][i]
                 assert value == (pytest.approx(row[metric], abs=1e-3) if isinstance(value, float) else row[metric])
-    aggregates = {k: v for k, v in results["results"][name].items() if "," in k and "_stderr" not in k}
-    assert set(aggregates) == set(scores.aggregates[variant])
-    for key, value in aggregates.items():
-        assert scores.aggregates[variant][key] == pytest.approx(value, rel=1e-4)
-    assert scores.higher_is_better == results["higher_is_better"][name][scores.metric.split(",")[0]]
+
+
+def _assert_same_totals(ours: Any, prefix: str, theirs: Any) -> None:
+    expected = {k: v for k, v in theirs.items() if "," in k and "_stderr" not in k}
+    assert {k for k in ours if k.startswith(prefix) and "/" not in k[len(prefix) :]} == {
+        prefix + k for k in expected
+    }
+    for key, value in expected.items():
+        assert ours[prefix + key] == pytest.approx(value, rel=1e-4)

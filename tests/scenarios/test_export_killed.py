@@ -33,7 +33,7 @@ from tests.helpers.limited_system import unprivileged
 from tests.helpers.refusals import refusal
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors", "recipe.yaml"]
+FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors", "recipe.yaml", "surgery.json"]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 
 

@@ -18,7 +18,7 @@ from surgery.cli import main
 from surgery.data import APART, CalibrationPlan, Encoding, EvaluationPlan
 from surgery.edits import EditPlan
 from surgery.evaluation import BASELINE, summarise
-from surgery.experiments import EDIT, Proof, prove, with_controls
+from surgery.experiments import EDIT, Proof, prove, rules_of, with_controls
 from surgery.model import LiveModel, attach
 from surgery.policies import GradDirection, Truncate
 from surgery.progress import Control
@@ -144,15 +144,16 @@ def test_a_proof_of_the_same_question_is_the_run_that_was_written(live, monkeypa
     monkeypatch.setattr("surgery.experiments.proof.version", known.plan.settings.__getitem__)
     recipe, sensitivity = read_recipe("recipe.yaml"), load_sensitivity("saved.safetensors")
     edit = recipe.edit.apply(live.spectra, sensitivity)
-    edits = with_controls(live.spectra, recipe.edit, edit, random=2)
+    beside = with_controls(live.spectra, {EDIT: (edit, rules_of(recipe.edit))}, random=2)
     proof = Proof(
         recipe.evaluation,
-        edits,
+        beside.edits,
         [recipe.calibration],
         plans={EDIT: recipe.edit},
         recipe=recipe,
         again=True,
         base=recipe.base,
+        controls=beside.controls,
     )
     monkeypatch.setattr("surgery.experiments.proof.begin", pytest.fail)
     with live:

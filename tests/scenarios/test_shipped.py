@@ -14,7 +14,7 @@ from surgery.data import calibration_rows, read_slices, rows_digest
 from surgery.edits import EditPlan
 from surgery.errors import DataError
 from surgery.evaluation import AGAIN, summarise
-from surgery.experiments import EDIT, SAME_NORM, Proof, prove, recipe_digest, with_controls
+from surgery.experiments import EDIT, SAME_NORM, Proof, prove, recipe_digest, rules_of, with_controls
 from surgery.files import DEMO_FOLDER, demo_folder, demo_names, is_shipped
 from surgery.model import attach
 from surgery.progress import SILENT, Control
@@ -216,10 +216,19 @@ def prove_again(place: Workplace, seen: list[tuple[int, int]] | None = None) -> 
     with place.attach() as live:
         plan = EditPlan()
         measured = calibrate(live, place.calibration, base=place.base)
-        edits = with_controls(live.spectra, plan, plan.apply(live.spectra, measured), random=2)
+        edits = {EDIT: (plan.apply(live.spectra, measured), rules_of(plan))}
+        beside = with_controls(live.spectra, edits, random=2)
         recipe = place.recipe(calibration_digest=measured.rows)
         control = Control(progress=lambda done, total: seen.append((done, total))) if seen is not None else SILENT
-        proof = Proof(place.evaluation, edits, recipe.seen, plans={EDIT: plan}, recipe=recipe, base=place.base)
+        proof = Proof(
+            place.evaluation,
+            beside.edits,
+            recipe.seen,
+            plans={EDIT: plan},
+            recipe=recipe,
+            base=place.base,
+            controls=beside.controls,
+        )
         prove(live, proof, control=control)
 
 

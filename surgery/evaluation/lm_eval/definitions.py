@@ -1,100 +1,186 @@
-"""lm-eval's task definitions: found by name, built on the hub's data or local files, without its slow index.
+"""lm-eval's task definitions: found by name, built on the hub's data or local files.
 
-Nothing here calls a model. What lm-eval changes in the process, its seeds and progress bars, is put back.
+Nothing here calls a model.
 """
 
-import contextlib
-import logging
-import random
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache, partialmethod
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
-import numpy as np
-
-from surgery.data import UnusableRow, parse_record
-from surgery.errors import Cancelled, DataError, SurgeryError, first_line
+from surgery.errors import DataError
+from surgery.evaluation.lm_eval.catalogue import close_names, collection_names, entries, task_files
 from surgery.evaluation.lm_eval.code_judge import holds_judge, judge_for_code
-from surgery.files import parquet_records, read_limited, user_path
+from surgery.evaluation.lm_eval.local_data import Records, with_files
+from surgery.evaluation.lm_eval.own_tasks import OwnTasks, read_folder
+from surgery.evaluation.lm_eval.plan import TaskPlan
+from surgery.evaluation.lm_eval.process_state import OTHER_SEED, refusing
+from surgery.files import digest
 
-# what simple_evaluate sets before it loads a task
-RANDOM_SEED, OTHER_SEED = 0, 1234
-_TASK_LINE = re.compile(rb"""^["']?task["']?:[ \t]*["']?([^"'\s#\[{]+)["']?[ \t]*(?:#.*)?\r?$""", re.MULTILINE)
 _RUNS_CODE = re.compile(r"\bexec\(|\bsubprocess\b|\bos\.system\b")
-_PATCHING = RLock()
-_MOST_BYTES = 256 << 20  # of a task's examples as text
-_MOST_RECORDS = 1_000_000
 
 
-@cache
-def task_files() -> Mapping[str, Path]:
-    """The definition file of every single task that the installed lm-eval knows, by name (about a second).
+@dataclass(frozen=True)
+class BuiltTasks:
+    """What a name stands for: tasks by name, in lm-eval's order, and the group that adds them up, if one does.
 
-    Raises `DataError` when lm-eval is not installed.
+    `own` is the identity of definitions of a person's own, empty without any.
     """
-    try:
-        import lm_eval
-    except ImportError as error:
-        raise DataError(
-            f"lm-eval is not installed ({error})", "run: pip install 'lm-eval[ifeval]==0.4.13'"
-        ) from error
-    folder = Path(lm_eval.__file__).parent / "tasks"
-    found: dict[str, Path] = {}
-    # in lm-eval's own order, where the first of two files wins
-    for file in sorted(folder.rglob("*.yaml"), key=Path.as_posix):
-        match = _TASK_LINE.search(file.read_bytes())
-        if match is not None:
-            found.setdefault(match[1].decode(), file)
-    return found
+
+    tasks: Mapping[str, Any]
+    group: Any | None = None
+    own: str = ""
+    notes: tuple[str, ...] = ()
 
 
-def build_task(
-    name: str,
-    *,
-    fewshot: int | None = None,
-    data_files: Mapping[str, str] | None = None,
-) -> Any:
-    """lm-eval's task object for `name`, seeded as `simple_evaluate` does.
+def build_tasks(plan: TaskPlan, *, trust_code: bool = False) -> BuiltTasks:
+    """lm-eval's task objects for the name of a plan, seeded as `simple_evaluate` does.
 
-    `data_files` names a JSON, JSON lines or parquet file for each split in place of the task's dataset on
-    the hub. Raises `DataError` for a name that lm-eval does not know, for data that is not there, and for
-    a task that would run generated code in this process.
+    `trust_code` lets the definitions in the plan's own folder import Python. Raises `DataError` for a name that
+    is not known, for data that are not there, for definitions that would run code unasked, and for a task that
+    would run generated code in this process.
     """
     from lm_eval.tasks import TaskManager
+
+    own = read_folder(plan.include_path) if plan.include_path is not None else None
+    registry = _registry(plan.name, own)
+    names = [name for name in _members(plan.name, registry) if name in registry]
+    _check_files(plan, names)
+    if any("ifeval" in name for name in names):
+        has_punkt()  # before its definition goes and asks the network for it
+    remedy = "check the connection to the hub, or name local files for its splits"
+    with refusing(plan.name, "load", remedy), judge_for_code():
+        prepared = {name: _prepared(name, registry, plan, own, trust_code) for name in names}
+        manager = TaskManager(include_defaults=False)
+        manager.task_index.update({**registry, **prepared})
+        found = manager.load([plan.name])
+    tasks = found["tasks"]
+    notes = _show_examples(plan, tasks)
+    return BuiltTasks(tasks, found.get("groups", {}).get(plan.name), _identity(own, prepared), notes)
+
+
+def _registry(name: str, own: OwnTasks | None) -> dict[str, Any]:
+    """lm-eval's entries that a name may lead to; its slow index is asked for groups and tags alone."""
+    from lm_eval.tasks._index import Entry, Kind
+
+    held = own.entries if own is not None else {}
+    if name in held and held[name].kind in (Kind.TASK, Kind.PY_TASK):
+        return {name: held[name]}
+    if name not in held and name in task_files():
+        return {name: Entry(name, Kind.TASK, task_files()[name])}
+    if name in held and not {*task_files(), *collection_names()} & set(_members(name, held)) - set(held):
+        return dict(held)
+    known = {*task_files(), *collection_names(), *held}
+    if name not in known:
+        close = close_names(name, known)
+        unread = next((f"; {file}: {why}" for file, why in own.unread.items()), "") if own is not None else ""
+        raise DataError(
+            f"lm-eval has no task or group called {name[:60]!r}{unread}",
+            f"did you mean {' or '.join(close)}?" if close else "name one that `lm-eval ls tasks` lists",
+        )
+    return {**entries(), **held}
+
+
+def _members(name: str, registry: Mapping[str, Any]) -> list[str]:
+    """All names that a name leads to, itself among them; one that a group defines on the spot is no entry."""
+    found: dict[str, None] = {}
+    waiting = [name]
+    while waiting:
+        each = waiting.pop()
+        if each not in found:
+            found[each] = None
+            entry = registry.get(each)
+            if entry is not None and entry.cfg is None and entry.yaml_path is None:
+                waiting += entry.tags  # a tag has tasks and no definition
+            else:
+                waiting += _named(entry and entry.cfg)
+    return list(found)
+
+
+def _named(config: Any) -> Iterator[str]:
+    """What the members of a group are called, inside groups that are written there too."""
+    members = (config or {}).get("task") if "group" in (config or {}) else None
+    for member in [members] if isinstance(members, str) else members or []:
+        if isinstance(member, str):
+            yield member
+        elif isinstance(member, Mapping):
+            yield from [name for key in ("group", "task") if isinstance(name := member.get(key), str)]
+            yield from _named(member)
+
+
+def _prepared(
+    name: str, registry: Mapping[str, Any], plan: TaskPlan, own: OwnTasks | None, trust_code: bool
+) -> Any:
+    """The entry with the settings that lm-eval is to build: checked, and on local files where there are some."""
+    from lm_eval.tasks._index import Entry, Kind
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    file = task_files().get(name)
-    if file is None:
-        close = get_close_matches(name, task_files(), n=3)
-        hint = f", or did you mean {' or '.join(close)}" if close else ""
-        raise DataError(f"lm-eval has no task called {name[:60]!r}", f"name a single task, not a group{hint}")
-    remedy = "check the connection to the hub, or name local files for its splits"
-    if "ifeval" in name:
-        has_punkt()  # before its definition goes and asks the network for it
-    with refusing(name, "load", remedy), judge_for_code():
-        config = load_yaml(file)
+    entry = registry[name]
+    records: Mapping[str, Records] | None = None
+    if own is not None and own.holds(name, entry) and entry.kind is not Kind.TAG and not trust_code:
+        own.check(name)
+        config = dict(entry.cfg)
+        records = None if entry.kind is Kind.GROUP else own.records(name)
+    elif entry.kind in (Kind.GROUP, Kind.TAG):
+        return entry
+    else:
+        config = load_yaml(entry.yaml_path)
+    if entry.kind is not Kind.GROUP:
         _refuse_code_runners(name, config)
-        if data_files:
-            config = _with_files(config, data_files, fewshot)
-        task = TaskManager(include_defaults=False).load([config])["tasks"][name]
-    own = task.get_config("num_fewshot")
-    if fewshot is not None and fewshot != own:
+        files: dict[str, str | Records] = {**(records or {}), **_files_of(name, plan)}
+        config = with_files(config, files, plan.fewshot) if files else config
+    return Entry(name, entry.kind, None, config, entry.tags)
+
+
+def _check_files(plan: TaskPlan, names: list[str]) -> None:
+    """Raise `DataError` for a local file that is for none of the tasks."""
+    several = [name for name in names if name != plan.name]
+    for place in plan.data_files or {}:
+        task, _, split = place.rpartition(":")
+        if task and task not in names:
+            raise DataError(f"{task!r} is no task of {plan.name}", f"use {(several or names)[-1]}:{split}=FILE")
+        if several and not task:
+            raise DataError(
+                f"{plan.name} has several tasks, and the file for {split!r} names none of them",
+                f"write the task before the split, as in {several[-1]}:{split}=FILE",
+            )
+
+
+def _files_of(name: str, plan: TaskPlan) -> dict[str, str]:
+    """The plan's local files of one task, by split."""
+    places = {place: place.rpartition(":") for place in plan.data_files or {}}
+    files = plan.data_files or {}
+    return {split: files[place] for place, (task, _, split) in places.items() if task in ("", name)}
+
+
+def _show_examples(plan: TaskPlan, tasks: Mapping[str, Any]) -> tuple[str, ...]:
+    """Have the tasks show as many examples as the plan says, where lm-eval lets it; tells where not."""
+    fixed = [name for name, task in tasks.items() if task.get_config("num_fewshot") == 0]
+    if plan.fewshot and len(fixed) == len(tasks):
         # lm-eval ignores the wish without a word
-        if own == 0:
-            raise DataError(f"{name} shows no examples by its definition, not {fewshot}", "leave the number out")
-        task.set_config(key="num_fewshot", value=fewshot)
-    elif own is None:
-        task.set_config(key="num_fewshot", value=0)
-    task.set_fewshot_seed(seed=OTHER_SEED)
-    return task
+        raise DataError(
+            f"{plan.name} shows no examples by its definition, not {plan.fewshot}", "leave the number out"
+        )
+    for task in tasks.values():
+        own = task.get_config("num_fewshot")
+        if own != 0 and (plan.fewshot is not None or own is None):
+            task.set_config(key="num_fewshot", value=plan.fewshot or 0)
+        task.set_fewshot_seed(seed=OTHER_SEED)
+    if not plan.fewshot or not fixed:
+        return ()
+    return (f"{len(fixed)} of the {len(tasks)} tasks show no examples by their definition, as {fixed[0]}",)
+
+
+def _identity(own: OwnTasks | None, prepared: Mapping[str, Any]) -> str:
+    """Of what a person's own definitions say, the Python that they import included; empty without any."""
+    if own is None:
+        return ""
+    files = [own.entries[name].yaml_path for name in sorted(prepared) if name in own.entries]
+    texts = [text for file in files if file is not None for text in own.texts[file]]
+    programs = sorted({file for entry in prepared.values() for file in _programs(entry.cfg or {})})
+    return digest([*texts, *(program.read_text(encoding="utf-8") for program in programs)]) if texts else ""
 
 
 def has_punkt() -> bool:
@@ -113,91 +199,22 @@ def has_punkt() -> bool:
     return True
 
 
-def _with_files(config: dict[str, Any], files: Mapping[str, str], fewshot: int | None) -> dict[str, Any]:
-    """The definition with the splits read from files. A split that no example is drawn from may be missing."""
-    name = config["task"]
-    if "class" in config or config.get("custom_dataset"):
-        raise DataError(f"the task {name!r} makes its data by a program", "run it without local files")
-    config = dict(config)
-    judged = config.get("test_split") or config.get("validation_split")
-    shown = config.get("num_fewshot") if fewshot is None else fewshot
-    wanted = {judged}
-    given = dict(config.get("fewshot_config") or {})
-    if shown and not given.get("samples"):
-        split = given.get("split") or config.get("fewshot_split") or config.get("training_split")
-        wanted.add(split or config.get("validation_split") or judged)
-    if missing := sorted(str(split) for split in wanted if split not in files):
-        raise DataError(
-            f"the task {name!r} needs a file for the split {missing[0]!r}", f"name one, as in {missing[0]}=FILE"
-        )
-    for key in ("training_split", "validation_split", "test_split", "fewshot_split"):
-        if config.get(key) not in files:
-            config.pop(key, None)
-    if given.get("split") not in files:
-        given.pop("split", None)
-    config["fewshot_config"] = given or None
-    splits = {split: read_records(path) for split, path in files.items()}
-
-    def local_dataset(**_: Any) -> Any:
-        from datasets import Dataset, DatasetDict
-
-        return DatasetDict({split: Dataset.from_list(records) for split, records in splits.items()})
-
-    return {**config, "custom_dataset": local_dataset}
-
-
-def read_records(path: str) -> list[dict[str, Any]]:
-    """The objects of a `.jsonl`, `.json` (lines or one list) or `.parquet` file, all with the same fields.
-
-    Questions in AI2's own layout (CommonsenseQA, ARC) become those of the hub. Raises `DataError`.
-    """
-    file = user_path(path, DataError)
-    remedy = "name a JSON lines or parquet file with one object for each example"
-    if not file.is_file():
-        raise DataError(f"no file at {str(path)!r}", "check the path of the task's data")
-    try:
-        if file.suffix.lower() == ".parquet":
-            records: list[Any] = [record for _, record in islice(parquet_records(file, None), _MOST_RECORDS + 1)]
-        else:
-            text = read_limited(file, _MOST_BYTES).decode()
-            lines = (line for line in text.split("\n") if line.strip())
-            records = (
-                parse_record(text) if text.lstrip().startswith("[") else [parse_record(line) for line in lines]
-            )
-    except DataError:
-        raise
-    except UnusableRow as error:
-        raise DataError(f"a line of {file.name!r} {error.problem}", remedy) from error
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise DataError(f"{file.name!r} could not be read ({first_line(error, kind=True)})", remedy) from error
-    if not records or not all(isinstance(record, dict) for record in records):
-        raise DataError(f"{file.name!r} holds no list of objects", remedy)
-    if len(records) > _MOST_RECORDS:
-        raise DataError(f"{file.name!r} holds more than {_MOST_RECORDS:,} examples", "use a part of them")
-    records = [_hub_layout(record) for record in records]
-    names = dict.fromkeys(name for record in records for name in record)
-    return [{name: record.get(name) for name in names} for record in records]
-
-
-def _hub_layout(record: dict[str, Any]) -> dict[str, Any]:
-    question = record.get("question")
-    if not isinstance(question, dict) or not {"stem", "choices"} <= set(question):
-        return record
-    choices = {part: [choice.get(part) for choice in question["choices"]] for part in ("label", "text")}
-    others = {name: value for name, value in question.items() if name not in ("stem", "choices")}
-    return {**record, **others, "question": question["stem"], "choices": choices}
-
-
 def _refuse_code_runners(name: str, config: Mapping[str, Any]) -> None:
     functions = [value for value in _leaves(config) if callable(value)]
-    files = {getattr(function, "__globals__", {}).get("__file__") for function in functions}
-    sources = [Path(file).read_text(encoding="utf-8") for file in files if file and Path(file).is_file()]
+    sources = [file.read_text(encoding="utf-8") for file in _programs(config)]
     runs = config.get("unsafe_code") or any(_RUNS_CODE.search(source) for source in sources)
     if runs and not any(holds_judge(function) for function in functions):
         raise DataError(
             f"the task {name!r} runs generated code in its own way",
             "choose a task whose programs a judge can take",
         )
+
+
+def _programs(config: Mapping[str, Any]) -> set[Path]:
+    """The files of the functions in a definition."""
+    functions = [value for value in _leaves(config) if callable(value)]
+    named = {getattr(function, "__globals__", {}).get("__file__") for function in functions}
+    return {Path(file) for file in named if file and Path(file).is_file()}
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -208,88 +225,3 @@ def _leaves(value: Any) -> Iterator[Any]:
         return
     for part in value:
         yield from _leaves(part)
-
-
-@dataclass(frozen=True)
-class RandomState:
-    """The state of the global generators of Python, numpy and torch."""
-
-    python: Any
-    numpy: Any
-    torch: Any
-
-    @classmethod
-    def now(cls) -> "RandomState":
-        import torch
-
-        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state())
-
-    @classmethod
-    def of_lm_eval(cls) -> "RandomState":
-        """The state right after the seeds that `simple_evaluate` sets."""
-        import torch
-
-        with kept_random_state():
-            random.seed(RANDOM_SEED)
-            np.random.seed(OTHER_SEED)
-            # of the processor alone: torch.manual_seed would leave those of the accelerators changed
-            torch.default_generator.manual_seed(OTHER_SEED)
-            return cls.now()
-
-    def restore(self) -> None:
-        import torch
-
-        random.setstate(self.python)
-        np.random.set_state(self.numpy)
-        torch.set_rng_state(self.torch)
-
-
-@contextlib.contextmanager
-def kept_random_state(start: RandomState | None = None) -> Iterator[None]:
-    """Whatever draws inside leaves the global generators as they were; `start` is what it draws from."""
-    before = RandomState.now()
-    if start is not None:
-        start.restore()
-    try:
-        yield
-    finally:
-        before.restore()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep progress bars, warnings and prints of lm-eval and its data loaders off the standard streams' way.
-
-    Bars and warnings for the author of a task are dropped; what is printed goes to standard error, for a
-    command's output may be read by a program.
-    """
-    import datasets
-    from tqdm.std import tqdm
-
-    bar: Any = tqdm
-    log = logging.getLogger("lm_eval")
-    with _PATCHING, contextlib.redirect_stdout(sys.stderr):
-        original, enabled, level = bar.__init__, datasets.is_progress_bar_enabled(), log.level
-        bar.__init__ = partialmethod(original, disable=True)
-        datasets.disable_progress_bars()
-        log.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            bar.__init__ = original
-            log.setLevel(level)
-            if enabled:
-                datasets.enable_progress_bars()
-
-
-@contextlib.contextmanager
-def refusing(name: str, doing: str, remedy: str = "choose another task or slice") -> Iterator[None]:
-    """Definitions of tasks are programs of many authors: whatever they raise becomes a `DataError`."""
-    try:
-        yield
-    except (SurgeryError, Cancelled):
-        raise
-    except Exception as error:
-        raise DataError(
-            f"lm-eval could not {doing} the task {name!r} ({first_line(error, kind=True)})", remedy
-        ) from error

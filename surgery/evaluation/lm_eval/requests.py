@@ -30,7 +30,17 @@ _STEERING: Mapping[str, tuple[Any, ...]] = {
     "exponential_decay_length_penalty": (None,),
     "sequence_bias": (None,),
 }
-ContextAndContinuation = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads before its answer; `lost` counts the tokens cut off before, in a prompt that is too long."""
+
+    ids: list[int]
+    lost: int = 0
+
+
+ContextAndContinuation = tuple[Prompt, list[int]]
 
 
 @dataclass(frozen=True)
@@ -42,9 +52,12 @@ class Ending:
 
 
 class Texts:
-    """The tokenizer of a base model as lm-eval uses it; `max_length` is in tokens."""
+    """The tokenizer of a base model as lm-eval uses it; `max_length` is in tokens.
 
-    def __init__(self, tokenizer: Any, config: Any) -> None:
+    Of an answer counts what follows the last `think_end`, a text or the id of a token.
+    """
+
+    def __init__(self, tokenizer: Any, config: Any, think_end: str | int | None = None) -> None:
         from lm_eval.models.utils import resolve_max_length
 
         self._tokenizer = tokenizer
@@ -55,6 +68,9 @@ class Texts:
         self._prefix: int = eos if bos is None else bos
         self._prefix_text: str = tokenizer.decode(self._prefix)
         self._eos_text: str = tokenizer.decode(eos, skip_special_tokens=False)
+        is_id = isinstance(think_end, int) or (think_end or "").isdigit()
+        self._think_id = int(think_end) if is_id and think_end is not None else None
+        self._think_text = None if is_id else think_end
 
     def pair(self, context: str, continuation: str) -> ContextAndContinuation:
         """Ids of a context and of what follows it, cut on the left to the model's length.
@@ -76,7 +92,8 @@ class Texts:
                 f"a task scores {len(after)} tokens after {len(before)}, and the model reads {self.max_length}",
                 "leave out this example, or choose a task that fits the model",
             )
-        return (before + after)[-(self.max_length + 1) : -len(after)], after
+        kept = (before + after)[-(self.max_length + 1) : -len(after)]
+        return Prompt(kept, len(before) - len(kept)), after
 
     def windows(self, text: str) -> list[ContextAndContinuation]:
         """The pairs whose log likelihoods add up to that of a text of any length."""
@@ -85,9 +102,10 @@ class Texts:
         windows = get_rolling_token_windows(
             token_list=self._ids(text), prefix_token=self._prefix, max_seq_len=self.max_length, context_len=1
         )
-        return [make_disjoint_window(window) for window in windows]
+        pairs = [make_disjoint_window(window) for window in windows]
+        return [(Prompt(before), after) for before, after in pairs]
 
-    def prompt(self, context: str, ending: Ending) -> list[int]:
+    def prompt(self, context: str, ending: Ending) -> Prompt:
         """Ids of a prompt, cut on the left so that the answer fits behind it. Raises `DataError`."""
         room = self.max_length - ending.new_tokens
         if room < 1:
@@ -97,10 +115,15 @@ class Texts:
             )
         bos = self._tokenizer.bos_token
         special = {"add_special_tokens": False} if bos is not None and context.startswith(bos) else {}
-        ids: list[int] = list(self._tokenizer(context, **special).input_ids)[-room:]
+        ids: list[int] = list(self._tokenizer(context, **special).input_ids)
         if not ids:
             raise DataError("a task gives an empty prompt", "choose another task or slice")
-        return ids
+        return Prompt(ids[-room:], max(0, len(ids) - room))
+
+    def said(self, prompt: Prompt) -> str:
+        """The text of a prompt as it is asked, what was cut off left out."""
+        text: str = self._tokenizer.decode(prompt.ids, skip_special_tokens=False)
+        return text
 
     def ending(self, options: Mapping[str, Any]) -> Ending:
         """Where generation stops by a task's own options; raises `DataError` for options beyond greedy."""
@@ -116,11 +139,18 @@ class Texts:
         return Ending(new_tokens, tuple(until))
 
     def answer(self, ids: Sequence[int], ending: Ending) -> str:
-        """The text of generated ids, cut before the first text that ends it."""
+        """The text of generated ids after the thought, cut before the first text that ends it."""
         from lm_eval.models.utils import postprocess_generated_text
 
-        text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
-        cut: str = postprocess_generated_text(generation=text, stop=list(ending.until), think_end_token=None)
+        ids = list(ids)
+        if self._think_id in ids:
+            ids = ids[len(ids) - ids[::-1].index(self._think_id) :]
+        text = self._tokenizer.decode(ids, skip_special_tokens=True)
+        if self._think_id is not None:
+            text = text.lstrip()  # also where no thought ends, as lm-eval does
+        cut: str = postprocess_generated_text(
+            generation=text, stop=list(ending.until), think_end_token=self._think_text
+        )
         return cut
 
     def stops(self, endings: Sequence[Ending]) -> Stops:
@@ -133,11 +163,17 @@ class Texts:
         return list(self._tokenizer.encode(text, **options))
 
 
-def chat_prompt(tokenizer: Any, turns: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    """Turns of a conversation in the tokenizer's chat template; without the system turn where it is refused."""
+def chat_prompt(
+    tokenizer: Any, args: Mapping[str, Any], turns: list[dict[str, str]], add_generation_prompt: bool = True
+) -> str:
+    """Turns of a conversation in the tokenizer's chat template; without the system turn where it is refused.
+
+    `args` are the template's own arguments.
+    """
     from jinja2.exceptions import TemplateError
 
     options = {
+        **args,
         "tokenize": False,
         "add_generation_prompt": add_generation_prompt,
         "continue_final_message": not add_generation_prompt,

@@ -5,9 +5,9 @@ example by example.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -15,48 +15,27 @@ from numpy import ndarray
 
 from surgery.data import TaskDocument
 from surgery.errors import DataError
+from surgery.evaluation.lm_eval.answers import Cut, Engine, Response, answers_to, cut_note, cut_prompts
 from surgery.evaluation.lm_eval.code_judge import Judge, about, judging
-from surgery.evaluation.lm_eval.definitions import kept_random_state, quiet, refusing
+from surgery.evaluation.lm_eval.groups import (
+    TaskTotals,
+    Value,
+    group_totals,
+    headline,
+    joined_values,
+    macro_metrics,
+)
+from surgery.evaluation.lm_eval.plan import TaskPlan
+from surgery.evaluation.lm_eval.process_state import kept_random_state, quiet, refusing
 from surgery.evaluation.lm_eval.requests import Texts, steering
-from surgery.evaluation.lm_eval.tasks import KINDS, LoadedTask, TaskPlan, by_document
+from surgery.evaluation.lm_eval.tasks import LoadedTask, by_document
 from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
     from surgery.model import LoadedBase
 
 
-class Score(Protocol):
-    """A log likelihood in nats, and whether every token of it is the model's best."""
-
-    @property
-    def log_likelihood(self) -> float: ...
-    @property
-    def greedy(self) -> bool: ...
-
-
-class Engine(Protocol):
-    """What answers for all variants: token ids in, results by variant name out, in the order of the requests."""
-
-    def log_likelihoods(
-        self,
-        requests: Sequence[tuple[Sequence[int], Sequence[int]]],
-        *,
-        control: Control = SILENT,
-    ) -> Mapping[str, Sequence[Score]]: ...
-
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int | Sequence[int],
-        stop: Callable[[int, Sequence[int]], bool] | None = None,
-        control: Control = SILENT,
-    ) -> Mapping[str, Sequence[Sequence[int]]]: ...
-
-
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
-Value = Any  # a number for most metrics; what an aggregation of lm-eval takes for others
-Response = str | tuple[float, bool] | float
 
 
 @dataclass(frozen=True)
@@ -65,7 +44,9 @@ class TaskScores:
 
     `responses` are texts, or (log likelihood, greedy) of every choice, or the log likelihood of a whole text.
     `aggregates` are lm-eval's, metrics named as there: `exact_match,strict-match`; `rises` tells of each
-    whether higher is better. `notes` say what differs from lm-eval's own model.
+    whether higher is better. A group's also has those of its tasks, as `task/metric`; of the metrics in `macro`
+    it takes the mean of its tasks. `cuts` has the cut prompts by the number of the document. `notes` say what
+    differs from lm-eval's own model.
     """
 
     plan: TaskPlan
@@ -75,6 +56,8 @@ class TaskScores:
     values: Mapping[str, Mapping[str, tuple[Value, ...]]]
     aggregates: Mapping[str, Mapping[str, float]]
     responses: Mapping[str, tuple[tuple[Response, ...], ...]]
+    macro: frozenset[str] = frozenset()
+    cuts: Mapping[int, Cut] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -115,77 +98,59 @@ def run_task(
 
     Raises `DataError` when a judge is missing or a request does not fit the model, and `Cancelled`.
     """
-    task, name = loaded.task, loaded.plan.name
+    name = loaded.plan.name
     if loaded.needs_judge and judge is None:
         raise DataError(
             f"the answers to {name} are programs, and nothing here may run them", "give a judge of programs"
         )
-    texts = Texts(base.tokenizer, base.model.config)
-    answers: dict[str, dict[int, Response]] = {}
-    for kind in KINDS:
-        places = [place for place, request in enumerate(task.instances) if request.request_type == kind]
-        if places:
-            requests = [task.instances[place].args for place in places]
-            for variant, found in _answer(kind, requests, texts, engine, control).items():
-                answers.setdefault(variant, {}).update(zip(places, found, strict=True))
+    texts = Texts(base.tokenizer, base.model.config, loaded.plan.think_end)
+    answers, prompts = answers_to(loaded.requests, texts, engine, control)
     values, aggregates = {}, {}
     for variant, responses in answers.items():
         # every variant draws what lm-eval would draw after its own run
         with quiet(), kept_random_state(loaded.state), judging(judge), refusing(name, "score"):
-            values[variant], aggregates[variant] = _metrics(task, responses, control)
-    # a definition's first metric and filter come first; only the scores themselves tell the metric's full name
-    metric = next(iter(next(iter(values.values()), {})), "")
-    directions = task.higher_is_better()
-    names = dict.fromkeys([metric, *next(iter(values.values()), {})])
-    rises = {name: bool(directions.get(name.rpartition(",")[0], True)) for name in names}
-    kept = {variant: _by_sample(task, responses) for variant, responses in answers.items()}
-    return TaskScores(loaded.plan, loaded.documents, metric, rises, values, aggregates, kept, _notes(task, base))
+            values[variant], aggregates[variant] = _scored(loaded, responses, control)
+    metric, rises = _headline(loaded, values, aggregates)
+    cuts = cut_prompts(loaded, texts, prompts)
+    return TaskScores(
+        plan=loaded.plan,
+        documents=loaded.documents,
+        metric=metric,
+        rises=rises,
+        values=values,
+        aggregates=aggregates,
+        responses={variant: _by_sample(loaded, responses) for variant, responses in answers.items()},
+        macro=macro_metrics(loaded.group, list(rises)),
+        cuts=cuts,
+        notes=(*loaded.notes, *cut_note(cuts, len(loaded.documents), texts.max_length), *_notes(loaded, base)),
+    )
 
 
-def _answer(
-    kind: str,
-    requests: Sequence[tuple[Any, ...]],
-    texts: Texts,
-    engine: Engine,
-    control: Control,
-) -> dict[str, list[Response]]:
-    """The responses of every variant to requests of one kind."""
-    if kind == "loglikelihood":
-        pairs = [texts.pair(context, continuation) for context, continuation in requests]
-        scored = engine.log_likelihoods(pairs, control=control)
-        return {name: [(s.log_likelihood, s.greedy) for s in scores] for name, scores in scored.items()}
-    if kind == "loglikelihood_rolling":
-        windows = [texts.windows(text) for (text,) in requests]
-        scored = engine.log_likelihoods([pair for part in windows for pair in part], control=control)
-        return {name: _sums(scores, [len(part) for part in windows]) for name, scores in scored.items()}
-    endings = [texts.ending(options) for _, options in requests]
-    prompts = [texts.prompt(context, ending) for (context, _), ending in zip(requests, endings, strict=True)]
-    limits = [ending.new_tokens for ending in endings]
-    generated = engine.generate(prompts, max_new_tokens=limits, stop=texts.stops(endings), control=control)
-    return {
-        name: [texts.answer(ids, ending) for ids, ending in zip(rows, endings, strict=True)]
-        for name, rows in generated.items()
-    }
-
-
-def _sums(scores: Sequence[Score], lengths: Sequence[int]) -> list[Response]:
-    ends = np.cumsum(lengths)
-    return [
-        float(sum(score.log_likelihood for score in scores[end - length : end]))
-        for end, length in zip(ends, lengths, strict=True)
-    ]
-
-
-def _metrics(
-    task: Any, responses: Mapping[int, Response], control: Control
+def _scored(
+    loaded: LoadedTask, responses: Sequence[Response], control: Control
 ) -> tuple[dict[str, tuple[Value, ...]], dict[str, float]]:
-    """Filters, metrics and aggregates of lm-eval for one variant."""
+    """Values by metric and totals of one variant, a group's from those of its tasks."""
+    found: dict[str, TaskTotals] = {}
+    at = 0
+    for name, task in loaded.tasks.items():
+        count = len(task.instances)
+        found[name] = _metrics(task, responses[at : at + count], control)
+        at += count
+    if loaded.is_single:
+        (only,) = found.values()
+        return dict(only.values), dict(only.totals)
+    documents = {name: len(by_document(task)) for name, task in loaded.tasks.items()}
+    return joined_values(found, documents), group_totals(loaded.group, found)
+
+
+def _metrics(task: Any, responses: Sequence[Response], control: Control) -> TaskTotals:
+    """Filters, metrics and aggregates of lm-eval for one variant on one task."""
     original = task._instances
     # filters write into the requests of the task, which other variants use too
     task._instances = [copy.copy(request) for request in original]
     try:
-        for place, request in enumerate(task._instances):
-            request.resps, request.filtered_resps = [responses[place]] * (request.repeats or 1), {}
+        for request, response in zip(task._instances, responses, strict=True):
+            request.resps, request.filtered_resps = [response] * (request.repeats or 1), {}
         task.apply_filters()
         held: dict[str, list[Value]] = {}
         for key in task._instances[0].filtered_resps:
@@ -200,15 +165,29 @@ def _metrics(
         task._instances = original
     rules = task.aggregation()
     totals = {name: rules.get(name.rpartition(",")[0], np.mean)(values) for name, values in held.items()}
-    return {name: tuple(values) for name, values in held.items()}, totals
+    return TaskTotals({name: tuple(values) for name, values in held.items()}, totals)
 
 
-def _by_sample(task: Any, responses: Mapping[int, Response]) -> tuple[tuple[Response, ...], ...]:
-    places = {id(request): place for place, request in enumerate(task.instances)}
-    return tuple(tuple(responses[places[id(request)]] for request in group) for group in by_document(task))
+def _headline(
+    loaded: LoadedTask,
+    values: Mapping[str, Mapping[str, Sequence[Value]]],
+    totals: Mapping[str, Mapping[str, float]],
+) -> tuple[str, dict[str, bool]]:
+    """The metric that verdicts go by, and of every metric whether higher is better, the headline first."""
+    first, added = next(iter(values.values()), {}), next(iter(totals.values()), {})
+    # a definition's first metric and filter come first; only the scores themselves tell the metric's full name
+    single = next(iter(first), "")
+    metric = single if loaded.is_single else headline(loaded.plan.name, loaded.group, first, added)
+    directions = next(iter(loaded.tasks.values())).higher_is_better()
+    names = dict.fromkeys([metric, *first])
+    return metric, {name: bool(directions.get(name.rpartition(",")[0], True)) for name in names}
 
 
-def _notes(task: Any, base: "LoadedBase") -> tuple[str, ...]:
-    kinds = {request.request_type for request in task.instances}
+def _by_sample(loaded: LoadedTask, responses: Sequence[Response]) -> tuple[tuple[Response, ...], ...]:
+    return tuple(tuple(responses[place] for place in places) for places in loaded.places)
+
+
+def _notes(loaded: LoadedTask, base: "LoadedBase") -> tuple[str, ...]:
+    kinds = {request.request_type for request in loaded.requests}
     settings = steering(getattr(base.model, "generation_config", None)) if "generate_until" in kinds else []
     return tuple(f"lm-eval's model would follow the base model's own setting {setting}" for setting in settings)

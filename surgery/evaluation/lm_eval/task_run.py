@@ -13,9 +13,10 @@ from surgery.data import NearDuplicate, NearDuplicatesError, Row, near_duplicate
 from surgery.edits import Edit
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, Scores
+from surgery.evaluation.lm_eval.answers import Engine, Response
 from surgery.evaluation.lm_eval.code_judge import Judge
-from surgery.evaluation.lm_eval.scoring import Engine, Response, TaskScores, run_task
-from surgery.evaluation.lm_eval.tasks import LoadedTask, by_document
+from surgery.evaluation.lm_eval.scoring import TaskScores, run_task
+from surgery.evaluation.lm_eval.tasks import LoadedTask
 from surgery.model import VariantEngine
 from surgery.progress import SILENT, Control
 
@@ -71,7 +72,8 @@ def benchmarked(
     """
     found = run_task(loaded, engine, base, judge=judge, control=control)
     metrics = _metrics(found)
-    texts = [[str(request.args[-1]) for request in group] for group in by_document(loaded.task)]
+    requests = loaded.requests
+    texts = [[str(requests[place].args[-1]) for place in places] for places in loaded.places]
     scores = {
         name: Scores(
             {metric.name: found.numbers(name, metric.name) for metric in metrics},
@@ -79,8 +81,8 @@ def benchmarked(
         )
         for name in found.values
     }
-    samples = tuple(Sample(document.hash, document.prompt, document.target) for document in found.documents)
-    return Evaluation(scores, samples, metrics, found.aggregates, found.notes)
+    samples = tuple(_sample(found, number, single=loaded.is_single) for number in range(len(found.documents)))
+    return Evaluation(scores, samples, metrics, found.aggregates, (*found.notes, *engine.notes))
 
 
 def refuse_seen(
@@ -99,6 +101,18 @@ def refuse_seen(
     return near
 
 
+def _sample(scores: TaskScores, number: int, *, single: bool) -> Sample:
+    """A document as it was asked; of a group it also tells whose task it is."""
+    document, cut = scores.documents[number], scores.cuts.get(number)
+    return Sample(
+        document.hash,
+        cut.asked if cut else document.prompt,
+        document.target,
+        part="" if single else document.task,
+        lost=cut.lost if cut else 0,
+    )
+
+
 def _metrics(scores: TaskScores) -> tuple[Metric, ...]:
     """The headline first, then every other metric that is one number per example."""
     first = next(iter(scores.values.values()))
@@ -112,7 +126,8 @@ def _metrics(scores: TaskScores) -> tuple[Metric, ...]:
             continue
         metric, _, filter_ = name.partition(",")
         title = metric.replace("_", " ") + (f", {filter_}" if filter_ not in ("", "none") else "")
-        found.append(Metric(name, title, scores.rises[name], bool(np.isin(numbers, (0.0, 1.0)).all())))
+        binary = bool(np.isin(numbers, (0.0, 1.0)).all())
+        found.append(Metric(name, title, scores.rises[name], binary, macro=name in scores.macro))
     return tuple(found)
 
 

@@ -90,7 +90,7 @@ class AttachedAdapter:
             return plan
         place = (plan, group.adapter.base)
         if self._task is None or self._task[0] != place:
-            self._task = place, load_task(plan, self.live(group.adapter).base.tokenizer)
+            self._task = place, load_task(plan, self.live(group.adapter).tokenizer)
         return self._task[1]
 
     def close(self) -> None:

@@ -129,6 +129,22 @@ def test_near_duplicates_are_a_table_until_they_are_allowed_and_answers_are_aske
     assert any("nothing was generated" in caption.value for caption in test.caption)
 
 
+def test_rows_that_cannot_be_asked_stop_a_proof_until_they_are_ticked_to_stay_out(workspace: Workspace) -> None:
+    assert workspace.evaluation is not None
+    with open(workspace.evaluation.data, "a") as file:
+        file.write('\n{"prompt": "", "answer": "1"}\n')
+    test = page(workspace)
+    assert any("22 rows · read as prompt → answer · 1 row left out" in each.value for each in test.caption)
+    test = press(test, "Prove it")
+    assert any("mend the rows, or leave them out" in error.value for error in test.error)
+    tick = next(each for each in test.checkbox if each.label == "Leave out rows that cannot be asked")
+    test = clean(tick.check().run())
+    finished(clean(press(test, "Prove it")))
+    (run,) = runs_of_adapter(workspace)
+    assert evaluation_of(run).notes == ("1 row left out: 1 empty prompt",)
+    assert question_of(run).plan.leave_out
+
+
 def test_a_table_that_the_policy_cannot_fill_says_why(workspace: Workspace) -> None:
     kept_proof(workspace, "rows.jsonl", proof())
     test = show(page(workspace), "Diagnostics")

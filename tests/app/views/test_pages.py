@@ -401,7 +401,7 @@ def test_gained_answers_count_only_beyond_what_luck_among_all_variants_gives(
     assert row["verdict"] == verdict
     said = [caption.value for caption in test.caption]
     assert any("if 15% of the answers change, as in the last run" in text for text in said)
-    place = "answer loss it does better than 3 of 3 random controls (p = 0.25"
+    place = "answer loss it does better than 3 of its 3 random controls (p = 0.25"
     assert any(place in text for text in said) == (controls == 3)
 
 
@@ -417,6 +417,7 @@ def test_the_export_page_writes_verifies_and_never_overwrites(measured: Workspac
         "adapter_config.json",
         "adapter_model.safetensors",
         "recipe.yaml",
+        "surgery.json",
     ]
     before = {file.name: file.read_bytes() for file in target.iterdir()}
     test.text_input[0].set_value(str(target))

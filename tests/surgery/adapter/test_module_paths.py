@@ -2,7 +2,7 @@
 
 import pytest
 
-from surgery.adapter import layer_of, open_adapter
+from surgery.adapter import layers_of, open_adapter
 from tests.surgery.adapter.conftest import opened_or_refused
 
 
@@ -50,7 +50,41 @@ def test_the_layers_of_a_bare_sequential_model_have_a_family(lora_tensors, write
     [("model.layers.7.mlp.down_proj", 7), ("lm_head", None), ("a.03.b.4", 3), ("a.1b.c", None)],
 )
 def test_the_layer_is_the_first_whole_number_in_the_path(name, layer):
-    assert layer_of(name) == layer
+    assert layers_of([name]) == {name: layer}
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("encoder.stages.{}.blocks.{}.attention.query", "query"),
+        ("swin.encoder.layers.{}.blocks.{}.attention.self.query", "query"),
+        ("convnext.encoder.stages.{}.layers.{}.pwconv1", "pwconv1"),
+        ("segformer.encoder.block.{}.{}.attention.self.query", "query"),
+        ("encoder.layer.{}.transformer.layer.{}.attention.attention.query", "query"),
+        ("encoder.levels.{}.layers.{}.mlp.fc1", "fc1"),
+        ("encoder.network.{}.blocks.{}.mlp.fc1", "fc1"),
+    ],
+)
+def test_the_layer_of_a_model_of_stages_is_the_place_in_depth_over_all_of_them(
+    path, inside, lora_tensors, write_adapter
+):
+    names = [path.format(stage, block) for stage, blocks in enumerate((2, 1, 12, 2)) for block in range(blocks)]
+    assert list(layers_of(names).values()) == list(range(17))
+    adapter = open_adapter(write_adapter(lora_tensors(dict.fromkeys(["head", *reversed(names)], (6, 4, 5)))))
+    assert [factors.layer for factors in adapter.modules.values()] == [*range(17), None]
+    assert list(adapter.modules) == [*names, "head"]
+    assert adapter.families == (inside, "head")
+
+
+def test_stages_of_two_encoders_are_counted_apart():
+    names = [f"{side}.stages.{stage}.blocks.{block}.q" for side in "ab" for stage in (0, 2) for block in (0, 1)]
+    assert list(layers_of(names).values()) == [0, 1, 2, 3] * 2
+
+
+def test_the_parts_of_a_layer_are_no_blocks_of_a_stage():
+    names = [f"encoder.block.{layer}.layer.{part}.DenseReluDense.wo" for layer in range(2) for part in range(2)]
+    assert list(layers_of(names).values()) == [0, 0, 1, 1]
+    assert set(layers_of([f"model.layers.3.mlp.experts.{e}.down_proj" for e in range(4)]).values()) == {3}
 
 
 @pytest.mark.parametrize("layer", ["²", "১", "1" * 5000], ids=["superscript", "bengali", "endless"])

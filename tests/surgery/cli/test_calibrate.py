@@ -5,10 +5,12 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from surgery.cli import main
+from surgery.data import Encoding, encode, read_rows
 from surgery.sensitivity import load_sensitivity
-from tests.helpers.models import save_adapter, save_model, tiny_llama
+from tests.helpers.models import example_loss, save_adapter, save_model, tiny_llama, tiny_tokenizer
 from tests.surgery.cli.conftest import strict
 
 BAD_ROWS = {
@@ -77,6 +79,128 @@ def test_calibrate_takes_other_fields_and_says_what_was_left_out_and_why(tmp_pat
         assert record["examples"] == 8 - long > 0
         assert record["dropped"] == long + 2
         assert record["dropped_by_reason"] == {"too long": long, "unreadable": 1, "missing field": 1}
+        assert record["format"] == "Q: {question} → {sum}"
     assert main(words) == 0
     assert f"{long + 2} rows left out: 1 unreadable, 1 missing field, {long} too long" in capsys.readouterr().out
     assert load_sensitivity(tmp_path / "g.safetensors").examples == 8 - long
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A base and an adapter in folders, rows beside them, and a home of its own."""
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+    save_model(tiny_llama(), tmp_path / "base")
+    save_adapter(tiny_llama(), tmp_path / "adapter")
+    rows = [{"prompt": f"{i}+{i}=", "answer": str(2 * i)} for i in range(8)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path
+
+
+def _calibrate(folder, *words):
+    base, data = str(folder / "base"), str(folder / "rows.jsonl")
+    return ["calibrate", str(folder / "adapter"), "--base", base, "--data", data, "--examples", "8", *words]
+
+
+def test_the_preview_shows_tokens_and_what_is_scored_without_an_out_or_weights(tiny, capsys):
+    (tiny / "base" / "model.safetensors").unlink()
+    assert main(_calibrate(tiny, "--preview", "--json", "--seed", "0")) == 0
+    record = strict(capsys.readouterr().out)
+    tokens = record["rows"][0]["tokens"]
+    assert record["examples"] == 8
+    assert next(token["text"] for token in tokens if not token["scored"]) == "<u>"
+    assert tokens[-1] == {"id": 2, "text": "</s>", "scored": True, "name": "end of turn, EOS"}
+    assert record["notes"] == []
+    assert main(_calibrate(tiny, "--preview", "--template", "plain", "--no-eos")) == 0
+    text = capsys.readouterr().out
+    assert "row 1 of 8:" in text
+    assert "  prompt <s>⟨BOS⟩│" in text
+    assert "note: 8 of 8 rows have no end that is scored" in text
+
+
+def test_without_an_out_a_measurement_is_refused_before_the_base_is_loaded(tiny, fails):
+    (tiny / "base" / "config.json").unlink()
+    assert "--out" in fails(*_calibrate(tiny))
+
+
+def test_every_option_of_the_encoding_reaches_the_tokens_and_the_measurement(tiny, capsys):
+    """Template file, its arguments, a system prompt, a day and the tokenizer, each seen in what it changes."""
+    mine = tiny_tokenizer()
+    mine.add_tokens(["+"], special_tokens=True)
+    mine.save_pretrained(tiny / "adapter")
+    (tiny / "own.jinja").write_text(
+        "{{ strftime_now('%Y') }}{% if loud %}!{% endif %}"
+        "{% for m in messages %}{{ '=' if m['role'] == 'system' else '<u>' }}{{ m['content'] }}</s>{% endfor %}"
+    )
+    words = ["--template", str(tiny / "own.jinja"), "--template-args", '{"loud": true}', "--system", "abc"]
+    words += ["--date", "2031-05-06", "--separator"]
+    assert main(_calibrate(tiny, *words, "--preview", "--json")) == 0
+    record = strict(capsys.readouterr().out)
+    text = "".join(token["text"] for token in record["rows"][0]["tokens"])
+    assert text.startswith("2031<unk>=abc</s><u>")
+    assert any("2031-05-06 is used" in note for note in record["notes"])
+    assert main(_calibrate(tiny, *words, "--out", str(tiny / "out"))) == 0
+    encoding = load_sensitivity(tiny / "out").provenance.encoding
+    assert (encoding.template, encoding.template_args) == (str(tiny / "own.jinja"), '{"loud": true}')
+    assert (encoding.system, encoding.date, encoding.tokenizer) == ("abc", "2031-05-06", "adapter")
+    capsys.readouterr()
+    assert main(_calibrate(tiny, "--tokenizer", "base", "--out", str(tiny / "base-out"))) == 0
+    assert load_sensitivity(tiny / "base-out").provenance.encoding.tokenizer == "base"
+
+
+def test_a_tokenizer_that_cannot_be_loaded_is_one_line_with_an_option_that_works(tiny, fails, capsys):
+    (tiny / "adapter" / "tokenizer.json").write_text("{")
+    said = fails(*_calibrate(tiny, "--preview"))
+    assert "--tokenizer base" in said
+    assert main(_calibrate(tiny, "--preview", "--tokenizer", "base")) == 0
+
+
+def _taught(model, rows):
+    """A model that knows the rows by heart, as a base whose adapter belongs to another one does."""
+    examples = encode(rows, tiny_tokenizer(), Encoding()).examples
+    model.requires_grad_(True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        sum(example_loss(model, example) for example in examples).backward()
+        optimizer.step()
+    return model.requires_grad_(False)
+
+
+def test_doubtful_losses_are_told_in_text_and_record(tiny, capsys):
+    save_model(_taught(tiny_llama(), read_rows(tiny / "rows.jsonl")), tiny / "base")
+    save_adapter(tiny_llama(), tiny / "adapter", scale=2.0)
+    assert main(_calibrate(tiny, "--out", str(tiny / "out"))) == 0
+    text = capsys.readouterr().out
+    assert "note: mean loss" in text
+    assert "note: the adapter makes its own rows worse" in text
+    assert main(_calibrate(tiny, "--out", str(tiny / "out"), "--json")) == 0
+    record = strict(capsys.readouterr().out)
+    assert len(record["notes"]) == 2
+    assert record["loss"] > record["loss_without"]
+
+
+def test_conversations_are_measured_and_evaluated_as_they_lie(tmp_path, monkeypatch, capsys, fails):
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+    save_model(tiny_llama(), tmp_path / "base")
+    save_adapter(tiny_llama(), tmp_path / "adapter")
+    talk = [("human", "1+1="), ("gpt", "2"), ("human", "and 1?"), ("gpt", "3")]
+    rows = [[{"from": who, "value": f"{text}{n}"} for who, text in talk] for n in range(4)]
+    (tmp_path / "rows.json").write_text(json.dumps([{"conversations": row} for row in rows]))
+    base = ["--base", str(tmp_path / "base"), "--template", "plain"]
+    words = ["calibrate", str(tmp_path / "adapter"), *base, "--data", str(tmp_path / "rows.json"), "--json"]
+    for turns, examples in (("last", 4), ("all", 8)):
+        out = str(tmp_path / f"{turns}.safetensors")
+        assert main([*words, "--examples", str(examples), "--turns", turns, "--out", out]) == 0
+        record = strict(capsys.readouterr().out)
+        assert record["examples"] == examples
+        assert record["format"] == "conversations (messages, ShareGPT)" + ", every answer" * (turns == "all")
+    assert "no format is called 'csv'" in fails(*words, "--format", "csv", "--out", "x")
+
+    test = [*rows, [{"from": "human", "value": "alone"}]]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in test))
+    words = ["evaluate", str(tmp_path / "adapter"), *base, "--data", str(tmp_path / "test.jsonl"), "--json"]
+    assert "--leave-out" in fails(*words)
+    assert main([*words, "--leave-out"]) == 0
+    record = strict(capsys.readouterr().out)
+    assert record["format"] == "conversations (messages, ShareGPT)"
+    assert record["notes"] == ["1 row left out: 1 no assistant's turn"]

@@ -1,12 +1,18 @@
 """`surgery edit`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from surgery.adapter import open_adapter
 from surgery.cli import main
-from surgery.data import Encoding
+from surgery.data import Encoding, calibration_rows, rows_digest, seen_keys
+from surgery.edits import EditPlan
+from surgery.export import read_record
 from surgery.files import demo_folder
+from surgery.policies import RandomIndex
+from surgery.recipes import Recipe, demo_plans, read_recipe
 from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
 from tests.surgery.cli.conftest import strict
 
@@ -27,7 +33,17 @@ def test_edit_writes_a_folder_and_says_what_it_wrote(small_adapter, tmp_path, ok
     out = tmp_path / "out"
     words = ["--policy", "random_index", "--seed", "4", "--json"]
     record = ok("edit", str(small_adapter), "--out", str(out), *words)
-    assert sorted(file.name for file in out.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "surgery.json",
+    ]
+    written = read_record(out)
+    assert (written.adapter, written.edit) == (
+        open_adapter(small_adapter).digest,
+        EditPlan(RandomIndex(seed=4)),
+    )
+    assert (dict(written.rows), dict(written.measured)) == ({}, {})
     assert record["out"] == str(out)
     assert (record["modules"], record["edited_scalars"]) == (4, 16)
     assert (record["edited_tensors"], record["untouched_tensors"]) == (4, 8)
@@ -72,6 +88,15 @@ def test_edit_of_a_demo_takes_the_sensitivities_that_ship_with_it_and_says_so(tm
     ok(*words, str(tmp_path / "named"), "--sensitivities", named)
     for file in (tmp_path / "named").iterdir():
         assert (tmp_path / "shipped" / file.name).read_bytes() == file.read_bytes(), file.name
+    # what is written names the rows that were measured, and the recipe that redoes it
+    adapter, (base, calibration, _) = open_adapter("demo:kinship"), demo_plans("demo:kinship")
+    rows = calibration_rows(calibration)
+    record = read_record(tmp_path / "shipped")
+    assert record.rows == {"calibration": tuple(map(seen_keys, rows))}
+    assert {row.key for row in rows} <= record.keys
+    recipe = read_recipe(tmp_path / "shipped" / "recipe.yaml")
+    expected = Recipe("demo:kinship", adapter.digest, base, calibration, EditPlan())
+    assert recipe == replace(expected, calibration_digest=rows_digest(rows))
     # a policy that needs none takes none
     ok("edit", "demo:kinship", "--policy", "scale", "--json", "--out", str(tmp_path / "scaled"))
 

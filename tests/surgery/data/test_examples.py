@@ -201,6 +201,29 @@ def test_an_end_of_turn_that_is_no_token_of_its_own_is_scored_whole_and_known_as
     assert (example.end, example.stop) == (None, "end")
 
 
+def test_an_answer_that_brings_its_end_of_turn_has_one_end():
+    assert only(Row("1", "2</s>"), Encoding()).answer_ids == only(Row("1", "2"), Encoding()).answer_ids
+
+
+def test_white_space_and_words_that_were_added_to_a_vocabulary_end_nothing():
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["\n", "  ", "12"])
+    tokenizer.chat_template = "{% for m in messages %}<u>{{ m.content }}\n<a>{% endfor %}"
+    example = only(Row("1", "2"), Encoding(), tokenizer)
+    assert tokenizer.convert_ids_to_tokens(example.answer_ids) == ["<u>", "2", "\n", "<a>"]
+    assert tokenizer.convert_ids_to_tokens(example.end) == "<a>"
+    assert only(Row("1=", "12"), PLAIN, tokenizer).answer_ids[-1] == EOS
+
+
+def test_an_end_of_turn_that_was_added_as_a_word_is_one_all_the_same():
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["[end]"])
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}[end] {% endfor %}"
+    example = only(Row("1", "2"), Encoding(), tokenizer)
+    assert tokenizer.convert_ids_to_tokens(example.answer_ids) == ["2", "[end]"]
+    assert tokenizer.convert_ids_to_tokens(example.end) == "[end]"
+
+
 def test_a_template_that_reads_the_clock_gives_the_same_ids_on_every_day(monkeypatch):
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = "{{ strftime_now('%d') }}" + tokenizer.chat_template

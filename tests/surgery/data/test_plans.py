@@ -9,7 +9,9 @@ from tests.helpers.refusals import refusal
 PLANS = [
     CalibrationPlan("rows.jsonl"),
     CalibrationPlan("rows.jsonl", 7, 3, 2, 1, checkpointing=True, encoding=Encoding("plain", max_length=9)),
+    CalibrationPlan("rows.jsonl", format="messages", turns="all"),
     EvaluationPlan("rows.jsonl", limit=None, seed=4, again=False, prompt_field="{q} {r}", answer_field="a"),
+    EvaluationPlan("saved:test", format="text", leave_out=True),
 ]
 
 
@@ -34,6 +36,9 @@ def test_what_a_record_leaves_out_has_its_default():
         ({"seed": 2**64}, "seed"),
         ({"template": "other"}, "template"),
         ({"eos": 1}, "eos"),
+        ({"format": "csv"}, "format"),
+        ({"turns": "first"}, "turns"),
+        ({"leave_out": True}, "leave_out"),
         ({"prompt_field": "{"}, "here"),
         ({"other": 1}, "other"),
         ({"data": None}, "data"),

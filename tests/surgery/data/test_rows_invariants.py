@@ -1,13 +1,15 @@
 """Invariants of rows, slices, encoding and padding over many inputs, with a tokenizer made of code points."""
 
 import json
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgery.data import Encoding, Example, Row, choose, encode, parse_rows, read_rows, shared_keys
+from surgery.data import Encoding, Example, Row, choose, encode, read_rows, shared_keys
 from surgery.errors import DataError
 from surgery.model import collate
 
@@ -48,13 +50,21 @@ def message_of(error: DataError) -> str:
     return str(error)
 
 
+def rows_of(text: str) -> list[Row]:
+    """The rows of a file with this text."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.jsonl"
+        file.write_text(text, encoding="utf-8", newline="")
+        return read_rows(file)
+
+
 # ---- rows ----
 
 
 @given(st.lists(rows, min_size=1, max_size=6), st.booleans(), st.sampled_from(["\n", "\r\n", "\n\n"]))
 def test_rows_written_as_json_lines_are_read_back_whatever_text_they_hold(written, ascii_only, end):
     lines = [json.dumps({"prompt": r.prompt, "answer": r.answer}, ensure_ascii=ascii_only) for r in written]
-    assert parse_rows(end.join(lines) + end, "rows.jsonl") == written
+    assert rows_of(end.join(lines) + end) == written
 
 
 @given(st.text(max_size=40) | st.recursive(
@@ -65,7 +75,7 @@ def test_rows_written_as_json_lines_are_read_back_whatever_text_they_hold(writte
 ).map(json.dumps))  # fmt: skip
 def test_any_text_gives_rows_or_a_refusal_on_one_line(text):
     try:
-        found = parse_rows(text, "rows.jsonl")
+        found = rows_of(text)
     except DataError as error:
         message_of(error).index("rows.jsonl")
     else:
@@ -91,7 +101,7 @@ def test_any_text_gives_rows_or_a_refusal_on_one_line(text):
 def test_a_line_that_is_no_row_is_refused_with_its_number(line, word):
     good = '{"prompt": "a", "answer": "b"}'
     with pytest.raises(DataError) as caught:
-        parse_rows(f"{good}\n\n{line}\n{good}\n", "rows.jsonl")
+        rows_of(f"{good}\n\n{line}\n{good}\n")
     message = message_of(caught.value)
     assert "line 3 " in message
     assert word in message
@@ -108,7 +118,7 @@ def test_a_line_that_is_no_row_is_refused_with_its_number(line, word):
 )
 def test_a_line_that_json_allows_and_text_does_not_is_read_or_refused(line):
     try:
-        for row in parse_rows(line, "rows.jsonl"):
+        for row in rows_of(line):
             assert row.key
     except DataError as error:
         message_of(error)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from surgery.data import CalibrationPlan, EvaluationPlan, Row, calibration_rows, read_slices
+from surgery.data import CalibrationPlan, EvaluationPlan, Row, calibration_rows, planned_rows, read_slices
 from surgery.errors import DataError
 from tests.helpers.refusals import refusal
 from tests.helpers.workplace import write_rows
@@ -32,7 +32,20 @@ def test_rows_that_an_edit_has_seen_prove_nothing_whatever_their_file_and_white_
     assert read_slices([whole], EvaluationPlan(again, limit=1)).held_out == (ROWS[15],)
 
 
-def test_a_proof_leaves_no_row_out(files, tmp_path):
+def test_a_proof_leaves_rows_out_where_it_is_asked_to_and_counts_them(files):
     with open(files[1], "a") as file:
         file.write(json.dumps({"prompt": "1", "answer": ""}) + "\n")
-    assert "a proof leaves none out" in refusal(DataError, read_slices, [], EvaluationPlan(files[1]))
+    message = refusal(DataError, read_slices, [], EvaluationPlan(files[1]))
+    assert "1 row left out: 1 empty answer (line 9 of 'held.jsonl'" in message
+    assert "--leave-out" in message
+    found = read_slices([], EvaluationPlan(files[1], leave_out=True))
+    assert found.held_out == tuple(ROWS[12:])
+    assert found.left_out == {"empty answer": 1}
+
+
+def test_the_rows_that_follow_a_slice_in_its_shuffle_are_its_spare_ones(files):
+    for start in (0, 4):
+        slice_ = planned_rows(CalibrationPlan(files[0], 5, seed=3, start=start))
+        whole = planned_rows(CalibrationPlan(files[0], 12 - start, seed=3, start=start))
+        assert [*slice_.rows, *slice_.spare] == list(whole.rows)
+        assert whole.spare == ()

@@ -3,20 +3,47 @@
 import numpy as np
 import pytest
 
-from surgery.adapter import open_adapter
+from surgery.adapter import in_scope, open_adapter
 from surgery.edits import EditPlan, make_edit
 from surgery.experiments import (
     EDIT,
     SAME_NORM,
+    ControlRules,
+    is_reserved,
     random_controls,
+    rules_of,
     scale_control,
     sigma_digest,
     with_controls,
 )
-from surgery.policies import AbsSelect, RandomIndex, Scale
-from surgery.sensitivity import calibrate
+from surgery.policies import (
+    POLICIES,
+    AbsSelect,
+    GradDirection,
+    RandomIndex,
+    Scale,
+    Truncate,
+    make_policy,
+)
+from surgery.sensitivity import calibrate, calibration_slice, measure_sensitivity
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, tiny_llama
+from tests.helpers.workplace import workplace
+
+
+@pytest.fixture(scope="module")
+def measured(workplace_files):
+    """Spectra of an adapter and its sensitivities."""
+    here = workplace(workplace_files, workplace_files / "no home")
+    with here.attach() as live:
+        yield (
+            live.spectra,
+            measure_sensitivity(live, calibration_slice(live, here.calibration), list(live.spectra)),
+        )
+
+
+def distance(edit):
+    return np.sqrt(sum(((m.sigma_after - m.sigma) ** 2).sum() for m in edit.modules.values()))
 
 
 def test_random_controls_are_seeded_named_and_all_different(place):
@@ -35,12 +62,13 @@ def test_random_controls_are_seeded_named_and_all_different(place):
 def test_random_controls_move_as_much_as_the_selection_they_stand_beside(place):
     policy = AbsSelect(core_frac=0.5, noise_frac=0.25, amp=1.5, sup=0.5, mid=0.9)
     assert RandomIndex().amp != policy.amp, "the default gates would not show it"
+    plan = EditPlan(policy, scope="all", energy="none")
     with place.attach() as live:
-        measured = calibrate(live, place.calibration)
-        edit = make_edit(live.spectra, policy, sensitivity=measured, scope="all", energy="none")
-        controls = random_controls(live.spectra, 2, like=policy, scope="all", energy="none")
-    for control in controls.values():
-        for name, module in control.modules.items():
+        edit = plan.apply(live.spectra, calibrate(live, place.calibration))
+        beside = with_controls(live.spectra, {EDIT: (edit, rules_of(plan))}, random=2)
+    assert beside.controls[EDIT].random == ("random 0", "random 1")
+    for control in beside.controls[EDIT].random:
+        for name, module in beside.edits[control].modules.items():
             np.testing.assert_allclose(np.sort(module.gains), np.sort(edit.modules[name].gains))
 
 
@@ -69,13 +97,85 @@ def test_the_edit_comes_first_then_its_rescaling_then_random_controls(place):
     spectra = decompose(open_adapter(place.adapter))
     plan = EditPlan(AbsSelect(amp=1.7, sup=0.4), scope="o_proj", energy="none", sigma_min=0.01)
     edit = make_edit(spectra, RandomIndex(seed=9), scope="o_proj", energy="none")
-    variants = with_controls(spectra, plan, edit, random=3)
-    assert list(variants) == [EDIT, SAME_NORM, "random 0", "random 1", "random 2"]
-    assert variants[EDIT] is edit
-    assert sigma_digest(variants[SAME_NORM]) == sigma_digest(scale_control(edit))
-    expected = random_controls(spectra, 3, like=plan.policy, scope="o_proj", energy="none", sigma_min=0.01)
-    assert [sigma_digest(variants[name]) for name in expected] == [
-        sigma_digest(each) for each in expected.values()
-    ]
-    assert list(with_controls(spectra, plan, edit, random=1, scale=False)) == [EDIT, "random 0"]
-    assert list(with_controls(spectra, plan, edit, random=0, scale=False)) == [EDIT]
+    beside = with_controls(spectra, {EDIT: (edit, rules_of(plan))}, random=3)
+    assert list(beside.edits) == [EDIT, SAME_NORM, "random 0", "random 1", "random 2"]
+    assert beside.edits[EDIT] is edit
+    assert sigma_digest(beside.edits[SAME_NORM]) == sigma_digest(scale_control(edit))
+    for seed in range(3):
+        gates = RandomIndex(amp=1.7, sup=0.4, seed=seed)
+        expected = make_edit(spectra, gates, scope="o_proj", energy="none", sigma_min=0.01)
+        assert sigma_digest(beside.edits[f"random {seed}"]) == sigma_digest(expected)
+    edits = {EDIT: (edit, rules_of(plan))}
+    assert list(with_controls(spectra, edits, random=1, scale=False).edits) == [EDIT, "random 0"]
+    alone = with_controls(spectra, edits, random=0, scale=False)
+    assert (list(alone.edits), dict(alone.controls)) == ([EDIT], {})
+
+
+@pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"identity"}))
+@pytest.mark.parametrize(("energy", "sigma_min"), [("l1", 0.0), ("l2", 0.0), ("none", 0.0), ("none", 0.05)])
+def test_a_control_has_the_scope_the_rule_the_clamp_and_the_size_of_its_edit(measured, policy, energy, sigma_min):
+    knobs = {"scale": {"gamma": 0.7}, "truncate": {"keep": 2}}.get(policy, {})
+    plan = EditPlan(make_policy(policy, knobs), "attention-inputs", energy, sigma_min)
+    edit = plan.apply(*measured)
+    beside = with_controls(measured[0], {EDIT: (edit, rules_of(plan))}, random=3, scale=False)
+    order = {"l1": 1, "l2": 2, "none": None}[energy]
+    moved = []
+    for name in beside.controls[EDIT].random:
+        control = beside.edits[name]
+        assert list(control.modules) == list(edit.modules), "the modules in scope and no others"
+        for module_name, module in control.modules.items():
+            own = edit.modules[module_name]
+            assert module.sigma_after.min() >= sigma_min
+            if order and not own.skipped:
+                assert np.linalg.norm(module.sigma_after, order) == pytest.approx(np.linalg.norm(own.sigma, order))
+            if own.skipped:
+                np.testing.assert_array_equal(module.sigma_after, own.sigma)
+        moved.append(distance(control) / distance(edit) if distance(edit) else 1.0)
+    told = beside.controls[EDIT]
+    assert (told.scope, told.energy, told.sigma_min) == ("attention-inputs", energy, sigma_min)
+    if distance(edit):
+        assert told.moved == pytest.approx(np.mean(moved))
+    if policy not in ("abs_select", "grad_direction"):
+        assert moved == pytest.approx([1.0] * 3, rel=1e-9)
+
+
+def test_edits_of_several_scopes_get_controls_each_whose_names_say_whose_they_are(measured):
+    plans = {
+        "a": EditPlan(GradDirection(), "residual", "l1"),
+        "b": EditPlan(GradDirection(eta_suppress=0.3), "attention-inputs", "none"),
+        "c": EditPlan(GradDirection(), "residual", "l1", manual={"model.layers.0.self_attn.o_proj": {0: 0.5}}),
+        "d": EditPlan(Truncate(keep=2), "residual", "l1"),
+    }
+    edits = {name: (plan.apply(*measured), rules_of(plan)) for name, plan in plans.items()}
+    beside = with_controls(measured[0], edits, random=2)
+    own = {name: group.random for name, group in beside.controls.items()}
+    assert own == {
+        "a": ("random 0 of a", "random 1 of a"),
+        "b": ("random 0 of b", "random 1 of b"),
+        "c": ("random 0 of a", "random 1 of a"),
+        "d": ("random 0 of d", "random 1 of d"),
+    }
+    assert [name for name in beside.edits if name.startswith("scale")] == [f"{SAME_NORM} of {n}" for n in "abcd"]
+    for name, plan in plans.items():
+        for control in own[name]:
+            assert list(beside.edits[control].modules) == in_scope(measured[0], plan.scope)
+    assert len(beside.edits) == 4 + 4 + 3 * 2
+    assert not any(map(is_reserved, plans))
+    assert all(map(is_reserved, set(beside.edits) - set(plans)))
+
+
+def test_edits_with_the_same_controls_share_them_under_their_plain_names(measured):
+    plans = {name: EditPlan(RandomIndex(seed=seed), "all") for name, seed in (("a", 3), ("b", 4))}
+    rules = ControlRules("all", "none")
+    edits = {name: (plan.apply(measured[0], None), rules) for name, plan in plans.items()}
+    beside = with_controls(measured[0], edits, random=2, scale=False)
+    assert list(beside.edits) == ["a", "random 0", "random 1", "b"]
+    assert {group.random for group in beside.controls.values()} == {("random 0", "random 1")}
+
+
+def test_what_is_no_edit_of_these_spectra_gets_random_gates_in_the_scope_given(measured):
+    beside = with_controls(measured[0], {"other": (None, ControlRules("q_proj", "l2"))}, random=1)
+    assert list(beside.edits) == ["random 0"]
+    expected = make_edit(measured[0], RandomIndex(), scope="q_proj", energy="l2")
+    assert sigma_digest(beside.edits["random 0"]) == sigma_digest(expected)
+    assert (beside.controls["other"].moved, beside.controls["other"].scaled) == (None, "")

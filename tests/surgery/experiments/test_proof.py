@@ -77,6 +77,24 @@ def test_rows_that_the_calibration_left_out_may_be_evaluated(place):
     assert [sample.key for sample in found.samples] == [row.key for row in unused[:3]]
 
 
+def test_rows_that_cannot_be_asked_refuse_a_proof_or_are_left_out_and_counted_by_one_rule(place, tmp_path):
+    rows = [ROWS[30], Row("1" * 40, "2"), ROWS[31], Row("3" * 50, "4")]
+    file = write_rows(tmp_path / "rows.jsonl", rows)
+    plan = EvaluationPlan(file, random=0, again=False, encoding=Encoding(max_length=30))
+    with place.attach() as live:
+        message = refusal(DataError, prove, live, Proof(plan, {}))
+        assert "2 of 4 held-out rows are longer than 30 tokens" in message
+        assert "--leave-out" in message
+        found = prove(live, Proof(replace(plan, leave_out=True), {})).evaluation
+        assert [sample.key for sample in found.samples] == [ROWS[30].key, ROWS[31].key]
+        assert found.notes == ("2 rows left out: 2 too long",)
+        with open(file, "a") as blank:
+            blank.write('{"prompt": " ", "answer": "4"}\n')
+        assert "--leave-out" in refusal(DataError, prove, live, Proof(plan, {}))
+        found = prove(live, Proof(replace(plan, leave_out=True, limit=3), {})).evaluation
+        assert found.notes == ("2 rows left out: 1 empty prompt, 1 too long",)
+
+
 def test_the_proof_scores_every_edit_on_rows_in_file_order(place):
     with place.attach() as live:
         edits = {"same": make_edit(live.spectra, Identity()), **random_controls(live.spectra, 2, scope="all")}

@@ -9,12 +9,12 @@ import torch
 from safetensors.numpy import load_file
 
 from surgery.adapter import open_adapter
-from surgery.data import EvaluationPlan, calibration_rows, read_source
+from surgery.data import EvaluationPlan, calibration_rows, read_source, seen_keys
 from surgery.edits import make_edit
 from surgery.errors import DataError, ExportError, RecipeError
 from surgery.evaluation import AGAIN, BASELINE
 from surgery.experiments import EDIT, SAME_NORM, Proof, prove, run_recipe
-from surgery.export import export_recipe
+from surgery.export import export_recipe, read_record
 from surgery.model import BaseChoice
 from surgery.policies import GradDirection, Identity
 from surgery.progress import Control
@@ -54,7 +54,10 @@ def test_a_recipe_runs_from_calibration_to_export(place, tmp_path):
         "adapter_config.json",
         "adapter_model.safetensors",
         "recipe.yaml",
+        "surgery.json",
     ]
+    rows = calibration_rows(place.calibration)
+    assert read_record(tmp_path / "out").rows == {"calibration": tuple(map(seen_keys, rows))}
     # what was evaluated is what was written
     ids = torch.tensor([characters("3+4=")])
     with place.attach() as live, torch.no_grad():
@@ -162,4 +165,5 @@ def test_rows_are_read_once_before_the_model_and_once_more_to_see_that_the_sourc
     recipe = place.recipe(tuning=replace(place.calibration, start=10))
     run_recipe(recipe, tmp_path / "out", control=Control(begin=steps.append))
     rows, held_out = place.calibration.data, place.evaluation.data
-    assert seen == [(rows, ""), (held_out, ""), (rows, "evaluating")]
+    # and the tuning rows a last time, for the digests that the export carries
+    assert seen == [(rows, ""), (held_out, ""), (rows, "evaluating"), (rows, "evaluating")]

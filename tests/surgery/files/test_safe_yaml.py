@@ -61,3 +61,16 @@ def test_what_lies_just_within_the_limits_is_read():
 
 def test_the_refusal_names_what_the_text_was_to_be():
     assert refusal(RecipeError, parse_yaml, "a: [", "the sweep").startswith("the sweep is not YAML (")
+
+
+def test_a_marked_tag_becomes_what_its_mark_makes_and_others_stay_refused():
+    marks = {"!function": lambda text: ("not run", text)}
+    assert load_yaml("a: !function os.getcwd\nb: [!function 'x y', 1]", marks) == {
+        "a": ("not run", "os.getcwd"),
+        "b": [("not run", "x y"), 1],
+    }
+    for text in ("a: !function [1]", "a: !other x", "a: !!python/name:os.getcwd x"):
+        with pytest.raises(ValueError, match="tags of other kinds"):
+            load_yaml(text, marks)
+    with pytest.raises(ValueError, match="tags of other kinds"):
+        load_yaml("a: !function os.getcwd")

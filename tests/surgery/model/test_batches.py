@@ -13,10 +13,10 @@ SHORT = Example("short", (11,), (21, 2), "a")
 LONG = Example("long", (12, 13, 14), (22,), "b")
 
 
-def batches(examples, batch_size, pad, side="left") -> list:
+def batches(examples, batch_size, pad, layout="left") -> list:
     """Every batch that a step is given."""
     given = []
-    run_batches(examples, batch_size, pad, given.append, side=side)
+    run_batches(examples, batch_size, pad, given.append, layout=layout)
     return given
 
 
@@ -31,7 +31,7 @@ def test_padding_on_the_left_aligns_the_ends():
 
 
 def test_padding_on_the_right_aligns_the_starts():
-    batch = collate([SHORT, LONG], PAD, indices=[5, 3], side="right")
+    batch = collate([SHORT, LONG], PAD, indices=[5, 3], layout="right")
     assert batch.input_ids.tolist() == [[11, 21, 2, PAD], [12, 13, 14, 22]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
     assert [row[:3] for row in batch.position_ids.tolist()] == [[0, 1, 2], [0, 1, 2]]
@@ -50,9 +50,9 @@ def test_an_answer_that_ends_like_padding_keeps_its_labels():
     assert batch.labels.tolist()[0] == [IGNORED, IGNORED, 21, 2]
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_every_answer_token_lies_in_the_kept_positions(side):
-    for batch in batches(random_examples(17, seed=2), 5, PAD, side=side):
+@pytest.mark.parametrize("layout", ["left", "right", "equal", "single"])
+def test_every_answer_token_lies_in_the_kept_positions(layout):
+    for batch in batches(random_examples(17, seed=2), 5, PAD, layout=layout):
         scored = batch.labels != IGNORED
         assert scored.any(dim=1).all()
         assert not scored[:, : -(batch.keep - 1)].any()

@@ -87,20 +87,22 @@ def test_a_model_without_a_cache_generates_the_same(live, llama, monkeypatch):
     expected = engine.generate(prompts, max_new_tokens=LIMIT)
     examples = random_examples(5)
     losses = engine.answer_losses(examples)
-    forward = live.model.forward
+    with llama.live() as attached:
+        forward = attached.model.forward
 
-    def forgetful(**options):
-        assert CACHE not in options
-        output = forward(**options)
-        setattr(output, CACHE, None)
-        return output
+        def forgetful(**options):
+            assert CACHE not in options
+            output = forward(**options)
+            setattr(output, CACHE, None)
+            return output
 
-    monkeypatch.setattr(live.model, "forward", forgetful)
-    for rows in (None, 3):
-        engine = VariantEngine(live, llama.variants, rows=rows)
-        assert engine.generate(prompts, max_new_tokens=LIMIT) == expected
-    for name, answers in engine.answer(examples, max_new_tokens=2).items():
-        assert_losses([answer.loss for answer in answers], losses[name], live.model)
+        monkeypatch.setattr(attached.model, "forward", forgetful)
+        assert not attached.way.cached
+        for rows in (None, 3):
+            engine = VariantEngine(attached, llama.variants, rows=rows)
+            assert engine.generate(prompts, max_new_tokens=LIMIT) == expected
+        for name, answers in engine.answer(examples, max_new_tokens=2).items():
+            assert_losses([answer.loss for answer in answers], losses[name], live.model)
 
 
 def test_a_cache_of_an_unknown_kind_is_made_anew_when_rows_leave(live, llama, monkeypatch):

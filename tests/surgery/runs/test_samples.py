@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from surgery.errors import DataError
-from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, row_scores
+from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, Scores, row_scores
 from surgery.runs import (
     METRICS,
     SAMPLES,
@@ -83,6 +83,24 @@ def test_samples_are_a_table_that_pandas_reads():
     means = json.loads((run.folder / METRICS).read_text())["variants"][BASELINE]["means"]
     assert means == {"loss": None, "exact": 0.5}, "what is no number is null in the metrics"
     assert np.isnan(run.metrics.summary.variants[BASELINE].means["loss"])
+
+
+def test_parts_and_cuts_of_a_group_are_kept_and_told_in_its_records():
+    numbers = {"unedited": [1.0, 0.0, 1.0], "edit": [1.0, 1.0, 1.0]}
+    scores = {name: Scores({"acc": np.array(own)}, ("a", "b", "c")) for name, own in numbers.items()}
+    asked = (Sample("0", "x", "a", "colours"), Sample("1", "y", "b", "colours", 7), Sample("2", "z", "c", "words"))
+    measures = (Metric("acc", "acc", True, True, macro=True),)
+    plan = replace(PLAN, variants={name: name for name in scores}, edits={})
+    run = finished(plan, Evaluation(scores, asked, measures))
+    assert run.evaluation.samples == asked
+    assert run.evaluation.metrics == measures
+    record = json.loads((run.folder / METRICS).read_text())
+    assert record["cut"] == 1
+    assert record["measures"][0]["macro"]
+    assert record["variants"]["unedited"]["means"] == {"acc": 0.75}
+    assert run.metrics.summary.cut == 1
+    plain = finished().folder
+    assert "cut" not in json.loads((plain / METRICS).read_text())
 
 
 def rewritten(file: Path) -> None:

@@ -174,10 +174,10 @@ def test_losses_equal_one_plain_example_at_a_time(case):
 @given(
     order=st.permutations(range(len(EXAMPLES))),
     batch_size=st.integers(1, len(EXAMPLES) + 1),
-    side=st.sampled_from(["left", "right"]),
+    layout=st.sampled_from(["left", "right", "equal", "single"]),
 )
-def test_sensitivities_do_not_depend_on_batch_size_padding_or_order(one_by_one, order, batch_size, side):
-    measured = measure(one_by_one.live, [EXAMPLES[i] for i in order], batch_size=batch_size, side=side)
+def test_sensitivities_do_not_depend_on_batch_size_padding_or_order(one_by_one, order, batch_size, layout):
+    measured = measure(one_by_one.live, [EXAMPLES[i] for i in order], batch_size=batch_size, layout=layout)
     model = one_by_one.live.model
     assert_losses(measured.losses, one_by_one.reference.losses[order], model)
     for name, g in measured.values.items():

@@ -30,6 +30,8 @@ class Scored:
 class OneByOne:
     """The engine's interface over whole models, one request at a time, without a cache shared by requests."""
 
+    notes = ()
+
     def __init__(self, variants: dict[str, Any]) -> None:
         self.variants = variants
 
@@ -105,3 +107,9 @@ def bases() -> dict[str, LoadedBase]:
 
 def engine_of(bases: dict[str, LoadedBase]) -> OneByOne:
     return OneByOne({name: base.model for name, base in bases.items()})
+
+
+@pytest.fixture
+def datasets_cache(monkeypatch, tmp_path):
+    """Where lm-eval's own reading of files leaves its copies."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")

@@ -14,7 +14,9 @@ from surgery.evaluation import BASELINE, holm, mcnemar, summarise, summary_recor
 from surgery.evaluation.lm_eval import TaskPlan, benchmark, load_task
 from surgery.experiments import random_controls
 from surgery.model import BaseChoice, attach
+from surgery.runs import stored_run
 from tests.helpers.models import save_adapter, save_model, tiny_llama, tiny_tokenizer
+from tests.helpers.own_tasks import own_tasks
 
 METRIC = "acc,none"
 WORDS = ["red", "blue", "green", "one", "two", "three", "four", "five", "six", "seven"]
@@ -147,5 +149,67 @@ def test_programs_are_not_run_unasked(files: Path, capsys: pytest.CaptureFixture
     assert "--run-programs" in said
 
 
-def test_a_folder_cannot_ride_along(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "is a folder" in refused(capsys, *arguments(files, "--variant", str(files / "adapter")))
+def test_a_folder_stands_beside_the_adapter_in_the_same_run(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = told(capsys, *arguments(files, "--variant", str(files / "adapter"), "--limit", "4"))
+    assert list(record["variants"]) == [BASELINE, "adapter"]
+    same = record["variants"]["adapter"]
+    assert same["means"] == record["variants"][BASELINE]["means"]
+    assert same["changes"][METRIC]["mean"] == 0
+    assert stored_run(record["run"]).plan.variants.keys() == {BASELINE, "adapter"}
+
+
+def test_a_group_of_one_s_own_is_asked_by_the_command_and_its_tasks_are_told(
+    files: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = own_tasks(tmp_path / "own", colours=3, words=2)
+    argv = [
+        "benchmark", str(files / "adapter"), "--base", str(files / "base"), "--task", "equal",
+        "--include-path", str(folder), "--system", "Choose.", "--random", "1",
+    ]  # fmt: skip
+    record = told(capsys, *argv)
+    assert record["examples"] == 5
+    assert record["question"]["task"] == {"name": "equal", "include_path": str(folder), "system": "Choose."}
+    totals = record["variants"]["random 0"]["aggregates"]
+    assert record["variants"]["random 0"]["means"][METRIC] == pytest.approx(totals[METRIC])
+    assert totals[METRIC] == pytest.approx((totals[f"colours/{METRIC}"] + totals[f"words/{METRIC}"]) / 2)
+    again = told(capsys, *argv)
+    assert again["run"] == record["run"]
+    assert main(argv) == 0
+    assert "acc by task, unedited, random 0:" in capsys.readouterr().out
+    # another definition of the same requests scores otherwise: a run of its own
+    words = folder / "words.yaml"
+    words.write_text(words.read_text().replace("metric: acc, ", "metric: acc, ignored: 1, "))
+    assert told(capsys, *argv)["run"] != record["run"]
+
+
+def test_code_of_an_own_folder_is_run_when_it_is_trusted(
+    files: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = own_tasks(tmp_path / "own", colours=2, words=2)
+    file = folder / "colours.yaml"
+    file.write_text(file.read_text().replace("process_docs: null", "") + "process_docs: !function mine.kept\n")
+    (folder / "mine.py").write_text("def kept(rows):\n    return rows\n")
+    argv = [
+        "benchmark", str(files / "adapter"), "--base", str(files / "base"), "--task", "colours",
+        "--include-path", str(folder),
+    ]  # fmt: skip
+    assert "imports Python ('mine.kept') → if you trust" in refused(capsys, *argv)
+    assert told(capsys, *argv, "--trust-task-code")["examples"] == 2
+
+
+def test_prompts_longer_than_the_model_are_counted_in_what_is_told(
+    files: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    save_model(tiny_llama(max_position_embeddings=40), tmp_path / "short", tiny_tokenizer())
+    save_adapter(tiny_llama(max_position_embeddings=40), tmp_path / "adapter", scale=0.6)
+    argv = arguments(files, "--limit", "4")
+    argv[1], argv[3] = str(tmp_path / "adapter"), str(tmp_path / "short")
+    record = told(capsys, *argv)
+    assert record["cut"] == 4
+    assert any(
+        "4 of 4 prompts are longer than the 40 tokens that the model reads" in note for note in record["notes"]
+    )
+    assert main(argv) == 0
+    assert "4 of 4 prompts are longer" in capsys.readouterr().out

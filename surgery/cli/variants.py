@@ -1,0 +1,185 @@
+"""The variants that a command names: recipes, exported folders, other adapters, and the random controls of each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from surgery.adapter import Adapter, in_scope, open_adapter, scope_for
+from surgery.cli.text import progress_reporter
+from surgery.data import CalibrationPlan, Examples, Slices, refuse_seen_keys
+from surgery.edits import Edit, EditPlan
+from surgery.errors import DataError
+from surgery.experiments import ControlledEdits, ControlRules, is_reserved, rules_of, with_controls
+from surgery.export import RECIPE_FILE, ExportRecord, differing_modules, edit_between, read_record
+from surgery.files import is_demo, user_path
+from surgery.model import BaseChoice
+from surgery.recipes import Recipe, read_recipe
+from surgery.sensitivity import calibrate
+from surgery.spectra import Spectra
+
+if TYPE_CHECKING:
+    from surgery.model import LiveModel
+
+
+@dataclass(frozen=True)
+class FolderVariant:
+    """An adapter in a folder beside the one that is evaluated.
+
+    `edit` is None where it is no edit of that one and has to be attached by itself; `plan` is what made the edit,
+    where the folder says so; `record` names the rows that it was made on.
+    """
+
+    adapter: Adapter
+    edit: Edit | None
+    energy: str
+    differing: tuple[str, ...]
+    plan: EditPlan | None = None
+    record: ExportRecord | None = None
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Recipes and folders by the short names of their variants."""
+
+    recipes: Mapping[str, Recipe]
+    folders: Mapping[str, FolderVariant]
+
+    @property
+    def seen(self) -> list[CalibrationPlan]:
+        """The slices that the recipes were made or chosen on."""
+        return [plan for recipe in self.recipes.values() for plan in recipe.seen]
+
+    @property
+    def plans(self) -> dict[str, EditPlan]:
+        """What made the edits, of those of which that is known."""
+        known = {name: folder.plan for name, folder in self.folders.items()}
+        return {name: recipe.edit for name, recipe in self.recipes.items()} | {k: p for k, p in known.items() if p}
+
+    @property
+    def adapters(self) -> dict[str, Adapter]:
+        """The folders that are no edits of the adapter."""
+        return {name: folder.adapter for name, folder in self.folders.items() if folder.edit is None}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be told of the folders."""
+        alone = (f"{name!r} is no edit of this adapter: it was attached by itself" for name in self.adapters)
+        unknown = (
+            f"{name!r} does not say by which rule it was edited: read from its singular values, energy rule "
+            f"{folder.energy} on the {len(folder.differing)} modules that differ"
+            for name, folder in self.folders.items()
+            if folder.edit is not None and folder.plan is None
+        )
+        rows = (
+            f"{name!r} does not say on which rows it was made: whether they are among these is not known"
+            for name, folder in self.folders.items()
+            if folder.differing and (folder.record is None or folder.record.unknown)
+        )
+        return (*alone, *unknown, *rows)
+
+    def refuse_seen(self, examples: Examples) -> None:
+        """Raise `DataError` where examples are among the rows that a folder says its edit was made on."""
+        for name, folder in self.folders.items():
+            if folder.record is not None:
+                refuse_seen_keys(examples, folder.record.keys, name)
+
+
+def variants_from(sources: Sequence[str], adapter: Adapter, spectra: Spectra) -> Variants:
+    """The variants named, each opened; nothing is measured.
+
+    sources: recipe files and folders, as they were named.
+    adapter: what all of them are compared with.
+    spectra: of all its modules, by name.
+
+    Raises `DataError` for a recipe of another adapter.
+    """
+    recipes: dict[str, Recipe] = {}
+    folders: dict[str, FolderVariant] = {}
+    for source in sources:
+        path = user_path(source)
+        name = path.name if path.name not in {*recipes, *folders} else str(path)
+        name = f"variant {name}" if is_reserved(name) else name
+        if path.is_file():
+            recipes[name] = read_recipe(path)
+            made_for = recipes[name].adapter_digest
+            if made_for and made_for != adapter.digest:
+                raise DataError(f"recipe {source!r} was made for another adapter", "evaluate it with its own")
+        else:
+            folders[name] = _folder_variant(open_adapter(source), adapter, spectra)
+    return Variants(recipes, folders)
+
+
+def _folder_variant(folder: Adapter, adapter: Adapter, spectra: Spectra) -> FolderVariant:
+    found, differing = edit_between(adapter, spectra, folder), tuple(differing_modules(adapter, folder))
+    record = None if is_demo(folder.source) else read_record(user_path(folder.source))
+    if found is None:
+        return FolderVariant(folder, None, "l1", differing, record=record)
+    plan = record.edit if record is not None and record.adapter == adapter.digest else None
+    if (
+        record is None and (user_path(folder.source) / RECIPE_FILE).is_file()
+    ):  # as exports of earlier versions have it
+        recipe = read_recipe(user_path(folder.source) / RECIPE_FILE)
+        plan = recipe.edit if recipe.adapter_digest == adapter.digest else None
+    return FolderVariant(folder, found.edit, found.energy, differing, plan, record)
+
+
+def refuse_unscoped(spectra: Spectra, variants: Variants, *, random: int, scope: str | None) -> None:
+    """Raise `DataError` or `PolicyError` for what `controlled` would refuse; meant to be called before a model is loaded."""
+    for recipe in variants.recipes.values():
+        in_scope(spectra, recipe.edit.scope)
+    if random:
+        if not (variants.recipes or variants.folders) or scope is not None:
+            in_scope(spectra, scope or ControlRules().scope)
+        for name, folder in variants.folders.items():
+            _folder_rules(name, folder, spectra, scope)
+
+
+def controlled(
+    spectra: Spectra, variants: Variants, edits: Mapping[str, Edit], *, random: int, scope: str | None
+) -> ControlledEdits:
+    """The edits of recipes and folders, with the random controls of each.
+
+    spectra: of all modules of the adapter, by name.
+    variants: recipes and folders.
+    edits: of the recipes, by name.
+    random: random controls of each variant; of no edit where there is no variant.
+    scope: of the controls of what gives them none.
+
+    Raises `DataError` where a folder gives its random controls no scope and none was named.
+    """
+    subjects: dict[str, tuple[Edit | None, ControlRules]] = {
+        name: (edit, rules_of(variants.recipes[name].edit)) for name, edit in edits.items()
+    }
+    for name, folder in variants.folders.items():
+        if random:
+            subjects[name] = (folder.edit, _folder_rules(name, folder, spectra, scope))
+        elif folder.edit is not None:
+            subjects[name] = (folder.edit, ControlRules())
+    if not subjects and random:
+        subjects[""] = (None, ControlRules() if scope is None else ControlRules(scope))
+    return with_controls(spectra, subjects, random=random, scale=False)
+
+
+def _folder_rules(name: str, folder: FolderVariant, spectra: Spectra, scope: str | None) -> ControlRules:
+    differing = scope_for(spectra, folder.differing) if folder.differing else None
+    if folder.edit is not None and differing is not None:
+        if folder.plan is not None:
+            return replace(rules_of(folder.plan), scope=differing)
+        return ControlRules(differing, folder.energy, 0.0, None)
+    scope = scope or differing
+    if scope is None:
+        raise DataError(
+            f"no module of {name!r} differs from the adapter's, so its random controls have no scope",
+            "name one, such as --scope all, or leave out --random",
+        )
+    return ControlRules(scope, folder.energy)
+
+
+def edits_of(live: "LiveModel", variants: Variants, base: BaseChoice, slices: Slices) -> dict[str, Edit]:
+    """The edits of the recipes, calibrated where that was not done before."""
+    edits = {}
+    for name, recipe in variants.recipes.items():
+        plan, control = recipe.calibration, progress_reporter(f"calibrating {name}")
+        measured = calibrate(live, plan, base=base, slice_=slices.seen[plan], control=control)
+        edits[name] = recipe.edit.apply(live.spectra, measured)
+    return edits

@@ -1,0 +1,286 @@
+"""Which layouts and caches leave a model's numbers as they are for one row alone, found on three short rows.
+
+Each way is tried with the code that evaluation and calibration run, on rows of random tokens that begin alike, differ
+in length and have σ of their own. The reference is the model on one row of ids with nothing else given: no padding,
+no mask, no positions, no cache.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from surgery.data import Example
+from surgery.errors import BaseModelError, RowsMixedError, SurgeryError, first_line
+from surgery.model.batches import collate
+from surgery.model.decoding import Prompts
+from surgery.model.loss import answer_logits, padding_id
+from surgery.model.memory import is_out_of_memory
+from surgery.model.rereading import Reread
+from surgery.model.ways import LAYOUTS, Layout, Way, decoding_ways
+
+if TYPE_CHECKING:
+    from surgery.model.live_model import LiveModel
+
+T = TypeVar("T")
+
+# tokens of the longest prompt and of the opening, and of each answer; two prompts are of one length
+_LONGEST, _OPENING, _ANSWERS = 21, 9, (3, 3, 2)
+# of rows, before a slower way is taken
+_TRIES = 2
+# a logit beyond this is a mask over the vocabulary
+_MASK = 1e8
+
+
+class Ways:
+    """The fastest ways that agree with one row alone, each found when it is first asked for.
+
+    Raises `BaseModelError` where the model cannot read one row of token ids, or lets tokens see those after them.
+    """
+
+    def __init__(self, live: "LiveModel") -> None:
+        self._live = live
+        self._made: dict[int, Probe] = {}
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Layout of passes over whole rows."""
+        return self._first(Probe.scoring, LAYOUTS)
+
+    @cached_property
+    def way(self) -> Way:
+        """How answers are decoded."""
+        return self._first(Probe.decoding, decoding_ways(self.layout))
+
+    def _first(self, distance: "Callable[[Probe, T], float]", ways: Iterable[T]) -> T:
+        for way in ways:
+            if self._agrees(distance, way):
+                return way
+        raise BaseModelError(
+            f"{type(self._live.model).__name__} gives a token other numbers when tokens follow it",
+            "use a causal language model; the config of some encoders makes them one with is_decoder",
+        )
+
+    def _agrees(self, distance: "Callable[[Probe, T], float]", how: T) -> bool:
+        # rounding may turn which expert a token goes to, and with other tokens it turns another one's
+        return any(probe.allows(distance(probe, how)) for probe in map(self._probe, range(_TRIES)))
+
+    def _probe(self, seed: int) -> "Probe":
+        if seed not in self._made:
+            self._made[seed] = Probe(self._live, seed)
+        return self._made[seed]
+
+
+class Probe:
+    """Three rows of one live model with their reference, and how far each way is from it.
+
+    live: holds the adapter's own σ after every call.
+    seed: of the tokens.
+
+    Raises `BaseModelError` where the model cannot read one row of token ids.
+    """
+
+    def __init__(self, live: "LiveModel", seed: int = 0) -> None:
+        self._live = live
+        self._prompts, self._answers = _rows(live, seed)
+        half = {name: spectrum.sigma / 2 for name, spectrum in live.spectra.items()}
+        self._variants: list[Any] = [None, half, None]
+        self._reference = [self._alone(row) for row in range(3)]
+
+    def allows(self, distance: float) -> bool:
+        """Whether two right evaluations may lie this far apart: ‖difference‖ relative to ‖logits‖.
+
+        Sums of n terms are off by 6 √n units in the last place at most, and two of them by √2 times that; a model is
+        counted as the sums of all its weight matrices, one after the other. In half precision it is not the sums but
+        what is kept of them that is inexact. What one rounding of every entry does is measured at the embeddings,
+        from where it passes through all layers, and four times that is allowed: right evaluations stay within 1.3
+        times on small models of every family and 0.7 times on one of 30 layers, and wrong ones are off by a half.
+        """
+        return distance <= self._sums or distance <= 4 * self._noise
+
+    @cached_property
+    def _sums(self) -> float:
+        terms = sum(max(weight.shape[-2:]) for weight in self._live.model.parameters() if weight.dim() > 1)
+        unit = 2.0**-53 if self._live.model.dtype == torch.float64 else 2.0**-24
+        return float(2**0.5 * 6 * terms**0.5 * unit)
+
+    @cached_property
+    def _noise(self) -> float:
+        return max(self._rounded(row) for row in (0, 2))
+
+    def _rounded(self, row: int) -> float:
+        """What one rounding of every entry of a row's embeddings does to its logits."""
+        unit = _unit(self._live)
+        generator = torch.Generator().manual_seed(row)
+
+        def rounded(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
+            signs = torch.randint(2, output.shape, generator=generator) * 2 - 1
+            return (output * (1 + unit * signs.to(output.device))).to(output.dtype)
+
+        hook = self._live.model.get_input_embeddings().register_forward_hook(rounded)
+        try:
+            return self._apart(row, self._alone(row))
+        finally:
+            hook.remove()
+
+    @torch.inference_mode()
+    def _alone(self, row: int) -> Float[Tensor, "token vocabulary"]:
+        """Logits before each token of a row's answer, and after all but its last."""
+        live = self._live
+        self._choose([row])
+        ids = [*self._prompts[row], *self._answers[row][:-1]]
+        try:
+            output = live.model(input_ids=torch.tensor([ids], device=live.device), use_cache=False)
+            logits: Tensor = output.logits[0, len(self._prompts[row]) - 1 :]
+        except SurgeryError:
+            raise
+        except Exception as error:  # models raise whatever they stumble over
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
+            raise BaseModelError(
+                f"{type(live.model).__name__} cannot read a row of token ids alone ({first_line(error)})",
+                "use a causal language model that reads text and nothing else",
+            ) from error
+        finally:
+            live.set_sigma(None)
+        return logits.double()
+
+    def _choose(self, rows: Sequence[int]) -> None:
+        """Put the σ of these rows into the live model."""
+        live = self._live
+        chosen = [self._variants[row] or {} for row in rows]
+        names = dict.fromkeys(name for sigma in chosen for name in sigma)
+        own = {name: live.spectra[name].sigma for name in names}
+        live.set_sigma({name: np.stack([sigma.get(name, own[name]) for sigma in chosen]) for name in names})
+
+    def scoring(self, layout: Layout) -> float:
+        """How far passes over whole rows in this layout are from the reference."""
+        return self._distance(lambda: self._scored(layout))
+
+    def decoding(self, way: Way) -> float:
+        """How far decoding in this way is from the reference."""
+        return self._distance(lambda: self._decoded(way))
+
+    def _distance(self, read: Callable[[], float]) -> float:
+        try:
+            return read()
+        except RowsMixedError:
+            # the engine takes one variant after the other then
+            self._variants = [None] * 3
+            self._reference = [self._alone(row) for row in range(3)]
+            return self._distance(read)
+        except Exception as error:  # models raise whatever they stumble over
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
+            return float("inf")
+        finally:
+            self._live.set_sigma(None)
+
+    @torch.inference_mode()
+    def _scored(self, layout: Layout) -> float:
+        worst = 0.0
+        for group in _groups(layout):
+            self._choose(group)
+            examples = [Example("", self._prompts[r], self._answers[r][: _ANSWERS[r]], "") for r in group]
+            batch = collate(examples, padding_id(self._live.base.tokenizer), layout=layout)
+            logits = answer_logits(self._live.model, batch)[:, :-1]
+            labels = batch.labels[:, -(batch.keep - 1) :].to(logits.device)
+            for each, label, row in zip(logits, labels, group, strict=True):
+                worst = max(worst, self._apart(row, each[label >= 0]))
+        return worst
+
+    def _decoded(self, way: Way) -> float:
+        return max(self._group_decoded(way, group) for group in _groups(way.decoding))
+
+    def _group_decoded(self, way: Way, group: Sequence[int]) -> float:
+        prompts = self._read(way, group)
+        worst = self._step_apart(group, prompts, 0)
+        if way.follows:
+            assert isinstance(prompts, Prompts)
+            logits = prompts.answer_logits([self._answers[row][: _ANSWERS[row]] for row in group])
+            for row, each in zip(group, logits, strict=True):
+                worst = max(worst, self._apart(row, each[: _ANSWERS[row]]))
+        prompts.advance([self._answers[row][0] for row in group])
+        worst = max(worst, self._step_apart(group, prompts, 1))
+        if len(group) > 1:
+            group = group[1:]
+            self._choose(group)
+            prompts.keep(range(1, len(group) + 1))
+        prompts.advance([self._answers[row][1] for row in group])
+        return max(worst, self._step_apart(group, prompts, 2))
+
+    def _read(self, way: Way, group: Sequence[int]) -> Prompts | Reread:
+        """The rows read in two parts and joined, as large batches are, where their cache allows it."""
+        prompts = [self._prompts[row] for row in group]
+        if not way.cached:
+            self._choose(group)
+            return Reread(self._live, prompts, way.decoding)
+        prefix = None
+        if way.shared:
+            self._choose(group)
+            prefix = Prompts(self._live, [self._opening] * len(group)).as_prefix()
+        width = max(map(len, prompts))
+        parts: list[Prompts] = []
+        for part in (slice(0, -1), slice(-1, None)) if len(group) > 1 else (slice(None),):
+            self._choose(group[part])
+            variants = range(len(group))[part]
+            options: dict[str, Any] = {"layout": way.decoding, "width": width, "prefix": prefix}
+            parts.append(Prompts(self._live, prompts[part], variants=variants, **options))
+            if not parts[0].kept:
+                raise BaseModelError("the model returns no cache", "decode without one")
+            if not parts[0].joinable and len(group) > 1:
+                self._choose(group)
+                return Prompts(self._live, prompts, variants=range(len(group)), **options)
+        self._choose(group)
+        if len(parts) > 1:
+            parts[0].join(parts[1:])
+        return parts[0]
+
+    @property
+    def _opening(self) -> tuple[int, ...]:
+        return self._prompts[-1][:-1]
+
+    def _step_apart(self, group: Sequence[int], prompts: Prompts | Reread, step: int) -> float:
+        return max(
+            self._apart(row, logits[None], step) for row, logits in zip(group, prompts.following, strict=True)
+        )
+
+    def _apart(self, row: int, found: Float[Tensor, "token vocabulary"], first: int = 0) -> float:
+        """‖found − reference‖ / ‖reference‖ over some of a row's tokens; masks over the vocabulary are left out."""
+        expected = self._reference[row][first : first + len(found)]
+        counted = expected.isfinite() & (expected.abs() < _MASK)
+        expected = expected[counted]
+        difference = found.double()[counted] - expected
+        distance = float(difference.norm() / expected.norm().clamp(min=1e-300))
+        return distance if np.isfinite(distance) else float("inf")
+
+
+def _unit(live: "LiveModel") -> float:
+    """Unit roundoff of what matrix products take and give, the coarsest in the model."""
+    floats = [weight.dtype for weight in live.model.parameters() if weight.is_floating_point()]
+    coarsest: float = max(torch.finfo(dtype).eps for dtype in (live.model.dtype, *floats)) / 2
+    short = torch.backends.cudnn.allow_tf32 or torch.get_float32_matmul_precision() != "highest"
+    return max(coarsest, 2.0**-11) if short and live.device.type == "cuda" else coarsest
+
+
+def _groups(layout: Layout) -> list[list[int]]:
+    if layout == "single":
+        return [[0], [1], [2]]
+    return [[0, 1], [2]] if layout == "equal" else [[0, 1, 2]]
+
+
+def _rows(live: "LiveModel", seed: int) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Prompts that begin alike, two of one length and a short one, and answers; all fit the model's positions."""
+    tokens = live.model.get_input_embeddings().weight.shape[0]
+    longest = min(_LONGEST, (live.positions or _LONGEST + 3) - 3)
+    opening = min(_OPENING, longest - 1)
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, tokens, size=(3, longest + 3)).tolist()
+    common = ids[0][:opening]
+    lengths = (longest, longest, opening + 1)
+    prompts = [(*common, *row[opening:length]) for row, length in zip(ids, lengths, strict=True)]
+    return prompts, [tuple(row[longest:]) for row in ids]

@@ -1,0 +1,61 @@
+"""Rows as the tokens that a measurement would read, before any weights are loaded."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from surgery.adapter import Adapter
+from surgery.data import Calibration, CalibrationPlan, Row, Slice, Token, encode, oddities, token_view
+from surgery.model.choice import BaseChoice
+from surgery.model.tokenizers import limits_of, tokenizer_alone, tokenizer_notes, tokenizer_of
+
+if TYPE_CHECKING:
+    from surgery.model.live_model import LiveModel
+
+
+@dataclass(frozen=True)
+class TokenPreview:
+    """The first rows of a calibration as tokens; `notes` say what is odd, and how the tokenizer differs from the base's."""
+
+    rows: tuple[tuple[Token, ...], ...]
+    calibration: Calibration
+    notes: tuple[str, ...]
+
+
+def preview_tokens(
+    adapter: Adapter, base: BaseChoice, plan: CalibrationPlan, slice_: Slice, *, first: int = 3, loaded: Any = None
+) -> TokenPreview:
+    """The rows of a plan as they would be measured.
+
+    adapter: whose folder may hold a tokenizer.
+    base: whose tokenizer is loaded, without the model.
+    plan: how the rows are encoded.
+    slice_: the plan's rows.
+    first: how many are shown; what is odd is looked for in all.
+    loaded: the base's tokenizer where it is loaded already.
+
+    Raises as `tokenizer_of` and `data.encode` do.
+    """
+    own = loaded if loaded is not None else tokenizer_alone(base.location, revision=base.revision)
+    vocabulary, positions = limits_of(base.location, revision=base.revision)
+    resized = any(adapter.tensors[key].ndim == 2 for key in adapter.extra)
+    tokenizer = tokenizer_of(adapter, plan.encoding, own, vocabulary=None if resized else vocabulary)
+    calibration = encode(
+        slice_.rows, tokenizer, plan.encoding, left_out=slice_.left_out, spare=_spare(slice_), positions=positions
+    )
+    shown = tuple(token_view(example, tokenizer, plan.encoding) for example in calibration.examples[:first])
+    notes = (*tokenizer_notes(tokenizer, own), *oddities(calibration, slice_.rows, tokenizer))
+    return TokenPreview(shown, calibration, notes)
+
+
+def encoding_notes(live: "LiveModel", plan: CalibrationPlan, slice_: Slice) -> tuple[str, ...]:
+    """What is odd about the rows of a plan, those left out apart; raises as `LiveModel.encode` does."""
+    tokenizer = live.tokenizer_for(plan.encoding)
+    calibration = live.encode(slice_.rows, plan.encoding, spare=_spare(slice_))
+    odd = oddities(replace(calibration, left_out={}), slice_.rows, tokenizer)
+    return (*tokenizer_notes(tokenizer, live.base.tokenizer), *odd)
+
+
+def _spare(slice_: Slice) -> Iterable[Row]:
+    """Rows that take the place of those left out."""
+    return getattr(slice_, "spare", ())

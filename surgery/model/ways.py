@@ -1,0 +1,79 @@
+"""How rows are put before a model so that it gives each the numbers that it gives that row alone.
+
+Padding, a cache and a shared opening save time and are no part of what is computed. Layers that measure distance by
+place in the row, recurrent states and positions counted from elsewhere make them one; `probe` finds it out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+# how the rows of a batch stand: padded on one side, all of one length, or one row alone
+Layout = Literal["left", "right", "equal", "single"]
+LAYOUTS: tuple[Layout, ...] = ("left", "right", "equal", "single")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to read rows and to decode answers; the default is the fastest.
+
+    scoring: layout of passes over whole rows.
+    decoding: layout of rows that are decoded together.
+    cached: whether decoding keeps what was read; otherwise every token reads its whole row again.
+    shared: whether what all prompts begin with is read once, where the cache allows it.
+    follows: whether a row's own answer is scored after its prompt's cache; otherwise by a pass over the whole row.
+    """
+
+    scoring: Layout = "left"
+    decoding: Layout = "left"
+    cached: bool = True
+    shared: bool = True
+    follows: bool = True
+
+
+def decoding_ways(scoring: Layout) -> Iterator[Way]:
+    """Every way to decode where whole rows are scored in this layout, from the fastest to the slowest."""
+    shared = Way(scoring)
+    yield shared
+    yield replace(shared, follows=False)
+    layouts: tuple[Layout, ...] = ("left", "equal", "single")
+    for layout in layouts:
+        cached = replace(shared, decoding=layout, shared=False)
+        yield cached
+        yield replace(cached, follows=False)
+    yield Way(scoring, decoding=scoring, cached=False, shared=False, follows=False)
+
+
+_READ = {
+    "left": "",
+    "right": "rows are padded on the right",
+    "equal": "only rows of one length are read together",
+    "single": "rows are read one at a time",
+}
+_DECODED = {
+    "left": "in padded batches",
+    "right": "in batches padded on the right",
+    "equal": "in batches of one length",
+    "single": "one at a time",
+}
+
+
+def scoring_note(model: str, layout: Layout) -> str:
+    """What a reader has to know of this layout; empty for the fastest. `model` is the name of its class."""
+    if layout == "left":
+        return ""
+    return f"{model} gives rows padded on the left other numbers than each row alone: {_READ[layout]}."
+
+
+def decoding_note(model: str, way: Way) -> str:
+    """What a reader has to know of this way to decode; empty for the fastest. `model` is the name of its class."""
+    if way == Way(way.scoring):
+        return ""
+    if not way.cached:
+        how = "each token of an answer reads its whole row again"
+    elif not way.shared:
+        how = "what the prompts begin with is read for each of them"
+    else:
+        how = "losses come from a pass of their own"
+    where = _DECODED[way.decoding]
+    return f"{model} decodes otherwise than row by row in the fastest way: answers are decoded {where}, and {how}."
