@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -99,6 +100,34 @@ def test_a_proof_runs_is_kept_and_fills_the_views(workspace: Workspace) -> None:
     # another session finds all of it
     again = page(workspace)
     assert "verdict" in {name for each in again.dataframe for name in each.value}
+
+
+def test_near_duplicates_are_a_table_until_they_are_allowed_and_answers_are_asked_as_the_form_says(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    story = "a dog and a cat went to the park where they met two birds and one small bee"
+    for name, prompt in (("calibration", story), ("test", f"{story.upper()}.")):
+        with (tmp_path / f"{name}.jsonl").open("a") as file:
+            file.write("\n" + json.dumps({"prompt": prompt, "answer": "so"}))
+    calibration = replace(workspace.calibration, examples=9)
+    plan = replace(workspace.evaluation, limit=3, start=20, random=0)
+    test = page(replace(workspace, calibration=calibration, evaluation=plan))
+    press(test, "Prove it")
+    assert ["1 of 3 held-out examples is nearly the same" in error.value for error in test.error] == [True]
+    (pair,) = frame(test, "Is like").to_dict("records")
+    assert (pair["Held-out"], pair["Words in common"]) == ("row 2", 100)
+    own = test.session_state["workspace"].adapter.digest[:12]
+    test.checkbox(key=f"evaluate-near-{own}").check()
+    test.checkbox(key=f"evaluate-loss-{own}").check()
+    test.text_area(key=f"evaluate-stop-{own}").set_value("##\n\\n")
+    test.text_area(key=f"evaluate-filters-{own}").set_value("lower\n\nnumber")
+    test = finished(clean(press(test, "Prove it")))
+    (run,) = runs_of_adapter(test.session_state["workspace"])
+    asked = question_of(run).plan
+    assert (asked.generate, asked.filters, asked.stop) == (False, ("lower", "number"), ("##", "\n"))
+    assert [metric.name for metric in evaluation_of(run).metrics] == ["loss"]
+    assert list(frame(test, "Is like")["Held-out"]) == ["row 2"]
+    assert any("nothing was generated" in caption.value for caption in test.caption)
 
 
 def test_rows_that_cannot_be_asked_stop_a_proof_until_they_are_ticked_to_stay_out(workspace: Workspace) -> None:
