@@ -15,7 +15,7 @@ def run_command(options: argparse.Namespace) -> Result:
     recipe = read_recipe(file)
     out = options.out or file.with_name(f"{file.stem}-export")
     report = run_recipe(recipe, out, control=progress_reporter())
-    record = export_record(report.edit, report.sensitivity, report.verification)
+    record = export_record(report.edit, report.sensitivity, report.verification, report.notes)
     text = export_text(record)
     if report.evaluation is not None:
         summary = summarise(report.evaluation)
