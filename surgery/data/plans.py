@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Plan = TypeVar("Plan", bound="DataclassInstance")
 _LARGEST = 2**63
 _CHOICES: Mapping[str, Collection[str]] = {"template": TEMPLATES, "format": FORMATS, "turns": TURNS}
+# settings that recipes of earlier versions lack, with what they did: left out, so that what is alike has one digest
+_LATER: Mapping[str, Any] = {"format": AUTO, "turns": LAST, "leave_out": False}
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 
 
@@ -85,7 +87,7 @@ def plan_record(plan: "DataclassInstance") -> dict[str, Any]:
     """A plan as the recipe has it, with its encoding's settings beside its own; `parse_plan` reads it."""
     record = dataclasses.asdict(plan)
     encoding = record.pop("encoding", {})
-    return {**record, **encoding}
+    return {name: value for name, value in {**record, **encoding}.items() if _LATER.get(name) != value}
 
 
 def parse_plan(kind: type[Plan], record: object, where: str) -> Plan:
