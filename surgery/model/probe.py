@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from surgery.data import Example
-from surgery.errors import BaseModelError, RowsMixedError, SurgeryError, first_line
+from surgery.errors import BaseModelError, DataError, RowsMixedError, SurgeryError, first_line
 from surgery.model.batches import collate
 from surgery.model.decoding import Prompts
 from surgery.model.loss import answer_logits, padding_id
@@ -39,7 +39,8 @@ _MASK = 1e8
 class Ways:
     """The fastest ways that agree with one row alone, each found when it is first asked for.
 
-    Raises `BaseModelError` where the model cannot read one row of token ids, or lets tokens see those after them.
+    Raises `BaseModelError` where the model cannot read one row of token ids, or lets tokens see those after them, and
+    `DataError` where a few short rows do not fit into memory.
     """
 
     def __init__(self, live: "LiveModel") -> None:
@@ -66,8 +67,13 @@ class Ways:
         )
 
     def _agrees(self, distance: "Callable[[Probe, T], float]", how: T) -> bool:
-        # rounding may turn which expert a token goes to, and with other tokens it turns another one's
-        return any(probe.allows(distance(probe, how)) for probe in map(self._probe, range(_TRIES)))
+        try:
+            # rounding may turn which expert a token goes to, and with other tokens it turns another one's
+            return any(probe.allows(distance(probe, how)) for probe in map(self._probe, range(_TRIES)))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        raise DataError(f"three rows of {_LONGEST + 3} tokens do not fit into memory", "use a smaller dtype")
 
     def _probe(self, seed: int) -> "Probe":
         if seed not in self._made:
