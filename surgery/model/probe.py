@@ -175,6 +175,8 @@ class Probe:
         try:
             return read()
         except RowsMixedError:
+            if self._variants == [None] * 3:
+                return float("inf")
             # the engine takes one variant after the other then
             self._variants = [None] * 3
             self._reference = [self._alone(row) for row in range(3)]
@@ -285,7 +287,8 @@ def _rows(live: "LiveModel", seed: int) -> tuple[list[tuple[int, ...]], list[tup
     longest = min(_LONGEST, (live.positions or _LONGEST + 3) - 3)
     opening = min(_OPENING, longest - 1)
     rng = np.random.default_rng(seed)
-    ids = rng.integers(0, tokens, size=(3, longest + 3)).tolist()
+    # padding, ends and places for pictures have the first or the last ids
+    ids = rng.integers(tokens // 8, tokens - tokens // 8, size=(3, longest + 3)).tolist()
     common = ids[0][:opening]
     lengths = (longest, longest, opening + 1)
     prompts = [(*common, *row[opening:length]) for row, length in zip(ids, lengths, strict=True)]
