@@ -104,7 +104,7 @@ class Probe:
         counted as the sums of all its weight matrices, one after the other. In half precision it is not the sums but
         what is kept of them that is inexact. What one rounding of every entry does is measured at the embeddings,
         from where it passes through all layers, and four times that is allowed: right evaluations stay within 1.3
-        times on small models of every family and 0.7 times on one of 30 layers, and wrong ones are off by a half.
+        times on small models of fifty families and 0.7 times on one of 30 layers, and wrong ones are off by a sixth or more.
         """
         return distance <= self._sums or distance <= 4 * self._noise
 
