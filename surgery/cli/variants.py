@@ -1,7 +1,8 @@
 """The variants that a command names: recipes, exported folders, other adapters, and the random controls of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, in_scope, open_adapter, scope_for
@@ -97,8 +98,7 @@ def variants_from(sources: Sequence[str], adapter: Adapter, spectra: Spectra) ->
     folders: dict[str, FolderVariant] = {}
     for source in sources:
         path = user_path(source)
-        name = path.name if path.name not in {*recipes, *folders} else str(path)
-        name = f"variant {name}" if is_reserved(name) else name
+        name = _short_name(path, {*recipes, *folders})
         if path.is_file():
             recipes[name] = read_recipe(path)
             made_for = recipes[name].adapter_digest
@@ -109,15 +109,24 @@ def variants_from(sources: Sequence[str], adapter: Adapter, spectra: Spectra) ->
     return Variants(recipes, folders)
 
 
+def _short_name(path: Path, taken: Collection[str]) -> str:
+    """The name of a variant from a path: its end, more of it where that is taken."""
+    name = ""
+    for part in (path.name, str(path), *(f"{path} {number}" for number in range(2, len(taken) + 3))):
+        name = f"variant {part}" if is_reserved(part) else part
+        if name not in taken:
+            break
+    return name
+
+
 def _folder_variant(folder: Adapter, adapter: Adapter, spectra: Spectra) -> FolderVariant:
     found, differing = edit_between(adapter, spectra, folder), tuple(differing_modules(adapter, folder))
     record = None if is_demo(folder.source) else read_record(user_path(folder.source))
     if found is None:
         return FolderVariant(folder, None, "l1", differing, record=record)
     plan = record.edit if record is not None and record.adapter == adapter.digest else None
-    if (
-        record is None and (user_path(folder.source) / RECIPE_FILE).is_file()
-    ):  # as exports of earlier versions have it
+    # exports of earlier versions have their rules in the recipe alone
+    if record is None and not is_demo(folder.source) and (user_path(folder.source) / RECIPE_FILE).is_file():
         recipe = read_recipe(user_path(folder.source) / RECIPE_FILE)
         plan = recipe.edit if recipe.adapter_digest == adapter.digest else None
     return FolderVariant(folder, found.edit, found.energy, differing, plan, record)
