@@ -102,7 +102,7 @@ def _members(name: str, registry: Mapping[str, Any]) -> list[str]:
         each = waiting.pop()
         if each not in found:
             found[each] = None
-            entry = registry.get(each)
+            entry: Any = registry.get(each)
             is_tag = entry is not None and entry.cfg is None and entry.yaml_path is None
             waiting += [*entry.tags] if is_tag else _named(entry and entry.cfg)
     return list(found)
@@ -126,7 +126,7 @@ def _prepared(
     from lm_eval.tasks._index import Entry, Kind
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    entry = registry[name]
+    entry: Any = registry[name]
     mine = own is not None and own.entries.get(name) is entry and entry.kind is not Kind.TAG
     records: Mapping[str, Records] | None = None
     if mine and own is not None and not trust_code:
@@ -139,7 +139,7 @@ def _prepared(
         config = load_yaml(entry.yaml_path)
     if entry.kind is not Kind.GROUP:
         _refuse_code_runners(name, config)
-        files = {**(records or {}), **_files_of(name, plan)}
+        files: dict[str, str | Records] = {**(records or {}), **_files_of(name, plan)}
         config = with_files(config, files, plan.fewshot) if files else config
     return Entry(name, entry.kind, None, config, entry.tags)
 

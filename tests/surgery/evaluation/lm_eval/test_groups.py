@@ -8,8 +8,7 @@ import pytest
 
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE
-from surgery.evaluation.lm_eval import TaskPlan, benchmarked, load_task, run_task
-from surgery.evaluation.lm_eval.catalogue import task_files, tasks_folder
+from surgery.evaluation.lm_eval import TaskPlan, benchmarked, catalogue, load_task, run_task, task_files
 from surgery.model import LoadedBase
 from tests.helpers.lm_eval_reference import assert_same, theirs_by_name
 from tests.helpers.own_tasks import own_tasks
@@ -113,7 +112,9 @@ def test_tasks_without_a_metric_in_common_are_to_be_asked_one_by_one(tmp_path, m
 
 def test_mmlu_is_its_57_tasks_in_four_groups_by_their_sizes(tmp_path, models):
     files = {}
-    tasks = [name for name in task_files() if (tasks_folder() / "mmlu" / "default" / f"{name}.yaml").is_file()]
+    tasks = [
+        name for name in task_files() if (catalogue.tasks_folder() / "mmlu" / "default" / f"{name}.yaml").is_file()
+    ]
     for number, name in enumerate(tasks):
         rows = [
             {
