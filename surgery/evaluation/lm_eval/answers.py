@@ -73,9 +73,10 @@ def _answer(
     if kind == "loglikelihood":
         pairs = [texts.pair(context, continuation) for context, continuation in requests]
         scored = engine.log_likelihoods([(prompt.ids, after) for prompt, after in pairs], control=control)
-        return [prompt for prompt, _ in pairs], {
-            name: [(score.log_likelihood, score.greedy) for score in scores] for name, scores in scored.items()
+        found: dict[str, list[Response]] = {
+            name: [(s.log_likelihood, s.greedy) for s in scores] for name, scores in scored.items()
         }
+        return [prompt for prompt, _ in pairs], found
     if kind == "loglikelihood_rolling":
         windows = [texts.windows(text) for (text,) in requests]
         parts = [(prompt.ids, after) for window in windows for prompt, after in window]

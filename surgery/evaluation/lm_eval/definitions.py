@@ -102,9 +102,11 @@ def _members(name: str, registry: Mapping[str, Any]) -> list[str]:
         each = waiting.pop()
         if each not in found:
             found[each] = None
-            entry: Any = registry.get(each)
-            is_tag = entry is not None and entry.cfg is None and entry.yaml_path is None
-            waiting += [*entry.tags] if is_tag else _named(entry and entry.cfg)
+            entry = registry.get(each)
+            if entry is not None and entry.cfg is None and entry.yaml_path is None:
+                waiting += entry.tags  # a tag has tasks and no definition
+            else:
+                waiting += _named(entry and entry.cfg)
     return list(found)
 
 
@@ -126,10 +128,9 @@ def _prepared(
     from lm_eval.tasks._index import Entry, Kind
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    entry: Any = registry[name]
-    mine = own is not None and own.entries.get(name) is entry and entry.kind is not Kind.TAG
+    entry = registry[name]
     records: Mapping[str, Records] | None = None
-    if mine and own is not None and not trust_code:
+    if own is not None and own.holds(name, entry) and entry.kind is not Kind.TAG and not trust_code:
         own.check(name)
         config = dict(entry.cfg)
         records = None if entry.kind is Kind.GROUP else own.records(name)

@@ -45,6 +45,10 @@ class OwnTasks:
     texts: Mapping[Path, tuple[str, ...]]
     unread: Mapping[str, str] = field(default_factory=dict)
 
+    def holds(self, name: str, entry: Any) -> bool:
+        """Whether lm-eval's entry of this name is the one that was read here."""
+        return self.entries.get(name) is entry
+
     def check(self, name: str) -> None:
         """Raise `DataError` where the definition would run code or read files from elsewhere."""
         config = self.entries[name].cfg or {}
