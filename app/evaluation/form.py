@@ -12,7 +12,7 @@ from app.evaluation.slice import Question, ask_for_slice
 from app.frame import show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
-from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, NearDuplicatesError, Slices, read_slices
+from surgery.data import CalibrationPlan, EvaluationPlan, NearDuplicatesError, Slices, read_slices
 from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import TaskPlan
@@ -42,6 +42,10 @@ class Controls:
 def form(workspace: Workspace, newest: Run | None) -> None:
     """Ask for a slice and for controls, tell what that slice can show, and start the proof."""
     present = workspace.evaluation or EvaluationPlan("")
+    if (
+        workspace.calibration is not None
+    ):  # what was measured one way is proven that way, unless it is changed here
+        present = replace(present, encoding=workspace.calibration.encoding)
     question = ask_for_slice(workspace.adapter.digest, present)
     cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")
     controls = _ask_for_controls(cells, present, list(workspace.shelf))
@@ -58,7 +62,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     )
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
-            _prove(workspace, question, controls, workspace.calibration.encoding)
+            _prove(workspace, question, controls)
         except SurgeryError as error:
             show_error(error)
             if isinstance(error, NearDuplicatesError):
@@ -100,7 +104,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     return Controls(int(count), scale, again, tuple(recipes))
 
 
-def _prove(workspace: Workspace, question: Question, controls: Controls, encoding: Encoding) -> None:
+def _prove(workspace: Workspace, question: Question, controls: Controls) -> None:
     """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
     variants, plans = _variants(workspace, controls)
     slices = None
@@ -110,7 +114,6 @@ def _prove(workspace: Workspace, question: Question, controls: Controls, encodin
             random=controls.random,
             scale=controls.scale,
             again=controls.again,
-            encoding=encoding,
         )
         slices = read_slices(seen(workspace), plan)
         question = replace(question, plan=plan)

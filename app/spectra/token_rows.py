@@ -34,7 +34,7 @@ def show_tokens(adapter: Adapter, base: BaseChoice, plan: CalibrationPlan, slice
         show_error(error)
         return
     for note in preview.notes:
-        st.warning(plain(_sentence(note)), icon=":material/warning:")
+        st.warning(plain(sentence(note)), icon=":material/warning:")
     total = f"{len(preview.calibration.examples):,}"
     _mount(
         key=f"{key}-tokens-shown",
@@ -44,7 +44,9 @@ def show_tokens(adapter: Adapter, base: BaseChoice, plan: CalibrationPlan, slice
 
 def _preview(adapter: Adapter, base: BaseChoice, plan: CalibrationPlan, slice_: Slice) -> TokenPreview:
     first = replace(slice_, rows=slice_.rows[:_MOST])
-    return preview_tokens(adapter, base, plan, first, loaded=_tokenizer(replace(base, device="cpu", dtype="float32")))
+    return preview_tokens(
+        adapter, base, plan, first, loaded=_tokenizer(replace(base, device="cpu", dtype="float32"))
+    )
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
@@ -54,5 +56,6 @@ def _tokenizer(base: BaseChoice) -> object:
     return tokenizer_alone(base.location, revision=base.revision)
 
 
-def _sentence(note: str) -> str:
+def sentence(note: str) -> str:
+    """A note of the library as a sentence of its own."""
     return note[:1].upper() + note[1:]
