@@ -35,7 +35,8 @@ def show_tokens(adapter: Adapter, base: BaseChoice, plan: CalibrationPlan, slice
         return
     for note in preview.notes:
         st.warning(plain(sentence(note)), icon=":material/warning:")
-    total = f"{len(preview.calibration.examples):,}"
+    shown = f"{len(preview.calibration.examples):,}"
+    total = f"the first {shown}" if len(slice_.rows) > _MOST else shown
     _mount(
         key=f"{key}-tokens-shown",
         data={"rows": [[asdict(token) for token in row] for row in preview.rows], "total": total},

@@ -220,7 +220,7 @@ def test_the_time_is_that_of_earlier_runs(workspace: Workspace) -> None:
     pace = known_pace(base, plan)
     assert isinstance(pace, CalibrationPace)
     assert f"Time: about {pace.seconds(24, characters(rows)):.0f} s" in said(test)
-    labelled(test.selectbox, "Prompt").set_value("plain").run()
+    labelled(test.selectbox, "Template").set_value("plain").run()
     assert "unknown until the first batch" in said(test)
     # a part says how many tokens it has left
     stop_after(workspace, plan, 6)
