@@ -70,20 +70,23 @@ class RowFields:
     @property
     def described(self) -> str:
         """The format in a few words."""
-        if self.format == FIELDS:
+        if self.format == FIELDS or self._named:
             return f"{self.prompt} → {self.answer}"
         text = FORMATS[self.format]
-        return f"{text}, every answer" if self.format in CONVERSATIONAL and self.turns == ALL else text
+        return f"{text}, every answer" if self.format in (AUTO, *CONVERSATIONAL) and self.turns == ALL else text
+
+    @property
+    def _named(self) -> bool:
+        """Whether `auto` stands for the fields, since these were named."""
+        return self.format == AUTO and (self.prompt, self.answer) != (RowFields.prompt, RowFields.answer)
 
     def of(self, records: Iterable[Any]) -> "RowFields":
         """These fields with the format that most of the records are of, where it is not settled yet.
 
         Records that fit no format leave the fields as they are named.
         """
-        if self.format != AUTO:
-            return self
-        if (self.prompt, self.answer) != (RowFields.prompt, RowFields.answer):
-            return replace(self, format=FIELDS)
+        if self.format != AUTO or self._named:
+            return replace(self, format=FIELDS) if self._named else self
         found = [record for record in records if isinstance(record, dict)]
         candidates = [replace(self, format=name) for name in _KINDS]
         at = list(_KINDS).index("multiple-choice")

@@ -134,18 +134,18 @@ def _rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> PreparedQu
         )
     prompts = {row.key: row.prompt for row in rows}
     notes = _near_notes(slices.near, rows)
-    if slice_.left_out:
-        notes = (left_out_text(slice_.left_out), *notes)
+    # what was left out is part of the question: the same rest of other rows has other notes
+    lost = (left_out_text(slice_.left_out),) if slice_.left_out else ()
     limit = answer_limit(examples)
     ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None})) + _way(live)
     tokenizer = live.tokenizer_for(plan.encoding)
-    parts = [slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends]
+    parts = [slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends, *lost]
     return PreparedQuestion(
         {"rows": plan_record(plan), **_near_record(slices.near)},
         digest([*parts, *_answer_parts(examples, marking)]),
         len(examples),
         lambda engine, control: replace(
-            _noted(answered(examples, engine, tokenizer, marking=marking, control=control), notes),
+            _noted(answered(examples, engine, tokenizer, marking=marking, control=control), (*lost, *notes)),
             samples=tuple(Sample(e.key, prompts[e.key], e.answer) for e in examples),
         ),
         {},

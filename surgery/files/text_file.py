@@ -12,7 +12,8 @@ from typing import Any, TextIO
 from surgery.errors import DataError
 
 LONGEST_LINE = 16 << 20  # characters
-_MOST_UNPACKED = 2 << 30  # bytes: a small file can unpack to any number of them
+# bytes that gzip may unpack to: a small file can stand for any number of them
+_MOST_UNPACKED, _ALWAYS_UNPACKED, _MOST_TIMES = 2 << 30, 1 << 20, 100
 _GZIP = b"\x1f\x8b"
 
 
@@ -27,7 +28,8 @@ def open_text(file: Path) -> Iterator[TextIO]:
             raise OSError("no regular file")  # a device or a pipe would be read for ever
         with file.open("rb") as raw:
             packed = raw.peek(2)[:2] == _GZIP
-            data = io.BufferedReader(_Unpacked(raw)) if packed else raw
+            most = min(_MOST_UNPACKED, max(_ALWAYS_UNPACKED, _MOST_TIMES * file.stat().st_size))
+            data = io.BufferedReader(_Unpacked(raw, most)) if packed else raw
             # by the mark, or by where the first two characters have their zeros
             encoding = json.detect_encoding(data.peek(4)[:4])
             yield io.TextIOWrapper(data, encoding, newline="")
@@ -35,9 +37,10 @@ def open_text(file: Path) -> Iterator[TextIO]:
         raise DataError(f"no file at {str(file)!r}", "check the path of the file") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{file.name!r} could not be unpacked ({error})", "use an intact copy") from error
-    except _TooLarge:
+    except _TooLarge as error:
         raise DataError(
-            f"{file.name!r} unpacks to more than {_MOST_UNPACKED >> 30} GiB", "use a part of the dataset"
+            f"{file.name!r} unpacks to more than {error.most >> 20:,} MiB",
+            "unpack it, or use a part of the dataset",
         ) from None
     except (OSError, UnicodeError) as error:
         raise DataError(f"{file.name!r} could not be read as text", "save it as UTF-8") from error
@@ -57,15 +60,17 @@ def text_lines(text: TextIO, name: str) -> Iterator[str]:
 
 
 class _TooLarge(Exception):
-    pass
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
 
 
 class _Unpacked(io.RawIOBase):
-    """The content of a gzip stream, up to a size."""
+    """The content of a gzip stream, up to a size in bytes."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: Any, most: int) -> None:
         self._content = gzip.GzipFile(fileobj=raw)
-        self._left = _MOST_UNPACKED
+        self._most = self._left = most
 
     def readable(self) -> bool:
         return True
@@ -74,6 +79,6 @@ class _Unpacked(io.RawIOBase):
         data = self._content.read(len(buffer))
         self._left -= len(data)
         if self._left < 0:
-            raise _TooLarge
+            raise _TooLarge(self._most)
         buffer[: len(data)] = data
         return len(data)

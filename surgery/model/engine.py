@@ -22,16 +22,7 @@ from surgery.model.batches import collate
 from surgery.model.greedy_search import Answered, Continuation, Decoding, Stop
 from surgery.model.loss import measured_losses, padding_id
 from surgery.model.memory import is_out_of_memory, release
-from surgery.model.queue import (
-    Queue,
-    Slot,
-    Tally,
-    Task,
-    answer_tokens,
-    pair_tokens,
-    same_inputs,
-    text_tokens,
-)
+from surgery.model.queue import Queue, Slot, Tally, Task, answer_tokens, pair_tokens, same_inputs, text_tokens
 from surgery.model.variant_rows import Variant, VariantRows
 from surgery.model.ways import Layout
 from surgery.progress import SILENT, Control

@@ -26,7 +26,7 @@ KINDS = {
     "mpt": Way(shared=False),
     # several tokens at once do not go on from a cached state
     "jamba": Way(follows=False),
-    "mamba": Way(follows=False),
+    "mamba": Way(decoding="equal", shared=False, follows=False),
     "zamba": Way(follows=False),
     # positions begin behind the padding's id, and padding in front moves the places of others
     "roberta": Way("equal", "equal", shared=False),

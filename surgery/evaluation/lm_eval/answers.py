@@ -79,7 +79,9 @@ def _answer(
     if kind == "loglikelihood":
         pairs = [texts.pair(context, continuation) for context, continuation in requests]
         scored = engine.log_likelihoods([(prompt.ids, after) for prompt, after in pairs], control=control)
-        found = {name: [(s.log_likelihood, s.greedy) for s in scores] for name, scores in scored.items()}
+        found: dict[str, list[Response]] = {
+            name: [(s.log_likelihood, s.greedy) for s in scores] for name, scores in scored.items()
+        }
         return [prompt for prompt, _ in pairs], found
     if kind == "loglikelihood_rolling":
         windows = [texts.windows(text) for (text,) in requests]

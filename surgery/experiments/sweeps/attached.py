@@ -140,6 +140,7 @@ def proved_by(
         plans={name: edit.plan for name, edit in group.edits.items()},
         base=group.adapter.base,
         batch_size=group.task.batch_size,
+        allow_near=group.task.allow_near,
     )
     judge = sandboxed(open_sandbox()) if group.task.run_programs else None
     run = prove(live, proof, judge=judge, control=replace(control, progress=told))

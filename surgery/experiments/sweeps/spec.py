@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from surgery.adapter import SCOPES, check_scope
-from surgery.data import CalibrationPlan, EvaluationPlan, parse_plan
+from surgery.data import ALLOW, REFUSE, CalibrationPlan, EvaluationPlan, parse_plan
 from surgery.edits import EditPlan, check_rules, edit_record
 from surgery.errors import DataError, SweepError
-from surgery.evaluation.lm_eval import TaskPlan
+from surgery.evaluation.lm_eval import TaskPlan, has_several_tasks
 from surgery.files import (
     LONGEST,
     demo_slice,
@@ -35,6 +35,7 @@ from surgery.recipes import demo_plans
 SCHEMA = 1
 MOST_CELLS = 100_000
 _LOOK = f"compare {shipped_folder('sweeps') / 'demos.yaml'}"
+_OF_TASKS = ("run_programs", "batch_size", "task", "near_duplicates")
 _GRID = ("policies", "scopes", "energies", "budgets", "seeds", "sigma_min")
 
 
@@ -51,15 +52,23 @@ class SweptAdapter:
 
 @dataclass(frozen=True)
 class SweptTask:
-    """Held-out rows, or a task of lm-eval; `batch_size` bounds the requests of a task's batch."""
+    """Held-out rows, or a task of lm-eval.
+
+    `batch_size` bounds the requests of a task's batch, and `allow_near` lets its documents be near-duplicates of rows
+    that an edit was made on; rows say both in their plan.
+    """
 
     name: str
     question: EvaluationPlan | TaskPlan
     run_programs: bool = False
     batch_size: int | None = None
+    allow_near: bool = False
 
     @property
     def limit(self) -> int | None:
+        """How many examples are asked; None where the task alone knows, as a group does, which has so many of each."""
+        if isinstance(self.question, TaskPlan) and has_several_tasks(self.question):
+            return None
         return self.question.limit
 
 
@@ -184,7 +193,7 @@ def _task(name: str, entry: Any, limit: int | None) -> SweptTask:
         entry = {"separator": True, **entry} if is_demo(str(entry["data"])) else entry
         plan = replace(parse_plan(EvaluationPlan, entry, where), random=0, scale=False, again=False)
         return SweptTask(name, replace(plan, limit=limit or plan.limit))
-    own = {key: value for key, value in entry.items() if key not in ("run_programs", "batch_size", "task")}
+    own = {key: value for key, value in entry.items() if key not in _OF_TASKS}
     if "name" in own or not isinstance(entry.get("task"), str):
         raise SweepError(f"{where} names neither rows nor a task", "write data: FILE, or task: and lm-eval's name")
     try:
@@ -195,7 +204,10 @@ def _task(name: str, entry: Any, limit: int | None) -> SweptTask:
     if type(programs) is not bool:
         raise SweepError(f"{where}.run_programs cannot be {programs!r}", "write true or false")
     size = _whole(entry["batch_size"], f"{where}.batch_size", 1) if "batch_size" in entry else None
-    return SweptTask(name, replace(asked, limit=limit or asked.limit), programs, size)
+    near = entry.get("near_duplicates", REFUSE)
+    if near not in (REFUSE, ALLOW):
+        raise SweepError(f"{where}.near_duplicates cannot be {near!r}", f"write {REFUSE} or {ALLOW}")
+    return SweptTask(name, replace(asked, limit=limit or asked.limit), programs, size, near == ALLOW)
 
 
 def _edits(value: Any, examples: int | None) -> tuple[SweptEdit, ...]:

@@ -250,6 +250,25 @@ def test_rows_of_other_fields_are_measured_by_their_names(workspace: Workspace, 
     assert now.recipe.calibration.prompt_field == "{question} ?"
 
 
+def test_the_format_of_rows_is_shown_and_can_be_changed(workspace: Workspace, tmp_path: Path) -> None:
+    talk = [("user", "1+1="), ("assistant", "2"), ("user", "and 1?"), ("assistant", "3")]
+    messages = [{"role": role, "content": text} for role, text in talk]
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([{"messages": messages, "text": "1+1=2"}]))
+    test = opened(replace(workspace, calibration=replace(workspace.calibration, data=str(file), examples=1)))
+    assert "1 rows · fields messages, text · read as conversations (messages, ShareGPT)" in said(clean(test))
+    labelled(test.selectbox, "Answers of a conversation").set_value("all").run()
+    assert "2 rows · fields messages, text · read as conversations" in said(clean(test))
+    labelled(test.selectbox, "Format of the rows").set_value("text").run()
+    assert "1 rows · fields messages, text · read as texts, scored whole" in said(clean(test))
+    labelled(test.selectbox, "Format of the rows").set_value("fields").run()
+    labelled(test.text_area, "Prompt field").set_value("{messages.0.content}").run()
+    labelled(test.text_area, "Answer field").set_value("messages.1.content").run()
+    assert "read as {messages.0.content} → messages.1.content" in said(clean(test))
+    labelled(test.text_area, "Prompt field").set_value("{").run()
+    assert "single '{'" in said(test)
+
+
 def test_uploaded_rows_are_kept_so_that_a_recipe_can_name_them(workspace: Workspace, files: Path) -> None:
     test = opened(workspace)
     labelled(test.get("button_group"), "Rows from").set_value("Upload").run()
@@ -270,6 +289,9 @@ def test_an_upload_is_kept_whole_or_not_at_all(own_home: Path) -> None:
         refusal(DataError, kept_upload, content, "mine.jsonl")
     assert list((own_home / "uploads").iterdir()) == []
     kept = Path(kept_upload(content, "mine.jsonl"))
+    for name in ("a.csv", "a.json.gz", "A.PARQUET", "a.b"):
+        suffix = {"a.b": ".jsonl"}.get(name, name[1:].lower())
+        assert kept_upload(content, name).endswith(suffix)
     kept.write_bytes(content[:100])  # as a version that wrote in place left it when it was killed
     assert kept_upload(content, "mine.jsonl") == str(kept)
     assert kept.read_bytes() == content

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,7 @@ from surgery.model import BaseChoice
 from surgery.policies import Scale
 from tests.app.evaluation.conftest import proof
 from tests.helpers.models import save_adapter, save_model, tiny_llama
+from tests.helpers.own_tasks import own_tasks
 from tests.helpers.proofs import kept_proof
 from tests.helpers.rounding import assert_losses
 
@@ -98,6 +100,50 @@ def test_a_proof_runs_is_kept_and_fills_the_views(workspace: Workspace) -> None:
     # another session finds all of it
     again = page(workspace)
     assert "verdict" in {name for each in again.dataframe for name in each.value}
+
+
+def test_near_duplicates_are_a_table_until_they_are_allowed_and_answers_are_asked_as_the_form_says(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    story = "a dog and a cat went to the park where they met two birds and one small bee"
+    for name, prompt in (("calibration", story), ("test", f"{story.upper()}.")):
+        with (tmp_path / f"{name}.jsonl").open("a") as file:
+            file.write("\n" + json.dumps({"prompt": prompt, "answer": "so"}))
+    calibration = replace(workspace.calibration, examples=9)
+    plan = replace(workspace.evaluation, limit=3, start=20, random=0)
+    test = page(replace(workspace, calibration=calibration, evaluation=plan))
+    press(test, "Prove it")
+    assert ["1 of 3 held-out examples is nearly the same" in error.value for error in test.error] == [True]
+    (pair,) = frame(test, "Is like").to_dict("records")
+    assert (pair["Held-out"], pair["Words in common"]) == ("row 2", 100)
+    own = test.session_state["workspace"].adapter.digest[:12]
+    test.checkbox(key=f"evaluate-near-{own}").check()
+    test.checkbox(key=f"evaluate-loss-{own}").check()
+    test.text_area(key=f"evaluate-stop-{own}").set_value("##\n\\n")
+    test.text_area(key=f"evaluate-filters-{own}").set_value("lower\n\nnumber")
+    test = finished(clean(press(test, "Prove it")))
+    (run,) = runs_of_adapter(test.session_state["workspace"])
+    asked = question_of(run).plan
+    assert (asked.generate, asked.filters, asked.stop) == (False, ("lower", "number"), ("##", "\n"))
+    assert [metric.name for metric in evaluation_of(run).metrics] == ["loss"]
+    assert list(frame(test, "Is like")["Held-out"]) == ["row 2"]
+    assert any("nothing was generated" in caption.value for caption in test.caption)
+
+
+def test_rows_that_cannot_be_asked_stop_a_proof_until_they_are_ticked_to_stay_out(workspace: Workspace) -> None:
+    assert workspace.evaluation is not None
+    with open(workspace.evaluation.data, "a") as file:
+        file.write('\n{"prompt": "", "answer": "1"}\n')
+    test = page(workspace)
+    assert any("22 rows · read as prompt → answer · 1 row left out" in each.value for each in test.caption)
+    test = press(test, "Prove it")
+    assert any("mend the rows, or leave them out" in error.value for error in test.error)
+    tick = next(each for each in test.checkbox if each.label == "Leave out rows that cannot be asked")
+    test = clean(tick.check().run())
+    finished(clean(press(test, "Prove it")))
+    (run,) = runs_of_adapter(workspace)
+    assert evaluation_of(run).notes == ("1 row left out: 1 empty prompt",)
+    assert question_of(run).plan.leave_out
 
 
 def test_a_table_that_the_policy_cannot_fill_says_why(workspace: Workspace) -> None:
@@ -198,6 +244,36 @@ def test_local_files_of_a_task_are_pairs(workspace: Workspace, text: str, proble
     test.text_input(key="evaluate-files").set_value(text).run()
     assert not test.exception
     assert any(problem in error.value for error in test.error)
+
+
+def test_a_folder_of_own_tasks_is_read_and_its_python_is_off_until_it_is_turned_on(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(own_tasks(tmp_path / "own", colours=2, words=2))
+    test = page(workspace)
+    test.button_group(key="evaluate-on").set_value("Benchmark").run()
+    test.selectbox(key="evaluate-task").set_value("equal").run()
+    clean(test.text_input(key="evaluate-include").set_value(folder).run())
+    assert any("equal is a group" in caption.value for caption in test.caption)
+    assert test.toggle(key=f"evaluate-trust-{folder}").value is False
+    test.text_input(key="evaluate-include").set_value(f"{folder}/none").run()
+    assert any("no folder at" in error.value for error in test.error)
+    # where a server confines its users to folders, no code of theirs runs
+    monkeypatch.setenv("SURGERY_FOLDERS", str(tmp_path))
+    clean(test.text_input(key="evaluate-include").set_value(folder).run())
+    assert not [toggle for toggle in test.toggle if str(toggle.key).startswith("evaluate-trust")]
+
+
+def test_template_arguments_that_are_none_are_a_message(workspace: Workspace) -> None:
+    test = page(workspace)
+    test.button_group(key="evaluate-on").set_value("Benchmark").run()
+    assert test.text_input(key="evaluate-template-args").disabled
+    test.checkbox(key="evaluate-chat").set_value(True).run()
+    test.text_input(key="evaluate-template-args").set_value("enable_thinking").run()
+    assert any("no template arguments" in error.value for error in test.error)
+    test.text_input(key="evaluate-template-args").set_value('{"enable_thinking": true}').run()
+    assert any("where a thought ends" in error.value for error in test.error)
+    clean(test.text_input(key="evaluate-think-end").set_value("</think>").run())
 
 
 def test_programs_are_off_until_they_are_turned_on(workspace: Workspace) -> None:

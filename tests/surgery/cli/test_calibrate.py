@@ -79,6 +79,7 @@ def test_calibrate_takes_other_fields_and_says_what_was_left_out_and_why(tmp_pat
         assert record["examples"] == 8 - long > 0
         assert record["dropped"] == long + 2
         assert record["dropped_by_reason"] == {"too long": long, "unreadable": 1, "missing field": 1}
+        assert record["format"] == "Q: {question} → {sum}"
     assert main(words) == 0
     assert f"{long + 2} rows left out: 1 unreadable, 1 missing field, {long} too long" in capsys.readouterr().out
     assert load_sensitivity(tmp_path / "g.safetensors").examples == 8 - long
@@ -176,3 +177,30 @@ def test_doubtful_losses_are_told_in_text_and_record(tiny, capsys):
     record = strict(capsys.readouterr().out)
     assert len(record["notes"]) == 3
     assert record["loss"] > record["loss_without"]
+
+
+def test_conversations_are_measured_and_evaluated_as_they_lie(tmp_path, monkeypatch, capsys, fails):
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+    save_model(tiny_llama(), tmp_path / "base")
+    save_adapter(tiny_llama(), tmp_path / "adapter")
+    talk = [("human", "1+1="), ("gpt", "2"), ("human", "and 1?"), ("gpt", "3")]
+    rows = [[{"from": who, "value": f"{text}{n}"} for who, text in talk] for n in range(4)]
+    (tmp_path / "rows.json").write_text(json.dumps([{"conversations": row} for row in rows]))
+    base = ["--base", str(tmp_path / "base"), "--template", "plain"]
+    words = ["calibrate", str(tmp_path / "adapter"), *base, "--data", str(tmp_path / "rows.json"), "--json"]
+    for turns, examples in (("last", 4), ("all", 8)):
+        out = str(tmp_path / f"{turns}.safetensors")
+        assert main([*words, "--examples", str(examples), "--turns", turns, "--out", out]) == 0
+        record = strict(capsys.readouterr().out)
+        assert record["examples"] == examples
+        assert record["format"] == "conversations (messages, ShareGPT)" + ", every answer" * (turns == "all")
+    assert "no format is called 'csv'" in fails(*words, "--format", "csv", "--out", "x")
+
+    test = [*rows, [{"from": "human", "value": "alone"}]]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in test))
+    words = ["evaluate", str(tmp_path / "adapter"), *base, "--data", str(tmp_path / "test.jsonl"), "--json"]
+    assert "--leave-out" in fails(*words)
+    assert main([*words, "--leave-out"]) == 0
+    record = strict(capsys.readouterr().out)
+    assert record["format"] == "conversations (messages, ShareGPT)"
+    assert "1 row left out: 1 no assistant's turn" in record["notes"]

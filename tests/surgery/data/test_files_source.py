@@ -150,7 +150,6 @@ def test_a_file_that_is_none_of_its_kind_is_refused(suffix, content, tmp_path):
 
 
 def test_what_unpacks_to_more_than_fits_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_file, "_MOST_UNPACKED", 1 << 20)
     for name, text in (("rows.jsonl.gz", "{}\n"), ("rows.csv.gz", "a,b\n"), ("rows.json.gz", "[{},")):
         (tmp_path / name).write_bytes(gzip.compress(text.encode() * (1 << 19)))
         assert "unpacks to more" in refusal(DataError, read_source, str(tmp_path / name))

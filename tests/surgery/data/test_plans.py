@@ -9,7 +9,9 @@ from tests.helpers.refusals import refusal
 PLANS = [
     CalibrationPlan("rows.jsonl"),
     CalibrationPlan("rows.jsonl", 7, 3, 2, 1, checkpointing=True, encoding=Encoding("plain", max_length=9)),
+    CalibrationPlan("rows.jsonl", format="messages", turns="all"),
     EvaluationPlan("rows.jsonl", limit=None, seed=4, again=False, prompt_field="{q} {r}", answer_field="a"),
+    EvaluationPlan("saved:test", format="text", leave_out=True),
 ]
 
 
@@ -18,6 +20,13 @@ def test_the_record_of_a_plan_is_that_plan_and_flat(plan):
     record = plan_record(plan)
     assert parse_plan(type(plan), record, "here") == plan
     assert not [value for value in record.values() if isinstance(value, dict)]
+
+
+def test_a_plan_of_earlier_settings_has_the_record_that_it_had_then():
+    later = {"format", "turns", "leave_out"}
+    assert not later & {*plan_record(CalibrationPlan("rows.jsonl")), *plan_record(EvaluationPlan("rows.jsonl"))}
+    changed = plan_record(EvaluationPlan("rows.jsonl", format="text", turns="all", leave_out=True))
+    assert later <= set(changed)
 
 
 def test_what_a_record_leaves_out_has_its_default():
@@ -34,6 +43,9 @@ def test_what_a_record_leaves_out_has_its_default():
         ({"seed": 2**64}, "seed"),
         ({"template": "other"}, "template"),
         ({"eos": 1}, "eos"),
+        ({"format": "csv"}, "format"),
+        ({"turns": "first"}, "turns"),
+        ({"leave_out": True}, "leave_out"),
         ({"prompt_field": "{"}, "here"),
         ({"other": 1}, "other"),
         ({"data": None}, "data"),

@@ -28,7 +28,8 @@ from surgery.experiments import (
     random_controls,
     sigma_digest,
 )
-from surgery.model import BaseChoice, LiveModel, attach
+from surgery.files import digest
+from surgery.model import BaseChoice, LiveModel, attach, end_ids
 from surgery.policies import Identity, RandomIndex
 from surgery.progress import Control
 from surgery.runs import ABOUT, LOG, METRICS, SAMPLES, Run, stored_run, stored_runs
@@ -75,6 +76,24 @@ def test_rows_that_the_calibration_left_out_may_be_evaluated(place):
     with place.attach() as live:
         found = prove(live, Proof(plan, {}, [place.calibration])).evaluation
     assert [sample.key for sample in found.samples] == [row.key for row in unused[:3]]
+
+
+def test_rows_that_cannot_be_asked_refuse_a_proof_or_are_left_out_and_counted_by_one_rule(place, tmp_path):
+    rows = [ROWS[30], Row("1" * 40, "2"), ROWS[31], Row("3" * 50, "4")]
+    file = write_rows(tmp_path / "rows.jsonl", rows)
+    plan = EvaluationPlan(file, random=0, again=False, encoding=Encoding(max_length=30))
+    with place.attach() as live:
+        message = refusal(DataError, prove, live, Proof(plan, {}))
+        assert "2 of 4 held-out rows are longer than 30 tokens" in message
+        assert "--leave-out" in message
+        found = prove(live, Proof(replace(plan, leave_out=True), {})).evaluation
+        assert [sample.key for sample in found.samples] == [ROWS[30].key, ROWS[31].key]
+        assert found.notes == ("2 rows left out: 2 too long",)
+        with open(file, "a") as blank:
+            blank.write('{"prompt": " ", "answer": "4"}\n')
+        assert "--leave-out" in refusal(DataError, prove, live, Proof(plan, {}))
+        found = prove(live, Proof(replace(plan, leave_out=True, limit=3), {})).evaluation
+        assert found.notes == ("2 rows left out: 1 empty prompt, 1 too long",)
 
 
 def test_the_proof_scores_every_edit_on_rows_in_file_order(place):
@@ -687,6 +706,19 @@ def test_other_right_answers_are_another_question(task_live, task_files, loaded,
     np.testing.assert_array_equal(found.numbers(BASELINE, "acc,none"), plain.numbers(BASELINE, "acc,none"))
     moved = questions(write_questions(tmp_path / "moved.jsonl", "ABCDE"))
     assert prove(task_live, Proof(moved, {})) == first
+
+
+def test_a_task_asked_as_before_is_the_question_of_before_and_a_thought_s_end_makes_it_another(task_live, loaded):
+    # what earlier versions digested, written out: their runs are found again
+    requests, tokenizer = loaded.tasks["commonsense_qa"].instances, task_live.base.tokenizer
+    texts = list(dict.fromkeys(part for request in requests for part in request.args))
+    documents = {request.doc_id: repr(request.doc) for request in requests}
+    parts = [digest(repr(request.args) for request in requests), repr(tokenizer(texts).input_ids)]
+    parts += [str(tokenizer.model_max_length), *documents.values(), repr(sorted(end_ids(task_live)))]
+    asked = prove(task_live, Proof(loaded, {})).plan.asked
+    assert asked == digest(["task", "commonsense_qa", *parts])
+    thoughtful = replace(loaded, plan=replace(loaded.plan, think_end="</think>"))
+    assert prove(task_live, Proof(thoughtful, {})).plan.asked != asked
 
 
 def test_a_tokenizer_that_reads_otherwise_is_another_question(task_live, loaded, engine_calls):

@@ -63,3 +63,15 @@ def test_a_text_beyond_the_bounds_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(text_file, "LONGEST_LINE", 99)
     monkeypatch.setattr(text_file, "_MOST_UNPACKED", 4999)
     assert "unpacks to more" in refusal(DataError, read, tmp_path / "packed")
+
+
+def test_a_packed_text_may_be_a_hundred_times_as_large_and_a_small_one_any_times(tmp_path):
+    for size, fits in ((1 << 20, True), (1 << 23, False)):
+        (tmp_path / "packed").write_bytes(gzip.compress(b"x" * size))
+        if fits:
+            assert len(read(tmp_path / "packed")) == size
+        else:
+            assert "unpacks to more than 1 MiB" in refusal(DataError, read, tmp_path / "packed")
+    text = "".join(f"{number * number % 9_999_991}\n" for number in range(400_000))
+    (tmp_path / "packed").write_bytes(gzip.compress(text.encode()))
+    assert read(tmp_path / "packed") == text
