@@ -7,7 +7,7 @@ import streamlit as st
 from surgery.data import DATE, TEMPLATES, TOKENIZERS, Encoding, parse_date, template_arguments
 
 FILE = "file"
-_LABELS = {"adapter": "the adapter's own", "base": "the base's"}
+TOKENIZER_LABELS = {"adapter": "the adapter's own", "base": "the base's"}
 
 
 def encoding_controls(present: Encoding, key: str) -> Encoding:
@@ -39,7 +39,7 @@ def encoding_controls(present: Encoding, key: str) -> Encoding:
             "Tokenizer",
             TOKENIZERS,
             TOKENIZERS.index(present.tokenizer),
-            format_func=_LABELS.__getitem__,
+            format_func=TOKENIZER_LABELS.__getitem__,
             key=f"{key}-tokenizer",
             persist_state="session",
             help="That of the adapter's folder where it has one, or that of the base model.",

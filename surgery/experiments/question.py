@@ -106,12 +106,13 @@ def _task(
 
     ends = repr(sorted(end_ids(live))) + _way(live)
     seen = {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())}
-    read_here = replace(live.base, tokenizer=live.tokenizer)
+    tokenizer = live.tokenizer_named(loaded.plan.tokenizer)
+    read_here = replace(live.base, tokenizer=tokenizer)
     near = refuse_seen(loaded, seen, allow=allow_near)
     notes = _near_notes(near, loaded.documents)
     return PreparedQuestion(
         {"task": loaded.plan.values(), **_near_record(near)},
-        digest(["task", loaded.plan.name, *_task_parts(loaded, live.tokenizer), ends, *loaded.scoring]),
+        digest(["task", loaded.plan.name, *_task_parts(loaded, tokenizer), ends, *loaded.scoring]),
         len(loaded.documents),
         lambda engine, control: _noted(
             benchmarked(loaded, engine, read_here, judge=judge, control=control), notes
