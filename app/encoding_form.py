@@ -7,7 +7,7 @@ import streamlit as st
 from surgery.data import DATE, TEMPLATES, TOKENIZERS, Encoding, parse_date, template_arguments
 
 FILE = "file"
-TOKENIZER_LABELS = {"adapter": "the adapter's own", "base": "the base's"}
+TOKENIZER_LABELS = {"adapter": "the adapter's, if any", "base": "the base's"}
 
 
 def encoding_controls(present: Encoding, key: str) -> Encoding:
