@@ -186,7 +186,7 @@ def test_conversations_are_measured_and_evaluated_as_they_lie(tmp_path, monkeypa
     talk = [("human", "1+1="), ("gpt", "2"), ("human", "and 1?"), ("gpt", "3")]
     rows = [[{"from": who, "value": f"{text}{n}"} for who, text in talk] for n in range(4)]
     (tmp_path / "rows.json").write_text(json.dumps([{"conversations": row} for row in rows]))
-    base = ["--base", str(tmp_path / "base"), "--template", "plain"]
+    base = ["--base", str(tmp_path / "base")]
     words = ["calibrate", str(tmp_path / "adapter"), *base, "--data", str(tmp_path / "rows.json"), "--json"]
     for turns, examples in (("last", 4), ("all", 8)):
         out = str(tmp_path / f"{turns}.safetensors")

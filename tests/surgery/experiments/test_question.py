@@ -148,11 +148,11 @@ def test_rows_that_took_the_place_of_calibration_rows_are_refused_too(live, plac
     held_out = replace(place.evaluation, data=write_rows(tmp_path / "held.jsonl", [*taken, *free]), limit=None)
     message = refusal(DataError, prove, live, Proof(held_out, {}, [plan]), control=Control(progress=pytest.fail))
     assert "2 of 8 evaluation rows took the place of calibration rows" in message
-    assert prove(live, Proof(replace(held_out, start=2), {}, [plan])).evaluation.examples == 6
+    assert prove(live, Proof(replace(held_out, start=2), {}, [plan])).plan.examples == 6
 
 
 def test_rows_that_cannot_be_encoded_topped_nothing_up(live, place, tmp_path):
     plan, taken, free = _topped_up(tmp_path)
     plan = replace(plan, encoding=Encoding(template=str(tmp_path / "nowhere.jinja")))
     held_out = replace(place.evaluation, data=write_rows(tmp_path / "held.jsonl", [*taken, *free]), limit=None)
-    assert prove(live, Proof(held_out, {}, [plan])).evaluation.examples == 8
+    assert prove(live, Proof(held_out, {}, [plan])).plan.examples == 8
