@@ -10,7 +10,7 @@ from app.rows_form import read_rows
 from app.running import waits_for
 from app.spectra.calibration_rows import number_controls, rows_controls, show_rows
 from app.spectra.stored_calibrations import KIND, list_stored, matching, start_calibration, stored_of, take_up
-from app.spectra.token_rows import sentence, show_tokens
+from app.spectra.token_rows import show_notes, show_tokens
 from app.state import jobs
 from app.state.workspace import Workspace, current
 from surgery.data import (
@@ -54,8 +54,7 @@ def calibration_panel(workspace: Workspace) -> None:
             _again(workspace)
             if stored and st.button(listed, icon=":material/inventory_2:"):
                 _all_stored()
-        for doubt in doubts(workspace.sensitivity):
-            st.warning(plain(sentence(doubt)), icon=":material/warning:")
+        show_notes(doubts(workspace.sensitivity))
         return
     if workspace.base is not None:
         with st.expander("Calibrate", expanded=True, icon=":material/science:"):

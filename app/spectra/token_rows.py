@@ -1,5 +1,6 @@
 """The first rows of a calibration as tokens, and what is odd about all of them, before anything is measured."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -33,8 +34,7 @@ def show_tokens(adapter: Adapter, base: BaseChoice, plan: CalibrationPlan, slice
     except SurgeryError as error:
         show_error(error)
         return
-    for note in preview.notes:
-        st.warning(plain(sentence(note)), icon=":material/warning:")
+    show_notes(preview.notes)
     shown = f"{len(preview.calibration.examples):,}"
     total = f"the first {shown}" if len(slice_.rows) > _MOST else shown
     _mount(
@@ -57,6 +57,9 @@ def _tokenizer(base: BaseChoice) -> object:
     return tokenizer_alone(base.location, revision=base.revision)
 
 
-def sentence(note: str) -> str:
-    """A note of the library as a sentence of its own."""
-    return note[:1].upper() + note[1:]
+def show_notes(notes: Sequence[str]) -> None:
+    """What is odd, in one box; nothing where nothing is. Notes quote files, so they are shown as plain text."""
+    lines = [plain(note[:1].upper() + note[1:]) for note in notes]
+    if lines:
+        text = lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
+        st.warning(text, icon=":material/warning:")
