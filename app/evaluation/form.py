@@ -12,7 +12,7 @@ from app.evaluation.slice import Question, ask_for_slice
 from app.frame import show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
-from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, NearDuplicatesError, Slices, read_slices
+from surgery.data import CalibrationPlan, EvaluationPlan, NearDuplicatesError, Slices, read_slices
 from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import TaskPlan
@@ -55,6 +55,10 @@ class Controls:
 def form(workspace: Workspace, newest: Run | None) -> None:
     """Ask for a slice and for controls, tell what that slice can show, and start the proof."""
     present = workspace.evaluation or EvaluationPlan("")
+    if (
+        workspace.calibration is not None
+    ):  # what was measured one way is proven that way, unless it is changed here
+        present = replace(present, encoding=workspace.calibration.encoding)
     question = ask_for_slice(workspace.adapter.digest, present)
     cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")
     controls = _ask_for_controls(cells, present, workspace)
@@ -71,7 +75,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     )
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
-            _prove(workspace, question, controls, workspace.calibration.encoding)
+            _prove(workspace, question, controls)
         except SurgeryError as error:
             show_error(error)
             if isinstance(error, NearDuplicatesError):
@@ -114,7 +118,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     return Controls(int(count), scale, again, tuple(recipes), control_sets(map(rules_of, plans)))
 
 
-def _prove(workspace: Workspace, question: Question, controls: Controls, encoding: Encoding) -> None:
+def _prove(workspace: Workspace, question: Question, controls: Controls) -> None:
     """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
     variants, plans = _variants(workspace, controls)
     slices = None
@@ -124,7 +128,6 @@ def _prove(workspace: Workspace, question: Question, controls: Controls, encodin
             random=controls.random,
             scale=controls.scale,
             again=controls.again,
-            encoding=encoding,
         )
         slices = read_slices(seen(workspace), plan)
         question = replace(question, plan=plan)
@@ -167,7 +170,12 @@ def start(
             asked: EvaluationPlan | LoadedTask
             if isinstance(question.plan, TaskPlan):
                 job.begin(f"loading the task {question.plan.name}")
-                asked = load_task(question.plan, live.tokenizer, trust_code=question.trusted, control=job.control)
+                asked = load_task(
+                    question.plan,
+                    live.tokenizer_named(question.plan.tokenizer),
+                    trust_code=question.trusted,
+                    control=job.control,
+                )
             else:
                 asked = question.plan
             job.begin("answering, example")

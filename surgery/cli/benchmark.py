@@ -18,7 +18,7 @@ from surgery.cli.options import (
 )
 from surgery.cli.text import progress_reporter
 from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
-from surgery.data import Row, Slices, read_slices
+from surgery.data import TOKENIZERS, Row, Slices, read_slices
 from surgery.errors import DataError
 from surgery.experiments import prove
 from surgery.model import attach
@@ -50,7 +50,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
             )
     with attach(adapter, spectra, base) as live:
         if loaded is None:
-            loaded = load_task(plan, live.tokenizer, trust_code=options.trust_task_code)
+            loaded = load_task(plan, live.tokenizer_named(plan.tokenizer), trust_code=options.trust_task_code)
             refuse_seen(loaded, _named(slices, variants.recipes), allow=options.allow_near_duplicates)
             variants.refuse_seen(loaded.documents)
         proof = proof_of(live, loaded, variants, options, base, slices)
@@ -72,6 +72,7 @@ def _plan_values(options: argparse.Namespace) -> dict[str, Any]:
         "system": options.system,
         "template_args": options.template_args,
         "think_end": options.think_end,
+        "tokenizer": options.tokenizer,
     }
 
 
@@ -141,6 +142,9 @@ def _prompt_options(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="JSON",
         help="arguments of the chat template, as '{\"enable_thinking\": false}'",
+    )
+    parser.add_argument(
+        "--tokenizer", choices=TOKENIZERS, default=TOKENIZERS[0], help="the adapter folder's own, or the base's"
     )
     parser.add_argument(
         "--think-end", metavar="TOKEN", help="the answer begins after the last of it, as </think>, or a token's id"

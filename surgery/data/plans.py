@@ -217,6 +217,10 @@ class Slice:
     spare: tuple[Row, ...] = ()
     format: str = ""
 
+    def first(self, count: int) -> tuple[Row, ...]:
+        """All rows and, where `count` is more, as many spare ones: what was seen where so many rows were tried."""
+        return (*self.rows, *self.spare[: max(0, count - len(self.rows))])
+
 
 def calibration_rows(plan: CalibrationPlan) -> list[Row]:
     """The rows of a calibration plan."""
