@@ -8,7 +8,6 @@ import streamlit as st
 from app.state.workspace import Workspace, keep
 from surgery.adapter import in_scope
 from surgery.edits import EditPlan, preview
-from surgery.errors import PolicyError
 from surgery.policies import AbsSelect, GradDirection, Identity, RandomIndex
 
 _STEP = "tour-step"
@@ -29,17 +28,8 @@ def _untouched(workspace: Workspace) -> EditPlan:
 
 
 def _silenced(workspace: Workspace) -> EditPlan:
-    name = in_scope(workspace.spectra, _scope(workspace))[0]
+    name = in_scope(workspace.spectra, "residual")[0]
     return EditPlan(Identity(), manual={name: {0: 0.0}})
-
-
-def _scope(workspace: Workspace) -> str:
-    """The residual writers, as in the paper, or everything where an adapter has none."""
-    try:
-        in_scope(workspace.spectra, "residual")
-    except PolicyError:
-        return "all"
-    return "residual"
 
 
 STOPS = (
@@ -123,7 +113,7 @@ def tour(workspace: Workspace) -> None:
 
 def _go(workspace: Workspace, at: int) -> None:
     st.session_state[_STEP] = at
-    plan = replace(STOPS[at].plan(workspace), scope=_scope(workspace))
+    plan = replace(STOPS[at].plan(workspace), scope="residual")
     keep(workspace.with_history(workspace.history.record(f"tour {at + 1}", plan)))
     st.rerun()
 

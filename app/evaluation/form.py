@@ -153,7 +153,7 @@ def start(
             asked: EvaluationPlan | LoadedTask
             if isinstance(question.plan, TaskPlan):
                 job.begin(f"loading the task {question.plan.name}")
-                asked = load_task(question.plan, live.tokenizer, control=job.control)
+                asked = load_task(question.plan, live.tokenizer, trust_code=question.trusted, control=job.control)
             else:
                 asked = question.plan
             job.begin("answering, example")

@@ -28,6 +28,9 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
         _say(evaluation)
     _show_effects(evaluation, key)
     _show_table(effects_table(evaluation), key)
+    if not (tasks := tasks_table(evaluation)).empty:
+        with st.expander(f"Scores by task, {plain(evaluation.metrics[0].title)}"):
+            st.dataframe(tasks, hide_index=True, width="stretch", key=f"tasks-{key}")
     for note in evaluation.notes:
         st.caption(plain(note))
 
@@ -109,6 +112,17 @@ def effects_table(evaluation: Evaluation) -> pd.DataFrame:
         row["verdict"] = verdict(evaluation, name)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def tasks_table(evaluation: Evaluation) -> pd.DataFrame:
+    """A group's tasks and groups with what every variant scored on them; empty for a single task."""
+    ending = f"/{evaluation.metrics[0].name}"
+    totals = evaluation.aggregates.get(BASELINE, {})
+    names = [key.removesuffix(ending) for key in totals if key.endswith(ending)]
+    scores = {
+        variant: [own[f"{name}{ending}"] for name in names] for variant, own in evaluation.aggregates.items()
+    }
+    return pd.DataFrame({"task": names, **scores}) if names else pd.DataFrame()
 
 
 def verdict(evaluation: Evaluation, name: str) -> str:

@@ -10,11 +10,12 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.evaluation.answers import ask_for_answers, ask_for_near
+from app.evaluation.task_options import ask_for_options, trusted
 from app.frame import plain, show_error
 from app.rows_form import format_controls, read_rows
 from surgery.data import EvaluationPlan, RowFields, left_out_text, parse_plan
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan
+from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks
 from surgery.runs import Run
 
 ROWS, TASK = "Prompt-and-answer rows", "Benchmark"
@@ -26,12 +27,14 @@ _SEED = "Of a shuffle before the slice is taken. Empty: in the order of the file
 class Question:
     """A slice to put to variants.
 
-    `programs` allows generated code to run, and `allow_near` documents of a task that are nearly rows of the edit.
+    `programs` allows generated code to run, `allow_near` documents of a task that are nearly rows of the edit, and
+    `trusted` the code of the folder of the task's definition.
     """
 
     plan: EvaluationPlan | TaskPlan
     programs: bool = False
     allow_near: bool = False
+    trusted: bool = False
 
     @property
     def examples(self) -> int:
@@ -68,6 +71,7 @@ def question_of(run: Run) -> Question:
         plan,
         programs=_runs_programs(plan.name) and bool(st.session_state.get("evaluate-programs")),
         allow_near=bool(record.get("near_duplicates")),
+        trusted=trusted(plan.include_path),
     )
 
 
@@ -152,7 +156,8 @@ def _task() -> Question | None:
         key="evaluate-task",
         accept_new_options=True,
         persist_state="session",
-        help="One of the paper's four, or any other of lm-eval's tasks that generates text or compares likelihoods.",
+        help="One of the paper's four, or any other task or group of lm-eval's that generates text or compares "
+        "likelihoods.",
     )
     limit, offset, seed = _documents(cells[1:4])
     shots = cells[4].number_input(
@@ -174,6 +179,7 @@ def _task() -> Question | None:
     left, right = st.columns([1, 2.2], vertical_alignment="center")
     chat = left.checkbox("Chat template", key="evaluate-chat", persist_state="session")
     near = ask_for_near(left, False, "evaluate-task-near")
+    options = ask_for_options(chat)
     if not name:
         return None
     with right:
@@ -189,11 +195,14 @@ def _task() -> Question | None:
             fewshot=None if shots is None else int(shots),
             data_files=_files(files),
             chat_template=chat,
+            **options,
         )
+        if has_several_tasks(plan):
+            st.caption(f"{plain(plan.name)} is a group: this many examples of each of its tasks.")
     except SurgeryError as error:
         show_error(error)
         return None
-    return Question(plan, programs=_runs_programs(name), allow_near=near)
+    return Question(plan, _runs_programs(name), near, trusted(plan.include_path))
 
 
 def _documents(cells: Sequence[DeltaGenerator]) -> tuple[int, int, int | None]:

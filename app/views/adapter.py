@@ -58,8 +58,8 @@ def show_contents(workspace: Workspace) -> None:
     cells[3].metric("Scaling α/r", _span(sorted({round(f.scaling, 4) for f in facts})))
     cells[4].metric(
         "Edited scalars",
-        f"{scalars['residual']:,}",
-        help="Singular values in the default scope, the residual writers (paper Eq. 8).",
+        f"{scalars['residual'] or scalars['all']:,}",
+        help="Singular values in the default scope: the residual writers (paper Eq. 8), or all where none is known.",
     )
     trained_on = plain(adapter.base_name or "an unnamed base")
     st.caption(

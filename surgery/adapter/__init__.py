@@ -3,7 +3,8 @@
 from surgery.adapter.adapter import Adapter, Factors, open_adapter, refuse_changed
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
 from surgery.adapter.module_paths import layers_of
-from surgery.adapter.scope import SCOPES, check_scope, in_scope, scope_for
+from surgery.adapter.module_roles import RESIDUAL, role_of
+from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
 from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
@@ -13,6 +14,7 @@ from surgery.adapter.zip_upload import unpack_adapter
 __all__ = [
     "CONFIG_FILE",
     "LORA_BIAS",
+    "RESIDUAL",
     "SCOPES",
     "TOKENIZER_FILES",
     "TRAINING_ONLY",
@@ -29,9 +31,12 @@ __all__ = [
     "in_scope",
     "layers_of",
     "module_path",
+    "modules_in",
     "open_adapter",
     "read_weights",
     "refuse_changed",
+    "role_of",
     "scope_for",
+    "scope_note",
     "unpack_adapter",
 ]

@@ -15,6 +15,7 @@ from numpy import ndarray
 
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
+from surgery.adapter.scope import scope_note
 from surgery.adapter.site import Site
 from surgery.adapter.tensor_names import SAVE_AGAIN, FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
@@ -242,6 +243,8 @@ def _notes(config: Mapping[str, Any], modules: Mapping[str, Factors], extra: lis
     zero = sum(not factors.B.any() or not factors.A.any() for factors in modules.values())
     if zero:
         yield f"{zero} modules have an all-zero factor and change nothing"
+    if note := scope_note(modules):
+        yield note
     if any(factors.mirror for factors in modules.values()):
         yield "MiCA freezes B, so edits are written into A"
     if config.get("layer_replication"):

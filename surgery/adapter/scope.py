@@ -6,63 +6,60 @@ from typing import Any
 
 import regex
 
+from surgery.adapter.module_roles import ATTENTION, GATE_UP, RESIDUAL, role_of
 from surgery.errors import PolicyError
 from surgery.files import compile_pattern
 
-SCOPES = ("residual", "attention-inputs", "gate-up", "all")
-# residual writers, attention inputs and the first half of the MLP under the names that common architectures give them
-_RESIDUAL = ("o_proj", "down_proj", "out_proj", "c_proj", "dense", "dense_4h_to_h", "fc2", "wo", "o")
-_ATTENTION = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "qkv_proj",
-    "c_attn",
-    "query_key_value",
-    "query",
-    "key",
-    "value",
-    "q",
-    "k",
-    "v",
-)
-_GATE_UP = ("gate_proj", "up_proj", "gate_up_proj", "fc1", "c_fc", "dense_h_to_4h", "wi", "wi_0", "wi_1")
-_KINDS = {"residual": _RESIDUAL, "attention-inputs": _ATTENTION, "gate-up": _GATE_UP}
+SCOPES = (RESIDUAL, ATTENTION, GATE_UP, "all")
+_ROLES = SCOPES[:3]
 _SCOPE_SECONDS = 1.0
 
 
 def in_scope(names: Iterable[str], scope: str) -> list[str]:
     """Modules in `scope`: `residual`, `attention-inputs`, `gate-up`, `all`, or a regular expression.
 
-    The expression is searched in the module's full path. Raises `PolicyError` when nothing matches.
+    The expression is searched in the module's full path. `residual`, the default everywhere, takes all modules where
+    none is known to write into the residual stream, and `scope_note` says so. Raises `PolicyError` when nothing
+    matches.
     """
-    if scope == "all":
-        chosen = list(names)
-    elif scope in _KINDS:
-        chosen = [name for name in names if name.rpartition(".")[2] in _KINDS[scope]]
-    else:
-        pattern = check_scope(scope)
-        end = time.monotonic() + _SCOPE_SECONDS
-        try:
-            chosen = [name for name in names if pattern.search(name, timeout=max(end - time.monotonic(), 1e-3))]
-        except TimeoutError as error:
-            raise PolicyError(
-                f"scope {scope[:80]!r} takes too long to match", "use a simpler expression"
-            ) from error
+    names = list(names)
+    chosen = modules_in(names, scope)
+    if not chosen and scope == RESIDUAL:
+        chosen = names
     if not chosen:
         raise PolicyError(f"scope {scope[:80]!r} matches no module", "use all, or a part of a module's path")
     return chosen
+
+
+def scope_note(names: Iterable[str]) -> str:
+    """What is to be told of the default scope of an adapter without a residual writer; empty for all others."""
+    names = list(names)
+    if not names or modules_in(names, RESIDUAL):
+        return ""
+    which = "the one module" if len(names) == 1 else f"all {len(names):,} modules"
+    return f"no module is known to write into the residual stream: the scope residual takes {which}"
+
+
+def modules_in(names: Iterable[str], scope: str) -> list[str]:
+    """Modules that a scope names by themselves; none where it names none. Raises `PolicyError` for no expression."""
+    if scope == "all":
+        return list(names)
+    if scope in _ROLES:
+        return [name for name in names if role_of(name) == scope]
+    pattern = check_scope(scope)
+    end = time.monotonic() + _SCOPE_SECONDS
+    try:
+        return [name for name in names if pattern.search(name, timeout=max(end - time.monotonic(), 1e-3))]
+    except TimeoutError as error:
+        raise PolicyError(f"scope {scope[:80]!r} takes too long to match", "use a simpler expression") from error
 
 
 def scope_for(names: Iterable[str], chosen: Iterable[str]) -> str:
     """A scope that selects exactly `chosen` of `names`: a named one where one does, else an expression."""
     names, wanted = list(names), set(chosen)
     for scope in SCOPES:
-        try:
-            if set(in_scope(names, scope)) == wanted:
-                return scope
-        except PolicyError:
-            continue  # it matches nothing here
+        if wanted and set(modules_in(names, scope)) == wanted:
+            return scope
     return "^(" + "|".join(regex.escape(name) for name in names if name in wanted) + ")$"
 
 

@@ -31,7 +31,8 @@ def edit_command(options: argparse.Namespace) -> Result:
     documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
     if recipe is not None:
         documents[RECIPE_FILE] = dump_recipe(recipe)
-    record = export_record(edit, sensitivity, export(adapter, spectra, edit, options.out, documents=documents))
+    verification = export(adapter, spectra, edit, options.out, documents=documents)
+    record = export_record(edit, sensitivity, verification, plan.notes(spectra))
     return record, export_text(record)
 
 

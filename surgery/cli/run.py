@@ -15,8 +15,9 @@ def run_command(options: argparse.Namespace) -> Result:
     recipe = read_recipe(file)
     out = options.out or file.with_name(f"{file.stem}-export")
     report = run_recipe(recipe, out, control=progress_reporter())
-    record = export_record(report.edit, report.sensitivity, report.verification) | {"notes": list(recipe.notes)}
-    text = "\n".join([*(f"note: {note}" for note in recipe.notes), export_text(record)])
+    notes = (*recipe.notes, *report.notes)
+    record = export_record(report.edit, report.sensitivity, report.verification, notes)
+    text = export_text(record)
     if report.evaluation is not None:
         summary = summarise(report.evaluation)
         record["evaluation"] = summary_record(summary)

@@ -83,7 +83,9 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
     )
 
 
-def export_record(edit: Edit, sensitivity: Sensitivity | None, verification: Verification) -> dict[str, Any]:
+def export_record(
+    edit: Edit, sensitivity: Sensitivity | None, verification: Verification, notes: Sequence[str] = ()
+) -> dict[str, Any]:
     return {
         "out": str(verification.folder),
         "modules": len(edit.modules),
@@ -93,6 +95,7 @@ def export_record(edit: Edit, sensitivity: Sensitivity | None, verification: Ver
         "edited_tensors": verification.edited,
         "untouched_tensors": verification.untouched,
         "rounding": verification.rounding,
+        "notes": list(notes),
     }
 
 
@@ -112,6 +115,7 @@ def export_text(record: Mapping[str, Any]) -> str:
             f"predicted change of the calibration loss {record['predicted']:+.5f} ± {record['standard_error']:.5f}"
         )
     lines += [f"left alone: {name}: {reason}" for name, reason in record["skipped"].items()]
+    lines += [f"note: {note}" for note in record["notes"]]
     lines.append(
         f"wrote {record['out']}: {record['edited_tensors']} tensors edited, {record['untouched_tensors']} "
         f"byte-equal, rounding {record['rounding']:.1e}"

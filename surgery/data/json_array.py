@@ -8,6 +8,7 @@ from surgery.errors import DataError
 from surgery.files import LONGEST_LINE
 
 _CHUNK = 1 << 20  # characters
+_DEEPEST = 10_000  # levels: json itself reads fewer
 _OUTSIDE = re.compile(r'["\[\]{},]')
 _INSIDE = re.compile(r'"|\\.', re.DOTALL)  # of a text in quotes: its end, or a character that is escaped
 
@@ -33,6 +34,8 @@ def array_items(text: TextIO, name: str) -> Iterator[str]:
                 quoted = not quoted
             elif mark in ("[", "{"):
                 depth += 1
+                if depth > _DEEPEST:
+                    raise DataError(f"{name!r} has an item of more than {_DEEPEST:,} levels", "leave it out")
             elif mark in ("]", "}"):
                 depth -= 1
             if quoted or depth > 1 or (depth == 1 and mark != ","):
@@ -45,6 +48,6 @@ def array_items(text: TextIO, name: str) -> Iterator[str]:
                 if rest.strip():
                     yield rest
                 return
-        # a quoted text is looked through from where its last mark ended, since an escape may be cut in two
-        at = at if quoted else len(held)
+        # an escape may be cut in two
+        at = max(at, len(held) - (quoted and held.endswith("\\")))
     yield held[begin:]

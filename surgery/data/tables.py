@@ -10,6 +10,7 @@ from surgery.errors import DataError
 from surgery.files import LONGEST_LINE, text_lines
 
 _DELIMITERS = ",;\t|"
+_MOST_LINES = 1 << 19  # of one record
 
 
 def table_records(text: TextIO, name: str) -> Iterator[tuple[str, Any]]:
@@ -28,7 +29,7 @@ def table_records(text: TextIO, name: str) -> Iterator[tuple[str, Any]]:
     try:
         names = next(reader, [])
         for cells in reader:
-            source.characters = 0
+            source.begin()
             if len(cells) > len(names):
                 problem = f"has {len(cells)} cells for {len(names)} names"
                 yield (
@@ -49,17 +50,22 @@ class _Lines:
     def __init__(self, lines: Iterator[str], name: str) -> None:
         self._lines = lines
         self._name = name
-        self.characters = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin another record."""
+        self._characters = self._count = 0
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
         line = next(self._lines)
-        self.characters += len(line)
-        if self.characters > 2 * LONGEST_LINE:
+        self._characters += len(line)
+        self._count += 1
+        if self._characters > LONGEST_LINE or self._count > _MOST_LINES:
             raise DataError(
-                f"{self._name!r} has a record of more than {2 * LONGEST_LINE:,} characters",
+                f"{self._name!r} has a record of more than {LONGEST_LINE:,} characters or {_MOST_LINES:,} lines",
                 "close the quotes that it begins with",
             )
         return line

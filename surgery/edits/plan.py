@@ -1,11 +1,11 @@
 """What an edit does, apart from the adapter it is done to: policy, scope, energy rule, clamp, manual gains."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from surgery.adapter import SCOPES, check_scope
+from surgery.adapter import RESIDUAL, SCOPES, check_scope, scope_note
 from surgery.edits.edit import Edit, Manual, check_rules, make_edit
 from surgery.errors import RecipeError
 from surgery.files import mapping_of, number_of, refuse_unknown
@@ -35,6 +35,11 @@ class EditPlan:
             sigma_min=self.sigma_min,
             manual=self.manual,
         )
+
+    def notes(self, names: Iterable[str]) -> tuple[str, ...]:
+        """What is to be told of the plan where it is applied to modules of these names."""
+        note = scope_note(names) if self.scope == RESIDUAL else ""
+        return (note,) if note else ()
 
 
 def edit_record(plan: EditPlan) -> dict[str, Any]:

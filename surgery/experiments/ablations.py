@@ -6,7 +6,7 @@ Each gives variants that differ from the edit in one thing alone; `proof.prove` 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from surgery.adapter import SCOPES, in_scope
+from surgery.adapter import SCOPES, modules_in
 from surgery.edits import ENERGY_RULES, Edit, EditPlan
 from surgery.errors import PolicyError
 from surgery.sensitivity import Sensitivity
@@ -65,9 +65,8 @@ def scopes(spectra: Spectra, plan: EditPlan, sensitivity: Sensitivity | None) ->
     """
     plans = {}
     for scope in dict.fromkeys((plan.scope, *SCOPES)):
-        try:
-            names = set(in_scope(spectra, scope))
-        except PolicyError:
+        names = set(modules_in(spectra, scope))
+        if not names:
             continue  # the adapter has no such modules
         manual = {name: gains for name, gains in plan.manual.items() if name in names}
         plans[f"scope {scope}"] = replace(plan, scope=scope, manual=manual)

@@ -20,12 +20,13 @@ from surgery.spectra import Spectra, decompose
 
 @dataclass(frozen=True)
 class RunReport:
-    """Results of a recipe: the edit, its evaluation where it has one, and the folder."""
+    """Results of a recipe: the edit, its evaluation where it has one, the folder, and what is to be told of the edit."""
 
     edit: Edit
     sensitivity: Sensitivity
     evaluation: Evaluation | None
     verification: Verification
+    notes: tuple[str, ...] = ()
 
 
 def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) -> RunReport:
@@ -55,7 +56,7 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
             proof = _proof(recipe, recipe.evaluation, spectra, edit)
             evaluation = prove(live, proof, slices=slices, control=control).evaluation
     verification = export_recipe(adapter, spectra, edit, recipe, out, sensitivity)
-    return RunReport(edit, sensitivity, evaluation, verification)
+    return RunReport(edit, sensitivity, evaluation, verification, recipe.edit.notes(spectra))
 
 
 def _adapter_of(recipe: Recipe) -> Adapter:

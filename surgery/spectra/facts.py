@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from surgery.adapter import SCOPES, Adapter, in_scope
-from surgery.errors import PolicyError
+from surgery.adapter import SCOPES, Adapter, modules_in
 from surgery.spectra.spectrum import Spectra, components_for_energy, effective_rank, stable_rank
 
 
@@ -57,13 +56,7 @@ def module_facts(adapter: Adapter, spectra: Spectra) -> list[ModuleFacts]:
 
 def scope_scalars(spectra: Spectra) -> dict[str, int]:
     """Edited scalars of every named scope (paper Eq. 8); 0 where a scope matches nothing."""
-    counts = {}
-    for scope in SCOPES:
-        try:
-            counts[scope] = sum(spectra[name].rank for name in in_scope(spectra, scope))
-        except PolicyError:
-            counts[scope] = 0
-    return counts
+    return {scope: sum(spectra[name].rank for name in modules_in(spectra, scope)) for scope in SCOPES}
 
 
 def inspection(adapter: Adapter, spectra: Spectra) -> dict[str, Any]:

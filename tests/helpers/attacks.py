@@ -4,6 +4,7 @@ Each gets a folder of its own, may use half a GiB more than the process has, and
 preparation. Prints one JSON object: group/name → [what came of it, seconds of the processor].
 """
 
+import gzip
 import json
 import os
 import pickle
@@ -375,6 +376,48 @@ def _(folder: Path) -> Any:
     )
     del table
     return lambda: read_source(str(folder / "rows.parquet"), RowFields())
+
+
+for kind, name, text in (
+    ("an array of brackets", "rows.json", "[" + "[" * 2_000_000),
+    ("an array of one text without end", "rows.json", '["' + "x" * (20 << 20)),
+    ("a cell without end", "rows.csv", 'prompt,answer\n"' + "x\n" * (20 << 20)),
+    ("a table of a million names", "rows.tsv", "a\t" * 1_000_000 + "\n" + "b\t" * 1_000_001),
+    ("a conversation of nothing", "rows.jsonl", '{"messages": [' + "{}," * 1_000_000 + "{}]}"),
+    ("a way of a million steps", "rows.jsonl", '{"prompt": ' + '{"a": ' * 900 + "1" + "}" * 901),
+):
+    attack("rows", kind)(lambda folder, name=name, text=text: rows_of(folder / name, text))
+
+
+@attack("rows", "a hundred megabytes of one letter in gzip")
+def _(folder: Path) -> Any:
+    return rows_of(folder / "rows.jsonl.gz", gzip.compress(b"x" * (100 << 20)))
+
+
+@attack("rows", "ten million blank lines in gzip")
+def _(folder: Path) -> Any:
+    return rows_of(folder / "rows.csv.gz", gzip.compress(b"\n" * 10_000_000))
+
+
+@attack("rows", "a conversation of one message a million times")
+def _(folder: Path) -> Any:
+    import pyarrow as pa
+
+    text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100_000, np.int32)), pa.array(["x" * (1 << 20)]))
+    message = pa.StructArray.from_arrays([text, text], ["role", "content"])
+    return columns(folder, messages=pa.ListArray.from_arrays(pa.array([0, 100_000], pa.int32()), message))
+
+
+@attack("rows", "a packed arrow file of one letter")
+def _(folder: Path) -> Any:
+    import pyarrow as pa
+
+    table = pa.table({"prompt": ["x" * (400 << 20)], "answer": ["a"]})
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(str(folder / "rows.arrow"), table.schema, options=options) as out:
+        out.write_table(table)
+    del table
+    return lambda: read_source(str(folder / "rows.arrow"))
 
 
 def card(folder: Path, text: str) -> Any:

@@ -1,7 +1,7 @@
 """Which linear layers of a running model write into its residual stream, told by the autograd graph alone.
 
 A layer writes into the stream where its output, carried on without another matrix product or a nonlinearity, is
-added to something that its own input was computed from. No name of a module is looked at.
+added to something of its width that its own input was computed from. No name of a module is looked at.
 """
 
 from collections.abc import Iterable
@@ -106,13 +106,26 @@ def _is_added(before: Any, after: Any, children: dict[Any, list[Any]], ancestors
         for child in children.get(node, ()):
             if child in seen or _kind(child) not in _STRAIGHT:
                 continue
-            if _kind(child) == "Add":
+            if _kind(child) == "Add" and _width(child) == _width(after):
                 others = [each for each, _ in child.next_functions if each is not None and each is not node]
-                stream = _ancestors(before, ancestors)
-                if any(each in stream for each in others):
+                if any(_carries_stream(each, _ancestors(before, ancestors)) for each in others):
                     return True
             seen.add(child)
             left.append(child)
+    return False
+
+
+def _carries_stream(node: Any, stream: set[Any]) -> bool:
+    """Whether what a node gives was carried straight from the stream: itself, scaled, or in a sum with others."""
+    left, seen = [node], {node}
+    while left:
+        each = left.pop()
+        if each in stream:
+            return True
+        if _kind(each) in _STRAIGHT:
+            fresh = [before for before, _ in each.next_functions if before is not None and before not in seen]
+            seen.update(fresh)
+            left += fresh
     return False
 
 
@@ -126,6 +139,12 @@ def _ancestors(node: Any, known: dict[Any, set[Any]]) -> set[Any]:
                 left += [before for before, _ in each.next_functions]
         known[node] = found
     return known[node]
+
+
+def _width(node: Any) -> int:
+    """The last dimension of what a node gives."""
+    shape = node._input_metadata[0].shape
+    return int(shape[-1]) if len(shape) else 1
 
 
 def _kind(node: Any) -> str:

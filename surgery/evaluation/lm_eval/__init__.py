@@ -2,6 +2,7 @@
 
 from surgery.evaluation.lm_eval.catalogue import task_files
 from surgery.evaluation.lm_eval.code_judge import Judge, Program, judge_for_code, judging, sandboxed
+from surgery.evaluation.lm_eval.definitions import has_several_tasks
 from surgery.evaluation.lm_eval.plan import BENCHMARKS, TaskPlan
 from surgery.evaluation.lm_eval.requests import Texts
 from surgery.evaluation.lm_eval.scoring import run_task
@@ -17,6 +18,7 @@ __all__ = [
     "Texts",
     "benchmark",
     "benchmarked",
+    "has_several_tasks",
     "judge_for_code",
     "judging",
     "load_task",

@@ -14,8 +14,8 @@ from surgery.errors import DataError
 from surgery.evaluation.lm_eval.catalogue import close_names, collection_names, entries, task_files
 from surgery.evaluation.lm_eval.code_judge import holds_judge, judge_for_code
 from surgery.evaluation.lm_eval.local_data import Records, with_files
-from surgery.evaluation.lm_eval.own_tasks import OwnTasks, read_folder
-from surgery.evaluation.lm_eval.plan import TaskPlan
+from surgery.evaluation.lm_eval.own_tasks import OwnTasks, leaves, read_folder
+from surgery.evaluation.lm_eval.plan import BENCHMARKS, TaskPlan
 from surgery.evaluation.lm_eval.process_state import OTHER_SEED, refusing
 from surgery.files import digest
 
@@ -59,6 +59,17 @@ def build_tasks(plan: TaskPlan, *, trust_code: bool = False) -> BuiltTasks:
     tasks = found["tasks"]
     notes = _show_examples(plan, tasks)
     return BuiltTasks(tasks, found.get("groups", {}).get(plan.name), _identity(own, prepared), notes)
+
+
+def has_several_tasks(plan: TaskPlan) -> bool:
+    """Whether the name is one of a group or a tag; raises `DataError` for a folder that holds no definitions."""
+    from lm_eval.tasks._index import Kind
+
+    held = read_folder(plan.include_path).entries if plan.include_path is not None else {}
+    if plan.name in held:
+        return held[plan.name].kind in (Kind.GROUP, Kind.TAG)
+    single = plan.name in BENCHMARKS or plan.name in task_files()
+    return not single and plan.name in collection_names()
 
 
 def _registry(name: str, own: OwnTasks | None) -> dict[str, Any]:
@@ -179,8 +190,10 @@ def _identity(own: OwnTasks | None, prepared: Mapping[str, Any]) -> str:
         return ""
     files = [own.entries[name].yaml_path for name in sorted(prepared) if name in own.entries]
     texts = [text for file in files if file is not None for text in own.texts[file]]
-    programs = sorted({file for entry in prepared.values() for file in _programs(entry.cfg or {})})
-    return digest([*texts, *(program.read_text(encoding="utf-8") for program in programs)]) if texts else ""
+    programs = {file for entry in prepared.values() for file in _programs(entry.cfg or {})}
+    if programs:  # and what these may import
+        programs |= set(own.folder.rglob("*.py"))
+    return digest([*texts, *(file.read_text(encoding="utf-8") for file in sorted(programs))]) if texts else ""
 
 
 def has_punkt() -> bool:
@@ -200,7 +213,7 @@ def has_punkt() -> bool:
 
 
 def _refuse_code_runners(name: str, config: Mapping[str, Any]) -> None:
-    functions = [value for value in _leaves(config) if callable(value)]
+    functions = [value for value in leaves(config) if callable(value)]
     sources = [file.read_text(encoding="utf-8") for file in _programs(config)]
     runs = config.get("unsafe_code") or any(_RUNS_CODE.search(source) for source in sources)
     if runs and not any(holds_judge(function) for function in functions):
@@ -212,16 +225,6 @@ def _refuse_code_runners(name: str, config: Mapping[str, Any]) -> None:
 
 def _programs(config: Mapping[str, Any]) -> set[Path]:
     """The files of the functions in a definition."""
-    functions = [value for value in _leaves(config) if callable(value)]
+    functions = [value for value in leaves(config) if callable(value)]
     named = {getattr(function, "__globals__", {}).get("__file__") for function in functions}
     return {Path(file) for file in named if file and Path(file).is_file()}
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if not isinstance(value, list):
-        yield value
-        return
-    for part in value:
-        yield from _leaves(part)

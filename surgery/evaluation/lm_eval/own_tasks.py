@@ -13,8 +13,12 @@ from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval.local_data import read_records
 from surgery.files import LONGEST, load_yaml, read_limited, user_path
 
-TRUST = "if you trust the folder's code, allow it: --trust-task-code, or the switch beside the folder on the page"
+TRUST = (
+    "if you trust the folder's code, allow it: surgery benchmark --trust-task-code, or the switch beside the folder on "
+    "the page"
+)
 _MOST_FILES = 10_000
+_MOST_INCLUDED = 64
 _IGNORED = {"__pycache__", ".ipynb_checkpoints"}
 _PROGRAMS = ("class", "custom_dataset", "use_prompt")
 _LOCAL = ("json", "parquet")
@@ -48,7 +52,7 @@ class OwnTasks:
     def check(self, name: str) -> None:
         """Raise `DataError` where the definition would run code or read files from elsewhere."""
         config = self.entries[name].cfg or {}
-        for part in _leaves(config):
+        for part in leaves(config):
             if isinstance(part, Code):
                 raise DataError(f"the definition of {name!r} imports Python ({part.reference[:80]!r})", TRUST)
         for place in _mappings(config):
@@ -85,7 +89,7 @@ class OwnTasks:
 
     def _inside(self, name: str, text: str, beside: Path) -> Path:
         """The file of the folder that a definition names, from the current folder or from its own."""
-        for path in (user_path(text, DataError), beside / text):
+        for path in (Path(text), beside / text):
             real = path.resolve()
             if real.is_file() and real.is_relative_to(self.folder):
                 return real
@@ -147,6 +151,9 @@ def _read(file: Path, folder: Path, within: tuple[Path, ...]) -> tuple[dict[str,
     merged: dict[str, Any] = {}
     texts = [text]
     for name in included if isinstance(included, list) else [included]:
+        # each of these may include several, and so on: a few files can ask for millions of readings
+        if len(within) + len(texts) > _MOST_INCLUDED:
+            raise DataError(f"{file.name!r} includes more than {_MOST_INCLUDED} files", "write it out")
         below, said = _read(real.parent / str(name), folder, (*within, real))
         merged |= {key: value for key, value in below.items() if key != "task_list"}
         texts += said
@@ -182,7 +189,7 @@ def _check_hub(name: str, path: Any, settings: Mapping[str, Any]) -> None:
         )
     if unknown := sorted(set(settings) - _HUB_SETTINGS):
         raise DataError(f"the data of {name!r} have the setting {unknown[0]!r}", remedy)
-    if away := [text for text in _leaves(settings) if isinstance(text, str) and _leads_away(text)]:
+    if away := [text for text in leaves(settings) if isinstance(text, str) and _leads_away(text)]:
         raise DataError(f"the data of {name!r} are to come from {away[0][:80]!r}", remedy)
 
 
@@ -190,14 +197,15 @@ def _leads_away(text: str) -> bool:
     return text.startswith(("/", "~", ".", "\\")) or "://" in text or ".." in text or ":\\" in text
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> Iterator[Any]:
+    """The values inside mappings and lists, however deep."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if not isinstance(value, list):
         yield value
         return
     for part in value:
-        yield from _leaves(part)
+        yield from leaves(part)
 
 
 def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:

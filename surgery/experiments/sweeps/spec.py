@@ -16,7 +16,7 @@ from surgery.adapter import SCOPES, check_scope
 from surgery.data import ALLOW, REFUSE, CalibrationPlan, EvaluationPlan, parse_plan
 from surgery.edits import EditPlan, check_rules, edit_record
 from surgery.errors import DataError, SweepError
-from surgery.evaluation.lm_eval import TaskPlan
+from surgery.evaluation.lm_eval import TaskPlan, has_several_tasks
 from surgery.files import (
     LONGEST,
     demo_slice,
@@ -66,6 +66,9 @@ class SweptTask:
 
     @property
     def limit(self) -> int | None:
+        """How many examples are asked; None where the task alone knows, as a group does, which has so many of each."""
+        if isinstance(self.question, TaskPlan) and has_several_tasks(self.question):
+            return None
         return self.question.limit
 
 

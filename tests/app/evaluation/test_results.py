@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from app.evaluation.results import effects_table, verdict
-from surgery.evaluation import AGAIN, BASELINE, Evaluation, Metric
+from app.evaluation.results import effects_table, tasks_table, verdict
+from surgery.evaluation import AGAIN, BASELINE, Evaluation, Metric, Sample, Scores
 from surgery.experiments import EDIT
 from tests.app.evaluation.conftest import proof
 from tests.helpers.proofs import evaluation_of as made
@@ -40,3 +40,24 @@ def test_a_task_measure_says_in_which_direction_it_went() -> None:
     found = made({BASELINE: simple(values, values), EDIT: simple(values - 0.5, values)})
     scores = {n: type(s)({"bits": s.loss}, s.answers) for n, s in found.scores.items()}
     assert verdict(Evaluation(scores, found.samples, (measure,)), EDIT) == "bits per byte lower"
+
+
+def test_a_group_is_told_by_the_mean_of_its_tasks_and_by_each_of_them() -> None:
+    right = {BASELINE: [1.0, 0.0, 0.0, 0.0], EDIT: [1.0, 0.0, 0.0, 1.0]}
+    scores = {name: Scores({"acc,none": np.array(own)}, ("",) * 4) for name, own in right.items()}
+    samples = tuple(Sample(str(n), "", "", part) for n, part in enumerate(["colours"] * 3 + ["words"]))
+    totals = {
+        BASELINE: {
+            "acc,none": 1 / 6,
+            "colours/acc,none": 1 / 3,
+            "words/acc,none": 0.0,
+            "words/acc_norm,none": 0.2,
+        },
+        EDIT: {"acc,none": 2 / 3, "colours/acc,none": 1 / 3, "words/acc,none": 1.0, "words/acc_norm,none": 0.2},
+    }
+    found = Evaluation(scores, samples, (Metric("acc,none", "acc", True, True, macro=True),), totals)
+    assert effects_table(found)["acc"].tolist() == ["66.7%"]
+    assert effects_table(found)["Δ acc"][0].startswith("+50.0")
+    table = tasks_table(found)
+    assert table.to_dict("list") == {"task": ["colours", "words"], BASELINE: [1 / 3, 0.0], EDIT: [1 / 3, 1.0]}
+    assert tasks_table(proof()).empty

@@ -21,6 +21,7 @@ from surgery.model import BaseChoice
 from surgery.policies import Scale
 from tests.app.evaluation.conftest import proof
 from tests.helpers.models import save_adapter, save_model, tiny_llama
+from tests.helpers.own_tasks import own_tasks
 from tests.helpers.proofs import kept_proof
 from tests.helpers.rounding import assert_losses
 
@@ -243,6 +244,36 @@ def test_local_files_of_a_task_are_pairs(workspace: Workspace, text: str, proble
     test.text_input(key="evaluate-files").set_value(text).run()
     assert not test.exception
     assert any(problem in error.value for error in test.error)
+
+
+def test_a_folder_of_own_tasks_is_read_and_its_python_is_off_until_it_is_turned_on(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(own_tasks(tmp_path / "own", colours=2, words=2))
+    test = page(workspace)
+    test.button_group(key="evaluate-on").set_value("Benchmark").run()
+    test.selectbox(key="evaluate-task").set_value("equal").run()
+    clean(test.text_input(key="evaluate-include").set_value(folder).run())
+    assert any("equal is a group" in caption.value for caption in test.caption)
+    assert test.toggle(key=f"evaluate-trust-{folder}").value is False
+    test.text_input(key="evaluate-include").set_value(f"{folder}/none").run()
+    assert any("no folder at" in error.value for error in test.error)
+    # where a server confines its users to folders, no code of theirs runs
+    monkeypatch.setenv("SURGERY_FOLDERS", str(tmp_path))
+    clean(test.text_input(key="evaluate-include").set_value(folder).run())
+    assert not [toggle for toggle in test.toggle if str(toggle.key).startswith("evaluate-trust")]
+
+
+def test_template_arguments_that_are_none_are_a_message(workspace: Workspace) -> None:
+    test = page(workspace)
+    test.button_group(key="evaluate-on").set_value("Benchmark").run()
+    assert test.text_input(key="evaluate-template-args").disabled
+    test.checkbox(key="evaluate-chat").set_value(True).run()
+    test.text_input(key="evaluate-template-args").set_value("enable_thinking").run()
+    assert any("no template arguments" in error.value for error in test.error)
+    test.text_input(key="evaluate-template-args").set_value('{"enable_thinking": true}').run()
+    assert any("where a thought ends" in error.value for error in test.error)
+    clean(test.text_input(key="evaluate-think-end").set_value("</think>").run())
 
 
 def test_programs_are_off_until_they_are_turned_on(workspace: Workspace) -> None:

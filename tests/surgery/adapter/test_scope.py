@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgery.adapter import SCOPES, in_scope, scope_for
+from surgery.adapter import SCOPES, in_scope, modules_in, open_adapter, scope_for, scope_note
 from surgery.errors import PolicyError
 from tests.helpers.policies import spectrum
 
@@ -52,8 +52,23 @@ def test_scopes_choose_modules_by_their_last_name_or_by_expression(llama):
 def test_the_named_scopes_know_the_names_of_other_architectures(name, scope):
     assert in_scope({name: ""}, scope) == [name]
     other = "attention-inputs" if scope == "residual" else "residual"
+    assert modules_in({name: ""}, other) == []
+
+
+def test_an_adapter_without_a_residual_writer_gets_all_modules_and_says_so(lora_tensors, write_adapter):
+    names = [f"model.layers.{layer}.self_attn.{kind}" for layer in range(2) for kind in ("q_proj", "v_proj")]
+    assert in_scope(names, "residual") == names
+    assert scope_note(names) == (
+        "no module is known to write into the residual stream: the scope residual takes all 4 modules"
+    )
+    adapter = open_adapter(write_adapter(lora_tensors(dict.fromkeys(names, (6, 4, 5)))))
+    assert scope_note(names) in adapter.notes
+    with_writer = [*names, "model.layers.0.self_attn.o_proj"]
+    assert (in_scope(with_writer, "residual"), scope_note(with_writer)) == (with_writer[-1:], "")
+    # the other groups have no such way out
     with pytest.raises(PolicyError):
-        in_scope({name: ""}, other)
+        in_scope(names, "gate-up")
+    assert scope_for(names, names) == "attention-inputs"
 
 
 @pytest.mark.parametrize("scope", ["nothing_like_it", "(", "x" * 1000])

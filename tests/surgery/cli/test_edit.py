@@ -134,3 +134,18 @@ def test_a_refused_edit_writes_nothing(small_adapter, measured, tmp_path, write_
         assert said in fails(*words, "--json"), words
     assert sorted(tmp_path.rglob("*")) == before
     assert (full / "mine").read_text() == "keep"
+
+
+def test_an_edit_in_the_default_scope_of_an_adapter_without_residual_writers_says_that_it_took_all(
+    write_adapter, lora_tensors, tmp_path, ok
+):
+    names = ["layers.0.attention.q_lin", "layers.0.attention.v_lin"]
+    folder = str(write_adapter(lora_tensors(dict.fromkeys(names, (6, 4, 5)))))
+    words = ["edit", folder, "--policy", "random_index", "--out"]
+    record = ok(*words, str(tmp_path / "out"), "--json")
+    (note,) = record["notes"]
+    assert "the scope residual takes all 2 modules" in note
+    assert record["modules"] == 2
+    assert f"note: {note}" in ok(*words, str(tmp_path / "text"))
+    assert ok(*words, str(tmp_path / "named"), "--scope", "all", "--json")["notes"] == []
+    assert note in ok("inspect", folder, "--json")["notes"]

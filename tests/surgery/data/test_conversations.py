@@ -2,8 +2,7 @@
 
 import pytest
 
-from surgery.data import Message, Row, RowFields, UnusableRow
-from surgery.data.conversations import conversation_rows
+from surgery.data import Message, Row, RowFields, UnusableRow, conversations
 
 TALK = [("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), ("user", "e")]
 MESSAGES = tuple(Message(role, text) for role, text in TALK)
@@ -35,7 +34,7 @@ def test_a_conversation_is_scored_on_its_last_answer_or_on_every_one(record):
 def test_an_answer_without_a_question_before_it_is_part_of_later_prompts_only():
     greeted = [Message("assistant", "Hello"), *MESSAGES[1:3]]
     for turns in ("last", "all"):
-        assert conversation_rows(greeted, turns) == [Row.of(greeted)]
+        assert conversations.conversation_rows(greeted, turns) == [Row.of(greeted)]
 
 
 def test_of_a_prompt_and_a_completion_only_the_completion_is_scored():

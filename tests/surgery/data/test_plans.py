@@ -22,6 +22,13 @@ def test_the_record_of_a_plan_is_that_plan_and_flat(plan):
     assert not [value for value in record.values() if isinstance(value, dict)]
 
 
+def test_a_plan_of_earlier_settings_has_the_record_that_it_had_then():
+    later = {"format", "turns", "leave_out"}
+    assert not later & {*plan_record(CalibrationPlan("rows.jsonl")), *plan_record(EvaluationPlan("rows.jsonl"))}
+    changed = plan_record(EvaluationPlan("rows.jsonl", format="text", turns="all", leave_out=True))
+    assert later <= set(changed)
+
+
 def test_what_a_record_leaves_out_has_its_default():
     assert parse_plan(CalibrationPlan, {"data": "rows.jsonl"}, "here") == PLANS[0]
 

@@ -28,7 +28,8 @@ from surgery.experiments import (
     random_controls,
     sigma_digest,
 )
-from surgery.model import BaseChoice, LiveModel, attach
+from surgery.files import digest
+from surgery.model import BaseChoice, LiveModel, attach, end_ids
 from surgery.policies import Identity, RandomIndex
 from surgery.progress import Control
 from surgery.runs import ABOUT, LOG, METRICS, SAMPLES, Run, stored_run, stored_runs
@@ -705,6 +706,19 @@ def test_other_right_answers_are_another_question(task_live, task_files, loaded,
     np.testing.assert_array_equal(found.numbers(BASELINE, "acc,none"), plain.numbers(BASELINE, "acc,none"))
     moved = questions(write_questions(tmp_path / "moved.jsonl", "ABCDE"))
     assert prove(task_live, Proof(moved, {})) == first
+
+
+def test_a_task_asked_as_before_is_the_question_of_before_and_a_thought_s_end_makes_it_another(task_live, loaded):
+    # what earlier versions digested, written out: their runs are found again
+    requests, tokenizer = loaded.tasks["commonsense_qa"].instances, task_live.base.tokenizer
+    texts = list(dict.fromkeys(part for request in requests for part in request.args))
+    documents = {request.doc_id: repr(request.doc) for request in requests}
+    parts = [digest(repr(request.args) for request in requests), repr(tokenizer(texts).input_ids)]
+    parts += [str(tokenizer.model_max_length), *documents.values(), repr(sorted(end_ids(task_live)))]
+    asked = prove(task_live, Proof(loaded, {})).plan.asked
+    assert asked == digest(["task", "commonsense_qa", *parts])
+    thoughtful = replace(loaded, plan=replace(loaded.plan, think_end="</think>"))
+    assert prove(task_live, Proof(thoughtful, {})).plan.asked != asked
 
 
 def test_a_tokenizer_that_reads_otherwise_is_another_question(task_live, loaded, engine_calls):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,17 @@ def test_what_is_no_definition_is_named_where_the_task_is_missed(tmp_path):
             place.mkdir()
         with pytest.raises(DataError, match=said):
             load(place)
+
+
+def test_files_that_include_each_other_many_times_over_are_refused_at_once(tmp_path):
+    folder = definition(tmp_path, "task: mine", "include: [part0, part0]\ntask: mine")
+    for number in range(40):
+        below = [f"part{number + 1}"] * 2 if number < 39 else []
+        (folder / f"part{number}").write_text(f"include: {below}\ntest_split: test")
+    begun = time.monotonic()
+    with pytest.raises(DataError, match="includes more than 64 files"):
+        load(folder)
+    assert time.monotonic() - begun < 10
 
 
 def test_a_definition_that_changes_is_another_question_and_lm_eval_s_own_is_the_same(tmp_path):
