@@ -87,7 +87,8 @@ def plan_record(plan: "DataclassInstance") -> dict[str, Any]:
     """A plan as the recipe has it, with its encoding's settings beside its own; `parse_plan` reads it."""
     record = dataclasses.asdict(plan)
     encoding = record.pop("encoding", {})
-    return {name: value for name, value in {**record, **encoding}.items() if _LATER.get(name) != value}
+    settings = {**record, **encoding}
+    return {name: value for name, value in settings.items() if name not in _LATER or _LATER[name] != value}
 
 
 def parse_plan(kind: type[Plan], record: object, where: str) -> Plan:

@@ -1,7 +1,7 @@
 """The slices of an edit, read once: the rows that it was measured and chosen on, and those that prove it."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from surgery.data.formats import RowFields
@@ -31,6 +31,8 @@ class Slices:
 def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None = None) -> Slices:
     """All rows of an edit and its proof, each source read once; meant to be called before a model is loaded.
 
+    The spare rows of a slice are no rows of another slice, nor held out.
+
     Raises `DataError` for rows that cannot be read or are too few, for a held-out source that leaves rows out
     without being asked to, and for held-out rows of which a slice of `seen` has one too.
     """
@@ -41,7 +43,7 @@ def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None
 
     slices = {plan: planned_rows(plan, source(plan.data, plan.fields)) for plan in seen}
     if held_out is None:
-        return Slices(slices)
+        return Slices(_apart(slices))
     found = source(held_out.data, held_out.fields)
     if found.left_out and not held_out.leave_out:
         raise DataError(f"{left_out_text(found.left_out)} ({found.problem})", f"mend the rows, or {LEAVE_OUT}")
@@ -52,4 +54,16 @@ def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None
                 f"{len(shared)} of {len(rows)} evaluation rows were used for calibration or tuning",
                 "evaluate on rows that the edit has not seen",
             )
-    return Slices(slices, tuple(rows), found.left_out, found.fields.described)
+    return Slices(_apart(slices, rows), tuple(rows), found.left_out, found.fields.described)
+
+
+def _apart(slices: Mapping[CalibrationPlan, Slice], held_out: Sequence[Row] = ()) -> dict[CalibrationPlan, Slice]:
+    """The slices, of whose spare rows none belongs to another slice or to the held-out rows."""
+    taken = {plan: {row.key for row in slice_.rows} for plan, slice_ in slices.items()}
+    proof = {row.key for row in held_out}
+    apart = {}
+    for plan, slice_ in slices.items():
+        others = proof.union(*(keys for other, keys in taken.items() if other != plan))
+        spare = tuple(row for row in slice_.spare if row.key not in others) if others else slice_.spare
+        apart[plan] = replace(slice_, spare=spare)
+    return apart
