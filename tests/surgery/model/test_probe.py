@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from surgery.errors import BaseModelError, DataError
-from surgery.model import CACHE, VariantEngine, Way
-from surgery.model.ways import LAYOUTS, decoding_ways
+from surgery.model import CACHE, VariantEngine, Way, ways
 from tests.helpers.families import attached, train
 from tests.helpers.models import random_examples
 from tests.helpers.rounding import assert_losses
@@ -117,7 +116,7 @@ def test_a_way_is_found_once_in_a_dozen_short_passes_and_leaves_the_model_as_it_
         torch.testing.assert_close(live.model(input_ids=ids).logits, before, rtol=0, atol=0)
 
 
-ALL = [way for layout in LAYOUTS for way in decoding_ways(layout)]
+ALL = [way for layout in ways.LAYOUTS for way in ways.decoding_ways(layout)]
 
 
 @pytest.mark.parametrize("way", ALL, ids=str)

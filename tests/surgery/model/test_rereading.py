@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from surgery.model import Prompts
-from surgery.model.rereading import Reread, read_prompts
+from surgery.model import Prompts, rereading
 from tests.helpers.rounding import logits_apart
 from tests.surgery.model.conftest import prompts_of
 
@@ -17,8 +16,8 @@ def near(found, expected, model) -> bool:
 @pytest.mark.parametrize("layout", ["left", "right"])
 def test_rows_read_again_for_every_token_go_on_like_those_with_a_cache(live, layout):
     prompts = prompts_of(5, seed=6)
-    cached, read = Prompts(live, prompts), Reread(live, prompts[:2], layout)
-    read.join([Reread(live, prompts[2:], layout)])
+    cached, read = Prompts(live, prompts), rereading.Reread(live, prompts[:2], layout)
+    read.join([rereading.Reread(live, prompts[2:], layout)])
     for staying in (range(5), [0, 2, 3], [2]):
         if len(staying) < 5:
             cached.keep(staying)
@@ -32,4 +31,4 @@ def test_rows_read_again_for_every_token_go_on_like_those_with_a_cache(live, lay
 
 
 def test_prompts_are_read_with_a_cache_where_the_model_keeps_one(live):
-    assert isinstance(read_prompts(live, prompts_of(2)), Prompts)
+    assert isinstance(rereading.read_prompts(live, prompts_of(2)), Prompts)
