@@ -16,7 +16,16 @@ from surgery.data import CalibrationPlan, EvaluationPlan, NearDuplicatesError, S
 from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import TaskPlan
-from surgery.experiments import EDIT, ControlledEdits, Proof, is_reserved, prove, rules_of, with_controls
+from surgery.experiments import (
+    EDIT,
+    ControlledEdits,
+    Proof,
+    control_sets,
+    is_reserved,
+    prove,
+    rules_of,
+    with_controls,
+)
 from surgery.runs import PROOF, Run
 
 KIND = jobs.EVALUATION
@@ -26,17 +35,21 @@ VIEW = "evaluate-view"  # and which of its views
 
 @dataclass(frozen=True)
 class Controls:
-    """What stands beside the edit: random controls, the same norm, the unedited adapter again, recipes by name."""
+    """What stands beside the edit: random controls, the same norm, the unedited adapter again, recipes by name.
+
+    `sets` counts the sets of random controls, of which edits under other rules have one each.
+    """
 
     random: int
     scale: bool
     again: bool
     recipes: tuple[str, ...]
+    sets: int
 
     @property
     def variants(self) -> int:
         """How many are compared with the unedited adapter, the edit among them."""
-        return 1 + int(self.scale) + self.random + len(self.recipes)
+        return (1 + len(self.recipes)) * (1 + int(self.scale)) + self.random * self.sets
 
 
 def form(workspace: Workspace, newest: Run | None) -> None:
@@ -48,7 +61,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
         present = replace(present, encoding=workspace.calibration.encoding)
     question = ask_for_slice(workspace.adapter.digest, present)
     cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")
-    controls = _ask_for_controls(cells, present, list(workspace.shelf))
+    controls = _ask_for_controls(cells, present, workspace)
     asked = cells[4].button("Prove it", type="primary", width="stretch", disabled=question is None)
     if question is None:
         return
@@ -71,7 +84,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
         st.rerun()
 
 
-def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, shelf: list[str]) -> Controls:
+def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, workspace: Workspace) -> Controls:
     count = cells[0].number_input(
         "Random controls",
         0,
@@ -79,7 +92,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
         present.random,
         key="evaluate-random",
         persist_state="session",
-        help="Seeds of random_index: what any reweighting would do.",
+        help="Of each edit, in its scope and under its rules: what any such reweighting would do.",
     )
     scale = cells[1].checkbox(
         "Rescaling to the same norm",
@@ -97,11 +110,12 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     )
     recipes = cells[3].multiselect(
         "Recipes beside it",
-        shelf,
+        list(workspace.shelf),
         key="evaluate-shelf",
         help="Named edits from the shelf of the Surgery page.",
     )
-    return Controls(int(count), scale, again, tuple(recipes))
+    plans = [workspace.plan, *(workspace.shelf[name] for name in recipes)]
+    return Controls(int(count), scale, again, tuple(recipes), control_sets(map(rules_of, plans)))
 
 
 def _prove(workspace: Workspace, question: Question, controls: Controls) -> None:

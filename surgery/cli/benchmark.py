@@ -17,10 +17,10 @@ from surgery.cli.options import (
     positive,
 )
 from surgery.cli.text import progress_reporter
-from surgery.cli.variants import controlled, edits_of, refuse_unscoped, variants_from
+from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
 from surgery.data import TOKENIZERS, Row, Slices, read_slices
 from surgery.errors import DataError
-from surgery.experiments import Proof, prove
+from surgery.experiments import prove
 from surgery.model import attach
 from surgery.recipes import Recipe
 from surgery.spectra import decompose
@@ -53,21 +53,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
             loaded = load_task(plan, live.tokenizer_named(plan.tokenizer), trust_code=options.trust_task_code)
             refuse_seen(loaded, _named(slices, variants.recipes), allow=options.allow_near_duplicates)
             variants.refuse_seen(loaded.documents)
-        edits = edits_of(live, variants, base, slices)
-        beside = controlled(spectra, variants, edits, random=options.random, scope=options.scope)
-        proof = Proof(
-            loaded,
-            beside.edits,
-            variants.seen,
-            plans=variants.plans,
-            again=options.again,
-            base=base,
-            batch_size=options.batch_size,
-            controls=beside.controls,
-            adapters=variants.adapters,
-            notes=variants.notes,
-            allow_near=options.allow_near_duplicates,
-        )
+        proof = proof_of(live, loaded, variants, options, base, slices)
         run = prove(live, proof, slices=slices, judge=judge, control=progress_reporter(plan.name))
     return kept_run(run.evaluation, run, f"{plan.name}, ")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.data import left_out_text
 from surgery.edits import Edit, ModuleEdit, Preview, preview, summary
 from surgery.evaluation import EvaluationSummary, VariantMetrics
+from surgery.experiments import EDIT, is_reserved
 from surgery.export import Verification
 from surgery.files import without_nan
 from surgery.progress import Control, Pace
@@ -167,7 +168,7 @@ def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
 
 
 def run_record(run: "Run") -> dict[str, Any]:
-    """A run of the history in one line of values; changes are those of its edit, where it has one."""
+    """A run of the history in one line of values; changes are those of its edits and of other adapters."""
     plan = run.plan
     record: dict[str, Any] = {
         "run": plan.key,
@@ -187,7 +188,7 @@ def run_record(run: "Run") -> dict[str, Any]:
         record["changes"] = {
             name: {key: without_nan(asdict(effect)) for key, effect in found.changes.items()}
             for name, found in run.metrics.summary.variants.items()
-            if name in plan.edits
+            if name == EDIT or not is_reserved(name)
         }
     return record
 
@@ -203,7 +204,8 @@ def runs_text(runs: Sequence["Run"]) -> str:
         line += f"  {record['slice']}" + ("; shipped with the demo" if run.shipped else "")
         for name, changes in record.get("changes", {}).items():
             told = ", ".join(f"{key} {_change(effect)}" for key, effect in changes.items())
-            line += f"; {name} ({record['policies'][name]}): {told}"
+            policy = record["policies"].get(name)
+            line += f"; {name}{f' ({policy})' if policy else ''}: {told}"
         if unlike := record["unlike_controls"]:
             line += f"; random controls of another scope or energy rule than {', '.join(unlike)}"
         lines.append(line if run.finished else f"{line}; unfinished")

@@ -59,7 +59,7 @@ class NearDuplicatesError(DataError):
         self.pairs = tuple(pairs)
         first = pairs[0]
         super().__init__(
-            f"{near_duplicates_text(len(pairs), of)}: {first.held} ({first.held_text!r}) is like {first.seen} "
+            f"{near_duplicates_text(len({pair.held for pair in pairs}), of)}: {first.held} ({first.held_text!r}) is like {first.seen} "
             f"({first.seen_text!r})",
             "choose rows apart, or allow these (--allow-near-duplicates; near_duplicates: allow in a recipe; a tick "
             "on the page), which the run records",
@@ -79,11 +79,14 @@ def near_duplicates(held: Examples, seen: Examples, slice_name: str = "calibrati
     Takes time in proportion to the words of both. Examples that are the same to the letter are found too.
     """
     asked, known = _texts(held), _texts(seen)
-    same = {key: number for number, text in reversed(list(enumerate(known))) for key in text.keys}
+    same: dict[_Words, int] = {}
+    for number, text in enumerate(known):
+        for key in filter(None, (text.words, text.whole, text.asked)):
+            same.setdefault(key, number)
     close = _closest([text.words for text in asked], [text.words for text in known])
     found = []
     for number, text in enumerate(asked):
-        other = next((same[key] for key in text.keys if key in same), None)
+        other = same.get(text.words, same.get(text.whole))
         nearest = (other, 1.0) if other is not None else close.get(number)
         if nearest is not None:
             seen_place = f"{slice_name} {known[nearest[0]].place}"
@@ -98,12 +101,16 @@ def near_duplicates_text(found: int, of: int) -> str:
 
 
 class _Text(NamedTuple):
-    """What an example says: the words that its sequences are made of, and the texts by which it is the same as others."""
+    """What an example says: `words` have its sequences, and `whole` and `asked` are other ways to be the same.
+
+    All rows of a slice may ask the same, so what is asked is looked for among the seen, not asked for by them.
+    """
 
     place: str
     shown: str
     words: _Words
-    keys: tuple[_Words, ...]
+    whole: _Words
+    asked: _Words
 
 
 def _texts(examples: Examples) -> list[_Text]:
@@ -120,15 +127,14 @@ def _texts(examples: Examples) -> list[_Text]:
 
 def _of_document(document: TaskDocument) -> _Text:
     asked = _words(document.asked or document.question)
-    keys = dict.fromkeys([asked, _words(document.question)])
-    return _Text(f"{document.task} {document.index}", document.question, asked, tuple(key for key in keys if key))
+    return _Text(f"{document.task} {document.index}", document.question, asked, _words(document.question), asked)
 
 
 def _of_row(number: int, row: Row, words: _Words | None) -> _Text:
     """A row says what its prompt does, in `words`; where that is nothing or what many rows say, its answer too."""
     shown = row.prompt if words else f"{row.prompt}\n{row.answer}".strip()
     words = words or _words(shown)
-    return _Text(f"row {number}", shown, words, (words,) if words else ())
+    return _Text(f"row {number}", shown, words, words, _words(row.prompt))
 
 
 def _words(text: str) -> _Words:

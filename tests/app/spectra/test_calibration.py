@@ -142,7 +142,10 @@ def equal(first: Sensitivity, second: Sensitivity) -> bool:
 
 def test_measuring_says_what_was_measured_and_what_was_left_out_and_why(workspace: Workspace) -> None:
     test = opened(workspace)
-    assert "25 rows · fields prompt, answer · read as prompt → answer · 2 rows left out: 1 empty answer, 1 unreadable: line 26" in said(test)
+    assert (
+        "25 rows · fields prompt, answer · read as prompt → answer · 2 rows left out: 1 empty answer, 1 unreadable: line 26"
+        in said(test)
+    )
     assert "unknown until the first batch" in said(test)
     assert "Prompt\n" not in labels(test)
     button(test, "Calibrate with these settings").click()

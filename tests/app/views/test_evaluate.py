@@ -113,7 +113,8 @@ def test_near_duplicates_are_a_table_until_they_are_allowed_and_answers_are_aske
     plan = replace(workspace.evaluation, limit=3, start=20, random=0)
     test = page(replace(workspace, calibration=calibration, evaluation=plan))
     press(test, "Prove it")
-    assert ["1 of 3 held-out examples is nearly the same" in error.value for error in test.error] == [True]
+    (refused,) = [error.value.replace("\\", "") for error in test.error]
+    assert "1 of 3 held-out examples is nearly the same" in refused
     (pair,) = frame(test, "Is like").to_dict("records")
     assert (pair["Held-out"], pair["Words in common"]) == ("row 2", 100)
     own = test.session_state["workspace"].adapter.digest[:12]

@@ -87,6 +87,13 @@ def test_rows_of_one_prompt_are_told_apart_by_their_answers():
     ]
 
 
+def test_a_question_that_many_seen_rows_ask_is_found_whatever_they_answer():
+    seen = [Row(SENTENCE, text(10, n)) for n in range(9)] + [Row(text(10, 50 + n), "x") for n in range(3)]
+    held = [Row(text(10, 70 + n), "x") for n in range(3)]
+    (pair,) = near_duplicates([*held, Row(f"Q: {SENTENCE}", "36")], seen)
+    assert (pair.held, pair.seen) == ("row 3", "calibration row 0")
+
+
 def test_scripts_without_spaces_are_compared_sign_by_sign():
     sentence = "小明有十二个苹果他给了小红三个又买了五个请问他现在一共有多少个苹果"
     assert found([f"{sentence}。"], [sentence]) == [("row 0", "calibration row 0")]
