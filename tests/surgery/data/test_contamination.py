@@ -47,3 +47,13 @@ def test_rows_and_documents_are_known_again_by_digests_without_their_texts():
         {"question": "And of Italy?"}, task="t", index=1, prompt="p", target="Rome", question="And of Italy?"
     )
     refuse_seen_keys([other], keys, "mine")
+
+
+def test_texts_without_a_prompt_are_the_same_by_what_they_say():
+    question = "How many eggs are left after breakfast?"
+    document = task_document({"q": question}, task="t", index=0, prompt=question, target="4", question=question)
+    text, other = Row("", f"{question}\nFour are left."), Row("", "Once upon a time there was a hen.")
+    assert shared_examples([text], [other]) == []
+    assert shared_examples([other], [document]) == []
+    assert [shared.first for shared in shared_examples([other, text], [document])] == ["row 1"]
+    assert len(shared_examples([text], [Row("", f" {text.answer}")])) == 1
