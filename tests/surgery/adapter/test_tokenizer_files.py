@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from surgery.adapter import open_adapter, unpack_adapter
-from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles, read_tokenizer_files
+from surgery.adapter import TOKENIZER_FILES, TokenizerFiles, open_adapter, unpack_adapter
 from surgery.errors import AdapterError
 from tests.helpers.models import save_adapter, tiny_llama, tiny_tokenizer
 
@@ -25,10 +24,11 @@ def test_an_adapter_holds_the_tokenizer_that_training_saved_beside_it(tmp_path: 
 
 
 def test_other_files_of_the_folder_are_not_read(tmp_path: Path) -> None:
+    folder = save_adapter(tiny_llama(), tmp_path / "adapter")
     for name in ("tokenization_evil.py", "config.json", "tokenizer.pkl", "optimizer.pt"):
-        (tmp_path / name).write_text("x")
-    (tmp_path / "vocab.txt").write_text("a")
-    assert set(read_tokenizer_files(tmp_path).contents) == {"vocab.txt"} <= set(TOKENIZER_FILES)
+        (folder / name).write_text("x")
+    (folder / "vocab.txt").write_text("a")
+    assert set(open_adapter(folder).tokenizer.contents) == {"vocab.txt"} <= set(TOKENIZER_FILES)
 
 
 def test_a_file_beyond_the_bound_is_named_and_the_adapter_opens(

@@ -7,10 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from surgery.adapter import open_adapter
 from surgery.cli import main
-from surgery.data import Encoding, Row, encode
+from surgery.data import Encoding, Row, encode, read_rows
+from surgery.model import BaseChoice, attach
 from surgery.sensitivity import load_sensitivity
-from tests.helpers.models import save_adapter, save_model, tiny_llama, tiny_tokenizer
+from surgery.spectra import decompose
+from tests.helpers.models import example_loss, save_adapter, save_model, tiny_llama, tiny_tokenizer
+from tests.helpers.rounding import assert_losses
 from tests.surgery.cli.conftest import strict
 
 BAD_ROWS = {
@@ -204,3 +208,24 @@ def test_conversations_are_measured_and_evaluated_as_they_lie(tmp_path, monkeypa
     record = strict(capsys.readouterr().out)
     assert record["format"] == "conversations (messages, ShareGPT)"
     assert "1 row left out: 1 no assistant's turn" in record["notes"]
+
+
+def test_an_evaluation_reads_its_rows_as_its_options_say(tiny, capsys):
+    (tiny / "own.jinja").write_text("{% for m in messages %}<u>{{ m['content'] }}</s>{% endfor %}")
+    base, data = str(tiny / "base"), str(tiny / "rows.jsonl")
+    words = ["evaluate", str(tiny / "adapter"), "--base", base, "--data", data, "--limit", "4", "--json"]
+    losses = []
+    for options in ([], ["--template", str(tiny / "own.jinja"), "--system", "abc", "--tokenizer", "base"]):
+        assert main([*words, *options]) == 0
+        record = strict(capsys.readouterr().out)
+        rows = record["question"]["rows"]
+        losses.append(record["variants"]["unedited"]["means"]["loss"])
+    assert (rows["system"], rows["tokenizer"], rows["template"]) == ("abc", "base", str(tiny / "own.jinja"))
+    adapter = open_adapter(tiny / "adapter")
+    with attach(adapter, decompose(adapter), BaseChoice(base)) as live:
+        encoding = Encoding(str(tiny / "own.jinja"), system="abc", tokenizer="base")
+        examples = live.encode(read_rows(data)[:4], encoding).examples
+        with torch.no_grad():
+            expected = [float(example_loss(live.model, example)) for example in examples]
+        assert_losses(losses[1], sum(expected) / 4, live.model)
+    assert losses[0] != pytest.approx(losses[1])
