@@ -227,7 +227,7 @@ def progress_reporter(step: str = "") -> Control:
 
 
 class _Reporter:
-    """Writes a line for each tenth and each minute where there is no terminal, and at most five a second on one."""
+    """Writes a line for each tenth and each half minute where there is no terminal, and at most five a second on one."""
 
     def __init__(self, step: str) -> None:
         self._terminal, self._pace = sys.stderr.isatty(), Pace()

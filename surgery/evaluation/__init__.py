@@ -15,8 +15,9 @@ from surgery.evaluation.evaluation import (
     random_name,
     row_scores,
 )
-from surgery.evaluation.rows import Marking, answer_limit, answered, evaluate, stop_texts
+from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, evaluate, stop_texts
 from surgery.evaluation.significance import holm, least_detectable, mcnemar, permutation_rank
+from surgery.evaluation.stops import Stops, cut
 from surgery.evaluation.summary import (
     CorrectedTest,
     EvaluationSummary,
@@ -31,6 +32,7 @@ __all__ = [
     "BASELINE",
     "EXACT",
     "LOSS",
+    "LOSS_ALONE",
     "CorrectedTest",
     "Effect",
     "Evaluation",
@@ -39,9 +41,11 @@ __all__ = [
     "Metric",
     "Sample",
     "Scores",
+    "Stops",
     "VariantMetrics",
     "answer_limit",
     "answered",
+    "cut",
     "evaluate",
     "holm",
     "is_random_control",

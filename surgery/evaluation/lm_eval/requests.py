@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from surgery.errors import DataError
-from surgery.evaluation.stops import Stops
+from surgery.evaluation import Stops
 
 _DEFAULT_NEW_TOKENS = 256
 _DEFAULT_LENGTH = 2048

@@ -1,6 +1,6 @@
 """Texts that end an answer, whatever tokens they come in."""
 
-from surgery.evaluation.stops import Stops, cut
+from surgery.evaluation import Stops, cut
 from tests.helpers.models import tiny_tokenizer
 
 

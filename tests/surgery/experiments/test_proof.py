@@ -563,9 +563,9 @@ def test_a_disk_that_fills_up_stops_the_proof_with_its_reason_and_loses_nothing(
     kept = cut.done
     assert kept >= 3 * 3
     engine_calls.clear()
-    run = prove(live, Proof(place.evaluation, edits))
+    run = prove(live, Proof(place.evaluation, edits, batch_size=1))
     assert sum(call.answers for call in engine_calls) == 18 - kept
-    assert same_scores(run, afresh(history, live, Proof(place.evaluation, edits)))
+    assert same_scores(run, afresh(history, live, Proof(place.evaluation, edits, batch_size=1)))
 
 
 def test_results_that_do_not_fit_on_the_disk_are_written_later_from_the_answers(

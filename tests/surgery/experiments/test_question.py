@@ -7,8 +7,7 @@ import pytest
 
 from surgery.data import ALLOW, CalibrationPlan, Encoding, NearDuplicatesError, Row, planned_rows
 from surgery.errors import DataError
-from surgery.evaluation import BASELINE, summarise
-from surgery.evaluation.rows import LOSS_ALONE
+from surgery.evaluation import BASELINE, LOSS_ALONE, summarise
 from surgery.experiments import Proof, prove, random_controls
 from surgery.progress import Control
 from surgery.runs import stored_run
