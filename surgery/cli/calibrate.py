@@ -39,7 +39,7 @@ def calibrate_command(options: argparse.Namespace) -> Result:
     with attach(adapter, decompose(adapter), base) as live:
         sensitivity = calibrate(live, plan, base=base, slice_=slice_, control=progress_reporter("calibrating"))
     save_sensitivity(sensitivity, options.out)
-    record = sensitivity_record(sensitivity, options.out, slice_.format)
+    record = sensitivity_record(sensitivity, options.out, slice_)
     return record, sensitivity_text(record)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from surgery.data import left_out_text
+from surgery.data import Slice, left_out_text
 from surgery.edits import Edit, ModuleEdit, Preview, preview, summary
 from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.export import Verification
@@ -50,15 +50,16 @@ def gains_text(edited: ModuleEdit) -> str:
     return "\n".join(lines + ([f"left alone: {edited.skipped}"] if edited.skipped else []))
 
 
-def sensitivity_record(sensitivity: Sensitivity, out: str, rows: str) -> dict[str, Any]:
-    """What was measured, `rows` being their format in words, and how many were dropped by reason."""
+def sensitivity_record(sensitivity: Sensitivity, out: str, slice_: Slice) -> dict[str, Any]:
+    """What was measured of a slice, how its rows were read, and how many were dropped by reason."""
     n = sensitivity.examples
     return {
         "out": out,
-        "format": rows,
+        "format": slice_.format,
         "examples": n,
         "dropped": sum(sensitivity.left_out.values()),
         "dropped_by_reason": dict(sensitivity.left_out),
+        "first_unusable": slice_.problem,
         "modules": len(sensitivity.values),
         "components": sum(g.shape[1] for g in sensitivity.values.values()),
         "loss": float(sensitivity.losses.mean()),
@@ -72,6 +73,7 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
         f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
         + f"\nrows read as: {record['format']}"
         + (f"\n{left_out_text(record['dropped_by_reason'])}" if record["dropped"] else "")
+        + (f" ({record['first_unusable']})" if record["first_unusable"] else "")
         + f"\nwrote {record['out']}"
     )
 

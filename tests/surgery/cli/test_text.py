@@ -41,4 +41,6 @@ def test_progress_is_a_line_for_every_tenth_where_there_is_no_terminal(capsys):
 
 def test_one_example_has_a_loss_and_no_error_of_it():
     record = {"components": 4, "modules": 1, "examples": 1, "loss": 2.0, "loss_error": math.nan, "dropped": 0}
-    assert "calibration loss 2.0000 ± nan" in text.sensitivity_text({**record, "out": "g", "format": "texts"})
+    assert "calibration loss 2.0000 ± nan" in text.sensitivity_text(
+        {**record, "out": "g", "format": "texts", "first_unusable": ""}
+    )
