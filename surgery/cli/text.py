@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from surgery.data import left_out_text
+from surgery.data import Slice, left_out_text
 from surgery.edits import Edit, ModuleEdit, Preview, preview, summary
 from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.experiments import EDIT, is_reserved
@@ -55,15 +55,18 @@ def gains_text(edited: ModuleEdit) -> str:
     return "\n".join(lines + ([f"left alone: {edited.skipped}"] if edited.skipped else []))
 
 
-def sensitivity_record(sensitivity: Sensitivity, out: str, rows: str, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """What was measured, and what is odd: `notes`, then what the losses say; `rows` is their format in words."""
+def sensitivity_record(
+    sensitivity: Sensitivity, out: str, slice_: Slice, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What was measured of a slice, and what is odd: `notes`, then what the losses say."""
     n = sensitivity.examples
     return {
         "out": out,
-        "format": rows,
+        "format": slice_.format,
         "examples": n,
         "dropped": sum(sensitivity.left_out.values()),
         "dropped_by_reason": dict(sensitivity.left_out),
+        "first_unusable": slice_.problem,
         "modules": len(sensitivity.values),
         "components": sum(g.shape[1] for g in sensitivity.values.values()),
         "loss": float(sensitivity.losses.mean()),
@@ -79,6 +82,7 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
         f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
         + f"\nrows read as: {record['format']}"
         + (f"\n{left_out_text(record['dropped_by_reason'])}" if record["dropped"] else "")
+        + (f" ({record['first_unusable']})" if record["first_unusable"] else "")
         + "".join(f"\nnote: {note}" for note in record["notes"])
         + f"\nwrote {record['out']}"
     )

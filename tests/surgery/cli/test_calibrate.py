@@ -85,7 +85,10 @@ def test_calibrate_takes_other_fields_and_says_what_was_left_out_and_why(tmp_pat
         assert record["dropped_by_reason"] == {"too long": long, "unreadable": 1, "missing field": 1}
         assert record["format"] == "Q: {question} → {sum}"
     assert main(words) == 0
-    assert f"{long + 2} rows left out: 1 unreadable, 1 missing field, {long} too long" in capsys.readouterr().out
+    assert (
+        f"{long + 2} rows left out: 1 unreadable, 1 missing field, {long} too long (line 9 of 'rows.jsonl'"
+        in capsys.readouterr().out
+    )
     assert load_sensitivity(tmp_path / "g.safetensors").examples == 8 - long
 
 
