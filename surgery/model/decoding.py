@@ -20,7 +20,24 @@ from surgery.model.ways import Layout
 CACHE = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
 
 
-class Prompts:
+class Reading:
+    """Rows that were read, with the logits of their next token."""
+
+    _next: Float[Tensor, "row vocabulary"]
+
+    @property
+    def following(self) -> Float[Tensor, "row vocabulary"]:
+        """Logits of the next token of every row."""
+        return self._next
+
+    @property
+    def chosen(self) -> list[int]:
+        """The most likely next token of every row; of equals the first."""
+        tokens: list[int] = self._next.argmax(dim=-1).tolist()
+        return tokens
+
+
+class Prompts(Reading):
     """Prefilled rows of a batch: their KV cache, and the logits of their next token.
 
     live: holds the σ of the rows.
@@ -44,7 +61,6 @@ class Prompts:
     ) -> None:
         self._model, self._padded = live.model, layout == "left"
         self._cache: Any = None
-        self._next: Float[Tensor, "row vocabulary"]
         skipped = prefix.length if prefix else 0
         ids, mask = padded(live, [prompt[skipped:] for prompt in prompts], width=width and width - skipped)
         if prefix is None:
@@ -88,17 +104,6 @@ class Prompts:
     def kept(self) -> bool:
         """Whether the model has returned a cache; without one, these rows cannot be gone on with."""
         return self._cache is not None
-
-    @property
-    def following(self) -> Float[Tensor, "row vocabulary"]:
-        """Logits of the next token of every row."""
-        return self._next
-
-    @property
-    def chosen(self) -> list[int]:
-        """The most likely next token of every row; of equals the first."""
-        tokens: list[int] = self._next.argmax(dim=-1).tolist()
-        return tokens
 
     @property
     def joinable(self) -> bool:

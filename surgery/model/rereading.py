@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from surgery.model.decoding import Prompts, SharedPrefix, last_logits
+from surgery.model.decoding import Prompts, Reading, SharedPrefix, last_logits
 from surgery.model.live_model import LiveModel
 from surgery.model.ways import Layout
 
 
-class Reread:
+class Reread(Reading):
     """Rows of a batch and the logits of their next token, for models whose caches cannot be gone on with.
 
     live: holds the σ of the rows.
@@ -29,17 +29,6 @@ class Reread:
     @torch.inference_mode()
     def _read(self) -> Float[Tensor, "row vocabulary"]:
         return last_logits(self._live, self._rows, 1, self._layout)[:, -1]
-
-    @property
-    def following(self) -> Float[Tensor, "row vocabulary"]:
-        """Logits of the next token of every row."""
-        return self._next
-
-    @property
-    def chosen(self) -> list[int]:
-        """The most likely next token of every row; of equals the first."""
-        tokens: list[int] = self._next.argmax(dim=-1).tolist()
-        return tokens
 
     def join(self, others: "Sequence[Reread]") -> None:
         """Take over the rows of `others`; they are of no use afterwards."""
