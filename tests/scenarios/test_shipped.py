@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.evaluation.runs_table import controls_of
 from surgery import open_adapter
 from surgery.cli import run_record, runs_text
 from surgery.data import calibration_rows, read_slices, rows_digest
@@ -283,3 +284,21 @@ def test_shipped_files_that_were_changed_are_no_run(proven: Path) -> None:
     assert known_run(proven.name) is None
     os.remove(proven / METRICS)
     assert known_run(proven.name) is None, "one that has not ended is none either: nobody could go on with it"
+
+
+@pytest.mark.parametrize("demo", DEMOS)
+def test_edits_of_another_rule_than_the_shipped_controls_are_marked_and_have_no_rank(demo: str) -> None:
+    (run,) = [run for run in known_runs(open_adapter(demo).digest) if run.shipped]
+    others = [
+        name for name, edit in run.plan.edits.items() if edit["energy"] != "l1" or edit["scope"] != "residual"
+    ]
+    assert others
+    assert list(run.plan.unlike_controls) == others
+    found = summarise(run.evaluation)
+    assert [name for name in run.plan.edits if not found.variants[name].ranks] == others
+    assert all(rank.controls == 16 for rank in found.variants[EDIT].ranks.values())
+    assert found.variants["random 3"].control_of == tuple(name for name in run.plan.edits if name not in others)
+    assert any(others[0] in note and "Prove it again" in note for note in found.notes)
+    assert f"than {', '.join(others)}" in runs_text([run])
+    assert run_record(run)["unlike_controls"] == others
+    assert controls_of(run) == f"of another scope or energy rule than {', '.join(others)}"
