@@ -12,11 +12,20 @@ from app.evaluation.slice import Question, ask_for_slice
 from app.frame import show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
-from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, NearDuplicatesError, Slices, read_slices
+from surgery.data import CalibrationPlan, EvaluationPlan, NearDuplicatesError, Slices, read_slices
 from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import TaskPlan
-from surgery.experiments import EDIT, ControlledEdits, Proof, is_reserved, prove, rules_of, with_controls
+from surgery.experiments import (
+    EDIT,
+    ControlledEdits,
+    Proof,
+    control_sets,
+    is_reserved,
+    prove,
+    rules_of,
+    with_controls,
+)
 from surgery.runs import PROOF, Run
 
 KIND = jobs.EVALUATION
@@ -26,25 +35,33 @@ VIEW = "evaluate-view"  # and which of its views
 
 @dataclass(frozen=True)
 class Controls:
-    """What stands beside the edit: random controls, the same norm, the unedited adapter again, recipes by name."""
+    """What stands beside the edit: random controls, the same norm, the unedited adapter again, recipes by name.
+
+    `sets` counts the sets of random controls, of which edits under other rules have one each.
+    """
 
     random: int
     scale: bool
     again: bool
     recipes: tuple[str, ...]
+    sets: int
 
     @property
     def variants(self) -> int:
         """How many are compared with the unedited adapter, the edit among them."""
-        return 1 + int(self.scale) + self.random + len(self.recipes)
+        return (1 + len(self.recipes)) * (1 + int(self.scale)) + self.random * self.sets
 
 
 def form(workspace: Workspace, newest: Run | None) -> None:
     """Ask for a slice and for controls, tell what that slice can show, and start the proof."""
     present = workspace.evaluation or EvaluationPlan("")
+    if (
+        workspace.calibration is not None
+    ):  # what was measured one way is proven that way, unless it is changed here
+        present = replace(present, encoding=workspace.calibration.encoding)
     question = ask_for_slice(workspace.adapter.digest, present)
     cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")
-    controls = _ask_for_controls(cells, present, list(workspace.shelf))
+    controls = _ask_for_controls(cells, present, workspace)
     asked = cells[4].button("Prove it", type="primary", width="stretch", disabled=question is None)
     if question is None:
         return
@@ -58,7 +75,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     )
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
-            _prove(workspace, question, controls, workspace.calibration.encoding)
+            _prove(workspace, question, controls)
         except SurgeryError as error:
             show_error(error)
             if isinstance(error, NearDuplicatesError):
@@ -67,7 +84,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
         st.rerun()
 
 
-def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, shelf: list[str]) -> Controls:
+def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, workspace: Workspace) -> Controls:
     count = cells[0].number_input(
         "Random controls",
         0,
@@ -75,7 +92,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
         present.random,
         key="evaluate-random",
         persist_state="session",
-        help="Seeds of random_index: what any reweighting would do.",
+        help="Of each edit, in its scope and under its rules: what any such reweighting would do.",
     )
     scale = cells[1].checkbox(
         "Rescaling to the same norm",
@@ -93,14 +110,15 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     )
     recipes = cells[3].multiselect(
         "Recipes beside it",
-        shelf,
+        list(workspace.shelf),
         key="evaluate-shelf",
         help="Named edits from the shelf of the Surgery page.",
     )
-    return Controls(int(count), scale, again, tuple(recipes))
+    plans = [workspace.plan, *(workspace.shelf[name] for name in recipes)]
+    return Controls(int(count), scale, again, tuple(recipes), control_sets(map(rules_of, plans)))
 
 
-def _prove(workspace: Workspace, question: Question, controls: Controls, encoding: Encoding) -> None:
+def _prove(workspace: Workspace, question: Question, controls: Controls) -> None:
     """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
     variants, plans = _variants(workspace, controls)
     slices = None
@@ -110,7 +128,6 @@ def _prove(workspace: Workspace, question: Question, controls: Controls, encodin
             random=controls.random,
             scale=controls.scale,
             again=controls.again,
-            encoding=encoding,
         )
         slices = read_slices(seen(workspace), plan)
         question = replace(question, plan=plan)
@@ -153,7 +170,12 @@ def start(
             asked: EvaluationPlan | LoadedTask
             if isinstance(question.plan, TaskPlan):
                 job.begin(f"loading the task {question.plan.name}")
-                asked = load_task(question.plan, live.tokenizer, trust_code=question.trusted, control=job.control)
+                asked = load_task(
+                    question.plan,
+                    live.tokenizer_named(question.plan.tokenizer),
+                    trust_code=question.trusted,
+                    control=job.control,
+                )
             else:
                 asked = question.plan
             job.begin("answering, example")

@@ -67,6 +67,10 @@ def compared(evaluation: Evaluation, variant: str) -> pd.DataFrame:
             variant: after.answers,
         }
     )
+    if any(evaluation.parts):
+        table.insert(0, "task", evaluation.parts)
+    if any(sample.lost for sample in evaluation.samples):
+        table.insert(table.columns.get_loc("reference"), "tokens cut", [s.lost for s in evaluation.samples])
     gained = lost = pd.Series(False, index=table.index)
     for metric in evaluation.metrics:
         old, new = before.values[metric.name], after.values[metric.name]

@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.encoding_form import encoding_controls
 from app.evaluation.answers import ask_for_answers, ask_for_near
 from app.evaluation.task_options import ask_for_options, trusted
 from app.frame import plain, show_error
@@ -16,6 +17,7 @@ from app.rows_form import format_controls, read_rows
 from surgery.data import EvaluationPlan, RowFields, left_out_text, parse_plan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks
+from surgery.files import digest
 from surgery.runs import Run
 
 ROWS, TASK = "Prompt-and-answer rows", "Benchmark"
@@ -99,6 +101,11 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
     )
     fields, leave_out = _rows_read(present, f"evaluate-{own}")
     answers = ask_for_answers(present, own)
+    try:
+        encoding = encoding_controls(present.encoding, f"evaluate-{digest([own, repr(present.encoding)])[:8]}")
+    except DataError as error:
+        show_error(error)
+        return None
     if not data.strip() or fields is None:
         return None
     _show_format(data.strip(), fields)
@@ -111,6 +118,7 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
             turns=fields.turns,
             leave_out=leave_out,
             data=data.strip(),
+            encoding=encoding,
             limit=int(limit),
             start=int(start),
             seed=None if seed is None else int(seed),

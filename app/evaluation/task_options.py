@@ -4,6 +4,8 @@ from typing import Any
 
 import streamlit as st
 
+from app.encoding_form import TOKENIZER_LABELS
+from surgery.data import TOKENIZERS
 from surgery.files import named_folders
 
 
@@ -11,7 +13,7 @@ def ask_for_options(chat: bool) -> dict[str, Any]:
     """The further settings of a task's plan. `chat` tells whether prompts go into the chat template."""
     with st.expander("Own tasks, system instruction, thoughts", icon=":material/tune:"):
         folder = _folder()
-        cells = st.columns([2, 1.6, 1.4], vertical_alignment="bottom")
+        cells = st.columns([2, 1.6, 1.2, 1.2], vertical_alignment="bottom")
         system = cells[0].text_input(
             "System instruction",
             key="evaluate-system",
@@ -33,7 +35,15 @@ def ask_for_options(chat: bool) -> dict[str, Any]:
             placeholder="</think>",
             help="Of a generated text counts what follows the last of it: a text, or the number of a token.",
         )
+        tokenizer = cells[3].selectbox(
+            "Tokenizer",
+            TOKENIZERS,
+            format_func=TOKENIZER_LABELS.__getitem__,
+            key="evaluate-task-tokenizer",
+            persist_state="session",
+        )
     return {
+        "tokenizer": tokenizer or TOKENIZERS[0],
         "include_path": folder or None,
         "system": system,
         "template_args": arguments if chat else "",

@@ -10,12 +10,14 @@ from app.rows_form import read_rows
 from app.running import waits_for
 from app.spectra.calibration_rows import number_controls, rows_controls, show_rows
 from app.spectra.stored_calibrations import KIND, list_stored, matching, start_calibration, stored_of, take_up
+from app.spectra.token_rows import show_notes, show_tokens
 from app.state import jobs
 from app.state.workspace import Workspace, current
 from surgery.data import (
     CalibrationPlan,
     NotFetchedError,
     Row,
+    Slice,
     SourceRows,
     left_out_text,
     plan_record,
@@ -25,7 +27,7 @@ from surgery.errors import SurgeryError
 from surgery.files import digest
 from surgery.model import BaseChoice
 from surgery.progress import duration
-from surgery.sensitivity import Measurement, Sensitivity, characters, known_pace
+from surgery.sensitivity import Measurement, Sensitivity, characters, doubts, known_pace
 
 CALIBRATE = "Calibrate with these settings"
 
@@ -52,6 +54,7 @@ def calibration_panel(workspace: Workspace) -> None:
             _again(workspace)
             if stored and st.button(listed, icon=":material/inventory_2:"):
                 _all_stored()
+        show_notes(doubts(workspace.sensitivity))
         return
     if workspace.base is not None:
         with st.expander("Calibrate", expanded=True, icon=":material/science:"):
@@ -109,26 +112,32 @@ def plan_controls() -> None:
         refusal = None
     except SurgeryError as error:
         data, fields, refusal = "", present.fields, error
-    plan = number_controls(present, key, data, fields)
+    try:
+        plan = number_controls(present, key, data, fields)
+    except SurgeryError as error:
+        show_error(error)
+        return
     if workspace.base is not None:
-        found, rows = start_button(workspace, workspace.base, plan, key, refusal)
+        found, slice_ = start_button(workspace, workspace.base, plan, key, refusal)
         if found is not None:
-            show_rows(found, rows)
+            show_rows(found)
+        if slice_ is not None:
+            show_tokens(workspace.adapter, workspace.base, plan, slice_, key)
 
 
 def start_button(
     workspace: Workspace, base: BaseChoice, plan: CalibrationPlan, key: str, refusal: SurgeryError | None = None
-) -> tuple[SourceRows | None, Sequence[Row] | None]:
-    """The button that measures `plan`, and how long that takes; returns what is known of its rows.
+) -> tuple[SourceRows | None, Slice | None]:
+    """The button that measures `plan`, and how long that takes; returns what is known of its source and its rows.
 
     What is stored of the plan is gone on with, or used as it is. What `refusal` or the rows have against the
     plan is shown instead.
     """
-    rows, found, fetched = None, None, True
+    slice_, found, fetched = None, None, True
     if refusal is None and plan.data:
         try:
             found = read_rows(plan.data, plan.fields)
-            rows = planned_rows(plan, found).rows
+            slice_ = planned_rows(plan, found)
         except NotFetchedError:
             fetched = False
         except SurgeryError as error:
@@ -136,7 +145,7 @@ def start_button(
     stored = [each for each in stored_of(workspace.adapter.digest) if not each.shipped]
     part = matching(stored, base, plan)
     press, told = st.columns([1, 3], vertical_alignment="center")
-    startable = refusal is None and bool(plan.data) and (rows is not None or not fetched)
+    startable = refusal is None and bool(plan.data) and (slice_ is not None or not fetched)
     if press.button(
         _start_label(part),
         key=f"{key}-go",
@@ -157,9 +166,9 @@ def start_button(
         told.caption(
             "This dataset is not on this machine yet: it is fetched first. Time: unknown until the first batch."
         )
-    elif rows is not None:
-        told.caption(_time_text(base, plan, rows, part))
-    return found, rows
+    elif slice_ is not None:
+        told.caption(_time_text(base, plan, slice_.rows, part))
+    return found, slice_
 
 
 def _start_label(part: Measurement | None) -> str:

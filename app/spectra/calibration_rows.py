@@ -1,19 +1,17 @@
 """Which rows are measured and how they become tokens: the controls of the calibration form, and the rows they name."""
 
-from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import streamlit as st
 
+from app.encoding_form import encoding_controls
 from app.frame import plain
 from app.rows_form import FILES, format_controls
 from surgery.data import (
     SUFFIXES,
-    TEMPLATES,
     CalibrationPlan,
-    Encoding,
     HubSource,
-    Row,
     RowFields,
     SourceRows,
     is_hub,
@@ -91,7 +89,7 @@ def _hub_controls(present: CalibrationPlan, key: str) -> str:
 
 
 def number_controls(present: CalibrationPlan, key: str, data: str, fields: RowFields) -> CalibrationPlan:
-    """The slice of the rows and how they become tokens."""
+    """The slice of the rows and how they become tokens; raises `DataError` as `encoding_controls` does."""
 
     def number(cell: st.delta_generator.DeltaGenerator, label: str, low: int, high: int, value: int) -> int:
         name = f"{key}-{label}"
@@ -102,21 +100,14 @@ def number_controls(present: CalibrationPlan, key: str, data: str, fields: RowFi
     def tick(cell: st.delta_generator.DeltaGenerator, label: str, value: bool, help: str | None = None) -> bool:
         return bool(cell.checkbox(label, value, key=f"{key}-{label}", persist_state="session", help=help))
 
-    cells = st.columns(6, vertical_alignment="bottom")
-    encoding = present.encoding
+    cells = st.columns([1, 1, 1, 1, 1, 1.2], vertical_alignment="bottom")
     examples = number(cells[0], "Examples", 1, 100_000, present.examples)
     seed = number(cells[1], "Seed", 0, 2**31 - 1, present.seed)
     start = number(cells[2], "Start offset", 0, 10_000_000, present.start)
     batch = number(cells[3], "Batch", 1, 512, present.batch_size)
-    length = number(cells[4], "Longest, tokens", 8, 131_072, encoding.max_length)
-    template = cells[5].selectbox(
-        "Prompt", TEMPLATES, TEMPLATES.index(encoding.template), key=f"{key}-template", persist_state="session"
-    )
-    flags = st.columns(3)
-    separator = tick(flags[0], "Space before answer", encoding.separator)
-    eos = tick(flags[1], "End token after answer", encoding.eos)
+    length = number(cells[4], "Longest, tokens", 8, 131_072, present.encoding.max_length)
     checkpointing = tick(
-        flags[2],
+        cells[5],
         "Save memory",
         present.checkpointing,
         "Gradient checkpointing: about a third slower, for long rows.",
@@ -127,7 +118,7 @@ def number_controls(present: CalibrationPlan, key: str, data: str, fields: RowFi
         seed,
         start,
         batch,
-        Encoding(template or encoding.template, separator, eos, length),
+        replace(encoding_controls(present.encoding, key), max_length=length),
         checkpointing,
         fields.prompt,
         fields.answer,
@@ -136,17 +127,12 @@ def number_controls(present: CalibrationPlan, key: str, data: str, fields: RowFi
     )
 
 
-def show_rows(found: SourceRows, rows: Sequence[Row] | None) -> None:
-    """How many rows there are, which are left out and why, and the first that is measured."""
+def show_rows(found: SourceRows) -> None:
+    """How many rows there are, as what they are read, which are left out and why."""
     dropped = left_out_text(found.left_out)
     why = f" · {plain(dropped)}: {plain(found.problem)}" if dropped else ""
     read = f"read as {plain(found.fields.described)}"
     st.caption(f"{len(found.rows):,} rows · fields {plain(', '.join(found.names))} · {read}{why}")
-    if rows:
-        with st.popover("First row", icon=":material/visibility:"):
-            for name, text in (("Prompt", rows[0].prompt), ("Answer", rows[0].answer)):
-                st.caption(name)
-                st.text(text[:2000])
 
 
 def kept_upload(data: bytes, name: str) -> str:

@@ -1,5 +1,6 @@
 """The first rows of a calibration as tokens, and what is odd about all of them, before anything is measured."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def show_tokens(adapter: Adapter, base: BaseChoice, plan: CalibrationPlan, slice
     except SurgeryError as error:
         show_error(error)
         return
-    for note in preview.notes:
-        st.warning(plain(_sentence(note)), icon=":material/warning:")
-    total = f"{len(preview.calibration.examples):,}"
+    show_notes(preview.notes)
+    shown = f"{len(preview.calibration.examples):,}"
+    total = f"the first {shown}" if len(slice_.rows) > _MOST else shown
     _mount(
         key=f"{key}-tokens-shown",
         data={"rows": [[asdict(token) for token in row] for row in preview.rows], "total": total},
@@ -56,5 +57,9 @@ def _tokenizer(base: BaseChoice) -> object:
     return tokenizer_alone(base.location, revision=base.revision)
 
 
-def _sentence(note: str) -> str:
-    return note[:1].upper() + note[1:]
+def show_notes(notes: Sequence[str]) -> None:
+    """What is odd, in one box; nothing where nothing is. Notes quote files, so they are shown as plain text."""
+    lines = [plain(note[:1].upper() + note[1:]) for note in notes]
+    if lines:
+        text = lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
+        st.warning(text, icon=":material/warning:")

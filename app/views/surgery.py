@@ -9,7 +9,7 @@ from app.editing.bench import bench
 from app.frame import plain
 from app.offer import offer_calibration
 from app.state.workspace import Workspace, current, keep
-from surgery.adapter import SCOPES, in_scope, scope_for
+from surgery.adapter import SCOPES, in_scope, modules_in, scope_for
 from surgery.edits import EditPlan, preview, summary
 from surgery.errors import SurgeryError
 from surgery.policies import POLICIES, make_policy
@@ -62,7 +62,7 @@ def scope_picker(workspace: Workspace) -> None:
     named, by_kind, by_table, by_text = st.tabs(["Named", "Families and layers", "Table", "Expression"])
     with named:
         for scope in SCOPES:
-            chosen = _matched(names, scope)
+            chosen = modules_in(names, scope)
             scalars = sum(workspace.spectra[name].rank for name in chosen)
             if st.button(f"{scope}: {scalars:,} scalars", key=f"scope-{scope}", disabled=not chosen):
                 set_scope(workspace, chosen)

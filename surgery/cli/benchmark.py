@@ -17,10 +17,10 @@ from surgery.cli.options import (
     positive,
 )
 from surgery.cli.text import progress_reporter
-from surgery.cli.variants import controlled, edits_of, refuse_unscoped, variants_from
-from surgery.data import Row, Slices, read_slices
+from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
+from surgery.data import TOKENIZERS, Row, Slices, read_slices
 from surgery.errors import DataError
-from surgery.experiments import Proof, prove
+from surgery.experiments import prove
 from surgery.model import attach
 from surgery.recipes import Recipe
 from surgery.spectra import decompose
@@ -50,24 +50,10 @@ def benchmark_command(options: argparse.Namespace) -> Result:
             )
     with attach(adapter, spectra, base) as live:
         if loaded is None:
-            loaded = load_task(plan, live.tokenizer, trust_code=options.trust_task_code)
+            loaded = load_task(plan, live.tokenizer_named(plan.tokenizer), trust_code=options.trust_task_code)
             refuse_seen(loaded, _named(slices, variants.recipes), allow=options.allow_near_duplicates)
             variants.refuse_seen(loaded.documents)
-        edits = edits_of(live, variants, base, slices)
-        beside = controlled(spectra, variants, edits, random=options.random, scope=options.scope)
-        proof = Proof(
-            loaded,
-            beside.edits,
-            variants.seen,
-            plans=variants.plans,
-            again=options.again,
-            base=base,
-            batch_size=options.batch_size,
-            controls=beside.controls,
-            adapters=variants.adapters,
-            notes=variants.notes,
-            allow_near=options.allow_near_duplicates,
-        )
+        proof = proof_of(live, loaded, variants, options, base, slices)
         run = prove(live, proof, slices=slices, judge=judge, control=progress_reporter(plan.name))
     return kept_run(run.evaluation, run, f"{plan.name}, ")
 
@@ -86,6 +72,7 @@ def _plan_values(options: argparse.Namespace) -> dict[str, Any]:
         "system": options.system,
         "template_args": options.template_args,
         "think_end": options.think_end,
+        "tokenizer": options.tokenizer,
     }
 
 
@@ -155,6 +142,9 @@ def _prompt_options(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="JSON",
         help="arguments of the chat template, as '{\"enable_thinking\": false}'",
+    )
+    parser.add_argument(
+        "--tokenizer", choices=TOKENIZERS, default=TOKENIZERS[0], help="the adapter folder's own, or the base's"
     )
     parser.add_argument(
         "--think-end", metavar="TOKEN", help="the answer begins after the last of it, as </think>, or a token's id"

@@ -50,7 +50,7 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         notes = (*live.scoring_notes, *encoding_notes(live, plan, slice_))
     about = measurement_header(plan, base, sensitivity.provenance, sensitivity.left_out)
     save_sensitivity(sensitivity, options.out, about)
-    record = sensitivity_record(sensitivity, options.out, slice_.format, notes)
+    record = sensitivity_record(sensitivity, options.out, slice_, notes)
     return record, sensitivity_text(record)
 
 

@@ -19,9 +19,9 @@ from surgery.cli.options import (
     positive,
 )
 from surgery.cli.text import progress_reporter
-from surgery.cli.variants import controlled, edits_of, refuse_unscoped, variants_from
+from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
 from surgery.data import EvaluationPlan, read_slices
-from surgery.experiments import Proof, prove
+from surgery.experiments import prove
 from surgery.model import attach
 from surgery.spectra import decompose
 
@@ -47,19 +47,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
     slices = read_slices(variants.seen, plan)
     variants.refuse_seen(slices.held_out)
     with attach(adapter, spectra, base) as live:
-        edits = edits_of(live, variants, base, slices)
-        beside = controlled(spectra, variants, edits, random=options.random, scope=options.scope)
-        proof = Proof(
-            plan,
-            beside.edits,
-            variants.seen,
-            plans=variants.plans,
-            again=options.again,
-            base=base,
-            controls=beside.controls,
-            adapters=variants.adapters,
-            notes=variants.notes,
-        )
+        proof = proof_of(live, plan, variants, options, base, slices)
         run = prove(live, proof, slices=slices, control=progress_reporter("evaluating"))
     record, text = kept_run(run.evaluation, run)
     return {**record, "format": slices.format}, f"{text}\nrows read as: {slices.format}"

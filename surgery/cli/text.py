@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from surgery.data import left_out_text
+from surgery.data import Slice, left_out_text
 from surgery.edits import Edit, ModuleEdit, Preview, preview, summary
 from surgery.evaluation import EvaluationSummary, VariantMetrics
+from surgery.experiments import EDIT, is_reserved
 from surgery.export import Verification
 from surgery.files import without_nan
 from surgery.progress import Control, Pace
@@ -54,15 +55,18 @@ def gains_text(edited: ModuleEdit) -> str:
     return "\n".join(lines + ([f"left alone: {edited.skipped}"] if edited.skipped else []))
 
 
-def sensitivity_record(sensitivity: Sensitivity, out: str, rows: str, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """What was measured, and what is odd: `notes`, then what the losses say; `rows` is their format in words."""
+def sensitivity_record(
+    sensitivity: Sensitivity, out: str, slice_: Slice, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What was measured of a slice, and what is odd: `notes`, then what the losses say."""
     n = sensitivity.examples
     return {
         "out": out,
-        "format": rows,
+        "format": slice_.format,
         "examples": n,
         "dropped": sum(sensitivity.left_out.values()),
         "dropped_by_reason": dict(sensitivity.left_out),
+        "first_unusable": slice_.problem,
         "modules": len(sensitivity.values),
         "components": sum(g.shape[1] for g in sensitivity.values.values()),
         "loss": float(sensitivity.losses.mean()),
@@ -78,6 +82,7 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
         f"examples, calibration loss {record['loss']:.4f} ± {record['loss_error']:.4f}"
         + f"\nrows read as: {record['format']}"
         + (f"\n{left_out_text(record['dropped_by_reason'])}" if record["dropped"] else "")
+        + (f" ({record['first_unusable']})" if record["first_unusable"] else "")
         + "".join(f"\nnote: {note}" for note in record["notes"])
         + f"\nwrote {record['out']}"
     )
@@ -167,7 +172,7 @@ def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
 
 
 def run_record(run: "Run") -> dict[str, Any]:
-    """A run of the history in one line of values; changes are those of its edit, where it has one."""
+    """A run of the history in one line of values; changes are those of its edits and of other adapters."""
     plan = run.plan
     record: dict[str, Any] = {
         "run": plan.key,
@@ -187,7 +192,7 @@ def run_record(run: "Run") -> dict[str, Any]:
         record["changes"] = {
             name: {key: without_nan(asdict(effect)) for key, effect in found.changes.items()}
             for name, found in run.metrics.summary.variants.items()
-            if name in plan.edits
+            if name == EDIT or not is_reserved(name)
         }
     return record
 
@@ -203,7 +208,8 @@ def runs_text(runs: Sequence["Run"]) -> str:
         line += f"  {record['slice']}" + ("; shipped with the demo" if run.shipped else "")
         for name, changes in record.get("changes", {}).items():
             told = ", ".join(f"{key} {_change(effect)}" for key, effect in changes.items())
-            line += f"; {name} ({record['policies'][name]}): {told}"
+            policy = record["policies"].get(name)
+            line += f"; {name}{f' ({policy})' if policy else ''}: {told}"
         if unlike := record["unlike_controls"]:
             line += f"; random controls of another scope or energy rule than {', '.join(unlike)}"
         lines.append(line if run.finished else f"{line}; unfinished")

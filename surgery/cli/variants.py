@@ -1,15 +1,17 @@
 """The variants that a command names: recipes, exported folders, other adapters, and the random controls of each."""
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, in_scope, open_adapter, scope_for
 from surgery.cli.text import progress_reporter
-from surgery.data import CalibrationPlan, Examples, Slices, refuse_seen_keys
+from surgery.data import CalibrationPlan, EvaluationPlan, Examples, Slices, refuse_seen_keys
 from surgery.edits import Edit, EditPlan
 from surgery.errors import DataError
-from surgery.experiments import ControlledEdits, ControlRules, is_reserved, rules_of, with_controls
+from surgery.experiments import ControlledEdits, ControlRules, Proof, is_reserved, rules_of, with_controls
 from surgery.export import RECIPE_FILE, ExportRecord, differing_modules, edit_between, read_record
 from surgery.files import is_demo, user_path
 from surgery.model import BaseChoice
@@ -18,6 +20,7 @@ from surgery.sensitivity import calibrate
 from surgery.spectra import Spectra
 
 if TYPE_CHECKING:
+    from surgery.evaluation.lm_eval import LoadedTask
     from surgery.model import LiveModel
 
 
@@ -97,8 +100,7 @@ def variants_from(sources: Sequence[str], adapter: Adapter, spectra: Spectra) ->
     folders: dict[str, FolderVariant] = {}
     for source in sources:
         path = user_path(source)
-        name = path.name if path.name not in {*recipes, *folders} else str(path)
-        name = f"variant {name}" if is_reserved(name) else name
+        name = _short_name(path, {*recipes, *folders})
         if path.is_file():
             recipes[name] = read_recipe(path)
             made_for = recipes[name].adapter_digest
@@ -109,22 +111,31 @@ def variants_from(sources: Sequence[str], adapter: Adapter, spectra: Spectra) ->
     return Variants(recipes, folders)
 
 
+def _short_name(path: Path, taken: Collection[str]) -> str:
+    """The name of a variant from a path: its end, more of it where that is taken."""
+    name = ""
+    for part in (path.name, str(path), *(f"{path} {number}" for number in range(2, len(taken) + 3))):
+        name = f"variant {part}" if is_reserved(part) else part
+        if name not in taken:
+            break
+    return name
+
+
 def _folder_variant(folder: Adapter, adapter: Adapter, spectra: Spectra) -> FolderVariant:
     found, differing = edit_between(adapter, spectra, folder), tuple(differing_modules(adapter, folder))
     record = None if is_demo(folder.source) else read_record(user_path(folder.source))
     if found is None:
         return FolderVariant(folder, None, "l1", differing, record=record)
     plan = record.edit if record is not None and record.adapter == adapter.digest else None
-    if (
-        record is None and (user_path(folder.source) / RECIPE_FILE).is_file()
-    ):  # as exports of earlier versions have it
+    # exports of earlier versions have their rules in the recipe alone
+    if record is None and not is_demo(folder.source) and (user_path(folder.source) / RECIPE_FILE).is_file():
         recipe = read_recipe(user_path(folder.source) / RECIPE_FILE)
         plan = recipe.edit if recipe.adapter_digest == adapter.digest else None
     return FolderVariant(folder, found.edit, found.energy, differing, plan, record)
 
 
 def refuse_unscoped(spectra: Spectra, variants: Variants, *, random: int, scope: str | None) -> None:
-    """Raise `DataError` or `PolicyError` for what `controlled` would refuse; meant to be called before a model is loaded."""
+    """Raise `DataError` or `PolicyError` for what `proof_of` would refuse; meant to be called before a model is loaded."""
     for recipe in variants.recipes.values():
         in_scope(spectra, recipe.edit.scope)
     if random:
@@ -134,7 +145,41 @@ def refuse_unscoped(spectra: Spectra, variants: Variants, *, random: int, scope:
             _folder_rules(name, folder, spectra, scope)
 
 
-def controlled(
+def proof_of(
+    live: "LiveModel",
+    question: "EvaluationPlan | LoadedTask",
+    variants: Variants,
+    options: argparse.Namespace,
+    base: BaseChoice,
+    slices: Slices,
+) -> Proof:
+    """The proof of the variants, with their controls; recipes are calibrated where that was not done before.
+
+    live: the adapter in its running base model.
+    question: held-out rows or a loaded task.
+    variants: recipes and folders.
+    options: of the command, as `add_variant_options` and its batch size give them.
+    base: how `live` was loaded.
+    slices: the rows of the recipes.
+    """
+    edits = _edits_of(live, variants, base, slices)
+    beside = _controlled(live.spectra, variants, edits, random=options.random, scope=options.scope)
+    return Proof(
+        question,
+        beside.edits,
+        variants.seen,
+        plans=variants.plans,
+        again=options.again,
+        base=base,
+        batch_size=options.batch_size,
+        controls=beside.controls,
+        adapters=variants.adapters,
+        notes=variants.notes,
+        allow_near=options.allow_near_duplicates,
+    )
+
+
+def _controlled(
     spectra: Spectra, variants: Variants, edits: Mapping[str, Edit], *, random: int, scope: str | None
 ) -> ControlledEdits:
     """The edits of recipes and folders, with the random controls of each.
@@ -175,7 +220,7 @@ def _folder_rules(name: str, folder: FolderVariant, spectra: Spectra, scope: str
     return ControlRules(scope, folder.energy)
 
 
-def edits_of(live: "LiveModel", variants: Variants, base: BaseChoice, slices: Slices) -> dict[str, Edit]:
+def _edits_of(live: "LiveModel", variants: Variants, base: BaseChoice, slices: Slices) -> dict[str, Edit]:
     """The edits of the recipes, calibrated where that was not done before."""
     edits = {}
     for name, recipe in variants.recipes.items():

@@ -114,11 +114,12 @@ def _known(example: TaskDocument | Row, number: int, with_rows: bool) -> _Known:
     if isinstance(example, TaskDocument):
         question = {example.question_key} if with_rows and example.question_key else set()
         return _Known(f"{example.task} {example.index}", _excerpt(example.question), example.keys | question)
-    lines = [example.prompt, *example.prompt.split("\n")]
+    asked = example.prompt or example.answer  # a text alone has no prompt, and may hold a question all the same
+    lines = [asked, *asked.split("\n")]
     lines += [_LABEL.sub("", line, count=1) for line in lines if _LABEL.match(line)]
     keys = {content_key([line]) for line in lines if len(line.strip()) >= _LONG}
-    keys |= {content_key([example.prompt]), content_key([example.prompt, example.answer])}
-    return _Known(f"row {number}", _excerpt(example.prompt), frozenset(keys))
+    keys |= {content_key([asked]), content_key([example.prompt, example.answer])}
+    return _Known(f"row {number}", _excerpt(asked), frozenset(keys))
 
 
 def content_key(texts: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from surgery.data.rows import (
     NO_TURN,
     NOT_TEXT,
     ODD_ROLE,
+    TOO_LONG,
     TOOLS,
     UNREADABLE,
     Message,
@@ -22,10 +23,11 @@ TURNS = (LAST, ALL)
 CONVERSATIONS = ("messages", "conversations", "conversation")  # the fields that have one
 CONVERSATION_COLUMNS = (*CONVERSATIONS, "system", "tools", "tool_calls", "function_call", "functions")
 _ROLES = {
-    **dict.fromkeys(("system",), "system"),
+    "system": "system",
     **dict.fromkeys(("user", "human"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model"), "assistant"),
 }
+_MOST = 64 << 20  # of all rows of a conversation: characters and messages, which grow with the square of its turns
 _TOOL_ROLES = {"tool", "function", "function_call", "tool_call", "tool_response", "observation", "ipython"}
 _TOOL_FIELDS = ("tools", "tool_calls", "function_call", "functions")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
@@ -67,19 +69,27 @@ def conversation_rows(messages: Sequence[Message], turns: str, first: int = 0) -
     turns: `last` or `all`.
     first: the answers before this message are not asked for.
 
-    An answer needs a user's turn before it. Raises `UnusableRow` for a conversation without such an answer, and
-    for one where the answer or all before it is blank.
+    An answer needs a user's turn before it. Raises `UnusableRow` for a conversation without such an answer, for
+    one where the answer or all before it is blank, and for one of more answers than fit.
     """
     user = next((at for at, each in enumerate(messages) if each.role == "user"), len(messages))
     answers = [at for at, each in enumerate(messages) if each.role == "assistant" and at > user and at >= first]
     if not answers:
         raise UnusableRow(NO_TURN, "has no turn of the assistant after one of the user", _REMEDY)
+    if turns == ALL and sum(answers) + _characters(messages) * len(answers) > _MOST:
+        raise UnusableRow(
+            TOO_LONG, f"has {len(answers):,} answers, each with all before it", "take the last alone"
+        )
     rows = [Row.of(messages[: at + 1]) for at in (answers if turns == ALL else answers[-1:])]
     for row in rows:
         if not row.prompt.strip() or not row.answer.strip():
             reason = NO_ANSWER if row.prompt.strip() else NO_PROMPT
             raise UnusableRow(reason, f"has a turn with an {reason}", "leave the turn out, or fill it")
     return rows
+
+
+def _characters(messages: Sequence[Message]) -> int:
+    return sum(len(message.content) for message in messages)
 
 
 def _message(message: Mapping[str, Any], name: str) -> Message:

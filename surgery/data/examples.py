@@ -46,13 +46,15 @@ class Calibration:
     """Encoded examples in slice order, and how many rows were left out, by reason.
 
     Rows that were left out for their tokens are counted among those tried, all others in the whole source;
-    `problem` says what is wrong with the first of them.
+    `problem` says what is wrong with the first of them. `tried` counts the rows that were looked at, spare ones after
+    all others.
     """
 
     examples: tuple[Example, ...]
     encoding: Encoding
     left_out: Mapping[str, int] = field(default_factory=dict)
     problem: str = ""
+    tried: int = 0
 
     @property
     def dropped(self) -> int:
@@ -89,7 +91,11 @@ def encode(
     counted = dict(left_out or {})
     kept: list[Example] = []
     first: UnusableRow | None = None
+    tried = 0
     for row in chain(rows, spare):
+        if tried == len(rows) and not kept:
+            break  # what is wrong with all of them is wrong with the rest
+        tried += 1
         try:
             kept.append(_fitting(encoder.example(row), encoding.max_length, positions))
         except UnusableRow as error:
@@ -101,7 +107,7 @@ def encode(
         if first is None:
             raise DataError("no rows were given", "choose a slice with one row or more")
         raise DataError(f"none of {len(rows)} rows can be used: {first.problem}", first.remedy)
-    return Calibration(tuple(kept), encoding, counted, first.problem if first else "")
+    return Calibration(tuple(kept), encoding, counted, first.problem if first else "", tried)
 
 
 def prompt_ids(text: str, tokenizer: Any, encoding: Encoding) -> list[int]:

@@ -209,13 +209,19 @@ def _allowed(name: str, value: object, hint: Any) -> bool:
 class Slice:
     """The rows of a calibration plan, and how many records its source left out by reason.
 
-    `spare` are the rows that follow in the order of the shuffle, and `format` tells in words what the records are.
+    `spare` are the rows that follow in the order of the shuffle. `format` tells in words what the records are, and
+    `problem` what the first of those left out lacks.
     """
 
     rows: tuple[Row, ...]
     left_out: Mapping[str, int]
     spare: tuple[Row, ...] = ()
     format: str = ""
+    problem: str = ""
+
+    def first(self, count: int) -> tuple[Row, ...]:
+        """All rows and, where `count` is more, as many spare ones: what was seen where so many rows were tried."""
+        return (*self.rows, *self.spare[: max(0, count - len(self.rows))])
 
 
 def calibration_rows(plan: CalibrationPlan) -> list[Row]:
@@ -265,4 +271,5 @@ def planned_rows(plan: CalibrationPlan, source_rows: SourceRows | None = None) -
             f"{error.problem} ({left_out_text(source_rows.left_out)}; {source_rows.problem})", error.remedy
         ) from error
     spare = choose(source_rows.rows, None, seed=plan.seed, start=plan.start)[len(rows) :]
-    return Slice(tuple(rows), source_rows.left_out, tuple(spare), source_rows.fields.described)
+    described = source_rows.fields.described
+    return Slice(tuple(rows), source_rows.left_out, tuple(spare), described, source_rows.problem)

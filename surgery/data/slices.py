@@ -1,7 +1,7 @@
 """The slices of an edit, read once: the rows that it was measured and chosen on, and those that prove it."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from surgery.data.answer_filters import AnswerFilters
@@ -35,6 +35,8 @@ class Slices:
 def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None = None) -> Slices:
     """All rows of an edit and its proof, each source read once; meant to be called before a model is loaded.
 
+    The spare rows of a slice are no rows of another slice, nor held out.
+
     Raises `DataError` for rows that cannot be read or are too few, for a held-out source that leaves rows out
     without being asked to, for filters that find nothing in them, and for held-out rows of which a slice of `seen`
     has one too; `NearDuplicatesError` for rows that are nearly the same, unless the plan allows them.
@@ -46,7 +48,7 @@ def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None
 
     slices = {plan: planned_rows(plan, source(plan.data, plan.fields)) for plan in seen}
     if held_out is None:
-        return Slices(slices)
+        return Slices(_apart(slices))
     found = source(held_out.data, held_out.fields)
     if found.left_out and not held_out.leave_out:
         raise DataError(f"{left_out_text(found.left_out)} ({found.problem})", f"mend the rows, or {LEAVE_OUT}")
@@ -61,7 +63,7 @@ def read_slices(seen: Iterable[CalibrationPlan], held_out: EvaluationPlan | None
     near = [pair for plan, slice_ in slices.items() for pair in near_duplicates(rows, slice_.rows, plan.data)]
     if near and held_out.near_duplicates != ALLOW:
         raise NearDuplicatesError(near, len(rows))
-    return Slices(slices, tuple(rows), found.left_out, found.fields.described, tuple(near))
+    return Slices(_apart(slices, rows), tuple(rows), found.left_out, found.fields.described, tuple(near))
 
 
 def _refuse_filters(plan: EvaluationPlan, rows: list[Row]) -> None:
@@ -73,3 +75,15 @@ def _refuse_filters(plan: EvaluationPlan, rows: list[Row]) -> None:
             f"such as {rows[0].answer[:80]!r}",
             "use filters that fit these rows",
         )
+
+
+def _apart(slices: Mapping[CalibrationPlan, Slice], held_out: Sequence[Row] = ()) -> dict[CalibrationPlan, Slice]:
+    """The slices, of whose spare rows none belongs to another slice or to the held-out rows."""
+    taken = {plan: {row.key for row in slice_.rows} for plan, slice_ in slices.items()}
+    proof = {row.key for row in held_out}
+    apart = {}
+    for plan, slice_ in slices.items():
+        others = proof.union(*(keys for other, keys in taken.items() if other != plan))
+        spare = tuple(row for row in slice_.spare if row.key not in others) if others else slice_.spare
+        apart[plan] = replace(slice_, spare=spare)
+    return apart

@@ -6,7 +6,7 @@ proofs have; it need not move as far as the edit, and how far it does is told. O
 gains dealt out to other components (`shuffled_gains`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,6 +44,12 @@ def rules_of(plan: EditPlan) -> ControlRules:
     elif isinstance(plan.policy, GradDirection):
         gates = RandomIndex()
     return ControlRules(plan.scope, plan.energy, plan.sigma_min, gates)
+
+
+def control_sets(rules: Iterable[ControlRules]) -> int:
+    """How many sets of random controls edits of these rules have: gates are shared, gains are an edit's own."""
+    rules = list(rules)
+    return len({each for each in rules if each.gates}) + sum(each.gates is None for each in rules)
 
 
 @dataclass(frozen=True)

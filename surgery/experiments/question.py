@@ -2,21 +2,28 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from surgery.data import (
+    ALLOW,
     LEAVE_OUT,
+    CalibrationPlan,
     EvaluationPlan,
     Example,
     NearDuplicate,
+    NearDuplicatesError,
+    Row,
     Slices,
     left_out_text,
+    near_duplicates,
     near_duplicates_text,
     plan_record,
+    shared_keys,
 )
-from surgery.errors import DataError
+from surgery.errors import DataError, SurgeryError
 from surgery.evaluation import Evaluation, Marking, Sample, answer_limit, answered, stop_texts
 from surgery.files import digest
 from surgery.progress import Control
@@ -55,11 +62,40 @@ def prepare(
     judge: runs the answers that are programs, apart from this process.
     allow_near: whether documents of a task may be nearly the same as rows that the edits were made on.
 
-    Raises `DataError` for documents that the edits were made on, and `NearDuplicatesError`.
+    Raises `DataError` for rows and documents that the edits were made on, and `NearDuplicatesError`.
     """
+    added = _topped_up(live, slices)
     if isinstance(question, EvaluationPlan):
+        _refuse_topped_up(question, slices.held_out, added)
         return _rows(live, question, slices)
+    seen = {plan: replace(each, rows=(*each.rows, *added.get(plan, ()))) for plan, each in slices.seen.items()}
+    slices = replace(slices, seen=seen)
     return _task(live, question, slices, judge, allow_near)
+
+
+def _topped_up(live: "LiveModel", slices: Slices) -> dict[CalibrationPlan, tuple[Row, ...]]:
+    """Rows that were measured in place of others: which they are is known once there is a tokenizer."""
+    added = {}
+    for plan, slice_ in slices.seen.items():
+        with suppress(SurgeryError):  # rows that cannot be encoded were never measured
+            tried = live.encode(slice_.rows, plan.encoding, spare=slice_.spare).tried
+            if tried > len(slice_.rows):
+                added[plan] = slice_.first(tried)[len(slice_.rows) :]
+    return added
+
+
+def _refuse_topped_up(
+    plan: EvaluationPlan, held_out: Sequence[Row], added: Mapping[CalibrationPlan, Sequence[Row]]
+) -> None:
+    for calibration, rows in added.items():
+        if shared := shared_keys(held_out, rows):
+            raise DataError(
+                f"{len(shared)} of {len(held_out)} evaluation rows took the place of calibration rows that were left out",
+                "start the held-out rows later (--start), or raise the length limit (--max-length)",
+            )
+        near = near_duplicates(held_out, rows, calibration.data)
+        if near and plan.near_duplicates != ALLOW:
+            raise NearDuplicatesError(near, len(held_out))
 
 
 def _task(
@@ -70,12 +106,13 @@ def _task(
 
     ends = repr(sorted(end_ids(live))) + _way(live)
     seen = {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())}
-    read_here = replace(live.base, tokenizer=live.tokenizer)
+    tokenizer = live.tokenizer_named(loaded.plan.tokenizer)
+    read_here = replace(live.base, tokenizer=tokenizer)
     near = refuse_seen(loaded, seen, allow=allow_near)
     notes = _near_notes(near, loaded.documents)
     return PreparedQuestion(
         {"task": loaded.plan.values(), **_near_record(near)},
-        digest(["task", loaded.plan.name, *_task_parts(loaded, live.tokenizer), ends, *loaded.scoring]),
+        digest(["task", loaded.plan.name, *_task_parts(loaded, tokenizer), ends, *loaded.scoring]),
         len(loaded.documents),
         lambda engine, control: _noted(
             benchmarked(loaded, engine, read_here, judge=judge, control=control), notes

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from surgery.errors import DataError, first_line
-from surgery.files.arrow_values import arrow_record
+from surgery.errors import DataError
+from surgery.files.arrow_values import arrow_errors, arrow_record
 
 _MAGIC = b"ARROW1\0\0"  # of the file format, which is the stream between two of these and a table of contents
 
@@ -17,26 +17,15 @@ def arrow_records(file: Path, fields: Sequence[str] | None) -> Iterable[tuple[st
     `fields` None stands for all. Nothing is unpacked before it is asked for, so a compressed file is refused.
     Raises `DataError` for what is no arrow file.
     """
-    try:
+    with arrow_errors(file, "arrow"):
         import pyarrow as pa
-    except ImportError:
-        raise DataError("arrow files need pyarrow, which is not installed", "run: pip install pyarrow") from None
-    if not file.is_file():
-        raise DataError(f"no file at {str(file)!r}", "check the path of the arrow file")
-    try:
+
         with pa.memory_map(str(file)) as source:
             begin = len(_MAGIC) if source.read(len(_MAGIC)) == _MAGIC else 0
             source.seek(begin)
             _refuse_compressed(pa.ipc.MessageReader.open_stream(source), file.name)
             source.seek(begin)
             yield from _records(pa.ipc.open_stream(source), fields)
-    except DataError:
-        raise
-    except (OSError, ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        # arrow's own are among these
-        raise DataError(
-            f"{file.name!r} could not be read as arrow ({first_line(error)})", "use an intact copy"
-        ) from error
 
 
 def _records(batches: Any, fields: Sequence[str] | None) -> Iterable[tuple[str, Any]]:

@@ -3,12 +3,32 @@
 In columns a text that repeats is kept once, so a few bytes can stand for a record of any length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from surgery.errors import DataError
+from surgery.errors import DataError, first_line
 
 _MOST_UNPACKED = 64 << 20  # of one record: bytes of texts, and one for every other value
+
+
+@contextmanager
+def arrow_errors(file: Path, kind: str) -> Iterator[None]:
+    """Read a file of a kind with arrow; raises `DataError` for whatever arrow has against it, and without a file."""
+    if not file.is_file():
+        raise DataError(f"no file at {str(file)!r}", f"check the path of the {kind} file")
+    try:
+        yield
+    except DataError:
+        raise
+    except ImportError:
+        raise DataError(f"{kind} files need pyarrow, which is not installed", "run: pip install pyarrow") from None
+    except (OSError, ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        # arrow's own are among these
+        raise DataError(
+            f"{file.name!r} could not be read as {kind} ({first_line(error)})", "use an intact copy"
+        ) from error
 
 
 def arrow_record(batch: Any, at: int, read: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from surgery.errors import DataError, first_line
-from surgery.files.arrow_values import arrow_record
+from surgery.errors import DataError
+from surgery.files.arrow_values import arrow_errors, arrow_record
 
 MOST_RECORDS = 20_000_000
 _MOST_BYTES = 384 << 20  # of one row group, unpacked: what the decoder may hold at a time
@@ -21,13 +21,9 @@ def parquet_records(file: Path, fields: Sequence[str] | None) -> Iterable[tuple[
     `fields` None stands for all. A file with none of them gives its first record only. Raises `DataError` for what is no
     parquet file and for one that unpacks to more than fits.
     """
-    try:
+    with arrow_errors(file, "parquet"):
         import pyarrow.parquet as parquet
-    except ImportError:
-        raise DataError("parquet files need pyarrow, which is not installed", "run: pip install pyarrow") from None
-    if not file.is_file():
-        raise DataError(f"no file at {str(file)!r}", "check the path of the parquet file")
-    try:
+
         columns = list(parquet.read_schema(file).names)
         read = columns if fields is None else [name for name in fields if name in columns]
         # equal texts stay one text: written out, a thousand of a megabyte are a gigabyte
@@ -43,13 +39,6 @@ def parquet_records(file: Path, fields: Sequence[str] | None) -> Iterable[tuple[
             for at in range(batch.num_rows):
                 number += 1
                 yield f"row {number}", arrow_record(batch, at, read, columns)
-    except DataError:
-        raise
-    except (OSError, ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        # arrow's own are among these
-        raise DataError(
-            f"{file.name!r} could not be read as parquet ({first_line(error)})", "use an intact copy"
-        ) from error
 
 
 def _texts(schema: Any) -> list[str]:

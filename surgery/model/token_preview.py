@@ -1,11 +1,10 @@
 """Rows as the tokens that a measurement would read, before any weights are loaded."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import Adapter
-from surgery.data import Calibration, CalibrationPlan, Row, Slice, Token, encode, oddities, token_view
+from surgery.data import Calibration, CalibrationPlan, Slice, Token, encode, oddities, token_view
 from surgery.model.choice import BaseChoice
 from surgery.model.tokenizers import limits_of, tokenizer_alone, tokenizer_notes, tokenizer_of
 
@@ -41,21 +40,36 @@ def preview_tokens(
     resized = any(adapter.tensors[key].ndim == 2 for key in adapter.extra)
     tokenizer = tokenizer_of(adapter, plan.encoding, own, vocabulary=None if resized else vocabulary)
     calibration = encode(
-        slice_.rows, tokenizer, plan.encoding, left_out=slice_.left_out, spare=_spare(slice_), positions=positions
+        slice_.rows, tokenizer, plan.encoding, left_out=slice_.left_out, spare=slice_.spare, positions=positions
     )
     shown = tuple(token_view(example, tokenizer, plan.encoding) for example in calibration.examples[:first])
-    notes = (*tokenizer_notes(tokenizer, own), *oddities(calibration, slice_.rows, tokenizer))
+    notes = (
+        *tokenizer_notes(tokenizer, own),
+        *oddities(calibration, slice_.first(calibration.tried), tokenizer),
+        *_topped_up(calibration, slice_),
+    )
     return TokenPreview(shown, calibration, notes)
 
 
 def encoding_notes(live: "LiveModel", plan: CalibrationPlan, slice_: Slice) -> tuple[str, ...]:
     """What is odd about the rows of a plan, those left out apart; raises as `LiveModel.encode` does."""
     tokenizer = live.tokenizer_for(plan.encoding)
-    calibration = live.encode(slice_.rows, plan.encoding, spare=_spare(slice_))
-    odd = oddities(replace(calibration, left_out={}), slice_.rows, tokenizer)
-    return (*tokenizer_notes(tokenizer, live.base.tokenizer), *odd)
+    calibration = live.encode(slice_.rows, plan.encoding, spare=slice_.spare)
+    return (
+        *tokenizer_notes(tokenizer, live.base.tokenizer),
+        *oddities(replace(calibration, left_out={}), slice_.first(calibration.tried), tokenizer),
+        *_topped_up(calibration, slice_),
+    )
 
 
-def _spare(slice_: Slice) -> Iterable[Row]:
-    """Rows that take the place of those left out."""
-    return getattr(slice_, "spare", ())
+def _topped_up(calibration: Calibration, slice_: Slice) -> tuple[str, ...]:
+    """How many rows of the rest of the shuffle are measured in place of others."""
+    lost = calibration.tried - len(calibration.examples)
+    taken = min(lost, calibration.tried - len(slice_.rows), len(calibration.examples))
+    if taken <= 0:
+        return ()
+    kept = len(calibration.examples) - len(slice_.rows)
+    short = f", and {-kept:,} more could not be replaced" if kept < 0 else ""
+    return (
+        f"{lost:,} of {calibration.tried:,} rows tried were left out; those that follow took their place{short}",
+    )

@@ -13,7 +13,8 @@ from typing import Any
 from surgery.adapter import Adapter, TokenizerFiles
 from surgery.data import Encoding
 from surgery.errors import AdapterError, BaseModelError, first_line
-from surgery.model.base import resolve_base
+from surgery.model.base import resolve_unread
+from surgery.model.gguf import read_once
 from surgery.model.loading import quiet_loading
 
 _CONFIG = "tokenizer_config.json"
@@ -30,10 +31,10 @@ def tokenizer_alone(location: str, *, revision: str | None = None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    source = resolve_base(location)
-    options: dict[str, Any] = {"revision": revision} if revision and not Path(source).exists() else {}
+    source, options = resolve_unread(location, revision)
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+        with quiet_loading(), read_once():
+            return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:  # files of any origin, as in `load_base`
         raise BaseModelError(
             f"the tokenizer of {location!r} could not be loaded ({first_line(error)})",
@@ -48,8 +49,7 @@ def limits_of(location: str, *, revision: str | None = None) -> tuple[int | None
     """
     from transformers import AutoConfig
 
-    source = resolve_base(location)
-    options: dict[str, Any] = {"revision": revision} if revision and not Path(source).exists() else {}
+    source, options = resolve_unread(location, revision)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
         rows = config.get_text_config(decoder=True).vocab_size

@@ -69,11 +69,12 @@ def decoding_note(model: str, way: Way) -> str:
     """What a reader has to know of this way to decode; empty for the fastest. `model` is the name of its class."""
     if way == Way(way.scoring):
         return ""
+    parts = [f"answers are decoded {_DECODED[way.decoding]}"]
     if not way.cached:
-        how = "each token of an answer reads its whole row again"
+        parts.append("each token of an answer reads its whole row again")
     elif not way.shared:
-        how = "what the prompts begin with is read for each of them"
-    else:
-        how = "losses come from a pass of their own"
-    where = _DECODED[way.decoding]
-    return f"{model} decodes otherwise than row by row in the fastest way: answers are decoded {where}, and {how}."
+        parts.append("what the prompts begin with is read for each of them")
+    if way.cached and not way.follows:
+        parts.append("losses come from a pass of their own")
+    how = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+    return f"{model} does not decode in the fastest way as it does row by row: {how}."

@@ -14,7 +14,7 @@ from surgery.sensitivity.component_verdicts import (
     ranked,
     standings,
 )
-from surgery.sensitivity.doubts import doubts
+from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
 from surgery.sensitivity.stability import Budget, budgets
@@ -38,6 +38,7 @@ from surgery.sensitivity.timing import (
 )
 
 __all__ = [
+    "COMPARED",
     "KINDS",
     "SHIPPED",
     "Budget",
@@ -64,6 +65,7 @@ __all__ = [
     "known_proof_pace",
     "layer_shares",
     "load_sensitivity",
+    "losses_without",
     "measure_sensitivity",
     "measurement_header",
     "measurement_in",

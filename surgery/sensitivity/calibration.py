@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def calibration_slice(live: "LiveModel", plan: CalibrationPlan) -> Calibration:
     """The encoded examples of a calibration plan."""
     slice_ = planned_rows(plan)
-    return live.encode(slice_.rows, plan.encoding, left_out=slice_.left_out)
+    return live.encode(slice_.rows, plan.encoding, left_out=slice_.left_out, spare=slice_.spare)
 
 
 def calibrate(
@@ -37,6 +37,8 @@ def calibrate(
     control: Control = SILENT,
 ) -> Sensitivity:
     """The sensitivity of every module on the planned slice, measured, or found in the store.
+
+    Rows that cannot be measured give way to those that follow in the shuffle, as far as there are any.
 
     live: the adapter in its running base model.
     plan: the calibration slice and its batches.
@@ -51,9 +53,9 @@ def calibrate(
     """
     refuse_changed(live.adapter)
     slice_ = planned_rows(plan) if slice_ is None else slice_
-    rows = slice_.rows
+    calibration = live.encode(slice_.rows, plan.encoding, left_out=slice_.left_out, spare=slice_.spare)
+    rows = slice_.first(calibration.tried)
     keys = tuple(map(seen_keys, rows))
-    calibration = live.encode(rows, plan.encoding, left_out=slice_.left_out)
     names = list(live.spectra)
     provenance = provenance_of(live, calibration, names)
     base = base or BaseChoice(live.base.location, None, str(live.device), provenance.dtype)
@@ -71,7 +73,7 @@ def calibrate(
         part.drop()
         control.progress(known.examples, known.examples)
         # other rows may have been left out on the way to the same examples
-        return replace(known, left_out=calibration.left_out, rows=rows_digest(rows), keys=keys)
+        return replace(known, left_out=calibration.left_out, rows=rows_digest(slice_.rows), keys=keys)
     resume = part.read()
     if resume is not None:
         control.resumed(resume.done, len(order))
@@ -93,7 +95,7 @@ def calibrate(
         raise
     spent = Spent(sum(lengths[resume.done if resume else 0 :]), time.monotonic() - begun)
     without = losses_without(live, calibration.examples[:COMPARED], plan.batch_size)
-    sensitivity = replace(sensitivity, rows=rows_digest(rows), keys=keys, without=without)
+    sensitivity = replace(sensitivity, rows=rows_digest(slice_.rows), keys=keys, without=without)
     save_sensitivity(sensitivity, stored, measurement_header(plan, base, provenance, calibration.left_out))
     part.drop()
     remember_pace(base, plan, rows, calibration, live.tokenizer_for(plan.encoding), spent)

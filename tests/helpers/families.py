@@ -143,10 +143,10 @@ def train(kind: str, folder: Path) -> Path:
     return folder
 
 
-def attached(kind: str, folder: Path) -> LiveModel:
+def attached(kind: str, folder: Path, dtype: torch.dtype = torch.float32) -> LiveModel:
     """The adapter of a folder on a fresh model of this type."""
     adapter = open_adapter(folder)
-    return LiveModel(loaded_base(build(kind)), adapter, decompose(adapter))
+    return LiveModel(loaded_base(build(kind).to(dtype)), adapter, decompose(adapter))
 
 
 def reference(kind: str, folder: Path) -> PeftModel:

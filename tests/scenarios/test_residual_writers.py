@@ -101,7 +101,6 @@ FAMILIES = (
     ),
     *(
         "starcoder2",
-        "swiftformer",
         "switch_transformers",
         "t5",
         "tipsv2_text_model",

@@ -63,11 +63,9 @@ def build_tasks(plan: TaskPlan, *, trust_code: bool = False) -> BuiltTasks:
 
 def has_several_tasks(plan: TaskPlan) -> bool:
     """Whether the name is one of a group or a tag; raises `DataError` for a folder that holds no definitions."""
-    from lm_eval.tasks._index import Kind
-
     held = read_folder(plan.include_path).entries if plan.include_path is not None else {}
     if plan.name in held:
-        return held[plan.name].kind in (Kind.GROUP, Kind.TAG)
+        return held[plan.name].kind.name in ("GROUP", "TAG")
     single = plan.name in BENCHMARKS or plan.name in task_files()
     return not single and plan.name in collection_names()
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from surgery.data import TOKENIZERS
 from surgery.errors import DataError
 
 # the four the paper reports, by lm-eval's names
@@ -21,8 +22,9 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "system": (str,),
     "template_args": (str,),
     "think_end": (str, int),
+    "tokenizer": (str,),
 }
-_NEVER_NONE = ("name", "offset", "chat_template", "system", "template_args")
+_NEVER_NONE = ("name", "offset", "chat_template", "system", "template_args", "tokenizer")
 # arguments of the rendering itself, which lm-eval sets
 _RENDERING = {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message"}
 
@@ -39,7 +41,8 @@ class TaskPlan:
 
     `chat_template` puts prompts into the tokenizer's template, examples as turns of their own; `template_args` are
     the template's arguments as a JSON object. `system` is lm-eval's system instruction. Of an answer counts
-    what follows the last `think_end`, a text or the id of a token. Raises `DataError` for values out of range.
+    what follows the last `think_end`, a text or the id of a token. `tokenizer` is as in `data.Encoding`. Raises
+    `DataError` for values out of range.
     """
 
     name: str
@@ -53,6 +56,7 @@ class TaskPlan:
     system: str = ""
     template_args: str = ""
     think_end: str | int | None = None
+    tokenizer: str = TOKENIZERS[0]
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -61,6 +65,8 @@ class TaskPlan:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise DataError(f"the {name} of a task cannot be {value}", f"use {least} or more")
+        if self.tokenizer not in TOKENIZERS:
+            raise DataError(f"tokenizer {self.tokenizer!r} is not known", f"use {' or '.join(TOKENIZERS)}")
         self._check_template()
 
     @property

@@ -88,9 +88,9 @@ class AttachedAdapter:
         plan = group.task.question
         if isinstance(plan, EvaluationPlan):
             return plan
-        place = (plan, group.adapter.base)
+        place = (plan, group.adapter.base, group.adapter.source)
         if self._task is None or self._task[0] != place:
-            self._task = place, load_task(plan, self.live(group.adapter).tokenizer)
+            self._task = place, load_task(plan, self.live(group.adapter).tokenizer_named(plan.tokenizer))
         return self._task[1]
 
     def close(self) -> None:

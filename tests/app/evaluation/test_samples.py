@@ -1,6 +1,9 @@
 """Answers compared and searched."""
 
+import numpy as np
+
 from app.evaluation.samples import compared, searched
+from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, Scores
 from surgery.experiments import EDIT
 from tests.app.evaluation.conftest import proof
 
@@ -16,3 +19,12 @@ def test_answers_are_told_apart_by_what_became_of_them_and_found_by_their_words(
     assert len(searched(table, "  ")) == 40
     # what is searched is text: a pattern is no pattern
     assert searched(table, ".*").empty
+
+
+def test_a_group_s_answers_tell_their_task_and_a_cut_prompt_what_it_lost() -> None:
+    scores = {name: Scores({"acc": np.zeros(2)}, ("a", "b")) for name in (BASELINE, EDIT)}
+    samples = (Sample("0", "asked", "a", "colours"), Sample("1", "the end", "b", "words", 12))
+    table = compared(Evaluation(scores, samples, (Metric("acc", "acc", True, True),)), EDIT)
+    assert table["task"].tolist() == ["colours", "words"]
+    assert table["tokens cut"].tolist() == [0, 12]
+    assert not {"task", "tokens cut"} & set(compared(proof(), EDIT).columns)

@@ -142,7 +142,10 @@ def equal(first: Sensitivity, second: Sensitivity) -> bool:
 
 def test_measuring_says_what_was_measured_and_what_was_left_out_and_why(workspace: Workspace) -> None:
     test = opened(workspace)
-    assert "25 rows · fields prompt, answer · 2 rows left out: 1 empty answer, 1 unreadable: line 26" in said(test)
+    assert (
+        "25 rows · fields prompt, answer · read as prompt → answer · 2 rows left out: 1 empty answer, 1 unreadable: line 26"
+        in said(test)
+    )
     assert "unknown until the first batch" in said(test)
     assert "Prompt\n" not in labels(test)
     button(test, "Calibrate with these settings").click()
@@ -220,7 +223,7 @@ def test_the_time_is_that_of_earlier_runs(workspace: Workspace) -> None:
     pace = known_pace(base, plan)
     assert isinstance(pace, CalibrationPace)
     assert f"Time: about {pace.seconds(24, characters(rows)):.0f} s" in said(test)
-    labelled(test.selectbox, "Prompt").set_value("plain").run()
+    labelled(test.selectbox, "Template").set_value("plain").run()
     assert "unknown until the first batch" in said(test)
     # a part says how many tokens it has left
     stop_after(workspace, plan, 6)

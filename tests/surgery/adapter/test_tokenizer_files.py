@@ -1,12 +1,12 @@
 """What lies beside an adapter of a tokenizer is carried along as bytes."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from surgery.adapter import open_adapter
-from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles, read_tokenizer_files
+from surgery.adapter import TOKENIZER_FILES, TokenizerFiles, open_adapter, unpack_adapter
 from surgery.errors import AdapterError
 from tests.helpers.models import save_adapter, tiny_llama, tiny_tokenizer
 
@@ -24,10 +24,11 @@ def test_an_adapter_holds_the_tokenizer_that_training_saved_beside_it(tmp_path: 
 
 
 def test_other_files_of_the_folder_are_not_read(tmp_path: Path) -> None:
+    folder = save_adapter(tiny_llama(), tmp_path / "adapter")
     for name in ("tokenization_evil.py", "config.json", "tokenizer.pkl", "optimizer.pt"):
-        (tmp_path / name).write_text("x")
-    (tmp_path / "vocab.txt").write_text("a")
-    assert set(read_tokenizer_files(tmp_path).contents) == {"vocab.txt"} <= set(TOKENIZER_FILES)
+        (folder / name).write_text("x")
+    (folder / "vocab.txt").write_text("a")
+    assert set(open_adapter(folder).tokenizer.contents) == {"vocab.txt"} <= set(TOKENIZER_FILES)
 
 
 def test_a_file_beyond_the_bound_is_named_and_the_adapter_opens(
@@ -70,3 +71,15 @@ def test_settings_without_a_template_or_a_vocabulary_are_no_tokenizer() -> None:
 def test_a_template_that_cannot_be_read_is_refused_with_the_way_out(text: bytes) -> None:
     with pytest.raises(AdapterError, match="--tokenizer base"):
         _ = TokenizerFiles({"tokenizer_config.json": text}).chat_template
+
+
+def test_an_upload_keeps_the_tokenizer_and_nothing_else(tmp_path: Path) -> None:
+    folder = save_adapter(tiny_llama(), tmp_path / "adapter")
+    tiny_tokenizer().save_pretrained(folder)
+    (folder / "evil.py").write_text("x")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"adapter/{file.name}")
+    unpacked = unpack_adapter(tmp_path / "a.zip", tmp_path / "uploads")
+    assert open_adapter(unpacked).tokenizer == open_adapter(folder).tokenizer
+    assert not (unpacked / "evil.py").exists()

@@ -7,10 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from surgery.adapter import open_adapter
 from surgery.cli import main
-from surgery.data import Encoding, encode, read_rows
+from surgery.data import Encoding, Row, encode, read_rows
+from surgery.model import BaseChoice, attach
 from surgery.sensitivity import load_sensitivity
+from surgery.spectra import decompose
 from tests.helpers.models import example_loss, save_adapter, save_model, tiny_llama, tiny_tokenizer
+from tests.helpers.rounding import assert_losses
 from tests.surgery.cli.conftest import strict
 
 BAD_ROWS = {
@@ -81,7 +85,10 @@ def test_calibrate_takes_other_fields_and_says_what_was_left_out_and_why(tmp_pat
         assert record["dropped_by_reason"] == {"too long": long, "unreadable": 1, "missing field": 1}
         assert record["format"] == "Q: {question} → {sum}"
     assert main(words) == 0
-    assert f"{long + 2} rows left out: 1 unreadable, 1 missing field, {long} too long" in capsys.readouterr().out
+    assert (
+        f"{long + 2} rows left out: 1 unreadable, 1 missing field, {long} too long (line 9 of 'rows.jsonl'"
+        in capsys.readouterr().out
+    )
     assert load_sensitivity(tmp_path / "g.safetensors").examples == 8 - long
 
 
@@ -154,28 +161,28 @@ def test_a_tokenizer_that_cannot_be_loaded_is_one_line_with_an_option_that_works
     assert main(_calibrate(tiny, "--preview", "--tokenizer", "base")) == 0
 
 
-def _taught(model, rows):
-    """A model that knows the rows by heart, as a base whose adapter belongs to another one does."""
-    examples = encode(rows, tiny_tokenizer(), Encoding()).examples
-    model.requires_grad_(True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(40):
-        optimizer.zero_grad()
-        sum(example_loss(model, example) for example in examples).backward()
-        optimizer.step()
-    return model.requires_grad_(False)
+def _likeliest(folder, prompts):
+    """Rows whose answer is the letter that the base itself finds likeliest, as if it knew them by heart."""
+    model, letters = tiny_llama(), list(range(6, 54))
+    rows = []
+    for prompt in prompts:
+        (example,) = encode([Row(prompt, "a")], tiny_tokenizer(), Encoding(eos=False)).examples
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([example.prompt_ids])).logits[0, -1, letters]
+        rows.append({"prompt": prompt, "answer": tiny_tokenizer().decode([letters[int(logits.argmax())]])})
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
 def test_doubtful_losses_are_told_in_text_and_record(tiny, capsys):
-    save_model(_taught(tiny_llama(), read_rows(tiny / "rows.jsonl")), tiny / "base")
+    _likeliest(tiny, [f"{i}+{i}=" for i in range(8)])
     save_adapter(tiny_llama(), tiny / "adapter", scale=2.0)
-    assert main(_calibrate(tiny, "--out", str(tiny / "out"))) == 0
+    assert main(_calibrate(tiny, "--no-eos", "--out", str(tiny / "out"))) == 0
     text = capsys.readouterr().out
     assert "note: mean loss" in text
     assert "note: the adapter makes its own rows worse" in text
-    assert main(_calibrate(tiny, "--out", str(tiny / "out"), "--json")) == 0
+    assert main(_calibrate(tiny, "--no-eos", "--out", str(tiny / "out"), "--json")) == 0
     record = strict(capsys.readouterr().out)
-    assert len(record["notes"]) == 2
+    assert len(record["notes"]) == 3
     assert record["loss"] > record["loss_without"]
 
 
@@ -186,7 +193,7 @@ def test_conversations_are_measured_and_evaluated_as_they_lie(tmp_path, monkeypa
     talk = [("human", "1+1="), ("gpt", "2"), ("human", "and 1?"), ("gpt", "3")]
     rows = [[{"from": who, "value": f"{text}{n}"} for who, text in talk] for n in range(4)]
     (tmp_path / "rows.json").write_text(json.dumps([{"conversations": row} for row in rows]))
-    base = ["--base", str(tmp_path / "base"), "--template", "plain"]
+    base = ["--base", str(tmp_path / "base")]
     words = ["calibrate", str(tmp_path / "adapter"), *base, "--data", str(tmp_path / "rows.json"), "--json"]
     for turns, examples in (("last", 4), ("all", 8)):
         out = str(tmp_path / f"{turns}.safetensors")
@@ -204,3 +211,24 @@ def test_conversations_are_measured_and_evaluated_as_they_lie(tmp_path, monkeypa
     record = strict(capsys.readouterr().out)
     assert record["format"] == "conversations (messages, ShareGPT)"
     assert "1 row left out: 1 no assistant's turn" in record["notes"]
+
+
+def test_an_evaluation_reads_its_rows_as_its_options_say(tiny, capsys):
+    (tiny / "own.jinja").write_text("{% for m in messages %}<u>{{ m['content'] }}</s>{% endfor %}")
+    base, data = str(tiny / "base"), str(tiny / "rows.jsonl")
+    words = ["evaluate", str(tiny / "adapter"), "--base", base, "--data", data, "--limit", "4", "--json"]
+    losses = []
+    for options in ([], ["--template", str(tiny / "own.jinja"), "--system", "abc", "--tokenizer", "base"]):
+        assert main([*words, *options]) == 0
+        record = strict(capsys.readouterr().out)
+        rows = record["question"]["rows"]
+        losses.append(record["variants"]["unedited"]["means"]["loss"])
+    assert (rows["system"], rows["tokenizer"], rows["template"]) == ("abc", "base", str(tiny / "own.jinja"))
+    adapter = open_adapter(tiny / "adapter")
+    with attach(adapter, decompose(adapter), BaseChoice(base)) as live:
+        encoding = Encoding(str(tiny / "own.jinja"), system="abc", tokenizer="base")
+        examples = live.encode(read_rows(data)[:4], encoding).examples
+        with torch.no_grad():
+            expected = [float(example_loss(live.model, example)) for example in examples]
+        assert_losses(losses[1], sum(expected) / 4, live.model)
+    assert losses[0] != pytest.approx(losses[1])

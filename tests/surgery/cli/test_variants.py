@@ -134,6 +134,22 @@ def loss_of(model, prompt: str, answer: str) -> float:
     return example_loss(model, example).item()
 
 
+def test_folders_of_one_name_and_of_a_control_are_told_apart(place, capsys):
+    for parent in ("a", "b"):
+        edited_folder(place, f"{parent}/edit", "all")
+    shutil.copytree("a/edit", "random 0")
+    record = told(capsys, *words(place, "--variant", "a/edit", "b/edit", "random 0"))
+    assert list(record["variants"]) == [BASELINE, "variant edit", "b/edit", "variant random 0"]
+    change = {
+        name: found["changes"]["loss"]["mean"] for name, found in record["variants"].items() if name != BASELINE
+    }
+    assert len(set(change.values())) == 1
+    assert change["b/edit"] != 0
+    capsys.readouterr()
+    assert main(["runs"]) == 0
+    assert "; b/edit: loss " in capsys.readouterr().out
+
+
 def test_a_folder_that_does_not_say_how_it_was_edited_gets_controls_over_what_differs(place, capsys):
     edit = edited_folder(place, "mine", r"layers\.1\.mlp")
     record = told(capsys, *words(place, "--variant", "mine", "--random", "2"))

@@ -87,5 +87,13 @@ def test_tools_beside_a_conversation_were_part_of_what_was_trained():
     assert caught.value.reason == "with tools"
 
 
+def test_a_conversation_without_end_is_too_long_for_a_row_of_every_answer():
+    long = {"messages": [USER, ANSWER] * 20_000}
+    assert len(LAST.rows(long)[0].messages) == 40_000
+    with pytest.raises(UnusableRow) as caught:
+        ALL.rows(long)
+    assert caught.value.reason == "too long"
+
+
 def test_every_turn_of_a_conversation_has_a_key_of_its_own():
     assert len({row.key for row in ALL.rows({"messages": OPENAI})}) == 2

@@ -25,6 +25,7 @@ def test_the_record_of_a_plan_is_that_plan_and_flat(plan):
 def test_a_plan_of_earlier_settings_has_the_record_that_it_had_then():
     later = {"format", "turns", "leave_out"}
     assert not later & {*plan_record(CalibrationPlan("rows.jsonl")), *plan_record(EvaluationPlan("rows.jsonl"))}
+    assert plan_record(EvaluationPlan("rows.jsonl"))["limit"] is None
     changed = plan_record(EvaluationPlan("rows.jsonl", format="text", turns="all", leave_out=True))
     assert later <= set(changed)
 

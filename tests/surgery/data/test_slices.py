@@ -49,3 +49,12 @@ def test_the_rows_that_follow_a_slice_in_its_shuffle_are_its_spare_ones(files):
         whole = planned_rows(CalibrationPlan(files[0], 12 - start, seed=3, start=start))
         assert [*slice_.rows, *slice_.spare] == list(whole.rows)
         assert whole.spare == ()
+
+
+def test_no_spare_row_belongs_to_another_slice_or_to_the_proof(files):
+    plans = [CalibrationPlan(files[0], 3), CalibrationPlan(files[0], 4, start=3)]
+    found = read_slices(plans, EvaluationPlan(files[0], limit=2, seed=0, start=10))
+    first, second = (found.seen[plan] for plan in plans)
+    whole = planned_rows(CalibrationPlan(files[0], 12)).rows
+    assert (first.rows, second.rows, found.held_out) == (whole[:3], whole[3:7], whole[10:])
+    assert first.spare == second.spare == whole[7:10]

@@ -9,6 +9,7 @@ from surgery.experiments import (
     EDIT,
     SAME_NORM,
     ControlRules,
+    control_sets,
     is_reserved,
     random_controls,
     rules_of,
@@ -160,6 +161,7 @@ def test_edits_of_several_scopes_get_controls_each_whose_names_say_whose_they_ar
         for control in own[name]:
             assert list(beside.edits[control].modules) == in_scope(measured[0], plan.scope)
     assert len(beside.edits) == 4 + 4 + 3 * 2
+    assert control_sets(rules for _, rules in edits.values()) == 3
     assert not any(map(is_reserved, plans))
     assert all(map(is_reserved, set(beside.edits) - set(plans)))
 

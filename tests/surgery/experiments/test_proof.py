@@ -84,7 +84,7 @@ def test_rows_that_cannot_be_asked_refuse_a_proof_or_are_left_out_and_counted_by
     plan = EvaluationPlan(file, random=0, again=False, encoding=Encoding(max_length=30))
     with place.attach() as live:
         message = refusal(DataError, prove, live, Proof(plan, {}))
-        assert "2 of 4 held-out rows are longer than 30 tokens" in message
+        assert "2 of 4 held-out rows cannot be asked: a row is 44 tokens long, and the limit is 30" in message
         assert "--leave-out" in message
         found = prove(live, Proof(replace(plan, leave_out=True), {})).evaluation
         assert [sample.key for sample in found.samples] == [ROWS[30].key, ROWS[31].key]
@@ -388,7 +388,7 @@ def other_order(place: Workplace, folder: Path) -> Workplace:
 
 
 def other_encoding(place: Workplace, folder: Path) -> Workplace:
-    return replace(place, evaluation=replace(place.evaluation, encoding=Encoding(separator=False)))
+    return replace(place, evaluation=replace(place.evaluation, encoding=Encoding(separator=True)))
 
 
 def other_base(place: Workplace, folder: Path) -> Workplace:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from surgery.data import ALLOW, NearDuplicatesError, Row
+from surgery.data import ALLOW, CalibrationPlan, Encoding, NearDuplicatesError, Row, planned_rows
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE, LOSS_ALONE, summarise
 from surgery.experiments import Proof, prove, random_controls
@@ -128,3 +128,30 @@ def test_near_duplicates_are_refused_pair_by_pair_or_allowed_and_recorded(live, 
     assert "near_duplicates" not in unseen.plan.question
     assert unseen.plan.key != allowed.plan.key
     assert unseen.plan.context == allowed.plan.context
+
+
+def _topped_up(tmp_path):
+    """A calibration of six rows, two of them too long, of a file whose next two rows took their place; and those two."""
+    long = [Row("bcd" * 12, "1"), Row("efg" * 12, "1")]
+    data = write_rows(tmp_path / "rows.jsonl", [*long, *ROWS[:30]])
+    plan = CalibrationPlan(data, examples=6, encoding=Encoding(max_length=20))
+    plan = replace(
+        plan, seed=next(s for s in range(99) if set(long) <= set(planned_rows(replace(plan, seed=s)).rows))
+    )
+    slice_ = planned_rows(plan)
+    return plan, slice_.spare[:2], slice_.spare[2:8]
+
+
+def test_rows_that_took_the_place_of_calibration_rows_are_refused_too(live, place, tmp_path):
+    plan, taken, free = _topped_up(tmp_path)
+    held_out = replace(place.evaluation, data=write_rows(tmp_path / "held.jsonl", [*taken, *free]), limit=None)
+    message = refusal(DataError, prove, live, Proof(held_out, {}, [plan]), control=Control(progress=pytest.fail))
+    assert "2 of 8 evaluation rows took the place of calibration rows" in message
+    assert prove(live, Proof(replace(held_out, start=2), {}, [plan])).plan.examples == 6
+
+
+def test_rows_that_cannot_be_encoded_topped_nothing_up(live, place, tmp_path):
+    plan, taken, free = _topped_up(tmp_path)
+    plan = replace(plan, encoding=Encoding(template=str(tmp_path / "nowhere.jinja")))
+    held_out = replace(place.evaluation, data=write_rows(tmp_path / "held.jsonl", [*taken, *free]), limit=None)
+    assert prove(live, Proof(held_out, {}, [plan])).plan.examples == 8

@@ -9,8 +9,7 @@ import pytest
 from surgery.adapter import TokenizerFiles, open_adapter
 from surgery.data import Encoding, Row
 from surgery.errors import AdapterError, BaseModelError, DataError
-from surgery.model import LiveModel, load_base
-from surgery.model.tokenizers import limits_of, tokenizer_alone, tokenizer_notes, tokenizer_of
+from surgery.model import LiveModel, load_base, tokenizer_alone, tokenizer_notes, tokenizer_of, tokenizers
 from surgery.spectra import decompose
 from tests.helpers.models import (
     VOCABULARY,
@@ -158,7 +157,7 @@ def test_the_tokenizer_of_a_base_is_loaded_without_its_weights(tmp_path: Path) -
     (folder / "model.safetensors").unlink()
     alone = tokenizer_alone(str(folder))
     assert alone("abc").input_ids == loaded.tokenizer("abc").input_ids
-    assert limits_of(str(folder)) == (VOCABULARY, 256)
+    assert tokenizers.limits_of(str(folder)) == (VOCABULARY, 256)
 
 
 def test_the_tokenizer_of_a_gguf_file_is_that_of_its_model(tmp_path: Path) -> None:

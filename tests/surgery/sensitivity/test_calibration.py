@@ -1,6 +1,7 @@
 """Calibrating an adapter on a tiny model, and the store of measurements."""
 
 import errno
+import json
 import os
 import shutil
 import tempfile
@@ -12,7 +13,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from surgery.data import Encoding, calibration_rows, choose
+from surgery.data import (
+    CalibrationPlan,
+    Encoding,
+    calibration_rows,
+    choose,
+    planned_rows,
+    rows_digest,
+    seen_keys,
+)
 from surgery.errors import BaseModelError, Cancelled, DataError, SurgeryError
 from surgery.model import BaseChoice
 from surgery.progress import Control
@@ -242,3 +251,23 @@ def test_a_store_without_permission_is_told_and_takes_the_measurement_once_it_is
     (new,) = files - set(kept)
     assert same(load_sensitivity(new), measured)
     assert all(file.read_bytes() == content for file, content in kept.items())
+
+
+def test_rows_too_long_to_measure_give_way_to_those_that_follow_in_the_shuffle(place, tmp_path):
+    texts = [f"{i % 7}+{i}=" + "." * (30 if i % 3 == 0 else 0) for i in range(30)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps({"prompt": text, "answer": "1"}) for text in texts))
+    plan = CalibrationPlan(str(data), 12, encoding=Encoding(max_length=20))
+    order = [row for row in planned_rows(replace(plan, examples=30)).rows if len(row.prompt) < 20]
+    with place.attach() as live:
+        measured = calibrate(live, plan)
+        found = calibration_slice(live, plan)
+        again = calibrate(live, plan)
+    assert [example.key for example in found.examples] == [row.key for row in order[:12]]
+    assert measured.examples == 12
+    lost = found.tried - 12
+    assert measured.left_out == {"too long": lost}
+    # what was seen is known again: the rows asked for and those that took a place
+    assert set(measured.keys) == {seen_keys(row) for row in planned_rows(replace(plan, examples=12 + lost)).rows}
+    assert again.keys == measured.keys
+    assert measured.rows == rows_digest(planned_rows(plan).rows)

@@ -7,8 +7,15 @@ import torch
 from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan
 from surgery.model import BaseChoice, LiveModel, attach
-from surgery.sensitivity import Sensitivity, calibrate, doubts, load_sensitivity, save_sensitivity
-from surgery.sensitivity.doubts import COMPARED, losses_without
+from surgery.sensitivity import (
+    COMPARED,
+    Sensitivity,
+    calibrate,
+    doubts,
+    load_sensitivity,
+    losses_without,
+    save_sensitivity,
+)
 from surgery.spectra import decompose
 from tests.helpers.models import example_loss, loaded_base, random_examples, save_adapter, tiny_llama
 from tests.helpers.rounding import assert_losses

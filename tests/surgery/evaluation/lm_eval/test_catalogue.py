@@ -2,15 +2,14 @@
 
 import pytest
 
-from surgery.evaluation.lm_eval import TaskPlan, load_task
-from surgery.evaluation.lm_eval.catalogue import close_names, collection_names, entries, task_files
+from surgery.evaluation.lm_eval import TaskPlan, catalogue, load_task
 
 
 def test_the_quick_look_finds_every_name_of_lm_eval_s_own_index():
-    found = {*task_files(), *collection_names()}
-    assert set(entries()) <= found
-    assert len(found) - len(entries()) < 10
-    assert {"mmlu", "bbh", "ai2_arc"} <= collection_names()
+    found = {*catalogue.task_files(), *catalogue.collection_names()}
+    assert set(catalogue.entries()) <= found
+    assert len(found) - len(catalogue.entries()) < 10
+    assert {"mmlu", "bbh", "ai2_arc"} <= catalogue.collection_names()
 
 
 @pytest.mark.parametrize(
@@ -26,7 +25,7 @@ def test_the_quick_look_finds_every_name_of_lm_eval_s_own_index():
     ],
 )
 def test_a_slip_of_the_pen_is_answered_with_the_name_that_was_meant(written, meant):
-    assert close_names(written, [*task_files(), *collection_names()])[0] == meant
-    assert close_names("nothing_of_this_name", task_files()) == []
+    assert catalogue.close_names(written, [*catalogue.task_files(), *catalogue.collection_names()])[0] == meant
+    assert catalogue.close_names("nothing_of_this_name", catalogue.task_files()) == []
     with pytest.raises(Exception, match=f"did you mean {meant}"):
         load_task(TaskPlan(written))

@@ -1,5 +1,6 @@
 """Groups of tasks: every task as `simple_evaluate` scores it, added up as it adds them up, changes paired likewise."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE
-from surgery.evaluation.lm_eval import TaskPlan, benchmarked, load_task, run_task
+from surgery.evaluation.lm_eval import TaskPlan, benchmarked, catalogue, load_task, run_task, task_files
 from surgery.model import LoadedBase
 from tests.helpers.lm_eval_reference import assert_same, theirs_by_name
 from tests.helpers.own_tasks import own_tasks
@@ -107,3 +108,40 @@ def test_tasks_without_a_metric_in_common_are_to_be_asked_one_by_one(tmp_path, m
     with pytest.raises(DataError, match="no metric in common") as caught:
         run_task(loaded, engine(models), models[BASELINE])
     assert "colours, spoken" in caught.value.remedy
+
+
+def test_mmlu_is_its_57_tasks_in_four_groups_by_their_sizes(tmp_path, models):
+    files = {}
+    tasks = [
+        name for name in task_files() if (catalogue.tasks_folder() / "mmlu" / "default" / f"{name}.yaml").is_file()
+    ]
+    for number, name in enumerate(tasks):
+        rows = [
+            {
+                "question": f"{name} {i}?",
+                "subject": "s",
+                "choices": ["a", "b", "c", "d"],
+                "answer": (number + i) % 4,
+            }
+            for i in range(1 + number % 2)
+        ]
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("\n".join(map(json.dumps, rows)))
+        files[f"{name}:test"] = str(file)
+    loaded = load_task(TaskPlan("mmlu", data_files=files))
+    assert sorted(loaded.tasks) == sorted(tasks)
+    assert len(tasks) == 57
+    base = models[BASELINE]
+    found = benchmarked(loaded, OneByOne({BASELINE: base.model}), base)
+    totals = found.aggregates[BASELINE]
+    assert totals["acc,none"] == pytest.approx(found.numbers(BASELINE, "acc,none").mean())
+    groups = ["mmlu_stem", "mmlu_other", "mmlu_social_sciences", "mmlu_humanities"]
+    sizes = [len(_documents_of(group, loaded)) for group in groups]
+    shares = [totals[f"{group}/acc,none"] for group in groups]
+    assert np.average(shares, weights=sizes) == pytest.approx(totals["acc,none"])
+
+
+def _documents_of(group: str, loaded) -> list:
+    (own,) = (each for each in loaded.group.get_all_groups() if each.name == group)
+    names = {task.task_name for task in own.get_all_tasks()}
+    return [document for document in loaded.documents if document.task in names]

@@ -65,3 +65,12 @@ def test_settings_that_mean_nothing_together_are_refused(changes):
     with pytest.raises(DataError) as caught:
         TaskPlan(**{"name": "a", **changes})
     assert caught.value.remedy
+
+
+def test_a_task_names_whose_tokenizer_reads_it_where_that_is_not_the_adapters() -> None:
+    assert TaskPlan("gsm8k").values() == {"name": "gsm8k"}
+    plan = TaskPlan("gsm8k", tokenizer="base")
+    assert plan.values() == {"name": "gsm8k", "tokenizer": "base"}
+    assert TaskPlan.of(plan.values()) == plan
+    with pytest.raises(DataError, match="adapter or base"):
+        TaskPlan("gsm8k", tokenizer="mine")

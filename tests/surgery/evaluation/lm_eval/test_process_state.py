@@ -9,7 +9,7 @@ from lm_eval import utils
 from tqdm.std import tqdm
 
 from surgery.errors import Cancelled, DataError
-from surgery.evaluation.lm_eval.process_state import RandomState, kept_random_state, quiet, refusing
+from surgery.evaluation.lm_eval import process_state
 
 
 def test_generators_bars_and_templates_are_as_they_were(capsys):
@@ -17,7 +17,7 @@ def test_generators_bars_and_templates_are_as_they_were(capsys):
     expected = [random.random(), np.random.rand(), float(torch.rand(()))]
     random.seed(3), np.random.seed(3), torch.manual_seed(3)
     before = utils.env, tqdm.__init__
-    with quiet(), kept_random_state(RandomState.of_lm_eval()):
+    with process_state.quiet(), process_state.kept_random_state(process_state.RandomState.of_lm_eval()):
         assert utils.apply_template("{{ a }}\n", {"a": 1}) == "1\n"
         assert utils.apply_template("{{ a | regex_replace('b', 'c') }}", {"a": "abb"}) == "acc"
         with pytest.raises(Exception, match="unsafe"):
@@ -30,7 +30,7 @@ def test_generators_bars_and_templates_are_as_they_were(capsys):
 
 
 def test_what_a_definition_raises_becomes_a_refusal_and_a_cancel_stays_one():
-    with pytest.raises(DataError, match="could not load the task 'x'"), refusing("x", "load"):
+    with pytest.raises(DataError, match="could not load the task 'x'"), process_state.refusing("x", "load"):
         raise KeyError("a")
-    with pytest.raises(Cancelled), refusing("x", "load"):
+    with pytest.raises(Cancelled), process_state.refusing("x", "load"):
         raise Cancelled
