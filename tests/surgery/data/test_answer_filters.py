@@ -54,7 +54,7 @@ def test_an_expression_that_takes_too_long_is_refused(monkeypatch):
 def test_right_and_wrong_are_lm_evals_own_strict_and_flexible_match_on_gsm8k():
     from surgery.evaluation.lm_eval import load_task
 
-    task = load_task(plan("gsm8k", limit=30)).task
+    (task,) = load_task(plan("gsm8k", limit=30)).tasks.values()
     rng = random.Random(4)
     theirs, ours = [], []
     for instance in task.instances:
