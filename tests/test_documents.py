@@ -15,7 +15,7 @@ DOCUMENTS = sorted(
 FILE = re.compile(r"(?<![\w./-])((?:app|assets|surgery|tests|viz)/[\w./-]+\.(?:py|md|mjs|yaml))\b")
 TEST = re.compile(r"(?<![\w/])test_\w+\.py\b")
 COMMAND = re.compile(r"python -m ((?:app|assets|surgery|tests|viz)[\w.]*)")
-NAME = re.compile(r"`(surgery(?:\.\w+)+)")
+NAME = re.compile(r"`(surgery(?:\.\w+)+)(?<!\.json)\b")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))

@@ -75,12 +75,12 @@ def test_the_demos_largest_sensitivities_equal_finite_differences(measured):
     np.testing.assert_allclose(found, expected, rtol=sensitivities_apart(measured.live.model, CONDITION))
 
 
-@pytest.mark.parametrize(("batch_size", "side"), [(1, "left"), (4, "right")])
-def test_the_demos_sensitivities_do_not_depend_on_batch_size_padding_or_order(measured, batch_size, side):
+@pytest.mark.parametrize(("batch_size", "layout"), [(1, "left"), (4, "right")])
+def test_the_demos_sensitivities_do_not_depend_on_batch_size_padding_or_order(measured, batch_size, layout):
     order = [3, 0, 5, 2, 4, 1]
     shuffled = Calibration(tuple(measured.calibration.examples[i] for i in order), measured.calibration.encoding)
     again = measure_sensitivity(
-        measured.live, shuffled, list(measured.live.spectra), batch_size=batch_size, side=side
+        measured.live, shuffled, list(measured.live.spectra), batch_size=batch_size, layout=layout
     )
     model = measured.live.model
     assert_losses(again.losses, measured.sensitivity.losses[order], model)

@@ -237,9 +237,9 @@ token_lists = st.lists(st.integers(4, 99), min_size=1, max_size=7).map(tuple)
     st.sampled_from(["left", "right"]),
     st.integers(0, 99),
 )
-def test_padding_keeps_every_token_its_position_and_its_label(examples, side, pad):
+def test_padding_keeps_every_token_its_position_and_its_label(examples, layout, pad):
     pytest.importorskip("torch")
-    batch = collate(examples, pad, side=side)
+    batch = collate(examples, pad, layout=layout)
     width = max(example.length for example in examples)
     assert batch.input_ids.shape == batch.attention_mask.shape == batch.labels.shape == (len(examples), width)
     assert batch.indices == tuple(range(len(examples)))
@@ -254,7 +254,7 @@ def test_padding_keeps_every_token_its_position_and_its_label(examples, side, pa
         assert (batch.input_ids[i][~real] == pad).all()
         # the real tokens are one block at the end asked for
         block = [0] * (width - len(tokens)) + [1] * len(tokens)
-        assert batch.attention_mask[i].tolist() == (block if side == "left" else block[::-1])
+        assert batch.attention_mask[i].tolist() == (block if layout == "left" else block[::-1])
         # the logit that predicts the first answer token is kept, with every later one
         first = labels.tolist().index(example.answer_ids[0])
         assert width - batch.keep <= first - 1

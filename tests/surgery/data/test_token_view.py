@@ -96,7 +96,7 @@ def test_two_starts_of_text_are_told() -> None:
 
 
 def test_an_end_that_stands_there_twice_is_told() -> None:
-    assert "1 of 1 rows has their end twice" in _odd([Row("ab", "c</s>")], CHAT)[0]
+    assert "1 of 1 rows has their end twice" in _odd([Row("ab", "c</s></s>")], CHAT)[0]
 
 
 def test_an_end_that_is_never_scored_is_told_with_its_cause() -> None:

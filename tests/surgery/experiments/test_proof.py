@@ -733,6 +733,7 @@ def test_a_tokenizer_that_reads_otherwise_is_another_question(task_live, loaded,
         bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
     ))  # fmt: skip
     task_live.base = other
+    vars(task_live).pop("tokenizer", None)
     run = prove(task_live, Proof(loaded, {}))
     assert run.plan.context != first.plan.context
     assert [call.requests for call in engine_calls] == [25]
