@@ -12,7 +12,14 @@ from app.evaluation.slice import Question, ask_for_slice
 from app.frame import show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
-from surgery.data import CalibrationPlan, EvaluationPlan, NearDuplicatesError, Slices, read_slices
+from surgery.data import (
+    CalibrationPlan,
+    EvaluationPlan,
+    NearDuplicatesError,
+    Slices,
+    read_slices,
+    refuse_seen_keys,
+)
 from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import TaskPlan
@@ -130,6 +137,9 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             again=controls.again,
         )
         slices = read_slices(seen(workspace), plan)
+        if workspace.sensitivity is not None:  # rows that took the place of others are known by these alone
+            measured = {key for keys in workspace.sensitivity.keys for key in keys}
+            refuse_seen_keys(slices.held_out, measured, "the calibration")
         question = replace(question, plan=plan)
         keep(workspace.with_evaluation(plan))
     start(question, variants, plans, purpose=PROOF, again=controls.again, slices=slices)

@@ -21,7 +21,6 @@ from surgery.data import (
     near_duplicates,
     near_duplicates_text,
     plan_record,
-    shared_keys,
 )
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation import Evaluation, Marking, Sample, answer_limit, answered, stop_texts
@@ -87,12 +86,8 @@ def _topped_up(live: "LiveModel", slices: Slices) -> dict[CalibrationPlan, tuple
 def _refuse_topped_up(
     plan: EvaluationPlan, held_out: Sequence[Row], added: Mapping[CalibrationPlan, Sequence[Row]]
 ) -> None:
+    """Raise `NearDuplicatesError`; no spare row of `read_slices` is a held-out one itself."""
     for calibration, rows in added.items():
-        if shared := shared_keys(held_out, rows):
-            raise DataError(
-                f"{len(shared)} of {len(held_out)} evaluation rows took the place of calibration rows that were left out",
-                "start the held-out rows later (--start), or raise the length limit (--max-length)",
-            )
         near = near_duplicates(held_out, rows, calibration.data)
         if near and plan.near_duplicates != ALLOW:
             raise NearDuplicatesError(near, len(held_out))

@@ -119,9 +119,13 @@ class LiveModel:
         """The `base` model's tokenizer, or that of the `adapter` as far as it has one; raises `AdapterError`."""
         return self.base.tokenizer if name == "base" else self.tokenizer
 
-    @cached_property
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer of the adapter's folder where it has one, otherwise the base model's; raises `AdapterError`."""
+        return self._own_tokenizer if self.adapter.tokenizer.given else self.base.tokenizer
+
+    @cached_property
+    def _own_tokenizer(self) -> Any:
         config = self.base.model.config
         return tokenizer_of(
             self.adapter, Encoding(), self.base.tokenizer, vocabulary=self.vocabulary, config=config
