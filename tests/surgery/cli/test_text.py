@@ -60,5 +60,5 @@ def test_one_example_has_a_loss_and_no_error_of_it():
     record = {"components": 4, "modules": 1, "examples": 1, "loss": 2.0, "loss_error": math.nan, "dropped": 0}
     told = {"out": "g", "format": "texts", "notes": [], "first_unusable": ""}
     assert "calibration loss 2.0000 ± nan" in text.sensitivity_text(
-        {**record, "out": "g", "format": "texts", "first_unusable": ""}
+        {**record, "out": "g", "format": "texts", "first_unusable": "", "notes": []}
     )
