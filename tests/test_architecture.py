@@ -244,6 +244,11 @@ TESTED_ELSEWHERE = {
     "cli/evaluate": ("tests/surgery/cli/test_calibrate.py", '"evaluate"', "shares its refusals with calibrate"),
     "cli/options": ("tests/surgery/cli/test_parser.py", "main", "options are read by every command"),
     "cli/run": ("tests/scenarios/test_files_of_an_earlier_version.py", '"run"', "redoes a recipe that is on disk"),
+    "model/base_fit": (
+        "tests/surgery/model/test_live_model.py",
+        "BaseModelError|replicat",
+        "an adapter that does not fit is refused when it is attached",
+    ),
     "evaluation/summary": ("tests/surgery/runs/test_runs.py", "summarise", "the summary is what a run keeps"),
     "model/attachment": ("tests/surgery/experiments/test_recipe_run.py", "attach", "attaches to a base on disk"),
     "model/choice": ("tests/surgery/recipes/test_recipe.py", "BaseChoice", "plain values of a recipe"),

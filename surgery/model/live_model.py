@@ -18,13 +18,21 @@ from jaxtyping import Float, Float64
 from numpy import ndarray
 from torch import Tensor, nn
 
-from surgery.adapter import Adapter, LoraRules
+from surgery.adapter import Adapter
 from surgery.data import Calibration, Encoding, Row, encode
 from surgery.errors import AdapterError, BaseModelError, DataError, PolicyError
 from surgery.model.base import LoadedBase
+from surgery.model.base_fit import (
+    refuse_tied_output,
+    refuse_unknown_token,
+    refuse_unrunnable,
+    replicate,
+    submodule,
+    targets_without_factors,
+)
 from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import put_extras, update_biases
-from surgery.model.spectral_layers import Components, SpectralLayer, is_adaptable, wrap
+from surgery.model.spectral_layers import Components, SpectralLayer, wrap
 from surgery.model.tokenizers import named_positions, tokenizer_of
 from surgery.model.vocabulary import lengths
 from surgery.model.ways import Layout, Way, decoding_note, scoring_note
@@ -43,7 +51,7 @@ class LiveModel:
     """
 
     def __init__(self, base: LoadedBase, adapter: Adapter, spectra: Spectra) -> None:
-        _refuse_unrunnable(adapter)
+        refuse_unrunnable(adapter)
         if set(spectra) != set(adapter.modules):
             raise AdapterError("the spectra are of other modules than the adapter's", "decompose this adapter")
         if any(isinstance(module, SpectralLayer) for module in base.model.modules()):
@@ -61,9 +69,9 @@ class LiveModel:
         base, adapter = self.base, self.adapter
         try:
             if adapter.config.get("layer_replication"):
-                self._undo.append(_replicate(base.model, adapter.config["layer_replication"]))
-            _refuse_tied_output(base.model, adapter)
-            lacking = _targets_without_factors(base.model, adapter)
+                self._undo.append(replicate(base.model, adapter.config["layer_replication"]))
+            refuse_tied_output(base.model, adapter)
+            lacking = targets_without_factors(base.model, adapter)
             for undo in put_extras(base.model, adapter):
                 self._undo.append(undo)
             self._wrap()
@@ -84,7 +92,7 @@ class LiveModel:
             by_module[factors.site.module].append(name)
         fallback = getattr(self.model, "dtype", torch.float32)
         for path, names in by_module.items():
-            layer = _submodule(self.model, path)
+            layer = submodule(self.model, path)
             sites = [self.adapter.modules[name].site for name in names]
             spectra = [self.spectra[name] for name in names]
             wrapped, components = wrap(layer, sites, spectra, biases.get(path), fallback)
@@ -147,7 +155,7 @@ class LiveModel:
         """Rows as token ids for this model; see `data.encode`, which raises `DataError`."""
         tokenizer = self.tokenizer_for(encoding)
         found = encode(rows, tokenizer, encoding, left_out=left_out, spare=spare, positions=self.positions)
-        _refuse_unknown_token(found, tokenizer, self.vocabulary)
+        refuse_unknown_token(found, tokenizer, self.vocabulary)
         return found
 
     @cached_property
@@ -281,89 +289,6 @@ def _positions(model: Any) -> int | None:
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
             lengths.append(table.num_embeddings - table.padding_idx - 1)
     return min(lengths, default=None)
-
-
-def _refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: int | None) -> None:
-    largest = max(max(*each.prompt_ids, *each.answer_ids) for each in calibration.examples)
-    if vocabulary is not None and largest >= vocabulary:
-        token = str(tokenizer.convert_ids_to_tokens(largest))[:40]
-        raise DataError(
-            f"a row has the token {token!r}, number {largest:,}, and the model knows {vocabulary:,}",
-            "leave that token out of the rows, or name the base model that has it",
-        )
-
-
-def _refuse_unrunnable(adapter: Adapter) -> None:
-    if adapter.config.get("alora_invocation_tokens"):
-        raise AdapterError(
-            "activated LoRA acts only after its invocation tokens, which the running model does not follow",
-            "edit and export work; to calibrate, use a plain LoRA",
-        )
-
-
-def _targets_without_factors(model: Any, adapter: Adapter) -> list[str]:
-    """Modules of the base model that PEFT would adapt by this config and the file says nothing of."""
-    rules = LoraRules(adapter.config)
-    held = {factors.site.module for factors in adapter.modules.values()}
-    return sorted(
-        name
-        for name, layer in model.named_modules()
-        if name and name not in held and is_adaptable(layer) and rules.targets(name)
-    )
-
-
-def _refuse_tied_output(model: Any, adapter: Adapter) -> None:
-    """An update of a tied output embedding is none of the table it shares: merging it would change both."""
-    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    table = model.get_input_embeddings() if output is not None else None
-    if output is None or table is None or table.weight is not output.weight:
-        return
-    held = {factors.site.module for factors in adapter.modules.values()}
-    for name, layer in model.named_modules():
-        if layer is output and name in held:
-            raise BaseModelError(
-                f"{name!r} shares its weight with the input embedding (tied lm_head)",
-                "edit and export work; to calibrate, adapt the layers instead",
-            )
-
-
-def _replicate(model: Any, layer_map: Any) -> Callable[[], None]:
-    """Replicate layers as PEFT does before it attaches such an adapter; returns the way back."""
-    from peft.tuners.tuners_utils import replicate_layers
-
-    stacks = [
-        (parent, name, child)
-        for parent in model.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, nn.ModuleList)
-    ]
-    depth = getattr(model.config, "num_hidden_layers", None)
-    try:
-        replicate_layers(model, layer_map)
-    except (ValueError, TypeError, IndexError) as error:
-        raise BaseModelError(
-            f"the layers of this base model cannot be replicated as {layer_map!r} ({error})",
-            "name the base model this adapter was trained on",
-        ) from error
-
-    def restore() -> None:
-        for parent, name, child in stacks:
-            if getattr(parent, name) is not child:
-                setattr(parent, name, child)
-        if depth is not None:
-            model.config.num_hidden_layers = depth
-
-    return restore
-
-
-def _submodule(model: nn.Module, path: str) -> nn.Module:
-    try:
-        return model.get_submodule(path)
-    except AttributeError:
-        hint = " (this version of transformers keeps experts in one module)" if ".experts." in path else ""
-        raise BaseModelError(
-            f"the base model has no module {path!r}{hint}", "name the base model this adapter was trained on"
-        ) from None
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -58,7 +58,6 @@ def test_the_time_left_is_told_by_tokens_before_the_first_example_is_done(capsys
 
 def test_one_example_has_a_loss_and_no_error_of_it():
     record = {"components": 4, "modules": 1, "examples": 1, "loss": 2.0, "loss_error": math.nan, "dropped": 0}
-    told = {"out": "g", "format": "texts", "notes": [], "first_unusable": ""}
     assert "calibration loss 2.0000 ± nan" in text.sensitivity_text(
         {**record, "out": "g", "format": "texts", "first_unusable": "", "notes": []}
     )

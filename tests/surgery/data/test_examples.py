@@ -3,23 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tokenizers import normalizers
 
 from surgery.data import (
     APART,
-    TOGETHER,
     Calibration,
     Encoding,
     Example,
     Message,
     Row,
     encode,
-    encoding_record,
-    parse_encoding,
-    prints_date,
-    prompt_ids,
 )
 from surgery.errors import DataError
 from tests.helpers.models import ASSISTANT, BOS, EOS, USER, characters, tiny_tokenizer
@@ -99,16 +92,6 @@ def test_a_tokenizer_without_chat_template_is_refused_for_chat_only():
     assert encode(ROWS, tiny_tokenizer(chat=False), PLAIN).examples
 
 
-def test_a_chat_template_that_refuses_the_prompt_is_refused_by_us():
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{{ raise_exception('a system turn is needed') }}"
-    assert "a system turn is needed" in refusal(DataError, encode, ROWS, tokenizer, Encoding())
-
-
-def test_an_unknown_template_is_refused():
-    assert "'alpaca'" in refusal(DataError, encode, ROWS, tiny_tokenizer(), Encoding("alpaca"))
-
-
 def test_a_row_without_prompt_tokens_is_left_out():
     # nothing would predict the first answer token
     tokenizer = tiny_tokenizer(chat=False)
@@ -163,79 +146,9 @@ def test_rows_beyond_the_models_positions_are_left_out_with_that_reason():
     assert "positions for 20" in found.problem
 
 
-def test_turns_before_the_last_answer_are_the_prompt():
-    turns = [
-        Message("user", "1+1="),
-        Message("assistant", "2"),
-        Message("user", "2+2="),
-        Message("assistant", "4"),
-    ]
-    example = only(Row.of(turns), Encoding(system="say"))
-    before = [USER, *characters("say"), USER, *characters("1+1="), ASSISTANT, *characters("2"), EOS]
-    assert list(example.prompt_ids) == [*before, USER, *characters("2+2="), ASSISTANT]
-    assert list(example.answer_ids) == [*characters("4"), EOS]
-
-
 def test_a_conversation_under_the_plain_template_is_left_out_and_the_way_out_said():
     row = Row.of([Message("user", "1"), Message("assistant", "2")])
     assert "no roles" in refusal(DataError, encode, [row], tiny_tokenizer(), PLAIN)
-
-
-def test_a_template_file_is_used_instead_of_the_tokenizers(tmp_path):
-    file = tmp_path / "own.jinja"
-    file.write_text("{% for m in messages %}<a>{{ m.content }}<u>{% endfor %}")
-    example = only(Row("1", "2"), Encoding(template=str(file)), tiny_tokenizer(chat=False))
-    assert list(example.prompt_ids) == [ASSISTANT, *characters("1"), USER]
-    assert list(example.answer_ids) == [ASSISTANT, *characters("2"), USER]
-    assert example.end == USER
-    missing = Encoding(template=str(tmp_path / "none.jinja"))
-    assert "no readable template" in refusal(DataError, encode, [Row("1", "2")], tiny_tokenizer(), missing)
-
-
-def test_an_end_of_turn_that_is_no_token_of_its_own_is_scored_whole_and_known_as_a_text():
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }} end {% endfor %}"
-    example = only(Row("1", "2"), Encoding(), tokenizer)
-    assert list(example.prompt_ids) == characters("u:1 end ")
-    assert list(example.answer_ids) == characters("a:2 end ")
-    assert (example.end, example.stop) == (None, "end")
-
-
-def test_an_answer_that_brings_its_end_of_turn_has_one_end():
-    assert only(Row("1", "2</s>"), Encoding()).answer_ids == only(Row("1", "2"), Encoding()).answer_ids
-
-
-def test_white_space_and_words_that_were_added_to_a_vocabulary_end_nothing():
-    tokenizer = tiny_tokenizer()
-    tokenizer.add_tokens(["\n", "  ", "12"])
-    tokenizer.chat_template = "{% for m in messages %}<u>{{ m.content }}\n<a>{% endfor %}"
-    example = only(Row("1", "2"), Encoding(), tokenizer)
-    assert tokenizer.convert_ids_to_tokens(example.answer_ids) == ["<u>", "2", "\n", "<a>"]
-    assert tokenizer.convert_ids_to_tokens(example.end) == "<a>"
-    assert only(Row("1=", "12"), PLAIN, tokenizer).answer_ids[-1] == EOS
-
-
-def test_an_end_of_turn_that_was_added_as_a_word_is_one_all_the_same():
-    tokenizer = tiny_tokenizer()
-    tokenizer.add_tokens(["[end]"])
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}[end] {% endfor %}"
-    example = only(Row("1", "2"), Encoding(), tokenizer)
-    assert tokenizer.convert_ids_to_tokens(example.answer_ids) == ["2", "[end]"]
-    assert tokenizer.convert_ids_to_tokens(example.end) == "[end]"
-
-
-def test_a_template_that_reads_the_clock_gives_the_same_ids_on_every_day(monkeypatch):
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{{ strftime_now('%d') }}" + tokenizer.chat_template
-    assert list(only(Row("1", "2"), Encoding(), tokenizer).prompt_ids[:2]) == characters("26")
-    dated = only(Row("1", "2"), Encoding(date="2026-01-31"), tokenizer)
-    assert list(dated.prompt_ids[:2]) == characters("31")
-    assert prints_date(tokenizer, Encoding())
-    assert not prints_date(tiny_tokenizer(), Encoding())
-    tokenizer.chat_template = "{% if not date_string is defined %}no{% endif %}{{ date_string }}"
-    assert "26 <unk>ul 2024" in tokenizer.decode(prompt_ids("1", tokenizer, Encoding()))
-    tokenizer.chat_template = "{% set form = '%d' %}{{ strftime_now(form) }}"
-    assert "cannot be pinned" in refusal(DataError, encode, [Row("1", "2")], tokenizer, Encoding())
 
 
 def test_the_rule_of_earlier_versions_tokenises_prompt_and_answer_apart():
@@ -244,15 +157,6 @@ def test_the_rule_of_earlier_versions_tokenises_prompt_and_answer_apart():
     example = only(Row("1+1=", "2"), Encoding(separator=True, tokenised=APART), tokenizer)
     assert list(example.prompt_ids) == [USER, *characters("1+1="), ASSISTANT]
     assert list(example.answer_ids) == [*characters(" 2"), EOS]
-
-
-@given(st.builds(Encoding, st.sampled_from(["chat", "plain"]), st.booleans(), st.booleans(), st.integers(1, 99),
-                 st.sampled_from([TOGETHER, APART]), st.sampled_from(["", "be brief"])))  # fmt: skip
-def test_an_encoding_survives_its_record_and_the_earlier_rule_is_written_as_it_was(encoding):
-    record = encoding_record(encoding)
-    assert parse_encoding(record) == encoding
-    if encoding.tokenised == APART and not encoding.system and encoding.tokenizer == "base":
-        assert list(record) == ["template", "separator", "eos", "max_length"]
 
 
 def test_the_digest_is_that_of_what_the_model_sees():

@@ -1,0 +1,97 @@
+"""Whether an adapter and its rows fit a base model: what cannot be run is refused, and layers are replicated."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from surgery.adapter import Adapter, LoraRules
+from surgery.data import Calibration
+from surgery.errors import AdapterError, BaseModelError, DataError
+from surgery.model.spectral_layers import is_adaptable
+
+
+def refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: int | None) -> None:
+    """Raise `DataError` for rows with an id that the model has no embedding for."""
+    largest = max(max(*each.prompt_ids, *each.answer_ids) for each in calibration.examples)
+    if vocabulary is not None and largest >= vocabulary:
+        token = str(tokenizer.convert_ids_to_tokens(largest))[:40]
+        raise DataError(
+            f"a row has the token {token!r}, number {largest:,}, and the model knows {vocabulary:,}",
+            "leave that token out of the rows, or name the base model that has it",
+        )
+
+
+def refuse_unrunnable(adapter: Adapter) -> None:
+    """Raise `AdapterError` for an adapter that acts in a way which the running model does not follow."""
+    if adapter.config.get("alora_invocation_tokens"):
+        raise AdapterError(
+            "activated LoRA acts only after its invocation tokens, which the running model does not follow",
+            "edit and export work; to calibrate, use a plain LoRA",
+        )
+
+
+def targets_without_factors(model: Any, adapter: Adapter) -> list[str]:
+    """Modules of the base model that PEFT would adapt by this config and the file says nothing of."""
+    rules = LoraRules(adapter.config)
+    held = {factors.site.module for factors in adapter.modules.values()}
+    return sorted(
+        name
+        for name, layer in model.named_modules()
+        if name and name not in held and is_adaptable(layer) and rules.targets(name)
+    )
+
+
+def refuse_tied_output(model: Any, adapter: Adapter) -> None:
+    """Raise `BaseModelError` for an adapted output embedding that is tied: merging it would change both tables."""
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    table = model.get_input_embeddings() if output is not None else None
+    if output is None or table is None or table.weight is not output.weight:
+        return
+    held = {factors.site.module for factors in adapter.modules.values()}
+    for name, layer in model.named_modules():
+        if layer is output and name in held:
+            raise BaseModelError(
+                f"{name!r} shares its weight with the input embedding (tied lm_head)",
+                "edit and export work; to calibrate, adapt the layers instead",
+            )
+
+
+def replicate(model: Any, layer_map: Any) -> Callable[[], None]:
+    """Replicate layers as PEFT does before it attaches such an adapter; returns the way back."""
+    from peft.tuners.tuners_utils import replicate_layers
+
+    stacks = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.ModuleList)
+    ]
+    depth = getattr(model.config, "num_hidden_layers", None)
+    try:
+        replicate_layers(model, layer_map)
+    except (ValueError, TypeError, IndexError) as error:
+        raise BaseModelError(
+            f"the layers of this base model cannot be replicated as {layer_map!r} ({error})",
+            "name the base model this adapter was trained on",
+        ) from error
+
+    def restore() -> None:
+        for parent, name, child in stacks:
+            if getattr(parent, name) is not child:
+                setattr(parent, name, child)
+        if depth is not None:
+            model.config.num_hidden_layers = depth
+
+    return restore
+
+
+def submodule(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path; raises `BaseModelError` where the base has none."""
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        hint = " (this version of transformers keeps experts in one module)" if ".experts." in path else ""
+        raise BaseModelError(
+            f"the base model has no module {path!r}{hint}", "name the base model this adapter was trained on"
+        ) from None
