@@ -52,7 +52,10 @@ def footprint(model: Any) -> Footprint:
 
 
 def _size(config: Any, name: str, default: int) -> int:
-    value = getattr(config, name, None)
+    try:
+        value = getattr(config, name, None)
+    except Exception:  # some configs refuse to name one number for what differs from layer to layer
+        value = None
     return int(value) if isinstance(value, int) and value > 0 else default
 
 

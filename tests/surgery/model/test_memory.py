@@ -6,6 +6,7 @@ from transformers import DynamicCache
 
 from surgery.model import CACHE, estimate_memory, footprint, free_bytes, is_out_of_memory
 from surgery.model.memory import _free_host_bytes
+from tests.helpers.families import build
 from tests.helpers.models import VOCABULARY, save_gguf, tiny_gpt2, tiny_llama
 from tests.surgery.model.conftest import refused_base
 
@@ -102,3 +103,10 @@ def test_memory_of_a_hub_id_is_unknown(tmp_path, monkeypatch):
 def test_memory_of_a_damaged_base_is_refused(folder, name, content):
     (folder / name).write_bytes(content)
     refused_base(folder / name if name.endswith(".gguf") else folder, function=estimate_memory)
+
+
+def test_a_config_that_names_no_single_size_for_all_layers_is_estimated_by_its_other_sizes():
+    model = build("gemma4_text")
+    with pytest.raises(Exception, match="per-layer attribute"):
+        assert model.config.head_dim
+    assert footprint(model).cached > 0
