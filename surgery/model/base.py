@@ -6,7 +6,7 @@ plain folder load. No remote code is ever run and no pickle is ever read.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +30,14 @@ class LoadedBase:
     """A base model in memory with its tokenizer.
 
     `fingerprint` identifies the weights: config, file names, sizes and sixteen mebibytes of every
-    weight file.
+    weight file. `ways` are how its rows were found to be read, by the digest of the adapter that was attached.
     """
 
     model: "nn.Module"
     tokenizer: Any
     location: str
     fingerprint: str
+    ways: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def load_base(

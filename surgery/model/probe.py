@@ -50,12 +50,20 @@ class Ways:
     @cached_property
     def layout(self) -> Layout:
         """Layout of passes over whole rows."""
-        return self._first(Probe.scoring, LAYOUTS)
+        return self._known("layout", lambda: self._first(Probe.scoring, LAYOUTS))
 
     @cached_property
     def way(self) -> Way:
         """How answers are decoded."""
-        return self._first(Probe.decoding, decoding_ways(self.layout))
+        return self._known("way", lambda: self._first(Probe.decoding, decoding_ways(self.layout)))
+
+    def _known(self, what: str, find: Callable[[], T]) -> T:
+        """What was found with this adapter on this base before, by another attachment too."""
+        place = self._live.adapter.digest, what
+        if place not in self._live.base.ways:
+            self._live.base.ways[place] = find()
+        found: T = self._live.base.ways[place]
+        return found
 
     def _first(self, distance: "Callable[[Probe, T], float]", ways: Iterable[T]) -> T:
         for way in ways:

@@ -58,9 +58,9 @@ ADAPTER_OUTCOMES: dict[str, Opens | tuple[str, ...]] = {
     "merkulovsvt__NLP/lora_model": Opens(32, 8, 4.0, 16, QV),
     "merkulovsvt__NLP/outputs/checkpoint-200": Opens(32, 8, 4.0, 16, QV),
     "niket-sharma__LLMs-from-groundup/lora_adapters": Opens(6, 8, 2.0, 6, ("c_attn",)),
-    # Segformer: the first number of a path is the stage, the second the block inside it
+    # Segformer: four stages of two blocks
     "polarbeargo__Apply-Lightweight-Fine-Tuning-LLMs/segformer-scene-parse-150-lora": Opens(
-        16, 32, 1.0, 4, ("0.query", "0.value", "1.query", "1.value"), extra=16
+        16, 32, 1.0, 8, ("query", "value"), extra=16
     ),
     "wujindou__BLOOM-LORA": ("enable_lora",),
     "wyek1n__MLX-CLI/adapters": ("MLX",),

@@ -143,7 +143,7 @@ def test_rows_that_cannot_be_asked_stop_a_proof_until_they_are_ticked_to_stay_ou
     test = clean(tick.check().run())
     finished(clean(press(test, "Prove it")))
     (run,) = runs_of_adapter(workspace)
-    assert evaluation_of(run).notes == ("1 row left out: 1 empty prompt",)
+    assert evaluation_of(run).notes[0] == "1 row left out: 1 empty prompt"
     assert question_of(run).plan.leave_out
 
 

@@ -24,9 +24,9 @@ def record(place, **changes) -> dict:
     whole = {
         "sweep": 1,
         "base": {"location": place.base.location},
-        "calibration": {"data": place.calibration.data, "batch_size": 4},
+        "calibration": {"data": place.calibration.data, "batch_size": 4, "separator": True},
         "adapters": {"tiny": place.adapter},
-        "tasks": {"sums": {"data": place.evaluation.data, "limit": 4}},
+        "tasks": {"sums": {"data": place.evaluation.data, "limit": 4, "separator": True}},
         "edits": [
             {"policies": ["grad_direction", "random_index"], "scopes": ["residual", "all"], "budgets": [4, 10]},
         ],

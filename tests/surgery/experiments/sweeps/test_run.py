@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from surgery.cli import main
-from surgery.data import CalibrationPlan, EvaluationPlan
+from surgery.data import CalibrationPlan, Encoding, EvaluationPlan
 from surgery.edits import make_edit
 from surgery.errors import Cancelled
 from surgery.evaluation import BASELINE
@@ -36,12 +36,16 @@ from tests.helpers.rounding import assert_losses
 from tests.surgery.experiments.sweeps.conftest import ROOT, numbers, record, same_numbers, swept_from
 
 
+# as the record of the sweep has it
+SPACED = Encoding(separator=True)
+
+
 def test_a_sweep_finds_what_separate_proofs_find(place):
     swept = swept_from(place)
     found = numbers(swept)
     with place.attach() as live:
         for budget in (4, 10):
-            plan = CalibrationPlan(place.calibration.data, examples=budget, batch_size=4)
+            plan = CalibrationPlan(place.calibration.data, examples=budget, batch_size=4, encoding=SPACED)
             measured = calibrate(live, plan)
             for scope in ("residual", "all"):
                 edits = {
@@ -51,7 +55,8 @@ def test_a_sweep_finds_what_separate_proofs_find(place):
                     f"random_index, {scope}, l1": make_edit(live.spectra, RandomIndex(), scope=scope),
                 }
                 for name, edit in edits.items():
-                    alone = prove(live, Proof(EvaluationPlan(place.evaluation.data, limit=4), {"x": edit}, [plan]))
+                    held_out = EvaluationPlan(place.evaluation.data, limit=4, encoding=SPACED)
+                    alone = prove(live, Proof(held_out, {"x": edit}, [plan]))
                     scores = alone.evaluation.scores["x"]
                     loss, exact, answers = found["tiny", "sums", name]
                     assert_losses(loss, scores.loss, tiny_llama())
