@@ -35,7 +35,6 @@ from tests.helpers.models import tiny_llama
 from tests.helpers.rounding import assert_losses
 from tests.surgery.experiments.sweeps.conftest import ROOT, numbers, record, same_numbers, swept_from
 
-
 # as the record of the sweep has it
 SPACED = Encoding(separator=True)
 
