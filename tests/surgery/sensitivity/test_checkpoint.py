@@ -106,7 +106,8 @@ def test_a_killed_calibration_goes_on_and_ends_with_the_same_bits(files, loaded,
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, *arguments],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # the threads of this process: another number of them splits sums otherwise
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         stdout=subprocess.PIPE,
         text=True,
     )
