@@ -21,6 +21,10 @@ _MOST_TEMPLATE = 1 << 20  # bytes
 _WITHOUT_TEMPLATE = (
     "use the plain template (--template plain), or a template file of your own (--template FILE.jinja)"
 )
+# what the rendering itself sets
+_RENDERING = frozenset(
+    ["messages", "conversation", "chat_template", "tokenize", "add_generation_prompt", "continue_final_message"]
+)
 _READS_CLOCK = re.compile(r"""\bstrftime_now\s*\(\s*(["'])(.*?)\1\s*\)""")
 _CLOCK = re.compile(r"\bstrftime_now\b|\bdate_string\b")
 
@@ -156,7 +160,7 @@ def template_arguments(text: str) -> dict[str, Any]:
         arguments = json.loads(text or "{}")
     except (ValueError, RecursionError):
         arguments = None
-    if not isinstance(arguments, dict) or {"messages", "chat_template", "tokenize"} & arguments.keys():
+    if not isinstance(arguments, dict) or _RENDERING & arguments.keys():
         raise DataError(
             f"{text[:60]!r} are no template arguments", 'write a JSON object, as {"enable_thinking": false}'
         )

@@ -1,11 +1,10 @@
 """Which task of lm-eval on which slice, and how its prompts are made: plain values that a recipe can keep."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from surgery.data import TOKENIZERS
+from surgery.data import TOKENIZERS, template_arguments
 from surgery.errors import DataError
 
 # the four the paper reports, by lm-eval's names
@@ -25,8 +24,6 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "tokenizer": (str,),
 }
 _NEVER_NONE = ("name", "offset", "chat_template", "system", "template_args", "tokenizer")
-# arguments of the rendering itself, which lm-eval sets
-_RENDERING = {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message"}
 
 
 @dataclass(frozen=True)
@@ -106,19 +103,6 @@ class TaskPlan:
         if "name" not in values:
             raise DataError("a task without a name was asked for", f"name one, such as {BENCHMARKS[0]}")
         return cls(**values)
-
-
-def template_arguments(text: str) -> dict[str, Any]:
-    """The arguments of a chat template from their JSON text; raises `DataError` for anything but an object."""
-    try:
-        arguments = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict) or _RENDERING & arguments.keys():
-        raise DataError(
-            f"{text[:60]!r} are no template arguments", 'write a JSON object, as {"enable_thinking": false}'
-        )
-    return arguments
 
 
 def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
