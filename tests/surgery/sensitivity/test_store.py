@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from surgery.data import Encoding, calibration_rows
+from surgery.data import Encoding, planned_rows
 from surgery.errors import Cancelled
 from surgery.model import BaseChoice
 from surgery.progress import Control
@@ -64,12 +64,13 @@ def test_a_result_of_an_earlier_version_is_listed_without_its_settings(loaded, p
 def test_what_was_left_out_comes_back_with_a_stored_result(loaded, plan, store, tmp_path):
     plan = replace(plan, encoding=Encoding(separator=True, max_length=11))
     measured = calibrate(loaded, plan)
-    rows = calibration_rows(plan)
+    slice_ = planned_rows(plan)
+    rows = [*slice_.rows, *slice_.spare]  # too few fit, so all are tried
     tokens = [len(row.prompt) + len(row.answer) + 4 for row in rows]  # template, separator, end
     long = sum(length > 11 for length in tokens)
-    assert 0 < long < COUNT
+    assert 0 < long < len(rows) < COUNT + long
     assert measured.left_out == {"unreadable": 1, "too long": long}
-    assert measured.examples == COUNT - long
+    assert measured.examples == len(rows) - long
     assert calibrate(loaded, plan).left_out == measured.left_out
     save_sensitivity(measured, tmp_path / "out.safetensors")
     assert load_sensitivity(tmp_path / "out.safetensors").left_out == measured.left_out
