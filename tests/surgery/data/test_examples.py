@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from tokenizers import normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from surgery.data import (
     APART,
@@ -178,3 +179,42 @@ def test_the_digest_tells_apart_where_the_prompt_ends():
     one = Example("k", (7, 8), (9,), "a")
     other = Example("k", (7,), (8, 9), "a")
     assert Calibration((one,), PLAIN).digest != Calibration((other,), PLAIN).digest
+
+
+def metaspace_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of sentencepiece's kind: spaces are ▁, and every text begins with one."""
+    pieces = [
+        "<s>",
+        "</s>",
+        "<unk>",
+        "▁",
+        "▁gr",
+        "and",
+        "rand",
+        "▁gra",
+        "nd",
+        "g",
+        "r",
+        "a",
+        "n",
+        "d",
+        ":",
+        "▁grand",
+    ]
+    tokenizer = Tokenizer(models.Unigram([(p, -float(len(pieces) - i)) for i, p in enumerate(pieces)], unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.mark.parametrize(("prompt", "answer"), [("and gr", "and"), ("gr and:", " grand"), ("grand: ", "grand")])
+def test_a_dummy_prefix_stands_at_the_start_of_the_text_and_nowhere_inside(prompt, answer):
+    tokenizer = metaspace_tokenizer()
+    example = only(Row(prompt, answer), PLAIN, tokenizer)
+    ids = [*example.prompt_ids, *example.answer_ids]
+    assert ids == [*tokenizer(prompt + answer).input_ids, tokenizer.eos_token_id]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == prompt + answer
+    apart = only(Row(prompt, answer), replace(PLAIN, tokenised=APART, separator=True), tokenizer)
+    assert [*apart.prompt_ids, *apart.answer_ids] != ids
