@@ -168,16 +168,7 @@ def _task() -> Question | None:
         "likelihoods.",
     )
     limit, offset, seed = _documents(cells[1:4])
-    shots = cells[4].number_input(
-        "Few-shot",
-        0,
-        64,
-        None,
-        key="evaluate-shots",
-        placeholder="its own",
-        persist_state="session",
-        help="Worked examples before each question. Empty: as the task defines it.",
-    )
+    shots = _shots(cells[4])
     files = cells[5].text_input(
         "Local files",
         key="evaluate-files",
@@ -200,7 +191,7 @@ def _task() -> Question | None:
             limit,
             offset,
             seed=seed,
-            fewshot=None if shots is None else int(shots),
+            fewshot=shots,
             data_files=_files(files),
             chat_template=chat,
             **options,
@@ -211,6 +202,21 @@ def _task() -> Question | None:
         show_error(error)
         return None
     return Question(plan, _runs_programs(name), near, trusted(plan.include_path))
+
+
+def _shots(cell: DeltaGenerator) -> int | None:
+    """Worked examples before each question; None for the task's own number."""
+    shots = cell.number_input(
+        "Few-shot",
+        0,
+        64,
+        None,
+        key="evaluate-shots",
+        placeholder="its own",
+        persist_state="session",
+        help="Worked examples before each question. Empty: as the task defines it.",
+    )
+    return None if shots is None else int(shots)
 
 
 def _documents(cells: Sequence[DeltaGenerator]) -> tuple[int, int, int | None]:

@@ -109,10 +109,9 @@ class Probe:
         """Whether two right evaluations may lie this far apart: ‖difference‖ relative to ‖logits‖.
 
         Sums of n terms are off by 6 √n units in the last place at most, and two of them by √2 times that; a model is
-        counted as the sums of all its weight matrices, one after the other. In half precision it is not the sums but
-        what is kept of them that is inexact. What one rounding of every entry does is measured at the embeddings,
-        from where it passes through all layers, and four times that is allowed: right evaluations stay within 1.3
-        times on small models of fifty families and 0.7 times on one of 30 layers, and wrong ones are off by a sixth or more.
+        counted as the sums of all its weight matrices. In half precision what is kept of sums is inexact: what one
+        rounding of every entry of the embeddings does is measured, and four times that is allowed. Right evaluations
+        stay within 1.3 times on small models of fifty families; wrong ones are off by a sixth or more.
         """
         return distance <= self._sums or distance <= 4 * self._noise
 
@@ -128,8 +127,7 @@ class Probe:
 
     def _rounded(self, row: int) -> float:
         """What one rounding of every entry of a row's embeddings does to its logits."""
-        unit = _unit(self._live)
-        generator = torch.Generator().manual_seed(row)
+        unit, generator = _unit(self._live), torch.Generator().manual_seed(row)
 
         def rounded(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
             signs = torch.randint(2, output.shape, generator=generator) * 2 - 1
@@ -284,9 +282,8 @@ def _unit(live: "LiveModel") -> float:
 
 
 def _groups(layout: Layout) -> list[list[int]]:
-    if layout == "single":
-        return [[0], [1], [2]]
-    return [[0, 1], [2]] if layout == "equal" else [[0, 1, 2]]
+    apart: dict[str, list[list[int]]] = {"single": [[0], [1], [2]], "equal": [[0, 1], [2]]}
+    return apart.get(layout, [[0, 1, 2]])
 
 
 def _rows(live: "LiveModel", seed: int) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
