@@ -5,7 +5,16 @@ from typing import Any
 
 import streamlit as st
 
-from surgery.data import DATE, TEMPLATES, TOKENIZERS, Encoding, parse_date, template_arguments
+from surgery.data import (
+    APART,
+    DATE,
+    TEMPLATES,
+    TOGETHER,
+    TOKENIZERS,
+    Encoding,
+    parse_date,
+    template_arguments,
+)
 
 FILE = "file"
 TOKENIZER_LABELS = {"adapter": "the adapter's, if any", "base": "the base's"}
@@ -14,12 +23,12 @@ TOKENIZER_LABELS = {"adapter": "the adapter's, if any", "base": "the base's"}
 def encoding_controls(present: Encoding, key: str) -> Encoding:
     """The encoding that the controls name; raises `DataError` for arguments or a day that cannot be read.
 
-    The rule by which ids were made stays that of `present`: rows of earlier recipes keep theirs.
+    Where `present` is of an earlier version, it says so, and the rule of that version stays until it is ticked off.
     """
     with st.expander("How rows become tokens", icon=":material/data_object:"):
         readers = _readers(present, key)
         settings = _template_settings(present, key, chat=readers["template"] != "plain")
-        ticks = st.columns(2)
+        ticks = st.columns(3 if present.tokenised == APART else 2)
         separator = ticks[0].checkbox(
             "Space before answer",
             present.separator,
@@ -28,7 +37,16 @@ def encoding_controls(present: Encoding, key: str) -> Encoding:
             help="As the paper has it, and the demos were trained.",
         )
         eos = ticks[1].checkbox("End token after answer", present.eos, key=f"{key}-eos", persist_state="session")
-    encoding = replace(present, **readers, **settings, separator=bool(separator), eos=bool(eos))
+        apart = present.tokenised == APART and ticks[2].checkbox(
+            "Prompt and answer apart",
+            True,
+            key=f"{key}-apart",
+            persist_state="session",
+            help="As earlier versions tokenised rows, kept for what was measured so. Without it rows have the ids that "
+            "training sees.",
+        )
+    rule = APART if apart else TOGETHER
+    encoding = replace(present, **readers, **settings, separator=bool(separator), eos=bool(eos), tokenised=rule)
     parse_date(encoding.date)
     template_arguments(encoding.template_args)
     return encoding
