@@ -64,7 +64,7 @@ def test_a_proof_is_found_again_by_the_page_that_started_it_and_by_a_later_one(
     page = opened()  # a reload while it runs, or just after
     proven(page, 6)
     expect(page.get_by_text("proof: 6 held-out")).to_be_visible()
-    expect(page.get_by_text("of 2 random controls").first).to_be_visible()
+    expect(page.get_by_text("of its 2 random controls").first).to_be_visible()
     page = opened()
     proven(page, 6)
 
