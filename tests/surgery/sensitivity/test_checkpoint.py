@@ -26,6 +26,7 @@ from surgery.sensitivity import (
     stored_sensitivity_file,
 )
 from tests.helpers.models import random_examples
+from tests.helpers.rounding import assert_losses, sensitivities_apart
 from tests.surgery.sensitivity.conftest import COUNT, names, same, stopping
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -101,7 +102,7 @@ with attach(opened, decompose(opened), BaseChoice(base)) as loaded:
 """
 
 
-def test_a_killed_calibration_goes_on_and_ends_with_the_same_bits(files, loaded, plan, store):
+def test_a_killed_calibration_goes_on_and_ends_with_the_same_bits_on_one_thread(files, loaded, plan, store):
     arguments = [str(files / name) for name in ("base", "adapter", "rows.jsonl")]
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, *arguments],
@@ -129,7 +130,14 @@ def test_a_killed_calibration_goes_on_and_ends_with_the_same_bits(files, loaded,
     assert seen == list(range(part.done, COUNT + 1))
     assert names(store) == [".safetensors"]
     stored_sensitivity_file(measured.provenance.key, 1).unlink()
-    assert same(calibrate(loaded, plan), measured)
+    again = calibrate(loaded, plan)
+    if torch.get_num_threads() == 1:
+        assert same(again, measured)
+    # on several threads another process may split the same sums otherwise
+    assert_losses(again.losses, measured.losses, loaded.model)
+    for name, g in measured.values.items():
+        apart = np.linalg.norm(again.values[name] - g) / np.linalg.norm(g)
+        assert apart <= sensitivities_apart(loaded.model), name
 
 
 def test_a_part_of_another_measurement_is_not_taken_up(loaded, plan, store):
