@@ -1,6 +1,7 @@
 """A base, an adapter and rows on disk, and a store of one's own."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,12 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> Path:
+def store(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    return tmp_path / "home" / "sensitivities"
+    yield tmp_path / "home" / "sensitivities"
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -83,6 +83,8 @@ def test_an_error_in_the_middle_loses_nothing_that_was_finished(loaded, plan, st
     assert same(calibrate(loaded, plan), expected)
 
 
+# torch's own, and of the algebra that it calls: one says nothing to the other
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CHILD = """
 import sys, time
 from surgery.adapter import open_adapter
@@ -108,7 +110,7 @@ def test_a_killed_calibration_goes_on_and_ends_with_the_same_bits_on_one_thread(
         [sys.executable, "-c", CHILD, *arguments],
         cwd=ROOT,
         # the threads of this process: another number of them splits sums otherwise
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        env={**os.environ, **dict.fromkeys(THREADS, str(torch.get_num_threads()))},
         stdout=subprocess.PIPE,
         text=True,
     )
