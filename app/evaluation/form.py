@@ -62,9 +62,8 @@ class Controls:
 def form(workspace: Workspace, newest: Run | None) -> None:
     """Ask for a slice and for controls, tell what that slice can show, and start the proof."""
     present = workspace.evaluation or EvaluationPlan("")
-    if (
-        workspace.calibration is not None
-    ):  # what was measured one way is proven that way, unless it is changed here
+    # what was measured one way is proven that way, unless it is changed here
+    if workspace.calibration is not None:
         present = replace(present, encoding=workspace.calibration.encoding)
     question = ask_for_slice(workspace.adapter.digest, present)
     cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")

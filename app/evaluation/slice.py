@@ -14,7 +14,7 @@ from app.evaluation.answers import ask_for_answers, ask_for_near
 from app.evaluation.task_options import ask_for_options, trusted
 from app.frame import plain, show_error
 from app.rows_form import format_controls, read_rows
-from surgery.data import EvaluationPlan, RowFields, left_out_text, parse_plan
+from surgery.data import EvaluationPlan, RowFields, left_out_text, parse_stored_plan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks
 from surgery.files import digest
@@ -65,9 +65,7 @@ def question_of(run: Run) -> Question:
     """The question that a run asked, to ask it again of other variants; raises `DataError` for a foreign record."""
     record = run.plan.question
     if "rows" in record:
-        return Question(
-            parse_plan(EvaluationPlan, record["rows"], "rows", earlier="tokenised" not in record["rows"])
-        )
+        return Question(parse_stored_plan(EvaluationPlan, record["rows"], "rows"))
     plan = TaskPlan.of(record["task"])
     return Question(
         plan,

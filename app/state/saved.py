@@ -20,7 +20,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.state.undo import History, Step
 from app.state.workspace import Workspace, keep, stored_sensitivity, with_shipped, workspace_for
-from surgery.data import CalibrationPlan, EvaluationPlan, parse_plan, plan_record
+from surgery.data import CalibrationPlan, EvaluationPlan, parse_stored_plan, plan_record
 from surgery.edits import EditPlan, edit_record, parse_edit
 from surgery.errors import SurgeryError
 from surgery.files import workspaces_folder, write_whole
@@ -163,10 +163,7 @@ def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
         "tuning": CalibrationPlan,
     }
     record = {"tuning": None, **record}
-    plans = {
-        name: record[name] and parse_plan(kind, record[name], name, earlier="tokenised" not in record[name])
-        for name, kind in kinds.items()
-    }
+    plans = {name: record[name] and parse_stored_plan(kind, record[name], name) for name, kind in kinds.items()}
     steps = tuple(Step(str(step["label"]), _edit(step["edit"])) for step in record["history"])
     if not steps:
         raise ValueError("a history is never empty")

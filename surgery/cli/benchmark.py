@@ -10,6 +10,7 @@ from surgery.cli.options import (
     Command,
     Result,
     add_base_options,
+    add_tokenizer_options,
     add_variant_options,
     base_from,
     count,
@@ -18,7 +19,7 @@ from surgery.cli.options import (
 )
 from surgery.cli.text import progress_reporter
 from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
-from surgery.data import TOKENIZERS, Row, Slices, read_slices
+from surgery.data import Row, Slices, read_slices
 from surgery.errors import DataError
 from surgery.experiments import prove
 from surgery.model import attach
@@ -137,15 +138,7 @@ def _prompt_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--system", default="", metavar="TEXT", help="lm-eval's system instruction, before every prompt"
     )
-    parser.add_argument(
-        "--template-args",
-        default="",
-        metavar="JSON",
-        help="arguments of the chat template, as '{\"enable_thinking\": false}'",
-    )
-    parser.add_argument(
-        "--tokenizer", choices=TOKENIZERS, default=TOKENIZERS[0], help="the adapter folder's own, or the base's"
-    )
+    add_tokenizer_options(parser)
     parser.add_argument(
         "--think-end", metavar="TOKEN", help="the answer begins after the last of it, as </think>, or a token's id"
     )

@@ -117,17 +117,9 @@ def add_model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
     parser.add_argument(
         "--template", default="chat", help="chat, plain, or a file with a chat template, FILE.jinja (default chat)"
     )
-    parser.add_argument(
-        "--template-args",
-        default="",
-        metavar="JSON",
-        help="of the chat template, as '{\"enable_thinking\": false}'",
-    )
+    add_tokenizer_options(parser)
     parser.add_argument("--system", default="", help="system prompt of rows that have none")
     parser.add_argument("--date", default=DATE, help=f"day that a template prints (default {DATE})")
-    parser.add_argument(
-        "--tokenizer", choices=TOKENIZERS, default=TOKENIZERS[0], help="the adapter folder's own, or the base's"
-    )
     parser.add_argument("--max-length", type=positive, default=1024, help="drop longer rows, in tokens")
     parser.add_argument(
         "--separator",
@@ -135,6 +127,18 @@ def add_model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
         help="space before the answer (default: none, but for a demo's rows)",
     )
     parser.add_argument("--eos", action=argparse.BooleanOptionalAction, default=True, help="end of turn after it")
+
+
+def add_tokenizer_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--template-args",
+        default="",
+        metavar="JSON",
+        help="arguments of the chat template, as '{\"enable_thinking\": false}'",
+    )
+    parser.add_argument(
+        "--tokenizer", choices=TOKENIZERS, default=TOKENIZERS[0], help="the adapter folder's own, or the base's"
+    )
 
 
 def add_field_options(parser: argparse.ArgumentParser) -> None:

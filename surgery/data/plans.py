@@ -166,6 +166,14 @@ def parse_plan(kind: type[Plan], record: object, where: str, *, earlier: bool = 
     return plan
 
 
+def parse_stored_plan(kind: type[Plan], record: Any, where: str) -> Plan:
+    """A plan from a record that `plan_record` wrote, in this version or an earlier one, told by what it lacks.
+
+    Raises `RecipeError` as `parse_plan` does.
+    """
+    return parse_plan(kind, record, where, earlier="tokenised" not in mapping_of(record, where))
+
+
 def _encoding(settings: Mapping[str, Any], where: str, earlier: bool) -> Encoding:
     encoding = _built(Encoding, earlier_encoding(settings) if earlier else settings, where)
     try:

@@ -47,12 +47,12 @@ class Ways:
         self._live = live
         self._made: dict[int, Probe] = {}
 
-    @cached_property
+    @property
     def layout(self) -> Layout:
         """Layout of passes over whole rows."""
         return self._known("layout", lambda: self._first(Probe.scoring, LAYOUTS))
 
-    @cached_property
+    @property
     def way(self) -> Way:
         """How answers are decoded."""
         return self._known("way", lambda: self._first(Probe.decoding, decoding_ways(self.layout)))

@@ -41,8 +41,7 @@ def stream_answers(
     """
     if not variants or limit < 1:
         raise DataError(f"{limit} tokens of {len(variants)} variants were asked for", "ask for one or more")
-    tokenizer = live.tokenizer_for(encoding)
-    ids = prompt_ids(prompt, tokenizer, encoding) if prompt.strip() else []
+    ids = prompt_ids(prompt, live.tokenizer_for(encoding), encoding) if prompt.strip() else []
     if not ids:
         raise DataError("the prompt is empty", "write something for the model to answer")
     places = live.positions
@@ -52,87 +51,85 @@ def stream_answers(
     if places:
         # the last token of an answer is never read back, so it needs no position
         limit = min(limit, places - len(ids) + 1)
-    return _stream(live, ids, variants, limit, control, _Answers.of(live, encoding))
+    return _Stream.of(live, ids, limit, encoding, control).answers(variants)
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """How answers become text, and the ids that end one; `stop` is an end of several tokens, empty where there is none."""
+class _Stream:
+    """Answers to one prompt in the making.
 
+    live: holds the adapter's own σ afterwards.
+    ids: of the prompt.
+    limit: most tokens of an answer.
+    tokenizer: turns them into text.
+    ends: ids that end an answer; `stop` is an end of several tokens, empty where there is none.
+    control: polled before each token.
+    """
+
+    live: "LiveModel"
+    ids: list[int]
+    limit: int
     tokenizer: Any
     ends: frozenset[int]
     stop: str
+    control: Control
 
     @staticmethod
-    def of(live: "LiveModel", encoding: Encoding) -> "_Answers":
+    def of(live: "LiveModel", ids: list[int], limit: int, encoding: Encoding, control: Control) -> "_Stream":
         from surgery.model.decoding import end_ids
 
         tokenizer = live.tokenizer_for(encoding)
         end, stop = turn_end(tokenizer, encoding)
-        return _Answers(tokenizer, end_ids(live) | frozenset([end] if end is not None else []), stop)
+        ends = end_ids(live) | frozenset([end] if end is not None else [])
+        return _Stream(live, ids, limit, tokenizer, ends, stop, control)
 
-    def text(self, ids: list[int]) -> str:
+    def answers(self, variants: Mapping[str, Variant | None]) -> Iterator[dict[str, str]]:
+        """The complete characters of every variant after each token, those that mix rows one after the other."""
+        told = dict.fromkeys(variants, "")
+        apart = self.live.way.decoding == "single"
+        try:
+            try:
+                for texts in () if apart else self._together(variants):
+                    told = {name: _extended(told[name], text) for name, text in texts.items()}
+                    yield dict(told)
+            except RowsMixedError:
+                apart = True
+            # experts may first be reached after some tokens; what has been told then stays
+            for name, sigma in variants.items() if apart else ():
+                for texts in self._together({name: sigma}):
+                    told[name] = _extended(told[name], texts[name])
+                    yield dict(told)
+        finally:
+            self.live.set_sigma(None)
+
+    def _together(self, variants: Mapping[str, Variant | None]) -> Iterator[dict[str, str]]:
+        """Texts of `variants` in one batch after each token, as the tokenizer decodes them."""
+        from surgery.model.rereading import read_prompts
+
+        self.control.heed()
+        self.live.set_sigma(stacked_sigma(self.live, variants))
+        prompts = read_prompts(self.live, [self.ids] * len(variants))
+        answers: dict[str, list[int]] = {name: [] for name in variants}
+        texts = dict.fromkeys(variants, "")
+        ended: set[str] = set()
+        for count in range(1, self.limit + 1):
+            chosen = prompts.chosen
+            ended |= {name for name, token in zip(variants, chosen, strict=True) if token in self.ends}
+            self.control.heed()
+            for name, token in zip(variants, chosen, strict=True):
+                if name not in ended:
+                    answers[name].append(token)
+                    # the whole row: a token alone may be part of a character, or lose the space before it
+                    texts[name] = self._text(answers[name])
+            yield dict(texts)
+            if count == self.limit or len(ended) == len(variants):
+                return
+            # a row that has ended stays: its few more tokens cost less than sorting it out
+            prompts.advance(chosen)
+
+    def _text(self, ids: list[int]) -> str:
         found: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return found.partition(self.stop)[0] if self.stop else found
-
-
-def _stream(
-    live: "LiveModel",
-    ids: list[int],
-    variants: Mapping[str, Variant | None],
-    limit: int,
-    control: Control,
-    how: "_Answers",
-) -> Iterator[dict[str, str]]:
-    told = dict.fromkeys(variants, "")
-    apart = live.way.decoding == "single"
-    try:
-        try:
-            for texts in () if apart else _together(live, ids, variants, limit, control, how):
-                told = {name: _extended(told[name], text) for name, text in texts.items()}
-                yield dict(told)
-        except RowsMixedError:
-            apart = True
-        # experts may first be reached after some tokens; what has been told then stays
-        for name, sigma in variants.items() if apart else ():
-            for texts in _together(live, ids, {name: sigma}, limit, control, how):
-                told[name] = _extended(told[name], texts[name])
-                yield dict(told)
-    finally:
-        live.set_sigma(None)
-
-
-def _together(
-    live: "LiveModel",
-    ids: list[int],
-    variants: Mapping[str, Variant | None],
-    limit: int,
-    control: Control,
-    how: "_Answers",
-) -> Iterator[dict[str, str]]:
-    """Texts of `variants` in one batch after each token, as the tokenizer decodes them."""
-    from surgery.model.rereading import read_prompts
-
-    control.heed()
-    live.set_sigma(stacked_sigma(live, variants))
-    prompts = read_prompts(live, [ids] * len(variants))
-    answers: dict[str, list[int]] = {name: [] for name in variants}
-    texts = dict.fromkeys(variants, "")
-    ended: set[str] = set()
-    for count in range(1, limit + 1):
-        chosen = prompts.chosen
-        ended |= {name for name, token in zip(variants, chosen, strict=True) if token in how.ends}
-        control.heed()
-        for name, token in zip(variants, chosen, strict=True):
-            if name not in ended:
-                answers[name].append(token)
-                # the whole row: a token alone may be part of a character, or lose the space before it
-                texts[name] = how.text(answers[name])
-        yield dict(texts)
-        if count == limit or len(ended) == len(variants):
-            return
-        # a row that has ended stays: its few more tokens cost less than sorting it out
-        prompts.advance(chosen)
 
 
 def _extended(told: str, text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from surgery.data import CalibrationPlan, parse_plan, plan_record
+from surgery.data import CalibrationPlan, parse_stored_plan, plan_record
 from surgery.errors import DataError, SurgeryError
 from surgery.files import is_shipped, sensitivities_folder, shipped_files
 from surgery.model import BaseChoice
@@ -149,6 +149,6 @@ def measurement_in(file: Path) -> Measurement | None:
 def _plan(kind: type, text: str | None, where: str) -> Any:
     try:
         record = json.loads(text) if text else None
-        return record and parse_plan(kind, record, where, earlier="tokenised" not in record)
+        return record and parse_stored_plan(kind, record, where)
     except (SurgeryError, ValueError, RecursionError):
         return None

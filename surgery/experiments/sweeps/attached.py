@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from surgery.adapter import open_adapter
-from surgery.data import EvaluationPlan, calibration_rows
+from surgery.data import EvaluationPlan
 from surgery.edits import Edit
 from surgery.errors import Cancelled, SurgeryError, first_line
 from surgery.experiments import Proof, prove
@@ -156,19 +156,12 @@ def group_edits(live: "LiveModel", group: Group, measured: Mapping[int, Sensitiv
         if edit.plan.policy.needs_gradient:
             place = edit.seed, edit.budget
             if place not in heads:
-                heads[place] = _head(live, group, edit.seed, edit.budget, measured[edit.seed])
+                # rows that cannot be measured give way to those that follow, in a shorter pass as in a longer one
+                whole = measured[edit.seed]
+                heads[place] = whole.head(min(edit.budget, whole.examples))
             sensitivity = heads[place]
         edits[name] = edit.plan.apply(live.spectra, sensitivity)
     return edits
-
-
-def _head(live: "LiveModel", group: Group, seed: int, budget: int, whole: Sensitivity) -> Sensitivity:
-    """What a pass over `budget` rows would have measured: of these some may be too long and left out."""
-    plan = group.passes[seed]
-    if budget == plan.examples:
-        return whole
-    rows = calibration_rows(plan)[:budget]
-    return whole.head(len(live.encode(rows, plan.encoding).examples))
 
 
 def attempt(work: Callable[[], T], attempts: int, attached: AttachedAdapter) -> tuple[T | None, str, int]:

@@ -1,9 +1,14 @@
 """Passes and proofs of a sweep on one base, tried again where they fail."""
 
-from surgery.experiments.sweeps import (
-    results,
-)
-from tests.surgery.experiments.sweeps.conftest import swept_from
+import json
+from dataclasses import replace
+
+import numpy as np
+import yaml
+
+from surgery.experiments.sweeps import attached, expand, parse_sweep, results
+from surgery.sensitivity import calibrate, calibration_slice
+from tests.surgery.experiments.sweeps.conftest import record, swept_from
 
 
 def test_one_calibration_pass_serves_every_budget_scope_and_task(place, monkeypatch):
@@ -84,3 +89,26 @@ def test_a_calibration_that_fails_takes_only_the_edits_that_need_it(place, monke
     assert {next(iter(t.group.edits)).partition(",")[0] for t in swept.failed} == {"grad_direction"}
     assert {t.problem for t in swept.failed} == {"the calibration failed: RuntimeError: no gradient today"}
     assert {each.cell.edit.plan.policy.name for each in results(swept)} == {"random_index"}
+
+
+def test_a_smaller_budget_has_the_rows_of_a_pass_of_its_own(place, tmp_path):
+    # also where rows do not fit and others take their place
+    rows = [{"prompt": f"{i}+{i}=" + "." * (i % 3 * 4), "answer": str(2 * i)} for i in range(30)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    [group, *_] = expand(parse_sweep(yaml.safe_dump(record(place)))).groups
+    [(name, swept)] = [each for each in group.edits.items() if each[1].budget == 4][:1]
+    with place.attach() as live:
+        whole = replace(group.passes[0], data=str(tmp_path / "rows.jsonl"))
+        first = calibration_slice(live, replace(whole, examples=4)).examples
+        shorter = max(example.length for example in first) - 1
+        plan = replace(whole, encoding=replace(whole.encoding, max_length=shorter))
+        measured, own = calibrate(live, plan), calibrate(live, replace(plan, examples=4))
+        assert own.examples == 4
+        assert own.left_out
+        group = replace(group, edits={name: swept}, passes={0: plan})
+        found = attached.group_edits(live, group, {0: measured})[name].sigma_after
+        expected = swept.plan.apply(live.spectra, own).sigma_after
+        fewer = swept.plan.apply(live.spectra, measured.head(3)).sigma_after
+    for module, sigma in expected.items():
+        # batches of other shapes round otherwise; another row is another edit
+        assert np.abs(found[module] - sigma).max() < 1e-3 * np.abs(fewer[module] - sigma).max()
