@@ -1,10 +1,12 @@
 """A workplace for tests that run the steps of a recipe, and a watch on what is asked of the model."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from surgery.model import Prompts, VariantEngine
 from tests.helpers.rounding import watched
@@ -15,6 +17,15 @@ from tests.helpers.workplace import Workplace, workplace, write_workplace
 def clear_choices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests compare tokens: wherever the model chooses one, no rounding may turn the choice."""
     monkeypatch.setattr(Prompts, "chosen", watched(Prompts.chosen))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For what holds to the bit: several threads may split the sums of one row otherwise than those of another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -250,7 +250,7 @@ def test_effects_equal_a_direct_recomputation_from_the_scores(live):
     assert found.effect("a", "exact").mean < 0, "only the unedited adapter says what it says"
 
 
-def test_the_effect_of_an_identical_variant_is_exactly_nothing(live):
+def test_the_effect_of_an_identical_variant_is_exactly_nothing(live, one_thread):
     same = {name: spectrum.sigma.copy() for name, spectrum in live.spectra.items()}
     found = evaluate(live, slice_of(), {"same": same})
     for metric in ("loss", "exact"):

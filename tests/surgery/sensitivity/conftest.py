@@ -1,12 +1,10 @@
 """A base, an adapter and rows on disk, and a store of one's own."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from surgery.adapter import open_adapter
 from surgery.data import Calibration, CalibrationPlan, Encoding
@@ -39,12 +37,9 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> Iterator[Path]:
+def store(tmp_path, monkeypatch, one_thread) -> Path:
     monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path / "home" / "sensitivities"
-    torch.set_num_threads(threads)
+    return tmp_path / "home" / "sensitivities"
 
 
 @pytest.fixture
