@@ -9,6 +9,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,17 @@ _OTHER_TYPES = {
 }
 
 
-def read_config(folder: Path, source: str) -> tuple[dict[str, Any], bytes]:
-    """The parsed config and its bytes; raises `AdapterError` when it is missing or no PEFT config."""
+@dataclass(frozen=True)
+class ConfigFile:
+    """A config: its settings, the bytes of its file, and the same text as PEFT reads it, plain UTF-8."""
+
+    settings: Mapping[str, Any]
+    raw: bytes
+    plain: bytes
+
+
+def read_config(folder: Path, source: str) -> ConfigFile:
+    """The config of an adapter's folder; raises `AdapterError` when it is missing or no PEFT config."""
     file = folder / CONFIG_FILE
     if not file.is_file():
         if (folder / "pytorch_lora_weights.safetensors").is_file():
@@ -51,14 +61,15 @@ def read_config(folder: Path, source: str) -> tuple[dict[str, Any], bytes]:
         )
     data = read_limited(file, _MOST_BYTES)
     try:
-        config = json.loads(data, object_pairs_hook=_without_twins)
+        text = data.decode(json.detect_encoding(data))
+        config = json.loads(text, object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as error:
         raise AdapterError(
             f"{CONFIG_FILE} is not JSON ({str(error)[:120]})", "restore the file peft wrote"
         ) from error
     if not isinstance(config, dict):
         raise AdapterError(f"{CONFIG_FILE} is not an object", "restore the file peft wrote")
-    return config, data
+    return ConfigFile(config, data, text.encode())
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -128,9 +139,13 @@ class LoraRules:
             raise AdapterError(f"lora_alpha {alpha!r} of module {name!r} is no number", _RESTORE)
         return rank, float(alpha) / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
 
-    def parameters(self, module: str) -> list[str]:
-        """The raw parameters of `module` that `target_parameters` names."""
-        return sorted({name for end in ("", *_ends(module)) for name in self._parameters.get(end, ())})
+    def parameters(self, module: str) -> tuple[list[str], list[str]]:
+        """The raw parameters that `target_parameters` names together with `module`, and those it names alone.
+
+        A name that stands alone means the parameter in whatever module has one.
+        """
+        named = {name for end in _ends(module) for name in self._parameters.get(end, ())}
+        return sorted(named), sorted(self._parameters.get("", set()) - named)
 
     def targets(self, module: str) -> bool | None:
         """Whether the config targets the module at this path; None where the config leaves it to PEFT."""

@@ -72,6 +72,14 @@ def weights_digest(folder: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def all_finite(tensor: Shaped[ndarray, "..."]) -> bool:
+    """Whether a tensor holds neither NaN nor infinity, nor what is infinite in float32."""
+    if tensor.dtype.kind in "iub":
+        return True
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(tensor.astype(np.float32, copy=False)).all())
+
+
 def _safetensors(file: Path) -> tuple[dict[str, ndarray], dict[str, str]]:
     try:
         _check_header(file)

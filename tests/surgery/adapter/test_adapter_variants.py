@@ -276,13 +276,6 @@ def test_factors_of_a_module_that_the_config_does_not_target_are_refused(lora_te
     assert len(open_adapter(write_adapter(tensors, target_modules=None)).modules) == 2
 
 
-def test_a_compiled_models_prefix_is_no_part_of_a_name(lora_tensors, write_adapter):
-    tensors = lora_tensors({"_orig_mod.model.layers.3.q_proj": (6, 4, 5)})
-    adapter = open_adapter(write_adapter(tensors, target_modules=["q_proj"]))
-    assert list(adapter.modules) == ["model.layers.3.q_proj"]
-    assert set(adapter.tensors) == set(tensors)
-
-
 def test_all_patterns_of_a_config_share_one_budget_of_time(lora_tensors, write_adapter):
     # each of the forty costs about a fifth of a second
     names = {f"model.layers.{i}.{'a' * 27}": (6, 4, 5) for i in range(8)}

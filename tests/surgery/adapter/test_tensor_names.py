@@ -16,7 +16,7 @@ def test_tensors_that_are_no_factors_are_kept_and_named(one, write_adapter):
     extra = {
         "base_model.model.lm_head.weight": np.ones((3, 2), np.float16),
         f"base_model.model.{O0}.lora_B.bias": np.ones(6, np.float32),
-        "base_model.model.score.modules_to_save.bias": np.arange(3),
+        "base_model.model.score.bias": np.arange(3),
     }
     adapter = open_adapter(write_adapter({**one, **extra}))
     assert sorted(adapter.extra) == sorted(extra)
