@@ -229,9 +229,9 @@ def _factors(
                     f"lora_{side} of module {name!r} is stored as {factor.dtype.name}", f"use {', '.join(_DTYPES)}"
                 )
             # QR would pass NaN on without a word
-            if factor.size == 0 or not all_finite(factor):
+            if not all_finite(factor):
                 raise AdapterError(
-                    f"lora_{side} of module {name!r} is empty or holds NaN or infinity", "use an intact checkpoint"
+                    f"lora_{side} of module {name!r} holds NaN or infinity", "use an intact checkpoint"
                 )
         mirror = initialisation(config) == "mica"
         yield Factors(name, None, "", scaling, matrix_B, matrix_A, pair.key_B, pair.key_A, site, mirror)
@@ -306,6 +306,8 @@ def _notes(
         yield note
     if any(factors.mirror for factors in modules.values()):
         yield "MiCA freezes B, so edits are written into A"
+    if any(name.endswith(".out_proj") and name.removesuffix(".out_proj") in modules for name in modules):
+        yield "of nn.MultiheadAttention PEFT adds the update of out_proj twice; its σ here are of one"
     if config.get("layer_replication"):
         yield "layers of the base model are replicated; every copy has its own update"
     if config.get("alora_invocation_tokens"):

@@ -19,7 +19,7 @@ from surgery.files import compile_pattern, read_limited, seconds_of
 CONFIG_FILE = "adapter_config.json"
 _MOST_BYTES = 4 << 20  # a rank of its own for each of fifty thousand experts
 _PATTERN_SECONDS = 0.5
-_LITERAL = re.compile(r"[\w.-]+")
+_LITERAL = re.compile(r"(?P<whole>\^?)(?P<path>(?:[\w.-]|\\\.)+)\$?")
 _LARGEST_ALPHA = 1e30
 _RESTORE = "restore the adapter_config.json that belongs to these weights"
 _PLAIN = "train or convert it to a plain LoRA"
@@ -231,33 +231,47 @@ class LoraRules:
 class _Patterns:
     """The patterns of a setting. Most are plain paths, one for every module, and are looked up, not tried.
 
-    As an expression a path also matches names that have another letter where it has a dot. Such a name
-    is as long and has fewer dots; with as many dots it is the path itself.
+    A path may be anchored at its start, and then stands for the whole name, and have its dots escaped. With a bare
+    dot it also matches names that have another letter there. Such a name is as long and has fewer dots; with as many
+    dots it is the path itself.
     """
 
     def __init__(self, patterns: Mapping[str, Any]) -> None:
         self.values = list(patterns.values())
         self.expressions: list[tuple[int, str]] = []
-        self._exact: dict[str, int] = {}
-        self._by_length: dict[int, dict[int, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
+        self._ends, self._wholes = _Paths(), _Paths()
         for position, pattern in enumerate(patterns):
-            if _LITERAL.fullmatch(pattern):
-                self._exact[pattern] = position
-                self._by_length[len(pattern)][pattern.count(".")].append((position, pattern))
-            else:
+            literal = _LITERAL.fullmatch(pattern)
+            bare = literal["path"].replace(r"\.", "") if literal else ""
+            if literal is None or ("." in bare and r"\." in pattern):
                 self.expressions.append((position, pattern))
+            else:
+                paths = self._wholes if literal["whole"] else self._ends
+                paths.add(literal["path"].replace(r"\.", "."), position, bare="." in bare)
 
     def first_path(self, name: str) -> float:
         """The position of the first plain path that matches the end of `name`, infinity for none."""
-        found: list[float] = [math.inf]
-        for end in _ends(name):
-            if end in self._exact:
-                found.append(self._exact[end])
-            for dots, paths in self._by_length.get(len(end), {}).items():
-                if dots > end.count("."):
-                    found += [
-                        at for at, path in paths if all(p in (c, ".") for p, c in zip(path, end, strict=True))
-                    ]
+        return min(self._wholes.first(name), min(map(self._ends.first, _ends(name)), default=math.inf))
+
+
+class _Paths:
+    """Plain paths by their text and, where they have bare dots, by length and number of dots."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, int] = {}
+        self._by_length: dict[int, dict[int, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
+
+    def add(self, path: str, position: int, *, bare: bool) -> None:
+        self._exact.setdefault(path, position)
+        if bare:
+            self._by_length[len(path)][path.count(".")].append((position, path))
+
+    def first(self, text: str) -> float:
+        """The position of the first path that matches all of `text`, infinity for none."""
+        found: list[float] = [self._exact.get(text, math.inf)]
+        for dots, paths in self._by_length.get(len(text), {}).items():
+            if dots > text.count("."):
+                found += [at for at, path in paths if all(p in (c, ".") for p, c in zip(path, text, strict=True))]
         return min(found)
 
 

@@ -59,6 +59,7 @@ def read_weights(folder: Path, source: str) -> Weights:
     before = file_stamp(file)
     tensors, metadata = _safetensors(file) if file is plain else (_pickled(file), {})
     check_names(tuple(tensors))
+    _refuse_ungathered(tensors)
     sha256 = weights_digest(folder)
     if file_stamp(file) != before:
         raise AdapterError(f"{source!r} changes while it is read", "wait until it is saved, then open it again")
@@ -70,6 +71,18 @@ def weights_digest(folder: Path) -> str:
     file = folder / WEIGHTS_FILE
     with (file if file.is_file() else folder / PICKLED_FILE).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _refuse_ungathered(tensors: Mapping[str, ndarray]) -> None:
+    """Sharded training holds pieces, and saves nothing, or empty tensors, where nobody gathers them."""
+    empty = [key for key, tensor in tensors.items() if tensor.size == 0 and ".lora_" in key]
+    if empty or not tensors:
+        found = f"{len(empty)} factors are empty, such as {empty[0]!r}" if empty else "the file holds no tensors"
+        raise AdapterError(
+            f"{found}: sharded training (DeepSpeed ZeRO-3, FSDP) saved them before the weights were gathered",
+            "gather them where it was trained, with zero_to_fp32.py of the checkpoint or a full state dict of FSDP, "
+            "and save the adapter from those",
+        )
 
 
 def all_finite(tensor: Shaped[ndarray, "..."]) -> bool:

@@ -9,8 +9,9 @@ import peft
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from peft.utils.other import get_pattern_key
 
-from surgery.adapter import open_adapter, refuse_changed
+from surgery.adapter import LoraRules, open_adapter, refuse_changed
 from surgery.edits import make_edit
 from surgery.export import edit_between, export
 from surgery.policies import Truncate
@@ -223,3 +224,34 @@ def test_a_config_in_another_encoding_is_exported_in_the_one_that_peft_reads(
     # the export is the same adapter edited, and the files are still those that were opened
     assert edit_between(adapter, spectra, open_adapter(tmp_path / "out")) is not None
     refuse_changed(adapter)
+
+
+_COMPONENTS = st.sampled_from(["a", "b", "ab", "0", "layers"])
+_NAMES = st.lists(_COMPONENTS, min_size=1, max_size=4).map(".".join)
+_FORMS = st.sampled_from(["{}", "^{}", "{}$", "^{}$", ".*{}", "x{}"])
+_PATTERNS = st.builds(
+    lambda form, name, escaped: form.format(name.replace(".", r"\.") if escaped else name),
+    _FORMS,
+    _NAMES | st.sampled_from(["a.0", "layers.", ".b", "a...0", r"a\.b.0"]),
+    st.booleans(),
+)
+
+
+@given(patterns=st.lists(_PATTERNS, min_size=1, max_size=6, unique=True), name=_NAMES | st.just("axb"))
+@example(patterns=["^b", "a.b"], name="a.b")
+def test_the_pattern_that_rules_a_module_is_the_one_that_peft_takes(patterns, name):
+    ranks = {pattern: rank for rank, pattern in enumerate(patterns, start=2)}
+    expected = ranks.get(get_pattern_key(ranks, name), 1)
+    assert LoraRules({"r": 1, "lora_alpha": 1, "rank_pattern": ranks}).rank_and_scaling(name)[0] == expected
+
+
+def test_a_rank_and_an_alpha_of_its_own_for_every_module_cost_no_time(lora_tensors, write_adapter):
+    names = [f"model.layers.{layer}.{end}" for layer in range(64) for end in "abcdefg"]
+    patterns = {f"^{name}": 4 for name in names[:299]}
+    folder = write_adapter(
+        lora_tensors(dict.fromkeys(names, (6, 4, 5))), rank_pattern=patterns, alpha_pattern=patterns
+    )
+    began = time.process_time()
+    adapter = open_adapter(folder)
+    assert time.process_time() - began < 0.5
+    assert [factors.scaling for factors in adapter.modules.values()] == [1.0] * 299 + [2.0] * (448 - 299)
