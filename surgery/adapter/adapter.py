@@ -31,7 +31,7 @@ from surgery.errors import AdapterError, SurgeryError
 from surgery.files import demo_folder, digest, is_demo, user_path
 
 _MOST_MODULES = 100_000
-_DTYPES = ("float32", "float16", "bfloat16", "float64")
+_DTYPES = ("float32", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2")
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _open(text: str) -> Adapter:
     _refuse_tied(pairs, tensors, config)
     modules = _modules(pairs, tensors, config)
     tokenizer = read_tokenizer_files(folder)
-    changes = (*named.changes, *_changes(file))
+    changes = (*named.changes, *_changes(file, weights.files))
     return Adapter(
         source=text,
         config=config,
@@ -184,7 +184,9 @@ def _open(text: str) -> Adapter:
     )
 
 
-def _changes(config: ConfigFile) -> Iterable[str]:
+def _changes(config: ConfigFile, files: int) -> Iterable[str]:
+    if files > 1:
+        yield f"the weights are in {files} shards, which PEFT does not load: they are exported as one file"
     if config.plain != config.raw:
         yield f"{CONFIG_FILE} is not in plain UTF-8, which PEFT needs: it is exported in it"
 

@@ -102,7 +102,8 @@ def _replace(owner: nn.Module, leaf: str, tensor: Tensor, key: str) -> Callable[
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """A torch tensor of a file's array; numpy's bfloat16 is not torch's."""
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    """A torch tensor of a file's array; numpy's bfloat16 and eight-bit floats are not torch's."""
+    if array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+        bits = array.view(np.int16 if array.dtype.itemsize == 2 else np.int8)
+        return torch.from_numpy(bits.copy()).view(getattr(torch, array.dtype.name))
     return torch.from_numpy(array.copy())
