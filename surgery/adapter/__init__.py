@@ -1,6 +1,6 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
-from surgery.adapter.adapter import Adapter, Factors, open_adapter, refuse_changed
+from surgery.adapter.adapter import Adapter, Factors, adapter_folder, open_adapter, refuse_changed
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
@@ -33,6 +33,7 @@ __all__ = [
     "ParameterSite",
     "Site",
     "TokenizerFiles",
+    "adapter_folder",
     "check_scope",
     "in_scope",
     "layers_of",

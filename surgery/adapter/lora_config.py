@@ -9,6 +9,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from surgery.files import compile_pattern, read_limited, seconds_of
 CONFIG_FILE = "adapter_config.json"
 _MOST_BYTES = 4 << 20  # a rank of its own for each of fifty thousand experts
 _PATTERN_SECONDS = 0.5
-_LITERAL = re.compile(r"[\w.-]+")
+_LITERAL = re.compile(r"(?P<whole>\^?)(?P<path>(?:[\w.-]|\\\.)+)\$?")
 _LARGEST_ALPHA = 1e30
 _RESTORE = "restore the adapter_config.json that belongs to these weights"
 _PLAIN = "train or convert it to a plain LoRA"
@@ -39,8 +40,17 @@ _OTHER_TYPES = {
 }
 
 
-def read_config(folder: Path, source: str) -> tuple[dict[str, Any], bytes]:
-    """The parsed config and its bytes; raises `AdapterError` when it is missing or no PEFT config."""
+@dataclass(frozen=True)
+class ConfigFile:
+    """A config: its settings, the bytes of its file, and the same text as PEFT reads it, plain UTF-8."""
+
+    settings: Mapping[str, Any]
+    raw: bytes
+    plain: bytes
+
+
+def read_config(folder: Path, source: str) -> ConfigFile:
+    """The config of an adapter's folder; raises `AdapterError` when it is missing or no PEFT config."""
     file = folder / CONFIG_FILE
     if not file.is_file():
         if (folder / "pytorch_lora_weights.safetensors").is_file():
@@ -51,14 +61,15 @@ def read_config(folder: Path, source: str) -> tuple[dict[str, Any], bytes]:
         )
     data = read_limited(file, _MOST_BYTES)
     try:
-        config = json.loads(data, object_pairs_hook=_without_twins)
+        text = data.decode(json.detect_encoding(data))
+        config = json.loads(text, object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as error:
         raise AdapterError(
             f"{CONFIG_FILE} is not JSON ({str(error)[:120]})", "restore the file peft wrote"
         ) from error
     if not isinstance(config, dict):
         raise AdapterError(f"{CONFIG_FILE} is not an object", "restore the file peft wrote")
-    return config, data
+    return ConfigFile(config, data, text.encode())
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -128,9 +139,13 @@ class LoraRules:
             raise AdapterError(f"lora_alpha {alpha!r} of module {name!r} is no number", _RESTORE)
         return rank, float(alpha) / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
 
-    def parameters(self, module: str) -> list[str]:
-        """The raw parameters of `module` that `target_parameters` names."""
-        return sorted({name for end in ("", *_ends(module)) for name in self._parameters.get(end, ())})
+    def parameters(self, module: str) -> tuple[list[str], list[str]]:
+        """The raw parameters that `target_parameters` names together with `module`, and those it names alone.
+
+        A name that stands alone means the parameter in whatever module has one.
+        """
+        named = {name for end in _ends(module) for name in self._parameters.get(end, ())}
+        return sorted(named), sorted(self._parameters.get("", set()) - named)
 
     def targets(self, module: str) -> bool | None:
         """Whether the config targets the module at this path; None where the config leaves it to PEFT."""
@@ -216,33 +231,47 @@ class LoraRules:
 class _Patterns:
     """The patterns of a setting. Most are plain paths, one for every module, and are looked up, not tried.
 
-    As an expression a path also matches names that have another letter where it has a dot. Such a name
-    is as long and has fewer dots; with as many dots it is the path itself.
+    A path may be anchored at its start, and then stands for the whole name, and have its dots escaped. With a bare
+    dot it also matches names that have another letter there. Such a name is as long and has fewer dots; with as many
+    dots it is the path itself.
     """
 
     def __init__(self, patterns: Mapping[str, Any]) -> None:
         self.values = list(patterns.values())
         self.expressions: list[tuple[int, str]] = []
-        self._exact: dict[str, int] = {}
-        self._by_length: dict[int, dict[int, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
+        self._ends, self._wholes = _Paths(), _Paths()
         for position, pattern in enumerate(patterns):
-            if _LITERAL.fullmatch(pattern):
-                self._exact[pattern] = position
-                self._by_length[len(pattern)][pattern.count(".")].append((position, pattern))
-            else:
+            literal = _LITERAL.fullmatch(pattern)
+            bare = literal["path"].replace(r"\.", "") if literal else ""
+            if literal is None or ("." in bare and r"\." in pattern):
                 self.expressions.append((position, pattern))
+            else:
+                paths = self._wholes if literal["whole"] else self._ends
+                paths.add(literal["path"].replace(r"\.", "."), position, bare="." in bare)
 
     def first_path(self, name: str) -> float:
         """The position of the first plain path that matches the end of `name`, infinity for none."""
-        found: list[float] = [math.inf]
-        for end in _ends(name):
-            if end in self._exact:
-                found.append(self._exact[end])
-            for dots, paths in self._by_length.get(len(end), {}).items():
-                if dots > end.count("."):
-                    found += [
-                        at for at, path in paths if all(p in (c, ".") for p, c in zip(path, end, strict=True))
-                    ]
+        return min(self._wholes.first(name), min(map(self._ends.first, _ends(name)), default=math.inf))
+
+
+class _Paths:
+    """Plain paths by their text and, where they have bare dots, by length and number of dots."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, int] = {}
+        self._by_length: dict[int, dict[int, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
+
+    def add(self, path: str, position: int, *, bare: bool) -> None:
+        self._exact.setdefault(path, position)
+        if bare:
+            self._by_length[len(path)][path.count(".")].append((position, path))
+
+    def first(self, text: str) -> float:
+        """The position of the first path that matches all of `text`, infinity for none."""
+        found: list[float] = [self._exact.get(text, math.inf)]
+        for dots, paths in self._by_length.get(len(text), {}).items():
+            if dots > text.count("."):
+                found += [at for at, path in paths if all(p in (c, ".") for p, c in zip(path, text, strict=True))]
         return min(found)
 
 

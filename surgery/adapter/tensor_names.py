@@ -11,43 +11,44 @@ from dataclasses import dataclass
 
 from numpy import ndarray
 
+from surgery.adapter.peft_names import PREFIX, SAVE_AGAIN
 from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
 from surgery.errors import AdapterError
 
-_PREFIX = "base_model.model."
-_FACTOR = re.compile(
-    r"^(?P<path>.+)\.(?:lora_(?P<side>[AB])(?:\.default)?\.weight"
-    r"|lora_embedding_(?P<table>[AB])(?:\.default)?)$"
-)
-LORA_BIAS = re.compile(r"^(?P<module>.+)\.lora_B(?:\.default)?\.bias$")
+_FACTOR = re.compile(r"^(?P<path>.+)\.(?:lora_(?P<side>[AB])\.weight|lora_embedding_(?P<table>[AB]))$")
+LORA_BIAS = re.compile(r"^(?P<module>.+)\.lora_B\.bias$")
 # what MonteCLoRA and VeLoRA keep for training; their forward pass in evaluation is that of a plain LoRA. Of a saved
 # module that was resized PEFT also saves the untrained original
 TRAINING_ONLY = re.compile(r"\.lora_(monteclora_sampler|velora_embed)\b|\.original_module\.")
 # the order in which modules of experts register their parameters, and so the order PEFT wraps them in
 _PARAMETER_ORDER = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
-SAVE_AGAIN = "save the adapter again with peft"
 # no markup, no control characters, nothing that a file system or a shell reads: what frameworks call their modules
 _NAME = re.compile(r"[\w.:@+=,()\[\] -]+")
 _LONGEST_NAME = 500
 _DEEPEST_NAME = 64
 MOST_TENSORS = 250_000
 _MOST_EXPERTS = 4_096
+_ATTENTION_OUTPUT = "out_proj"  # of nn.MultiheadAttention, which PEFT adapts together with its input projection
 
 
 @dataclass(frozen=True)
 class FactorPair:
-    """The keys of one pair of factors; `depth` counts the wrappers between it and the module."""
+    """The keys of one pair of factors; `depth` counts the wrappers between it and the module.
+
+    `within` is the adapted module that holds this one, where one does: nn.MultiheadAttention its output projection.
+    """
 
     module: str
     depth: int
     table: bool
     key_A: str
     key_B: str
+    within: str = ""
 
 
 def module_path(key: str) -> str:
-    """The path in the base model behind a path in the file: without PEFT's and the compiler's prefixes."""
-    return key.removeprefix(_PREFIX).replace("_orig_mod.", "")
+    """The path in the base model behind one of PEFT's names."""
+    return key.removeprefix(PREFIX)
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -95,7 +96,10 @@ def pair_factors(tensors: Iterable[str]) -> tuple[list[FactorPair], list[str]]:
         while module.endswith(".base_layer"):
             module = module.removesuffix(".base_layer")
         depth = (len(path) - len(module)) // len(".base_layer")
-        pairs.append(FactorPair(module.replace(".base_layer.", "."), depth, table, sides["A"], sides["B"]))
+        within, _, inside = module.rpartition(".base_layer.")
+        holder = within.replace(".base_layer.", ".") if inside == _ATTENTION_OUTPUT else ""
+        module = module.replace(".base_layer.", ".")
+        pairs.append(FactorPair(module, depth, table, sides["A"], sides["B"], holder))
     return pairs, extra
 
 
@@ -107,9 +111,20 @@ def depths_of(pairs: Iterable[FactorPair]) -> dict[str, list[int]]:
     return {module: sorted(depths, reverse=True) for module, depths in found.items()}
 
 
-def parameter_of(pair: FactorPair, wrapped: Mapping[str, list[int]], parameters: list[str]) -> str:
-    """Which raw parameter a pair belongs to: PEFT wraps a module once per parameter, first one innermost."""
-    depths = wrapped[pair.module]
+def parameter_of(
+    pair: FactorPair, wrapped: Mapping[str, list[int]], named: Sequence[str], alone: Sequence[str]
+) -> str:
+    """Which raw parameter a pair belongs to: PEFT wraps a module once per parameter, first one innermost.
+
+    pair: one pair of factors.
+    wrapped: the depths of all pairs, by module.
+    named: parameters that the config names together with the module.
+    alone: those it names without one, which this module need not have.
+
+    Raises `AdapterError` where neither accounts for the module's pairs, and where their order is not known.
+    """
+    depths, both = wrapped[pair.module], [*named, *alone]
+    parameters = next((some for some in (named, both, alone) if len(some) == len(depths)), both)
     order = sorted(parameters, key=lambda name: _PARAMETER_ORDER.index(name) if name in _PARAMETER_ORDER else -1)
     if len(depths) != len(order) or (len(order) > 1 and any(name not in _PARAMETER_ORDER for name in order)):
         raise AdapterError(

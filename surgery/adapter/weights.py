@@ -6,6 +6,7 @@ Nothing in a file is ever executed, and no file makes this room claim more memor
 import hashlib
 import json
 import pickletools
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,13 +21,31 @@ from safetensors import SafetensorError, safe_open
 
 from surgery.adapter.tensor_names import MOST_TENSORS, check_names
 from surgery.errors import AdapterError, first_line
-from surgery.files import file_stamp
+from surgery.files import digest, file_stamp
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLED_FILE = "adapter_model.bin"
+SHARD = re.compile(r"adapter_model-(\d{5})-of-(\d{5})\.safetensors", re.ASCII)
+DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U64": np.dtype(np.uint64),
+    "U32": np.dtype(np.uint32),
+    "U16": np.dtype(np.uint16),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
 _MOST_HEADER = 64 << 20  # of safetensors: 300 bytes for each of the most tensors that a model has
 _MOST_PICKLE = 64 << 20
 # the release that closed the last known way (CVE-2026-24747) around torch's restricted unpickler
@@ -37,51 +56,110 @@ _PLAIN_GLOBALS = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", 
 
 @dataclass(frozen=True)
 class Weights:
-    """Every tensor of a file in its own dtype, the file's metadata and the SHA-256 of its bytes."""
+    """Every tensor of the files in its own dtype, their number, their metadata and the SHA-256 of their bytes."""
 
-    file: str
+    files: int
     tensors: Mapping[str, Shaped[ndarray, "..."]]
     metadata: Mapping[str, str]
     sha256: str
 
 
 def read_weights(folder: Path, source: str) -> Weights:
-    """The weights PEFT would load from `folder`: safetensors first, then `.bin`.
+    """The weights PEFT would load from `folder`: safetensors first, then `.bin`; else safetensors in shards.
 
     Raises `AdapterError` when there are none or they cannot be read.
     """
-    plain, pickled = folder / WEIGHTS_FILE, folder / PICKLED_FILE
-    file = plain if plain.is_file() else pickled
-    if not file.is_file():
+    files = weight_files(folder)
+    if not files:
         raise AdapterError(
             f"{source!r} has no {WEIGHTS_FILE}", "name the folder that peft's save_pretrained wrote"
         )
-    before = file_stamp(file)
-    tensors, metadata = _safetensors(file) if file is plain else (_pickled(file), {})
+    before = [file_stamp(file) for file in files]
+    tensors: dict[str, ndarray] = {}
+    metadata: dict[str, str] = {}
+    for file in files:
+        found, about = (_pickled(file), {}) if file.name == PICKLED_FILE else read_safetensors(file)
+        if twin := next((key for key in found if key in tensors), None):
+            raise AdapterError(f"tensor {twin!r} stands in two shards", "download them again")
+        tensors |= found
+        metadata |= about
     check_names(tuple(tensors))
+    _refuse_ungathered(tensors)
     sha256 = weights_digest(folder)
-    if file_stamp(file) != before:
+    if [file_stamp(file) for file in files] != before:
         raise AdapterError(f"{source!r} changes while it is read", "wait until it is saved, then open it again")
-    return Weights(file.name, tensors, metadata, sha256)
+    return Weights(len(files), tensors, metadata, sha256)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of the weights that PEFT would load from `folder`, or all shards; empty where there are none.
+
+    Raises `AdapterError` where shards are missing.
+    """
+    for name in (WEIGHTS_FILE, PICKLED_FILE):
+        if (folder / name).is_file():
+            return [folder / name]
+    # shards are known by their names alone: what an index says is never taken for a path
+    found = sorted(match.groups() for file in folder.iterdir() if (match := SHARD.fullmatch(file.name)))
+    if not found:
+        return []
+    total = found[-1][1]
+    wanted = [(f"{number:05d}", total) for number in range(1, int(total) + 1)]
+    if found != wanted:
+        missing = next((int(number) for number, of in wanted if (number, of) not in found), None)
+        which = "they are not those of one file" if missing is None else f"number {missing} is not there"
+        raise AdapterError(f"the weights are in {len(found)} shards, and {which}", "download all shards again")
+    return [folder / f"adapter_model-{number}-of-{total}.safetensors" for number, _ in wanted]
 
 
 def weights_digest(folder: Path) -> str:
-    """The SHA-256 of the file that PEFT would load from `folder`; raises `OSError` where there is none."""
-    file = folder / WEIGHTS_FILE
-    with (file if file.is_file() else folder / PICKLED_FILE).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """The SHA-256 of the file that PEFT would load from `folder`, or of those of its shards; raises `OSError` without."""
+    digests = []
+    for file in weight_files(folder) or [folder / WEIGHTS_FILE]:
+        with file.open("rb") as handle:
+            digests.append(hashlib.file_digest(handle, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else digest(digests)
 
 
-def _safetensors(file: Path) -> tuple[dict[str, ndarray], dict[str, str]]:
+def _refuse_ungathered(tensors: Mapping[str, ndarray]) -> None:
+    """Sharded training holds pieces, and saves nothing, or empty tensors, where nobody gathers them."""
+    empty = [key for key, tensor in tensors.items() if tensor.size == 0 and ".lora_" in key]
+    if empty or not tensors:
+        found = f"{len(empty)} factors are empty, such as {empty[0]!r}" if empty else "the file holds no tensors"
+        raise AdapterError(
+            f"{found}: sharded training (DeepSpeed ZeRO-3, FSDP) saved them before the weights were gathered",
+            "gather them where it was trained, with zero_to_fp32.py of the checkpoint or a full state dict of FSDP, "
+            "and save the adapter from those",
+        )
+
+
+def all_finite(tensor: Shaped[ndarray, "..."]) -> bool:
+    """Whether a tensor holds neither NaN nor infinity, nor what is infinite in float32."""
+    if tensor.dtype.kind in "iub":
+        return True
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(tensor.astype(np.float32, copy=False)).all())
+
+
+def read_safetensors(file: Path) -> tuple[dict[str, ndarray], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; the tensors are views of one copy of it, and cannot be written to.
+
+    Raises `AdapterError` for a damaged file and for a kind of number that is not known here.
+    """
     try:
-        _check_header(file)
+        header = _check_header(file)
+        # the library checks that the tensors fill the file, each its place; it has no numpy type for eight-bit floats
         with safe_open(str(file), framework="np") as handle:
-            metadata = dict(handle.metadata() or {})
-            return {key: handle.get_tensor(key) for key in handle.keys()}, metadata  # noqa: SIM118
+            metadata, keys = dict(handle.metadata() or {}), handle.keys()
+        content = np.fromfile(file, np.uint8)
+        start = 8 + int.from_bytes(content[:8].tobytes(), "little")
+        content.flags.writeable = False
+        return {key: _view(content, start, key, header[key]) for key in keys}, metadata
     except AdapterError:
         raise
     except (
         SafetensorError,
+        KeyError,
         TypeError,
         ValueError,
         AttributeError,
@@ -92,8 +170,24 @@ def _safetensors(file: Path) -> tuple[dict[str, ndarray], dict[str, str]]:
         raise AdapterError(f"{file.name} cannot be read ({str(error)[:120]})", "download it again") from error
 
 
-def _check_header(file: Path) -> None:
-    """What the library lets pass: a tensor named twice, of which it drops one; a header of a million tensors."""
+def _view(
+    content: Shaped[ndarray, " byte"], start: int, key: str, about: Mapping[str, Any]
+) -> Shaped[ndarray, "..."]:
+    kind = DTYPES.get(about["dtype"])
+    if kind is None:
+        raise AdapterError(
+            f"tensor {key!r} is stored as {about['dtype']}", "save it as float32, float16 or bfloat16"
+        )
+    begin, end = (start + offset for offset in about["data_offsets"])
+    found = content[begin:end]
+    # what does not lie at a multiple of its size can be viewed, and torch cannot read it
+    return (found if begin % kind.itemsize == 0 else found.copy()).view(kind).reshape(about["shape"])
+
+
+def _check_header(file: Path) -> dict[str, Any]:
+    """The entries of a header by tensor. Refused is what the library lets pass: a tensor named twice, of which it drops
+    one; a header of a million tensors.
+    """
     with file.open("rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
         if length > _MOST_HEADER:
@@ -105,13 +199,15 @@ def _check_header(file: Path) -> None:
         )
     names: list[str] = []
 
-    def kept(pairs: list[tuple[str, Any]]) -> None:
+    def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names[:] = [name for name, _ in pairs]  # the outermost object comes last
+        return dict(pairs)
 
-    json.loads(header, object_pairs_hook=kept)
+    entries: dict[str, Any] = json.loads(header, object_pairs_hook=kept)
     check_names([name for name in names if name != "__metadata__"])
     if len(set(names)) < len(names):
         raise AdapterError(f"{file.name} names a tensor twice", "download it again")
+    return {name: entry for name, entry in entries.items() if name != "__metadata__"}
 
 
 def _pickled(file: Path) -> dict[str, ndarray]:

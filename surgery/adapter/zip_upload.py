@@ -19,7 +19,7 @@ from typing import IO, BinaryIO
 
 from surgery.adapter.lora_config import CONFIG_FILE
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES
-from surgery.adapter.weights import PICKLED_FILE, WEIGHTS_FILE
+from surgery.adapter.weights import PICKLED_FILE, SHARD, WEIGHTS_FILE
 from surgery.errors import AdapterError
 
 _WANTED = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE, *TOKENIZER_FILES)
@@ -146,7 +146,10 @@ def _adapter_in(entries: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
     if len(folders) != 1:
         found = "no" if not folders else f"{len(folders)} files called"
         raise AdapterError(f"the zip holds {found} {CONFIG_FILE}", _REMEDY)
-    return [entry for entry in files if entry.filename in {folders[0] + name for name in _WANTED}]
+    inside = {
+        entry.filename.removeprefix(folders[0]): entry for entry in files if entry.filename.startswith(folders[0])
+    }
+    return [entry for name, entry in inside.items() if name in _WANTED or SHARD.fullmatch(name)]
 
 
 def _base(entry: zipfile.ZipInfo) -> str:

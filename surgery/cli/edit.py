@@ -32,7 +32,7 @@ def edit_command(options: argparse.Namespace) -> Result:
     if recipe is not None:
         documents[RECIPE_FILE] = dump_recipe(recipe)
     verification = export(adapter, spectra, edit, options.out, documents=documents)
-    record = export_record(edit, sensitivity, verification, plan.notes(spectra))
+    record = export_record(edit, sensitivity, verification, [*adapter.changes, *plan.notes(spectra)])
     return record, export_text(record)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.adapter import Adapter, in_scope, open_adapter, scope_for
+from surgery.adapter import Adapter, adapter_folder, in_scope, open_adapter, scope_for
 from surgery.cli.text import progress_reporter
 from surgery.data import CalibrationPlan, EvaluationPlan, Examples, Slices, refuse_seen_keys
 from surgery.edits import Edit, EditPlan
@@ -123,13 +123,13 @@ def _short_name(path: Path, taken: Collection[str]) -> str:
 
 def _folder_variant(folder: Adapter, adapter: Adapter, spectra: Spectra) -> FolderVariant:
     found, differing = edit_between(adapter, spectra, folder), tuple(differing_modules(adapter, folder))
-    record = None if is_demo(folder.source) else read_record(user_path(folder.source))
+    record = None if is_demo(folder.source) else read_record(adapter_folder(folder.source))
     if found is None:
         return FolderVariant(folder, None, "l1", differing, record=record)
     plan = record.edit if record is not None and record.adapter == adapter.digest else None
     # exports of earlier versions have their rules in the recipe alone
-    if record is None and not is_demo(folder.source) and (user_path(folder.source) / RECIPE_FILE).is_file():
-        recipe = read_recipe(user_path(folder.source) / RECIPE_FILE)
+    if record is None and not is_demo(folder.source) and (adapter_folder(folder.source) / RECIPE_FILE).is_file():
+        recipe = read_recipe(adapter_folder(folder.source) / RECIPE_FILE)
         plan = recipe.edit if recipe.adapter_digest == adapter.digest else None
     return FolderVariant(folder, found.edit, found.energy, differing, plan, record)
 

@@ -13,6 +13,7 @@ def model_card(adapter: Adapter, recipe: Recipe, edit: Edit) -> str:
     manual = sum(len(gains) for gains in recipe.edit.manual.values())
     skipped = "".join(f"- `{_plain(name)}`: {reason}\n" for name, reason in edit.skipped.items())
     base = _plain(adapter.base_name or recipe.base.location)
+    changes = "".join(f"- {_plain(change, 600)}\n" for change in adapter.changes)
     return f"""---
 library_name: peft
 tags:
@@ -23,8 +24,8 @@ tags:
 # Edited LoRA adapter
 
 The singular values of a trained LoRA adapter were reweighted; its directions are unchanged. It
-loads like the original, with the same config, tensor names, shapes and dtypes.
-
+loads like the original, with the same config, tensor names, shapes and dtypes{", except for:" if changes else "."}
+{f"{chr(10)}{changes}" if changes else ""}
 | | |
 |---|---|
 | base model | `{base}` |
@@ -40,6 +41,6 @@ Redo it with `python -m surgery run recipe.yaml`.
 {f"{chr(10)}Modules left alone:{chr(10)}{chr(10)}{skipped}" if skipped else ""}"""
 
 
-def _plain(text: str) -> str:
-    """File-derived text inside a code span: no backticks, pipes or line breaks."""
-    return "".join(c for c in text if c.isprintable() and c not in "`|<>")[:200]
+def _plain(text: str, longest: int = 200) -> str:
+    """File-derived text inside a code span or a line: no backticks, pipes or line breaks."""
+    return "".join(c for c in text if c.isprintable() and c not in "`|<>")[:longest]

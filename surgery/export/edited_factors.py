@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import ml_dtypes
 import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
@@ -60,8 +59,8 @@ def update_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray
 
 
 def round_to(values: Float64[ndarray, " *shape"], dtype: np.dtype) -> Shaped[ndarray, " *shape"]:
-    """Round once to nearest-even. The way to bfloat16 passes float32, so that step rounds to odd."""
-    if dtype != np.dtype(ml_dtypes.bfloat16):
+    """Round once to nearest-even. The way to the kinds that numpy lacks passes float32, so that step rounds to odd."""
+    if dtype.name in ("float64", "float32", "float16"):
         return values.astype(dtype)
     near = values.astype(np.float32)
     bits = near.view(np.uint32)

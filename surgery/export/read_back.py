@@ -72,7 +72,7 @@ def _module_edit(spectrum: Spectrum, after: ndarray) -> ModuleEdit:
 
 def _same_besides(adapter: Adapter, other: Adapter) -> bool:
     """Whether two adapters have the same modules, keys and shapes, and the same bytes in all that is no factor."""
-    if list(adapter.modules) != list(other.modules) or set(adapter.tensors) != set(other.tensors):
+    if set(adapter.modules) != set(other.modules) or set(adapter.tensors) != set(other.tensors):
         return False
     factors = {key for each in adapter.modules.values() for key in (each.key_A, each.key_B)}
     return all(

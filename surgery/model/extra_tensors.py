@@ -17,7 +17,7 @@ from surgery.adapter import LORA_BIAS, TRAINING_ONLY, Adapter, module_path
 from surgery.errors import AdapterError, BaseModelError
 from surgery.model.vocabulary import even_out, is_tied, lengths, make_room, tables
 
-_TOKENS = re.compile(r"^(?P<module>.+?)(?:\.token_adapter)?\.trainable_tokens_delta(?:\.default)?$")
+_TOKENS = re.compile(r"^(?P<module>.+?)(?:\.token_adapter)?\.trainable_tokens_delta$")
 
 
 def update_biases(adapter: Adapter) -> dict[str, Tensor]:
@@ -46,8 +46,7 @@ def put_extras(model: nn.Module, adapter: Adapter) -> Iterator[Callable[[], None
         if tokens:
             yield from _put_rows(model, adapter, tokens["module"], key)
             continue
-        path = path.replace(".modules_to_save.default.", ".").replace(".token_adapter.", ".")
-        module, _, leaf = path.replace(".base_layer.", ".").replace(".modules_to_save.", ".").rpartition(".")
+        module, _, leaf = path.replace(".token_adapter.", ".").replace(".base_layer.", ".").rpartition(".")
         owner, tensor = _owner(model, module, leaf, key), as_tensor(adapter.tensors[key])
         if getattr(owner, leaf).shape[1:] == tensor.shape[1:]:
             yield from make_room(model, owner, leaf, len(tensor))
@@ -103,7 +102,8 @@ def _replace(owner: nn.Module, leaf: str, tensor: Tensor, key: str) -> Callable[
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """A torch tensor of a file's array; numpy's bfloat16 is not torch's."""
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    """A torch tensor of a file's array; numpy's bfloat16 and eight-bit floats are not torch's."""
+    if array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+        bits = array.view(np.int16 if array.dtype.itemsize == 2 else np.int8)
+        return torch.from_numpy(bits.copy()).view(getattr(torch, array.dtype.name))
     return torch.from_numpy(array.copy())

@@ -1,14 +1,22 @@
 """The config of an adapter: scaling as peft has it, and what is refused by name."""
 
+import json
 import math
 import time
 
 import numpy as np
+import peft
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from peft.utils.other import get_pattern_key
 
-from surgery.adapter import open_adapter
+from surgery.adapter import LoraRules, open_adapter, refuse_changed
+from surgery.edits import make_edit
+from surgery.export import edit_between, export
+from surgery.policies import Truncate
+from surgery.spectra import decompose
+from tests.conftest import PEFT_CONFIG
 from tests.surgery.adapter.conftest import O0, opened_or_refused, refusal
 
 JSON = st.recursive(
@@ -51,7 +59,6 @@ def test_scaling_follows_rank_alpha_and_the_first_matching_pattern(
 def peft_made(tmp_path_factory):
     """An adapter that peft itself made with every kind of pattern, and the updates it loads from it."""
     torch = pytest.importorskip("torch")
-    peft = pytest.importorskip("peft")
 
     class Block(torch.nn.Module):
         def __init__(self) -> None:
@@ -103,7 +110,6 @@ def test_scaling_and_updates_are_those_that_peft_computes(peft_made):
 
 
 def test_settings_named_in_refusals_are_settings_that_peft_has():
-    peft = pytest.importorskip("peft")
     fields = peft.LoraConfig().to_dict()
     before_peft_0_3 = {"enable_lora"}
     for switch, _ in REFUSED_SETTINGS:
@@ -200,3 +206,52 @@ SETTINGS += ["use_dora", "base_model_name_or_path", "layer_replication", "target
 @example(setting="alpha_pattern", value={"[": 1})
 def test_any_value_in_the_config_is_read_or_refused(setting, value, lora_tensors, write_adapter):
     opened_or_refused(write_adapter(lora_tensors({O0: (6, 4, 5)}), **{setting: value}))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_config_in_another_encoding_is_exported_in_the_one_that_peft_reads(
+    encoding, one, write_adapter, tmp_path
+):
+    settings = {**PEFT_CONFIG, "target_modules": ["o_proj"], "base_model_name_or_path": "näme/größe"}
+    text = json.dumps(settings, ensure_ascii=False)
+    folder = write_adapter(one, raw_config=text.encode(encoding))
+    adapter = open_adapter(folder)
+    spectra = decompose(adapter)
+    export(adapter, spectra, make_edit(spectra, Truncate(keep=1), scope="all"), tmp_path / "out")
+    assert peft.LoraConfig.from_pretrained(str(tmp_path / "out")).base_model_name_or_path == "näme/größe"
+    assert (tmp_path / "out" / "adapter_config.json").read_text(encoding="utf-8") == text
+    assert any("UTF-8" in change for change in adapter.changes)
+    # the export is the same adapter edited, and the files are still those that were opened
+    assert edit_between(adapter, spectra, open_adapter(tmp_path / "out")) is not None
+    refuse_changed(adapter)
+
+
+_COMPONENTS = st.sampled_from(["a", "b", "ab", "0", "layers"])
+_NAMES = st.lists(_COMPONENTS, min_size=1, max_size=4).map(".".join)
+_FORMS = st.sampled_from(["{}", "^{}", "{}$", "^{}$", ".*{}", "x{}"])
+_PATTERNS = st.builds(
+    lambda form, name, escaped: form.format(name.replace(".", r"\.") if escaped else name),
+    _FORMS,
+    _NAMES | st.sampled_from(["a.0", "layers.", ".b", "a...0", r"a\.b.0"]),
+    st.booleans(),
+)
+
+
+@given(patterns=st.lists(_PATTERNS, min_size=1, max_size=6, unique=True), name=_NAMES | st.just("axb"))
+@example(patterns=["^b", "a.b"], name="a.b")
+def test_the_pattern_that_rules_a_module_is_the_one_that_peft_takes(patterns, name):
+    ranks = {pattern: rank for rank, pattern in enumerate(patterns, start=2)}
+    expected = ranks.get(get_pattern_key(ranks, name), 1)
+    assert LoraRules({"r": 1, "lora_alpha": 1, "rank_pattern": ranks}).rank_and_scaling(name)[0] == expected
+
+
+def test_a_rank_and_an_alpha_of_its_own_for_every_module_cost_no_time(lora_tensors, write_adapter):
+    names = [f"model.layers.{layer}.{end}" for layer in range(64) for end in "abcdefg"]
+    patterns = {f"^{name}": 4 for name in names[:299]}
+    folder = write_adapter(
+        lora_tensors(dict.fromkeys(names, (6, 4, 5))), rank_pattern=patterns, alpha_pattern=patterns
+    )
+    began = time.process_time()
+    adapter = open_adapter(folder)
+    assert time.process_time() - began < 0.5
+    assert [factors.scaling for factors in adapter.modules.values()] == [1.0] * 299 + [2.0] * (448 - 299)

@@ -16,7 +16,7 @@ def test_tensors_that_are_no_factors_are_kept_and_named(one, write_adapter):
     extra = {
         "base_model.model.lm_head.weight": np.ones((3, 2), np.float16),
         f"base_model.model.{O0}.lora_B.bias": np.ones(6, np.float32),
-        "base_model.model.score.modules_to_save.bias": np.arange(3),
+        "base_model.model.score.bias": np.arange(3),
     }
     adapter = open_adapter(write_adapter({**one, **extra}))
     assert sorted(adapter.extra) == sorted(extra)
@@ -59,3 +59,30 @@ def test_two_tensors_for_the_same_factor_are_refused(twin, one, write_adapter):
     if not twin.startswith("base_model"):
         one[KEY_B.removeprefix("base_model.model.")] = one[KEY_B]
     assert O0 in refusal(write_adapter(one))
+
+
+def empty(one):
+    return {key: tensor[:0].reshape(-1) for key, tensor in one.items()}
+
+
+def half_empty(one):
+    return {key: tensor[:0].reshape(-1) if key == KEY_B else tensor for key, tensor in one.items()}
+
+
+@pytest.mark.parametrize("saved", [empty, half_empty, lambda one: {}])
+def test_weights_that_were_never_gathered_are_refused_as_that_and_open_once_they_are(saved, one, write_adapter):
+    message = refusal(write_adapter(saved(one), target_modules=["o_proj"]))
+    assert "gathered" in message
+    assert "zero_to_fp32" in message
+    assert list(open_adapter(write_adapter(one)).modules) == [O0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_saved_module_that_is_not_finite_is_copied_and_told(value, one, write_adapter):
+    head = np.ones((3, 2), np.float16)
+    head[1, 1] = value
+    adapter = open_adapter(write_adapter({**one, "base_model.model.lm_head.weight": head}))
+    assert adapter.tensors["base_model.model.lm_head.weight"].tobytes() == head.tobytes()
+    assert any("NaN or infinity" in note and "lm_head" in note for note in adapter.notes)
+    fine = open_adapter(write_adapter({**one, "base_model.model.lm_head.weight": np.ones((3, 2), np.float16)}))
+    assert not any("NaN" in note for note in fine.notes)

@@ -37,3 +37,12 @@ def test_a_hostile_name_stays_one_plain_cell(small_adapter):
     assert "<" not in row
     assert "\n# heading" not in text
     assert len(row) < 300
+
+
+def test_the_card_says_what_an_export_says_otherwise_than_the_files(lora_tensors, write_adapter):
+    tensors = lora_tensors({"model.layers.0.self_attn.o_proj": (6, 4, 5)})
+    plain = write_adapter(tensors)
+    assert "except for" not in card_of(plain, "a")
+    text = card_of(write_adapter({f"_orig_mod.{key}": tensor for key, tensor in tensors.items()}), "a")
+    assert "dtypes, except for:\n\n- the file's tensors have names" in text
+    assert "'_orig_mod.'" in text
