@@ -4,19 +4,18 @@ Everything is read from `adapter_config.json` and the weights beside it. What ca
 exactly is refused with the reason; tensors that are not LoRA factors are carried along untouched.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Shaped
 from numpy import ndarray
 
+from surgery.adapter.adalora import AdaLoraRules, is_adalora, refuse_other_factors, refuse_unloadable
+from surgery.adapter.factors import Factors, check_factor, diagonal_of, magnitude_of
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.scope import scope_note
-from surgery.adapter.site import Site
 from surgery.adapter.tensor_names import SAVE_AGAIN, FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from surgery.adapter.weights import read_weights, weights_digest
@@ -24,32 +23,6 @@ from surgery.errors import AdapterError, SurgeryError
 from surgery.files import demo_folder, digest, is_demo, user_path
 
 _MOST_MODULES = 100_000
-_DTYPES = ("float32", "float16", "bfloat16", "float64")
-
-
-@dataclass(frozen=True)
-class Factors:
-    """The two trained factors of one module; ΔW = scaling · B · A (paper Eq. 1).
-
-    `B` and `A` are views into the file's tensors and keep their dtype; `site` says where the update
-    acts. `layer` is None for a module outside the layer stack. `mirror` asks for edits through A,
-    because B is frozen (MiCA).
-    """
-
-    name: str
-    layer: int | None
-    family: str
-    scaling: float
-    B: Shaped[ndarray, "out rank"]
-    A: Shaped[ndarray, "rank in"]
-    key_B: str
-    key_A: str
-    site: Site
-    mirror: bool = False
-
-    @property
-    def rank(self) -> int:
-        return int(self.A.shape[0])
 
 
 @dataclass(frozen=True)
@@ -58,7 +31,8 @@ class Adapter:
 
     `tensors` has every tensor of the file in its own dtype; `extra` names those that are not LoRA
     factors; `digest` is the SHA-256 of config and weights; `notes` are things worth telling; `tokenizer`
-    is what training saved of one beside the weights, and is no part of the digest.
+    is what training saved of one beside the weights, and is no part of the digest. `pruned` are modules
+    of which AdaLoRA left nothing.
     """
 
     source: str
@@ -71,6 +45,14 @@ class Adapter:
     digest: str
     notes: tuple[str, ...]
     tokenizer: TokenizerFiles = field(default_factory=TokenizerFiles)
+    pruned: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """LoRA, DoRA or AdaLoRA."""
+        if is_adalora(self.config):
+            return "AdaLoRA"
+        return "DoRA" if any(factors.magnitude is not None for factors in self.modules.values()) else "LoRA"
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -132,10 +114,13 @@ def _open(text: str) -> Adapter:
         raise AdapterError(f"no folder at {text!r}", "name the folder that holds adapter_config.json")
     config, config_bytes = read_config(folder, text)
     refuse_unsupported(config)
+    if is_adalora(config):
+        refuse_unloadable(config)
     weights = read_weights(folder, text)
     pairs, extra = pair_factors(weights.tensors)
+    refuse_other_factors(config, pairs)
     _refuse_tied(pairs, weights.tensors, config)
-    rules = LoraRules(config)
+    rules = AdaLoraRules(config, [pair.module for pair in pairs]) if is_adalora(config) else LoraRules(config)
     depths = depths_of(pairs)
     found: list[Factors] = []
     for pair in pairs:
@@ -145,6 +130,11 @@ def _open(text: str) -> Adapter:
                 f"the file adapts more than {_MOST_MODULES:,} modules", "use the adapter of a real model"
             )
     modules = {factors.name: factors for factors in _with_families(found)}
+    pruned = tuple(sorted({pair.module for pair in pairs}.difference(each.site.module for each in found)))
+    if not modules:
+        raise AdapterError(
+            "AdaLoRA pruned every module to rank 0: the adapter changes nothing", "open another one"
+        )
     tokenizer = read_tokenizer_files(folder)
     return Adapter(
         source=text,
@@ -155,8 +145,9 @@ def _open(text: str) -> Adapter:
         modules=modules,
         extra=tuple(extra),
         digest=digest([config_bytes, weights.sha256]),
-        notes=(*_notes(config, modules, extra), *_tokenizer_notes(tokenizer)),
+        notes=(*_notes(config, modules, extra), *_kind_notes(modules, pruned), *_tokenizer_notes(tokenizer)),
         tokenizer=tokenizer,
+        pruned=pruned,
     )
 
 
@@ -189,18 +180,25 @@ def _factors(
                 f"where the config says {rank}",
                 "restore the adapter_config.json that belongs to these weights",
             )
+        if not rank:
+            return
         for side, factor in (("A", matrix_A), ("B", matrix_B)):
-            if factor.dtype.name not in _DTYPES:
-                raise AdapterError(
-                    f"lora_{side} of module {name!r} is stored as {factor.dtype.name}", f"use {', '.join(_DTYPES)}"
-                )
-            # QR would pass NaN on without a word
-            if factor.size == 0 or not np.isfinite(factor.astype(np.float32)).all():
-                raise AdapterError(
-                    f"lora_{side} of module {name!r} is empty or holds NaN or infinity", "use an intact checkpoint"
-                )
+            check_factor(factor, f"lora_{side}", name)
         mirror = initialisation(config) == "mica"
-        yield Factors(name, None, "", scaling, matrix_B, matrix_A, pair.key_B, pair.key_A, site, mirror)
+        yield Factors(
+            name,
+            None,
+            "",
+            scaling,
+            matrix_B,
+            matrix_A,
+            pair.key_B,
+            pair.key_A,
+            site,
+            mirror,
+            diagonal_of(pair, tensors, rank),
+            magnitude_of(pair, tensors, site, matrix_B.shape[0], bool(config.get("use_dora"))),
+        )
 
 
 def _with_families(found: list[Factors]) -> list[Factors]:
@@ -236,11 +234,11 @@ def _content(A: ndarray, B: ndarray) -> tuple[tuple[int, ...], tuple[int, ...], 
 def _notes(config: Mapping[str, Any], modules: Mapping[str, Factors], extra: list[str]) -> Iterable[str]:
     if extra:
         yield f"{len(extra)} tensors are not LoRA factors (biases or saved modules); they are copied untouched"
-    if config.get("use_rslora"):
+    if config.get("use_rslora") and not is_adalora(config):
         yield "rank-stabilised scaling (α/√r)"
     if len({factors.rank for factors in modules.values()}) > 1:
         yield "ranks differ between modules"
-    zero = sum(not factors.B.any() or not factors.A.any() for factors in modules.values())
+    zero = sum(not factors.B.any() or not factors.right.any() for factors in modules.values())
     if zero:
         yield f"{zero} modules have an all-zero factor and change nothing"
     if note := scope_note(modules):
@@ -253,6 +251,19 @@ def _notes(config: Mapping[str, Any], modules: Mapping[str, Factors], extra: lis
         yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
     if initialisation(config).startswith("lora_ga"):
         yield "LoRA-GA initialisation changed the base weights in training; the file is read as plain LoRA"
+
+
+def _kind_notes(modules: Mapping[str, Factors], pruned: Sequence[str]) -> Iterable[str]:
+    if any(factors.magnitude is not None for factors in modules.values()):
+        yield (
+            "DoRA: σ and directions are of the update before normalisation; PEFT scales every output of W + ΔW to "
+            "its trained magnitude, which an edit leaves as it is"
+        )
+    if any(factors.diagonal is not None for factors in modules.values()):
+        yield "AdaLoRA: σ and directions are of the whole update s·B·diag(E)·A, and edits are written into B"
+    if pruned:
+        which = "1 module" if len(pruned) == 1 else f"{len(pruned)} modules"
+        yield f"AdaLoRA pruned {which} to rank 0, which change nothing"
 
 
 def _tokenizer_notes(tokenizer: TokenizerFiles) -> Iterable[str]:
