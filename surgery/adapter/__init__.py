@@ -1,11 +1,12 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
-from surgery.adapter.adapter import Adapter, Factors, adapter_folder, open_adapter, refuse_changed
+from surgery.adapter.adapter import Adapter, adapter_folder, open_adapter, refuse_changed
+from surgery.adapter.factors import Factors
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
-from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
+from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSite, Site
 from surgery.adapter.task import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, task_of
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
@@ -29,6 +30,7 @@ __all__ = [
     "ConvSite",
     "EmbeddingSite",
     "Factors",
+    "FlatSite",
     "LoraRules",
     "ParameterSite",
     "Site",

@@ -4,14 +4,15 @@ Everything is read from `adapter_config.json` and the weights beside it. What ca
 exactly is refused with the reason; tensors that are not LoRA factors are carried along untouched.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Shaped
 from numpy import ndarray
 
+from surgery.adapter.adalora import AdaLoraRules, is_adalora, refuse_other_factors, refuse_unloadable
+from surgery.adapter.factors import Factors, check_factor, diagonal_of, magnitude_of
 from surgery.adapter.lora_config import (
     CONFIG_FILE,
     ConfigFile,
@@ -23,7 +24,6 @@ from surgery.adapter.lora_config import (
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.peft_names import SAVE_AGAIN, peft_names
 from surgery.adapter.scope import scope_note
-from surgery.adapter.site import Site
 from surgery.adapter.task import task_of
 from surgery.adapter.tensor_names import FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
@@ -32,32 +32,6 @@ from surgery.errors import AdapterError, SurgeryError
 from surgery.files import demo_folder, digest, is_demo, user_path
 
 _MOST_MODULES = 100_000
-_DTYPES = ("float32", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2")
-
-
-@dataclass(frozen=True)
-class Factors:
-    """The two trained factors of one module; ΔW = scaling · B · A (paper Eq. 1).
-
-    `B` and `A` are views into the file's tensors and keep their dtype; `site` says where the update
-    acts. `layer` is None for a module outside the layer stack. `mirror` asks for edits through A,
-    because B is frozen (MiCA).
-    """
-
-    name: str
-    layer: int | None
-    family: str
-    scaling: float
-    B: Shaped[ndarray, "out rank"]
-    A: Shaped[ndarray, "rank in"]
-    key_B: str
-    key_A: str
-    site: Site
-    mirror: bool = False
-
-    @property
-    def rank(self) -> int:
-        return int(self.A.shape[0])
 
 
 @dataclass(frozen=True)
@@ -68,7 +42,7 @@ class Adapter:
     that are not LoRA factors; `digest` is the SHA-256 of config and weights; `config_bytes` is the config as an
     export writes it; `notes` are things worth telling, and `changes`, which are among them, what an export says
     otherwise than the files; `tokenizer` is what training saved of one beside the weights, and is no part of the
-    digest.
+    digest. `pruned` are modules of which AdaLoRA left nothing.
     """
 
     source: str
@@ -82,6 +56,14 @@ class Adapter:
     notes: tuple[str, ...]
     changes: tuple[str, ...] = ()
     tokenizer: TokenizerFiles = field(default_factory=TokenizerFiles)
+    pruned: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """LoRA, DoRA or AdaLoRA."""
+        if is_adalora(self.config):
+            return "AdaLoRA"
+        return "DoRA" if any(factors.magnitude is not None for factors in self.modules.values()) else "LoRA"
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -167,14 +149,18 @@ def _open(text: str) -> Adapter:
     file = read_config(folder, text)
     config = file.settings
     refuse_unsupported(config)
+    if is_adalora(config):
+        refuse_unloadable(config)
     weights = read_weights(folder, text)
     named = peft_names(weights.tensors, text, chosen, plain_base=bool(config.get("base_model_name_or_path")))
     tensors = {name: weights.tensors[key] for name, key in named.in_file.items()}
     pairs, extra = pair_factors(tensors)
+    refuse_other_factors(config, pairs)
     _refuse_tied(pairs, tensors, config)
-    modules = _modules(pairs, tensors, config)
+    modules, pruned = _modules(pairs, tensors, config)
     tokenizer = read_tokenizer_files(folder)
     changes = (*named.changes, *_changes(file, weights.files))
+    notes = (*changes, *_notes(config, modules, tensors, extra), *_kind_notes(modules, pruned))
     return Adapter(
         source=text,
         config=config,
@@ -184,9 +170,10 @@ def _open(text: str) -> Adapter:
         modules=modules,
         extra=tuple(extra),
         digest=_digest(file.raw, weights.sha256, chosen),
-        notes=(*changes, *_notes(config, modules, tensors, extra), *_tokenizer_notes(tokenizer)),
+        notes=(*notes, *_tokenizer_notes(tokenizer)),
         changes=changes,
         tokenizer=tokenizer,
+        pruned=pruned,
     )
 
 
@@ -199,9 +186,10 @@ def _changes(config: ConfigFile, files: int) -> Iterable[str]:
 
 def _modules(
     pairs: list[FactorPair], tensors: Mapping[str, ndarray], config: Mapping[str, Any]
-) -> dict[str, Factors]:
-    """The factors of every module, in layer order."""
-    rules, depths = LoraRules(config), depths_of(pairs)
+) -> tuple[dict[str, Factors], tuple[str, ...]]:
+    """The factors of every module, in layer order, and the modules of which AdaLoRA left nothing."""
+    rules = AdaLoraRules(config, [pair.module for pair in pairs]) if is_adalora(config) else LoraRules(config)
+    depths = depths_of(pairs)
     found: list[Factors] = []
     for pair in pairs:
         found.extend(_factors(pair, depths, tensors, config, rules))
@@ -209,7 +197,12 @@ def _modules(
             raise AdapterError(
                 f"the file adapts more than {_MOST_MODULES:,} modules", "use the adapter of a real model"
             )
-    return {factors.name: factors for factors in _with_families(found)}
+    if not found:
+        raise AdapterError(
+            "AdaLoRA pruned every module to rank 0: the adapter changes nothing", "open another one"
+        )
+    pruned = tuple(sorted({pair.module for pair in pairs}.difference(each.site.module for each in found)))
+    return {factors.name: factors for factors in _with_families(found)}, pruned
 
 
 def _factors(
@@ -231,18 +224,25 @@ def _factors(
                 f"where the config says {rank}",
                 "restore the adapter_config.json that belongs to these weights",
             )
+        if not rank:
+            return
         for side, factor in (("A", matrix_A), ("B", matrix_B)):
-            if factor.dtype.name not in _DTYPES:
-                raise AdapterError(
-                    f"lora_{side} of module {name!r} is stored as {factor.dtype.name}", f"use {', '.join(_DTYPES)}"
-                )
-            # QR would pass NaN on without a word
-            if not all_finite(factor):
-                raise AdapterError(
-                    f"lora_{side} of module {name!r} holds NaN or infinity", "use an intact checkpoint"
-                )
+            check_factor(factor, f"lora_{side}", name)
         mirror = initialisation(config) == "mica"
-        yield Factors(name, None, "", scaling, matrix_B, matrix_A, pair.key_B, pair.key_A, site, mirror)
+        yield Factors(
+            name,
+            None,
+            "",
+            scaling,
+            matrix_B,
+            matrix_A,
+            pair.key_B,
+            pair.key_A,
+            site,
+            mirror,
+            diagonal_of(pair, tensors, rank),
+            magnitude_of(pair, tensors, site, matrix_B.shape[0], bool(config.get("use_dora"))),
+        )
 
 
 def _target_of(pair: FactorPair, depths: Mapping[str, list[int]], rules: LoraRules) -> tuple[str, str, bool]:
@@ -303,11 +303,11 @@ def _notes(
     broken = [key for key in extra if not all_finite(tensors[key])]
     if broken:
         yield f"{len(broken)} of them hold NaN or infinity, such as {broken[0]!r}: what PEFT loads from it will not work"
-    if config.get("use_rslora"):
+    if config.get("use_rslora") and not is_adalora(config):
         yield "rank-stabilised scaling (α/√r)"
     if len({factors.rank for factors in modules.values()}) > 1:
         yield "ranks differ between modules"
-    zero = sum(not factors.B.any() or not factors.A.any() for factors in modules.values())
+    zero = sum(not factors.B.any() or not factors.right.any() for factors in modules.values())
     if zero:
         yield f"{zero} modules have an all-zero factor and change nothing"
     if note := scope_note(modules):
@@ -322,6 +322,19 @@ def _notes(
         yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
     if initialisation(config).startswith("lora_ga"):
         yield "LoRA-GA initialisation changed the base weights in training; the file is read as plain LoRA"
+
+
+def _kind_notes(modules: Mapping[str, Factors], pruned: Sequence[str]) -> Iterable[str]:
+    if any(factors.magnitude is not None for factors in modules.values()):
+        yield (
+            "DoRA: σ and directions are of the update before normalisation; PEFT scales every output of W + ΔW to "
+            "its trained magnitude, which an edit leaves as it is"
+        )
+    if any(factors.diagonal is not None for factors in modules.values()):
+        yield "AdaLoRA: σ and directions are of the whole update s·B·diag(E)·A, and edits are written into B"
+    if pruned:
+        which = "1 module" if len(pruned) == 1 else f"{len(pruned)} modules"
+        yield f"AdaLoRA pruned {which} to rank 0, which change nothing"
 
 
 def _tokenizer_notes(tokenizer: TokenizerFiles) -> Iterable[str]:

@@ -26,7 +26,6 @@ _PLAIN = "train or convert it to a plain LoRA"
 # initialisations that replaced the base weights before training, so that B·A alone is not the update
 _CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "kasa")
 _UNSUPPORTED = {
-    "use_dora": ("DoRA couples directions through a norm that is recomputed", "train or merge without DoRA"),
     "use_qalora": ("QA-LoRA pools its inputs", _PLAIN),
     "arrow_config": ("Arrow routes between adapters", "open one of the routed adapters"),
     "megatron_config": ("Megatron layers split their factors", "gather it into a plain LoRA"),
@@ -34,8 +33,15 @@ _UNSUPPORTED = {
     "use_bdlora": ("block-diagonal LoRA splits its factors into blocks", _PLAIN),
     "enable_lora": ("merged projections of PEFT before 0.3 pack several updates into one tensor", _PLAIN),
 }
+# what has another forward pass or no norm of its rows; PEFT refuses each of them beside DoRA
+_NOT_WITH_DORA = (
+    "lora_bias",
+    "target_parameters",
+    "alora_invocation_tokens",
+    "velora_config",
+    "monteclora_config",
+)
 _OTHER_TYPES = {
-    "ADALORA": "AdaLoRA keeps its own singular values; convert it to a plain LoRA",
     "XLORA": "X-LoRA mixes adapters token by token; open one of its adapters",
 }
 
@@ -85,13 +91,17 @@ def refuse_unsupported(config: Mapping[str, Any]) -> None:
     if "fine_tune_type" in config or "lora_parameters" in config:
         raise AdapterError("this is an MLX adapter, not a PEFT one", "convert it to PEFT's layout")
     kind = config.get("peft_type")
-    if kind != "LORA":
+    if kind not in ("LORA", "ADALORA"):
         remedy = _OTHER_TYPES.get(kind, "open a LoRA adapter") if isinstance(kind, str) else "open a LoRA adapter"
-        raise AdapterError(f"the adapter is of type {kind!r}, not LORA", remedy)
+        raise AdapterError(f"the adapter is of type {kind!r}, not LORA or ADALORA", remedy)
     for switch, (reason, remedy) in _UNSUPPORTED.items():
         if config.get(switch):
             raise AdapterError(f"{switch} is set: {reason}", remedy)
     start = initialisation(config)
+    if config.get("use_dora"):
+        beside = [switch for switch in _NOT_WITH_DORA if config.get(switch)] + ["mica"] * (start == "mica")
+        if beside:
+            raise AdapterError(f"use_dora is set beside {beside[0]}, and PEFT loads no such adapter", _RESTORE)
     if start.startswith(_CHANGED_BASE):
         raise AdapterError(
             f"init_lora_weights is {start!r}: training started from changed base weights",

@@ -42,13 +42,13 @@ def edited_factor(factors: Factors) -> tuple[str, Callable[[ndarray], ndarray]]:
 
 
 def update_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray, " k"]) -> float:
-    """‖scaling·B·A − U·diag(σ)·Vᵀ‖_F for orthonormal U and V, on factors.
+    """‖ΔW − U·diag(σ)·Vᵀ‖_F of ΔW = scaling·B·A or scaling·B·diag(E)·A, for orthonormal U and V, on factors.
 
     B = U·P + B⊥ and A = Q·Vᵀ + A⊥ split the difference into four products that are orthogonal to each
     other; only the one of both remainders needs their Gram matrices, and it is of second order.
     """
     U, V, s = spectrum.U, spectrum.V, factors.scaling
-    B, A = factors.B.astype(np.float64), factors.A.astype(np.float64)
+    B, A = factors.B.astype(np.float64), factors.right.astype(np.float64)
     P, Q = U.T @ B, A @ V
     B_rest, A_rest = B - U @ P, A - Q @ V.T
     both = np.maximum(((B_rest.T @ B_rest) * (A_rest @ A_rest.T)).sum(), 0.0)

@@ -43,7 +43,7 @@ def edit_between(adapter: Adapter, spectra: Spectra, other: Adapter) -> EditRead
     for name in differing_modules(adapter, other):
         factors, spectrum = other.modules[name], spectra[name]
         sigma = np.diag(
-            (spectrum.U.T @ factors.B.astype(np.float64)) @ (factors.A.astype(np.float64) @ spectrum.V)
+            (spectrum.U.T @ factors.B.astype(np.float64)) @ (factors.right.astype(np.float64) @ spectrum.V)
         )
         after, rounding = factors.scaling * sigma, _rounding(factors)
         if after.min() < -rounding or update_distance(factors, spectrum, after) > rounding:
@@ -91,7 +91,7 @@ def _same_bytes(one: Shaped[ndarray, "..."], other: Shaped[ndarray, "..."]) -> b
 
 def _rounding(factors: Factors) -> float:
     """How far ΔW may be from what was to be stored, in Frobenius norm: one rounding of every entry of a factor."""
-    B, A = factors.B.astype(np.float64), factors.A.astype(np.float64)
+    B, A = factors.B.astype(np.float64), factors.right.astype(np.float64)
     sizes = float(np.linalg.norm(B)), float(np.linalg.norm(A))
     of_B, of_A = (_unit(factors.B, sizes[0]) * sizes[1], _unit(factors.A, sizes[1]) * sizes[0])
     return float(abs(factors.scaling) * (max(of_B, of_A) + _FLOAT64 * sizes[0] * sizes[1]))

@@ -8,7 +8,7 @@ from torch import nn
 from surgery.adapter import TASKS, Adapter, LoraRules
 from surgery.data import Calibration
 from surgery.errors import AdapterError, BaseModelError, DataError
-from surgery.model.spectral_layers import is_adaptable
+from surgery.model.wrapping import is_adaptable
 
 
 def refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: int | None) -> None:
@@ -42,7 +42,7 @@ def refuse_unrunnable(adapter: Adapter, task: str) -> None:
 def targets_without_factors(model: Any, adapter: Adapter) -> list[str]:
     """Modules of the base model that PEFT would adapt by this config and the file says nothing of."""
     rules = LoraRules(adapter.config)
-    held = {factors.site.module for factors in adapter.modules.values()}
+    held = {factors.site.module for factors in adapter.modules.values()}.union(adapter.pruned)
     return sorted(
         name
         for name, layer in model.named_modules()

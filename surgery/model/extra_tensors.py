@@ -31,6 +31,12 @@ def update_biases(adapter: Adapter) -> dict[str, Tensor]:
     return biases
 
 
+def output_magnitudes(adapter: Adapter) -> dict[str, Tensor]:
+    """The magnitude of every output by module path, for an adapter trained with DoRA."""
+    found = {factors.site.module: factors.magnitude for factors in adapter.modules.values()}
+    return {path: as_tensor(magnitude) for path, magnitude in found.items() if magnitude is not None}
+
+
 def put_extras(model: nn.Module, adapter: Adapter) -> Iterator[Callable[[], None]]:
     """Put the tensors in one by one; each step yields what takes it out again.
 

@@ -31,11 +31,12 @@ from surgery.model.base_fit import (
     targets_without_factors,
 )
 from surgery.model.device_map import execution_device
-from surgery.model.extra_tensors import put_extras, update_biases
-from surgery.model.spectral_layers import Components, SpectralLayer, wrap
+from surgery.model.extra_tensors import output_magnitudes, put_extras, update_biases
+from surgery.model.spectral_layers import Components, SpectralLayer
 from surgery.model.tokenizers import named_positions, tokenizer_of
 from surgery.model.vocabulary import lengths
 from surgery.model.ways import Layout, Way, decoding_note, scoring_note
+from surgery.model.wrapping import wrap
 from surgery.spectra import Spectra
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class LiveModel:
             raise
 
     def _wrap(self) -> None:
-        biases = update_biases(self.adapter)
+        biases, magnitudes = update_biases(self.adapter), output_magnitudes(self.adapter)
         by_module: dict[str, list[str]] = defaultdict(list)
         for name, factors in self.adapter.modules.items():
             by_module[factors.site.module].append(name)
@@ -95,7 +96,9 @@ class LiveModel:
             layer = submodule(self.model, path)
             sites = [self.adapter.modules[name].site for name in names]
             spectra = [self.spectra[name] for name in names]
-            wrapped, components = wrap(layer, sites, spectra, biases.get(path), fallback)
+            wrapped, components = wrap(
+                layer, sites, spectra, fallback, bias=biases.get(path), magnitude=magnitudes.get(path)
+            )
             self._undo.append(partial(_replace, self.model, path, layer))
             for own in set(wrapped.modules()).difference(layer.modules()):
                 own.training = self.model.training

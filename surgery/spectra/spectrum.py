@@ -119,8 +119,8 @@ def decompose(adapter: Adapter) -> dict[str, Spectrum]:
 
 
 def decompose_factors(factors: Factors) -> Spectrum:
-    """Thin SVD of scaling·B·A; min(out, in, rank) components."""
-    U, sigma, V = svd_of_product(factors.B, factors.A, factors.scaling)
+    """Thin SVD of scaling·B·A, or scaling·B·diag(E)·A; min(out, in, rank) components."""
+    U, sigma, V = svd_of_product(factors.B, factors.right, factors.scaling)
     precision = max(_epsilon(factors.B.dtype), _epsilon(factors.A.dtype))
     return Spectrum(factors.name, factors.layer, factors.family, U, sigma, V, precision)
 

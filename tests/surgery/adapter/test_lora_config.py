@@ -119,7 +119,6 @@ def test_settings_named_in_refusals_are_settings_that_peft_has():
 
 
 REFUSED_SETTINGS = [
-    ("use_dora", True),
     ("use_qalora", True),
     ("arrow_config", {"top_k": 2}),
     ("megatron_config", {"hidden_size": 8}),
@@ -141,7 +140,7 @@ def test_initialisations_that_changed_the_base_are_refused(start, one, write_ada
     assert "path_initial_model_for_weight_conversion" in message
 
 
-@pytest.mark.parametrize("kind", ["IA3", "LOHA", "ADALORA", "XLORA", "PROMPT_TUNING", None, 3, ["LORA"], "lora"])
+@pytest.mark.parametrize("kind", ["IA3", "LOHA", "XLORA", "PROMPT_TUNING", None, 3, ["LORA"], "lora"])
 def test_another_type_of_adapter_is_refused_by_its_type(kind, one, write_adapter):
     message = refusal(write_adapter(one, peft_type=kind))
     assert repr(kind) in message
