@@ -123,7 +123,13 @@ def weights_digest(folder: Path) -> str:
 
 def _refuse_ungathered(tensors: Mapping[str, ndarray]) -> None:
     """Sharded training holds pieces, and saves nothing, or empty tensors, where nobody gathers them."""
-    empty = [key for key, tensor in tensors.items() if tensor.size == 0 and ".lora_" in key]
+    # AdaLoRA leaves nothing of a module that it pruned, but matrices in three parts
+    pruning = any(".lora_E" in key for key in tensors)
+    empty = [
+        key
+        for key, tensor in tensors.items()
+        if tensor.size == 0 and ".lora_" in key and not (pruning and tensor.ndim == 2)
+    ]
     if empty or not tensors:
         found = f"{len(empty)} factors are empty, such as {empty[0]!r}" if empty else "the file holds no tensors"
         raise AdapterError(
