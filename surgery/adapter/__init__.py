@@ -1,9 +1,11 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
 from surgery.adapter.adapter import Adapter, Factors, open_adapter, refuse_changed
+from surgery.adapter.below import adapters_below
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
+from surgery.adapter.naming import adapter_source
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
 from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
@@ -27,6 +29,8 @@ __all__ = [
     "ParameterSite",
     "Site",
     "TokenizerFiles",
+    "adapter_source",
+    "adapters_below",
     "check_scope",
     "in_scope",
     "layers_of",

@@ -15,6 +15,7 @@ from numpy import ndarray
 
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
+from surgery.adapter.naming import adapter_folder, adapter_source
 from surgery.adapter.scope import scope_note
 from surgery.adapter.site import Site
 from surgery.adapter.tensor_names import SAVE_AGAIN, FactorPair, depths_of, pair_factors, parameter_of, sites_of
@@ -89,10 +90,11 @@ class Adapter:
 
 
 def open_adapter(source: str | Path) -> Adapter:
-    """Open `source`, a folder or `demo:NAME`.
+    """Open `source`, a folder, the weights or the config in it, or `demo:NAME`.
 
-    Raises `AdapterError` for a folder that is no PEFT LoRA, for a variant that cannot be edited
-    exactly, for factors that do not pair up or disagree with the config, and for NaN or infinity.
+    Raises `ChoiceError` for a folder with adapters below it, and `AdapterError` for what is no PEFT LoRA, for a
+    variant that cannot be edited exactly, for factors that do not pair up or disagree with the config, and for NaN
+    or infinity.
     """
     text = str(source)
     try:
@@ -127,9 +129,8 @@ def _folder(source: str) -> Path:
 
 
 def _open(text: str) -> Adapter:
-    folder = _folder(text)
-    if not folder.is_dir():
-        raise AdapterError(f"no folder at {text!r}", "name the folder that holds adapter_config.json")
+    text = adapter_source(text)
+    folder = adapter_folder(text)
     config, config_bytes = read_config(folder, text)
     refuse_unsupported(config)
     weights = read_weights(folder, text)

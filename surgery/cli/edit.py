@@ -1,6 +1,7 @@
 """`surgery edit`: an edited adapter folder."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -19,21 +20,34 @@ from surgery.spectra import decompose
 def edit_command(options: argparse.Namespace) -> Result:
     adapter = open_adapter(options.adapter)
     spectra = decompose(adapter)
-    plan = EditPlan(policy_from(options), options.scope, options.energy, options.sigma_min)
-    file = user_path(options.sensitivities, DataError) if options.sensitivities else None
-    if file is None and plan.policy.needs_gradient:
-        file = _shipped(adapter)
-    sensitivity = load_sensitivity(file) if file is not None else None
-    if sensitivity is not None and sensitivity.provenance.adapter != adapter.digest:
-        raise DataError("these sensitivities belong to another adapter", "calibrate this one")
+    plan = EditPlan(policy_from(options), options.scope, options.energy or "", options.sigma_min)
+    file, sensitivity = _measured(options, adapter, plan)
     edit = plan.apply(spectra, sensitivity)
     recipe = None if sensitivity is None or file is None else _recipe(adapter, plan, sensitivity, file)
     documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
     if recipe is not None:
         documents[RECIPE_FILE] = dump_recipe(recipe)
     verification = export(adapter, spectra, edit, options.out, documents=documents)
-    record = export_record(edit, sensitivity, verification, plan.notes(spectra))
+    record = export_record(edit, plan.energy, sensitivity, verification, plan.notes(spectra))
     return record, export_text(record)
+
+
+def _measured(
+    options: argparse.Namespace, adapter: Adapter, plan: EditPlan
+) -> tuple[Path | None, Sensitivity | None]:
+    """The sensitivities that were named, or that ship with a demo where the policy works from some."""
+    made_by = f"made by: surgery calibrate {shlex.quote(options.adapter)} --base BASE --data ROWS --out FILE"
+    file = user_path(options.sensitivities, DataError) if options.sensitivities else None
+    if file is None and plan.policy.needs_gradient:
+        file = _shipped(adapter)
+        if file is None:
+            raise DataError(
+                f"policy {plan.policy.name} works from sensitivities", f"give --sensitivities FILE, {made_by}"
+            )
+    sensitivity = load_sensitivity(file) if file is not None else None
+    if sensitivity is not None and sensitivity.provenance.adapter != adapter.digest:
+        raise DataError("these sensitivities belong to another adapter", f"give its own, {made_by}")
+    return file, sensitivity
 
 
 def _recipe(adapter: Adapter, plan: EditPlan, sensitivity: Sensitivity, file: Path) -> Recipe | None:
