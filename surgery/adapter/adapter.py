@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
-from surgery.adapter.naming import adapter_folder, adapter_source
+from surgery.adapter.naming import adapter_source, check_folder
 from surgery.adapter.scope import scope_note
 from surgery.adapter.site import Site
 from surgery.adapter.tensor_names import SAVE_AGAIN, FactorPair, depths_of, pair_factors, parameter_of, sites_of
@@ -130,7 +130,8 @@ def _folder(source: str) -> Path:
 
 def _open(text: str) -> Adapter:
     text = adapter_source(text)
-    folder = adapter_folder(text)
+    folder = _folder(text)
+    check_folder(text, folder)
     config, config_bytes = read_config(folder, text)
     refuse_unsupported(config)
     weights = read_weights(folder, text)

@@ -20,6 +20,7 @@ _MOST_HEADER = 16 << 20  # of safetensors
 _MOST_PICKLE = 1 << 20
 _MOST_MEMBERS = 1 << 20  # bytes that list what a zip holds
 _PICKLES = 5  # before 1.6 torch wrote several, one after the other
+_START = 512
 _POINTER = b"version https://git-lfs"
 _TENSOR = re.compile(r"[\w.:@+=,()\[\] -]{1,500}")
 _TEXT = 8  # the number that GGUF gives a text
@@ -46,27 +47,31 @@ def read_header(file: Path) -> Header:
 
 def header_of(handle: IO[bytes]) -> Header:
     """As `read_header`, of an open file that can be wound back."""
-    start = handle.read(512)
+    start = handle.read(_START)
     handle.seek(0)
-    if start.startswith(_POINTER):
-        return Header(POINTER)
+    if kind := _stand_in(start):
+        return Header(kind)
     if start.startswith(b"GGUF"):
         return Header(GGUF, about=dict(_gguf_texts(handle)))
     if start.startswith(b"PK\x03\x04"):
         return _zipped(handle)
     if start.startswith(b"\x80"):
         return Header(PICKLE, _pickled_names(handle.read(_MOST_PICKLE)))
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return Header(PAGE)
     return _safetensors(handle)
 
 
-def is_pointer(file: Path) -> bool:
-    """Whether a regular file is a Git LFS pointer, which stands for a file that was not fetched."""
+def stands_for(file: Path) -> str:
+    """What stands in the place of a regular file that was not fetched: `POINTER`, `PAGE`, or nothing as a rule."""
     if not file.is_file():
-        return False
+        return ""
     with file.open("rb") as handle:
-        return handle.read(len(_POINTER)) == _POINTER
+        return _stand_in(handle.read(_START))
+
+
+def _stand_in(start: bytes) -> str:
+    if start.startswith(_POINTER):
+        return POINTER
+    return PAGE if start.lstrip().lower().startswith((b"<!doctype", b"<html")) else ""
 
 
 def _safetensors(handle: IO[bytes]) -> Header:

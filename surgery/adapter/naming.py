@@ -4,15 +4,14 @@ import re
 from pathlib import Path
 
 from surgery.adapter.below import adapters_below, choice_below
-from surgery.adapter.headers import is_pointer
+from surgery.adapter.headers import stands_for
 from surgery.adapter.lora_config import CONFIG_FILE
-from surgery.adapter.other_formats import MLX_FILE, PULL, mlx_refusal, refuse_file, refuse_folder
+from surgery.adapter.other_formats import MLX_FILE, mlx_refusal, refuse_file, refuse_folder
 from surgery.adapter.weights import PICKLED_FILE, WEIGHTS_FILE
 from surgery.errors import AdapterError
-from surgery.files import demo_folder, is_demo, user_path
+from surgery.files import is_demo, user_path
 
 _SHARD = re.compile(r"adapter_model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def adapter_source(source: str | Path) -> str:
@@ -35,40 +34,34 @@ def adapter_source(source: str | Path) -> str:
     return folder
 
 
-def adapter_folder(source: str) -> Path:
-    """The folder of an adapter that `adapter_source` gave.
+def check_folder(source: str, folder: Path) -> None:
+    """Raise `AdapterError` where there is no adapter of PEFT's in a folder, calling what lies there by its name.
 
-    Raises `AdapterError` for what holds none, by its right name, and `ChoiceError` where adapters lie below.
+    source: what was named, as `adapter_source` gave it.
+    folder: where that is.
+
+    Raises `ChoiceError` where adapters lie below.
     """
-    if is_demo(source):
-        return demo_folder(source)
-    path = user_path(source, AdapterError)
-    if path.is_file():
-        raise refuse_file(source, path)
-    if not path.is_dir():
-        raise _missing(source, path)
-    _refuse_what_is_none(source, path)
-    return path
+    if folder.is_file():
+        raise refuse_file(source, folder)
+    if not folder.is_dir():
+        raise _missing(source, folder)
+    parts = sorted(file for file in folder.glob("adapter_*") if _is_part(file.name))
+    for file in parts:
+        if stands_for(file):
+            raise refuse_file(f"{source.rstrip('/')}/{file.name}", file)
+    config, weights = (folder / CONFIG_FILE).is_file(), any(file.name != CONFIG_FILE for file in parts)
+    if config and weights:
+        return
+    if config:
+        raise mlx_refusal(source) if (folder / MLX_FILE).is_file() else _no_weights(source, folder)
+    if not weights and (below := adapters_below(folder)):
+        raise choice_below(source, f"{source!r} holds no adapter itself, but {len(below)} below it", below)
+    raise refuse_folder(source, folder)
 
 
 def _is_part(name: str) -> bool:
     return name == CONFIG_FILE or _SHARD.fullmatch(name) is not None
-
-
-def _refuse_what_is_none(source: str, folder: Path) -> None:
-    """Raise `AdapterError` for a folder in which PEFT would find no adapter, by what lies there."""
-    parts = [file for file in folder.glob("adapter_*") if _is_part(file.name)]
-    for file in sorted(parts):
-        if is_pointer(file):
-            raise AdapterError(f"{file.name} in {source!r} is a Git LFS pointer, not the file itself", PULL)
-    weights = any(file.name != CONFIG_FILE for file in parts)
-    if (folder / CONFIG_FILE).is_file():
-        if not weights:
-            raise mlx_refusal(source) if (folder / MLX_FILE).is_file() else _no_weights(source, folder)
-    elif not weights and (below := adapters_below(folder)):
-        raise choice_below(source, f"{source!r} holds no adapter itself, but {len(below)} below it", below)
-    else:
-        raise refuse_folder(source, folder)
 
 
 def _no_weights(source: str, folder: Path) -> AdapterError:
@@ -85,9 +78,4 @@ def _missing(source: str, path: Path) -> AdapterError:
     if path.parent.is_dir() and path.parent.name and (below := adapters_below(path.parent)):
         parent = str(Path(source).parent)
         return choice_below(parent, f"there is nothing at {source!r}; below {parent!r} lie {len(below)}", below)
-    if _HUB_ID.fullmatch(source):
-        name = source.rpartition("/")[2]
-        return AdapterError(
-            f"no folder at {source!r}", f"fetch it with: hf download {source} --local-dir {name}, then name {name}"
-        )
     return AdapterError(f"no folder at {source!r}", f"name the folder that holds {CONFIG_FILE}")

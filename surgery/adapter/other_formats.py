@@ -41,7 +41,6 @@ _MODEL_FILE = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)$|co
 _FIRST = ("adapter", "pytorch_lora_weights", "model", "pytorch_model")
 _MOST_FILES, _MOST_LOOKED = 2_000, 8
 _MODEL_CONFIG, _MOST_CONFIG = "config.json", 4 << 20
-PULL = "fetch the file that it stands for: git lfs pull"
 _SAVED = "save them as adapter_model.safetensors and adapter_config.json"
 _OTHER_PEFT = "name the folder that peft's save_pretrained wrote"
 
@@ -119,7 +118,10 @@ def refuse_seen(seen: Seen) -> AdapterError:
     """The refusal of a file by what its header says."""
     source, kind = seen.source, seen.header.kind
     if kind == POINTER:
-        return AdapterError(f"{source!r} is a Git LFS pointer, not the file itself", PULL)
+        return AdapterError(
+            f"{source!r} is a Git LFS pointer, not the file itself",
+            "fetch the file that it stands for: git lfs pull",
+        )
     if kind == PAGE:
         return AdapterError(f"{source!r} is a web page, not weights", "download the file that the page is about")
     if kind == ZIP:

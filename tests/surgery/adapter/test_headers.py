@@ -57,11 +57,12 @@ def test_what_was_not_fetched_or_is_a_page_or_an_archive_is_told(tmp_path):
     ):
         (tmp_path / "x").write_bytes(content)
         assert headers.read_header(tmp_path / "x").kind == kind
-        assert headers.is_pointer(tmp_path / "x") == (kind == headers.POINTER)
+        assert headers.stands_for(tmp_path / "x") == kind
     with zipfile.ZipFile(tmp_path / "x", "w") as archive:
         archive.writestr("a/adapter_config.json", "{}")
     assert headers.read_header(tmp_path / "x").kind == headers.ZIP
-    assert not headers.is_pointer(tmp_path / "nothing")
+    assert not headers.stands_for(tmp_path / "x")
+    assert not headers.stands_for(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(

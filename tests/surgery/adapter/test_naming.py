@@ -74,9 +74,3 @@ def test_weights_without_a_config_say_what_the_config_has_to_be(folder):
     (folder / "adapter_config.json").unlink()
     told = refusal(AdapterError, open_adapter, folder)
     assert f"peft.LoraConfig(r={config['r']}, lora_alpha=ALPHA, target_modules=['o_proj'])" in told
-
-
-def test_what_reads_like_a_hub_id_is_told_how_to_fetch(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert "hf download owner/name --local-dir name" in refusal(AdapterError, open_adapter, "owner/name")
-    assert "hf download" not in refusal(AdapterError, open_adapter, "/owner/name")
