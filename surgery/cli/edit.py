@@ -2,12 +2,11 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
 from surgery.adapter import Adapter, open_adapter
 from surgery.cli.options import Command, Result, add_policy_options, policy_from
-from surgery.cli.text import export_record, export_text
+from surgery.cli.text import export_record, export_text, tell
 from surgery.edits import EditPlan
 from surgery.errors import DataError
 from surgery.export import RECIPE_FILE, RECORD_FILE, dump_record, export, record_of
@@ -65,10 +64,7 @@ def _shipped(adapter: Adapter) -> Path | None:
     found = next(iter(shipped_measurements(adapter.digest)), None)
     if found is None:
         return None
-    print(
-        f"without --sensitivities: taking those that ship with the demo, measured on {found.examples} examples",
-        file=sys.stderr,
-    )
+    tell(f"without --sensitivities: taking those that ship with the demo, measured on {found.examples} examples")
     return found.file
 
 

@@ -280,12 +280,17 @@ class _Reporter:
             return
         left = f", {self._pace}" if str(self._pace) and not ended else ""
         line = f"{self._step}: {self._done}/{self._total}{left}"
-        with suppress(BrokenPipeError):  # that nobody reads on is no reason to throw the work away
-            if self._terminal:
-                print(f"\r{line}\033[K", end="\n" if ended else "", file=sys.stderr, flush=True)
-            else:
-                print(line, file=sys.stderr, flush=True)
+        if self._terminal:
+            tell(f"\r{line}\033[K", end="\n" if ended else "")
+        else:
+            tell(line)
         self._shown, self._written = mark, now
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Print on standard error; that nobody reads it is no reason to throw the work away."""
+    with suppress(BrokenPipeError):
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
