@@ -31,6 +31,8 @@ from surgery.edits import (
     edit_record,
     end_to_end,
     knob_table,
+    largest_text,
+    largest_values,
     preview,
     summary,
 )
@@ -44,6 +46,7 @@ SOURCE = "Step sizes and gates start at the values of the authors' released code
 _GAIN_UNIT = 4096  # a table's gains travel as whole numbers of 1/4096
 _CODES = 2**16
 _TABLES = 12
+_RAISED = 1.5  # σ′₁/σ₁ from which on it is said
 _ANSWERED, _REFUSAL, _RESTING = "board-answered", "board-refusal", "board-resting"
 
 _mount = component("surgery_board", Path(__file__).parent, "board")
@@ -142,7 +145,7 @@ def _data(
         "gateTitle": f"Gate: gain of every component under {plan.policy.name}",
         "manual": {name: {str(k): gain for k, gain in gains.items()} for name, gains in plan.manual.items()},
         "numbers": _numbers(preview(edit, workspace.sensitivity) or summary(edit)),
-        "skipped": _skipped(edit),
+        "skipped": " ".join(filter(None, (_skipped(edit), _raised(edit, plan.energy)))),
         "tableKeys": dict(keys),
         "table": table,
         "errors": ERRORS,
@@ -235,6 +238,15 @@ def _skipped(edit: Edit) -> str:
     if not reasons:
         return ""
     return f"{len(reasons)} of {len(edit.modules)} modules were left alone: {'; '.join(sorted(set(reasons.values())))}."
+
+
+def _raised(edit: Edit, energy: str) -> str:
+    """What is said where an energy rule makes the largest value of a module half as large again or more."""
+    found = largest_values(edit)
+    if energy == "none" or found is None or found.most < _RAISED:
+        return ""
+    text = largest_text(found, energy)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _label(workspace: Workspace, name: str) -> str:

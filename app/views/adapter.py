@@ -1,11 +1,13 @@
 """Adapter: open one, see what is inside, choose the base model it belongs to."""
 
 from dataclasses import asdict
+from typing import BinaryIO
 
 import pandas as pd
 import streamlit as st
 
 from app.base_form import base_form
+from app.found_adapters import offer_found, opened_or_offered
 from app.frame import plain, show_error, show_title
 from app.state.workspace import Workspace, current, open_source
 from surgery.adapter import unpack_adapter
@@ -23,15 +25,17 @@ def choose_adapter() -> None:
             upload = st.file_uploader("Zip of an adapter folder", type="zip", key="open-zip")
             asked = st.form_submit_button("Open", type="primary")
         if asked and upload is not None:
-            # the upload's own name is the sender's choice, and no part of a path
-            open_source(str(unpack_adapter(upload, uploads_folder())))
+            opened_or_offered(kind, lambda: open_zip(upload))
+        if upload is not None:
+            offer_found(kind, lambda inside: open_zip(upload, inside))
         return
     if kind == "Folder":
         with st.form("open-folder", border=False):
             source = st.text_input("Adapter folder", placeholder="/path/to/adapter", key="open-path")
             asked = st.form_submit_button("Open", type="primary")
         if asked and source.strip():
-            open_source(source.strip())
+            opened_or_offered(kind, lambda: open_source(source.strip()))
+        offer_found(kind, open_source)
         return
     names = [f"demo:{name}" for name in demo_names()]
     opened = current().adapter.source
@@ -44,6 +48,11 @@ def choose_adapter() -> None:
     )
     if chosen and chosen != opened:
         open_source(chosen)
+
+
+def open_zip(upload: BinaryIO, inside: str | None = None) -> None:
+    # the upload's own name is the sender's choice, and no part of a path
+    open_source(str(unpack_adapter(upload, uploads_folder(), inside)))
 
 
 def show_contents(workspace: Workspace) -> None:

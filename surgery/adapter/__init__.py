@@ -1,10 +1,12 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
 from surgery.adapter.adapter import Adapter, adapter_folder, open_adapter, refuse_changed
+from surgery.adapter.below import adapters_below
 from surgery.adapter.factors import Factors
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
+from surgery.adapter.naming import adapter_source
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
 from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSite, Site
 from surgery.adapter.task import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, task_of
@@ -36,6 +38,8 @@ __all__ = [
     "Site",
     "TokenizerFiles",
     "adapter_folder",
+    "adapter_source",
+    "adapters_below",
     "check_scope",
     "in_scope",
     "layers_of",

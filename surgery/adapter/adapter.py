@@ -22,6 +22,7 @@ from surgery.adapter.lora_config import (
     refuse_unsupported,
 )
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
+from surgery.adapter.naming import adapter_source, check_folder
 from surgery.adapter.peft_names import SAVE_AGAIN, peft_names
 from surgery.adapter.scope import scope_note
 from surgery.adapter.task import task_of
@@ -87,10 +88,13 @@ class Adapter:
 
 
 def open_adapter(source: str | Path) -> Adapter:
-    """Open `source`, a folder or `demo:NAME`; of a file that holds several adapters, `FOLDER#NAME` is one.
+    """Open `source`, a folder, the weights or the config in it, or `demo:NAME`.
 
-    Raises `AdapterError` for a folder that is no PEFT LoRA, for a variant that cannot be edited
-    exactly, for factors that do not pair up or disagree with the config, and for NaN or infinity.
+    Of a file that holds several adapters, `FOLDER#NAME` is one.
+
+    Raises `ChoiceError` for a folder with adapters below it, and `AdapterError` for what is no PEFT LoRA, for a
+    variant that cannot be edited exactly, for factors that do not pair up or disagree with the config, and for NaN
+    or infinity.
     """
     text = str(source)
     try:
@@ -143,9 +147,9 @@ def _digest(config: bytes, weights: str, chosen: str) -> str:
 
 
 def _open(text: str) -> Adapter:
+    text = adapter_source(text)
     folder, chosen = _place(text)
-    if not folder.is_dir():
-        raise AdapterError(f"no folder at {text!r}", "name the folder that holds adapter_config.json")
+    check_folder(text, folder)
     file = read_config(folder, text)
     config = file.settings
     refuse_unsupported(config)

@@ -59,8 +59,6 @@ def read_config(folder: Path, source: str) -> ConfigFile:
     """The config of an adapter's folder; raises `AdapterError` when it is missing or no PEFT config."""
     file = folder / CONFIG_FILE
     if not file.is_file():
-        if (folder / "pytorch_lora_weights.safetensors").is_file():
-            raise AdapterError(f"{source!r} is a diffusers LoRA, not a PEFT adapter", "convert it with diffusers")
         raise AdapterError(
             f"{source!r} has no {CONFIG_FILE}, so it is no PEFT adapter",
             "name the folder that peft's save_pretrained wrote",
@@ -91,6 +89,10 @@ def refuse_unsupported(config: Mapping[str, Any]) -> None:
     if "fine_tune_type" in config or "lora_parameters" in config:
         raise AdapterError("this is an MLX adapter, not a PEFT one", "convert it to PEFT's layout")
     kind = config.get("peft_type")
+    if kind is None:
+        raise AdapterError(
+            f"{CONFIG_FILE} names no peft_type, so PEFT did not write it", "restore the file peft wrote"
+        )
     if kind not in ("LORA", "ADALORA"):
         remedy = _OTHER_TYPES.get(kind, "open a LoRA adapter") if isinstance(kind, str) else "open a LoRA adapter"
         raise AdapterError(f"the adapter is of type {kind!r}, not LORA or ADALORA", remedy)

@@ -157,7 +157,7 @@ def add_field_options(parser: argparse.ArgumentParser) -> None:
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
     """Every knob of every policy; a knob of another policy than the one named is refused later."""
     parser.add_argument("--policy", required=True, help=", ".join(POLICIES))
-    parser.add_argument("--energy", default="l1", help=f"{', '.join(ENERGY_RULES)} (default l1)")
+    parser.add_argument("--energy", help=f"{', '.join(ENERGY_RULES)} (default l1; none for truncate and scale)")
     parser.add_argument("--sigma-min", type=finite, default=0.0, help="smallest new singular value (default 0)")
     offered: dict[str, list[Knob]] = {}
     for policy in POLICIES.values():

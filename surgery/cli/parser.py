@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets question marks, not a traceback
     try:
-        options = _parser().parse_args(_join_lists(argv))
+        options = _parsed(_join_lists(argv))
         record, text = options.command(options)
     except NearDuplicatesError as error:
         print(f"surgery: {printable(str(error))}\n{printable(near_text(error.pairs))}", file=sys.stderr)
@@ -51,6 +51,15 @@ def main(argv: Sequence[str]) -> int:
         return 130
     print(json.dumps(without_nan(record)) if options.json else printable(text))
     return 0
+
+
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    options, unknown = _parser().parse_known_args(words)
+    if unknown:  # argparse itself would point to the help of all commands
+        raise SurgeryError(
+            f"unrecognized arguments: {' '.join(unknown)}", f"see: python -m surgery {words[0]} --help"
+        )
+    return options
 
 
 def _parser() -> _Parser:

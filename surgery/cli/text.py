@@ -4,11 +4,21 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from surgery.data import Slice, left_out_text
-from surgery.edits import Edit, ModuleEdit, Preview, preview, summary
+from surgery.edits import (
+    Edit,
+    LargestValues,
+    ModuleEdit,
+    Preview,
+    largest_text,
+    largest_values,
+    preview,
+    summary,
+)
 from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.experiments import EDIT, is_reserved
 from surgery.export import Verification
@@ -89,13 +99,21 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
 
 
 def export_record(
-    edit: Edit, sensitivity: Sensitivity | None, verification: Verification, notes: Sequence[str] = ()
+    edit: Edit,
+    energy: str,
+    sensitivity: Sensitivity | None,
+    verification: Verification,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
+    """What was written; `energy` is the rule under which the edit was made."""
+    largest = largest_values(edit)
     return {
         "out": str(verification.folder),
         "modules": len(edit.modules),
         "edited_scalars": edit.scalars,
         **_preview_record(preview(edit, sensitivity) or summary(edit)),
+        "energy": energy,
+        "largest": None if largest is None else asdict(largest),
         "skipped": edit.skipped,
         "edited_tensors": verification.edited,
         "untouched_tensors": verification.untouched,
@@ -115,6 +133,8 @@ def export_text(record: Mapping[str, Any]) -> str:
         f"{record['modules']} modules, {record['edited_scalars']:,} scalars: {record['raised']} raised, "
         f"{record['lowered']} lowered, {record['silenced']} zeroed; {record['energy_moved']:.1%} of the nuclear norm moved"
     ]
+    if record["largest"] is not None:
+        lines.append(largest_text(LargestValues(**record["largest"]), record["energy"]))
     if math.isfinite(record["predicted"]):
         lines.append(
             f"predicted change of the calibration loss {record['predicted']:+.5f} ± {record['standard_error']:.5f}"
@@ -261,10 +281,16 @@ class _Reporter:
         left = f", {self._pace}" if str(self._pace) and not ended else ""
         line = f"{self._step}: {self._done}/{self._total}{left}"
         if self._terminal:
-            print(f"\r{line}\033[K", end="\n" if ended else "", file=sys.stderr, flush=True)
+            tell(f"\r{line}\033[K", end="\n" if ended else "")
         else:
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
         self._shown, self._written = mark, now
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Print on standard error; that nobody reads it is no reason to throw the work away."""
+    with suppress(BrokenPipeError):
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.adapter import Adapter, adapter_folder, in_scope, open_adapter, scope_for
+from surgery.adapter import Adapter, adapter_folder, adapter_source, in_scope, open_adapter, scope_for
 from surgery.cli.text import progress_reporter
 from surgery.data import CalibrationPlan, EvaluationPlan, Examples, Slices, refuse_seen_keys
 from surgery.edits import Edit, EditPlan
@@ -99,7 +99,7 @@ def variants_from(sources: Sequence[str], adapter: Adapter, spectra: Spectra) ->
     recipes: dict[str, Recipe] = {}
     folders: dict[str, FolderVariant] = {}
     for source in sources:
-        path = user_path(source)
+        path = user_path(adapter_source(source))
         name = _short_name(path, {*recipes, *folders})
         if path.is_file():
             recipes[name] = read_recipe(path)

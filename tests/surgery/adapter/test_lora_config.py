@@ -140,11 +140,16 @@ def test_initialisations_that_changed_the_base_are_refused(start, one, write_ada
     assert "path_initial_model_for_weight_conversion" in message
 
 
-@pytest.mark.parametrize("kind", ["IA3", "LOHA", "XLORA", "PROMPT_TUNING", None, 3, ["LORA"], "lora"])
+@pytest.mark.parametrize("kind", ["IA3", "LOHA", "XLORA", "PROMPT_TUNING", 3, ["LORA"], "lora"])
 def test_another_type_of_adapter_is_refused_by_its_type(kind, one, write_adapter):
     message = refusal(write_adapter(one, peft_type=kind))
     assert repr(kind) in message
     assert "LORA" in message
+
+
+def test_a_config_without_a_type_is_not_one_that_peft_wrote(one, write_adapter):
+    folder = write_adapter(one, peft_type=None)
+    assert "names no peft_type, so PEFT did not write it" in refusal(folder)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from surgery.files import demo_folder
 from surgery.policies import RandomIndex
 from surgery.recipes import Recipe, demo_plans, read_recipe
 from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
+from surgery.spectra import decompose
 from tests.surgery.cli.conftest import strict
 
 
@@ -99,6 +100,20 @@ def test_edit_of_a_demo_takes_the_sensitivities_that_ship_with_it_and_says_so(tm
     assert recipe == replace(expected, calibration_digest=rows_digest(rows))
     # a policy that needs none takes none
     ok("edit", "demo:kinship", "--policy", "scale", "--json", "--out", str(tmp_path / "scaled"))
+
+
+def test_a_truncation_keeps_the_largest_value_and_a_rule_that_moves_it_is_told(small_adapter, tmp_path, ok):
+    words = ["edit", str(small_adapter), "--policy", "truncate", "--keep", "1", "--scope", "all", "--out"]
+    record = ok(*words, str(tmp_path / "free"), "--json")
+    assert (record["energy"], record["raised"], record["largest"]["most"]) == ("none", 0, 1)
+    before, after = (decompose(open_adapter(at)) for at in (small_adapter, tmp_path / "free"))
+    for name, spectrum in after.items():
+        # one rounding of every entry of B to float32 moves σ₁ by less than that of its norm
+        assert spectrum.sigma[0] == pytest.approx(before[name].sigma[0], rel=len(spectrum.U) * 2.0**-24)
+    record = ok(*words, str(tmp_path / "held"), "--energy", "l1", "--json")
+    assert record["largest"]["most"] == pytest.approx(max(s.sigma.sum() / s.sigma[0] for s in before.values()))
+    text = ok(*words, str(tmp_path / "told"), "--energy", "l1")
+    assert f"under energy rule l1, most in {record['largest']['module']}" in text
 
 
 def test_a_refused_edit_writes_nothing(small_adapter, measured, tmp_path, write_adapter, lora_tensors, fails):
