@@ -5,14 +5,15 @@ import zipfile
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from app.frame import show_error, show_title
+from app.frame import plain, show_error, show_title
 from app.offer import offer_calibration
 from app.running import waits_for
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
 from surgery.errors import SurgeryError
-from surgery.export import export_recipe
+from surgery.export import PeftLoading, export_recipe
 from surgery.files import exports_folder
 from surgery.recipes import dump_recipe
 
@@ -52,7 +53,7 @@ def written_panel(workspace: Workspace) -> None:
     if written is None:
         return
     st.success(f"Written, read back and compared: `{written.folder}`", icon=":material/verified:")
-    cells = st.columns(3)
+    cells = st.columns(4)
     cells[0].metric("Tensors edited", written.edited)
     cells[1].metric("Byte-equal", written.untouched)
     cells[2].metric(
@@ -60,6 +61,7 @@ def written_panel(workspace: Workspace) -> None:
         f"{written.rounding:.1e}",
         help="Largest relative error of an edited ΔW′ after rounding to the file's dtype.",
     )
+    _tell_loading(cells[3], written.loading)
     actions = st.columns(2)
     actions[0].download_button(
         "Download as zip",
@@ -82,6 +84,17 @@ def written_panel(workspace: Workspace) -> None:
             f"{compared[1]:.1e} on {compared[2]} calibration rows.",
             icon=":material/check:",
         )
+
+
+def _tell_loading(cell: DeltaGenerator, loading: PeftLoading) -> None:
+    """How many modules PEFT applies, found by its own loading onto the base's empty architecture."""
+    known = loading.applied is not None
+    cell.metric(
+        "PEFT applies",
+        f"{loading.applied} / {loading.modules}" if known else "not checked",
+        help="Modules that PEFT's own loading of the written folder puts into the base model's architecture.",
+    )
+    st.caption(plain(f"{loading}."))
 
 
 def start_reload(workspace: Workspace, folder: Path) -> None:

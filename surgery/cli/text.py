@@ -11,7 +11,7 @@ from surgery.data import Slice, left_out_text
 from surgery.edits import Edit, ModuleEdit, Preview, preview, summary
 from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.experiments import EDIT, is_reserved
-from surgery.export import Verification
+from surgery.export import PeftLoading, Verification
 from surgery.files import without_nan
 from surgery.progress import Control, Pace
 from surgery.sensitivity import Sensitivity, doubts
@@ -100,7 +100,19 @@ def export_record(
         "edited_tensors": verification.edited,
         "untouched_tensors": verification.untouched,
         "rounding": verification.rounding,
+        "peft": peft_record(verification.loading),
         "notes": list(notes),
+    }
+
+
+def peft_record(loading: PeftLoading) -> dict[str, Any]:
+    """How many modules PEFT applies, with the sentence that says so."""
+    return {
+        "applied": loading.applied,
+        "modules": loading.modules,
+        "base": loading.base,
+        "ignored": list(loading.ignored),
+        "text": str(loading),
     }
 
 
@@ -125,6 +137,7 @@ def export_text(record: Mapping[str, Any]) -> str:
         f"wrote {record['out']}: {record['edited_tensors']} tensors edited, {record['untouched_tensors']} "
         f"byte-equal, rounding {record['rounding']:.1e}"
     )
+    lines.append(record["peft"]["text"])
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from surgery.model.architecture import base_config, empty_models, named_config
 from surgery.model.attachment import attach
 from surgery.model.base import (
     DTYPES,
@@ -53,6 +54,7 @@ __all__ = [
     "answer_losses",
     "answer_tokens",
     "attach",
+    "base_config",
     "base_fingerprint",
     "base_weight",
     "batch_order",
@@ -60,6 +62,7 @@ __all__ = [
     "common_prefix",
     "demo_gguf",
     "difference",
+    "empty_models",
     "encoding_notes",
     "end_ids",
     "estimate_memory",
@@ -70,6 +73,7 @@ __all__ = [
     "is_offloaded",
     "is_out_of_memory",
     "load_base",
+    "named_config",
     "padding_id",
     "pair_tokens",
     "parse_device_map",
