@@ -36,12 +36,12 @@ loads like the original, with the same config, tensor names, shapes and dtypes.
 | energy rule | `{recipe.edit.energy}`, Σσ′/Σσ = {numbers.nuclear_norm_ratio:.6f} |
 | raised / lowered / zeroed | {numbers.raised} / {numbers.lowered} / {numbers.zeroed} |
 | gains set by hand | {manual} |
-| loaded by PEFT | {_plain(str(loading))} |
+| loaded by PEFT | {_plain(str(loading), 600)} |
 
 Redo it with `python -m surgery run recipe.yaml`.
 {f"{chr(10)}Modules left alone:{chr(10)}{chr(10)}{skipped}" if skipped else ""}"""
 
 
-def _plain(text: str) -> str:
-    """File-derived text inside a code span: no backticks, pipes or line breaks."""
-    return "".join(c for c in text if c.isprintable() and c not in "`|<>")[:200]
+def _plain(text: str, longest: int = 200) -> str:
+    """File-derived text inside a code span or a line: no backticks, pipes or line breaks."""
+    return "".join(c for c in text if c.isprintable() and c not in "`|<>")[:longest]
