@@ -82,7 +82,7 @@ def _on_the_best(adapter: Adapter, folder: Path, name: str, config: Any) -> Peft
     """What is loaded onto the class of model that has a place for most modules; the first of equal ones."""
     found: list[PeftLoading] = []
     trouble = "transformers has no class for it"
-    for model in empty_models(config, str(adapter.config.get("task_type"))):
+    for model in empty_models(config, adapter.task):
         base = f"{name} ({type(model).__name__})"
         try:
             ignored, problem = tuple(_ignored(model, adapter, folder)), ""

@@ -3,28 +3,19 @@
 Only what is on this machine is read: a folder, a GGUF file or the hub's cache. Nothing is fetched.
 """
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from surgery.adapter import TASKS
 from surgery.errors import BaseModelError, first_line
 from surgery.model.base import is_hub_id, resolve_unread
 from surgery.model.gguf import read_once
 from surgery.model.loading import quiet_loading
+from surgery.model.model_class import empty_model, model_classes
 
 if TYPE_CHECKING:
     from torch import nn
-
-# the classes that an adapter of a task is trained on; those of other tasks are named in the base's config
-_CLASSES = {
-    "CAUSAL_LM": "AutoModelForCausalLM",
-    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-    "QUESTION_ANS": "AutoModelForQuestionAnswering",
-    "FEATURE_EXTRACTION": "AutoModel",
-}
 
 
 def base_config(location: str, revision: str | None = None) -> Any:
@@ -87,29 +78,24 @@ def empty_models(config: Any, task: str) -> Iterator["nn.Module"]:
     The class of the task is the first, then the one that the config names. Classes that the config has none of are
     left out.
     """
-    import torch
-
     made: set[type] = set()
-    for build in _builders(config, task):
+    for chosen in _classes(config, task):
         try:
-            with torch.device("meta"):
-                # eager: what an adapter acts on is the same, and no kernel has to be there
-                model = build(copy.deepcopy(config), dtype=torch.float32, attn_implementation="eager")
+            model = empty_model(chosen, config)
         except Exception:  # configs of other classes raise whatever is not in them
             continue
         if type(model) not in made:
             made.add(type(model))
-            yield model.eval()
+            yield model
 
 
-def _builders(config: Any, task: str) -> Iterator[Any]:
+def _classes(config: Any, task: str) -> Iterator[Any]:
     import transformers
 
-    if task in _CLASSES:
-        yield getattr(transformers, _CLASSES[task]).from_config
-    yield transformers.AutoModelForImageTextToText.from_config
+    if task in TASKS:
+        yield from model_classes(config, task)
     for name in getattr(config, "architectures", None) or []:
         named = getattr(transformers, str(name), None)
         if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel):
-            yield named._from_config
-    yield transformers.AutoModel.from_config
+            yield named
+    yield transformers.AutoModel
