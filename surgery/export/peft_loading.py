@@ -4,7 +4,7 @@ No weights are read: the base stands on the meta device, and the adapter's tenso
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.adapter import Adapter, module_path
 from surgery.edits import Edit
 from surgery.errors import BaseModelError, ExportError, first_line
-from surgery.model import BaseChoice, base_config, empty_models, named_config
+from surgery.model import BaseChoice, base_config, empty_models, key_mapping, named_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,7 @@ class PeftLoading:
     """How many `modules` of an adapter PEFT applies to `base`, which is named with its class.
 
     `applied` is None where it could not be told, and `unchecked` says why then. `ignored` names modules that PEFT
-    would leave out, and `problem` is what it says itself where it refuses the file.
+    would leave out, `problem` is what it says itself where it refuses the file, and `remedy` the way out.
     """
 
     modules: int
@@ -35,6 +35,7 @@ class PeftLoading:
     unchecked: str = ""
     ignored: tuple[str, ...] = ()
     problem: str = ""
+    remedy: str = ""
 
     def __str__(self) -> str:
         if self.applied is None:
@@ -70,7 +71,7 @@ def refuse_ignored(loading: PeftLoading, edit: Edit) -> None:
     raise ExportError(
         f"PEFT would apply {len(edit.modules) - len(lost):,} of {len(edit.modules):,} edited modules to "
         f"{loading.base}: {reason}",
-        "name the base model this adapter was trained on",
+        loading.remedy,
     )
 
 
@@ -96,12 +97,24 @@ def _on_the_best(adapter: Adapter, folder: Path, name: str, config: Any) -> Peft
             trouble = first_line(error, kind=True)
             continue
         applied = len(adapter.modules) - len(ignored)
-        found.append(PeftLoading(len(adapter.modules), applied, base, "", ignored, problem))
+        remedy = _remedy(model, adapter, ignored)
+        found.append(PeftLoading(len(adapter.modules), applied, base, "", ignored, problem, remedy))
         if not ignored:
             break
     if not found:
         return _unchecked(adapter, f"PEFT does not load onto an empty {name!r} ({trouble})", "load it with PEFT")
     return max(found, key=lambda loading: loading.applied or 0)
+
+
+def _remedy(model: "nn.Module", adapter: Adapter, ignored: Sequence[str]) -> str:
+    """The way out for modules that PEFT ignores: earlier names that transformers knows and PEFT has to be told, or another base."""
+    mapping = key_mapping(model, [adapter.modules[name].site.module for name in ignored[:1]])
+    if not mapping:
+        return "name the base model this adapter was trained on"
+    return (
+        f"these are earlier names: load the original once with PeftModel.from_pretrained(base, folder, "
+        f"key_mapping={mapping!r}), save it with save_pretrained, and open that"
+    )
 
 
 def _said(error: Exception) -> str:

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter
 from surgery.model.choice import BaseChoice
-from surgery.model.model_class import adapted
 from surgery.spectra import Spectra
 
 if TYPE_CHECKING:
@@ -29,5 +28,5 @@ def base_for(adapter: Adapter, choice: BaseChoice) -> "LoadedBase":
         device=choice.device,
         dtype=choice.dtype,
         task=adapter.task,
-        modules=adapted(adapter),
+        adapter=adapter,
     )

@@ -6,7 +6,6 @@ plain folder load. No remote code is ever run and no pickle is ever read.
 
 import json
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -18,7 +17,8 @@ from surgery.files import DEMO_BASE, digest, user_path
 from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
 from surgery.model.loading import file_sample, quiet_loading
-from surgery.model.model_class import adapted, has_modules, model_class, model_classes, refuse_task
+from surgery.model.model_class import model_class, model_classes, refuse_task
+from surgery.model.renamed import has_place
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +48,7 @@ class LoadedBase:
 
     def serves(self, adapter: Adapter) -> bool:
         """Whether it was loaded as an adapter needs it: for its task, and as the class that has its modules."""
-        return self.task == adapter.task and (not self.others or has_modules(self.model, adapted(adapter)))
+        return self.task == adapter.task and (not self.others or has_place(self.model, adapter))
 
 
 def load_base(
@@ -58,7 +58,7 @@ def load_base(
     device: str = "cpu",
     dtype: str = "float32",
     task: str = CAUSAL_LM,
-    modules: Collection[str] = (),
+    adapter: Adapter | None = None,
 ) -> LoadedBase:
     """A base model for calibration and evaluation, frozen and in eval mode.
 
@@ -67,7 +67,7 @@ def load_base(
     device: one device, or `auto` for a base that exceeds it, as `parse_device_map` reads it.
     dtype: precision of the weights.
     task: of the adapter that it is loaded for; see `Adapter.task`.
-    modules: paths that this adapter adapts, which choose among several classes of a task; see `model_class`.
+    adapter: chooses among several classes of a task; see `model_class`.
 
     Raises `BaseModelError` when it cannot be found, is no model of the task or needs remote code, and `AdapterError`
     for a task that no model is run for.
@@ -87,7 +87,7 @@ def load_base(
     try:
         with quiet_loading():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-            loaded: Any = model_class(config, task, modules).from_pretrained(
+            loaded: Any = model_class(config, task, adapter).from_pretrained(
                 source,
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,

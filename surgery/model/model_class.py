@@ -1,11 +1,11 @@
 """Which class of transformers a base model is loaded with: the only place where that is decided."""
 
 import copy
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, Adapter
 from surgery.errors import AdapterError, BaseModelError
+from surgery.model.renamed import has_place
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,19 +18,19 @@ _CLASSES = {
 }
 
 
-def model_class(config: Any, task: str, modules: Collection[str] = ()) -> Any:
+def model_class(config: Any, task: str, adapter: Adapter | None = None) -> Any:
     """The class of transformers that PEFT would load an adapter of this task on.
 
     config: of the base model.
     task: one of `TASKS`.
-    modules: paths of what the adapter adapts, which decide where a kind has several classes; of a model of text and
-        pictures one reads text alone, and the other one has its layers under another name.
+    adapter: decides where a kind has several classes, of which one reads text alone and the other pictures too, with
+        the same layers under other names: the first is taken that has what it adapts.
 
     Raises `BaseModelError` for a model that transformers knows no such class of.
     """
     known = model_classes(config, task)
-    if len(known) > 1 and modules:
-        return next((each for each in known if has_modules(empty_model(each, config), modules)), known[0])
+    if len(known) > 1 and adapter is not None:
+        return next((each for each in known if has_place(empty_model(each, config), adapter)), known[0])
     if known:
         return known[0]
     others = [name for name in _CLASSES if model_classes(config, name)]
@@ -72,14 +72,13 @@ def empty_model(chosen: Any, config: Any) -> "nn.Module":
     return model.eval()
 
 
-def adapted(adapter: Adapter) -> frozenset[str]:
-    """Paths of the modules of a base model that an adapter acts on."""
-    return frozenset(factors.site.module for factors in adapter.modules.values())
+def pictures_note(model: Any) -> str | None:
+    """What is to be told of a model that reads pictures beside text; None for others."""
+    import transformers
 
-
-def has_modules(model: "nn.Module", modules: Collection[str]) -> bool:
-    """Whether a model has a module at each of these paths."""
-    return set(modules) <= {name for name, _ in model.named_modules()}
+    if type(model.config) not in transformers.AutoModelForImageTextToText._model_mapping:
+        return None
+    return f"{type(model).__name__} reads pictures too: it is given text alone, pictures are out of scope here"
 
 
 def refuse_task(task: str) -> None:
