@@ -119,8 +119,8 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
 def _lacking(model: nn.Module, path: str) -> tuple[str, str]:
     """What is said of a module that the base has not, and the way out."""
     problem = f"the base model has no module {path!r}"
-    before, mark, _ = path.partition(".experts.")
-    if mark and any(name == f"{before}.experts" for name, _ in model.named_modules()):
+    together = [module for name, module in model.named_modules() if name.endswith(".experts")]
+    if ".experts." in path and any(weight.dim() == 3 for each in together for weight in each.parameters(False)):
         return (
             f"{problem}: this version of transformers keeps experts in one module",
             "load it once with PeftModel.from_pretrained onto this base, save it with save_pretrained, and open that",

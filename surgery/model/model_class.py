@@ -52,7 +52,7 @@ def model_classes(config: Any, task: str) -> list[Any]:
     import transformers
 
     names = [_CLASSES[task], *(["AutoModelForImageTextToText"] if task == CAUSAL_LM else [])]
-    found = {}
+    found: dict[Any, Any] = {}
     for chosen in (getattr(transformers, name) for name in names):
         if type(config) in chosen._model_mapping:
             made = chosen._model_mapping[type(config)]

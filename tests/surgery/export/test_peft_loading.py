@@ -18,7 +18,15 @@ from surgery.export import export, peft_loading
 from surgery.model import BaseChoice
 from surgery.policies import RandomIndex
 from surgery.spectra import decompose
-from tests.helpers.models import GPT2_TARGETS, VOCABULARY, save_adapter, save_model, tiny_gpt2, tiny_llama
+from tests.helpers.models import (
+    GPT2_TARGETS,
+    VOCABULARY,
+    save_adapter,
+    save_model,
+    tiny_gpt2,
+    tiny_llama,
+    tiny_mixtral,
+)
 
 
 def live_layers(model: Any, folder: Path) -> int:
@@ -51,12 +59,6 @@ def t5() -> Any:
     return tiny("T5ForConditionalGeneration", "T5Config", decoder_start_token_id=0, **sizes)
 
 
-def mixtral() -> Any:
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_local_experts": 3}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_experts_per_tok": 2}
-    return tiny("MixtralForCausalLM", "MixtralConfig", **sizes, **heads)
-
-
 def whisper() -> Any:
     sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_mel_bins": 8}
@@ -74,7 +76,7 @@ KINDS = {
     "bias": (tiny_llama, {"targets": ["q_proj", "v_proj"], "lora_bias": True}),
     "ranks": (tiny_llama, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}, "use_rslora": True}),
     "replicated": (tiny_llama, {"layer_replication": [[0, 2], [1, 3]]}),
-    "experts": (mixtral, {"targets": ["q_proj"], "target_parameters": EXPERTS, "lora_dropout": 0.0}),
+    "experts": (tiny_mixtral, {"targets": ["q_proj"], "target_parameters": EXPERTS, "lora_dropout": 0.0}),
     "encoder": (bert, {"targets": ["query", "value"], "task_type": "SEQ_CLS"}),
     "encoder and decoder": (t5, {"targets": ["q", "v", "wo"], "task_type": "SEQ_2_SEQ_LM"}),
     "speech": (whisper, {"targets": ["q_proj", "v_proj", "conv1"], "task_type": None}),
