@@ -18,6 +18,7 @@ from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
 from surgery.model.loading import file_sample, quiet_loading
 from surgery.model.model_class import model_class, model_classes, refuse_task
+from surgery.model.refusals import not_loaded
 from surgery.model.renamed import has_place
 
 if TYPE_CHECKING:
@@ -104,10 +105,7 @@ def load_base(
     except BaseModelError:
         raise
     except Exception as error:  # the loaders run over files of any origin and raise whatever those provoke
-        raise BaseModelError(
-            f"the base model {location!r} could not be loaded on {device!r} ({first_line(error)})",
-            "name a folder with config.json and safetensors weights, a .gguf file or a reachable hub id",
-        ) from error
+        raise not_loaded(location, device, source, options, error) from error
     missing = sorted(loading["missing_keys"])
     if missing:
         # transformers fills the gap with random numbers and a warning
