@@ -28,10 +28,11 @@ from surgery.spectra import decompose
 
 
 def benchmark_command(options: argparse.Namespace) -> Result:
-    from surgery.evaluation.lm_eval import TaskPlan, load_task, refuse_seen, sandboxed
+    from surgery.evaluation.lm_eval import TaskPlan, load_task, refuse_other_models, refuse_seen, sandboxed
     from surgery.sandbox import open_sandbox
 
     adapter = open_adapter(options.adapter)
+    refuse_other_models(adapter.task)
     spectra = decompose(adapter)
     plan = TaskPlan(**_plan_values(options))
     variants = variants_from(options.variant or [], adapter, spectra)

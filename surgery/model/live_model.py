@@ -69,14 +69,13 @@ class LiveModel:
 
     def _attach(self) -> None:
         """Put the adapter into the base model, which is left as it was where that fails."""
-        base = self.base
         try:
             if self.adapter.config.get("layer_replication"):
-                self._undo.append(replicate(base.model, self.adapter.config["layer_replication"]))
-            adapter = placed(base.model, self.adapter)
-            refuse_tied_output(base.model, adapter)
-            lacking = targets_without_factors(base.model, adapter)
-            for undo in put_extras(base.model, adapter):
+                self._undo.append(replicate(self.model, self.adapter.config["layer_replication"]))
+            adapter = placed(self.model, self.adapter)
+            refuse_tied_output(self.model, adapter)
+            lacking = targets_without_factors(self.model, adapter)
+            for undo in put_extras(self.model, adapter):
                 self._undo.append(undo)
             self._wrap(adapter.modules)
             if lacking:
