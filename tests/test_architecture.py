@@ -250,6 +250,16 @@ TESTED_ELSEWHERE = {
         "an adapter that does not fit is refused when it is attached",
     ),
     "evaluation/summary": ("tests/surgery/runs/test_runs.py", "summarise", "the summary is what a run keeps"),
+    "export/staging": (
+        "tests/surgery/export/test_folder.py",
+        "leaves_nothing_behind",
+        "exports that stop half way",
+    ),
+    "model/architecture": (
+        "tests/surgery/export/test_peft_loading.py",
+        "hubs_cache|code_of_its_own",
+        "empty models are what PEFT's loading is tried on",
+    ),
     "model/attachment": ("tests/surgery/experiments/test_recipe_run.py", "attach", "attaches to a base on disk"),
     "model/choice": ("tests/surgery/recipes/test_recipe.py", "BaseChoice", "plain values of a recipe"),
     "model/dense_weight": (

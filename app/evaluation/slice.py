@@ -60,7 +60,7 @@ def ask_for_slice(adapter: Adapter, present: EvaluationPlan) -> Question | None:
         help="Rows come from a demo or a file of yours. Benchmarks are lm-eval's own tasks, scored as it scores them.",
     )
     if on == ROWS:
-        return _rows(adapter.digest, present)
+        return _rows(adapter, present)
     try:
         refuse_other_models(adapter.task)
     except SurgeryError as error:
@@ -83,8 +83,8 @@ def question_of(run: Run) -> Question:
     )
 
 
-def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
-    own = adapter[:12]  # another adapter brings rows of its own
+def _rows(adapter: Adapter, present: EvaluationPlan) -> Question | None:
+    own = adapter.digest[:12]  # another adapter brings rows of its own
     cells = st.columns([3.4, 1, 1, 1, 1], vertical_alignment="bottom")
     data = cells[0].text_input(
         "Held-out rows",
@@ -108,7 +108,8 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
     fields, leave_out = _rows_read(present, f"evaluate-{own}")
     answers = ask_for_answers(present, own)
     try:
-        encoding = encoding_controls(present.encoding, f"evaluate-{digest([own, repr(present.encoding)])[:8]}")
+        key = f"evaluate-{digest([own, repr(present.encoding)])[:8]}"
+        encoding = encoding_controls(present.encoding, key, adapter.task)
     except DataError as error:
         show_error(error)
         return None

@@ -25,7 +25,7 @@ from surgery.data import (
 )
 from surgery.errors import SurgeryError
 from surgery.files import digest
-from surgery.model import BaseChoice
+from surgery.model import BaseChoice, refuse_task
 from surgery.progress import duration
 from surgery.sensitivity import Measurement, Sensitivity, characters, doubts, known_pace
 
@@ -37,6 +37,8 @@ def calibration_panel(workspace: Workspace) -> None:
     if waits_for(
         KIND, "The calibration is under way. The sensitivities appear in the figures below when it ends."
     ):
+        return
+    if refused(workspace):
         return
     stored = stored_of(workspace.adapter.digest)
     listed = f"Stored results ({len(stored)})"
@@ -62,6 +64,16 @@ def calibration_panel(workspace: Workspace) -> None:
     if stored:
         with st.expander(listed, icon=":material/inventory_2:"):
             list_stored(workspace, stored)
+
+
+def refused(workspace: Workspace) -> bool:
+    """Whether the adapter is of a task that no model is run for, which is told then with what still works."""
+    try:
+        refuse_task(workspace.adapter.task)
+    except SurgeryError as error:
+        st.info(plain(str(error)), icon=":material/info:")
+        return True
+    return False
 
 
 def _again(workspace: Workspace) -> None:
@@ -113,7 +125,7 @@ def plan_controls() -> None:
     except SurgeryError as error:
         data, fields, refusal = "", present.fields, error
     try:
-        plan = number_controls(present, key, data, fields)
+        plan = number_controls(present, key, data, fields, workspace.adapter.task)
     except SurgeryError as error:
         show_error(error)
         return

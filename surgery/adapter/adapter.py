@@ -25,7 +25,7 @@ from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.naming import adapter_source, check_folder
 from surgery.adapter.peft_names import SAVE_AGAIN, peft_names
 from surgery.adapter.scope import scope_note
-from surgery.adapter.task import task_of
+from surgery.adapter.task import TASKS, task_of
 from surgery.adapter.tensor_names import FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from surgery.adapter.weights import all_finite, read_weights, weights_digest
@@ -322,6 +322,8 @@ def _notes(
         yield "of nn.MultiheadAttention PEFT adds the update of out_proj twice; its σ here are of one"
     if config.get("layer_replication"):
         yield "layers of the base model are replicated; every copy has its own update"
+    if (task := task_of(config)) not in TASKS:
+        yield f"of the task {task[:60]!r}, which no model is run for here: it can be edited and exported, not calibrated"
     if config.get("alora_invocation_tokens"):
         yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
     if initialisation(config).startswith("lora_ga"):

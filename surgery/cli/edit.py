@@ -10,8 +10,9 @@ from surgery.cli.text import export_record, export_text, tell
 from surgery.edits import EditPlan
 from surgery.errors import DataError
 from surgery.export import RECIPE_FILE, RECORD_FILE, dump_record, export, record_of
-from surgery.files import user_path
-from surgery.recipes import Recipe, dump_recipe
+from surgery.files import is_demo, user_path
+from surgery.model import BaseChoice
+from surgery.recipes import Recipe, demo_plans, dump_recipe
 from surgery.sensitivity import Sensitivity, load_sensitivity, measurement_in, shipped_measurements
 from surgery.spectra import decompose
 
@@ -26,10 +27,21 @@ def edit_command(options: argparse.Namespace) -> Result:
     documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
     if recipe is not None:
         documents[RECIPE_FILE] = dump_recipe(recipe)
-    verification = export(adapter, spectra, edit, options.out, documents=documents)
+    verification = export(
+        adapter, spectra, edit, options.out, documents=documents, base=_base(options, adapter, recipe)
+    )
     notes = [*adapter.changes, *plan.notes(spectra)]
     record = export_record(edit, plan.energy, sensitivity, verification, notes)
     return record, export_text(record)
+
+
+def _base(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None) -> BaseChoice | None:
+    """The base that PEFT's loading is checked on: the one named, measured on, or a demo's; None for the adapter's own."""
+    if options.base:
+        return BaseChoice(options.base)
+    if recipe is not None:
+        return recipe.base
+    return demo_plans(adapter.source)[0] if is_demo(adapter.source) else None
 
 
 def _measured(
@@ -74,6 +86,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sensitivities", help="file written by calibrate")
     parser.add_argument(
         "--scope", default="residual", help="residual, attention-inputs, all, or a regular expression"
+    )
+    parser.add_argument(
+        "--base",
+        help="base model that PEFT's loading is checked on (default: the one of the sensitivities or of the demo, "
+        "else the one that the adapter names, where the hub's cache has it)",
     )
     parser.add_argument("--out", required=True, help="new folder for the edited adapter")
     add_policy_options(parser)

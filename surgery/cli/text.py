@@ -21,7 +21,7 @@ from surgery.edits import (
 )
 from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.experiments import EDIT, is_reserved
-from surgery.export import Verification
+from surgery.export import PeftLoading, Verification
 from surgery.files import without_nan
 from surgery.progress import Control, Pace
 from surgery.sensitivity import Sensitivity, doubts
@@ -39,7 +39,7 @@ def inspection_text(record: Mapping[str, Any]) -> str:
     scopes = ", ".join(f"{name} {count:,}" for name, count in record["edited_scalars"].items())
     lines = [
         f"{record['modules']} modules in {record['layers']} layers: {families}",
-        f"base {record['base']}, ranks {record['ranks']}, scalings {record['scalings']}, {record['dtypes']}",
+        f"base {record['base']}, task {record['task']}, ranks {record['ranks']}, scalings {record['scalings']}, {record['dtypes']}",
         f"{record['parameters']:,} parameters, norm {record['norm']:.3f}",
         f"edited scalars by scope: {scopes}",
         *(f"note: {note}" for note in record["notes"]),
@@ -118,7 +118,19 @@ def export_record(
         "edited_tensors": verification.edited,
         "untouched_tensors": verification.untouched,
         "rounding": verification.rounding,
+        "peft": peft_record(verification.loading),
         "notes": list(notes),
+    }
+
+
+def peft_record(loading: PeftLoading) -> dict[str, Any]:
+    """How many modules PEFT applies, with the sentence that says so."""
+    return {
+        "applied": loading.applied,
+        "modules": loading.modules,
+        "base": loading.base,
+        "ignored": list(loading.ignored),
+        "text": str(loading),
     }
 
 
@@ -145,6 +157,7 @@ def export_text(record: Mapping[str, Any]) -> str:
         f"wrote {record['out']}: {record['edited_tensors']} tensors edited, {record['untouched_tensors']} "
         f"byte-equal, rounding {record['rounding']:.1e}"
     )
+    lines.append(record["peft"]["text"])
     return "\n".join(lines)
 
 

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
 from surgery.adapter import Adapter, Factors
 from surgery.edits import Edit
+from surgery.errors import ExportError
 from surgery.spectra import Spectra, Spectrum
 
 
 def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shaped[ndarray, "..."]]:
     """New tensors by key, in the file's dtype, for the modules whose gains are not all 1.
 
-    They are B's, or A's where the adapter's B is frozen. Experts that share a tensor share its copy.
+    They are B's, or A's where the adapter's B is frozen. Experts that share a tensor share its copy. Raises
+    `ExportError` where the file's dtype cannot hold one.
     """
     changed: dict[str, ndarray] = {}
     for name, module in edit.modules.items():
@@ -30,8 +33,21 @@ def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shap
         else:
             exact = factors.B.astype(np.float64)
             exact += spectrum.U @ (step[:, None] * (spectrum.U.T @ exact))
-        view(changed[key])[...] = round_to(exact, changed[key].dtype)
+        with np.errstate(over="ignore"):
+            rounded = round_to(exact, changed[key].dtype)
+        if not np.isfinite(rounded).all():
+            raise _out_of_range(name, "A" if factors.mirror else "B", exact, rounded.dtype)
+        view(changed[key])[...] = rounded
     return changed
+
+
+def _out_of_range(name: str, side: str, exact: Float64[ndarray, "..."], dtype: np.dtype) -> ExportError:
+    largest, most = np.abs(exact).max(), float(ml_dtypes.finfo(dtype).max)
+    return ExportError(
+        f"the new {side} of module {name!r} reaches {largest:.3g} and {dtype.name} ends at {most:.5g}",
+        "lower the gains of this module; or load the original with PeftModel.from_pretrained, which holds it in "
+        "float32, save it with save_pretrained, and edit that",
+    )
 
 
 def edited_factor(factors: Factors) -> tuple[str, Callable[[ndarray], ndarray]]:

@@ -3,7 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from surgery.model.attachment import attach
+from surgery.model.architecture import base_config, empty_models, named_config
+from surgery.model.attachment import attach, base_for
 from surgery.model.base import (
     DTYPES,
     LoadedBase,
@@ -24,6 +25,7 @@ from surgery.model.loss import answer_losses, padding_id, scored_logits
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
 from surgery.model.model_class import model_class, refuse_task
 from surgery.model.queue import answer_tokens, common_prefix, pair_tokens, text_tokens
+from surgery.model.renamed import key_mapping
 from surgery.model.streaming import difference, stream_answers
 from surgery.model.token_preview import TokenPreview, encoding_notes, preview_tokens
 from surgery.model.tokenizers import tokenizer_alone, tokenizer_notes, tokenizer_of
@@ -54,13 +56,16 @@ __all__ = [
     "answer_losses",
     "answer_tokens",
     "attach",
+    "base_config",
     "base_fingerprint",
+    "base_for",
     "base_weight",
     "batch_order",
     "collate",
     "common_prefix",
     "demo_gguf",
     "difference",
+    "empty_models",
     "encoding_notes",
     "end_ids",
     "estimate_memory",
@@ -70,8 +75,10 @@ __all__ = [
     "is_hub_id",
     "is_offloaded",
     "is_out_of_memory",
+    "key_mapping",
     "load_base",
     "model_class",
+    "named_config",
     "padding_id",
     "pair_tokens",
     "parse_device_map",

@@ -7,15 +7,26 @@ from surgery.model.choice import BaseChoice
 from surgery.spectra import Spectra
 
 if TYPE_CHECKING:
+    from surgery.model.base import LoadedBase
     from surgery.model.live_model import LiveModel
 
 
 def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice) -> "LiveModel":
     """Load the base of `choice` for the adapter's task and attach the adapter to it."""
-    from surgery.model.base import load_base
     from surgery.model.live_model import LiveModel
 
-    base = load_base(
-        choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype, task=adapter.task
+    return LiveModel(base_for(adapter, choice), adapter, spectra)
+
+
+def base_for(adapter: Adapter, choice: BaseChoice) -> "LoadedBase":
+    """The base of `choice`, loaded for the adapter's task as the class that has its modules; see `load_base`."""
+    from surgery.model.base import load_base
+
+    return load_base(
+        choice.location,
+        revision=choice.revision,
+        device=choice.device,
+        dtype=choice.dtype,
+        task=adapter.task,
+        adapter=adapter,
     )
-    return LiveModel(base, adapter, spectra)

@@ -11,13 +11,15 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgery.adapter import CAUSAL_LM
+from surgery.adapter import CAUSAL_LM, Adapter
 from surgery.errors import BaseModelError, first_line
 from surgery.files import DEMO_BASE, digest, user_path
 from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
 from surgery.model.loading import file_sample, quiet_loading
-from surgery.model.model_class import model_class, refuse_task
+from surgery.model.model_class import model_class, model_classes, refuse_task
+from surgery.model.refusals import not_loaded
+from surgery.model.renamed import has_place
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +35,8 @@ class LoadedBase:
 
     `fingerprint` identifies the weights: config, file names, sizes and sixteen mebibytes of every
     weight file. `ways` are how its rows were found to be read, by the digest of the adapter that was attached.
-    `task` is what it was loaded for, one of `TASKS`.
+    `task` is what it was loaded for, one of `TASKS`. `others` says whether transformers has another class of it for
+    that task, with the layers at other paths.
     """
 
     model: "nn.Module"
@@ -42,6 +45,11 @@ class LoadedBase:
     fingerprint: str
     ways: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
     task: str = CAUSAL_LM
+    others: bool = False
+
+    def serves(self, adapter: Adapter) -> bool:
+        """Whether it was loaded as an adapter needs it: for its task, and as the class that has its modules."""
+        return self.task == adapter.task and (not self.others or has_place(self.model, adapter))
 
 
 def load_base(
@@ -51,6 +59,7 @@ def load_base(
     device: str = "cpu",
     dtype: str = "float32",
     task: str = CAUSAL_LM,
+    adapter: Adapter | None = None,
 ) -> LoadedBase:
     """A base model for calibration and evaluation, frozen and in eval mode.
 
@@ -59,6 +68,7 @@ def load_base(
     device: one device, or `auto` for a base that exceeds it, as `parse_device_map` reads it.
     dtype: precision of the weights.
     task: of the adapter that it is loaded for; see `Adapter.task`.
+    adapter: chooses among several classes of a task; see `model_class`.
 
     Raises `BaseModelError` when it cannot be found, is no model of the task or needs remote code, and `AdapterError`
     for a task that no model is run for.
@@ -78,7 +88,7 @@ def load_base(
     try:
         with quiet_loading():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-            loaded: Any = model_class(config, task).from_pretrained(
+            loaded: Any = model_class(config, task, adapter).from_pretrained(
                 source,
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
@@ -95,10 +105,7 @@ def load_base(
     except BaseModelError:
         raise
     except Exception as error:  # the loaders run over files of any origin and raise whatever those provoke
-        raise BaseModelError(
-            f"the base model {location!r} could not be loaded on {device!r} ({first_line(error)})",
-            "name a folder with config.json and safetensors weights, a .gguf file or a reachable hub id",
-        ) from error
+        raise not_loaded(location, device, source, options, error) from error
     missing = sorted(loading["missing_keys"])
     if missing:
         # transformers fills the gap with random numbers and a warning
@@ -106,7 +113,8 @@ def load_base(
             f"the base model {location!r} lacks {len(missing)} weights such as {missing[0]!r}",
             "use a whole checkpoint",
         )
-    return LoadedBase(model, tokenizer, location, _fingerprint(source, revision), task=task)
+    others = len(model_classes(config, task)) > 1
+    return LoadedBase(model, tokenizer, location, _fingerprint(source, revision), task=task, others=others)
 
 
 def resolve_base(location: str) -> str:

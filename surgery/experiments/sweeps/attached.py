@@ -71,7 +71,7 @@ class AttachedAdapter:
         opened = open_adapter(adapter.source)
         spectra = decompose(opened)
         same = self._live is not None and self._choice is not None and self._choice[1] == adapter.base
-        if same and self._live is not None and self._live.base.task == opened.task:
+        if same and self._live is not None and self._live.base.serves(opened):
             base = self._live.base
             self._live.close()
             self._live = None

@@ -15,7 +15,23 @@ from surgery.policies import RandomIndex
 from surgery.recipes import Recipe, demo_plans, read_recipe
 from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
 from surgery.spectra import decompose
+from tests.helpers.models import save_adapter, save_model, tiny_llama
 from tests.surgery.cli.conftest import strict
+
+
+def test_edit_tells_how_many_modules_peft_applies_and_refuses_a_base_that_lacks_them(tmp_path, ok, fails, capsys):
+    folder = save_adapter(tiny_llama(), tmp_path / "adapter", targets=["o_proj"])
+    base, smaller = (
+        save_model(tiny_llama(num_hidden_layers=layers), tmp_path / f"{layers} layers") for layers in (3, 2)
+    )
+    capsys.readouterr()  # bars of transformers
+    words = ["edit", str(folder), "--policy", "random_index", "--json", "--base"]
+    told = ok(*words, str(base), "--out", str(tmp_path / "out"))["peft"]
+    assert (told["applied"], told["modules"], told["ignored"]) == (3, 3, [])
+    assert told["text"] == f"PEFT applies 3 of 3 modules to {base} (LlamaForCausalLM)"
+    line = fails(*words, str(smaller), "--out", str(tmp_path / "none"))
+    assert "PEFT would apply 2 of 3 edited modules" in line
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.fixture
