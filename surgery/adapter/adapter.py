@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 
+from surgery.adapter.from_hub import cached_adapter, fetched_adapter
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.scope import scope_note
@@ -22,6 +23,8 @@ from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from surgery.adapter.weights import read_weights, weights_digest
 from surgery.errors import AdapterError, SurgeryError
 from surgery.files import demo_folder, digest, is_demo, user_path
+from surgery.hub import hub_name
+from surgery.progress import SILENT, Control
 
 _MOST_MODULES = 100_000
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -88,15 +91,20 @@ class Adapter:
         return name if isinstance(name, str) and name else None
 
 
-def open_adapter(source: str | Path) -> Adapter:
-    """Open `source`, a folder or `demo:NAME`.
+def open_adapter(source: str | Path, *, download: bool = True, control: Control = SILENT) -> Adapter:
+    """Open `source`: a folder, `demo:NAME`, or `owner/name[@revision][/folder]` on the hub.
+
+    download: fetch from the hub what its client has not in its cache. The adapter's `source` then names the commit.
+    control: hears of the bytes that are fetched, and may stop them.
 
     Raises `AdapterError` for a folder that is no PEFT LoRA, for a variant that cannot be edited
-    exactly, for factors that do not pair up or disagree with the config, and for NaN or infinity.
+    exactly, for factors that do not pair up or disagree with the config, for NaN or infinity, and for what the hub
+    does not give; and `Cancelled`.
     """
     text = str(source)
     try:
-        return _open(text)
+        folder, text = _located(text, download, control)
+        return _open(folder, text)
     except SurgeryError:
         raise
     except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
@@ -110,7 +118,10 @@ def refuse_changed(adapter: Adapter) -> None:
 
     Files that are gone contradict nothing: all that was read of them is in memory.
     """
-    folder = _folder(adapter.source)
+    name = hub_name(adapter.source, AdapterError)
+    folder = _folder(adapter.source) if name is None else cached_adapter(name)
+    if folder is None:
+        return
     try:
         now = digest([(folder / CONFIG_FILE).read_bytes(), weights_digest(folder)])
     except OSError:
@@ -126,8 +137,16 @@ def _folder(source: str) -> Path:
     return demo_folder(source) if is_demo(source) else user_path(source, AdapterError)
 
 
-def _open(text: str) -> Adapter:
-    folder = _folder(text)
+def _located(text: str, download: bool, control: Control) -> tuple[Path, str]:
+    """The folder behind a source, and the source as it is opened again: on the hub, at the same commit."""
+    name = hub_name(text, AdapterError)
+    if name is None:
+        return _folder(text), text
+    folder, pinned = fetched_adapter(name, download=download, control=control)
+    return folder, str(pinned)
+
+
+def _open(folder: Path, text: str) -> Adapter:
     if not folder.is_dir():
         raise AdapterError(f"no folder at {text!r}", "name the folder that holds adapter_config.json")
     config, config_bytes = read_config(folder, text)

@@ -9,7 +9,7 @@ from surgery.model.base import (
     LoadedBase,
     base_fingerprint,
     estimate_memory,
-    is_hub_id,
+    hub_base,
     load_base,
     resolve_base,
 )
@@ -66,7 +66,7 @@ __all__ = [
     "execution_device",
     "footprint",
     "free_bytes",
-    "is_hub_id",
+    "hub_base",
     "is_offloaded",
     "is_out_of_memory",
     "load_base",

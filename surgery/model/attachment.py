@@ -4,16 +4,19 @@ from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter
 from surgery.model.choice import BaseChoice
+from surgery.progress import SILENT, Control
 from surgery.spectra import Spectra
 
 if TYPE_CHECKING:
     from surgery.model.live_model import LiveModel
 
 
-def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice) -> "LiveModel":
-    """Load the base of `choice` and attach the adapter to it."""
+def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice, *, control: Control = SILENT) -> "LiveModel":
+    """Load the base of `choice` and attach the adapter to it; `control` hears of what is fetched."""
     from surgery.model.base import load_base
     from surgery.model.live_model import LiveModel
 
-    base = load_base(choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype)
+    base = load_base(
+        choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype, control=control
+    )
     return LiveModel(base, adapter, spectra)

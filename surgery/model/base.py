@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.errors import BaseModelError, first_line
 from surgery.files import DEMO_BASE, digest, user_path
+from surgery.hub import Repository
 from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
+from surgery.model.hub_base import fetched_base
 from surgery.model.loading import file_sample, quiet_loading
+from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +44,12 @@ class LoadedBase:
 
 
 def load_base(
-    location: str, *, revision: str | None = None, device: str = "cpu", dtype: str = "float32"
+    location: str,
+    *,
+    revision: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    control: Control = SILENT,
 ) -> LoadedBase:
     """A causal language model for calibration and evaluation, frozen and in eval mode.
 
@@ -49,8 +57,9 @@ def load_base(
     revision: of a hub id.
     device: one device, or `auto` for a base that exceeds it, as `parse_device_map` reads it.
     dtype: precision of the weights.
+    control: hears of the bytes of a hub id that is fetched, and may stop them.
 
-    Raises `BaseModelError` when it cannot be found, is no causal model or needs remote code.
+    Raises `BaseModelError` when it cannot be found, is no causal model or needs remote code; and `Cancelled`.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -60,8 +69,7 @@ def load_base(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BaseModelError(f"device {device!r} was asked for but no CUDA device is here", "use device cpu")
     device_map = parse_device_map(device)
-    source = resolve_base(location)
-    options: dict[str, Any] = {"revision": revision} if revision and not Path(source).exists() else {}
+    source = _fetched(resolve_base(location), revision, control=control)
     placed = device_map.options() if device_map is not None else {}
     try:
         with quiet_loading():
@@ -71,10 +79,10 @@ def load_base(
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
-                **options,
+                local_files_only=True,
                 **placed,
             )
-            tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True)
         model, loading = loaded
         model.requires_grad_(False).eval()
         if device != "cpu" and device_map is None:
@@ -91,11 +99,11 @@ def load_base(
             f"the base model {location!r} lacks {len(missing)} weights such as {missing[0]!r}",
             "use a whole checkpoint",
         )
-    return LoadedBase(model, tokenizer, location, _fingerprint(source, revision))
+    return LoadedBase(model, tokenizer, location, _fingerprint(source))
 
 
 def resolve_base(location: str) -> str:
-    """The folder or hub id behind `location`, converting a GGUF file on first use."""
+    """The folder or hub id behind `location`, converting a GGUF file on first use. Fetches nothing."""
     if location == DEMO_BASE:
         return str(converted_gguf(demo_gguf()))
     if is_hub_id(location) and not Path(location).exists():
@@ -125,8 +133,22 @@ def resolve_unread(location: str, revision: str | None = None) -> tuple[str, dic
     if path.suffix.lower() == ".gguf" and path.is_file():
         target, there = conversion_of(path)
         return (str(target), {}) if there else (str(path.parent), {"gguf_file": path.name})
-    source = resolve_base(location)
-    return source, {"revision": revision} if revision and not Path(source).exists() else {}
+    return _fetched(resolve_base(location), revision, weights=False), {}
+
+
+def hub_base(location: str, revision: str | None = None) -> Repository | None:
+    """The repository behind a location that is a hub id; None for what lies on this machine."""
+    if not is_hub_id(location) or Path(location).exists():
+        return None
+    return Repository(location, revision or "")
+
+
+def _fetched(source: str, revision: str | None, *, weights: bool = True, control: Control = SILENT) -> str:
+    """The folder of a source; a hub id's is the client's cache."""
+    repository = hub_base(source, revision)
+    if repository is None:
+        return source
+    return str(fetched_base(repository, weights=weights, control=control))
 
 
 def is_hub_id(location: str) -> bool:
@@ -206,14 +228,22 @@ def _gguf_sizes(file: Path) -> tuple[int, int, int, int]:
 
 
 def base_fingerprint(location: str, *, revision: str | None = None) -> str:
-    """The fingerprint that a base from `location` has once it is loaded; see `load_base`."""
-    return _fingerprint(resolve_base(location), revision)
+    """The fingerprint that a base from `location` has once it is loaded; see `load_base`.
+
+    Of a hub id that is not in the cache, its name and revision alone.
+    """
+    source = resolve_base(location)
+    repository = hub_base(source, revision)
+    if repository is not None:
+        try:
+            source = str(fetched_base(repository, download=False))
+        except BaseModelError:
+            return digest([source, revision or "main"])
+    return _fingerprint(source)
 
 
-def _fingerprint(source: str, revision: str | None) -> str:
+def _fingerprint(source: str) -> str:
     folder = Path(source)
-    if not folder.is_dir():
-        return digest([source, revision or "main"])
     parts: list[bytes | str] = [(folder / "config.json").read_bytes()]
     for file in sorted(folder.glob("*.safetensors")):
         parts += file_sample(file)
