@@ -18,7 +18,7 @@ import streamlit as st
 from app.server.malloc import give_back
 from app.state import saved as sessions
 from surgery.errors import Cancelled, SurgeryError, first_line
-from surgery.progress import Control, Pace, duration
+from surgery.progress import SILENT, Control, Pace, duration
 
 if TYPE_CHECKING:
     from surgery.model import BaseChoice, LoadedBase
@@ -119,7 +119,8 @@ class Models:
         self._choice: BaseChoice | None = None
         self._base: LoadedBase | None = None
 
-    def base(self, choice: "BaseChoice") -> "LoadedBase":
+    def base(self, choice: "BaseChoice", control: Control = SILENT) -> "LoadedBase":
+        """The base of a choice, loaded unless it is the one in memory; `control` hears of what is fetched for it."""
         from surgery.model import load_base
 
         if self._base is None or choice != self._choice:
@@ -127,7 +128,11 @@ class Models:
             gc.unfreeze()  # with it what sessions that were open at the last freeze have left since
             gc.collect()
             self._base = load_base(
-                choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype
+                choice.location,
+                revision=choice.revision,
+                device=choice.device,
+                dtype=choice.dtype,
+                control=control,
             )
             self._choice = choice
             # a model's objects live long: keep them out of every later collection

@@ -1,6 +1,7 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
-from surgery.adapter.adapter import Adapter, Factors, open_adapter, refuse_changed
+from surgery.adapter.adapter import Adapter, Factors, adapter_folder, open_adapter, refuse_changed
+from surgery.adapter.from_hub import pinned_source
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
@@ -27,12 +28,14 @@ __all__ = [
     "ParameterSite",
     "Site",
     "TokenizerFiles",
+    "adapter_folder",
     "check_scope",
     "in_scope",
     "layers_of",
     "module_path",
     "modules_in",
     "open_adapter",
+    "pinned_source",
     "read_weights",
     "refuse_changed",
     "role_of",

@@ -4,7 +4,7 @@ Everything is read from `adapter_config.json` and the weights beside it. What ca
 exactly is refused with the reason; tensors that are not LoRA factors are carried along untouched.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 
-from surgery.adapter.from_hub import cached_adapter, fetched_adapter
+from surgery.adapter.from_hub import cached_adapter, fetched_adapter, fetched_beside
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.scope import scope_note
@@ -118,8 +118,7 @@ def refuse_changed(adapter: Adapter) -> None:
 
     Files that are gone contradict nothing: all that was read of them is in memory.
     """
-    name = hub_name(adapter.source, AdapterError)
-    folder = _folder(adapter.source) if name is None else cached_adapter(name)
+    folder = _folder(adapter.source)
     if folder is None:
         return
     try:
@@ -133,7 +132,19 @@ def refuse_changed(adapter: Adapter) -> None:
         )
 
 
-def _folder(source: str) -> Path:
+def adapter_folder(adapter: Adapter, beside: Sequence[str] = ()) -> Path:
+    """The folder of an opened adapter, with what it has of the files `beside` it. Raises `AdapterError`."""
+    name = hub_name(adapter.source, AdapterError)
+    return _here(adapter.source) if name is None else fetched_beside(name, beside)
+
+
+def _folder(source: str) -> Path | None:
+    """The folder of an adapter that was opened; None where it has gone from the hub client's cache."""
+    name = hub_name(source, AdapterError)
+    return _here(source) if name is None else cached_adapter(name)
+
+
+def _here(source: str) -> Path:
     return demo_folder(source) if is_demo(source) else user_path(source, AdapterError)
 
 
@@ -141,7 +152,7 @@ def _located(text: str, download: bool, control: Control) -> tuple[Path, str]:
     """The folder behind a source, and the source as it is opened again: on the hub, at the same commit."""
     name = hub_name(text, AdapterError)
     if name is None:
-        return _folder(text), text
+        return _here(text), text
     folder, pinned = fetched_adapter(name, download=download, control=control)
     return folder, str(pinned)
 

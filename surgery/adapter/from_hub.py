@@ -10,7 +10,7 @@ from surgery.adapter.lora_config import CONFIG_FILE
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES
 from surgery.adapter.weights import PICKLED_FILE, WEIGHTS_FILE
 from surgery.errors import AdapterError
-from surgery.hub import HubName, cached_files, fetch_files
+from surgery.hub import HubName, cached_files, commit_in_cache, fetch_files, hub_name
 from surgery.progress import SILENT, Control
 
 _PARTS = re.compile(r"adapter_model-\d{5}-of-\d{5}\.safetensors")
@@ -18,6 +18,7 @@ _INDEX = f"{WEIGHTS_FILE}.index.json"
 _MOST_BYTES = (
     32 << 30
 )  # of all files together; rank 256 on every layer of the largest open models has a third of it
+_MOST_BESIDE = 256 << 20
 _SHOWN = 8
 
 
@@ -44,6 +45,22 @@ def cached_adapter(name: HubName) -> Path | None:
     """The folder of the adapter in the cache; None where there is none. Asks no network."""
     held = cached_files(name.repository)
     return None if held is None else held.folder / name.folder
+
+
+def fetched_beside(name: HubName, files: Sequence[str]) -> Path:
+    """The adapter's folder with what it has of these `files`, of which it need have none. Raises `AdapterError`."""
+
+    def there(paths: Sequence[str], _: object) -> list[str]:
+        return [name.inside(file) for file in files if name.inside(file) in paths]
+
+    return fetch_files(name.repository, there, refusal=AdapterError, most=_MOST_BESIDE).folder / name.folder
+
+
+def pinned_source(source: str) -> str:
+    """A source on the hub with the commit that its revision stood for when it was fetched last; others as they are."""
+    name = hub_name(source, AdapterError)
+    commit = None if name is None else commit_in_cache(name.repository)
+    return source if name is None or commit is None else str(name.at(commit))
 
 
 def adapter_files(name: HubName, paths: Sequence[str]) -> list[str]:

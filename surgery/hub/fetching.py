@@ -162,7 +162,7 @@ def _fetch_listed(
             "fetch them yourself and name their folder",
         )
     if fresh:
-        control.begin(f"fetching {repository.name}")
+        control.begin(f"fetching {repository.name}, kB")
     try:
         # with nothing to fetch it still notes which commit the name stands for, and what else that has
         came = _download(repository, names, meter(control, sum(listing.sizes[name] or 0 for name in fresh)))

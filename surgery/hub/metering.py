@@ -1,4 +1,4 @@
-"""The bytes that come from the hub, told to a `Control`, which can stop them, and held to what was announced."""
+"""The bytes that come from the hub, told to a `Control` in kB, which can stop them, and held to what was announced."""
 
 import threading
 from typing import Any
@@ -37,6 +37,6 @@ def meter(control: Control, expected: int) -> type:
                 self.came += int(n or 0)
                 if self.came > expected + _SLACK:
                     raise TooLongError(f"more than the {expected:,} bytes announced")
-                control.progress(min(self.came, expected), expected)
+                control.progress(-(-min(self.came, expected) // 1000), -(-expected // 1000))
 
     return Meter

@@ -9,7 +9,6 @@ from surgery.model.base import (
     LoadedBase,
     base_fingerprint,
     estimate_memory,
-    hub_base,
     load_base,
     resolve_base,
 )
@@ -20,6 +19,7 @@ from surgery.model.device_map import DeviceMap, execution_device, is_offloaded, 
 from surgery.model.engine import Scored, VariantEngine
 from surgery.model.gguf import demo_gguf, read_once
 from surgery.model.greedy_search import Answered, Stop
+from surgery.model.hub_base import BaseSize, base_on_hub, base_size, latest_base, pinned_base
 from surgery.model.loss import answer_losses, padding_id
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
 from surgery.model.queue import answer_tokens, common_prefix, pair_tokens, text_tokens
@@ -38,6 +38,7 @@ __all__ = [
     "DTYPES",
     "Answered",
     "BaseChoice",
+    "BaseSize",
     "Batch",
     "DeviceMap",
     "Layout",
@@ -54,6 +55,8 @@ __all__ = [
     "answer_tokens",
     "attach",
     "base_fingerprint",
+    "base_on_hub",
+    "base_size",
     "base_weight",
     "batch_order",
     "collate",
@@ -66,13 +69,14 @@ __all__ = [
     "execution_device",
     "footprint",
     "free_bytes",
-    "hub_base",
     "is_offloaded",
     "is_out_of_memory",
+    "latest_base",
     "load_base",
     "padding_id",
     "pair_tokens",
     "parse_device_map",
+    "pinned_base",
     "preview_tokens",
     "read_once",
     "release",

@@ -5,7 +5,6 @@ plain folder load. No remote code is ever run and no pickle is ever read.
 """
 
 import json
-import re
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.errors import BaseModelError, first_line
 from surgery.files import DEMO_BASE, digest, user_path
-from surgery.hub import Repository
 from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
-from surgery.model.hub_base import fetched_base
+from surgery.model.hub_base import base_on_hub, fetched_base
 from surgery.model.loading import file_sample, quiet_loading
 from surgery.progress import SILENT, Control
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 DTYPES = ("float32", "bfloat16", "float16")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*", re.ASCII)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -106,7 +103,7 @@ def resolve_base(location: str) -> str:
     """The folder or hub id behind `location`, converting a GGUF file on first use. Fetches nothing."""
     if location == DEMO_BASE:
         return str(converted_gguf(demo_gguf()))
-    if is_hub_id(location) and not Path(location).exists():
+    if base_on_hub(location) is not None:
         return location
     path = user_path(location, BaseModelError)
     if path.suffix.lower() == ".gguf":
@@ -136,24 +133,12 @@ def resolve_unread(location: str, revision: str | None = None) -> tuple[str, dic
     return _fetched(resolve_base(location), revision, weights=False), {}
 
 
-def hub_base(location: str, revision: str | None = None) -> Repository | None:
-    """The repository behind a location that is a hub id; None for what lies on this machine."""
-    if not is_hub_id(location) or Path(location).exists():
-        return None
-    return Repository(location, revision or "")
-
-
 def _fetched(source: str, revision: str | None, *, weights: bool = True, control: Control = SILENT) -> str:
     """The folder of a source; a hub id's is the client's cache."""
-    repository = hub_base(source, revision)
+    repository = base_on_hub(source, revision)
     if repository is None:
         return source
     return str(fetched_base(repository, weights=weights, control=control))
-
-
-def is_hub_id(location: str) -> bool:
-    """Whether a location is written as `owner/name`; a folder of that name has precedence."""
-    return _HUB_ID.fullmatch(location) is not None and not location.lower().endswith(".gguf")
 
 
 @dataclass(frozen=True)
@@ -169,8 +154,10 @@ class MemoryEstimate:
         return self.weights + self.working
 
 
-def estimate_memory(location: str, *, dtype: str = "float32", tokens: int = 8 * 128) -> MemoryEstimate | None:
-    """Memory for a base on this machine, read from its headers alone; None for a hub id.
+def estimate_memory(
+    location: str, *, revision: str | None = None, dtype: str = "float32", tokens: int = 8 * 128
+) -> MemoryEstimate | None:
+    """Memory for a base on this machine, read from its headers alone; None for a hub id that is not in the cache.
 
     `tokens` is the size of one calibration batch. The working set counts what a backward pass
     keeps: about 12 vectors of the hidden size and 6 of the intermediate size per token and layer.
@@ -183,8 +170,8 @@ def estimate_memory(location: str, *, dtype: str = "float32", tokens: int = 8 * 
         if gguf is not None and gguf.is_file():
             parameters, layers, hidden, intermediate = _gguf_sizes(gguf)
         else:
-            folder = Path(resolve_base(location))
-            if not folder.is_dir():
+            folder = _at_hand(location, revision)
+            if folder is None:
                 return None
             parameters, layers, hidden, intermediate = _folder_sizes(folder)
     except BaseModelError:
@@ -232,14 +219,20 @@ def base_fingerprint(location: str, *, revision: str | None = None) -> str:
 
     Of a hub id that is not in the cache, its name and revision alone.
     """
+    folder = _at_hand(location, revision)
+    return digest([location, revision or "main"]) if folder is None else _fingerprint(str(folder))
+
+
+def _at_hand(location: str, revision: str | None) -> Path | None:
+    """The folder of a base without a look at the network; None for a hub id that is not whole in the cache."""
     source = resolve_base(location)
-    repository = hub_base(source, revision)
-    if repository is not None:
-        try:
-            source = str(fetched_base(repository, download=False))
-        except BaseModelError:
-            return digest([source, revision or "main"])
-    return _fingerprint(source)
+    repository = base_on_hub(source, revision)
+    if repository is None:
+        return Path(source)
+    try:
+        return fetched_base(repository, download=False)
+    except BaseModelError:
+        return None
 
 
 def _fingerprint(source: str) -> str:

@@ -3,17 +3,18 @@
 from dataclasses import replace
 from typing import TypeVar
 
+from surgery.adapter import pinned_source
 from surgery.data import CalibrationPlan, EvaluationPlan, is_hub, parse_hub
 from surgery.errors import DataError
 from surgery.hub import Repository, commit_in_cache
-from surgery.model import BaseChoice, hub_base
+from surgery.model import pinned_base
 from surgery.recipes.recipe import Recipe
 
 _Plan = TypeVar("_Plan", CalibrationPlan, EvaluationPlan)
 
 
 def pinned(recipe: Recipe) -> Recipe:
-    """The recipe with commits for the revisions of its base and its hub data.
+    """The recipe with commits for the revisions of its adapter, its base and its data that are on the hub.
 
     They are those of the hub client's cache, which the files were read from; what was never fetched
     here stays as it is.
@@ -21,17 +22,11 @@ def pinned(recipe: Recipe) -> Recipe:
     evaluation, tuning = recipe.evaluation, recipe.tuning
     return replace(
         recipe,
-        base=_base(recipe.base),
+        adapter=pinned_source(recipe.adapter),
+        base=pinned_base(recipe.base),
         calibration=_data(recipe.calibration),
         evaluation=None if evaluation is None else _data(evaluation),
         tuning=None if tuning is None else _data(tuning),
-    )
-
-
-def _base(choice: BaseChoice) -> BaseChoice:
-    repository = hub_base(choice.location, choice.revision)
-    return (
-        choice if repository is None else replace(choice, revision=commit_in_cache(repository) or choice.revision)
     )
 
 

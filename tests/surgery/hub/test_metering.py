@@ -1,6 +1,7 @@
 """Bytes that come from the hub are told, can be stopped, and are no more than was announced."""
 
 import json
+import math
 import threading
 
 import pytest
@@ -11,17 +12,17 @@ from surgery.progress import Control
 from tests.helpers.refusals import refusal
 
 
-def test_what_is_fetched_is_told_in_bytes_up_to_the_last(hub, small_adapter):
+def test_what_is_fetched_is_told_up_to_the_last_byte(hub, small_adapter):
     hub.add("owner/name", small_adapter)
     told, steps = [], []
     open_adapter("owner/name", control=Control(begin=steps.append, progress=lambda *pair: told.append(pair)))
-    total = sum(file.stat().st_size for file in small_adapter.iterdir())
-    assert steps == ["fetching owner/name"]
+    total = math.ceil(sum(file.stat().st_size for file in small_adapter.iterdir()) / 1000)
+    assert steps == ["fetching owner/name, kB"]
     assert told[-1] == (total, total)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     told.clear()
     open_adapter("owner/name", control=Control(begin=steps.append, progress=lambda *pair: told.append(pair)))
-    assert (steps, told) == (["fetching owner/name"], [])
+    assert (steps, told) == (["fetching owner/name, kB"], [])
 
 
 def test_fetching_is_stopped_when_asked_and_begins_anew(hub, small_adapter):
