@@ -22,6 +22,7 @@ ROOMS = (
     "errors",
     "progress",
     "files",
+    "hub",
     "paper",
     "sandbox",
     "adapter",
@@ -41,7 +42,7 @@ ROOMS = (
     "cli",
 )
 # rooms that open, look, edit and write, which takes no model
-CORE = ("files", "adapter", "spectra", "policies", "edits", "recipes", "export", "cli")
+CORE = ("files", "hub", "adapter", "spectra", "policies", "edits", "recipes", "export", "cli")
 # helpers that no room shows, and that a test asks for all the same
 PRIVATE = {"_ALLOWED", "_ALLOWED_WITH", "_KILL", "_free_host_bytes", "_other_batch"}
 

@@ -3,6 +3,7 @@
 from surgery.adapter.adapter import Adapter, adapter_folder, open_adapter, refuse_changed
 from surgery.adapter.below import adapters_below
 from surgery.adapter.factors import Factors
+from surgery.adapter.from_hub import pinned_source
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
@@ -46,6 +47,7 @@ __all__ = [
     "module_path",
     "modules_in",
     "open_adapter",
+    "pinned_source",
     "read_weights",
     "refuse_changed",
     "role_of",

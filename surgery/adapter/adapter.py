@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from surgery.adapter.adalora import AdaLoraRules, is_adalora, refuse_other_factors, refuse_unloadable
 from surgery.adapter.factors import Factors, check_factor, diagonal_of, magnitude_of
+from surgery.adapter.location import Place, files_digest, folder_beside, located, place_of
 from surgery.adapter.lora_config import (
     CONFIG_FILE,
     ConfigFile,
@@ -22,15 +23,15 @@ from surgery.adapter.lora_config import (
     refuse_unsupported,
 )
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
-from surgery.adapter.naming import adapter_source, check_folder
+from surgery.adapter.notes import kind_notes, notes_of, tokenizer_notes
 from surgery.adapter.peft_names import SAVE_AGAIN, peft_names
-from surgery.adapter.scope import scope_note
-from surgery.adapter.task import TASKS, task_of
+from surgery.adapter.task import task_of
 from surgery.adapter.tensor_names import FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
-from surgery.adapter.weights import all_finite, read_weights, weights_digest
+from surgery.adapter.weights import read_weights
 from surgery.errors import AdapterError, SurgeryError
-from surgery.files import demo_folder, digest, is_demo, user_path
+from surgery.files import digest
+from surgery.progress import SILENT, Control
 
 _MOST_MODULES = 100_000
 
@@ -87,18 +88,21 @@ class Adapter:
         return task_of(self.config)
 
 
-def open_adapter(source: str | Path) -> Adapter:
-    """Open `source`, a folder, the weights or the config in it, or `demo:NAME`.
+def open_adapter(source: str | Path, *, download: bool = True, control: Control = SILENT) -> Adapter:
+    """Open `source`: a folder, the weights or the config in it, `demo:NAME`, or `owner/name[@revision][/folder]` on the hub.
 
-    Of a file that holds several adapters, `FOLDER#NAME` is one.
+    Of a file that holds several adapters, `SOURCE#NAME` is one.
+
+    download: fetch from the hub what its client has not in its cache. The adapter's `source` then names the commit.
+    control: hears of the bytes that are fetched, and may stop them.
 
     Raises `ChoiceError` for a folder with adapters below it, and `AdapterError` for what is no PEFT LoRA, for a
-    variant that cannot be edited exactly, for factors that do not pair up or disagree with the config, and for NaN
-    or infinity.
+    variant that cannot be edited exactly, for factors that do not pair up or disagree with the config, for NaN or
+    infinity, and for what the hub does not give; and `Cancelled`.
     """
     text = str(source)
     try:
-        return _open(text)
+        return _open(located(text, download=download, control=control))
     except SurgeryError:
         raise
     except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
@@ -112,8 +116,11 @@ def refuse_changed(adapter: Adapter) -> None:
 
     Files that are gone contradict nothing: all that was read of them is in memory.
     """
+    place = place_of(adapter.source)
+    if place is None:
+        return
     try:
-        now = _digest_of(adapter.source)
+        now = place.digest
     except OSError:
         return
     if now != adapter.digest:
@@ -123,33 +130,13 @@ def refuse_changed(adapter: Adapter) -> None:
         )
 
 
-def adapter_folder(source: str) -> Path:
-    """The folder of a source; raises `AdapterError` for one that may not be named."""
-    return _place(source)[0]
+def adapter_folder(adapter: Adapter, beside: Sequence[str] = ()) -> Path:
+    """The folder of an opened adapter, with what it has of the files `beside` it. Raises `AdapterError`."""
+    return folder_beside(adapter.source, beside)
 
 
-def _place(source: str) -> tuple[Path, str]:
-    """The folder of a source and the adapter chosen in it; a folder whose own name has a # is itself."""
-    if is_demo(source):
-        return demo_folder(source), ""
-    folder = user_path(source, AdapterError)
-    before, mark, name = source.rpartition("#")
-    return (user_path(before, AdapterError), name) if mark and name and not folder.is_dir() else (folder, "")
-
-
-def _digest_of(source: str) -> str:
-    folder, chosen = _place(source)
-    return _digest((folder / CONFIG_FILE).read_bytes(), weights_digest(folder), chosen)
-
-
-def _digest(config: bytes, weights: str, chosen: str) -> str:
-    return digest([config, weights, *([chosen] if chosen else [])])
-
-
-def _open(text: str) -> Adapter:
-    text = adapter_source(text)
-    folder, chosen = _place(text)
-    check_folder(text, folder)
+def _open(place: Place) -> Adapter:
+    folder, text, chosen = place.folder, place.source, place.chosen
     file = read_config(folder, text)
     config = file.settings
     refuse_unsupported(config)
@@ -164,7 +151,7 @@ def _open(text: str) -> Adapter:
     modules, pruned = _modules(pairs, tensors, config)
     tokenizer = read_tokenizer_files(folder)
     changes = (*named.changes, *_changes(file, weights.files))
-    notes = (*changes, *_notes(config, modules, tensors, extra), *_kind_notes(modules, pruned))
+    notes = (*changes, *notes_of(config, modules, tensors, extra), *kind_notes(modules, pruned))
     return Adapter(
         source=text,
         config=config,
@@ -173,8 +160,8 @@ def _open(text: str) -> Adapter:
         tensors=tensors,
         modules=modules,
         extra=tuple(extra),
-        digest=_digest(file.raw, weights.sha256, chosen),
-        notes=(*notes, *_tokenizer_notes(tokenizer)),
+        digest=files_digest(file.raw, weights.sha256, chosen),
+        notes=(*notes, *tokenizer_notes(tokenizer)),
         changes=changes,
         tokenizer=tokenizer,
         pruned=pruned,
@@ -294,57 +281,3 @@ def _refuse_tied(pairs: list[FactorPair], tensors: Mapping[str, ndarray], config
 
 def _content(A: ndarray, B: ndarray) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     return A.shape, B.shape, digest([A.tobytes(), B.tobytes()])
-
-
-def _notes(
-    config: Mapping[str, Any],
-    modules: Mapping[str, Factors],
-    tensors: Mapping[str, ndarray],
-    extra: list[str],
-) -> Iterable[str]:
-    if extra:
-        yield f"{len(extra)} tensors are not LoRA factors (biases or saved modules); they are copied untouched"
-    broken = [key for key in extra if not all_finite(tensors[key])]
-    if broken:
-        yield f"{len(broken)} of them hold NaN or infinity, such as {broken[0]!r}: what PEFT loads from it will not work"
-    if config.get("use_rslora") and not is_adalora(config):
-        yield "rank-stabilised scaling (α/√r)"
-    if len({factors.rank for factors in modules.values()}) > 1:
-        yield "ranks differ between modules"
-    zero = sum(not factors.B.any() or not factors.right.any() for factors in modules.values())
-    if zero:
-        yield f"{zero} modules have an all-zero factor and change nothing"
-    if note := scope_note(modules):
-        yield note
-    if any(factors.mirror for factors in modules.values()):
-        yield "MiCA freezes B, so edits are written into A"
-    if any(name.endswith(".out_proj") and name.removesuffix(".out_proj") in modules for name in modules):
-        yield "of nn.MultiheadAttention PEFT adds the update of out_proj twice; its σ here are of one"
-    if config.get("layer_replication"):
-        yield "layers of the base model are replicated; every copy has its own update"
-    if (task := task_of(config)) not in TASKS:
-        yield f"of the task {task[:60]!r}, which no model is run for here: it can be edited and exported, not calibrated"
-    if config.get("alora_invocation_tokens"):
-        yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
-    if initialisation(config).startswith("lora_ga"):
-        yield "LoRA-GA initialisation changed the base weights in training; the file is read as plain LoRA"
-
-
-def _kind_notes(modules: Mapping[str, Factors], pruned: Sequence[str]) -> Iterable[str]:
-    if any(factors.magnitude is not None for factors in modules.values()):
-        yield (
-            "DoRA: σ and directions are of the update before normalisation; PEFT scales every output of W + ΔW to "
-            "its trained magnitude, which an edit leaves as it is"
-        )
-    if any(factors.diagonal is not None for factors in modules.values()):
-        yield "AdaLoRA: σ and directions are of the whole update s·B·diag(E)·A, and edits are written into B"
-    if pruned:
-        which = "1 module" if len(pruned) == 1 else f"{len(pruned)} modules"
-        yield f"AdaLoRA pruned {which} to rank 0, which change nothing"
-
-
-def _tokenizer_notes(tokenizer: TokenizerFiles) -> Iterable[str]:
-    if tokenizer.unread:
-        yield f"the folder's tokenizer cannot be read ({tokenizer.unread}), so rows need the base model's"
-    elif tokenizer.has_vocabulary:
-        yield "the folder has a tokenizer of its own, which reads the rows"

@@ -5,20 +5,20 @@ import shlex
 from pathlib import Path
 
 from surgery.adapter import Adapter, open_adapter
-from surgery.cli.options import Command, Result, add_policy_options, policy_from
-from surgery.cli.text import export_record, export_text, tell
+from surgery.cli.options import ADAPTER_HELP, Command, Result, add_policy_options, policy_from
+from surgery.cli.text import export_record, export_text, progress_reporter, tell
 from surgery.edits import EditPlan
 from surgery.errors import DataError
 from surgery.export import RECIPE_FILE, RECORD_FILE, dump_record, export, record_of
 from surgery.files import is_demo, user_path
 from surgery.model import BaseChoice
-from surgery.recipes import Recipe, demo_plans, dump_recipe
+from surgery.recipes import Recipe, demo_plans, dump_recipe, pinned
 from surgery.sensitivity import Sensitivity, load_sensitivity, measurement_in, shipped_measurements
 from surgery.spectra import decompose
 
 
 def edit_command(options: argparse.Namespace) -> Result:
-    adapter = open_adapter(options.adapter)
+    adapter = open_adapter(options.adapter, control=progress_reporter())
     spectra = decompose(adapter)
     plan = EditPlan(policy_from(options), options.scope, options.energy or "", options.sigma_min)
     file, sensitivity = _measured(options, adapter, plan)
@@ -26,7 +26,7 @@ def edit_command(options: argparse.Namespace) -> Result:
     recipe = None if sensitivity is None or file is None else _recipe(adapter, plan, sensitivity, file)
     documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
     if recipe is not None:
-        documents[RECIPE_FILE] = dump_recipe(recipe)
+        documents[RECIPE_FILE] = dump_recipe(pinned(recipe))
     verification = export(
         adapter, spectra, edit, options.out, documents=documents, base=_base(options, adapter, recipe)
     )
@@ -82,7 +82,7 @@ def _shipped(adapter: Adapter) -> Path | None:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("adapter", help="a folder, or demo:NAME")
+    parser.add_argument("adapter", help=ADAPTER_HELP)
     parser.add_argument("--sensitivities", help="file written by calibrate")
     parser.add_argument(
         "--scope", default="residual", help="residual, attention-inputs, all, or a regular expression"

@@ -30,6 +30,7 @@ from surgery.runs import Run
 
 Result = tuple[dict[str, Any], str]
 KNOB_PREFIX = "knob_"
+ADAPTER_HELP = "a folder, demo:NAME, or owner/name[@revision][/folder] on the hub"
 AGAIN_HELP = "the unedited adapter once more in other batches: the noise floor"
 
 
@@ -97,7 +98,9 @@ def fields_from(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_variant_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--variant", nargs="+", action="extend", help="exported folders or recipe files")
+    parser.add_argument(
+        "--variant", nargs="+", action="extend", help="exported folders, here or on the hub, or recipe files"
+    )
     parser.add_argument("--random", type=count, default=0, help="how many random controls of each variant")
     parser.add_argument("--scope", help="of random controls where no variant says theirs (default residual)")
     parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
@@ -111,7 +114,7 @@ def add_base_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
-    parser.add_argument("adapter", help="a folder, or demo:NAME")
+    parser.add_argument("adapter", help=ADAPTER_HELP)
     add_base_options(parser)
     parser.add_argument("--data", help=data_help)
     parser.add_argument(

@@ -10,7 +10,6 @@ from surgery.model.base import (
     LoadedBase,
     base_fingerprint,
     estimate_memory,
-    is_hub_id,
     load_base,
     resolve_base,
 )
@@ -21,6 +20,7 @@ from surgery.model.device_map import DeviceMap, execution_device, is_offloaded, 
 from surgery.model.engine import Scored, VariantEngine
 from surgery.model.gguf import demo_gguf, read_once
 from surgery.model.greedy_search import Answered, Stop
+from surgery.model.hub_base import BaseSize, base_on_hub, base_size, latest_base, pinned_base
 from surgery.model.loss import answer_losses, padding_id, scored_logits
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
 from surgery.model.model_class import model_class, refuse_task
@@ -41,6 +41,7 @@ __all__ = [
     "DTYPES",
     "Answered",
     "BaseChoice",
+    "BaseSize",
     "Batch",
     "DeviceMap",
     "Layout",
@@ -59,6 +60,8 @@ __all__ = [
     "base_config",
     "base_fingerprint",
     "base_for",
+    "base_on_hub",
+    "base_size",
     "base_weight",
     "batch_order",
     "collate",
@@ -72,16 +75,17 @@ __all__ = [
     "execution_device",
     "footprint",
     "free_bytes",
-    "is_hub_id",
     "is_offloaded",
     "is_out_of_memory",
     "key_mapping",
+    "latest_base",
     "load_base",
     "model_class",
     "named_config",
     "padding_id",
     "pair_tokens",
     "parse_device_map",
+    "pinned_base",
     "preview_tokens",
     "read_once",
     "refuse_task",

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import TASKS
 from surgery.errors import BaseModelError, first_line
-from surgery.model.base import is_hub_id, resolve_unread
+from surgery.hub import Repository, cached_files
+from surgery.model.base import resolve_unread
 from surgery.model.gguf import read_once
+from surgery.model.hub_base import base_on_hub
 from surgery.model.loading import quiet_loading
 from surgery.model.model_class import empty_model, model_classes
 
@@ -26,8 +28,9 @@ def base_config(location: str, revision: str | None = None) -> Any:
 
     Raises `BaseModelError` where none is at hand or it needs code of its own.
     """
-    if is_hub_id(location) and not Path(location).exists():
-        return _read(location, str(_cached(location, revision)))
+    repository = base_on_hub(location, revision)
+    if repository is not None:
+        return _read(location, str(_cached(repository)))
     source, options = resolve_unread(location)
     return _read(location, source, **options)
 
@@ -37,12 +40,13 @@ def named_config(name: str) -> Any:
 
     The name comes from a file, so that it is never followed as a path. Raises `BaseModelError` as `base_config`.
     """
-    if not is_hub_id(name):
+    repository = base_on_hub(name)
+    if repository is None:
         raise BaseModelError(
             f"the adapter names {name[:200]!r} as its base, which is a path of another place",
             "name the base yourself",
         )
-    return _read(name, str(_cached(name, None)))
+    return _read(name, str(_cached(repository)))
 
 
 def _read(name: str, source: str, **options: Any) -> Any:
@@ -57,16 +61,15 @@ def _read(name: str, source: str, **options: Any) -> Any:
         ) from error
 
 
-def _cached(name: str, revision: str | None) -> Path:
-    """The folder of the hub's cache that holds a model's config."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(name, "config.json", revision=revision)
-    if not isinstance(found, str):
+def _cached(repository: Repository) -> Path:
+    """The folder of the hub client's cache that holds a model's config."""
+    held = cached_files(repository)
+    if held is None or not (held.folder / "config.json").is_file():
         raise BaseModelError(
-            f"the config of {name!r} is not in the hub's cache here", "name the base model, or load it once"
+            f"the config of {repository.name!r} is not in the hub's cache here",
+            "name the base model, or load it once",
         )
-    return Path(found).parent
+    return held.folder
 
 
 def empty_models(config: Any, task: str) -> Iterator["nn.Module"]:

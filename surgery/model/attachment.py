@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter
 from surgery.model.choice import BaseChoice
+from surgery.progress import SILENT, Control
 from surgery.spectra import Spectra
 
 if TYPE_CHECKING:
@@ -11,14 +12,14 @@ if TYPE_CHECKING:
     from surgery.model.live_model import LiveModel
 
 
-def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice) -> "LiveModel":
-    """Load the base of `choice` for the adapter's task and attach the adapter to it."""
+def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice, *, control: Control = SILENT) -> "LiveModel":
+    """Load the base of `choice` for the adapter's task and attach the adapter to it; `control` hears of what is fetched."""
     from surgery.model.live_model import LiveModel
 
-    return LiveModel(base_for(adapter, choice), adapter, spectra)
+    return LiveModel(base_for(adapter, choice, control=control), adapter, spectra)
 
 
-def base_for(adapter: Adapter, choice: BaseChoice) -> "LoadedBase":
+def base_for(adapter: Adapter, choice: BaseChoice, *, control: Control = SILENT) -> "LoadedBase":
     """The base of `choice`, loaded for the adapter's task as the class that has its modules; see `load_base`."""
     from surgery.model.base import load_base
 
@@ -29,4 +30,5 @@ def base_for(adapter: Adapter, choice: BaseChoice) -> "LoadedBase":
         dtype=choice.dtype,
         task=adapter.task,
         adapter=adapter,
+        control=control,
     )

@@ -23,16 +23,14 @@ def unquantised(name: str) -> str | None:
     return found if found not in ("", name) and not found.endswith("/") else None
 
 
-def not_loaded(
-    location: str, device: str, source: str, options: Mapping[str, Any], error: Exception
-) -> BaseModelError:
+def not_loaded(location: str, device: str, source: str, error: Exception) -> BaseModelError:
     """The refusal of a base that the loaders of transformers raised an error on.
 
     location, device: as they were asked for.
-    source, options: where transformers looked, and its options for that.
+    source: the folder that transformers read.
     error: what it raised.
     """
-    config = _settings(source, options)
+    config = _settings(source)
     quantised = config.get("quantization_config")
     method = str(quantised.get("quant_method")) if isinstance(quantised, Mapping) else ""
     if "bitsandbytes" in method and find_spec("bitsandbytes") is None:
@@ -59,12 +57,12 @@ def _without_bitsandbytes(location: str, config: Mapping[str, Any]) -> BaseModel
     )
 
 
-def _settings(source: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _settings(source: str) -> Mapping[str, Any]:
     """The config as it is written; empty where there is none to read."""
     from transformers import PretrainedConfig
 
     try:
-        found: Mapping[str, Any] = PretrainedConfig.get_config_dict(source, **options)[0]
+        found: Mapping[str, Any] = PretrainedConfig.get_config_dict(source, local_files_only=True)[0]
     except Exception:  # it was not this that the loaders had read
         return {}
     return found

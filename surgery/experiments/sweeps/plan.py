@@ -13,7 +13,9 @@ from surgery.adapter import in_scope, open_adapter
 from surgery.data import CalibrationPlan, EvaluationPlan, calibration_rows, read_slices
 from surgery.errors import SweepError
 from surgery.experiments.sweeps.spec import Sweep, SweptAdapter, SweptEdit, SweptTask
+from surgery.model import BaseChoice, latest_base
 from surgery.policies import knobs_of
+from surgery.progress import SILENT, Control
 from surgery.sensitivity import characters, known_pace, known_proof_pace
 
 
@@ -89,6 +91,21 @@ def variant_name(edit: SweptEdit) -> str:
         if edit.seed:
             parts.append(f"seed {edit.seed}")
     return ", ".join(parts)
+
+
+def pinned_sweep(sweep: Sweep, control: Control = SILENT) -> Sweep:
+    """A sweep with commits for adapters and bases on the hub, which are the same for all its work, however long it takes.
+
+    Adapters are fetched, bases are not; `control` hears of the bytes. Raises `AdapterError` and `BaseModelError`.
+    """
+    bases: dict[BaseChoice, BaseChoice] = {}
+    found = []
+    for adapter in sweep.adapters:
+        if adapter.base not in bases:
+            bases[adapter.base] = latest_base(adapter.base)
+        source = open_adapter(adapter.source, control=control).source
+        found.append(replace(adapter, source=source, base=bases[adapter.base]))
+    return replace(sweep, adapters=tuple(found))
 
 
 def expand(sweep: Sweep) -> SweepPlan:

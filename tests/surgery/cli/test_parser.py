@@ -67,7 +67,7 @@ def test_an_adapter_that_is_no_demo_needs_a_base_and_rows(command, small_adapter
 
 
 def test_stopping_with_the_keyboard_is_one_line_and_exit_code_130(monkeypatch, capsys, small_adapter):
-    def stopped(*_):
+    def stopped(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("surgery.cli.inspect.open_adapter", stopped)
