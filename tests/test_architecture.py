@@ -33,6 +33,7 @@ ROOMS = (
     "edits",
     "recipes",
     "export",
+    "conversion",
     "evaluation",
     "evaluation.lm_eval",
     "runs",

@@ -251,8 +251,6 @@ def _notes(config: Mapping[str, Any], modules: Mapping[str, Factors], extra: lis
         yield "layers of the base model are replicated; every copy has its own update"
     if config.get("alora_invocation_tokens"):
         yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
-    if initialisation(config).startswith("lora_ga"):
-        yield "LoRA-GA initialisation changed the base weights in training; the file is read as plain LoRA"
 
 
 def _tokenizer_notes(tokenizer: TokenizerFiles) -> Iterable[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from surgery.adapter.starts import refuse_changed_base
 from surgery.errors import AdapterError
 from surgery.files import compile_pattern, read_limited, seconds_of
 
@@ -22,8 +23,6 @@ _LITERAL = re.compile(r"[\w.-]+")
 _LARGEST_ALPHA = 1e30
 _RESTORE = "restore the adapter_config.json that belongs to these weights"
 _PLAIN = "train or convert it to a plain LoRA"
-# initialisations that replaced the base weights before training, so that B·A alone is not the update
-_CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "kasa")
 _UNSUPPORTED = {
     "use_dora": ("DoRA couples directions through a norm that is recomputed", "train or merge without DoRA"),
     "use_qalora": ("QA-LoRA pools its inputs", _PLAIN),
@@ -80,12 +79,7 @@ def refuse_unsupported(config: Mapping[str, Any]) -> None:
     for switch, (reason, remedy) in _UNSUPPORTED.items():
         if config.get(switch):
             raise AdapterError(f"{switch} is set: {reason}", remedy)
-    start = initialisation(config)
-    if start.startswith(_CHANGED_BASE):
-        raise AdapterError(
-            f"init_lora_weights is {start!r}: training started from changed base weights",
-            "convert it to a plain LoRA with peft's path_initial_model_for_weight_conversion",
-        )
+    refuse_changed_base(initialisation(config))
 
 
 def initialisation(config: Mapping[str, Any]) -> str:

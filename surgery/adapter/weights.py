@@ -65,6 +65,13 @@ def read_weights(folder: Path, source: str) -> Weights:
     return Weights(file.name, tensors, metadata, sha256)
 
 
+def read_tensors(file: Path) -> dict[str, Shaped[ndarray, "..."]]:
+    """The tensors of one safetensors file by their names; raises `AdapterError` when they cannot be read."""
+    tensors = _safetensors(file)[0]
+    check_names(tuple(tensors))
+    return tensors
+
+
 def weights_digest(folder: Path) -> str:
     """The SHA-256 of the file that PEFT would load from `folder`; raises `OSError` where there is none."""
     file = folder / WEIGHTS_FILE
