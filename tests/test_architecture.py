@@ -250,6 +250,26 @@ TESTED_ELSEWHERE = {
         "BaseModelError|replicat",
         "an adapter that does not fit is refused when it is attached",
     ),
+    "conversion/agreement": (
+        "tests/surgery/conversion/test_of_peft_types.py",
+        "logits.error",
+        "logits are compared with every conversion on a base",
+    ),
+    "conversion/lora_folder": (
+        "tests/surgery/conversion/test_convert.py",
+        "convert",
+        "what is written opens, or nothing is there",
+    ),
+    "conversion/plan": (
+        "tests/surgery/conversion/test_convert.py",
+        "ConversionPlan",
+        "plain values, refused where they are out of range",
+    ),
+    "conversion/with_peft": (
+        "tests/surgery/conversion/test_of_peft_types.py",
+        "no place|PeftModel",
+        "adapters are loaded by PEFT in every conversion of its types",
+    ),
     "evaluation/summary": ("tests/surgery/runs/test_runs.py", "summarise", "the summary is what a run keeps"),
     "model/attachment": ("tests/surgery/experiments/test_recipe_run.py", "attach", "attaches to a base on disk"),
     "model/choice": ("tests/surgery/recipes/test_recipe.py", "BaseChoice", "plain values of a recipe"),

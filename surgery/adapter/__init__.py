@@ -1,12 +1,12 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
 from surgery.adapter.adapter import Adapter, Factors, open_adapter, refuse_changed
+from surgery.adapter.conversions import CONVERTIBLE, FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
 from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
-from surgery.adapter.starts import FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
 from surgery.adapter.weights import WEIGHTS_FILE, read_tensors, read_weights
@@ -14,6 +14,7 @@ from surgery.adapter.zip_upload import unpack_adapter
 
 __all__ = [
     "CONFIG_FILE",
+    "CONVERTIBLE",
     "FROM_BASE",
     "FROM_INITIAL",
     "FROM_RESIDUAL",

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from surgery.adapter.starts import refuse_changed_base
+from surgery.adapter.conversions import refuse_changed_base, refuse_type
 from surgery.errors import AdapterError
 from surgery.files import compile_pattern, read_limited, seconds_of
 
@@ -31,10 +31,6 @@ _UNSUPPORTED = {
     "kasa_config": ("KaSA truncates the base weights and trains a diagonal of its own", _PLAIN),
     "use_bdlora": ("block-diagonal LoRA splits its factors into blocks", _PLAIN),
     "enable_lora": ("merged projections of PEFT before 0.3 pack several updates into one tensor", _PLAIN),
-}
-_OTHER_TYPES = {
-    "ADALORA": "AdaLoRA keeps its own singular values; convert it to a plain LoRA",
-    "XLORA": "X-LoRA mixes adapters token by token; open one of its adapters",
 }
 
 
@@ -71,11 +67,10 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def refuse_unsupported(config: Mapping[str, Any]) -> None:
     """Raise `AdapterError` for every variant whose update is not s·B·A on unchanged base weights."""
     if "fine_tune_type" in config or "lora_parameters" in config:
-        raise AdapterError("this is an MLX adapter, not a PEFT one", "convert it to PEFT's layout")
-    kind = config.get("peft_type")
-    if kind != "LORA":
-        remedy = _OTHER_TYPES.get(kind, "open a LoRA adapter") if isinstance(kind, str) else "open a LoRA adapter"
-        raise AdapterError(f"the adapter is of type {kind!r}, not LORA", remedy)
+        raise AdapterError(
+            "this is an MLX adapter, not a PEFT one", "convert it with: surgery convert ADAPTER --out NEW_FOLDER"
+        )
+    refuse_type(config.get("peft_type"), ("LORA",))
     for switch, (reason, remedy) in _UNSUPPORTED.items():
         if config.get(switch):
             raise AdapterError(f"{switch} is set: {reason}", remedy)

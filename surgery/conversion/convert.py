@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery.adapter import (
+    CONVERTIBLE,
     FROM_BASE,
     FROM_INITIAL,
     FROM_RESIDUAL,
@@ -19,7 +20,7 @@ from surgery.conversion.agreement import Probe, logit_error, logits_on, probe_id
 from surgery.conversion.changed_base import on_residual_base, without_initial
 from surgery.conversion.lora_folder import Judge, Lora, write_lora
 from surgery.conversion.mlx import is_mlx, lora_of_mlx, read_mlx, weight_with_mlx
-from surgery.conversion.of_peft_types import CONVERTIBLE, lora_of_model
+from surgery.conversion.of_peft_types import lora_of_model
 from surgery.conversion.plan import Conversion, ConversionPlan, LogitError
 from surgery.errors import AdapterError
 from surgery.export import new_folder
@@ -28,11 +29,6 @@ from surgery.model import BaseChoice, LoadedBase
 from surgery.progress import SILENT, Control
 
 MLX = "MLX"
-_OTHER = {
-    "XLORA": "open one of the adapters that it mixes",
-    "HIRA": "PEFT cannot turn it into a LoRA: its update multiplies the weights; merge it into its base",
-    "SHIRA": "PEFT cannot turn it into a LoRA: its update is sparse, of full rank; merge it into its base",
-}
 _NAMES = {FROM_BASE: "--base", FROM_INITIAL: "--initial", FROM_RESIDUAL: "--residual-base"}
 
 
@@ -101,13 +97,6 @@ def convert(plan: ConversionPlan, out: Path | str, *, control: Control = SILENT)
 
 
 def _not_convertible(source: str) -> AdapterError:
-    config, _ = read_config(user_path(source, AdapterError), source)
-    kind = config.get("peft_type")
-    if kind != "LORA" and isinstance(kind, str):
-        reason = _OTHER.get(
-            kind, "PEFT cannot turn it into a LoRA: its update is no matrix that is added to a weight"
-        )
-        return AdapterError(f"the adapter is of type {kind[:40]!r}", reason)
     open_adapter(source)  # which says why it does not open, where it does not
     return AdapterError(f"{source!r} is a LoRA already", "open it as it is")
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float64, Shaped
+from numpy import ndarray
 
 from surgery.conversion.errors_of_updates import error_of_dense
 from surgery.conversion.lora_folder import PREFIX, Lora, plain_config
@@ -14,24 +16,6 @@ from surgery.progress import Control
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-# the types whose update is a ΔW added to the base weight, and whose layers PEFT says it can convert
-CONVERTIBLE = (
-    "C3A",
-    "DELORA",
-    "FOURIERFT",
-    "GRALORA",
-    "LOHA",
-    "LOKR",
-    "MISS",
-    "PSOFT",
-    "RANDLORA",
-    "TINYLORA",
-    "UNILORA",
-    "VBLORA",
-    "VERA",
-    "WAVEFT",
-)
 
 
 def lora_of_model(
@@ -53,11 +37,12 @@ def lora_of_model(
     control.begin("converting modules")
     for done, (name, layer) in enumerate(layers.items()):
         control.progress(done, len(layers))
-        B, A = _factors(name, layer, rank)
+        update = _update(layer)
+        B, A = _factors(name, layer, update, rank)
         found |= {f"{PREFIX}{name}.lora_A.weight": A, f"{PREFIX}{name}.lora_B.weight": B}
-        modules[name] = error_of_dense(_update(layer), (1.0, B, A))
-        ranks = {each: module.rank for each, module in modules.items()}
+        modules[name] = error_of_dense(update, (1.0, B, A))
     control.progress(len(layers), len(layers))
+    ranks = {name: module.rank for name, module in modules.items()}
     saved = config.get("modules_to_save") or []
     whole = {key: tensor for key, tensor in tensors.items() if set(key.split(".")) & set(saved)}
     highest = max(ranks.values())
@@ -97,23 +82,37 @@ def _layers(model: "PeftModel") -> dict[str, Any]:
     return found
 
 
-def _factors(name: str, layer: Any, rank: int | float) -> tuple[np.ndarray, np.ndarray]:
+def _factors(
+    name: str, layer: Any, update: Float64[ndarray, "out in"], rank: int | float
+) -> tuple[Shaped[ndarray, "out r"], Shaped[ndarray, "r in"]]:
     from peft import convert_to_lora
 
-    largest = min(layer.get_base_layer().weight.shape)
+    largest = min(update.shape)
     if isinstance(rank, int) and rank > largest:
         raise AdapterError(f"rank {rank} is beyond the {largest} of module {name!r}", f"give at most {largest}")
+    if rank == 1.0 and isinstance(rank, float):
+        # PEFT adds squares up in float32 and so finds all of the energy before the last of it
+        rank = max(1, int(np.linalg.matrix_rank(update, rtol=largest * np.finfo(np.float32).eps)))
     _, state = convert_to_lora(layer, rank)
     B, A = (state[f".lora_{side}.weight"].detach().float().cpu().numpy() for side in ("B", "A"))
     return np.ascontiguousarray(B), np.ascontiguousarray(A)
 
 
-def _update(layer: Any) -> np.ndarray:
-    """ΔW (out, in) as PEFT adds it to the weight."""
+def _update(layer: Any) -> Float64[ndarray, "out in"]:
+    """ΔW as PEFT adds it to the weight."""
     import torch
+    from peft.tuners.miss.layer import MissLayer
     from transformers.pytorch_utils import Conv1D
 
+    inner = layer.get_base_layer()
     with torch.no_grad():
-        delta = layer.get_delta_weight("default").detach().double().cpu().numpy()
-    found: np.ndarray = delta.T if isinstance(layer.get_base_layer(), Conv1D) else delta
-    return found
+        if isinstance(layer, MissLayer):
+            # alone among the types it needs the weight, and but for `bat` gives back the sum
+            weight = inner.weight.detach().clone()
+            whole = layer.miss_fn != "bat"
+            made = layer.get_delta_weight_miss if whole else layer.get_delta_weight
+            delta = made("default", torch.zeros_like(weight) if whole else weight)
+        else:
+            delta = layer.get_delta_weight("default")
+    found: Float64[ndarray, "out in"] = delta.detach().double().cpu().numpy()
+    return found.T if isinstance(inner, Conv1D) else found

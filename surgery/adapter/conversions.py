@@ -1,10 +1,28 @@
-"""Initialisations that changed the base weights before training: B·A alone is no update of the base that was named.
+"""Adapters that open after a conversion only, and the words that lead there: other types, and changed bases.
 
-They took s·B₀·A₀ out of the base and trained on what was left. LoftQ quantised the rest too, and KaSA trains more.
+Some initialisations took s·B₀·A₀ out of the base and trained on what was left, so that B·A alone is no update of the
+base that the config names. LoftQ quantised the rest too, and KaSA trains more.
 """
 
 from surgery.errors import AdapterError
 
+# the types of PEFT whose update is a matrix that is added to the weight, as PEFT can decompose it
+CONVERTIBLE = (
+    "C3A",
+    "DELORA",
+    "FOURIERFT",
+    "GRALORA",
+    "LOHA",
+    "LOKR",
+    "MISS",
+    "PSOFT",
+    "RANDLORA",
+    "TINYLORA",
+    "UNILORA",
+    "VBLORA",
+    "VERA",
+    "WAVEFT",
+)
 FROM_BASE, FROM_INITIAL, FROM_RESIDUAL = "base", "initial", "residual_base"
 # what makes a plain LoRA: the base, where B₀ and A₀ are found in it again; the adapter as it was before training,
 # where nothing but B₀·A₀ was taken; or the base that was left
@@ -17,11 +35,26 @@ _WAYS = {
     "loftq": (FROM_RESIDUAL,),
     "kasa": (),
 }
+_COMMAND = "surgery convert ADAPTER --out NEW_FOLDER"
 _OPTIONS = {
     FROM_BASE: "--base MODEL, the one that training started from",
     FROM_INITIAL: "--initial FOLDER, the adapter as it was saved before training",
     FROM_RESIDUAL: "--residual-base FOLDER, the model that it was trained on as peft's unload() gives it back",
 }
+
+
+def refuse_type(kind: object, opened: tuple[str, ...]) -> None:
+    """Raise `AdapterError` for a type of PEFT that is none of those `opened`, with the way out that there is."""
+    if kind in opened:
+        return
+    told = repr(kind)[:60]
+    if kind in CONVERTIBLE:
+        remedy = f"convert it with: {_COMMAND} {_OPTIONS[FROM_BASE].replace('training started from', 'it was trained on')}"
+    elif kind == "XLORA":
+        remedy = "X-LoRA mixes adapters token by token: open one of its adapters"
+    else:
+        remedy = "train a LoRA: neither this nor PEFT can turn another type of update into one"
+    raise AdapterError(f"the adapter is of type {told}, not {' or '.join(opened)}", remedy)
 
 
 def ways_from(start: str) -> tuple[str, ...]:
@@ -38,5 +71,5 @@ def refuse_changed_base(start: str) -> None:
     options = "; or ".join(_OPTIONS[way] for way in ways_from(start))
     raise AdapterError(
         f"init_lora_weights is {start[:40]!r}: training started from changed base weights",
-        f"convert it: surgery convert ADAPTER --out NEW with {options}" if options else "train it as a plain LoRA",
+        f"convert it with: {_COMMAND} {options}" if options else "train it as a plain LoRA",
     )
