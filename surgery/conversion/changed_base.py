@@ -52,10 +52,14 @@ def without_initial(tensors: Tensors, initial: Tensors, config: Mapping[str, Any
         if first is None or first.shape != tensors[key].shape:
             raise AdapterError(f"the initial adapter has no {key!r} of the same shape", _UNFIT)
         made[key] = _joined(key, tensors[key], first)
-    if all((made_of := tensors[key]).tobytes() == initial[key].tobytes() for key in _factor_keys(tensors)):
-        raise AdapterError(f"the initial adapter is the trained one ({made_of.dtype.name})", _UNFIT)
     written = _doubled(config)
     return Lora(written, made, _errors(_pairs(tensors), before, _pairs(made), config, written))
+
+
+def refuse_trained(tensors: Tensors, initial: Tensors) -> None:
+    """Raise `AdapterError` where the initial adapter is the trained one itself."""
+    if all(key in initial and tensors[key].tobytes() == initial[key].tobytes() for key in _factor_keys(tensors)):
+        raise AdapterError("the initial adapter has the factors of the trained one", _UNFIT)
 
 
 def _joined(key: str, trained: Shaped[ndarray, "..."], first: Shaped[ndarray, "..."]) -> Shaped[ndarray, "..."]:

@@ -17,7 +17,7 @@ from surgery.adapter import (
     ways_from,
 )
 from surgery.conversion.agreement import Probe, logit_error, logits_on, probe_ids
-from surgery.conversion.changed_base import on_residual_base, without_initial
+from surgery.conversion.changed_base import on_residual_base, refuse_trained, without_initial
 from surgery.conversion.lora_folder import Judge, Lora, write_lora
 from surgery.conversion.mlx import is_mlx, lora_of_mlx, read_mlx, weight_with_mlx
 from surgery.conversion.of_peft_types import lora_of_model
@@ -171,6 +171,7 @@ def _without_initial(plan: ConversionPlan, source: Source, control: Control) -> 
     tensors = read_weights(source.folder, plan.source).tensors
     if plan.initial and FROM_INITIAL in source.ways:
         initial = read_weights(user_path(plan.initial, AdapterError), plan.initial).tensors
+        refuse_trained(tensors, initial)
         lora = without_initial(tensors, initial, source.config)
         if plan.base is None:
             return lora, _no_judge

@@ -87,15 +87,5 @@ def with_peft_in_double(folder: Path, base: Any = None) -> torch.Tensor:
         return model.double().eval()(IDS).logits
 
 
-def moved(model: Any, seed: int = 1, by: float = 0.1) -> Any:
-    """The model with every trained parameter moved, as a training would."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * by)
-    return model
-
-
 def adapted(config: Any, base: Any = None) -> Any:
     return peft.get_peft_model(copy.deepcopy(base or tiny_llama()), config).eval()

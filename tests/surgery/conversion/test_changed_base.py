@@ -20,9 +20,9 @@ from surgery.export import export
 from surgery.model import BaseChoice
 from surgery.policies import Truncate
 from surgery.spectra import decompose
-from tests.helpers.models import relative, save_model, tiny_llama
+from tests.helpers.models import moved, relative, save_model, tiny_llama
 from tests.helpers.refusals import refusal
-from tests.surgery.conversion.conftest import IDS, adapted, moved
+from tests.surgery.conversion.conftest import IDS, adapted
 
 TARGETS = ["q_proj", "down_proj"]
 
@@ -222,7 +222,7 @@ def test_a_base_that_does_not_fit_is_refused_and_nothing_is_written(trained, tmp
 def test_an_initial_adapter_that_is_not_this_ones_is_refused(trained, tmp_path):
     trained("pissa")
     plan = ConversionPlan(str(tmp_path / "source"), initial=str(tmp_path / "source"))
-    assert "is the trained one" in refusal(AdapterError, convert, plan, tmp_path / "out")
+    assert "has the factors of the trained one" in refusal(AdapterError, convert, plan, tmp_path / "out")
     file = tmp_path / "initial" / "adapter_model.safetensors"
     save_file({key: tensor[:2].contiguous() for key, tensor in load_file(file).items()}, file)
     plan = ConversionPlan(str(tmp_path / "source"), initial=str(tmp_path / "initial"))

@@ -9,8 +9,9 @@ from surgery.adapter import open_adapter
 from surgery.conversion import ConversionPlan, convert, convertible
 from surgery.errors import AdapterError, ExportError
 from surgery.model import BaseChoice
+from tests.helpers.models import moved
 from tests.helpers.refusals import refusal
-from tests.surgery.conversion.conftest import adapted, moved
+from tests.surgery.conversion.conftest import adapted
 
 
 def test_a_folder_says_what_it_needs(write_mlx, small_adapter, tmp_path):

@@ -15,9 +15,9 @@ from surgery.adapter import CONVERTIBLE, open_adapter
 from surgery.conversion import ConversionPlan, convert
 from surgery.errors import AdapterError, BaseModelError
 from surgery.model import BaseChoice
-from tests.helpers.models import relative, save_model, tiny_gpt2, tiny_llama
+from tests.helpers.models import moved, relative, save_model, tiny_gpt2, tiny_llama
 from tests.helpers.refusals import refusal
-from tests.surgery.conversion.conftest import IDS, adapted, moved
+from tests.surgery.conversion.conftest import IDS, adapted
 
 TWO = ["q_proj", "down_proj"]
 CONFIGS = {
