@@ -108,10 +108,14 @@ def _start(source: Source, plan: ConversionPlan, out: str) -> None:
 
 
 def _show(done: Conversion) -> None:
-    text = (
-        f"Converted from {plain(done.kind)}, read back and compared: `{done.folder}`. The updates of all "
-        f"{len(done.modules)} modules together differ by {done.error:.1e}, the largest by {done.largest[1]:.1e}"
-    )
+    text = f"Converted from {plain(done.kind)}, read back and compared: `{done.folder}`. "
+    if done.error == 0:
+        text += f"Its {len(done.modules)} updates are exactly those of the source"
+    else:
+        text += (
+            f"Its {len(done.modules)} updates together differ by {done.error:.1e} of their norm, the largest by "
+            f"{done.largest[1]:.1e}"
+        )
     if done.logits is not None:
         text += (
             f"; PEFT's logits by {done.logits.error:.1e} of the largest, on {done.logits.rows} rows of "
@@ -119,7 +123,7 @@ def _show(done: Conversion) -> None:
         )
     st.success(f"{text}.", icon=":material/verified:")
     for note in done.notes:
-        st.caption(plain(note))
+        st.info(plain(note), icon=":material/info:")
 
 
 def _proposal(source: Source) -> Path:

@@ -2,7 +2,7 @@
 
 from surgery.adapter.adapter import Adapter, Factors, open_adapter, refuse_changed
 from surgery.adapter.conversions import CONVERTIBLE, FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
-from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config
+from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
@@ -43,6 +43,7 @@ __all__ = [
     "read_tensors",
     "read_weights",
     "refuse_changed",
+    "refuse_unsupported",
     "role_of",
     "scope_for",
     "scope_note",

@@ -14,6 +14,7 @@ from surgery.adapter import (
     open_adapter,
     read_config,
     read_weights,
+    refuse_unsupported,
     ways_from,
 )
 from surgery.conversion.agreement import Probe, logit_error, logits_on, probe_ids
@@ -54,7 +55,7 @@ def convertible(source: str) -> Source | None:
     Raises `AdapterError` for a folder without a config that can be read.
     """
     folder = demo_folder(source) if is_demo(source) else user_path(source, AdapterError)
-    config, _ = read_config(folder, source)
+    config = read_config(folder, source)[0]
     named = config.get("model" if is_mlx(config) else "base_model_name_or_path")
     found = Source(folder, "", (), named if isinstance(named, str) and named else None, config)
     if is_mlx(config):
@@ -83,6 +84,9 @@ def convert(plan: ConversionPlan, out: Path | str, *, control: Control = SILENT)
     if source is None:
         raise _not_convertible(plan.source)
     _check_ways(plan, source)
+    if source.kind != MLX:
+        # what else of PEFT's no conversion carries over, and what would import a module that the config names
+        refuse_unsupported({**source.config, "peft_type": "LORA", "init_lora_weights": True})
     if source.kind == MLX:
         lora, judge = _of_mlx(plan, source, control)
     elif source.kind in CONVERTIBLE:
@@ -122,28 +126,38 @@ def _of_mlx(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lor
     lora = lora_of_mlx(mlx, plan.base.location if plan.base else None)
     if plan.base is None:
         return lora, _no_judge
-    from surgery.conversion.with_peft import load_choice, out_by_in, weights_replaced
+    from surgery.conversion.with_peft import out_by_in, weights_replaced
 
-    base = load_choice(plan.base)
+    base = _loaded(plan.base, "loading the base model", control)
     rows = probe_ids(base, plan.data)
     control.begin("comparing logits")
     weights = {
-        name: weight_with_mlx(out_by_in(base, name), parts, mlx.scale) for name, parts in mlx.modules.items()
+        name: weight_with_mlx(
+            out_by_in(base, name, parts["lora_b"].shape[1:] + parts["lora_a"].shape[:1]), parts, mlx.scale
+        )
+        for name, parts in mlx.modules.items()
     }
     with weights_replaced(base, weights):
         expected = logits_on(base.model, rows)
     return lora, _judge(base, lora, rows, expected)
 
 
+def _loaded(choice: BaseChoice, step: str, control: Control) -> LoadedBase:
+    from surgery.conversion.with_peft import load_choice
+
+    control.heed()
+    control.begin(step)
+    return load_choice(choice)
+
+
 def _of_peft_type(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lora, Judge]:
-    from surgery.conversion.with_peft import attach_with_peft, load_choice, refuse_not_finite
+    from surgery.conversion.with_peft import attach_with_peft, refuse_not_finite
 
     tensors = read_weights(source.folder, plan.source).tensors
     refuse_not_finite(tensors)
     if (source.config.get("bias") or "none") != "none":
         raise AdapterError("the adapter trained biases too, which PEFT cannot convert", "train it with bias none")
-    control.begin("loading the base model")
-    base = load_choice(_given(plan.base))
+    base = _loaded(_given(plan.base), "loading the base model", control)
     rows = probe_ids(base, plan.data)
     model = attach_with_peft(base, source.folder, source.config, tensors)
     lora = lora_of_model(model, source.config, tensors, plan.rank or float(plan.energy), control)
@@ -154,7 +168,7 @@ def _of_peft_type(plan: ConversionPlan, source: Source, control: Control) -> tup
 
 
 def _on_residual_base(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lora, Judge]:
-    from surgery.conversion.with_peft import load_choice
+    from surgery.conversion.with_peft import unchanged_base_note
 
     if plan.residual_base == source.base_name:
         raise AdapterError(
@@ -162,9 +176,11 @@ def _on_residual_base(plan: ConversionPlan, source: Source, control: Control) ->
             "name the folder of the model as the initialisation had changed it",
         )
     lora = on_residual_base(read_weights(source.folder, plan.source).tensors, source.config, plan.residual_base)
-    control.begin("loading the residual base")
     choice = replace(plan.base or BaseChoice(""), location=plan.residual_base, revision=None)
-    return lora, _judge(load_choice(choice), lora, Probe((), ""), ())
+    base = _loaded(choice, "loading the residual base", control)
+    if source.kind.startswith("pissa"):
+        lora = replace(lora, notes=tuple(unchanged_base_note(lora, base)))
+    return lora, _judge(base, lora, Probe((), ""), ())
 
 
 def _without_initial(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lora, Judge]:
@@ -175,13 +191,11 @@ def _without_initial(plan: ConversionPlan, source: Source, control: Control) -> 
         lora = without_initial(tensors, initial, source.config)
         if plan.base is None:
             return lora, _no_judge
-        from surgery.conversion.with_peft import load_choice
+        base = _loaded(plan.base, "loading the base model", control)
+        return lora, _judge(base, lora, Probe((), ""), ())
+    from surgery.conversion.with_peft import attach_anew
 
-        return lora, _judge(load_choice(plan.base), lora, Probe((), ""), ())
-    from surgery.conversion.with_peft import attach_anew, load_choice
-
-    control.begin("loading the base model")
-    base = load_choice(_given(plan.base))
+    base = _loaded(_given(plan.base), "loading the base model", control)
     rows = probe_ids(base, plan.data)
     control.begin("initialising as the training did")
     model, first = attach_anew(base, source.folder, source.config, tensors)
@@ -189,8 +203,8 @@ def _without_initial(plan: ConversionPlan, source: Source, control: Control) -> 
     control.begin("comparing logits")
     expected = logits_on(model, rows)
     del base, model  # whose weights the initialisation has changed
-    control.begin("loading the base model again")
-    return lora, _judge(load_choice(_given(plan.base)), lora, rows, expected)
+    base = _loaded(_given(plan.base), "loading the base model again", control)
+    return lora, _judge(base, lora, rows, expected)
 
 
 def _given(base: BaseChoice | None) -> BaseChoice:

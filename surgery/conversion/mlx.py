@@ -26,7 +26,7 @@ WEIGHTS = "adapters.safetensors"
 _PART = re.compile(r"(?P<module>.+)\.(?P<part>lora_a|lora_b|m)")
 _RESTORE = f"restore the {CONFIG_FILE} that mlx_lm.lora wrote beside these weights"
 _TRAIN = "train with fine_tune_type lora and keys that name linear layers only"
-_UNSEEN = "the base model is named as MLX was given it and was not looked at; with --base it is checked, and named instead"
+_UNSEEN = "the base model is named as MLX was given it and was not looked at; a base that the conversion is given is checked, and named instead"
 Parts = Mapping[str, Shaped[ndarray, "..."]]
 
 

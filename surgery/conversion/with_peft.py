@@ -11,12 +11,14 @@ from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
 from surgery.adapter import CONFIG_FILE, LoraRules
+from surgery.conversion.lora_folder import PREFIX, Lora
 from surgery.errors import AdapterError, BaseModelError, SurgeryError, first_line
 from surgery.model import BaseChoice, LoadedBase, load_base
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
+_OTHER_BASE = "name the base model that this adapter was trained on"
 Tensors = Mapping[str, Shaped[ndarray, "..."]]
 
 
@@ -75,7 +77,7 @@ def _refuse_unused(model: "PeftModel", base: LoadedBase, tensors: Tensors) -> No
         raise BaseModelError(
             f"PEFT has no place in the base {base.location!r} for {len(unused)} of {len(tensors)} tensors, "
             f"such as {unused[0]!r}",
-            "name the base model that this adapter was trained on",
+            _OTHER_BASE,
         )
 
 
@@ -124,11 +126,39 @@ def weights_replaced(base: LoadedBase, weights: Mapping[str, Shaped[ndarray, "ou
             parameter.data = before
 
 
-def out_by_in(base: LoadedBase, name: str) -> Float64[ndarray, "out in"]:
-    """The weight of a linear layer of the base; raises `BaseModelError` where there is none of that name."""
+def unchanged_base_note(lora: Lora, base: LoadedBase) -> Iterator[str]:
+    """A warning where the base has more in a PiSSA adapter's directions than chance would leave there.
+
+    PiSSA took the strongest directions of each weight into its factors, so hardly anything is left in them.
+    """
+    shares = []
+    for name in lora.modules:
+        A, B = (lora.tensors.get(f"{PREFIX}{name}.lora_{side}.weight") for side in "AB")
+        if A is not None and B is not None:
+            weight = out_by_in(base, name, (B.shape[0], A.shape[1]))
+            rows = np.linalg.qr(A.astype(np.float64).T)[0]
+            left = np.linalg.norm(weight @ rows) ** 2 / np.linalg.norm(weight) ** 2
+            shares.append(left / (rows.shape[1] / weight.shape[1]))
+    if shares and (median := float(np.median(shares))) > 1:
+        yield (
+            f"this base has {median:.1f} times as much in the adapter's directions as chance has, where PiSSA leaves "
+            "next to nothing: it looks like the base before PiSSA changed it"
+        )
+
+
+def out_by_in(base: LoadedBase, name: str, shape: tuple[int, int]) -> Float64[ndarray, "out in"]:
+    """The weight of a linear layer of the base.
+
+    Raises `BaseModelError` where there is none of that name, or it has another shape.
+    """
     layer, transposed = _linear(base, name)
     weight: Float64[ndarray, "out in"] = layer.weight.detach().double().cpu().numpy()
-    return weight.T if transposed else weight
+    found = weight.T if transposed else weight
+    if found.shape != shape:
+        raise BaseModelError(
+            f"layer {name!r} of the base {base.location!r} is {found.shape}, the adapter's {shape}", _OTHER_BASE
+        )
+    return found
 
 
 def _linear(base: LoadedBase, name: str) -> tuple[Any, bool]:
@@ -143,7 +173,7 @@ def _linear(base: LoadedBase, name: str) -> tuple[Any, bool]:
     if not isinstance(layer, (nn.Linear, Conv1D)):
         raise BaseModelError(
             f"the base {base.location!r} has no linear layer {name!r}",
-            "name the base model that this adapter was trained on",
+            _OTHER_BASE,
         )
     return layer, isinstance(layer, Conv1D)
 

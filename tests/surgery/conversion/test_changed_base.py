@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 
 import numpy as np
 import peft
@@ -211,11 +212,32 @@ def test_the_base_that_training_started_from_is_no_residual_base(trained, base_f
     assert "training started from" in refusal(AdapterError, convert, plan, tmp_path / "out")
 
 
+def test_a_base_that_pissa_did_not_change_is_told_from_the_one_it_left(trained, base_folder, tmp_path):
+    trained("pissa")
+    for base, notes in ((base_folder, 1), (tmp_path / "residual", 0)):
+        plan = ConversionPlan(str(tmp_path / "source"), residual_base=str(base))
+        done = convert(plan, tmp_path / f"out-{notes}")
+        assert len(done.notes) == notes
+        assert all("looks like the base before PiSSA changed it" in note for note in done.notes)
+
+
+def test_a_module_that_the_config_names_is_not_imported(trained, base_folder, tmp_path):
+    trained("pissa")
+    file = tmp_path / "source" / "adapter_config.json"
+    hostile = {"megatron_config": {"a": 1}, "megatron_core": "antigravity"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | hostile))
+    plan = ConversionPlan(str(tmp_path / "source"), BaseChoice(str(base_folder)))
+    assert "megatron_config" in refusal(AdapterError, convert, plan, tmp_path / "out")
+    assert "antigravity" not in sys.modules
+
+
 def test_a_base_that_does_not_fit_is_refused_and_nothing_is_written(trained, tmp_path):
     trained("pissa")
     other = save_model(tiny_llama(num_hidden_layers=1), tmp_path / "other")
     plan = ConversionPlan(str(tmp_path / "source"), residual_base=str(other))
-    assert "no place" in refusal(BaseModelError, convert, plan, tmp_path / "out")
+    assert "name the base model that this adapter was trained on" in refusal(
+        BaseModelError, convert, plan, tmp_path / "out"
+    )
     assert not (tmp_path / "out").exists()
 
 

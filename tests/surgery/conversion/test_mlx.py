@@ -75,10 +75,11 @@ def test_a_base_is_checked_named_and_compared_by_logits(write_mlx, base_folder, 
 def test_a_base_of_another_shape_is_refused_and_nothing_is_written(write_mlx, tmp_path):
     from tests.helpers.models import save_model
 
-    other = save_model(tiny_llama(num_hidden_layers=1), tmp_path / "other")
-    plan = ConversionPlan(str(write_mlx()), BaseChoice(str(other)))
-    assert "no linear layer" in refusal(BaseModelError, convert, plan, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    for changes, words in (({"num_hidden_layers": 1}, "no linear layer"), ({"intermediate_size": 40}, "(32, 40)")):
+        other = save_model(tiny_llama(**changes), tmp_path / words)
+        plan = ConversionPlan(str(write_mlx()), BaseChoice(str(other)))
+        assert words in refusal(BaseModelError, convert, plan, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_config_that_leaves_the_scale_open_is_refused_with_both_scales_which_both_work(write_mlx, tmp_path):
