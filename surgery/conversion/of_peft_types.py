@@ -104,9 +104,9 @@ def _update(layer: Any) -> Float64[ndarray, "out in"]:
     from peft.tuners.miss.layer import MissLayer
     from transformers.pytorch_utils import Conv1D
 
-    inner = layer.get_base_layer()
+    inner, is_miss = layer.get_base_layer(), isinstance(layer, MissLayer)
     with torch.no_grad():
-        if isinstance(layer, MissLayer):
+        if is_miss:
             # alone among the types it needs the weight, and but for `bat` gives back the sum
             weight = inner.weight.detach().clone()
             whole = layer.miss_fn != "bat"
