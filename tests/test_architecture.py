@@ -34,6 +34,7 @@ ROOMS = (
     "edits",
     "recipes",
     "export",
+    "conversion",
     "evaluation",
     "evaluation.lm_eval",
     "runs",
@@ -249,6 +250,26 @@ TESTED_ELSEWHERE = {
         "tests/surgery/model/test_live_model.py",
         "BaseModelError|replicat",
         "an adapter that does not fit is refused when it is attached",
+    ),
+    "conversion/agreement": (
+        "tests/surgery/conversion/test_of_peft_types.py",
+        "logits.error",
+        "logits are compared with every conversion on a base",
+    ),
+    "conversion/lora_folder": (
+        "tests/surgery/conversion/test_convert.py",
+        "convert",
+        "what is written opens, or nothing is there",
+    ),
+    "conversion/plan": (
+        "tests/surgery/conversion/test_convert.py",
+        "ConversionPlan",
+        "plain values, refused where they are out of range",
+    ),
+    "conversion/with_peft": (
+        "tests/surgery/conversion/test_of_peft_types.py",
+        "no place|PeftModel",
+        "adapters are loaded by PEFT in every conversion of its types",
     ),
     "evaluation/summary": ("tests/surgery/runs/test_runs.py", "summarise", "the summary is what a run keeps"),
     "export/staging": (

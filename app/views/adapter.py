@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app.base_form import base_form
+from app.conversion_form import offer_conversion
 from app.found_adapters import offer_found, opened_or_offered
 from app.frame import plain, show_error, show_title
 from app.state.workspace import Workspace, current, open_source
@@ -146,6 +147,7 @@ with controls:
         choose_adapter()
     except SurgeryError as error:
         show_error(error)
+    offer_conversion()
     st.divider()
     st.markdown("**Base model**")
     base_form(current())

@@ -2,9 +2,10 @@
 
 from surgery.adapter.adapter import Adapter, adapter_folder, open_adapter, refuse_changed
 from surgery.adapter.below import adapters_below
+from surgery.adapter.conversions import CONVERTIBLE, FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
 from surgery.adapter.factors import Factors
 from surgery.adapter.from_hub import pinned_source
-from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
+from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
 from surgery.adapter.naming import adapter_source
@@ -13,12 +14,16 @@ from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSit
 from surgery.adapter.task import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, task_of
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
-from surgery.adapter.weights import WEIGHTS_FILE, read_weights
+from surgery.adapter.weights import WEIGHTS_FILE, read_tensors, read_weights
 from surgery.adapter.zip_upload import unpack_adapter
 
 __all__ = [
     "CAUSAL_LM",
     "CONFIG_FILE",
+    "CONVERTIBLE",
+    "FROM_BASE",
+    "FROM_INITIAL",
+    "FROM_RESIDUAL",
     "LORA_BIAS",
     "RESIDUAL",
     "SCOPES",
@@ -43,16 +48,21 @@ __all__ = [
     "adapters_below",
     "check_scope",
     "in_scope",
+    "initialisation",
     "layers_of",
     "module_path",
     "modules_in",
     "open_adapter",
     "pinned_source",
+    "read_config",
+    "read_tensors",
     "read_weights",
     "refuse_changed",
+    "refuse_unsupported",
     "role_of",
     "scope_for",
     "scope_note",
     "task_of",
     "unpack_adapter",
+    "ways_from",
 ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from surgery.adapter.conversions import refuse_changed_base, refuse_type
 from surgery.errors import AdapterError
 from surgery.files import compile_pattern, read_limited, seconds_of
 
@@ -23,8 +24,6 @@ _LITERAL = re.compile(r"(?P<whole>\^?)(?P<path>(?:[\w.-]|\\\.)+)\$?")
 _LARGEST_ALPHA = 1e30
 _RESTORE = "restore the adapter_config.json that belongs to these weights"
 _PLAIN = "train or convert it to a plain LoRA"
-# initialisations that replaced the base weights before training, so that B·A alone is not the update
-_CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "kasa")
 _UNSUPPORTED = {
     "use_qalora": ("QA-LoRA pools its inputs", _PLAIN),
     "arrow_config": ("Arrow routes between adapters", "open one of the routed adapters"),
@@ -41,9 +40,6 @@ _NOT_WITH_DORA = (
     "velora_config",
     "monteclora_config",
 )
-_OTHER_TYPES = {
-    "XLORA": "X-LoRA mixes adapters token by token; open one of its adapters",
-}
 
 
 @dataclass(frozen=True)
@@ -87,15 +83,15 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def refuse_unsupported(config: Mapping[str, Any]) -> None:
     """Raise `AdapterError` for every variant whose update is not s·B·A on unchanged base weights."""
     if "fine_tune_type" in config or "lora_parameters" in config:
-        raise AdapterError("this is an MLX adapter, not a PEFT one", "convert it to PEFT's layout")
+        raise AdapterError(
+            "this is an MLX adapter, not a PEFT one", "convert it with: surgery convert ADAPTER --out NEW_FOLDER"
+        )
     kind = config.get("peft_type")
     if kind is None:
         raise AdapterError(
             f"{CONFIG_FILE} names no peft_type, so PEFT did not write it", "restore the file peft wrote"
         )
-    if kind not in ("LORA", "ADALORA"):
-        remedy = _OTHER_TYPES.get(kind, "open a LoRA adapter") if isinstance(kind, str) else "open a LoRA adapter"
-        raise AdapterError(f"the adapter is of type {kind!r}, not LORA or ADALORA", remedy)
+    refuse_type(kind, ("LORA", "ADALORA"))
     for switch, (reason, remedy) in _UNSUPPORTED.items():
         if config.get(switch):
             raise AdapterError(f"{switch} is set: {reason}", remedy)
@@ -104,11 +100,7 @@ def refuse_unsupported(config: Mapping[str, Any]) -> None:
         beside = [switch for switch in _NOT_WITH_DORA if config.get(switch)] + ["mica"] * (start == "mica")
         if beside:
             raise AdapterError(f"use_dora is set beside {beside[0]}, and PEFT loads no such adapter", _RESTORE)
-    if start.startswith(_CHANGED_BASE):
-        raise AdapterError(
-            f"init_lora_weights is {start!r}: training started from changed base weights",
-            "convert it to a plain LoRA with peft's path_initial_model_for_weight_conversion",
-        )
+    refuse_changed_base(start)
 
 
 def initialisation(config: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ from numpy import ndarray
 
 from surgery.adapter.adalora import is_adalora
 from surgery.adapter.factors import Factors
-from surgery.adapter.lora_config import initialisation
 from surgery.adapter.scope import scope_note
 from surgery.adapter.task import TASKS, task_of
 from surgery.adapter.tokenizer_files import TokenizerFiles
@@ -51,8 +50,6 @@ def notes_of(
         yield f"of the task {task[:60]!r}, which no model is run for here: it can be edited and exported, not calibrated"
     if config.get("alora_invocation_tokens"):
         yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
-    if initialisation(config).startswith("lora_ga"):
-        yield "LoRA-GA initialisation changed the base weights in training; the file is read as plain LoRA"
 
 
 def kind_notes(modules: Mapping[str, Factors], pruned: Sequence[str]) -> Iterable[str]:

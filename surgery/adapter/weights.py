@@ -112,6 +112,13 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / f"adapter_model-{number}-of-{total}.safetensors" for number, _ in wanted]
 
 
+def read_tensors(file: Path) -> dict[str, Shaped[ndarray, "..."]]:
+    """The tensors of one safetensors file by their names; raises `AdapterError` when they cannot be read."""
+    tensors = read_safetensors(file)[0]
+    check_names(tuple(tensors))
+    return tensors
+
+
 def weights_digest(folder: Path) -> str:
     """The SHA-256 of the file that PEFT would load from `folder`, or of those of its shards; raises `OSError` without."""
     digests = []

@@ -233,6 +233,16 @@ def save_adapter(
     return folder
 
 
+def moved(model: Any, *, seed: int = 1, by: float = 0.1) -> Any:
+    """The model with every trained parameter moved, as a training would."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * by)
+    return model
+
+
 def with_peft(model: Any, folder: Path) -> PeftModel:
     """peft's own forward: the adapter on a copy of `model`, in the model's dtype."""
     dtype = next(model.parameters()).dtype

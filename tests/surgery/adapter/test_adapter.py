@@ -50,7 +50,6 @@ def test_the_digest_belongs_to_the_content_and_not_to_the_place(small_adapter, t
     [
         ({"use_rslora": True}, "rank-stabilised"),
         ({"rank_pattern": {"q_proj": 2}}, "ranks differ"),
-        ({"init_lora_weights": "lora_ga"}, "LoRA-GA"),
     ],
 )
 def test_unusual_adapters_carry_a_note(config, note, lora_tensors, write_adapter):

@@ -133,11 +133,13 @@ def test_a_variant_that_cannot_be_edited_exactly_is_refused_by_name(switch, valu
     assert switch in refusal(write_adapter(one, **{switch: value}))
 
 
-@pytest.mark.parametrize("start", ["pissa", "pissa_niter_16", "olora", "corda", "loftq", "PiSSA", "kasa"])
+@pytest.mark.parametrize(
+    "start", ["pissa", "pissa_niter_16", "olora", "corda", "lora_ga", "loftq", "PiSSA", "kasa"]
+)
 def test_initialisations_that_changed_the_base_are_refused(start, one, write_adapter):
     message = refusal(write_adapter(one, init_lora_weights=start))
     assert start.lower() in message
-    assert "path_initial_model_for_weight_conversion" in message
+    assert ("surgery convert" in message) == (start != "kasa")
 
 
 @pytest.mark.parametrize("kind", ["IA3", "LOHA", "XLORA", "PROMPT_TUNING", 3, ["LORA"], "lora"])
