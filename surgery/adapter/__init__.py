@@ -1,6 +1,7 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
 from surgery.adapter.adapter import Adapter, Factors, open_adapter, refuse_changed
+from surgery.adapter.experts import expert_of, experts_of, of_one_expert
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
@@ -28,10 +29,13 @@ __all__ = [
     "Site",
     "TokenizerFiles",
     "check_scope",
+    "expert_of",
+    "experts_of",
     "in_scope",
     "layers_of",
     "module_path",
     "modules_in",
+    "of_one_expert",
     "open_adapter",
     "read_weights",
     "refuse_changed",
