@@ -58,8 +58,7 @@ def open_zip(upload: BinaryIO, inside: str | None = None) -> None:
 
 def show_contents(workspace: Workspace) -> None:
     adapter = workspace.adapter
-    facts = module_facts(adapter, workspace.spectra)
-    scalars = scope_scalars(workspace.spectra)
+    facts, scalars = _facts(adapter.digest, workspace)
     ranks = sorted({f.rank for f in facts})
     cells = st.columns(5)
     cells[0].metric("Modules", len(facts), help="Adapted projections in the file.")
@@ -84,6 +83,12 @@ def show_contents(workspace: Workspace) -> None:
     st.dataframe(_by_family(facts), hide_index=True, width="stretch")
     with st.expander(f"All {len(facts)} modules"):
         st.dataframe(pd.DataFrame(_record(f) for f in facts), hide_index=True, width="stretch", height=380)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _facts(digest: str, _workspace: Workspace) -> tuple[list[ModuleFacts], dict[str, int]]:
+    """Facts of all modules and the singular values of every named scope; thousands of modules take a second."""
+    return module_facts(_workspace.adapter, _workspace.spectra), scope_scalars(_workspace.spectra)
 
 
 def _show_card(source: str) -> None:

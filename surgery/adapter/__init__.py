@@ -3,6 +3,7 @@
 from surgery.adapter.adapter import Adapter, adapter_folder, open_adapter, refuse_changed
 from surgery.adapter.below import adapters_below
 from surgery.adapter.conversions import CONVERTIBLE, FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
+from surgery.adapter.experts import expert_of, experts_of, of_one_expert
 from surgery.adapter.factors import Factors
 from surgery.adapter.from_hub import pinned_source
 from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
@@ -47,11 +48,14 @@ __all__ = [
     "adapter_source",
     "adapters_below",
     "check_scope",
+    "expert_of",
+    "experts_of",
     "in_scope",
     "initialisation",
     "layers_of",
     "module_path",
     "modules_in",
+    "of_one_expert",
     "open_adapter",
     "pinned_source",
     "read_config",
