@@ -26,6 +26,7 @@ from surgery.data.examples import IGNORED, Calibration, Example, encode, prompt_
 from surgery.data.files_source import SUFFIXES
 from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
+from surgery.data.label_encoding import Head, LabelEncoder, label_numbers
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plans import (
     ALLOW,
@@ -70,7 +71,9 @@ __all__ = [
     "EvaluationPlan",
     "Example",
     "Examples",
+    "Head",
     "HubSource",
+    "LabelEncoder",
     "Message",
     "NearDuplicate",
     "NearDuplicatesError",
@@ -89,6 +92,7 @@ __all__ = [
     "encode",
     "encoding_record",
     "is_hub",
+    "label_numbers",
     "left_out_text",
     "markers",
     "near_duplicates",
