@@ -116,20 +116,21 @@ class Models:
     """The base model in memory. Used on the worker thread only."""
 
     def __init__(self) -> None:
-        self._choice: BaseChoice | None = None
+        self._loaded: tuple[BaseChoice, str] | None = None
         self._base: LoadedBase | None = None
 
-    def base(self, choice: "BaseChoice") -> "LoadedBase":
+    def base(self, choice: "BaseChoice", task: str) -> "LoadedBase":
+        """The base model of a choice, loaded for an adapter of this task."""
         from surgery.model import load_base
 
-        if self._base is None or choice != self._choice:
+        if self._base is None or (choice, task) != self._loaded:
             self._base = None  # the old model goes before the new one comes
             gc.unfreeze()  # with it what sessions that were open at the last freeze have left since
             gc.collect()
             self._base = load_base(
-                choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype
+                choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype, task=task
             )
-            self._choice = choice
+            self._loaded = choice, task
             # a model's objects live long: keep them out of every later collection
             gc.collect()
             gc.freeze()

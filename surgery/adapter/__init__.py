@@ -6,17 +6,23 @@ from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
 from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
+from surgery.adapter.task import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, task_of
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
 from surgery.adapter.weights import WEIGHTS_FILE, read_weights
 from surgery.adapter.zip_upload import unpack_adapter
 
 __all__ = [
+    "CAUSAL_LM",
     "CONFIG_FILE",
     "LORA_BIAS",
     "RESIDUAL",
     "SCOPES",
+    "SEQ_2_SEQ_LM",
+    "SEQ_CLS",
+    "TASKS",
     "TOKENIZER_FILES",
+    "TOKEN_CLS",
     "TRAINING_ONLY",
     "WEIGHTS_FILE",
     "Adapter",
@@ -38,5 +44,6 @@ __all__ = [
     "role_of",
     "scope_for",
     "scope_note",
+    "task_of",
     "unpack_adapter",
 ]

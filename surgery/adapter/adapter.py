@@ -17,6 +17,7 @@ from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, 
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.scope import scope_note
 from surgery.adapter.site import Site
+from surgery.adapter.task import task_of
 from surgery.adapter.tensor_names import SAVE_AGAIN, FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from surgery.adapter.weights import read_weights, weights_digest
@@ -86,6 +87,11 @@ class Adapter:
         """The base model the config names; shown, never followed."""
         name = self.config.get("base_model_name_or_path")
         return name if isinstance(name, str) and name else None
+
+    @property
+    def task(self) -> str:
+        """What a model with this adapter does, by its config; see `task_of`."""
+        return task_of(self.config)
 
 
 def open_adapter(source: str | Path) -> Adapter:

@@ -22,7 +22,8 @@ from surgery.data.encoding import (
     encoding_record,
     parse_encoding,
 )
-from surgery.data.examples import IGNORED, Calibration, Example, encode, prompt_ids, turn_end
+from surgery.data.example import IGNORED, Example
+from surgery.data.examples import Calibration, encode, prompt_ids, specimen
 from surgery.data.files_source import SUFFIXES
 from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
@@ -119,8 +120,8 @@ __all__ = [
     "shared_examples",
     "shared_keys",
     "source_files",
+    "specimen",
     "task_document",
     "template_arguments",
     "token_view",
-    "turn_end",
 ]

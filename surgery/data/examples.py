@@ -9,36 +9,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
+from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM, TASKS
 from surgery.data.encoding import APART, TOGETHER, Encoding
+from surgery.data.example import Example
 from surgery.data.rendering import ChatTemplate, chat_template, markers
-from surgery.data.rows import NO_ANSWER, NO_PROMPT, TOO_LONG, Message, Row, UnusableRow
+from surgery.data.rows import NO_ANSWER, NO_PROMPT, NOT_RENDERED, TOO_LONG, Message, Row, UnusableRow
+from surgery.data.sequence_pairs import PairEncoder
 from surgery.errors import DataError
 from surgery.files import digest
 
-IGNORED = -100
-BEYOND_POSITIONS, NOT_RENDERED = "beyond the model's positions", "refused by the template"
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row as token ids; the answer ids carry the loss.
-
-    end: the id that ends the answer, where generation stops too; None where nothing does.
-    stop: text of an end that is several tokens, at which generation stops; empty otherwise.
-    """
-
-    key: str
-    prompt_ids: tuple[int, ...]
-    answer_ids: tuple[int, ...]
-    answer: str
-    end: int | None = None
-    stop: str = ""
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt_ids) + len(self.answer_ids)
+BEYOND_POSITIONS = "beyond the model's positions"
 
 
 @dataclass(frozen=True)
@@ -75,8 +57,9 @@ def encode(
     left_out: Mapping[str, int] | None = None,
     spare: Iterable[Row] = (),
     positions: int | None = None,
+    task: str = CAUSAL_LM,
 ) -> Calibration:
-    """Rows as token ids, each as its whole rendering is tokenised.
+    """Rows as token ids, each as training for the task tokenises it: for a causal language model its whole rendering.
 
     rows: prompts and answers, or conversations.
     tokenizer: of the model, or of the adapter.
@@ -84,10 +67,12 @@ def encode(
     left_out: rows that the source had to leave out before, counted by reason; those left out here join them.
     spare: rows that take the place of those left out here, in this order, as far as they are needed.
     positions: tokens that the model has places for; longer rows are left out.
+    task: one of `TASKS`.
 
     Raises `DataError` when the template cannot be used at all, and when no row is left.
     """
-    encoder = _Encoder.of(tokenizer, encoding)
+    encoding = encoding.read_for(task)
+    encoder = _encoder(tokenizer, encoding, task)
     counted = dict(left_out or {})
     kept: list[Example] = []
     first: UnusableRow | None = None
@@ -110,25 +95,43 @@ def encode(
     return Calibration(tuple(kept), encoding, counted, first.problem if first else "", tried)
 
 
-def prompt_ids(text: str, tokenizer: Any, encoding: Encoding) -> list[int]:
+def prompt_ids(text: str, tokenizer: Any, encoding: Encoding, task: str = CAUSAL_LM) -> list[int]:
     """The tokens that come before the answer to a text. Raises `DataError` when the template cannot be used."""
-    return _Encoder.of(tokenizer, encoding).before(text)
+    return _encoder(tokenizer, encoding.read_for(task), task).before(text)
 
 
-def turn_end(tokenizer: Any, encoding: Encoding) -> tuple[int | None, str]:
-    """How an answer ends under an encoding, `Example.end` and `Example.stop`, told from a row of no account.
+def specimen(tokenizer: Any, encoding: Encoding, task: str = CAUSAL_LM) -> Example:
+    """A row of no account under an encoding, which tells how answers open and end: `opening`, `end` and `stop`.
 
     Raises `DataError` when the template cannot be used.
     """
     try:
-        example = _Encoder.of(tokenizer, encoding).example(Row("?", "!"))
+        return _encoder(tokenizer, encoding.read_for(task), task).example(Row("?", "!"))
     except UnusableRow:  # its vocabulary may have neither sign
-        return None, ""
-    return example.end, example.stop
+        return Example("", (), (), "", task=task)
+
+
+class Encoder(Protocol):
+    """What turns rows into examples of one task, made once for all of them."""
+
+    def before(self, text: str) -> list[int]:
+        """The ids that the model reads before it answers a text."""
+
+    def example(self, row: Row) -> Example:
+        """The example of a row; raises `UnusableRow` for one that cannot be one."""
+
+
+def _encoder(tokenizer: Any, encoding: Encoding, task: str) -> Encoder:
+    """The encoder of a task; raises `DataError` where the encoding cannot be used, and for a task without one."""
+    if task == CAUSAL_LM:
+        return _TextEncoder.of(tokenizer, encoding)
+    if task == SEQ_2_SEQ_LM:
+        return PairEncoder.of(tokenizer, encoding)
+    raise DataError(f"rows of a {TASKS.get(task, task)} are not read yet", "edit and export work without rows")
 
 
 @dataclass(frozen=True)
-class _Encoder:
+class _TextEncoder:
     """What turns rows into examples, made once for all of them; `template` is None where texts are taken as they stand."""
 
     tokenizer: Any
@@ -137,11 +140,11 @@ class _Encoder:
     markers: frozenset[int]
 
     @staticmethod
-    def of(tokenizer: Any, encoding: Encoding) -> "_Encoder":
+    def of(tokenizer: Any, encoding: Encoding) -> "_TextEncoder":
         if encoding.tokenised not in (TOGETHER, APART):
             raise DataError(f"tokenised {encoding.tokenised!r} is not known", f"use {TOGETHER} or {APART}")
         template = None if encoding.template == "plain" else chat_template(tokenizer, encoding)
-        return _Encoder(tokenizer, encoding, template, frozenset(markers(tokenizer).values()))
+        return _TextEncoder(tokenizer, encoding, template, frozenset(markers(tokenizer).values()))
 
     def before(self, text: str) -> list[int]:
         """The ids before the answer to a text."""
@@ -223,10 +226,10 @@ class _Encoder:
 
 
 def _fitting(example: Example, max_length: int, positions: int | None) -> Example:
-    if positions is not None and example.length > positions:
+    if positions is not None and example.span > positions:
         raise UnusableRow(
             BEYOND_POSITIONS,
-            f"a row is {example.length} tokens long, and the model has positions for {positions}",
+            f"a row is {example.span} tokens long, and the model has positions for {positions}",
             "shorten the rows, or choose others",
         )
     if example.length > max_length:

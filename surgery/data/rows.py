@@ -14,6 +14,7 @@ from surgery.files import digest
 TOO_LONG, NO_PROMPT, NO_ANSWER = "too long", "empty prompt", "empty answer"
 NO_FIELD, UNREADABLE, NO_TURN = "missing field", "unreadable", "no assistant's turn"
 NO_TEXT, ODD_ROLE, TOOLS, NOT_TEXT = "empty text", "unknown role", "with tools", "more than text"
+NOT_RENDERED = "refused by the template"
 
 
 class UnusableRow(DataError):

@@ -11,7 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from surgery.data.encoding import APART, Encoding
-from surgery.data.examples import Calibration, Example
+from surgery.data.example import Example
+from surgery.data.examples import Calibration
 from surgery.data.rendering import ChatTemplate, chat_template, markers, parse_date, prints_date
 from surgery.data.rows import Message, Row, left_out_text
 from surgery.errors import DataError

@@ -20,8 +20,9 @@ from surgery.model.device_map import DeviceMap, execution_device, is_offloaded, 
 from surgery.model.engine import Scored, VariantEngine
 from surgery.model.gguf import demo_gguf, read_once
 from surgery.model.greedy_search import Answered, Stop
-from surgery.model.loss import answer_losses, padding_id
+from surgery.model.loss import answer_losses, padding_id, scored_logits
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
+from surgery.model.model_class import model_class, refuse_task
 from surgery.model.queue import answer_tokens, common_prefix, pair_tokens, text_tokens
 from surgery.model.streaming import difference, stream_answers
 from surgery.model.token_preview import TokenPreview, encoding_notes, preview_tokens
@@ -70,14 +71,17 @@ __all__ = [
     "is_offloaded",
     "is_out_of_memory",
     "load_base",
+    "model_class",
     "padding_id",
     "pair_tokens",
     "parse_device_map",
     "preview_tokens",
     "read_once",
+    "refuse_task",
     "release",
     "resolve_base",
     "run_batches",
+    "scored_logits",
     "stream_answers",
     "text_tokens",
     "tokenizer_alone",

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
 
 def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice) -> "LiveModel":
-    """Load the base of `choice` and attach the adapter to it."""
+    """Load the base of `choice` for the adapter's task and attach the adapter to it."""
     from surgery.model.base import load_base
     from surgery.model.live_model import LiveModel
 
-    base = load_base(choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype)
+    base = load_base(
+        choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype, task=adapter.task
+    )
     return LiveModel(base, adapter, spectra)

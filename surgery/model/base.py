@@ -11,11 +11,13 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from surgery.adapter import CAUSAL_LM
 from surgery.errors import BaseModelError, first_line
 from surgery.files import DEMO_BASE, digest, user_path
 from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
 from surgery.model.loading import file_sample, quiet_loading
+from surgery.model.model_class import model_class, refuse_task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +33,7 @@ class LoadedBase:
 
     `fingerprint` identifies the weights: config, file names, sizes and sixteen mebibytes of every
     weight file. `ways` are how its rows were found to be read, by the digest of the adapter that was attached.
+    `task` is what it was loaded for, one of `TASKS`.
     """
 
     model: "nn.Module"
@@ -38,23 +41,32 @@ class LoadedBase:
     location: str
     fingerprint: str
     ways: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
+    task: str = CAUSAL_LM
 
 
 def load_base(
-    location: str, *, revision: str | None = None, device: str = "cpu", dtype: str = "float32"
+    location: str,
+    *,
+    revision: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    task: str = CAUSAL_LM,
 ) -> LoadedBase:
-    """A causal language model for calibration and evaluation, frozen and in eval mode.
+    """A base model for calibration and evaluation, frozen and in eval mode.
 
     location: a folder, a `.gguf` file, a hub id or `demo:smollm2`.
     revision: of a hub id.
     device: one device, or `auto` for a base that exceeds it, as `parse_device_map` reads it.
     dtype: precision of the weights.
+    task: of the adapter that it is loaded for; see `Adapter.task`.
 
-    Raises `BaseModelError` when it cannot be found, is no causal model or needs remote code.
+    Raises `BaseModelError` when it cannot be found, is no model of the task or needs remote code, and `AdapterError`
+    for a task that no model is run for.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
+    refuse_task(task)
     if dtype not in DTYPES:
         raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -65,7 +77,8 @@ def load_base(
     placed = device_map.options() if device_map is not None else {}
     try:
         with quiet_loading():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+            loaded: Any = model_class(config, task).from_pretrained(
                 source,
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
@@ -79,6 +92,8 @@ def load_base(
         model.requires_grad_(False).eval()
         if device != "cpu" and device_map is None:
             model.to(device)
+    except BaseModelError:
+        raise
     except Exception as error:  # the loaders run over files of any origin and raise whatever those provoke
         raise BaseModelError(
             f"the base model {location!r} could not be loaded on {device!r} ({first_line(error)})",
@@ -91,7 +106,7 @@ def load_base(
             f"the base model {location!r} lacks {len(missing)} weights such as {missing[0]!r}",
             "use a whole checkpoint",
         )
-    return LoadedBase(model, tokenizer, location, _fingerprint(source, revision))
+    return LoadedBase(model, tokenizer, location, _fingerprint(source, revision), task=task)
 
 
 def resolve_base(location: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from surgery.adapter import Adapter, LoraRules
+from surgery.adapter import TASKS, Adapter, LoraRules
 from surgery.data import Calibration
 from surgery.errors import AdapterError, BaseModelError, DataError
 from surgery.model.spectral_layers import is_adaptable
@@ -22,8 +22,16 @@ def refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: i
         )
 
 
-def refuse_unrunnable(adapter: Adapter) -> None:
-    """Raise `AdapterError` for an adapter that acts in a way which the running model does not follow."""
+def refuse_unrunnable(adapter: Adapter, task: str) -> None:
+    """Raise `AdapterError` for an adapter that acts in a way which the running model does not follow.
+
+    task: what the base model was loaded for; `BaseModelError` where that is another than the adapter's.
+    """
+    if adapter.task in TASKS and adapter.task != task:
+        raise BaseModelError(
+            f"the base model was loaded as a {TASKS.get(task, task)}, and the adapter is of a {TASKS[adapter.task]}",
+            f"load it for this adapter: load_base(…, task={adapter.task!r})",
+        )
     if adapter.config.get("alora_invocation_tokens"):
         raise AdapterError(
             "activated LoRA acts only after its invocation tokens, which the running model does not follow",

@@ -1,9 +1,10 @@
 """Padded batches of examples for teacher-forced passes, halved when memory runs out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM
 from surgery.data import IGNORED, Example
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.memory import is_out_of_memory, release
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 class Batch:
     """Padded tensors of shape (example, token) and the positions of the examples in the slice.
 
-    `keep` is how many trailing positions are needed to score every answer token. Without padding the model is given
-    the ids alone, as it is for one row.
+    `keep` is how many trailing positions are needed to score every answer token of a causal language model; for one
+    from sequence to sequence the labels are a sequence of their own. Without padding the model is given the ids
+    alone, as it is for one row.
     """
 
     indices: tuple[int, ...]
@@ -28,17 +30,17 @@ class Batch:
     labels: "torch.Tensor"
     keep: int
     layout: Layout = "left"
+    task: str = CAUSAL_LM
 
     @property
     def inputs(self) -> "dict[str, torch.Tensor]":
-        """What the model is given."""
-        if self.layout in ("equal", "single"):
-            return {"input_ids": self.input_ids}
-        return {
-            "input_ids": self.input_ids,
-            "attention_mask": self.attention_mask,
-            "position_ids": self.position_ids,
-        }
+        """What the model is given; an encoder counts its positions itself."""
+        given = {"input_ids": self.input_ids}
+        if self.layout not in ("equal", "single"):
+            given["attention_mask"] = self.attention_mask
+            if self.task == CAUSAL_LM:
+                given["position_ids"] = self.position_ids
+        return given
 
 
 def run_batches(
@@ -69,7 +71,7 @@ def run_batches(
     while done < len(order):
         indices = order[done : done + (1 if layout == "single" else size)]
         if layout == "equal":
-            indices = [i for i in indices if examples[i].length == examples[indices[0]].length]
+            indices = [i for i in indices if examples[i].lengths == examples[indices[0]].lengths]
         batch = collate([examples[i] for i in indices], pad_id, indices=indices, layout=layout)
         if _fits(step, batch):
             done += len(indices)
@@ -84,7 +86,7 @@ def run_batches(
 
 def batch_order(examples: Sequence[Example]) -> list[int]:
     """Positions of the examples in the order in which `run_batches` takes them."""
-    return sorted(range(len(examples)), key=lambda i: (-examples[i].length, i))
+    return sorted(range(len(examples)), key=lambda i: (-examples[i].length, examples[i].lengths, i))
 
 
 def _fits(step: Callable[[Batch], None], batch: Batch) -> bool:
@@ -111,7 +113,7 @@ def collate(
     indices: Sequence[int] | None = None,
     layout: Layout = "left",
 ) -> Batch:
-    """A batch of prompts and answers, padded to one length; positions count real tokens only.
+    """A batch of examples of one task, padded to one length; positions count real tokens only.
 
     examples: encoded rows.
     pad_id: token of the padding.
@@ -119,6 +121,12 @@ def collate(
     layout: how they stand. Padding on the left aligns the ends, so the answers sit in the last few positions and
         the logits of everything before them need not be computed. Examples of one length need none.
     """
+    chosen = tuple(indices) if indices is not None else tuple(range(len(examples)))
+    return _COLLATED[examples[0].task](examples, pad_id, chosen, layout)
+
+
+def _texts(examples: Sequence[Example], pad_id: int, indices: tuple[int, ...], layout: Layout) -> Batch:
+    """Prompts and their answers as one sequence each."""
     import torch
 
     width = max(example.length for example in examples)
@@ -133,5 +141,34 @@ def collate(
         labels[i, end - len(example.answer_ids) : end] = torch.tensor(example.answer_ids)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     first_answer = int((labels != IGNORED).int().argmax(1).min())
-    chosen = tuple(indices) if indices is not None else tuple(range(len(examples)))
-    return Batch(chosen, ids, mask, positions, labels, width - first_answer + 1, layout)
+    return Batch(indices, ids, mask, positions, labels, width - first_answer + 1, layout)
+
+
+def _pairs(examples: Sequence[Example], pad_id: int, indices: tuple[int, ...], layout: Layout) -> Batch:
+    """What the encoder reads and the labels of the decoder, whose padding always follows."""
+    import torch
+
+    ids, mask = _filled([example.prompt_ids for example in examples], pad_id, layout)
+    labels, _ = _filled([example.answer_ids for example in examples], IGNORED, "right")
+    return Batch(indices, ids, mask, torch.zeros_like(ids), labels, labels.shape[1], layout, SEQ_2_SEQ_LM)
+
+
+def _filled(rows: Sequence[Sequence[int]], blank: int, layout: Layout) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Rows as one tensor, filled up to the longest, and 1 where a token is real."""
+    import torch
+
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), blank, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        begin = width - len(row) if layout == "left" else 0
+        ids[i, begin : begin + len(row)] = torch.tensor(row)
+        mask[i, begin : begin + len(row)] = 1
+    return ids, mask
+
+
+# how the examples of each task become a batch
+_COLLATED: Mapping[str, Callable[[Sequence[Example], int, tuple[int, ...], Layout], Batch]] = {
+    CAUSAL_LM: _texts,
+    SEQ_2_SEQ_LM: _pairs,
+}

@@ -121,12 +121,13 @@ class VariantEngine:
         done: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> dict[str, Float64[ndarray, " example"]]:
         """Mean cross-entropy over the answer tokens of each example, in nats; see `sensitivity.answer_losses`."""
-        inputs, asked = same_inputs([(example.prompt_ids, example.answer_ids) for example in examples])
-        self._live.check_positions(max((len(p) + len(a) for p, a in inputs), default=0))
+        self._live.check_positions(max((example.span for example in examples), default=0))
+        _, asked = same_inputs([(example.prompt_ids, example.answer_ids) for example in examples])
         tasks = []
-        for (prompt, answer), wanted in zip(inputs, asked, strict=True):
-            length = len(prompt) + len(answer)
-            tasks.append(Task(wanted, length, self._rows.footprint.forward(length, len(answer) + 1)))
+        for wanted in asked:
+            one = examples[wanted[0]]
+            held = self._rows.footprint.forward(one.length, len(one.answer_ids) + 1)
+            tasks.append(Task(wanted, one.length, held, one.lengths))
         padding = padding_id(self._live.base.tokenizer)
 
         def score(batch: Sequence[Slot]) -> list[list[float]]:
@@ -183,7 +184,7 @@ class VariantEngine:
         An answer ends before the end of turn of any of the examples, too, and where `stop` says so, as in `generate`.
         """
         ends = frozenset(example.end for example in examples if example.end is not None)
-        requests = [Continuation(e.prompt_ids, e.answer_ids, max_new_tokens) for e in examples]
+        requests = [Continuation(e.prompt_ids, e.answer_ids, max_new_tokens, e.opening) for e in examples]
         tally = Tally(self._names, answer_tokens(examples), control, done)
         return self._decode(requests, stop, tally, control, ends)
 
@@ -280,7 +281,8 @@ class VariantEngine:
             variants = missing[:1] if self._rows.apart else missing
             if self._rows.apart and batch and variants != [batch[0].variant]:
                 break
-            if layout == "equal" and batch and task.tokens != widest:
+            first = queue.tasks[batch[0].task] if batch else task
+            if layout == "equal" and (task.tokens, task.lengths) != (first.tokens, first.lengths):
                 break
             heaviest, widest = max(heaviest, task.bytes), max(widest, task.tokens)
             room = min(1 if layout == "single" else self._most_rows, budget // max(1, heaviest))

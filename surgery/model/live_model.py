@@ -51,7 +51,7 @@ class LiveModel:
     """
 
     def __init__(self, base: LoadedBase, adapter: Adapter, spectra: Spectra) -> None:
-        refuse_unrunnable(adapter)
+        refuse_unrunnable(adapter, base.task)
         if set(spectra) != set(adapter.modules):
             raise AdapterError("the spectra are of other modules than the adapter's", "decompose this adapter")
         if any(isinstance(module, SpectralLayer) for module in base.model.modules()):
@@ -154,7 +154,15 @@ class LiveModel:
     ) -> Calibration:
         """Rows as token ids for this model; see `data.encode`, which raises `DataError`."""
         tokenizer = self.tokenizer_for(encoding)
-        found = encode(rows, tokenizer, encoding, left_out=left_out, spare=spare, positions=self.positions)
+        found = encode(
+            rows,
+            tokenizer,
+            encoding,
+            left_out=left_out,
+            spare=spare,
+            positions=self.positions,
+            task=self.base.task,
+        )
         refuse_unknown_token(found, tokenizer, self.vocabulary)
         return found
 
@@ -186,12 +194,13 @@ class LiveModel:
     @property
     def scoring_notes(self) -> tuple[str, ...]:
         """What a reader has to know of how whole rows are read; nothing where it is the fastest way."""
-        return tuple(filter(None, [scoring_note(type(self.model).__name__, self.layout)]))
+        return tuple(filter(None, [scoring_note(type(self.model).__name__, self.layout, self.base.task)]))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader has to know of how rows are read and answers decoded."""
-        return (*self.scoring_notes, *filter(None, [decoding_note(type(self.model).__name__, self.way)]))
+        note = decoding_note(type(self.model).__name__, self.way, self.base.task)
+        return (*self.scoring_notes, *filter(None, [note]))
 
     def check_positions(self, longest: int) -> None:
         """Raise `DataError` for rows that are longer, in tokens, than the model can read."""

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from surgery.adapter import SEQ_2_SEQ_LM
 from surgery.data import IGNORED
 from surgery.model.batches import Batch
 from surgery.model.device_map import execution_device
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
 
 def answer_losses(model: Any, batch: Batch) -> "Tensor":
     """Mean cross-entropy over the answer tokens of each example, shape (example), in float32 or better."""
-    logits = answer_logits(model, batch)
-    return mean_answer_loss(logits[:, :-1], batch.labels[:, -(batch.keep - 1) :].to(logits.device))
+    return mean_answer_loss(*scored_logits(model, batch))
 
 
 def measured_losses(model: Any, batch: Batch) -> list[float]:
@@ -25,16 +25,20 @@ def measured_losses(model: Any, batch: Batch) -> list[float]:
     return losses
 
 
-def answer_logits(model: Any, batch: Batch) -> "Tensor":
-    """Logits of the last `batch.keep` positions, (example, token, vocabulary).
+def scored_logits(model: Any, batch: Batch) -> "tuple[Tensor, Tensor]":
+    """Logits (example, token, vocabulary) before each label, and the labels (example, token) themselves.
 
-    They are computed only for the trailing positions that hold answers.
+    Of a causal language model they are computed only for the trailing positions that hold answers; a
+    sequence-to-sequence model shifts the labels itself into what its decoder reads.
     """
     device = execution_device(model)
     given = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+    if batch.task == SEQ_2_SEQ_LM:
+        output = model(**given, labels=batch.labels.to(device), use_cache=False)
+        return output.logits, batch.labels.to(output.logits.device)
     output = model(**given, use_cache=False, logits_to_keep=batch.keep)
-    logits: Tensor = output.logits[:, -batch.keep :]
-    return logits
+    logits: Tensor = output.logits[:, -batch.keep : -1]
+    return logits, batch.labels[:, -(batch.keep - 1) :].to(logits.device)
 
 
 def mean_answer_loss(logits: "Tensor", labels: "Tensor") -> "Tensor":

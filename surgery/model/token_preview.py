@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.adapter import Adapter
 from surgery.data import Calibration, CalibrationPlan, Slice, Token, encode, oddities, token_view
 from surgery.model.choice import BaseChoice
+from surgery.model.model_class import refuse_task
 from surgery.model.tokenizers import limits_of, tokenizer_alone, tokenizer_notes, tokenizer_of
 
 if TYPE_CHECKING:
@@ -33,16 +34,23 @@ def preview_tokens(
     first: how many are shown; what is odd is looked for in all.
     loaded: the base's tokenizer where it is loaded already.
 
-    Raises as `tokenizer_of` and `data.encode` do.
+    Raises as `tokenizer_of`, `refuse_task` and `data.encode` do.
     """
+    refuse_task(adapter.task)
     own = loaded if loaded is not None else tokenizer_alone(base.location, revision=base.revision)
     vocabulary, positions = limits_of(base.location, revision=base.revision)
     resized = any(adapter.tensors[key].ndim == 2 for key in adapter.extra)
     tokenizer = tokenizer_of(adapter, plan.encoding, own, vocabulary=None if resized else vocabulary)
     calibration = encode(
-        slice_.rows, tokenizer, plan.encoding, left_out=slice_.left_out, spare=slice_.spare, positions=positions
+        slice_.rows,
+        tokenizer,
+        plan.encoding,
+        left_out=slice_.left_out,
+        spare=slice_.spare,
+        positions=positions,
+        task=adapter.task,
     )
-    shown = tuple(token_view(example, tokenizer, plan.encoding) for example in calibration.examples[:first])
+    shown = tuple(token_view(example, tokenizer, calibration.encoding) for example in calibration.examples[:first])
     notes = (
         *tokenizer_notes(tokenizer, own),
         *oddities(calibration, slice_.first(calibration.tried), tokenizer),

@@ -45,7 +45,7 @@ def measure_sensitivity(
     layout = layout or live.layout
     live.set_sigma(None)
     examples = calibration.examples
-    live.check_positions(max((example.length for example in examples), default=0))
+    live.check_positions(max((example.span for example in examples), default=0))
     values = {name: np.zeros((len(examples), live.spectra[name].rank)) for name in names}
     losses = np.zeros(len(examples))
     done = 0

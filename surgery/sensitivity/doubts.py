@@ -34,7 +34,7 @@ def losses_without(
 
     live.set_sigma({name: np.zeros_like(spectrum.sigma) for name, spectrum in live.spectra.items()})
     try:
-        run_batches(examples, batch_size, padding_id(live.base.tokenizer), step)
+        run_batches(examples, batch_size, padding_id(live.base.tokenizer), step, layout=live.layout)
     finally:
         live.set_sigma()
     return losses

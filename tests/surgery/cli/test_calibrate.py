@@ -32,7 +32,7 @@ def test_calibration_rows_that_cannot_be_used_are_one_line(
     content, said, small_adapter, tmp_path, monkeypatch, fails
 ):
     # rows are refused with or without a base model, so a stand-in serves for it
-    live = SimpleNamespace(spectra={}, base=SimpleNamespace(tokenizer=None))
+    live = SimpleNamespace(spectra={}, base=SimpleNamespace(tokenizer=None, task="CAUSAL_LM"))
     for command in ("calibrate", "evaluate"):
         monkeypatch.setattr(f"surgery.cli.{command}.attach", lambda *_: contextlib.nullcontext(live))
     data, out = tmp_path / "rows.jsonl", tmp_path / "measured.safetensors"
