@@ -60,7 +60,7 @@ def start(
 
         assert base is not None
         job.begin("loading the base model")
-        with LiveModel(models.base(base, adapter.task), adapter, spectra) as live:
+        with LiveModel(models.base(base, adapter), adapter, spectra) as live:
             return work(live, job)
 
     def collect(result: Any) -> None:

@@ -174,7 +174,7 @@ def start(
             job.begin("testing the sandbox")
             judge = sandboxed(open_sandbox())
         job.begin("loading the base model")
-        loaded = models.base(base, adapter.task)
+        loaded = models.base(base, adapter)
         with LiveModel(loaded, adapter, spectra) as live:
             asked: EvaluationPlan | LoadedTask
             if isinstance(question.plan, TaskPlan):

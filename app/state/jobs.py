@@ -21,6 +21,7 @@ from surgery.errors import Cancelled, SurgeryError, first_line
 from surgery.progress import Control, Pace, duration
 
 if TYPE_CHECKING:
+    from surgery.adapter import Adapter
     from surgery.model import BaseChoice, LoadedBase
 
 CALIBRATION, EVALUATION = "calibration", "evaluation"  # kinds of jobs that the header tells of
@@ -116,21 +117,20 @@ class Models:
     """The base model in memory. Used on the worker thread only."""
 
     def __init__(self) -> None:
-        self._loaded: tuple[BaseChoice, str] | None = None
+        self._loaded: object = None
         self._base: LoadedBase | None = None
 
-    def base(self, choice: "BaseChoice", task: str) -> "LoadedBase":
-        """The base model of a choice, loaded for an adapter of this task."""
-        from surgery.model import load_base
+    def base(self, choice: "BaseChoice", adapter: "Adapter") -> "LoadedBase":
+        """The base model of a choice as an adapter needs it: its task and the size of its head."""
+        from surgery.model import load_for, saved_head
 
-        if self._base is None or (choice, task) != self._loaded:
+        wanted = choice, adapter.task, saved_head(adapter)
+        if self._base is None or wanted != self._loaded:
             self._base = None  # the old model goes before the new one comes
             gc.unfreeze()  # with it what sessions that were open at the last freeze have left since
             gc.collect()
-            self._base = load_base(
-                choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype, task=task
-            )
-            self._loaded = choice, task
+            self._base = load_for(adapter, choice)
+            self._loaded = wanted
             # a model's objects live long: keep them out of every later collection
             gc.collect()
             gc.freeze()

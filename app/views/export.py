@@ -94,7 +94,7 @@ def start_reload(workspace: Workspace, folder: Path) -> None:
         from surgery.export import peft_agreement
 
         job.begin("loading the base model")
-        loaded = models.base(base, adapter.task)
+        loaded = models.base(base, adapter)
         job.begin("comparing logits")
         return peft_agreement(loaded, adapter, spectra, edit, folder, plan)
 

@@ -22,7 +22,7 @@ from surgery.data.encoding import (
     encoding_record,
     parse_encoding,
 )
-from surgery.data.example import IGNORED, Example
+from surgery.data.example import CLASSIFIERS, IGNORED, Example
 from surgery.data.examples import Calibration, encode, prompt_ids, specimen
 from surgery.data.files_source import SUFFIXES
 from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
@@ -53,6 +53,7 @@ __all__ = [
     "ALLOW",
     "APART",
     "AUTO",
+    "CLASSIFIERS",
     "CONVERSATIONAL",
     "DATE",
     "FIELDS",

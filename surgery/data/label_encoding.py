@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from surgery.adapter import SEQ_CLS, TOKEN_CLS
 from surgery.data.encoding import APART, TEMPLATES, Encoding
+from surgery.data.example import IGNORED, Example
 from surgery.data.rows import NO_ANSWER, NO_PROMPT, UNREADABLE, Row, UnusableRow
 from surgery.errors import DataError
 
-IGNORED = -100
 _SHOWN = 12  # labels that a refusal names
 
 
@@ -23,20 +24,6 @@ class Head:
 
     labels: tuple[str, ...]
     words: bool = False
-
-
-@dataclass(frozen=True)
-class LabelledIds:
-    """A row for a classifier.
-
-    ids: token ids, special tokens included.
-    types: the segment of every token, for models that tell two texts apart; else empty.
-    labels: the number of the text's label, or one number for each token, `IGNORED` where none is asked for.
-    """
-
-    ids: tuple[int, ...]
-    types: tuple[int, ...]
-    labels: tuple[int, ...]
 
 
 class LabelEncoder:
@@ -56,8 +43,12 @@ class LabelEncoder:
         self._numbers = label_numbers([label for row in rows for label in _labels(row)], head)
         self._tokenizer = _for_words(tokenizer) if head.words else tokenizer
 
-    def encode(self, row: Row) -> LabelledIds:
-        """The ids of a row and the numbers of its labels; raises `UnusableRow`."""
+    def before(self, text: str) -> list[int]:
+        """The ids of a text."""
+        return list(self._tokens([text])[0])
+
+    def example(self, row: Row) -> Example:
+        """The example of a row; raises `UnusableRow` for one that is no text with a label, or words with tags."""
         texts, labels = row.texts or (row.prompt,), [self._numbers[label] for label in _labels(row)]
         if not labels or not row.prompt:
             what, reason = ("label", NO_ANSWER) if not labels else ("text", NO_PROMPT)
@@ -68,10 +59,13 @@ class LabelEncoder:
         if self._head.words:
             if len(labels) != len(texts):
                 raise UnusableRow(UNREADABLE, f"a row has {len(labels)} labels for {len(texts)} words", _TAGS)
-            return LabelledIds(ids, types, _aligned(words, labels))
+            tags = _aligned(words, labels)
+            if set(tags) == {IGNORED}:
+                raise UnusableRow(NO_PROMPT, "no word of a row has a token in this tokenizer", "remove the row")
+            return Example(row.key, ids, tags, row.answer, task=TOKEN_CLS, segments=types)
         if len(labels) != 1 or len(texts) > 2:
             raise UnusableRow(UNREADABLE, f"a row has {len(labels)} labels of {len(texts)} texts", _ONE_LABEL)
-        return LabelledIds(ids, types, tuple(labels))
+        return Example(row.key, ids, tuple(labels), row.answer, task=SEQ_CLS, segments=types)
 
     def _tokens(self, texts: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...], Sequence[int | None]]:
         """Ids, segments as far as the model is given them, and the word of every token."""

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from surgery.model.attachment import attach
+from surgery.model.attachment import attach, load_for
 from surgery.model.base import (
     DTYPES,
     LoadedBase,
@@ -20,6 +20,7 @@ from surgery.model.device_map import DeviceMap, execution_device, is_offloaded, 
 from surgery.model.engine import Scored, VariantEngine
 from surgery.model.gguf import demo_gguf, read_once
 from surgery.model.greedy_search import Answered, Stop
+from surgery.model.heads import saved_head
 from surgery.model.loss import answer_losses, padding_id, scored_logits
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
 from surgery.model.model_class import model_class, refuse_task
@@ -71,6 +72,7 @@ __all__ = [
     "is_offloaded",
     "is_out_of_memory",
     "load_base",
+    "load_for",
     "model_class",
     "padding_id",
     "pair_tokens",
@@ -81,6 +83,7 @@ __all__ = [
     "release",
     "resolve_base",
     "run_batches",
+    "saved_head",
     "scored_logits",
     "stream_answers",
     "text_tokens",

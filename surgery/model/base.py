@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import CAUSAL_LM
+from surgery.data import CLASSIFIERS
 from surgery.errors import BaseModelError, first_line
 from surgery.files import DEMO_BASE, digest, user_path
 from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
+from surgery.model.heads import NO_HEAD, Shapes, brought, head_options, labels_of, refuse_unlabelled
 from surgery.model.loading import file_sample, quiet_loading
+from surgery.model.loss import padding_id
 from surgery.model.model_class import model_class, refuse_task
 
 if TYPE_CHECKING:
@@ -33,7 +36,8 @@ class LoadedBase:
 
     `fingerprint` identifies the weights: config, file names, sizes and sixteen mebibytes of every
     weight file. `ways` are how its rows were found to be read, by the digest of the adapter that was attached.
-    `task` is what it was loaded for, one of `TASKS`.
+    `task` is what it was loaded for, one of `TASKS`; `head` are the shapes of what of a classifier's head it lacks,
+    because the adapter that it was loaded for brings it.
     """
 
     model: "nn.Module"
@@ -42,6 +46,25 @@ class LoadedBase:
     fingerprint: str
     ways: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
     task: str = CAUSAL_LM
+    head: Shapes = field(default_factory=dict)
+
+    @property
+    def padding(self) -> int | None:
+        """The token that fills rows up to one length.
+
+        Any will do where padding is masked. A classifier looks for the token that its config names, in place of a
+        mask or to count positions; None where it names none.
+        """
+        if self.task not in CLASSIFIERS:
+            return padding_id(self.tokenizer)
+        config: Any = self.model.config
+        named = config.get_text_config().pad_token_id
+        return None if named is None else int(named)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of a classifier by number; empty for other models."""
+        return labels_of(self.model.config) if self.task in CLASSIFIERS else ()
 
 
 def load_base(
@@ -51,6 +74,7 @@ def load_base(
     device: str = "cpu",
     dtype: str = "float32",
     task: str = CAUSAL_LM,
+    head: Shapes = NO_HEAD,
 ) -> LoadedBase:
     """A base model for calibration and evaluation, frozen and in eval mode.
 
@@ -59,6 +83,7 @@ def load_base(
     device: one device, or `auto` for a base that exceeds it, as `parse_device_map` reads it.
     dtype: precision of the weights.
     task: of the adapter that it is loaded for; see `Adapter.task`.
+    head: what that adapter brings of a classifier's head; see `saved_head`.
 
     Raises `BaseModelError` when it cannot be found, is no model of the task or needs remote code, and `AdapterError`
     for a task that no model is run for.
@@ -78,7 +103,8 @@ def load_base(
     try:
         with quiet_loading():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-            loaded: Any = model_class(config, task).from_pretrained(
+            chosen = model_class(config, task)
+            loaded: Any = chosen.from_pretrained(
                 source,
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
@@ -86,6 +112,7 @@ def load_base(
                 output_loading_info=True,
                 **options,
                 **placed,
+                **head_options(chosen, config, head),
             )
             tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
         model, loading = loaded
@@ -99,14 +126,11 @@ def load_base(
             f"the base model {location!r} could not be loaded on {device!r} ({first_line(error)})",
             "name a folder with config.json and safetensors weights, a .gguf file or a reachable hub id",
         ) from error
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        # transformers fills the gap with random numbers and a warning
-        raise BaseModelError(
-            f"the base model {location!r} lacks {len(missing)} weights such as {missing[0]!r}",
-            "use a whole checkpoint",
-        )
-    return LoadedBase(model, tokenizer, location, _fingerprint(source, revision), task=task)
+    if task in CLASSIFIERS:
+        refuse_unlabelled(model.config, location)
+    # transformers fills every gap with random numbers and a warning
+    lacking = brought(loading, head, location)
+    return LoadedBase(model, tokenizer, location, _fingerprint(source, revision), task=task, head=lacking)
 
 
 def resolve_base(location: str) -> str:

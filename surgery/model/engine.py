@@ -20,7 +20,7 @@ from surgery.data import Example
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.batches import collate
 from surgery.model.greedy_search import Answered, Continuation, Decoding, Stop
-from surgery.model.loss import measured_losses, padding_id
+from surgery.model.loss import measured_losses
 from surgery.model.memory import is_out_of_memory, release
 from surgery.model.queue import Queue, Slot, Tally, Task, answer_tokens, pair_tokens, same_inputs, text_tokens
 from surgery.model.variant_rows import Variant, VariantRows
@@ -128,7 +128,7 @@ class VariantEngine:
             one = examples[wanted[0]]
             held = self._rows.footprint.forward(one.length, len(one.answer_ids) + 1)
             tasks.append(Task(wanted, one.length, held, one.lengths))
-        padding = padding_id(self._live.base.tokenizer)
+        padding = self._live.base.padding
 
         def score(batch: Sequence[Slot]) -> list[list[float]]:
             chosen = [examples[asked[slot.task][0]] for slot in batch]

@@ -32,6 +32,7 @@ from surgery.model.base_fit import (
 )
 from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import put_extras, update_biases
+from surgery.model.heads import refuse_other_head
 from surgery.model.spectral_layers import Components, SpectralLayer, wrap
 from surgery.model.tokenizers import named_positions, tokenizer_of
 from surgery.model.vocabulary import lengths
@@ -52,6 +53,7 @@ class LiveModel:
 
     def __init__(self, base: LoadedBase, adapter: Adapter, spectra: Spectra) -> None:
         refuse_unrunnable(adapter, base.task)
+        refuse_other_head(base, adapter)
         if set(spectra) != set(adapter.modules):
             raise AdapterError("the spectra are of other modules than the adapter's", "decompose this adapter")
         if any(isinstance(module, SpectralLayer) for module in base.model.modules()):
@@ -162,6 +164,7 @@ class LiveModel:
             spare=spare,
             positions=self.positions,
             task=self.base.task,
+            labels=self.base.labels,
         )
         refuse_unknown_token(found, tokenizer, self.vocabulary)
         return found

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from surgery.adapter import open_adapter
+from surgery.adapter import Adapter, open_adapter
 from surgery.data import EvaluationPlan
 from surgery.edits import Edit
 from surgery.errors import Cancelled, SurgeryError, first_line
@@ -71,7 +71,7 @@ class AttachedAdapter:
         opened = open_adapter(adapter.source)
         spectra = decompose(opened)
         same = self._live is not None and self._choice is not None and self._choice[1] == adapter.base
-        if same and self._live is not None and self._live.base.task == opened.task:
+        if same and self._live is not None and _same_head(self._live.adapter, opened):
             base = self._live.base
             self._live.close()
             self._live = None
@@ -185,3 +185,10 @@ def problem_of(error: BaseException) -> str:
     if isinstance(error, SurgeryError):
         return str(error)
     return first_line(error, kind=True)
+
+
+def _same_head(one: Adapter, other: Adapter) -> bool:
+    """Whether two adapters need a base that is loaded alike."""
+    from surgery.model import saved_head
+
+    return one.task == other.task and saved_head(one) == saved_head(other)
