@@ -19,7 +19,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from surgery.adapter import Adapter
-from surgery.data import Calibration, Encoding, Row, encode
+from surgery.data import CLASSIFIERS, Calibration, Encoding, Row, encode
 from surgery.errors import AdapterError, BaseModelError, DataError, PolicyError
 from surgery.model.base import LoadedBase
 from surgery.model.base_fit import (
@@ -202,6 +202,8 @@ class LiveModel:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader has to know of how rows are read and answers decoded."""
+        if self.base.task in CLASSIFIERS:
+            return self.scoring_notes
         note = decoding_note(type(self.model).__name__, self.way, self.base.task)
         return (*self.scoring_notes, *filter(None, [note]))
 
