@@ -5,8 +5,10 @@ from typing import Any
 
 import streamlit as st
 
+from surgery.adapter import CAUSAL_LM
 from surgery.data import (
     APART,
+    CLASSIFIERS,
     DATE,
     TEMPLATES,
     TOGETHER,
@@ -20,12 +22,15 @@ FILE = "file"
 TOKENIZER_LABELS = {"adapter": "the adapter's, if any", "base": "the base's"}
 
 
-def encoding_controls(present: Encoding, key: str) -> Encoding:
+def encoding_controls(present: Encoding, key: str, task: str = CAUSAL_LM) -> Encoding:
     """The encoding that the controls name; raises `DataError` for arguments or a day that cannot be read.
 
+    A classifier reads the text alone, so there is its tokenizer to choose and nothing else; `task` is the adapter's.
     Where `present` is of an earlier version, it says so, and the rule of that version stays until it is ticked off.
     """
     with st.expander("How rows become tokens", icon=":material/data_object:"):
+        if task in CLASSIFIERS:
+            return replace(present, tokenizer=_tokenizer(st, present, key))
         readers = _readers(present, key)
         settings = _template_settings(present, key, chat=readers["template"] != "plain")
         ticks = st.columns(3 if present.tokenised == APART else 2)
@@ -72,7 +77,13 @@ def _readers(present: Encoding, key: str) -> dict[str, Any]:
         persist_state="session",
         disabled=kind != FILE,
     )
-    tokenizer = cells[2].selectbox(
+    tokenizer = _tokenizer(cells[2], present, key)
+    template = (file or "").strip() if kind == FILE else kind or present.template
+    return {"template": template, "tokenizer": tokenizer}
+
+
+def _tokenizer(cell: Any, present: Encoding, key: str) -> str:
+    chosen = cell.selectbox(
         "Tokenizer",
         TOKENIZERS,
         TOKENIZERS.index(present.tokenizer),
@@ -81,8 +92,7 @@ def _readers(present: Encoding, key: str) -> dict[str, Any]:
         persist_state="session",
         help="That of the adapter's folder where it has one, or that of the base model.",
     )
-    template = (file or "").strip() if kind == FILE else kind or present.template
-    return {"template": template, "tokenizer": tokenizer or present.tokenizer}
+    return str(chosen or present.tokenizer)
 
 
 def _template_settings(present: Encoding, key: str, *, chat: bool) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from surgery.data import (
 )
 from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
+from surgery.evaluation import refuse_lm_eval
 from surgery.evaluation.lm_eval import TaskPlan
 from surgery.experiments import (
     EDIT,
@@ -65,7 +66,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     # what was measured one way is proven that way, unless it is changed here
     if workspace.calibration is not None:
         present = replace(present, encoding=workspace.calibration.encoding)
-    question = ask_for_slice(workspace.adapter.digest, present)
+    question = ask_for_slice(workspace.adapter, present)
     cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")
     controls = _ask_for_controls(cells, present, workspace)
     asked = cells[4].button("Prove it", type="primary", width="stretch", disabled=question is None)
@@ -161,6 +162,8 @@ def start(
     adapter, spectra, recipe, base = workspace.adapter, workspace.spectra, workspace.recipe, workspace.base
     if base is None or recipe is None:
         raise DataError("the base model or the calibration rows are not known", "choose them first")
+    if isinstance(question.plan, TaskPlan):
+        refuse_lm_eval(adapter.task)
     if slices is None:
         slices = read_slices(recipe.seen, question.plan if isinstance(question.plan, EvaluationPlan) else None)
 

@@ -88,8 +88,10 @@ def _hub_controls(present: CalibrationPlan, key: str) -> str:
     return str(parse_hub(str(HubSource(name, split or "train", config, revision))))
 
 
-def number_controls(present: CalibrationPlan, key: str, data: str, fields: RowFields) -> CalibrationPlan:
-    """The slice of the rows and how they become tokens; raises `DataError` as `encoding_controls` does."""
+def number_controls(
+    present: CalibrationPlan, key: str, data: str, fields: RowFields, task: str
+) -> CalibrationPlan:
+    """The slice of the rows and how they become tokens for an adapter of this task; raises as `encoding_controls` does."""
 
     def number(cell: st.delta_generator.DeltaGenerator, label: str, low: int, high: int, value: int) -> int:
         name = f"{key}-{label}"
@@ -118,7 +120,7 @@ def number_controls(present: CalibrationPlan, key: str, data: str, fields: RowFi
         seed,
         start,
         batch,
-        replace(encoding_controls(present.encoding, key), max_length=length),
+        replace(encoding_controls(present.encoding, key, task), max_length=length),
         checkpointing,
         fields.prompt,
         fields.answer,

@@ -21,6 +21,7 @@ from surgery.cli.text import progress_reporter
 from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
 from surgery.data import Row, Slices, read_slices
 from surgery.errors import DataError
+from surgery.evaluation import refuse_lm_eval
 from surgery.experiments import prove
 from surgery.model import attach
 from surgery.recipes import Recipe
@@ -32,6 +33,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     from surgery.sandbox import open_sandbox
 
     adapter = open_adapter(options.adapter)
+    refuse_lm_eval(adapter.task)
     spectra = decompose(adapter)
     plan = TaskPlan(**_plan_values(options))
     variants = variants_from(options.variant or [], adapter, spectra)

@@ -33,9 +33,14 @@ class Example:
     segments: tuple[int, ...] = ()
 
     @property
+    def tokens(self) -> tuple[int, ...]:
+        """All of its token ids; labels of a classifier are none."""
+        return self.prompt_ids if self.task in CLASSIFIERS else (*self.prompt_ids, *self.answer_ids)
+
+    @property
     def length(self) -> int:
-        """All of its tokens."""
-        return len(self.prompt_ids) + (0 if self.task in CLASSIFIERS else len(self.answer_ids))
+        """How many tokens it has."""
+        return len(self.tokens)
 
     @property
     def lengths(self) -> tuple[int, ...]:

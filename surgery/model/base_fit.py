@@ -6,18 +6,14 @@ from typing import Any
 from torch import nn
 
 from surgery.adapter import TASKS, Adapter, LoraRules
-from surgery.data import CLASSIFIERS, Calibration
+from surgery.data import Calibration
 from surgery.errors import AdapterError, BaseModelError, DataError
 from surgery.model.spectral_layers import is_adaptable
 
 
 def refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: int | None) -> None:
     """Raise `DataError` for rows with an id that the model has no embedding for."""
-    read = [
-        each.prompt_ids if each.task in CLASSIFIERS else (*each.prompt_ids, *each.answer_ids)
-        for each in calibration.examples
-    ]
-    largest = max(map(max, read))
+    largest = max(max(each.tokens) for each in calibration.examples)
     if vocabulary is not None and largest >= vocabulary:
         token = str(tokenizer.convert_ids_to_tokens(largest))[:40]
         raise DataError(

@@ -142,7 +142,7 @@ def write_texts(file: Path, count: int = 12, labels: int = LABELS, start: int = 
 
 def write_words(file: Path, count: int = 12, labels: int = LABELS, start: int = 0) -> Path:
     """Words with a tag each, as JSON lines; some words are several tokens."""
-    words = ["EU", "rejects", "German", "call", "to", "boycott", "lamb", "boycotting", "."]
+    words = ["EU", "rejects", "german", "call", "to", "boycott", "lamb", "boycotting", "."]
     rows = []
     for n in range(start, start + count):
         chosen = [words[(n * n + i * (n + 1)) % len(words)] for i in range(1 + (n * 5) % 8)]
