@@ -22,7 +22,6 @@ from surgery.data import (
 )
 from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation import refuse_lm_eval
 from surgery.evaluation.lm_eval import TaskPlan
 from surgery.experiments import (
     EDIT,
@@ -162,8 +161,6 @@ def start(
     adapter, spectra, recipe, base = workspace.adapter, workspace.spectra, workspace.recipe, workspace.base
     if base is None or recipe is None:
         raise DataError("the base model or the calibration rows are not known", "choose them first")
-    if isinstance(question.plan, TaskPlan):
-        refuse_lm_eval(adapter.task)
     if slices is None:
         slices = read_slices(recipe.seen, question.plan if isinstance(question.plan, EvaluationPlan) else None)
 

@@ -18,7 +18,7 @@ from app.rows_form import format_controls, read_rows
 from surgery.adapter import Adapter
 from surgery.data import ALLOW, CLASSIFIERS, REFUSE, EvaluationPlan, RowFields, left_out_text, parse_stored_plan
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks
+from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks, refuse_other_models
 from surgery.files import digest
 from surgery.runs import Run
 
@@ -63,7 +63,14 @@ def ask_for_slice(adapter: Adapter, present: EvaluationPlan) -> Question | None:
         persist_state="session",
         help="Rows come from a demo or a file of yours. Benchmarks are lm-eval's own tasks, scored as it scores them.",
     )
-    return _rows(adapter, present) if on == ROWS else _task()
+    if on == ROWS:
+        return _rows(adapter, present)
+    try:
+        refuse_other_models(adapter.task)
+    except SurgeryError as error:
+        show_error(error)
+        return None
+    return _task()
 
 
 def question_of(run: Run) -> Question:

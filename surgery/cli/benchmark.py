@@ -21,7 +21,6 @@ from surgery.cli.text import progress_reporter
 from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
 from surgery.data import Row, Slices, read_slices
 from surgery.errors import DataError
-from surgery.evaluation import refuse_lm_eval
 from surgery.experiments import prove
 from surgery.model import attach
 from surgery.recipes import Recipe
@@ -29,11 +28,11 @@ from surgery.spectra import decompose
 
 
 def benchmark_command(options: argparse.Namespace) -> Result:
-    from surgery.evaluation.lm_eval import TaskPlan, load_task, refuse_seen, sandboxed
+    from surgery.evaluation.lm_eval import TaskPlan, load_task, refuse_other_models, refuse_seen, sandboxed
     from surgery.sandbox import open_sandbox
 
     adapter = open_adapter(options.adapter)
-    refuse_lm_eval(adapter.task)
+    refuse_other_models(adapter.task)
     spectra = decompose(adapter)
     plan = TaskPlan(**_plan_values(options))
     variants = variants_from(options.variant or [], adapter, spectra)

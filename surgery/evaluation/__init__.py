@@ -15,7 +15,7 @@ from surgery.evaluation.evaluation import (
     random_name,
     row_scores,
 )
-from surgery.evaluation.labels import ACCURACY, LABEL_LOSS, WORD_ACCURACY, refuse_lm_eval
+from surgery.evaluation.labels import ACCURACY, LABEL_LOSS, WORD_ACCURACY
 from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, evaluate, stop_texts
 from surgery.evaluation.significance import holm, least_detectable, mcnemar, permutation_rank
 from surgery.evaluation.stops import Stops, cut
@@ -59,7 +59,6 @@ __all__ = [
     "parse_summary",
     "permutation_rank",
     "random_name",
-    "refuse_lm_eval",
     "row_scores",
     "stop_texts",
     "summarise",

@@ -8,24 +8,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from surgery.adapter import TASKS, TOKEN_CLS
-from surgery.data import CLASSIFIERS, IGNORED, Example
-from surgery.errors import DataError
+from surgery.adapter import TOKEN_CLS
+from surgery.data import IGNORED, Example
 from surgery.evaluation.evaluation import LOSS, Metric, Scores
 from surgery.model import Classified
 
 LABEL_LOSS = Metric(LOSS.name, "label loss", higher_is_better=False, binary=False)
 ACCURACY = Metric("accuracy", "accuracy", higher_is_better=True, binary=True)
 WORD_ACCURACY = Metric(ACCURACY.name, "accuracy over words", higher_is_better=True, binary=False)
-
-
-def refuse_lm_eval(task: str) -> None:
-    """Raise `DataError` where tasks of lm-eval are asked of a classifier; `task` is that of the adapter."""
-    if task in CLASSIFIERS:
-        raise DataError(
-            f"lm-eval's tasks are asked of language models, and the adapter is of a {TASKS[task]}",
-            "evaluate on rows with labels: surgery evaluate … --data FILE, or rows on the Evaluate page",
-        )
 
 
 def label_metrics(examples: Sequence[Example]) -> tuple[Metric, Metric]:

@@ -25,7 +25,7 @@ from surgery.data import (
     plan_record,
 )
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation import Evaluation, Marking, Sample, answer_limit, answered, refuse_lm_eval, stop_texts
+from surgery.evaluation import Evaluation, Marking, Sample, answer_limit, answered, stop_texts
 from surgery.files import digest
 from surgery.progress import Control
 from surgery.runs import LoggedEngine
@@ -98,10 +98,10 @@ def _refuse_topped_up(
 def _task(
     live: "LiveModel", loaded: "LoadedTask", slices: Slices, judge: "Judge | None", allow_near: bool
 ) -> PreparedQuestion:
-    from surgery.evaluation.lm_eval import benchmarked, refuse_seen
+    from surgery.evaluation.lm_eval import benchmarked, refuse_other_models, refuse_seen
     from surgery.model import end_ids
 
-    refuse_lm_eval(live.base.task)
+    refuse_other_models(live.base.task)
     ends = repr(sorted(end_ids(live))) + _way(live)
     seen = {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())}
     tokenizer = live.tokenizer_named(loaded.plan.tokenizer)

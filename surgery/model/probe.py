@@ -248,7 +248,9 @@ def _tables(live: "LiveModel") -> list[Any]:
     if live.base.task == CAUSAL_LM:
         return [table]
     held = [
-        each for each in live.model.modules() if getattr(each, "embedding_dim", 0) and each.weight is table.weight
+        each
+        for each in live.model.modules()
+        if hasattr(each, "embedding_dim") and getattr(each, "weight", None) is table.weight
     ]
     inside = {each.base for each in held if isinstance(each, SpectralLayer)}
     return [each for each in held if each not in inside]

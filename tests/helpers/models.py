@@ -205,7 +205,7 @@ def double(model: Any) -> Any:
     """A float64 copy. RMSNorm is swapped because transformers' own computes in float32 in any model."""
     model = copy.deepcopy(model)
     for name, layer in list(model.named_modules()):
-        if type(layer).__name__.endswith("RMSNorm"):
+        if type(layer).__name__.endswith(("RMSNorm", "T5LayerNorm")):
             exact = torch.nn.RMSNorm(layer.weight.numel(), eps=layer.variance_epsilon)
             exact.weight = layer.weight
             parent, _, child = name.rpartition(".")

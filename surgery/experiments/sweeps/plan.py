@@ -131,20 +131,24 @@ def passes_of(groups: Iterable[Group]) -> dict[tuple[str, int], CalibrationPlan]
 
 def check(plan: SweepPlan) -> None:
     """Refuse what can be told without a model: adapters, scopes, rows that are too few or shared."""
+    from surgery.evaluation.lm_eval import refuse_other_models
+
     sweep = plan.sweep
     tasks = {task.name: task for task in sweep.tasks}
     passes = passes_of(plan.groups)
     for adapter in sweep.adapters:
-        modules = open_adapter(adapter.source).modules
+        opened = open_adapter(adapter.source)
         for scope in dict.fromkeys(edit.plan.scope for edit in sweep.edits):
-            in_scope(modules, scope)
+            in_scope(opened.modules, scope)
         mine = [each for (name, _), each in passes.items() if name == adapter.name]
         read_slices(mine)
         for name in adapter.tasks:
             question = tasks[name].question
             if isinstance(question, EvaluationPlan):
                 read_slices(mine, question)
-            elif tasks[name].run_programs and question.chat_template:
+                continue
+            refuse_other_models(opened.task)
+            if tasks[name].run_programs and question.chat_template:
                 raise SweepError(f"the task {name!r} runs programs in a chat", "leave out chat_template")
 
 

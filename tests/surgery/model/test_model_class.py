@@ -26,7 +26,7 @@ def test_a_base_is_loaded_as_what_peft_puts_the_adapter_on(name, tmp_path):
 def test_a_base_of_another_kind_is_refused_and_naming_the_task_helps(tmp_path):
     base, folder = KINDS["t5"].save(tmp_path, task_type="CAUSAL_LM")
     adapter = open_adapter(folder)
-    with pytest.raises(BaseModelError, match="set task_type in .* to SEQ_2_SEQ_LM") as refusal:
+    with pytest.raises(BaseModelError, match=r"set task_type in .* to SEQ_2_SEQ_LM") as refusal:
         attach(adapter, decompose(adapter), BaseChoice(str(base)))
     assert refusal.value.problem.endswith("transformers has none of the kind 't5'")
     file = folder / "adapter_config.json"
