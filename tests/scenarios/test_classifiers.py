@@ -95,7 +95,13 @@ def test_an_edit_beside_the_unedited_adapter_scores_what_peft_scores_of_its_expo
 
 @pytest.mark.parametrize(
     ("task", "kind"),
-    [("SEQ_CLS", "bert"), ("SEQ_CLS", "roberta"), ("SEQ_CLS", "distilbert"), ("SEQ_CLS", "gpt2"), ("TOKEN_CLS", "bert")],
+    [
+        ("SEQ_CLS", "bert"),
+        ("SEQ_CLS", "roberta"),
+        ("SEQ_CLS", "distilbert"),
+        ("SEQ_CLS", "gpt2"),
+        ("TOKEN_CLS", "bert"),
+    ],
 )
 def test_sensitivities_are_the_finite_differences_of_pefts_loss_in_float64(task, kind, tmp_path):
     """Each component of ΔW is moved in the weight of the model that PEFT runs, one row at a time."""
