@@ -1,14 +1,15 @@
 """How rows become tokens, asked for on the pages that measure and prove: template, its arguments, tokenizer."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from surgery.adapter import CAUSAL_LM
+from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM
 from surgery.data import (
     APART,
-    CLASSIFIERS,
     DATE,
     TEMPLATES,
     TOGETHER,
@@ -25,12 +26,13 @@ TOKENIZER_LABELS = {"adapter": "the adapter's, if any", "base": "the base's"}
 def encoding_controls(present: Encoding, key: str, task: str = CAUSAL_LM) -> Encoding:
     """The encoding that the controls name; raises `DataError` for arguments or a day that cannot be read.
 
-    A classifier reads the text alone, so there is its tokenizer to choose and nothing else; `task` is the adapter's.
+    task: see `Adapter.task`; only a causal language model reads conversations, so the others have no template.
+
     Where `present` is of an earlier version, it says so, and the rule of that version stays until it is ticked off.
     """
+    if task != CAUSAL_LM:
+        return _plain_controls(present, key, task)
     with st.expander("How rows become tokens", icon=":material/data_object:"):
-        if task in CLASSIFIERS:
-            return replace(present, tokenizer=_tokenizer(st, present, key))
         readers = _readers(present, key)
         settings = _template_settings(present, key, chat=readers["template"] != "plain")
         ticks = st.columns(3 if present.tokenised == APART else 2)
@@ -57,6 +59,35 @@ def encoding_controls(present: Encoding, key: str, task: str = CAUSAL_LM) -> Enc
     return encoding
 
 
+def _plain_controls(present: Encoding, key: str, task: str) -> Encoding:
+    """The encoding of texts that are read as they stand."""
+    given = template_arguments(present.template_args)
+    with st.expander("How rows become tokens", icon=":material/data_object:"):
+        cells = st.columns([1.2, 1, 1, 1.4], vertical_alignment="bottom")
+        tokenizer = _tokenizer(cells[0], present, key)
+        languages: dict[str, str] = {}
+        for cell, name, label in zip(
+            cells[1:3] if task == SEQ_2_SEQ_LM else (),
+            ("src_lang", "tgt_lang"),
+            ("Language of prompts", "Language of answers"),
+            strict=False,
+        ):
+            code = cell.text_input(
+                label,
+                str(given.get(name, "")),
+                placeholder="the tokenizer's own",
+                key=f"{key}-{name}",
+                persist_state="session",
+                help="A code of the tokenizer's, such as eng_Latn; for translation only.",
+            )
+            languages |= {name: code.strip()} if code and code.strip() else {}
+        eos = present.eos
+        if task == SEQ_2_SEQ_LM:
+            eos = cells[3].checkbox("End token after answer", eos, key=f"{key}-eos", persist_state="session")
+    arguments = json.dumps(languages) if languages else ""
+    return replace(present, template="plain", template_args=arguments, tokenizer=tokenizer, eos=bool(eos))
+
+
 def _readers(present: Encoding, key: str) -> dict[str, Any]:
     """Which template and which tokenizer."""
     own = present.template if present.template not in TEMPLATES else ""
@@ -77,12 +108,11 @@ def _readers(present: Encoding, key: str) -> dict[str, Any]:
         persist_state="session",
         disabled=kind != FILE,
     )
-    tokenizer = _tokenizer(cells[2], present, key)
     template = (file or "").strip() if kind == FILE else kind or present.template
-    return {"template": template, "tokenizer": tokenizer}
+    return {"template": template, "tokenizer": _tokenizer(cells[2], present, key)}
 
 
-def _tokenizer(cell: Any, present: Encoding, key: str) -> str:
+def _tokenizer(cell: DeltaGenerator, present: Encoding, key: str) -> str:
     chosen = cell.selectbox(
         "Tokenizer",
         TOKENIZERS,
@@ -92,7 +122,7 @@ def _tokenizer(cell: Any, present: Encoding, key: str) -> str:
         persist_state="session",
         help="That of the adapter's folder where it has one, or that of the base model.",
     )
-    return str(chosen or present.tokenizer)
+    return chosen or present.tokenizer
 
 
 def _template_settings(present: Encoding, key: str, *, chat: bool) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from surgery.data import (
 )
 from surgery.errors import SurgeryError
 from surgery.files import digest
-from surgery.model import BaseChoice
+from surgery.model import BaseChoice, refuse_task
 from surgery.progress import duration
 from surgery.sensitivity import Measurement, Sensitivity, characters, doubts, known_pace
 
@@ -38,6 +38,8 @@ def calibration_panel(workspace: Workspace) -> None:
     if waits_for(
         KIND, "The calibration is under way. The sensitivities appear in the figures below when it ends."
     ):
+        return
+    if refused(workspace):
         return
     stored = stored_of(workspace.adapter.digest)
     listed = f"Stored results ({len(stored)})"
@@ -63,6 +65,16 @@ def calibration_panel(workspace: Workspace) -> None:
     if stored:
         with st.expander(listed, icon=":material/inventory_2:"):
             list_stored(workspace, stored)
+
+
+def refused(workspace: Workspace) -> bool:
+    """Whether the adapter is of a task that no model is run for, which is told then with what still works."""
+    try:
+        refuse_task(workspace.adapter.task)
+    except SurgeryError as error:
+        st.info(plain(str(error)), icon=":material/info:")
+        return True
+    return False
 
 
 def _again(workspace: Workspace) -> None:

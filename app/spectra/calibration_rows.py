@@ -8,6 +8,7 @@ import streamlit as st
 from app.encoding_form import encoding_controls
 from app.frame import plain
 from app.rows_form import FILES, format_controls
+from surgery.adapter import CAUSAL_LM
 from surgery.data import (
     SUFFIXES,
     CalibrationPlan,
@@ -89,9 +90,9 @@ def _hub_controls(present: CalibrationPlan, key: str) -> str:
 
 
 def number_controls(
-    present: CalibrationPlan, key: str, data: str, fields: RowFields, task: str
+    present: CalibrationPlan, key: str, data: str, fields: RowFields, task: str = CAUSAL_LM
 ) -> CalibrationPlan:
-    """The slice of the rows and how they become tokens for an adapter of this task; raises as `encoding_controls` does."""
+    """The slice of the rows and how they become tokens; raises `DataError` as `encoding_controls` does."""
 
     def number(cell: st.delta_generator.DeltaGenerator, label: str, low: int, high: int, value: int) -> int:
         name = f"{key}-{label}"

@@ -8,7 +8,7 @@ import streamlit as st
 from app.base_form import base_form
 from app.frame import plain, show_error, show_title
 from app.state.workspace import Workspace, current, open_source
-from surgery.adapter import unpack_adapter
+from surgery.adapter import TASKS, unpack_adapter
 from surgery.errors import SurgeryError
 from surgery.files import demo_names, is_demo, uploads_folder
 from surgery.spectra import ModuleFacts, module_facts, scope_scalars
@@ -63,7 +63,7 @@ def show_contents(workspace: Workspace) -> None:
     )
     trained_on = plain(adapter.base_name or "an unnamed base")
     st.caption(
-        f"Trained on {trained_on} · {_dtypes(workspace)} · attention inputs {scalars['attention-inputs']:,} and "
+        f"A {plain(TASKS.get(adapter.task, adapter.task))} · trained on {trained_on} · {_dtypes(workspace)} · attention inputs {scalars['attention-inputs']:,} and "
         f"all modules {scalars['all']:,} singular values"
     )
     for note in adapter.notes:

@@ -11,8 +11,9 @@ from app.offer import offer_calibration
 from app.running import waits_for
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
+from surgery.adapter import TASKS
 from surgery.errors import SurgeryError
-from surgery.export import export_recipe
+from surgery.export import RECORD_FILE, Verification, dump_record, export, export_recipe, record_of
 from surgery.files import exports_folder
 from surgery.recipes import dump_recipe
 
@@ -21,7 +22,7 @@ KIND = "reload"
 
 def write_panel(workspace: Workspace) -> None:
     st.markdown("**Write**")
-    if workspace.recipe is None or workspace.lacks_sensitivities:
+    if workspace.lacks_sensitivities or (workspace.recipe is None and _runs(workspace)):
         offer_calibration(
             workspace,
             "The edited adapter is written here, read back and compared, with the recipe that redoes it.",
@@ -32,19 +33,26 @@ def write_panel(workspace: Workspace) -> None:
         asked = st.form_submit_button("Write and verify", type="primary")
     if asked:
         try:
-            verification = export_recipe(
-                workspace.adapter,
-                workspace.spectra,
-                workspace.edit,
-                workspace.recipe,
-                folder.strip(),
-                workspace.sensitivity,
-            )
+            verification = _written(workspace, folder.strip())
         except SurgeryError as error:
             show_error(error)
         else:
             keep(workspace.with_export(verification))
             st.rerun()
+
+
+def _runs(workspace: Workspace) -> bool:
+    """Whether a model is run for adapters of this one's task, so that there can be a calibration."""
+    return workspace.adapter.task in TASKS
+
+
+def _written(workspace: Workspace, folder: str) -> Verification:
+    """The edit written out, with the recipe that redoes it where there is one."""
+    adapter, spectra, edit = workspace.adapter, workspace.spectra, workspace.edit
+    if workspace.recipe is not None:
+        return export_recipe(adapter, spectra, edit, workspace.recipe, folder, workspace.sensitivity)
+    record = record_of(adapter.digest, workspace.plan, workspace.sensitivity)
+    return export(adapter, spectra, edit, folder, documents={RECORD_FILE: dump_record(record)})
 
 
 def written_panel(workspace: Workspace) -> None:
@@ -70,6 +78,8 @@ def written_panel(workspace: Workspace) -> None:
         on_click="ignore",
         width="stretch",
     )
+    if not _runs(workspace):
+        return
     if waits_for(KIND, "The reload is under way. How far its logits agree appears here when it ends."):
         return
     if actions[1].button("Reload with PEFT and compare", width="stretch", icon=":material/compare:"):

@@ -17,7 +17,7 @@ from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, 
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.scope import scope_note
 from surgery.adapter.site import Site
-from surgery.adapter.task import task_of
+from surgery.adapter.task import TASKS, task_of
 from surgery.adapter.tensor_names import SAVE_AGAIN, FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from surgery.adapter.weights import read_weights, weights_digest
@@ -255,6 +255,8 @@ def _notes(config: Mapping[str, Any], modules: Mapping[str, Factors], extra: lis
         yield "MiCA freezes B, so edits are written into A"
     if config.get("layer_replication"):
         yield "layers of the base model are replicated; every copy has its own update"
+    if (task := task_of(config)) not in TASKS:
+        yield f"of the task {task[:60]!r}, which no model is run for here: it can be edited and exported, not calibrated"
     if config.get("alora_invocation_tokens"):
         yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
     if initialisation(config).startswith("lora_ga"):

@@ -115,7 +115,10 @@ def add_model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
     add_base_options(parser)
     parser.add_argument("--data", help=data_help)
     parser.add_argument(
-        "--template", default="chat", help="chat, plain, or a file with a chat template, FILE.jinja (default chat)"
+        "--template",
+        default="chat",
+        help="chat, plain, or a file with a chat template, FILE.jinja (default chat, and plain for models that are no causal "
+        "language models)",
     )
     add_tokenizer_options(parser)
     parser.add_argument("--system", default="", help="system prompt of rows that have none")
@@ -134,7 +137,8 @@ def add_tokenizer_options(parser: argparse.ArgumentParser) -> None:
         "--template-args",
         default="",
         metavar="JSON",
-        help="arguments of the chat template, as '{\"enable_thinking\": false}'",
+        help="arguments of the chat template, as '{\"enable_thinking\": false}', or languages of the tokenizer, as "
+        '\'{"src_lang": "eng_Latn", "tgt_lang": "fra_Latn"}\'',
     )
     parser.add_argument(
         "--tokenizer", choices=TOKENIZERS, default=TOKENIZERS[0], help="the adapter folder's own, or the base's"

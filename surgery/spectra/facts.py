@@ -68,6 +68,7 @@ def inspection(adapter: Adapter, spectra: Spectra) -> dict[str, Any]:
         "adapter": adapter.source,
         "digest": adapter.digest,
         "base": adapter.base_name,
+        "task": adapter.task,
         "modules": len(facts),
         "layers": len(adapter.layers),
         "families": {name: sum(f.family == name for f in facts) for name in adapter.families},
