@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -15,7 +16,7 @@ from app.evaluation.task_options import ask_for_options, trusted
 from app.frame import plain, show_error
 from app.rows_form import format_controls, read_rows
 from surgery.adapter import Adapter
-from surgery.data import EvaluationPlan, RowFields, left_out_text, parse_stored_plan
+from surgery.data import ALLOW, CLASSIFIERS, REFUSE, EvaluationPlan, RowFields, left_out_text, parse_stored_plan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks, refuse_other_models
 from surgery.files import digest
@@ -50,6 +51,9 @@ class Question:
 
 def ask_for_slice(adapter: Adapter, present: EvaluationPlan) -> Question | None:
     """The slice that the form names for the open adapter, None while it names none."""
+    if adapter.task in CLASSIFIERS:
+        st.caption("Rows with labels, which the adapter is scored on by loss and accuracy.")
+        return _rows(adapter, present)
     on = st.segmented_control(
         "Held-out slice",
         [ROWS, TASK],
@@ -106,9 +110,13 @@ def _rows(adapter: Adapter, present: EvaluationPlan) -> Question | None:
         help="Examples at a time, for all variants.",
     )
     fields, leave_out = _rows_read(present, f"evaluate-{own}")
-    answers = ask_for_answers(present, own)
+    if adapter.task in CLASSIFIERS:  # which writes no answers
+        near = ask_for_near(st, present.near_duplicates == ALLOW, f"evaluate-near-{own}")
+        answers: dict[str, Any] = {"near_duplicates": ALLOW if near else REFUSE}
+    else:
+        answers = ask_for_answers(present, own)
+    key = f"evaluate-{digest([own, repr(present.encoding)])[:8]}"
     try:
-        key = f"evaluate-{digest([own, repr(present.encoding)])[:8]}"
         encoding = encoding_controls(present.encoding, key, adapter.task)
     except DataError as error:
         show_error(error)

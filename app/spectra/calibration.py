@@ -14,6 +14,7 @@ from app.spectra.token_rows import show_notes, show_tokens
 from app.state import jobs
 from app.state.workspace import Workspace, current
 from surgery.data import (
+    CLASSIFIERS,
     CalibrationPlan,
     NotFetchedError,
     Row,
@@ -52,7 +53,7 @@ def calibration_panel(workspace: Workspace) -> None:
     if workspace.sensitivity is not None:
         # one line, so that the figures below it stay in sight
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            st.markdown(_measured_text(workspace.sensitivity), width="stretch")
+            st.markdown(_measured_text(workspace.sensitivity, workspace.adapter.task), width="stretch")
             _again(workspace)
             if stored and st.button(listed, icon=":material/inventory_2:"):
                 _all_stored()
@@ -92,12 +93,13 @@ def _again(workspace: Workspace) -> None:
         _calibrate_again()
 
 
-def _measured_text(sensitivity: Sensitivity) -> str:
+def _measured_text(sensitivity: Sensitivity, task: str) -> str:
     dropped = left_out_text(sensitivity.left_out)
     how = "Shipped with the demo, measured" if sensitivity.shipped else "Measured"
     return (
         f":material/science: {how} on {sensitivity.examples} examples; mean calibration loss "
-        f"{sensitivity.losses.mean():.4f} nats per answer token." + (f" {plain(dropped)}." if dropped else "")
+        f"{sensitivity.losses.mean():.4f} nats per {'label' if task in CLASSIFIERS else 'answer token'}."
+        + (f" {plain(dropped)}." if dropped else "")
     )
 
 

@@ -32,6 +32,11 @@ _UNSUPPORTED = {
     "use_bdlora": ("block-diagonal LoRA splits its factors into blocks", _PLAIN),
     "enable_lora": ("merged projections of PEFT before 0.3 pack several updates into one tensor", _PLAIN),
 }
+# what PEFT trains and saves whole for a task, whether the config names it or not
+_HEADS = {
+    **dict.fromkeys(("SEQ_CLS", "TOKEN_CLS"), ("classifier", "score")),
+    "QUESTION_ANS": ("qa_outputs",),
+}
 # what has another forward pass or no norm of its rows; PEFT refuses each of them beside DoRA
 _NOT_WITH_DORA = (
     "lora_bias",
@@ -174,7 +179,7 @@ class LoraRules:
         excluded = self._config.get("exclude_modules") or []
         if isinstance(excluded, str):
             return self._matches(excluded, module, whole=True)
-        saved = self._config.get("modules_to_save") or []
+        saved = [*(self._config.get("modules_to_save") or []), *_HEADS.get(str(self._config.get("task_type")), ())]
         return not self._excluded_names.isdisjoint(_ends(module)) or any(
             self._matches(rf"(^|.*\.){name}($|\..*)", module, whole=False) for name in saved
         )

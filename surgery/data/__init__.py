@@ -22,11 +22,12 @@ from surgery.data.encoding import (
     encoding_record,
     parse_encoding,
 )
-from surgery.data.example import IGNORED, Example
+from surgery.data.example import CLASSIFIERS, IGNORED, Example
 from surgery.data.examples import Calibration, encode, prompt_ids, specimen
 from surgery.data.files_source import SUFFIXES
 from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
+from surgery.data.label_encoding import Head, LabelEncoder, label_numbers
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plans import (
     ALLOW,
@@ -52,6 +53,7 @@ __all__ = [
     "ALLOW",
     "APART",
     "AUTO",
+    "CLASSIFIERS",
     "CONVERSATIONAL",
     "DATE",
     "FIELDS",
@@ -71,7 +73,9 @@ __all__ = [
     "EvaluationPlan",
     "Example",
     "Examples",
+    "Head",
     "HubSource",
+    "LabelEncoder",
     "Message",
     "NearDuplicate",
     "NearDuplicatesError",
@@ -90,6 +94,7 @@ __all__ = [
     "encode",
     "encoding_record",
     "is_hub",
+    "label_numbers",
     "left_out_text",
     "markers",
     "near_duplicates",

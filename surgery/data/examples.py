@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
-from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM, TASKS
+from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM, TASKS, TOKEN_CLS
 from surgery.data.encoding import APART, TOGETHER, Encoding
-from surgery.data.example import Example
+from surgery.data.example import CLASSIFIERS, Example
+from surgery.data.label_encoding import Head, LabelEncoder
 from surgery.data.rendering import ChatTemplate, chat_template, markers
-from surgery.data.rows import NO_ANSWER, NO_PROMPT, NOT_RENDERED, TOO_LONG, Message, Row, UnusableRow
+from surgery.data.rows import NO_ANSWER, NO_PROMPT, NOT_RENDERED, TOO_LONG, UNREADABLE, Message, Row, UnusableRow
 from surgery.data.sequence_pairs import PairEncoder
 from surgery.errors import DataError
 from surgery.files import digest
@@ -46,7 +47,9 @@ class Calibration:
     @property
     def digest(self) -> str:
         """Identity of what the model sees: the token ids, in order."""
-        return digest(json.dumps([example.prompt_ids, example.answer_ids]) for example in self.examples)
+        return digest(
+            json.dumps([e.prompt_ids, e.answer_ids, *([e.segments] if e.segments else [])]) for e in self.examples
+        )
 
 
 def encode(
@@ -58,6 +61,7 @@ def encode(
     spare: Iterable[Row] = (),
     positions: int | None = None,
     task: str = CAUSAL_LM,
+    labels: Sequence[str] = (),
 ) -> Calibration:
     """Rows as token ids, each as training for the task tokenises it: for a causal language model its whole rendering.
 
@@ -68,11 +72,13 @@ def encode(
     spare: rows that take the place of those left out here, in this order, as far as they are needed.
     positions: tokens that the model has places for; longer rows are left out.
     task: one of `TASKS`.
+    labels: of a classifier, by number.
 
-    Raises `DataError` when the template cannot be used at all, and when no row is left.
+    Raises `DataError` when the template cannot be used at all, for labels that the classifier does not know, and
+    when no row is left.
     """
-    encoding = encoding.read_for(task)
-    encoder = _encoder(tokenizer, encoding, task)
+    encoding, spare = encoding.read_for(task), list(spare)
+    encoder = _encoder(tokenizer, encoding, task, labels, [*rows, *spare])
     counted = dict(left_out or {})
     kept: list[Example] = []
     first: UnusableRow | None = None
@@ -121,12 +127,16 @@ class Encoder(Protocol):
         """The example of a row; raises `UnusableRow` for one that cannot be one."""
 
 
-def _encoder(tokenizer: Any, encoding: Encoding, task: str) -> Encoder:
+def _encoder(
+    tokenizer: Any, encoding: Encoding, task: str, labels: Sequence[str] = (), rows: Sequence[Row] = ()
+) -> Encoder:
     """The encoder of a task; raises `DataError` where the encoding cannot be used, and for a task without one."""
     if task == CAUSAL_LM:
         return _TextEncoder.of(tokenizer, encoding)
     if task == SEQ_2_SEQ_LM:
         return PairEncoder.of(tokenizer, encoding)
+    if task in CLASSIFIERS:
+        return LabelEncoder(tokenizer, Head(tuple(labels), task == TOKEN_CLS), encoding, rows)
     raise DataError(f"rows of a {TASKS.get(task, task)} are not read yet", "edit and export work without rows")
 
 
@@ -154,6 +164,13 @@ class _TextEncoder:
 
     def example(self, row: Row) -> Example:
         """The example of a row; raises `UnusableRow` for one that has no tokens or that the template refuses."""
+        if row.labels:
+            raise UnusableRow(
+                UNREADABLE,
+                "a row is a text with a label, and the adapter is of a language model",
+                "name the fields that hold prompt and answer, a number in braces (--prompt-field text "
+                "--answer-field {label})",
+            )
         if self.encoding.tokenised == APART:
             before, answer, stop = self._apart(row)
         elif self.template is None or not (row.prompt or row.messages):

@@ -7,7 +7,7 @@ from typing import Any
 from surgery.adapter import Adapter
 from surgery.data import IGNORED, CalibrationPlan, read_source
 from surgery.edits import Edit
-from surgery.model import LiveModel, LoadedBase, collate, padding_id, scored_logits
+from surgery.model import LiveModel, LoadedBase, collate, scored_logits
 from surgery.spectra import Spectra
 
 _ROWS = 8
@@ -37,7 +37,7 @@ def peft_agreement(
 
     with LiveModel(base, adapter, spectra) as live:
         examples = live.encode(rows, plan.encoding).examples
-        batch = collate(examples, padding_id(base.tokenizer), layout=live.layout)
+        batch = collate(examples, base.padding, layout=live.layout)
         live.set_sigma(edit.sigma_after)
         previewed = logits(live.model)
         length = live.vocabulary

@@ -15,16 +15,18 @@ from surgery.model.base import (
 )
 from surgery.model.batches import Batch, batch_order, collate, run_batches
 from surgery.model.choice import BaseChoice
+from surgery.model.classified import Classified
 from surgery.model.dense_weight import base_weight
 from surgery.model.device_map import DeviceMap, execution_device, is_offloaded, parse_device_map
-from surgery.model.engine import Scored, VariantEngine
+from surgery.model.engine import VariantEngine
 from surgery.model.gguf import demo_gguf, read_once
 from surgery.model.greedy_search import Answered, Stop
+from surgery.model.heads import saved_head
 from surgery.model.hub_base import BaseSize, base_on_hub, base_size, latest_base, pinned_base
 from surgery.model.loss import answer_losses, padding_id, scored_logits
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
 from surgery.model.model_class import model_class, refuse_task
-from surgery.model.queue import answer_tokens, common_prefix, pair_tokens, text_tokens
+from surgery.model.queue import Scored, answer_tokens, common_prefix, pair_tokens, text_tokens
 from surgery.model.renamed import key_mapping
 from surgery.model.streaming import difference, stream_answers
 from surgery.model.token_preview import TokenPreview, encoding_notes, preview_tokens
@@ -43,6 +45,7 @@ __all__ = [
     "BaseChoice",
     "BaseSize",
     "Batch",
+    "Classified",
     "DeviceMap",
     "Layout",
     "LiveModel",
@@ -92,6 +95,7 @@ __all__ = [
     "release",
     "resolve_base",
     "run_batches",
+    "saved_head",
     "scored_logits",
     "stream_answers",
     "text_tokens",

@@ -28,7 +28,6 @@ def base_for(adapter: Adapter, choice: BaseChoice, *, control: Control = SILENT)
         revision=choice.revision,
         device=choice.device,
         dtype=choice.dtype,
-        task=adapter.task,
         adapter=adapter,
         control=control,
     )

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import CAUSAL_LM, Adapter
+from surgery.data import CLASSIFIERS
 from surgery.errors import BaseModelError, first_line
 from surgery.files import DEMO_BASE, digest, user_path
 from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
+from surgery.model.heads import NO_HEAD, Shapes, brought, head_options, labels_of, refuse_unlabelled, saved_head
 from surgery.model.hub_base import base_on_hub, fetched_base
 from surgery.model.loading import file_sample, quiet_loading
+from surgery.model.loss import padding_id
 from surgery.model.model_class import model_class, model_classes, refuse_task
 from surgery.model.refusals import not_loaded
 from surgery.model.renamed import has_place
@@ -36,7 +39,8 @@ class LoadedBase:
     `fingerprint` identifies the weights: config, file names, sizes and sixteen mebibytes of every
     weight file. `ways` are how its rows were found to be read, by the digest of the adapter that was attached.
     `task` is what it was loaded for, one of `TASKS`. `others` says whether transformers has another class of it for
-    that task, with the layers at other paths.
+    that task, with the layers at other paths. `saved` is what the adapter that it was loaded for brings of a
+    classifier's head, `head` the shapes of what of that the base lacks.
     """
 
     model: "nn.Module"
@@ -46,10 +50,32 @@ class LoadedBase:
     ways: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
     task: str = CAUSAL_LM
     others: bool = False
+    saved: Shapes = field(default_factory=dict)
+    head: Shapes = field(default_factory=dict)
 
     def serves(self, adapter: Adapter) -> bool:
-        """Whether it was loaded as an adapter needs it: for its task, and as the class that has its modules."""
-        return self.task == adapter.task and (not self.others or has_place(self.model, adapter))
+        """Whether it was loaded as an adapter needs it: for its task, for such a head, as the class with its modules."""
+        if (self.task, self.saved) != (adapter.task, saved_head(adapter)):
+            return False
+        return not self.others or has_place(self.model, adapter)
+
+    @property
+    def padding(self) -> int | None:
+        """The token that fills rows up to one length.
+
+        Any will do where padding is masked. A classifier looks for the token that its config names, in place of a
+        mask or to count positions; None where it names none.
+        """
+        if self.task not in CLASSIFIERS:
+            return padding_id(self.tokenizer)
+        config: Any = self.model.config
+        named = config.get_text_config().pad_token_id
+        return None if named is None else int(named)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of a classifier by number; empty for other models."""
+        return labels_of(self.model.config) if self.task in CLASSIFIERS else ()
 
 
 def load_base(
@@ -58,7 +84,6 @@ def load_base(
     revision: str | None = None,
     device: str = "cpu",
     dtype: str = "float32",
-    task: str = CAUSAL_LM,
     adapter: Adapter | None = None,
     control: Control = SILENT,
 ) -> LoadedBase:
@@ -68,8 +93,8 @@ def load_base(
     revision: of a hub id.
     device: one device, or `auto` for a base that exceeds it, as `parse_device_map` reads it.
     dtype: precision of the weights.
-    task: of the adapter that it is loaded for; see `Adapter.task`.
-    adapter: chooses among several classes of a task; see `model_class`.
+    adapter: what it is loaded for, which says the task, the class of transformers and the size of a classifier's head;
+        a causal language model where none is given.
     control: hears of the bytes of a hub id that is fetched, and may stop them.
 
     Raises `BaseModelError` when it cannot be found, is no model of the task or needs remote code, `AdapterError`
@@ -78,6 +103,7 @@ def load_base(
     import torch
     from transformers import AutoConfig, AutoTokenizer
 
+    task, head = (CAUSAL_LM, NO_HEAD) if adapter is None else (adapter.task, saved_head(adapter))
     refuse_task(task)
     if dtype not in DTYPES:
         raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
@@ -89,7 +115,8 @@ def load_base(
     try:
         with quiet_loading():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
-            loaded: Any = model_class(config, task, adapter).from_pretrained(
+            chosen = model_class(config, task, adapter)
+            loaded: Any = chosen.from_pretrained(
                 source,
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
@@ -97,6 +124,7 @@ def load_base(
                 output_loading_info=True,
                 local_files_only=True,
                 **placed,
+                **head_options(chosen, config, head),
             )
             tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True)
         model, loading = loaded
@@ -107,15 +135,14 @@ def load_base(
         raise
     except Exception as error:  # the loaders run over files of any origin and raise whatever those provoke
         raise not_loaded(location, device, source, error) from error
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        # transformers fills the gap with random numbers and a warning
-        raise BaseModelError(
-            f"the base model {location!r} lacks {len(missing)} weights such as {missing[0]!r}",
-            "use a whole checkpoint",
-        )
+    if task in CLASSIFIERS:
+        refuse_unlabelled(model.config, location)
+    # transformers fills every gap with random numbers and a warning
+    lacking = brought(loading, head, location)
     others = len(model_classes(config, task)) > 1
-    return LoadedBase(model, tokenizer, location, _fingerprint(source), task=task, others=others)
+    return LoadedBase(
+        model, tokenizer, location, _fingerprint(source), task=task, others=others, saved=head, head=lacking
+    )
 
 
 def resolve_base(location: str) -> str:

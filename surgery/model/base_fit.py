@@ -15,7 +15,7 @@ from surgery.model.wrapping import is_adaptable
 
 def refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: int | None) -> None:
     """Raise `DataError` for rows with an id that the model has no embedding for."""
-    largest = max(max(*each.prompt_ids, *each.answer_ids) for each in calibration.examples)
+    largest = max(max(each.tokens) for each in calibration.examples)
     if vocabulary is not None and largest >= vocabulary:
         token = str(tokenizer.convert_ids_to_tokens(largest))[:40]
         raise DataError(
@@ -32,7 +32,7 @@ def refuse_unrunnable(adapter: Adapter, task: str) -> None:
     if adapter.task in TASKS and adapter.task != task:
         raise BaseModelError(
             f"the base model was loaded as a {TASKS.get(task, task)}, and the adapter is of a {TASKS[adapter.task]}",
-            f"load it for this adapter: load_base(…, task={adapter.task!r})",
+            f"load it for this adapter: base_for(adapter, …)",
         )
     if adapter.config.get("alora_invocation_tokens"):
         raise AdapterError(

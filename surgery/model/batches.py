@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM
+from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS
 from surgery.data import IGNORED, Example
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.memory import is_out_of_memory, release
@@ -19,8 +19,9 @@ class Batch:
     """Padded tensors of shape (example, token) and the positions of the examples in the slice.
 
     `keep` is how many trailing positions are needed to score every answer token of a causal language model; for one
-    from sequence to sequence the labels are a sequence of their own. Without padding the model is given the ids
-    alone, as it is for one row.
+    from sequence to sequence the labels are a sequence of their own, and for a classifier one number, or one for
+    each token. Without padding the model is given the ids alone, as it is for one row. `segments` are given to models
+    that tell two texts apart; `pad_id` is the token of the padding.
     """
 
     indices: tuple[int, ...]
@@ -31,6 +32,8 @@ class Batch:
     keep: int
     layout: Layout = "left"
     task: str = CAUSAL_LM
+    segments: "torch.Tensor | None" = None
+    pad_id: int = 0
 
     @property
     def inputs(self) -> "dict[str, torch.Tensor]":
@@ -40,13 +43,15 @@ class Batch:
             given["attention_mask"] = self.attention_mask
             if self.task == CAUSAL_LM:
                 given["position_ids"] = self.position_ids
+        if self.segments is not None:
+            given["token_type_ids"] = self.segments
         return given
 
 
 def run_batches(
     examples: Sequence[Example],
     batch_size: int,
-    pad_id: int,
+    pad_id: int | None,
     step: Callable[[Batch], None],
     *,
     layout: Layout = "left",
@@ -56,7 +61,7 @@ def run_batches(
 
     examples: encoded rows.
     batch_size: examples of a batch at most.
-    pad_id: token of the padding.
+    pad_id: token of the padding; None for a model that names none, see `LoadedBase.padding`.
     step: called with every batch; it must leave nothing behind when it fails.
     layout: how the examples of a batch stand.
     start: examples of `batch_order` passed over, because they were done before.
@@ -108,7 +113,7 @@ def _fits(step: Callable[[Batch], None], batch: Batch) -> bool:
 
 def collate(
     examples: Sequence[Example],
-    pad_id: int,
+    pad_id: int | None,
     *,
     indices: Sequence[int] | None = None,
     layout: Layout = "left",
@@ -116,7 +121,7 @@ def collate(
     """A batch of examples of one task, padded to one length; positions count real tokens only.
 
     examples: encoded rows.
-    pad_id: token of the padding.
+    pad_id: token of the padding; None for a model that names none, see `LoadedBase.padding`.
     indices: of the examples in the slice; counted from 0 where not given.
     layout: how they stand. Padding on the left aligns the ends, so the answers sit in the last few positions and
         the logits of everything before them need not be computed. Examples of one length need none.
@@ -125,12 +130,12 @@ def collate(
     return _COLLATED[examples[0].task](examples, pad_id, chosen, layout)
 
 
-def _texts(examples: Sequence[Example], pad_id: int, indices: tuple[int, ...], layout: Layout) -> Batch:
+def _texts(examples: Sequence[Example], pad_id: int | None, indices: tuple[int, ...], layout: Layout) -> Batch:
     """Prompts and their answers as one sequence each."""
     import torch
 
     width = max(example.length for example in examples)
-    ids = torch.full((len(examples), width), pad_id, dtype=torch.long)
+    ids = torch.full((len(examples), width), pad_id or 0, dtype=torch.long)
     mask = torch.zeros((len(examples), width), dtype=torch.long)
     labels = torch.full((len(examples), width), IGNORED, dtype=torch.long)
     for i, example in enumerate(examples):
@@ -144,13 +149,34 @@ def _texts(examples: Sequence[Example], pad_id: int, indices: tuple[int, ...], l
     return Batch(indices, ids, mask, positions, labels, width - first_answer + 1, layout)
 
 
-def _pairs(examples: Sequence[Example], pad_id: int, indices: tuple[int, ...], layout: Layout) -> Batch:
+def _pairs(examples: Sequence[Example], pad_id: int | None, indices: tuple[int, ...], layout: Layout) -> Batch:
     """What the encoder reads and the labels of the decoder, whose padding always follows."""
     import torch
 
-    ids, mask = _filled([example.prompt_ids for example in examples], pad_id, layout)
+    ids, mask = _filled([example.prompt_ids for example in examples], pad_id or 0, layout)
     labels, _ = _filled([example.answer_ids for example in examples], IGNORED, "right")
     return Batch(indices, ids, mask, torch.zeros_like(ids), labels, labels.shape[1], layout, SEQ_2_SEQ_LM)
+
+
+def _labelled(examples: Sequence[Example], pad_id: int | None, indices: tuple[int, ...], layout: Layout) -> Batch:
+    """Texts with the number of their label, or of a tag for each token.
+
+    A model that does not name its padding reads one text alone up to its last token, whatever that is; in a batch it
+    has to be told which token is the padding, and none may end in it.
+    """
+    import torch
+
+    if pad_id is None:
+        ends = {example.prompt_ids[-1] for example in examples}
+        pad_id = next(token for token in range(len(ends) + 1) if token not in ends)
+    ids, mask = _filled([example.prompt_ids for example in examples], pad_id, layout)
+    tags = examples[0].task == TOKEN_CLS
+    labels, _ = _filled([example.answer_ids for example in examples], IGNORED, layout if tags else "right")
+    told = any(example.segments for example in examples)
+    segments = [example.segments or (0,) * example.length for example in examples]
+    given = _filled(segments, 0, layout)[0] if told else None
+    positions = torch.zeros_like(ids)
+    return Batch(indices, ids, mask, positions, labels, ids.shape[1], layout, examples[0].task, given, pad_id)
 
 
 def _filled(rows: Sequence[Sequence[int]], blank: int, layout: Layout) -> "tuple[torch.Tensor, torch.Tensor]":
@@ -168,7 +194,9 @@ def _filled(rows: Sequence[Sequence[int]], blank: int, layout: Layout) -> "tuple
 
 
 # how the examples of each task become a batch
-_COLLATED: Mapping[str, Callable[[Sequence[Example], int, tuple[int, ...], Layout], Batch]] = {
+_COLLATED: Mapping[str, Callable[[Sequence[Example], int | None, tuple[int, ...], Layout], Batch]] = {
     CAUSAL_LM: _texts,
     SEQ_2_SEQ_LM: _pairs,
+    SEQ_CLS: _labelled,
+    TOKEN_CLS: _labelled,
 }

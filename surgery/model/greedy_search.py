@@ -12,7 +12,7 @@ from surgery.adapter import CAUSAL_LM
 from surgery.data import Example
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.batches import Batch, run_batches
-from surgery.model.loss import measured_losses, padding_id
+from surgery.model.loss import measured_losses
 from surgery.model.queue import Queue, Slot, Tally, Task, common_prefix, same_inputs
 from surgery.model.variant_rows import VariantRows
 from surgery.progress import Control
@@ -225,7 +225,7 @@ class Decoding:
             for i, loss in zip(batch.indices, measured_losses(self._rows.live.model, batch), strict=True):
                 self._open[slots[i]].loss = loss
 
-        padding = padding_id(self._rows.live.base.tokenizer)
+        padding = self._rows.live.base.padding
         run_batches(examples, len(examples), padding, step, layout=self._way.scoring)
 
     def _example(self, number: int) -> Example:

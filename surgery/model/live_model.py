@@ -19,7 +19,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from surgery.adapter import Adapter, Factors
-from surgery.data import Calibration, Encoding, Row, encode
+from surgery.data import CLASSIFIERS, Calibration, Encoding, Row, encode
 from surgery.errors import AdapterError, BaseModelError, DataError, PolicyError
 from surgery.model.base import LoadedBase
 from surgery.model.base_fit import (
@@ -33,6 +33,7 @@ from surgery.model.base_fit import (
 )
 from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import output_magnitudes, put_extras, update_biases
+from surgery.model.heads import refuse_other_head
 from surgery.model.model_class import pictures_note
 from surgery.model.renamed import placed
 from surgery.model.spectral_layers import Components, SpectralLayer
@@ -56,6 +57,7 @@ class LiveModel:
 
     def __init__(self, base: LoadedBase, adapter: Adapter, spectra: Spectra) -> None:
         refuse_unrunnable(adapter, base.task)
+        refuse_other_head(base, adapter)
         if set(spectra) != set(adapter.modules):
             raise AdapterError("the spectra are of other modules than the adapter's", "decompose this adapter")
         if any(isinstance(module, SpectralLayer) for module in base.model.modules()):
@@ -168,6 +170,7 @@ class LiveModel:
             spare=spare,
             positions=self.positions,
             task=self.base.task,
+            labels=self.base.labels,
         )
         refuse_unknown_token(found, tokenizer, self.vocabulary)
         return found
@@ -206,6 +209,8 @@ class LiveModel:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader has to know of how rows are read and answers decoded."""
+        if self.base.task in CLASSIFIERS:
+            return self.scoring_notes
         note = decoding_note(type(self.model).__name__, self.way, self.base.task)
         return (*self.scoring_notes, *filter(None, [note]))
 

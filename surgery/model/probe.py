@@ -15,12 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from surgery.adapter import CAUSAL_LM
-from surgery.data import Example
 from surgery.errors import BaseModelError, DataError, RowsMixedError, SurgeryError, first_line
 from surgery.model.batches import collate
-from surgery.model.loss import padding_id, scored_logits
+from surgery.model.loss import scored_logits
 from surgery.model.memory import is_out_of_memory
-from surgery.model.readers import Readers
+from surgery.model.readers import ANSWERS, Readers
 from surgery.model.rereading import Read, Reread
 from surgery.model.spectral_layers import SpectralLayer
 from surgery.model.ways import Layout, Way, decoding_ways, layouts_of
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# tokens of the longest prompt and of the opening, and of each answer; two prompts are of one length
-_LONGEST, _OPENING, _ANSWERS = 21, 9, (3, 3, 2)
+# tokens of the longest prompt and of the opening; two prompts are of one length
+_LONGEST, _OPENING = 21, 9
 # of rows, before a slower way is taken
 _TRIES = 2
 # a logit beyond this is a mask over the vocabulary
@@ -201,11 +200,8 @@ class Probe:
         worst = 0.0
         for group in _groups(layout):
             self._choose(group)
-            task = self._live.base.task
-            examples = [
-                Example("", self._prompts[r], self._answers[r][: _ANSWERS[r]], "", task=task) for r in group
-            ]
-            batch = collate(examples, padding_id(self._live.base.tokenizer), layout=layout)
+            examples = [self._readers.example(row) for row in group]
+            batch = collate(examples, self._live.base.padding, layout=layout)
             logits, labels = scored_logits(self._live.model, batch)
             for each, label, row in zip(logits, labels, group, strict=True):
                 worst = max(worst, self._apart(row, each[label >= 0]))
@@ -219,9 +215,9 @@ class Probe:
         worst = self._step_apart(group, prompts, 0)
         if way.follows:
             assert not isinstance(prompts, Reread)
-            logits = prompts.answer_logits([self._answers[row][: _ANSWERS[row]] for row in group])
+            logits = prompts.answer_logits([self._answers[row][: ANSWERS[row]] for row in group])
             for row, each in zip(group, logits, strict=True):
-                worst = max(worst, self._apart(row, each[: _ANSWERS[row]]))
+                worst = max(worst, self._apart(row, each[: ANSWERS[row]]))
         prompts.advance([self._answers[row][0] for row in group])
         worst = max(worst, self._step_apart(group, prompts, 1))
         if len(group) > 1:

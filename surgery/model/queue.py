@@ -27,6 +27,14 @@ class Task:
     lengths: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A continuation given its context: log likelihood in nats, and whether greedy decoding would write it."""
+
+    log_likelihood: float
+    greedy: bool
+
+
 class Slot(NamedTuple):
     """One row of a batch: a task for a variant, both by number."""
 

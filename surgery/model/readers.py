@@ -8,13 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from surgery.adapter import SEQ_2_SEQ_LM
+from surgery.adapter import SEQ_2_SEQ_LM, SEQ_CLS
+from surgery.data import CLASSIFIERS, Example
 from surgery.errors import BaseModelError
 from surgery.model.decoding import Prompts
 from surgery.model.encoder_decoder import EncodedPrompts, decoder_start, shifted_start
 from surgery.model.live_model import LiveModel
 from surgery.model.rereading import Read, Reread
 from surgery.model.ways import Way
+
+ANSWERS = (3, 3, 2)  # tokens that are scored of each answer
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,20 @@ class Readers:
             encoded = torch.tensor([prompt], device=live.device)
             whole: Tensor = live.model(input_ids=encoded, decoder_input_ids=decoded, use_cache=False).logits
             return whole[0]
+        if live.base.task in CLASSIFIERS:
+            alone = live.model(input_ids=torch.tensor([self.example(row).prompt_ids], device=live.device)).logits
+            return alone if live.base.task == SEQ_CLS else alone[0]
         ids = torch.tensor([[*prompt, *answer[:-1]]], device=live.device)
         logits: Tensor = live.model(input_ids=ids, use_cache=False).logits
         return logits[0, len(prompt) - 1 :]
+
+    def example(self, row: int) -> Example:
+        """A row with the labels that are scored of it; a classifier reads it up to the end that its tokenizer writes."""
+        prompt, answer, task = self.prompts[row], self.answers[row], self.live.base.task
+        if task not in CLASSIFIERS:
+            return Example("", prompt, answer[: ANSWERS[row]], "", task=task)
+        ids = (*prompt, *_end(self.live.base.tokenizer))
+        return Example("", ids, (0,) if task == SEQ_CLS else (0,) * len(ids), "", task=task)
 
     def together(self, way: Way, group: Sequence[int]) -> Read:
         """Rows read in two parts and joined, as large batches are, where their cache allows it."""
@@ -87,3 +101,9 @@ class Readers:
     def _start(self, row: int) -> int:
         start = shifted_start(self.live, self.answers[row])
         return decoder_start(self.live) if start is None else start
+
+
+def _end(tokenizer: Any) -> tuple[int, ...]:
+    """The end of sequence that a tokenizer writes after every text, which some classifiers look for."""
+    ids = tuple(tokenizer("a").input_ids)
+    return ids[-1:] if ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id) else ()

@@ -79,7 +79,7 @@ def test_losses_and_sensitivities_are_those_of_each_row_alone_through_peft(case)
 
 def test_an_edited_export_read_by_peft_gives_the_logits_of_the_preview(case, tmp_path):
     adapter = open_adapter(case[1])
-    spectra, base = decompose(adapter), load_base(str(tmp_path / "base"), task=adapter.task)
+    spectra, base = decompose(adapter), load_base(str(tmp_path / "base"), adapter=adapter)
     edit = make_edit(spectra, make_policy("random_index", {"amp": 2.0, "sup": 0.2}), scope="all")
     export(adapter, spectra, edit, tmp_path / "out")
     plan = CalibrationPlan(str(rows_file(tmp_path / "rows.jsonl", ROWS)), len(ROWS))
