@@ -75,7 +75,7 @@ def test_what_was_not_fetched_or_is_a_page_or_an_archive_is_told(tmp_path):
         struct.pack("<Q", 2) + b"[]",
         struct.pack("<Q", 9) + b'{"a":[1]}',
         struct.pack("<Q", 20_000) + b'{"a":' + b"[" * 19_995,
-        struct.pack("<Q", 25) + b'{"a":{"shape":[1e999,2]}}',
+        struct.pack("<Q", 39) + b'{"a":{"dtype":"F32","shape":[1e999,2]}}',
         b"PK\x03\x04" + bytes(100),
     ],
 )
