@@ -547,6 +547,97 @@ def an_inspection_of_nothing(scene: Scene) -> Steps:
     yield scene.command("inspect", scene.place.adapter)
 
 
+@way("give its own, made by: surgery calibrate ")
+def sensitivities_of_another_adapter(scene: Scene) -> Steps:
+    place, other = scene.place, str(save_adapter(tiny_llama(), scene.folder / "other", seed=9))
+    rows = (
+        "--base",
+        place.base.location,
+        "--data",
+        place.calibration.data,
+        "--examples",
+        "2",
+        "--template",
+        "plain",
+    )
+    assert scene.command("calibrate", other, *rows, "--out", str(scene.folder / "theirs"))()
+    words = (
+        "edit",
+        place.adapter,
+        "--policy",
+        "grad_direction",
+        "--out",
+        str(scene.folder / "out"),
+        "--sensitivities",
+    )
+    error = yield scene.command(*words, str(scene.folder / "theirs"))
+    asked = shlex.split(named_in(error, "made by: surgery"))
+    assert asked[:2] == ["calibrate", place.adapter]
+    assert scene.command(*asked[:2], *rows, "--out", str(scene.folder / "own"))()
+    yield scene.command(*words, str(scene.folder / "own"))
+
+
+@way("use a number from ")
+def a_knob_out_of_its_range(scene: Scene) -> Steps:
+    words = ("edit", scene.place.adapter, "--policy", "random_index", "--out", str(scene.folder / "out"), "--amp")
+    error = yield scene.command(*words, "99")
+    yield scene.command(*words, named_in(error, " to "))
+
+
+@way("or switch align_mid off")
+def gates_out_of_order(scene: Scene) -> Steps:
+    numbers = ("gains", "--sigma", "3,2,1", "--sensitivity", "0.1,-0.4,0.2", "--policy", "smooth_abs")
+    gates = ("--sup", "1", "--mid", "0.5", "--amp", "2")
+    yield scene.command(*numbers, *gates)
+    assert scene.command(*numbers, "--sup", "0.5", "--mid", "1", "--amp", "2")()
+    yield scene.command(*numbers, *gates, "--no-align-mid")
+
+
+@way("give one for each")
+def fewer_sensitivities_than_singular_values(scene: Scene) -> Steps:
+    words = ("gains", "--policy", "abs_select", "--sigma", "3,2,1", "--sensitivity")
+    yield scene.command(*words, "0.1,0.2")
+    yield scene.command(*words, "0.1,0.2,0.3")
+
+
+@way("list them with: surgery runs")
+def a_run_that_is_not_there(scene: Scene) -> Steps:
+    error = yield scene.command("runs", "nothing")
+    yield scene.command(*named_in(error, "surgery").split())
+
+
+@way("name one, such as --scope all, or leave out --random")
+def random_controls_of_a_folder_that_differs_in_nothing(scene: Scene) -> Steps:
+    place = scene.place
+    words = ("evaluate", place.adapter, "--variant", str(scene.adapter()), "--limit", "3", "--template", "plain")
+    rows = (
+        "--base",
+        place.base.location,
+        "--data",
+        place.evaluation.data,
+        "--loss-only",
+        "--allow-near-duplicates",
+    )
+    error = yield scene.command(*words, *rows, "--random", "1")
+    assert scene.command(*words, *rows)()
+    yield scene.command(*words, *rows, "--random", "1", *re.search(r"--scope \w+", error.remedy)[0].split())
+
+
+@pytest.mark.parametrize("command", ["inspect", "edit", "calibrate", "evaluate"])
+def test_every_command_opens_a_weights_path_and_names_what_lies_below(command: str, scene: Scene) -> None:
+    out, base = ("--out", str(scene.folder / "out")), ("--base", scene.place.base.location)
+    more = {
+        "inspect": (),
+        "edit": ("--policy", "truncate", *out),
+        "calibrate": (*base, "--data", scene.place.calibration.data, "--preview", "--examples", "2"),
+        "evaluate": (*base, "--data", scene.place.evaluation.data, "--limit", "2", "--loss-only"),
+    }[command]
+    adapter = scene.adapter("runs/checkpoint-20")
+    with pytest.raises(SurgeryError, match="holds no adapter itself, but 1 below it: checkpoint-20"):
+        scene.command(command, str(adapter.parent), *more)()
+    assert scene.command(command, str(adapter / WEIGHTS), *more)()
+
+
 @pytest.mark.parametrize("name", WAYS)
 def test_the_way_out_of_a_refusal_arrives(name: str, scene: Scene) -> None:
     remedy, entry = WAYS[name]
