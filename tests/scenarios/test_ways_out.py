@@ -59,6 +59,12 @@ class Scene:
 
         return run
 
+    def edit(self, *words: str, policy: str = "random_index", out: str = "out") -> Callable[[], bool]:
+        """The command that edits the adapter, with further words."""
+        return self.command(
+            "edit", self.place.adapter, "--policy", policy, "--out", str(self.folder / out), *words
+        )
+
     def knows(self, command: str) -> bool:
         """Whether the command line has this command."""
         try:
@@ -399,17 +405,15 @@ def files_that_have_changed_since_they_were_opened(scene: Scene) -> Steps:
 def an_export_onto_what_is_there(scene: Scene) -> Steps:
     (scene.folder / "taken").mkdir()
     (scene.folder / "taken" / "mine").touch()
-    words = ("edit", scene.place.adapter, "--policy", "random_index", "--out")
-    yield scene.command(*words, str(scene.folder / "taken"))
-    yield scene.command(*words, str(scene.folder / "new"))
+    yield scene.edit(out="taken")
+    yield scene.edit(out="new")
 
 
 @way("choose another folder")
 def an_export_that_cannot_be_written(scene: Scene) -> Steps:
     (scene.folder / "file").touch()
-    words = ("edit", scene.place.adapter, "--policy", "random_index", "--out")
-    yield scene.command(*words, str(scene.folder / "file" / "below"))
-    yield scene.command(*words, str(scene.folder / "another"))
+    yield scene.edit(out="file/below")
+    yield scene.edit(out="another")
 
 
 @way("decompose this adapter")
@@ -424,8 +428,7 @@ def an_export_with_the_spectra_of_another_adapter(scene: Scene) -> Steps:
 
 @way("give --sensitivities FILE, made by: surgery calibrate ")
 def a_policy_that_works_from_sensitivities(scene: Scene) -> Steps:
-    words = ("edit", scene.place.adapter, "--policy", "grad_direction", "--out", str(scene.folder / "out"))
-    error = yield scene.command(*words)
+    error = yield scene.edit(policy="grad_direction")
     given = {
         "BASE": scene.place.base.location,
         "ROWS": scene.place.calibration.data,
@@ -433,80 +436,48 @@ def a_policy_that_works_from_sensitivities(scene: Scene) -> Steps:
     }
     made = [given.get(word, word) for word in shlex.split(named_in(error, "made by: surgery"))]
     assert scene.command(*made, "--examples", "2", "--template", "plain")()
-    yield scene.command(*words, "--sensitivities", given["FILE"])
+    yield scene.edit("--sensitivities", given["FILE"], policy="grad_direction")
 
 
 @way("or a part of a module's path")
 def a_scope_that_matches_nothing(scene: Scene) -> Steps:
-    words = (
-        "edit",
-        scene.place.adapter,
-        "--policy",
-        "random_index",
-        "--out",
-        str(scene.folder / "out"),
-        "--scope",
-    )
-    yield scene.command(*words, "encoder")
-    assert scene.command(*words[:-2], str(scene.folder / "all"), "--scope", "all")()
-    yield scene.command(*words, "layers.1")
+    yield scene.edit("--scope", "encoder")
+    assert scene.edit("--scope", "all", out="all")()
+    yield scene.edit("--scope", "layers.1")
 
 
 @way("or a simpler one")
 def a_scope_that_is_no_expression(scene: Scene) -> Steps:
-    words = (
-        "edit",
-        scene.place.adapter,
-        "--policy",
-        "random_index",
-        "--out",
-        str(scene.folder / "out"),
-        "--scope",
-    )
-    error = yield scene.command(*words, "(")
-    yield scene.command(*words, re.search(r"use (\w+),", error.remedy)[1])
+    error = yield scene.edit("--scope", "(")
+    yield scene.edit("--scope", re.search(r"use (\w+),", error.remedy)[1])
 
 
 @way("use one of ")
 def a_policy_that_is_not_there(scene: Scene) -> Steps:
-    words = ("edit", scene.place.adapter, "--out", str(scene.folder / "out"), "--policy")
-    error = yield scene.command(*words, "magic")
+    error = yield scene.edit(policy="magic")
     names = named_in(error, "use one of").split(", ")
-    yield scene.command(*words, next(name for name in names if name.startswith("random")))
+    yield scene.edit(policy=next(name for name in names if name.startswith("random")))
 
 
 @way("use one of ")
 def an_energy_rule_that_is_not_there(scene: Scene) -> Steps:
-    words = (
-        "edit",
-        scene.place.adapter,
-        "--policy",
-        "random_index",
-        "--out",
-        str(scene.folder / "out"),
-        "--energy",
-    )
-    error = yield scene.command(*words, "l3")
-    yield scene.command(*words, named_in(error, "use one of").split(", ")[-1])
+    error = yield scene.edit("--energy", "l3")
+    yield scene.edit("--energy", named_in(error, "use one of").split(", ")[-1])
 
 
 @way("its knobs are ")
 def a_knob_of_another_policy(scene: Scene) -> Steps:
-    words = ("edit", scene.place.adapter, "--policy", "truncate", "--out", str(scene.folder / "out"))
-    error = yield scene.command(*words, "--gamma", "2")
-    knob = named_in(error, "its knobs are").split(", ")[0]
-    yield scene.command(*words, f"--{knob}", "2")
+    error = yield scene.edit("--gamma", "2", policy="truncate")
+    yield scene.edit(f"--{named_in(error, 'its knobs are').split(', ')[0]}", "2", policy="truncate")
 
 
 @way("python -m surgery edit --help")
 def an_option_that_is_not_there(scene: Scene) -> Steps:
-    words = ("edit", scene.place.adapter, "--policy", "random_index", "--out", str(scene.folder / "out"))
-    error = yield scene.command(*words, "--strength", "2")
-    shown = subprocess.run(
-        [sys.executable, *named_in(error, "see: python").split()], capture_output=True, text=True
-    )
-    assert "--scope" in shown.stdout
-    yield scene.command(*words, "--scope", "all")
+    error = yield scene.edit("--strength", "2")
+    with pytest.raises(SystemExit):
+        main(named_in(error, "see: python -m surgery").split())
+    assert "--scope" in scene.printed.readouterr().out
+    yield scene.edit("--scope", "all")
 
 
 @way("give --out, or --preview to see tokens")
@@ -561,27 +532,17 @@ def sensitivities_of_another_adapter(scene: Scene) -> Steps:
         "plain",
     )
     assert scene.command("calibrate", other, *rows, "--out", str(scene.folder / "theirs"))()
-    words = (
-        "edit",
-        place.adapter,
-        "--policy",
-        "grad_direction",
-        "--out",
-        str(scene.folder / "out"),
-        "--sensitivities",
-    )
-    error = yield scene.command(*words, str(scene.folder / "theirs"))
+    error = yield scene.edit("--sensitivities", str(scene.folder / "theirs"), policy="grad_direction")
     asked = shlex.split(named_in(error, "made by: surgery"))
     assert asked[:2] == ["calibrate", place.adapter]
     assert scene.command(*asked[:2], *rows, "--out", str(scene.folder / "own"))()
-    yield scene.command(*words, str(scene.folder / "own"))
+    yield scene.edit("--sensitivities", str(scene.folder / "own"), policy="grad_direction")
 
 
 @way("use a number from ")
 def a_knob_out_of_its_range(scene: Scene) -> Steps:
-    words = ("edit", scene.place.adapter, "--policy", "random_index", "--out", str(scene.folder / "out"), "--amp")
-    error = yield scene.command(*words, "99")
-    yield scene.command(*words, named_in(error, " to "))
+    error = yield scene.edit("--amp", "99")
+    yield scene.edit("--amp", named_in(error, " to "))
 
 
 @way("or switch align_mid off")
