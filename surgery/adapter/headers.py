@@ -22,10 +22,8 @@ _PICKLES = 5  # before 1.6 torch wrote several, one after the other
 _START = 512
 _POINTER = b"version https://git-lfs"
 _TENSOR = re.compile(r"[\w.:@+=,()\[\] -]{1,500}")
-_ENTRY = re.compile(
-    r'"(?P<name>[\w.:@+=,()\[\] -]{1,500})"\s{0,9}:\s{0,9}\{\s{0,9}"dtype"\s{0,9}:\s{0,9}"\w{1,20}"\s{0,9},'
-    r'\s{0,9}"shape"\s{0,9}:\s{0,9}\[(?P<shape>[\d, ]{0,200})\]'
-)
+_ENTRY = re.compile(r'"(?P<name>[\w.:@+=,()\[\] -]{1,500})"\s{0,9}:\s{0,9}\{(?P<told>[^{}]{1,500})\}')
+_SHAPE = re.compile(r'"shape"\s{0,9}:\s{0,9}\[([\d, ]{0,200})\]')
 _TEXT = 8  # the number that GGUF gives a text
 _MOST_KEYS, _LONGEST_TEXT = 16, 4096
 
@@ -83,10 +81,10 @@ def _safetensors(handle: IO[bytes]) -> Header:
     text = handle.read(min(length, _MOST_HEADER))
     if not text.startswith(b"{") or len(text) < min(length, _MOST_HEADER):
         return Header(OTHER)
-    tensors = {
-        match["name"]: tuple(int(size) for size in match["shape"].split(",") if size.strip())
-        for match in _ENTRY.finditer(text.decode(errors="replace"))
-    }
+    tensors = {}
+    for entry in _ENTRY.finditer(text.decode(errors="replace")):
+        if shape := _SHAPE.search(entry["told"]):  # the order of what an entry tells is the writer's
+            tensors[entry["name"]] = tuple(int(size) for size in shape[1].split(",") if size.strip())
     return Header(SAFETENSORS if tensors else OTHER, tensors)
 
 

@@ -378,6 +378,12 @@ def a_pattern_that_is_no_expression(scene: Scene) -> Steps:
     yield opened(changed(folder, target_modules=r".*_proj"))
 
 
+@way("train it again as a plain LoRA")
+def a_variant_that_nothing_converts(scene: Scene) -> Steps:
+    yield opened(changed(scene.adapter(), megatron_config={"tensor_model_parallel_size": 2}))
+    yield opened(save_adapter(tiny_llama(), scene.folder / "plain"))
+
+
 @way("target only one of the two")
 def tied_tables_that_share_their_factors(scene: Scene) -> Steps:
     model = tiny_llama(tie_word_embeddings=True)
