@@ -232,11 +232,6 @@ def test_figures_load_neither_the_app_nor_a_model_library():
 
 # files without a test file at their own path: the file whose tests run them, what it names of them, and why
 TESTED_ELSEWHERE = {
-    "adapter/zip_upload": (
-        "tests/scenarios/test_hostile_input.py",
-        "unpack_adapter|attacks",
-        "archives are opened as attacks",
-    ),
     "cli/app_process": ("tests/test_wheel.py", '"app"|app_command', "starts the pages of an installed wheel"),
     "cli/benchmark": (
         "tests/surgery/evaluation/lm_eval/test_task_run.py",

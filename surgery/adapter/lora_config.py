@@ -23,11 +23,11 @@ _PATTERN_SECONDS = 0.5
 _LITERAL = re.compile(r"(?P<whole>\^?)(?P<path>(?:[\w.-]|\\\.)+)\$?")
 _LARGEST_ALPHA = 1e30
 _RESTORE = "restore the adapter_config.json that belongs to these weights"
-_PLAIN = "train or convert it to a plain LoRA"
+_PLAIN = "train it again as a plain LoRA"
 _UNSUPPORTED = {
     "use_qalora": ("QA-LoRA pools its inputs", _PLAIN),
     "arrow_config": ("Arrow routes between adapters", "open one of the routed adapters"),
-    "megatron_config": ("Megatron layers split their factors", "gather it into a plain LoRA"),
+    "megatron_config": ("Megatron layers split their factors", _PLAIN),
     "kasa_config": ("KaSA truncates the base weights and trains a diagonal of its own", _PLAIN),
     "use_bdlora": ("block-diagonal LoRA splits its factors into blocks", _PLAIN),
     "enable_lora": ("merged projections of PEFT before 0.3 pack several updates into one tensor", _PLAIN),

@@ -53,11 +53,11 @@ def check_folder(source: str, folder: Path) -> None:
     config, weights = (folder / CONFIG_FILE).is_file(), any(file.name != CONFIG_FILE for file in parts)
     if config and weights:
         return
-    if config:
-        raise mlx_refusal(source) if (folder / MLX_FILE).is_file() else _no_weights(source, folder)
+    if config and (folder / MLX_FILE).is_file():
+        raise mlx_refusal(source)
     if not weights and (below := adapters_below(folder)):
         raise choice_below(source, f"{source!r} holds no adapter itself, but {len(below)} below it", below)
-    raise refuse_folder(source, folder)
+    raise _no_weights(source, folder) if config else refuse_folder(source, folder)
 
 
 def _is_part(name: str) -> bool:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.attacks import zipped
@@ -72,3 +74,22 @@ def test_adapters_in_a_zip_are_offered(runs: Path, own_home: Path) -> None:
     # what was found in a zip is not offered for a folder
     test.session_state["open-kind"] = "Folder"
     assert not [box for box in test.run().selectbox if box.key == "open-found-choice"]
+
+
+def test_what_is_no_adapter_is_called_by_its_name(tmp_path: Path) -> None:
+    kohya = {f"lora_unet_mid.{part}": np.ones((2, 2), np.float32) for part in ("lora_down.weight", "alpha")}
+    save_file(kohya, tmp_path / "style.safetensors")
+    (tmp_path / "pointer").mkdir()
+    (tmp_path / "pointer" / "adapter_config.json").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid x\n"
+    )
+    test = asked("Folder")
+    for source, told in ((tmp_path / "style.safetensors", "a kohya LoRA"), (tmp_path / "pointer", "git lfs pull")):
+        test.text_input(key="open-path").set_value(str(source))
+        (message,) = press(test, "Open").error
+        assert told in message.value
+    test = asked("Upload a zip")
+    packed = zipped({"my/style.safetensors": (tmp_path / "style.safetensors").read_bytes()})
+    test.file_uploader(key="open-zip").set_value(("style.zip", packed, "application/zip"))
+    (message,) = press(test, "Open").error
+    assert "a kohya LoRA" in message.value

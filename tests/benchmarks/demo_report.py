@@ -35,7 +35,7 @@ PLANS = {
     "grad_direction 0.2/0.2": EditPlan(make_policy("grad_direction", {"eta_suppress": 0.2, "eta_enhance": 0.2})),
     "natural_gradient": EditPlan(make_policy("natural_gradient", {}), energy="none"),
 } | {
-    name: EditPlan(make_policy(name, {}))
+    name: EditPlan(make_policy(name, {}), energy="l1")
     for name in ("smooth_abs", "abs_select", "double_smooth", "z_score", "robust_z", "truncate")
 }
 

@@ -253,6 +253,45 @@ def _(folder: Path) -> Any:
     return opening
 
 
+# ---- files that are named and are none of an adapter ----
+
+MANY = ",".join(tensor(f"blocks.{n}.weight", [1], 0) for n in range(200_000))
+for kind, (name, content) in {
+    "a pickle of a million marks": ("x.bin", b"\x80\x02" + b"(" * (8 << 20)),
+    "a pickle of nothing but names": (
+        "x.pt",
+        b"\x80\x02" + b"".join(b"X\x06\0\0\0a.%04d" % n for n in range(9_999)) * 9,
+    ),
+    "a header of nested lists": ("x.safetensors", header(b'{"a":' + b"[" * 5_000_000)),
+    "a header of a hundred megabytes": ("x.safetensors", header(b'{"a":' + b" " * (100 << 20))),
+    "a header of many names": ("x.safetensors", header(f"{{{MANY}}}".encode())),
+    "a GGUF of lengths without end": ("x.gguf", b"GGUF" + b"\xff" * 4096),
+    "a GGUF of texts without end": (
+        "x.gguf",
+        b"GGUF" + bytes(12) + b"\xff" * 8 + struct.pack("<QxIQ", 1, 8, 4096) * 9_999,
+    ),
+    "a zip that lists entries without end": (
+        "x.zip",
+        b"PK\x03\x04" + bytes(100) + b"PK\x05\x06" + b"\xff" * 16 + b"\0\0",
+    ),
+}.items():
+
+    def _(folder: Path, name: str = name, content: bytes = content) -> Any:
+        (folder / name).write_bytes(content)
+
+        def opening() -> None:
+            for source in (folder, folder / name):
+                try:
+                    open_adapter(source)
+                except SurgeryError as error:
+                    refusal = error
+            raise refusal
+
+        return opening
+
+    attack("named file", kind)(_)
+
+
 # ---- recipes ----
 
 TOP = "recipe: 1\nadapter: {source: a, digest: ''}\nbase: {location: b}\ncalibration: {data: c}\n"

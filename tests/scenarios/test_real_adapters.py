@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from surgery import Adapter, decompose, open_adapter
-from surgery.errors import AdapterError
+from surgery.errors import AdapterError, ChoiceError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 ADAPTERS, CONFIGS = SHARED / "adapters", SHARED / "adapter_configs"
@@ -209,6 +209,26 @@ def test_a_config_found_in_the_wild_opens_as_expected_or_is_refused_for_its_reas
     assert_opened(adapter, expected)
     assert len(adapter.families) == expected.modules / expected.layers
     assert adapter.base_name == config["base_model_name_or_path"]
+
+
+@pytest.mark.skipif(not ADAPTERS.is_dir(), reason="../shared/data/adapters is not on this machine")
+def test_the_folder_above_them_names_every_one_that_has_a_config():
+    with pytest.raises(ChoiceError) as caught:
+        open_adapter(ADAPTERS)
+    found = {Path(choice).relative_to(ADAPTERS).as_posix() for choice in caught.value.choices}
+    assert found == {path for path in ADAPTER_OUTCOMES if (ADAPTERS / path / "adapter_config.json").is_file()}
+
+
+@pytest.mark.skipif(not ADAPTERS.is_dir(), reason="../shared/data/adapters is not on this machine")
+@pytest.mark.parametrize("path", ADAPTER_OUTCOMES)
+def test_its_weights_are_told_as_the_folder_around_them(path):
+    """A weights file opens what its folder opens, and is refused as its folder is."""
+    folder = ADAPTERS / path
+    for file in (*folder.glob("*.safetensors"), *folder.glob("*.bin")):
+        if isinstance(ADAPTER_OUTCOMES[path], Opens):
+            assert open_adapter(file).digest == open_adapter(folder).digest
+        else:
+            assert refusal(file) == refusal(folder)
 
 
 @pytest.mark.skipif(not ADAPTERS.is_dir(), reason="../shared/data/adapters is not on this machine")

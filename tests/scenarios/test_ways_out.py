@@ -59,6 +59,12 @@ class Scene:
 
         return run
 
+    def edit(self, *words: str, policy: str = "random_index", out: str = "out") -> Callable[[], bool]:
+        """The command that edits the adapter, with further words."""
+        return self.command(
+            "edit", self.place.adapter, "--policy", policy, "--out", str(self.folder / out), *words
+        )
+
     def knows(self, command: str) -> bool:
         """Whether the command line has this command."""
         try:
@@ -372,6 +378,12 @@ def a_pattern_that_is_no_expression(scene: Scene) -> Steps:
     yield opened(changed(folder, target_modules=r".*_proj"))
 
 
+@way("train it again as a plain LoRA")
+def a_variant_that_nothing_converts(scene: Scene) -> Steps:
+    yield opened(changed(scene.adapter(), megatron_config={"tensor_model_parallel_size": 2}))
+    yield opened(save_adapter(tiny_llama(), scene.folder / "plain"))
+
+
 @way("target only one of the two")
 def tied_tables_that_share_their_factors(scene: Scene) -> Steps:
     model = tiny_llama(tie_word_embeddings=True)
@@ -399,17 +411,15 @@ def files_that_have_changed_since_they_were_opened(scene: Scene) -> Steps:
 def an_export_onto_what_is_there(scene: Scene) -> Steps:
     (scene.folder / "taken").mkdir()
     (scene.folder / "taken" / "mine").touch()
-    words = ("edit", scene.place.adapter, "--policy", "random_index", "--out")
-    yield scene.command(*words, str(scene.folder / "taken"))
-    yield scene.command(*words, str(scene.folder / "new"))
+    yield scene.edit(out="taken")
+    yield scene.edit(out="new")
 
 
 @way("choose another folder")
 def an_export_that_cannot_be_written(scene: Scene) -> Steps:
     (scene.folder / "file").touch()
-    words = ("edit", scene.place.adapter, "--policy", "random_index", "--out")
-    yield scene.command(*words, str(scene.folder / "file" / "below"))
-    yield scene.command(*words, str(scene.folder / "another"))
+    yield scene.edit(out="file/below")
+    yield scene.edit(out="another")
 
 
 @way("decompose this adapter")
@@ -424,8 +434,7 @@ def an_export_with_the_spectra_of_another_adapter(scene: Scene) -> Steps:
 
 @way("give --sensitivities FILE, made by: surgery calibrate ")
 def a_policy_that_works_from_sensitivities(scene: Scene) -> Steps:
-    words = ("edit", scene.place.adapter, "--policy", "grad_direction", "--out", str(scene.folder / "out"))
-    error = yield scene.command(*words)
+    error = yield scene.edit(policy="grad_direction")
     given = {
         "BASE": scene.place.base.location,
         "ROWS": scene.place.calibration.data,
@@ -433,80 +442,48 @@ def a_policy_that_works_from_sensitivities(scene: Scene) -> Steps:
     }
     made = [given.get(word, word) for word in shlex.split(named_in(error, "made by: surgery"))]
     assert scene.command(*made, "--examples", "2", "--template", "plain")()
-    yield scene.command(*words, "--sensitivities", given["FILE"])
+    yield scene.edit("--sensitivities", given["FILE"], policy="grad_direction")
 
 
 @way("or a part of a module's path")
 def a_scope_that_matches_nothing(scene: Scene) -> Steps:
-    words = (
-        "edit",
-        scene.place.adapter,
-        "--policy",
-        "random_index",
-        "--out",
-        str(scene.folder / "out"),
-        "--scope",
-    )
-    yield scene.command(*words, "encoder")
-    assert scene.command(*words[:-2], str(scene.folder / "all"), "--scope", "all")()
-    yield scene.command(*words, "layers.1")
+    yield scene.edit("--scope", "encoder")
+    assert scene.edit("--scope", "all", out="all")()
+    yield scene.edit("--scope", "layers.1")
 
 
 @way("or a simpler one")
 def a_scope_that_is_no_expression(scene: Scene) -> Steps:
-    words = (
-        "edit",
-        scene.place.adapter,
-        "--policy",
-        "random_index",
-        "--out",
-        str(scene.folder / "out"),
-        "--scope",
-    )
-    error = yield scene.command(*words, "(")
-    yield scene.command(*words, re.search(r"use (\w+),", error.remedy)[1])
+    error = yield scene.edit("--scope", "(")
+    yield scene.edit("--scope", re.search(r"use (\w+),", error.remedy)[1])
 
 
 @way("use one of ")
 def a_policy_that_is_not_there(scene: Scene) -> Steps:
-    words = ("edit", scene.place.adapter, "--out", str(scene.folder / "out"), "--policy")
-    error = yield scene.command(*words, "magic")
+    error = yield scene.edit(policy="magic")
     names = named_in(error, "use one of").split(", ")
-    yield scene.command(*words, next(name for name in names if name.startswith("random")))
+    yield scene.edit(policy=next(name for name in names if name.startswith("random")))
 
 
 @way("use one of ")
 def an_energy_rule_that_is_not_there(scene: Scene) -> Steps:
-    words = (
-        "edit",
-        scene.place.adapter,
-        "--policy",
-        "random_index",
-        "--out",
-        str(scene.folder / "out"),
-        "--energy",
-    )
-    error = yield scene.command(*words, "l3")
-    yield scene.command(*words, named_in(error, "use one of").split(", ")[-1])
+    error = yield scene.edit("--energy", "l3")
+    yield scene.edit("--energy", named_in(error, "use one of").split(", ")[-1])
 
 
 @way("its knobs are ")
 def a_knob_of_another_policy(scene: Scene) -> Steps:
-    words = ("edit", scene.place.adapter, "--policy", "truncate", "--out", str(scene.folder / "out"))
-    error = yield scene.command(*words, "--gamma", "2")
-    knob = named_in(error, "its knobs are").split(", ")[0]
-    yield scene.command(*words, f"--{knob}", "2")
+    error = yield scene.edit("--gamma", "2", policy="truncate")
+    yield scene.edit(f"--{named_in(error, 'its knobs are').split(', ')[0]}", "2", policy="truncate")
 
 
 @way("python -m surgery edit --help")
 def an_option_that_is_not_there(scene: Scene) -> Steps:
-    words = ("edit", scene.place.adapter, "--policy", "random_index", "--out", str(scene.folder / "out"))
-    error = yield scene.command(*words, "--strength", "2")
-    shown = subprocess.run(
-        [sys.executable, *named_in(error, "see: python").split()], capture_output=True, text=True
-    )
-    assert "--scope" in shown.stdout
-    yield scene.command(*words, "--scope", "all")
+    error = yield scene.edit("--strength", "2")
+    with pytest.raises(SystemExit):
+        main(named_in(error, "see: python -m surgery").split())
+    assert "--scope" in scene.printed.readouterr().out
+    yield scene.edit("--scope", "all")
 
 
 @way("give --out, or --preview to see tokens")
@@ -545,6 +522,87 @@ def an_inspection_of_nothing(scene: Scene) -> Steps:
     yield scene.command("inspect")
     assert scene.command("inspect", "--many", str(Path(scene.place.adapter).parent))()
     yield scene.command("inspect", scene.place.adapter)
+
+
+@way("give its own, made by: surgery calibrate ")
+def sensitivities_of_another_adapter(scene: Scene) -> Steps:
+    place, other = scene.place, str(save_adapter(tiny_llama(), scene.folder / "other", seed=9))
+    rows = (
+        "--base",
+        place.base.location,
+        "--data",
+        place.calibration.data,
+        "--examples",
+        "2",
+        "--template",
+        "plain",
+    )
+    assert scene.command("calibrate", other, *rows, "--out", str(scene.folder / "theirs"))()
+    error = yield scene.edit("--sensitivities", str(scene.folder / "theirs"), policy="grad_direction")
+    asked = shlex.split(named_in(error, "made by: surgery"))
+    assert asked[:2] == ["calibrate", place.adapter]
+    assert scene.command(*asked[:2], *rows, "--out", str(scene.folder / "own"))()
+    yield scene.edit("--sensitivities", str(scene.folder / "own"), policy="grad_direction")
+
+
+@way("use a number from ")
+def a_knob_out_of_its_range(scene: Scene) -> Steps:
+    error = yield scene.edit("--amp", "99")
+    yield scene.edit("--amp", named_in(error, " to "))
+
+
+@way("or switch align_mid off")
+def gates_out_of_order(scene: Scene) -> Steps:
+    numbers = ("gains", "--sigma", "3,2,1", "--sensitivity", "0.1,-0.4,0.2", "--policy", "smooth_abs")
+    gates = ("--sup", "1", "--mid", "0.5", "--amp", "2")
+    yield scene.command(*numbers, *gates)
+    assert scene.command(*numbers, "--sup", "0.5", "--mid", "1", "--amp", "2")()
+    yield scene.command(*numbers, *gates, "--no-align-mid")
+
+
+@way("give one for each")
+def fewer_sensitivities_than_singular_values(scene: Scene) -> Steps:
+    words = ("gains", "--policy", "abs_select", "--sigma", "3,2,1", "--sensitivity")
+    yield scene.command(*words, "0.1,0.2")
+    yield scene.command(*words, "0.1,0.2,0.3")
+
+
+@way("list them with: surgery runs")
+def a_run_that_is_not_there(scene: Scene) -> Steps:
+    error = yield scene.command("runs", "nothing")
+    yield scene.command(*named_in(error, "surgery").split())
+
+
+@way("name one, such as --scope all, or leave out --random")
+def random_controls_of_a_folder_that_differs_in_nothing(scene: Scene) -> Steps:
+    place = scene.place
+    words = ("evaluate", place.adapter, "--variant", str(scene.adapter()), "--limit", "3", "--template", "plain")
+    rows = (
+        "--base",
+        place.base.location,
+        "--data",
+        place.evaluation.data,
+        "--loss-only",
+        "--allow-near-duplicates",
+    )
+    error = yield scene.command(*words, *rows, "--random", "1")
+    assert scene.command(*words, *rows)()
+    yield scene.command(*words, *rows, "--random", "1", *re.search(r"--scope \w+", error.remedy)[0].split())
+
+
+@pytest.mark.parametrize("command", ["inspect", "edit", "calibrate", "evaluate"])
+def test_every_command_opens_a_weights_path_and_names_what_lies_below(command: str, scene: Scene) -> None:
+    out, base = ("--out", str(scene.folder / "out")), ("--base", scene.place.base.location)
+    more = {
+        "inspect": (),
+        "edit": ("--policy", "truncate", *out),
+        "calibrate": (*base, "--data", scene.place.calibration.data, "--preview", "--examples", "2"),
+        "evaluate": (*base, "--data", scene.place.evaluation.data, "--limit", "2", "--loss-only"),
+    }[command]
+    adapter = scene.adapter("runs/checkpoint-20")
+    with pytest.raises(SurgeryError, match="holds no adapter itself, but 1 below it: checkpoint-20"):
+        scene.command(command, str(adapter.parent), *more)()
+    assert scene.command(command, str(adapter / WEIGHTS), *more)()
 
 
 @pytest.mark.parametrize("name", WAYS)

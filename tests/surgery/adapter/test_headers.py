@@ -24,6 +24,12 @@ def test_names_and_shapes_of_safetensors_are_told(tmp_path):
     assert (header.kind, dict(header.tensors)) == (headers.SAFETENSORS, {KEYS[0]: (4, 6), KEYS[1]: (5, 4)})
 
 
+def test_what_an_entry_tells_may_stand_in_any_order(tmp_path):
+    text = f' {{"{KEYS[0]}" : {{"data_offsets":[0,8], "shape": [1, 2], "dtype":"F32"}} }}'.strip().encode()
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    assert dict(headers.read_header(tmp_path / "x").tensors) == {KEYS[0]: (1, 2)}
+
+
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
 def test_names_in_a_pickle_are_told_and_nothing_is_built_from_it(old, tmp_path):
     file = tmp_path / "x.bin"
@@ -75,7 +81,7 @@ def test_what_was_not_fetched_or_is_a_page_or_an_archive_is_told(tmp_path):
         struct.pack("<Q", 2) + b"[]",
         struct.pack("<Q", 9) + b'{"a":[1]}',
         struct.pack("<Q", 20_000) + b'{"a":' + b"[" * 19_995,
-        struct.pack("<Q", 25) + b'{"a":{"shape":[1e999,2]}}',
+        struct.pack("<Q", 39) + b'{"a":{"dtype":"F32","shape":[1e999,2]}}',
         b"PK\x03\x04" + bytes(100),
     ],
 )

@@ -63,7 +63,10 @@ def test_an_adapter_with_others_below_it_opens(folder):
     assert open_adapter(folder).source == str(folder)
 
 
-def test_a_config_without_weights_asks_for_them(write_adapter):
+def test_a_config_without_weights_asks_for_them_or_names_what_lies_below(one, write_adapter):
+    above = write_adapter()
+    write_adapter(one).rename(above / "default")
+    assert "holds no adapter itself, but 1 below it: default" in refusal(AdapterError, open_adapter, above)
     assert "put the weights that were saved with its adapter_config.json" in refusal(
         AdapterError, open_adapter, write_adapter()
     )
