@@ -64,8 +64,8 @@ def _asked_for(source: Source) -> ConversionPlan:
     plan = ConversionPlan(
         str(source.folder),
         BaseChoice(said["base"]) if said.get("base") else None,
-        residual_base=said.get("residual_base", ""),
-        initial=said.get("initial", ""),
+        BaseChoice(said["residual_base"]) if said.get("residual_base") else None,
+        said.get("initial", ""),
     )
     if source.ways == ("base",):
         return replace(plan, energy=_energy())

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
 
 _ROWS, _TOKENS = 8, 32
+_ANY_LENGTH = 1 << 30
+_LONGEST = 128  # tokens of a row: logits over a large vocabulary take half a megabyte each
 
 
 @dataclass(frozen=True)
@@ -23,15 +25,17 @@ class Probe:
 
 
 def probe_ids(base: LoadedBase, data: str) -> Probe:
-    """The first rows of `data` with their answers, without a template; random tokens where none is named."""
+    """The beginnings of the first rows of `data`, without a template; random tokens where none is named."""
+    longest = min(_LONGEST, getattr(base.model.config, "max_position_embeddings", None) or _LONGEST)
     if data:
         rows = read_source(data).rows[:_ROWS]
-        examples = encode(rows, base.tokenizer, Encoding(template="plain")).examples
-        return Probe([[*example.prompt_ids, *example.answer_ids] for example in examples], "the data")
+        examples = encode(rows, base.tokenizer, Encoding(template="plain", max_length=_ANY_LENGTH)).examples
+        cut = [[*example.prompt_ids, *example.answer_ids][:longest] for example in examples]
+        return Probe(cut, "the data")
     import torch
 
     size = base.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-    drawn = torch.randint(size, (_ROWS, _TOKENS), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randint(size, (_ROWS, min(_TOKENS, longest)), generator=torch.Generator().manual_seed(0))
     return Probe(drawn.tolist(), "random tokens")
 
 
