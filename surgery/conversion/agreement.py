@@ -40,12 +40,18 @@ def probe_ids(base: LoadedBase, data: str) -> Probe:
 
 
 def logits_on(model: Any, rows: Probe) -> "list[torch.Tensor]":
-    """The logits (tokens, vocabulary) of each row alone, in float32 on the CPU."""
+    """The logits of each row alone, in float32 on the CPU; a decoder is given what its encoder reads."""
     import torch
 
     device = next(model.parameters()).device
+    found = []
     with torch.inference_mode():
-        return [model(input_ids=torch.tensor([ids], device=device)).logits[0].float().cpu() for ids in rows.ids]
+        for ids in rows.ids:
+            given = {"input_ids": torch.tensor([ids], device=device)}
+            if getattr(model.config, "is_encoder_decoder", False):
+                given["decoder_input_ids"] = given["input_ids"]
+            found.append(model(**given).logits[0].float().cpu())
+    return found
 
 
 def logit_error(source: "Sequence[torch.Tensor]", result: "Sequence[torch.Tensor]", rows: Probe) -> LogitError:
