@@ -133,8 +133,8 @@ def _check_ways(plan: ConversionPlan, source: Source) -> None:
     options = " or ".join(_NAMES[way] for way in source.ways)
     named = f" (its config names {source.base_name[:120]!r})" if source.base_name else ""
     problem = f"a conversion of {source.kind} needs more than the adapter's folder"
-    if given:
-        problem = f"a conversion of {source.kind} cannot start from {' and '.join(_NAMES[way] for way in given)}"
+    if wrong := [way for way in given if way not in source.ways]:
+        problem = f"a conversion of {source.kind} cannot start from {' and '.join(_NAMES[way] for way in wrong)}"
     raise AdapterError(problem, f"give {options}{named if FROM_BASE in source.ways else ''}")
 
 

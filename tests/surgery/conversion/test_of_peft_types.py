@@ -140,6 +140,9 @@ def test_the_base_is_asked_for_by_the_name_that_the_config_gives(base_folder, tm
     saved(CONFIGS["VERA"](), tmp_path / "source")
     message = refusal(AdapterError, convert, ConversionPlan(str(tmp_path / "source")), tmp_path / "out")
     assert "give --base" in message
+    given = ConversionPlan(str(tmp_path / "source"), BaseChoice(str(base_folder)), initial=str(tmp_path))
+    message = refusal(AdapterError, convert, given, tmp_path / "out")
+    assert "cannot start from --initial" in message
     other = save_model(tiny_llama(num_hidden_layers=1), tmp_path / "other")
     plan = ConversionPlan(str(tmp_path / "source"), BaseChoice(str(other)))
     assert "no place" in refusal(BaseModelError, convert, plan, tmp_path / "out")
