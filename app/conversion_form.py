@@ -12,7 +12,7 @@ from app.state.workspace import current, open_source, refused_source
 from surgery.conversion import ENERGY, MLX, Conversion, ConversionPlan, Source, convert, convertible
 from surgery.errors import SurgeryError
 from surgery.files import exports_folder
-from surgery.model import BaseChoice
+from surgery.model import DTYPES, BaseChoice
 
 KIND = "conversion"
 _RESULT = "conversion-result"
@@ -61,12 +61,12 @@ def _asked_for(source: Source) -> ConversionPlan:
     """What the fields of the form say; those that this kind of adapter has no use for are not shown."""
     optional = source.kind == MLX
     said = {way: _text(way, optional) for way in (("base",) if optional else source.ways)}
-    plan = ConversionPlan(
-        str(source.folder),
-        BaseChoice(said["base"]) if said.get("base") else None,
-        BaseChoice(said["residual_base"]) if said.get("residual_base") else None,
-        said.get("initial", ""),
-    )
+    dtype = st.selectbox("Dtype of the model", DTYPES, help="It is loaded for the conversion and given up again.")
+
+    def choice(way: str) -> BaseChoice | None:
+        return BaseChoice(said[way], dtype=dtype) if said.get(way) else None
+
+    plan = ConversionPlan(str(source.folder), choice("base"), choice("residual_base"), said.get("initial", ""))
     if source.ways == ("base",):
         return replace(plan, energy=_energy())
     if optional and "fine_tune_type" not in source.config:
