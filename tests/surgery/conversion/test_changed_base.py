@@ -139,6 +139,16 @@ def test_on_the_residual_base_the_same_bytes_open_and_an_edit_of_them_is_the_edi
         assert relative(logits(tmp_path / "edited", residual), merged(IDS).logits) < FLOAT32
 
 
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_peft_gives_the_residual_base_back_of_an_adapter_that_is_loaded_again(start, trained, tmp_path):
+    _, expected = trained(start)
+    residual = peft.PeftModel.from_pretrained(tiny_llama(), tmp_path / "source").unload()
+    save_model(residual, tmp_path / "again")
+    plan = ConversionPlan(str(tmp_path / "source"), residual_base=BaseChoice(str(tmp_path / "again")))
+    done = convert(plan, tmp_path / "out")
+    assert relative(logits(done.folder, residual), expected) < FLOAT32
+
+
 @pytest.mark.parametrize(
     "more",
     [
