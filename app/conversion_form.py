@@ -8,7 +8,7 @@ import streamlit as st
 from app.frame import plain
 from app.running import waits_for
 from app.state import jobs
-from app.state.workspace import current, open_source, refused_source
+from app.state.workspace import current, keep, open_source, refused_source
 from surgery.conversion import ENERGY, MLX, Conversion, ConversionPlan, Source, convert, convertible
 from surgery.errors import SurgeryError
 from surgery.files import exports_folder
@@ -96,11 +96,15 @@ def _energy() -> float:
 
 
 def _start(source: Source, plan: ConversionPlan, out: str) -> None:
+    base = plan.residual_base or plan.base  # the one that the LoRA belongs to
+
     def work(job: jobs.Job, models: jobs.Models) -> Conversion:
         return convert(plan, out, control=job.control)
 
     def collect(done: Conversion) -> None:
-        open_source(str(done.folder))
+        opened = open_source(str(done.folder))
+        if base is not None:
+            keep(opened.with_base(base))
         st.session_state[_RESULT] = done
 
     st.session_state.pop(_RESULT, None)
