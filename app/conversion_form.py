@@ -8,11 +8,11 @@ import streamlit as st
 from app.frame import plain
 from app.running import waits_for
 from app.state import jobs
-from app.state.workspace import current, open_source, refused_source
+from app.state.workspace import current, keep, open_source, refused_source
 from surgery.conversion import ENERGY, MLX, Conversion, ConversionPlan, Source, convert, convertible
 from surgery.errors import SurgeryError
 from surgery.files import exports_folder
-from surgery.model import BaseChoice
+from surgery.model import DTYPES, BaseChoice
 
 KIND = "conversion"
 _RESULT = "conversion-result"
@@ -61,12 +61,12 @@ def _asked_for(source: Source) -> ConversionPlan:
     """What the fields of the form say; those that this kind of adapter has no use for are not shown."""
     optional = source.kind == MLX
     said = {way: _text(way, optional) for way in (("base",) if optional else source.ways)}
-    plan = ConversionPlan(
-        str(source.folder),
-        BaseChoice(said["base"]) if said.get("base") else None,
-        residual_base=said.get("residual_base", ""),
-        initial=said.get("initial", ""),
-    )
+    dtype = st.selectbox("Dtype of the model", DTYPES, help="It is loaded for the conversion and given up again.")
+
+    def choice(way: str) -> BaseChoice | None:
+        return BaseChoice(said[way], dtype=dtype) if said.get(way) else None
+
+    plan = ConversionPlan(str(source.folder), choice("base"), choice("residual_base"), said.get("initial", ""))
     if source.ways == ("base",):
         return replace(plan, energy=_energy())
     if optional and "fine_tune_type" not in source.config:
@@ -96,11 +96,15 @@ def _energy() -> float:
 
 
 def _start(source: Source, plan: ConversionPlan, out: str) -> None:
+    base = plan.residual_base or plan.base  # the one that the LoRA belongs to
+
     def work(job: jobs.Job, models: jobs.Models) -> Conversion:
         return convert(plan, out, control=job.control)
 
     def collect(done: Conversion) -> None:
-        open_source(str(done.folder))
+        opened = open_source(str(done.folder))
+        if base is not None:
+            keep(opened.with_base(base))
         st.session_state[_RESULT] = done
 
     st.session_state.pop(_RESULT, None)

@@ -10,11 +10,10 @@ from surgery.model import BaseChoice
 
 
 def convert_command(options: argparse.Namespace) -> Result:
-    base = BaseChoice(options.base, options.revision, options.device, options.dtype) if options.base else None
     plan = ConversionPlan(
         options.adapter,
-        base,
-        options.residual_base or "",
+        _choice(options, options.base, options.revision),
+        _choice(options, options.residual_base, None),
         options.initial or "",
         options.rank,
         options.energy,
@@ -23,6 +22,10 @@ def convert_command(options: argparse.Namespace) -> Result:
     )
     done = convert(plan, options.out, control=progress_reporter("converting"))
     return _record(done), _text(done)
+
+
+def _choice(options: argparse.Namespace, location: str | None, revision: str | None) -> BaseChoice | None:
+    return BaseChoice(location, revision, options.device, options.dtype) if location else None
 
 
 def _record(done: Conversion) -> dict[str, Any]:

@@ -89,11 +89,16 @@ def _errors(
 def _doubled(config: Mapping[str, Any]) -> dict[str, Any]:
     """Twice every rank at the same scaling: α/r needs twice the alpha, α/√r the √2-fold."""
     factor = math.sqrt(2) if config.get("use_rslora") else 2
-    changes: dict[str, Any] = {"r": config["r"] * 2, "lora_alpha": config["lora_alpha"] * factor}
+    changes = {"r": _times(config.get("r"), 2), "lora_alpha": _times(config.get("lora_alpha"), factor)}
     for name, by in (("rank_pattern", 2), ("alpha_pattern", factor)):
-        if config.get(name):
-            changes[name] = {pattern: value * by for pattern, value in config[name].items()}
+        if isinstance(patterns := config.get(name), dict):
+            changes[name] = {pattern: _times(value, by) for pattern, value in patterns.items()}
     return dict(config) | _OF_STARTS | changes
+
+
+def _times(value: Any, factor: float) -> Any:
+    """A product of numbers; what is none stays, and is refused where it is used."""
+    return value * factor if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
 def _factor_keys(tensors: Tensors) -> list[str]:

@@ -22,8 +22,8 @@ from surgery.conversion.changed_base import on_residual_base, refuse_trained, wi
 from surgery.conversion.lora_folder import Judge, Lora, write_lora
 from surgery.conversion.mlx import is_mlx, lora_of_mlx, read_mlx, weight_with_mlx
 from surgery.conversion.of_peft_types import lora_of_model
-from surgery.conversion.plan import Conversion, ConversionPlan, LogitError
-from surgery.errors import AdapterError
+from surgery.conversion.plan import ENERGY, Conversion, ConversionPlan, LogitError
+from surgery.errors import AdapterError, SurgeryError, first_line
 from surgery.export import new_folder
 from surgery.files import demo_folder, is_demo, user_path
 from surgery.model import BaseChoice, LoadedBase
@@ -80,24 +80,37 @@ def convert(plan: ConversionPlan, out: Path | str, *, control: Control = SILENT)
     """
     plan.check()
     new_folder(out)
-    source = convertible(plan.source)
-    if source is None:
-        raise _not_convertible(plan.source)
-    _check_ways(plan, source)
+    try:
+        source = convertible(plan.source)
+        if source is None:
+            raise _not_convertible(plan.source)
+        _check_ways(plan, source)
+        _check_numbers(plan, source)
+        lora, judge = _converted(plan, source, control)
+        control.begin("writing and reading back")
+        folder, logits = write_lora(lora, source.folder, out, judge)
+    except SurgeryError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+        # whatever else a hostile or damaged file can provoke
+        raise AdapterError(
+            f"{plan.source!r} cannot be converted ({first_line(error, kind=True)})",
+            "use an intact copy of the adapter",
+        ) from error
+    return Conversion(folder, source.kind, lora.modules, logits, lora.notes)
+
+
+def _converted(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lora, Judge]:
     if source.kind != MLX:
         # what else of PEFT's no conversion carries over, and what would import a module that the config names
         refuse_unsupported({**source.config, "peft_type": "LORA", "init_lora_weights": True})
     if source.kind == MLX:
-        lora, judge = _of_mlx(plan, source, control)
-    elif source.kind in CONVERTIBLE:
-        lora, judge = _of_peft_type(plan, source, control)
-    elif plan.residual_base and FROM_RESIDUAL in source.ways:
-        lora, judge = _on_residual_base(plan, source, control)
-    else:
-        lora, judge = _without_initial(plan, source, control)
-    control.begin("writing and reading back")
-    folder, logits = write_lora(lora, source.folder, out, judge)
-    return Conversion(folder, source.kind, lora.modules, logits, lora.notes)
+        return _of_mlx(plan, source, control)
+    if source.kind in CONVERTIBLE:
+        return _of_peft_type(plan, source, control)
+    if plan.residual_base is not None:
+        return _on_residual_base(plan.residual_base, plan, source, control)
+    return _without_initial(plan, source, control)
 
 
 def _not_convertible(source: str) -> AdapterError:
@@ -106,19 +119,34 @@ def _not_convertible(source: str) -> AdapterError:
 
 
 def _check_ways(plan: ConversionPlan, source: Source) -> None:
+    """Raise `AdapterError` where what is given is not what this kind starts from; a base beside it is checked."""
     given = [way for way in (FROM_BASE, FROM_INITIAL, FROM_RESIDUAL) if getattr(plan, way)]
-    if not source.ways or set(given) & set(source.ways):
+    first = [way for way in given if way != FROM_BASE] or given
+    if len(first) > 1 or (FROM_RESIDUAL in given and FROM_BASE in given):
+        raise AdapterError(
+            f"{' and '.join(_NAMES[way] for way in given)} are ways of their own", "name one of them"
+        )
+    if set(first) <= set(source.ways or (FROM_BASE,)) and (first or not source.ways):
         return
+    if not source.ways:
+        raise AdapterError(f"a conversion of {source.kind} has no use for {_NAMES[first[0]]}", "leave it out")
     options = " or ".join(_NAMES[way] for way in source.ways)
-    named = (
-        f" (its config names {source.base_name[:120]!r})" if source.base_name and FROM_BASE in source.ways else ""
-    )
-    raise AdapterError(
-        f"a conversion of {source.kind} cannot start from {' and '.join(_NAMES[way] for way in given)}"
-        if given
-        else f"a conversion of {source.kind} needs more than the adapter's folder",
-        f"give {options}{named}",
-    )
+    named = f" (its config names {source.base_name[:120]!r})" if source.base_name else ""
+    problem = f"a conversion of {source.kind} needs more than the adapter's folder"
+    if wrong := [way for way in given if way not in source.ways]:
+        problem = f"a conversion of {source.kind} cannot start from {' and '.join(_NAMES[way] for way in wrong)}"
+    raise AdapterError(problem, f"give {options}{named if FROM_BASE in source.ways else ''}")
+
+
+def _check_numbers(plan: ConversionPlan, source: Source) -> None:
+    """Raise `AdapterError` for numbers that this kind has no use for."""
+    idle = []
+    if source.kind not in CONVERTIBLE:
+        idle += ["--rank"] * (plan.rank is not None) + ["--energy"] * (plan.energy != ENERGY)
+    if source.kind != MLX:
+        idle += ["--scale"] * (plan.scale is not None)
+    if idle:
+        raise AdapterError(f"a conversion of {source.kind} has no use for {' and '.join(idle)}", "leave it out")
 
 
 def _of_mlx(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lora, Judge]:
@@ -131,12 +159,10 @@ def _of_mlx(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lor
     base = _loaded(plan.base, "loading the base model", control)
     rows = probe_ids(base, plan.data)
     control.begin("comparing logits")
-    weights = {
-        name: weight_with_mlx(
-            out_by_in(base, name, parts["lora_b"].shape[1:] + parts["lora_a"].shape[:1]), parts, mlx.scale
-        )
+    weights = (
+        (name, weight_with_mlx(out_by_in(base, name, mlx.shape(name)), parts, mlx.scale))
         for name, parts in mlx.modules.items()
-    }
+    )
     with weights_replaced(base, weights):
         expected = logits_on(base.model, rows)
     return lora, _judge(base, lora, rows, expected)
@@ -167,17 +193,18 @@ def _of_peft_type(plan: ConversionPlan, source: Source, control: Control) -> tup
     return lora, _judge(base, lora, rows, expected)
 
 
-def _on_residual_base(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lora, Judge]:
+def _on_residual_base(
+    residual: BaseChoice, plan: ConversionPlan, source: Source, control: Control
+) -> tuple[Lora, Judge]:
     from surgery.conversion.with_peft import unchanged_base_note
 
-    if plan.residual_base == source.base_name:
+    if residual.location == source.base_name:
         raise AdapterError(
-            f"{plan.residual_base!r} is the base that training started from, as the config names it",
+            f"{residual.location!r} is the base that training started from, as the config names it",
             "name the folder of the model as the initialisation had changed it",
         )
-    lora = on_residual_base(read_weights(source.folder, plan.source).tensors, source.config, plan.residual_base)
-    choice = replace(plan.base or BaseChoice(""), location=plan.residual_base, revision=None)
-    base = _loaded(choice, "loading the residual base", control)
+    lora = on_residual_base(read_weights(source.folder, plan.source).tensors, source.config, residual.location)
+    base = _loaded(residual, "loading the residual base", control)
     if source.kind.startswith("pissa"):
         lora = replace(lora, notes=tuple(unchanged_base_note(lora, base)))
     return lora, _judge(base, lora, Probe((), ""), ())
@@ -185,7 +212,7 @@ def _on_residual_base(plan: ConversionPlan, source: Source, control: Control) ->
 
 def _without_initial(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lora, Judge]:
     tensors = read_weights(source.folder, plan.source).tensors
-    if plan.initial and FROM_INITIAL in source.ways:
+    if plan.initial:
         initial = read_weights(user_path(plan.initial, AdapterError), plan.initial).tensors
         refuse_trained(tensors, initial)
         lora = without_initial(tensors, initial, source.config)

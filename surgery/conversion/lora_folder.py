@@ -1,6 +1,7 @@
 """A PEFT LoRA in memory, and its folder: written beside its place, read back, then put there whole."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def write_lora(lora: Lora, source: Path, out: Path | str, judge: Judge) -> tuple
             (folder / CONFIG_FILE).write_text(json.dumps(lora.config, indent=2, sort_keys=True), encoding="utf-8")
             for file in TOKENIZER_FILES:
                 if (source / file).is_file():
-                    (folder / file).write_bytes((source / file).read_bytes())
+                    shutil.copyfile(source / file, folder / file)  # what is too large is not read from there
             adapter = open_adapter(folder)
             logits = judge(folder)
             return export(adapter, {}, Edit({}), out).folder, logits

@@ -26,7 +26,10 @@ WEIGHTS = "adapters.safetensors"
 _PART = re.compile(r"(?P<module>.+)\.(?P<part>lora_a|lora_b|m)")
 _RESTORE = f"restore the {CONFIG_FILE} that mlx_lm.lora wrote beside these weights"
 _TRAIN = "train with fine_tune_type lora and keys that name linear layers only"
-_UNSEEN = "the base model is named as MLX was given it and was not looked at; a base that the conversion is given is checked, and named instead"
+_UNSEEN = (
+    "the base model is named as MLX was given it and was not looked at; a base that the conversion is given is "
+    "checked, and named instead"
+)
 Parts = Mapping[str, Shaped[ndarray, "..."]]
 
 
@@ -42,6 +45,11 @@ class MlxAdapter:
     scale: float
     dropout: float
     named: str | None
+
+    def shape(self, module: str) -> tuple[int, int]:
+        """(out, in) of a module."""
+        parts = self.modules[module]
+        return int(parts["lora_b"].shape[1]), int(parts["lora_a"].shape[0])
 
     @property
     def is_dora(self) -> bool:

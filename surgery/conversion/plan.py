@@ -17,7 +17,7 @@ class ConversionPlan:
 
     source: the folder of the adapter.
     base: the model that the adapter was trained on, or that its training started from.
-    residual_base: the folder of the model as an initialisation had changed it before training.
+    residual_base: the model as an initialisation had changed it before training.
     initial: the folder of the adapter as it was saved before training.
     rank: of every converted module; None leaves it to `energy`.
     energy: the share of ‖ΔW‖² that a module's rank has to hold.
@@ -27,7 +27,7 @@ class ConversionPlan:
 
     source: str
     base: BaseChoice | None = None
-    residual_base: str = ""
+    residual_base: BaseChoice | None = None
     initial: str = ""
     rank: int | None = None
     energy: float = ENERGY
@@ -35,15 +35,13 @@ class ConversionPlan:
     data: str = ""
 
     def check(self) -> None:
-        """Raise `AdapterError` for numbers out of range and for ways that exclude each other."""
+        """Raise `AdapterError` for numbers out of range."""
         if self.rank is not None and self.rank < 1:
             raise AdapterError(f"rank {self.rank} is below 1", "give a positive whole number")
         if not 0 < self.energy <= 1:
             raise AdapterError(f"energy {self.energy!r} is not above 0 and at most 1", f"give such as {ENERGY}")
         if self.scale is not None and not (math.isfinite(self.scale) and self.scale != 0):
             raise AdapterError(f"scale {self.scale!r} is no number other than 0", "give the scale of the training")
-        if self.residual_base and self.initial:
-            raise AdapterError("the residual base and the initial adapter are two ways", "name one of the two")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Adapters as PEFT runs them on their base: for their ΔW, their first factors and their logits."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,8 +105,10 @@ def _peft(base: LoadedBase) -> Iterator[None]:
 
 
 @contextmanager
-def weights_replaced(base: LoadedBase, weights: Mapping[str, Shaped[ndarray, "out in"]]) -> Iterator[None]:
-    """The base with other weights (out, in) in these modules; as it was at the end.
+def weights_replaced(
+    base: LoadedBase, weights: Iterable[tuple[str, Float64[ndarray, "out in"]]]
+) -> Iterator[None]:
+    """The base with other weights (out, in) in these modules, made one after the other; as it was at the end.
 
     Raises `BaseModelError` for a module that the base lacks or has in another shape.
     """
@@ -114,7 +116,7 @@ def weights_replaced(base: LoadedBase, weights: Mapping[str, Shaped[ndarray, "ou
 
     kept: list[tuple[Any, Any]] = []
     try:
-        for name, weight in weights.items():
+        for name, weight in weights:
             layer, transposed = _linear(base, name)
             parameter = layer.weight
             exact = torch.from_numpy(np.ascontiguousarray(weight.T if transposed else weight))
@@ -171,10 +173,7 @@ def _linear(base: LoadedBase, name: str) -> tuple[Any, bool]:
     except AttributeError:
         layer = None
     if not isinstance(layer, (nn.Linear, Conv1D)):
-        raise BaseModelError(
-            f"the base {base.location!r} has no linear layer {name!r}",
-            _OTHER_BASE,
-        )
+        raise BaseModelError(f"the base {base.location!r} has no linear layer {name!r}", _OTHER_BASE)
     return layer, isinstance(layer, Conv1D)
 
 

@@ -84,6 +84,7 @@ def test_another_type_asks_for_its_base_and_tells_the_error_of_logits(tmp_path: 
     (said,) = (message.value for message in test.success)
     assert "Converted from LOHA" in said
     assert "8 rows of random tokens" in said
+    assert test.session_state["workspace"].base.location == str(base)
 
 
 def test_a_changed_base_asks_for_one_of_its_ways(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_on_the_residual_base_the_same_bytes_open_and_an_edit_of_them_is_the_edi
 ):
     model, expected = trained(start)
     residual = model.unload()
-    plan = ConversionPlan(str(tmp_path / "source"), residual_base=str(tmp_path / "residual"))
+    plan = ConversionPlan(str(tmp_path / "source"), residual_base=BaseChoice(str(tmp_path / "residual")))
     done = convert(plan, tmp_path / "out")
     before, after = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("source", "out"))
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
@@ -137,6 +137,16 @@ def test_on_the_residual_base_the_same_bytes_open_and_an_edit_of_them_is_the_edi
             delta = (spectrum.U * edit.modules[name].sigma_after) @ spectrum.V.T
             merged.get_submodule(name).weight += torch.from_numpy(delta).float()
         assert relative(logits(tmp_path / "edited", residual), merged(IDS).logits) < FLOAT32
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_peft_gives_the_residual_base_back_of_an_adapter_that_is_loaded_again(start, trained, tmp_path):
+    _, expected = trained(start)
+    residual = peft.PeftModel.from_pretrained(tiny_llama(), tmp_path / "source").unload()
+    save_model(residual, tmp_path / "again")
+    plan = ConversionPlan(str(tmp_path / "source"), residual_base=BaseChoice(str(tmp_path / "again")))
+    done = convert(plan, tmp_path / "out")
+    assert relative(logits(done.folder, residual), expected) < FLOAT32
 
 
 @pytest.mark.parametrize(
@@ -199,7 +209,7 @@ def test_loftq_is_exact_on_the_base_that_peft_unloads_and_on_no_other(base_folde
     assert "cannot start from --base and --initial" in refusal(AdapterError, convert, plan, tmp_path / "out")
     residual = model.unload()
     save_model(residual, tmp_path / "residual")
-    plan = ConversionPlan(str(tmp_path / "source"), residual_base=str(tmp_path / "residual"))
+    plan = ConversionPlan(str(tmp_path / "source"), residual_base=BaseChoice(str(tmp_path / "residual")))
     done = convert(plan, tmp_path / "out")
     assert relative(logits(done.folder, residual), expected) < 1e-6
 
@@ -208,14 +218,14 @@ def test_the_base_that_training_started_from_is_no_residual_base(trained, base_f
     trained("pissa")
     file = tmp_path / "source" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": str(base_folder)}))
-    plan = ConversionPlan(str(tmp_path / "source"), residual_base=str(base_folder))
+    plan = ConversionPlan(str(tmp_path / "source"), residual_base=BaseChoice(str(base_folder)))
     assert "training started from" in refusal(AdapterError, convert, plan, tmp_path / "out")
 
 
 def test_a_base_that_pissa_did_not_change_is_told_from_the_one_it_left(trained, base_folder, tmp_path):
     trained("pissa")
     for base, notes in ((base_folder, 1), (tmp_path / "residual", 0)):
-        plan = ConversionPlan(str(tmp_path / "source"), residual_base=str(base))
+        plan = ConversionPlan(str(tmp_path / "source"), residual_base=BaseChoice(str(base)))
         done = convert(plan, tmp_path / f"out-{notes}")
         assert len(done.notes) == notes
         assert all("looks like the base before PiSSA changed it" in note for note in done.notes)
@@ -234,7 +244,7 @@ def test_a_module_that_the_config_names_is_not_imported(trained, base_folder, tm
 def test_a_base_that_does_not_fit_is_refused_and_nothing_is_written(trained, tmp_path):
     trained("pissa")
     other = save_model(tiny_llama(num_hidden_layers=1), tmp_path / "other")
-    plan = ConversionPlan(str(tmp_path / "source"), residual_base=str(other))
+    plan = ConversionPlan(str(tmp_path / "source"), residual_base=BaseChoice(str(other)))
     assert "name the base model that this adapter was trained on" in refusal(
         BaseModelError, convert, plan, tmp_path / "out"
     )

@@ -1,13 +1,16 @@
 """What a conversion is asked for with, what it refuses, and that nothing is left of one that failed."""
 
+import contextlib
 import json
+import shutil
 
 import peft
 import pytest
+from safetensors.torch import load_file, save_file
 
 from surgery.adapter import open_adapter
 from surgery.conversion import ConversionPlan, convert, convertible
-from surgery.errors import AdapterError, ExportError
+from surgery.errors import AdapterError, ExportError, SurgeryError
 from surgery.model import BaseChoice
 from tests.helpers.models import moved
 from tests.helpers.refusals import refusal
@@ -39,7 +42,11 @@ def test_a_folder_says_what_it_needs(write_mlx, small_adapter, tmp_path):
         ({"energy": float("nan")}, "energy"),
         ({"scale": 0.0}, "scale"),
         ({"scale": float("inf")}, "scale"),
-        ({"initial": "one", "residual_base": "other"}, "two ways"),
+        ({"initial": "one", "residual_base": BaseChoice("other")}, "ways of their own"),
+        ({"base": BaseChoice("one"), "residual_base": BaseChoice("other")}, "ways of their own"),
+        ({"initial": "one"}, "no use for --initial"),
+        ({"rank": 3}, "no use for --rank"),
+        ({"energy": 0.5}, "no use for --energy"),
     ],
 )
 def test_what_is_out_of_range_is_refused(wrong, words, write_mlx, tmp_path):
@@ -69,8 +76,6 @@ def test_a_refused_type_is_converted_by_the_words_of_its_refusal(base_folder, tm
 
 
 def test_damage_and_trained_biases_are_refused(base_folder, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     folder, base = tmp_path / "lokr", BaseChoice(str(base_folder))
     moved(adapted(peft.VeraConfig(r=2, target_modules=["q_proj"], bias="none"))).save_pretrained(folder)
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -93,3 +98,34 @@ def test_a_pattern_that_takes_too_long_is_refused_before_peft_tries_it(base_fold
     (folder / "adapter_config.json").write_text(json.dumps(slow))
     plan = ConversionPlan(str(folder), BaseChoice(str(base_folder)))
     assert "pattern" in refusal(AdapterError, convert, plan, tmp_path / "out")
+
+
+ODD = (None, True, -1, 0, 1.5, float("inf"), "8", [], ["x"], {}, {"": None})
+
+
+def test_a_config_of_any_values_is_converted_or_refused(write_mlx, tmp_path):
+    folder = write_mlx()
+    plain = json.loads((folder / "adapter_config.json").read_text())
+    changed = [{**plain, key: value} for key in plain for value in ODD]
+    parameters = plain["lora_parameters"]
+    changed += [{**plain, "lora_parameters": {**parameters, key: value}} for key in parameters for value in ODD]
+    for number, config in enumerate(changed):
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        with contextlib.suppress(SurgeryError):
+            convert(ConversionPlan(str(folder)), tmp_path / f"{number}")
+
+
+def test_an_initialisation_with_any_values_beside_it_is_converted_or_refused(small_adapter, tmp_path):
+    trained, initial = tmp_path / "trained", tmp_path / "initial"
+    for folder, factor in ((trained, 2.0), (initial, 1.0)):
+        shutil.copytree(small_adapter, folder)
+        file = folder / "adapter_model.safetensors"
+        save_file({key: tensor * factor for key, tensor in load_file(file).items()}, file)
+    plain = json.loads((trained / "adapter_config.json").read_text()) | {"init_lora_weights": "corda"}
+    keys = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "use_rslora", "modules_to_save")
+    for number, (key, value) in enumerate(
+        (key, value) for key in keys for value in (None, True, 1.5, "8", ["x"], {"": 2})
+    ):
+        (trained / "adapter_config.json").write_text(json.dumps({**plain, key: value}))
+        with contextlib.suppress(SurgeryError):
+            convert(ConversionPlan(str(trained), initial=str(initial)), tmp_path / f"{number}")

@@ -10,6 +10,7 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from transformers import MambaConfig, MambaForCausalLM
 
 from surgery.adapter import CONVERTIBLE, open_adapter
 from surgery.conversion import ConversionPlan, convert
@@ -140,6 +141,9 @@ def test_the_base_is_asked_for_by_the_name_that_the_config_gives(base_folder, tm
     saved(CONFIGS["VERA"](), tmp_path / "source")
     message = refusal(AdapterError, convert, ConversionPlan(str(tmp_path / "source")), tmp_path / "out")
     assert "give --base" in message
+    given = ConversionPlan(str(tmp_path / "source"), BaseChoice(str(base_folder)), initial=str(tmp_path))
+    message = refusal(AdapterError, convert, given, tmp_path / "out")
+    assert "cannot start from --initial" in message
     other = save_model(tiny_llama(num_hidden_layers=1), tmp_path / "other")
     plan = ConversionPlan(str(tmp_path / "source"), BaseChoice(str(other)))
     assert "no place" in refusal(BaseModelError, convert, plan, tmp_path / "out")
@@ -157,6 +161,24 @@ def test_types_that_peft_cannot_convert_are_refused_with_the_reason(base_folder,
         model.save_pretrained(folder)
         plan = ConversionPlan(str(folder), BaseChoice(str(base_folder)))
         assert "neither this nor PEFT can turn" in refusal(AdapterError, convert, plan, tmp_path / "out")
+
+
+def test_a_layer_that_is_not_linear_is_refused_by_its_kind(tmp_path):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
+    base = MambaForCausalLM(MambaConfig(**sizes))
+    model = moved(adapted(peft.LoHaConfig(r=2, target_modules=["conv1d", "in_proj"]), base))
+    model.save_pretrained(tmp_path / "source")
+    save_model(base, tmp_path / "base")
+    plan = ConversionPlan(str(tmp_path / "source"), BaseChoice(str(tmp_path / "base")))
+    message = refusal(AdapterError, convert, plan, tmp_path / "out")
+    assert "conv1d" in message
+    assert "around Conv1d" in message
+    # the remedy: an adapter of linear layers
+    model = moved(adapted(peft.LoHaConfig(r=2, target_modules=["in_proj"]), base))
+    model.save_pretrained(tmp_path / "linear")
+    plan = ConversionPlan(str(tmp_path / "linear"), BaseChoice(str(tmp_path / "base")))
+    assert len(convert(plan, tmp_path / "out").modules) == 1
 
 
 def test_a_lora_is_refused_because_it_opens_as_it_is(small_adapter, tmp_path):
