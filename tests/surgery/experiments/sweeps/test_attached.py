@@ -49,7 +49,6 @@ def test_a_base_that_was_loaded_for_another_task_is_loaded_anew(tmp_path):
             swept = spec.SweptAdapter(task, str(adapters[task]), BaseChoice(str(base)), CalibrationPlan(""), ())
             live = kept.live(swept)
             assert live.base.task == live.adapter.task == task
-            assert live.layout == ("left" if task == "CAUSAL_LM" else "right")
 
 
 def test_a_pass_that_fails_is_tried_again_so_often_and_then_listed(place, monkeypatch):
