@@ -71,11 +71,11 @@ def t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=pieces, extra_ids=4)
 
 
-def nllb_tokenizer(**settings: Any) -> NllbTokenizer:
+def nllb_tokenizer(kind: type[NllbTokenizer] = NllbTokenizer, **settings: Any) -> NllbTokenizer:
     """The language's code before every text and `</s>` after it."""
     vocabulary = {piece: i for i, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *_PIECES])}
     languages = {"src_lang": ENGLISH, "tgt_lang": FRENCH, **settings}
-    return NllbTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=[ENGLISH, FRENCH], **languages)
+    return kind(vocab=vocabulary, merges=[], additional_special_tokens=[ENGLISH, FRENCH], **languages)
 
 
 def mbart_tokenizer() -> MBartTokenizer:
