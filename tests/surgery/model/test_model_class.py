@@ -85,4 +85,3 @@ def test_memory_is_estimated_for_an_encoder_and_a_decoder(name, tmp_path):
     base, _ = KINDS[name].save(tmp_path)
     found = estimate_memory(str(base), tokens=10)
     assert found.working == 10 * 4 * (12 * 32 + 6 * 48) * 4
-    assert found.parameters == sum(weight.numel() for weight in KINDS[name]().parameters())
