@@ -65,7 +65,7 @@ def _plain_controls(present: Encoding, key: str, task: str) -> Encoding:
     with st.expander("How rows become tokens", icon=":material/data_object:"):
         cells = st.columns([1.2, 1, 1, 1.4], vertical_alignment="bottom")
         tokenizer = _tokenizer(cells[0], present, key)
-        languages = {}
+        languages: dict[str, str] = {}
         for cell, name, label in zip(
             cells[1:3] if task == SEQ_2_SEQ_LM else (),
             ("src_lang", "tgt_lang"),

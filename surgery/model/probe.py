@@ -21,7 +21,8 @@ from surgery.model.batches import collate
 from surgery.model.loss import padding_id, scored_logits
 from surgery.model.memory import is_out_of_memory
 from surgery.model.readers import Readers
-from surgery.model.rereading import Read, Reread
+from surgery.model.reading import Scorable
+from surgery.model.rereading import Read
 from surgery.model.spectral_layers import SpectralLayer
 from surgery.model.ways import Layout, Way, decoding_ways, layouts_of
 
@@ -219,7 +220,7 @@ class Probe:
         prompts = self._readers.together(way, group)
         worst = self._step_apart(group, prompts, 0)
         if way.follows:
-            assert not isinstance(prompts, Reread)
+            assert isinstance(prompts, Scorable)
             logits = prompts.answer_logits([self._answers[row][: _ANSWERS[row]] for row in group])
             for row, each in zip(group, logits, strict=True):
                 worst = max(worst, self._apart(row, each[: _ANSWERS[row]]))
