@@ -32,7 +32,7 @@ def refuse_unrunnable(adapter: Adapter, task: str) -> None:
     if adapter.task in TASKS and adapter.task != task:
         raise BaseModelError(
             f"the base model was loaded as a {TASKS.get(task, task)}, and the adapter is of a {TASKS[adapter.task]}",
-            f"load it for this adapter: base_for(adapter, …)",
+            "load it for this adapter: base_for(adapter, …)",
         )
     if adapter.config.get("alora_invocation_tokens"):
         raise AdapterError(

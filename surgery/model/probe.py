@@ -20,7 +20,8 @@ from surgery.model.batches import collate
 from surgery.model.loss import scored_logits
 from surgery.model.memory import is_out_of_memory
 from surgery.model.readers import ANSWERS, Readers
-from surgery.model.rereading import Read, Reread
+from surgery.model.reading import Scorable
+from surgery.model.rereading import Read
 from surgery.model.spectral_layers import SpectralLayer
 from surgery.model.ways import Layout, Way, decoding_ways, layouts_of
 
@@ -72,9 +73,10 @@ class Ways:
         for way in ways:
             if self._agrees(distance, way):
                 return way
+        remedy = "use a causal language model; the config of some encoders makes them one with is_decoder"
         raise BaseModelError(
             f"{type(self._live.model).__name__} gives a token other numbers when tokens follow it",
-            "use a causal language model; the config of some encoders makes them one with is_decoder",
+            remedy if self._live.base.task == CAUSAL_LM else "edit and export work without a run",
         )
 
     def _agrees(self, distance: "Callable[[Probe, T], float]", how: T) -> bool:
@@ -214,7 +216,7 @@ class Probe:
         prompts = self._readers.together(way, group)
         worst = self._step_apart(group, prompts, 0)
         if way.follows:
-            assert not isinstance(prompts, Reread)
+            assert isinstance(prompts, Scorable)
             logits = prompts.answer_logits([self._answers[row][: ANSWERS[row]] for row in group])
             for row, each in zip(group, logits, strict=True):
                 worst = max(worst, self._apart(row, each[: ANSWERS[row]]))

@@ -12,11 +12,14 @@ import torch
 
 from surgery.adapter import open_adapter
 from surgery.cli import main
-from surgery.data import Calibration, CalibrationPlan, Encoding, Row
+from surgery.data import Calibration, CalibrationPlan, Encoding, EvaluationPlan, Row
 from surgery.edits import EditPlan, make_edit
+from surgery.evaluation import BASELINE
+from surgery.experiments import Proof, prove
 from surgery.export import export, peft_agreement
-from surgery.model import BaseChoice, LiveModel, LoadedBase, load_base
+from surgery.model import BaseChoice, LiveModel, LoadedBase, attach, load_base
 from surgery.policies import GradDirection, make_policy
+from surgery.recipes import Recipe, dump_recipe
 from surgery.sensitivity import Sensitivity, load_sensitivity, measure_sensitivity
 from surgery.spectra import decompose
 from tests.helpers.models import double, merged, relative, singular_triplets, with_peft
@@ -25,6 +28,7 @@ from tests.helpers.seq2seq import KINDS, Kind, pair_loss
 
 ROWS = [Row("ab 12: c", "d e"), Row("xyz", "q"), Row("a=b+c. what? 12345", "it is 6, then 7"), Row("two", "45")]
 STEP = 1e-5
+CONFIGS = Path(__file__).resolve().parents[3] / "shared" / "data" / "adapter_configs"
 
 
 def measured(
@@ -128,9 +132,6 @@ def test_every_command_goes_from_the_folder_to_an_edited_export(files, capsys):
 
 
 def test_a_recipe_redoes_the_edit_byte_for_byte(files, capsys):
-    from surgery.data import EvaluationPlan
-    from surgery.recipes import Recipe, dump_recipe
-
     recipe = Recipe(
         files["adapter"],
         "",
@@ -183,3 +184,36 @@ def test_a_task_that_is_not_run_is_edited_and_exported_all_the_same(files, capsy
         str(out),
     )
     assert open_adapter(out).task == "FEATURE_EXTRACTION"
+
+
+REAL = ("flan-t5-base_LORA_1", "Lora_example_t5_small__results2")
+
+
+@pytest.mark.parametrize("end", REAL)
+def test_configs_found_in_the_wild_are_calibrated_on_a_base_of_their_kind(end, tmp_path):
+    found = list(CONFIGS.glob(f"*{end}.json"))
+    if not found:
+        pytest.skip("../shared/data/adapter_configs is not on this machine")
+    config = json.loads(found[0].read_bytes())
+    kind = KINDS["flan" if "flan" in end else "t5"]
+    adapter = {"targets": config["target_modules"], "r": config["r"], "alpha": config["lora_alpha"]}
+    _, folder = kind.save(tmp_path, **adapter)
+    (folder / "adapter_config.json").write_bytes(found[0].read_bytes())
+    sensitivity, rows = measured(kind, kind(), folder)
+    reference = with_peft(kind(), folder)
+    with torch.no_grad():
+        expected = [pair_loss(reference, example).item() for example in rows.examples]
+    assert_losses(sensitivity.losses, expected, kind())
+    assert all(g.any() for g in sensitivity.values.values())
+
+
+def test_where_the_checkpoint_makes_answers_begin_is_part_of_the_question(files):
+    adapter = open_adapter(files["adapter"])
+    with attach(adapter, decompose(adapter), BaseChoice(files["base"])) as live:
+        proof = Proof(EvaluationPlan(files["held"], 3), {})
+        keys = [prove(live, proof).plan.key]
+        live.model.generation_config.forced_bos_token_id = 7
+        forced = prove(live, proof)
+        keys.append(forced.plan.key)
+        assert len(set(keys)) == 2
+        assert all(answer.startswith("d") for answer in forced.evaluation.scores[BASELINE].answers)

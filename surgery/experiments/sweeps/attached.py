@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from surgery.adapter import Adapter, open_adapter
+from surgery.adapter import open_adapter
 from surgery.data import EvaluationPlan
 from surgery.edits import Edit
 from surgery.errors import Cancelled, SurgeryError, first_line
