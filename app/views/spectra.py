@@ -1,6 +1,6 @@
 """Spectra: the singular values of each module, and what the calibration loss says about them."""
 
-from app.frame import show_title
+from app.frame import show_kind, show_title
 from app.spectra import spectra_board
 from app.spectra.calibration import calibration_panel
 from app.state.workspace import current
@@ -9,5 +9,6 @@ show_title(
     "Spectra",
     "Where the squared Frobenius norm of each update sits, its energy Σσ², and which components raise or lower the calibration loss.",
 )
+show_kind(current())
 calibration_panel(current())
 spectra_board()
