@@ -16,12 +16,12 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from surgery.adapter import open_adapter
 from surgery.data import Calibration, Encoding, Example
-from surgery.edits import Edit, ModuleEdit, preview
+from surgery.edits import preview
 from surgery.errors import BaseModelError
 from surgery.export import export
 from surgery.model import BaseChoice, LiveModel, VariantEngine, attach, is_offloaded, weight_norm
 from surgery.sensitivity import measure_sensitivity
-from surgery.spectra import Spectra, Spectrum, decompose
+from surgery.spectra import Spectrum, decompose
 from tests.helpers.models import (
     GPT2_TARGETS,
     VOCABULARY,
@@ -38,12 +38,13 @@ from tests.helpers.models import (
 )
 from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses, logits_apart
+from tests.helpers.spectral import as_edit, in_float64, logits, random_sigma
 
 STEP = 1e-5
 
 
 def biased() -> Any:
-    return with_biases(tiny_llama(attention_bias=True, mlp_bias=True))
+    return with_biases(tiny_llama(num_hidden_layers=2, attention_bias=True, mlp_bias=True))
 
 
 def gpt2() -> Any:
@@ -78,13 +79,6 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
 }
 
 
-def in_float64(folder: Path) -> Path:
-    """The adapter with its tensors in float64, so that nothing is rounded to float32 on export."""
-    file = folder / "adapter_model.safetensors"
-    save_file({key: value.astype(np.float64) for key, value in load_file(file).items()}, file)
-    return folder
-
-
 @pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory) -> tuple[Callable[[], Any], Path]:
     make, options = CASES[request.param]
@@ -100,21 +94,6 @@ def folder(tmp_path_factory) -> Path:
 def attached(model: Any, folder: Path) -> LiveModel:
     adapter = open_adapter(folder)
     return LiveModel(loaded_base(model), adapter, decompose(adapter))
-
-
-def logits(model: Any, rows: int = 3) -> np.ndarray:
-    ids = torch.randint(VOCABULARY, (rows, 11), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return model(input_ids=ids).logits.double().numpy()
-
-
-def random_sigma(spectra: Spectra, seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {name: s.sigma * rng.choice([0.0, 0.5, 1.7], size=s.rank) for name, s in spectra.items()}
-
-
-def as_edit(spectra: Spectra, after: dict[str, np.ndarray]) -> Edit:
-    return Edit({n: ModuleEdit(s / spectra[n].sigma, spectra[n].sigma, s) for n, s in after.items()})
 
 
 @pytest.mark.parametrize("precise", [False, True])
@@ -416,7 +395,7 @@ def test_closing_gives_the_base_back(folder):
 @pytest.fixture
 def offloaded(tmp_path) -> BaseChoice:
     base = save_model(biased(), tmp_path / "base")
-    return BaseChoice(str(base), device=f"auto:cpu=90KB,disk={tmp_path / 'offload'}")
+    return BaseChoice(str(base), device=f"auto:cpu=60KB,disk={tmp_path / 'offload'}")
 
 
 def test_an_offloaded_base_gives_the_norms_of_the_whole_one(offloaded, folder):

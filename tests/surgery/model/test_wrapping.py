@@ -9,20 +9,17 @@ import numpy as np
 import peft
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from surgery.adapter import open_adapter
 from surgery.data import Calibration, Encoding
-from surgery.edits import Edit, ModuleEdit
 from surgery.errors import BaseModelError
 from surgery.export import export
 from surgery.model import LiveModel
 from surgery.sensitivity import measure_sensitivity
-from surgery.spectra import Spectra, decompose
+from surgery.spectra import decompose
 from tests.helpers.adalora import save_adalora
 from tests.helpers.models import (
-    VOCABULARY,
     double,
     example_loss,
     loaded_base,
@@ -34,17 +31,12 @@ from tests.helpers.models import (
 )
 from tests.helpers.refusals import refusal
 from tests.helpers.rounding import logits_apart
+from tests.helpers.spectral import as_edit, in_float64, logits, random_sigma
 
 CASES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "llama": (tiny_llama, ["q_proj", "o_proj", "down_proj"]),
     "gpt2": (tiny_gpt2, ["c_attn", "c_fc"]),
 }
-
-
-def in_float64(folder: Path) -> Path:
-    file = folder / "adapter_model.safetensors"
-    save_file({key: value.astype(np.float64) for key, value in load_file(file).items()}, file)
-    return folder
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -55,21 +47,6 @@ def case(request, tmp_path_factory) -> tuple[Callable[[], Any], Path]:
     )
 
 
-def logits(model: Any) -> np.ndarray:
-    ids = torch.randint(VOCABULARY, (3, 11), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return model(input_ids=ids).logits.double().numpy()
-
-
-def random_sigma(spectra: Spectra) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(1)
-    return {name: s.sigma * rng.choice([0.0, 0.5, 1.7], size=s.rank) for name, s in spectra.items()}
-
-
-def as_edit(spectra: Spectra, after: dict[str, np.ndarray]) -> Edit:
-    return Edit({n: ModuleEdit(s / spectra[n].sigma, spectra[n].sigma, s) for n, s in after.items()})
-
-
 @pytest.mark.parametrize("precise", [False, True])
 def test_adalora_runs_as_in_peft_at_its_own_sigma_and_at_an_exports(case, precise, tmp_path):
     make, folder = case
@@ -77,7 +54,7 @@ def test_adalora_runs_as_in_peft_at_its_own_sigma_and_at_an_exports(case, precis
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
     assert adapter.pruned
-    sigma = random_sigma(spectra)
+    sigma = random_sigma(spectra, 1)
     out = export(adapter, spectra, as_edit(spectra, sigma), tmp_path / "out").folder
     alone = logits(model)
     with LiveModel(loaded_base(model), adapter, spectra) as live:
@@ -131,7 +108,7 @@ def test_a_convolution_of_adalora_runs_as_in_peft_and_one_of_another_kernel_is_r
     x = torch.randn(2, 3, 5, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    sigma = random_sigma(spectra)
+    sigma = random_sigma(spectra, 1)
     out = export(adapter, spectra, as_edit(spectra, sigma), tmp_path / "out").folder
     with LiveModel(loaded_base(model), adapter, spectra) as live:
         for place, values in ((folder, None), (out, sigma)):
