@@ -162,7 +162,7 @@ def test_variants_in_one_batch_equal_each_alone(case):
         together = logits(live.model)
         for row, single in enumerate(alone):
             assert relative(together[row], single[row]) < logits_apart(live.model)
-        assert relative(alone[0], alone[1]) > 0.1
+        assert relative(alone[0], alone[1]) > 0.01, "the variants must differ"
 
 
 def test_the_engine_scores_variants_of_dora_as_peft_does_their_exports(folder, tmp_path):
