@@ -100,7 +100,7 @@ def test_pages_of_directions_say_that_those_of_dora_are_before_normalisation(dor
 def test_the_adapter_page_tells_dora_and_its_note(tmp_path):
     adapter = open_adapter(save_adapter(tiny_llama(), tmp_path / "adapter", targets=["o_proj"], use_dora=True))
     test = opened("adapter", Workspace(adapter, decompose(adapter), None, None, None, None))
-    assert any(caption.value.startswith("DoRA · trained on") for caption in test.caption)
+    assert any(" · DoRA in float32 · " in caption.value for caption in test.caption)
     assert any("update before normalisation" in info.value for info in test.info)
 
 
