@@ -48,6 +48,16 @@ def show_title(title: str, purpose: str) -> None:
     st.caption(purpose)
 
 
+def show_kind(workspace: Workspace) -> None:
+    """What directions and σ are of, for an adapter of which that is not the whole change of a layer."""
+    if workspace.adapter.kind == "DoRA":
+        st.info(
+            "DoRA: directions and σ are of the update ΔW before normalisation. Each output of W + ΔW is then scaled to "
+            "the magnitude that was trained for it; sensitivities count what σ does to that norm.",
+            icon=":material/straighten:",
+        )
+
+
 def keep_on_disk() -> None:
     """Write the open workspace for a later visit; says so where that fails."""
     try:

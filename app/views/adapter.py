@@ -72,7 +72,7 @@ def show_contents(workspace: Workspace) -> None:
     )
     trained_on = plain(adapter.base_name or "an unnamed base")
     st.caption(
-        f"{plain(_task(adapter.task))} · trained on {trained_on} · {_dtypes(workspace)} · attention inputs {scalars['attention-inputs']:,} and "
+        f"{plain(_task(adapter.task))} · trained on {trained_on} · {adapter.kind} in {_dtypes(workspace)} · attention inputs {scalars['attention-inputs']:,} and "
         f"all modules {scalars['all']:,} singular values"
     )
     for note in adapter.notes:

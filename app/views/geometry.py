@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from app.experts import expert_picker, shown
-from app.frame import plain, show_error, show_title, write_address
+from app.frame import plain, show_error, show_kind, show_title, write_address
 from app.geometry import KEY, View, alignment_map, page_data, view_of
 from app.geometry.choice import Choice, choice_from
 from app.geometry.files import figure_of, table_of
@@ -148,6 +148,7 @@ with heading:
     show_title("Geometry", "Do layers and modules write into the same directions, or does each go its own way?")
 with tools:
     choose_other(current())
+show_kind(current())
 expert_picker(current().spectra)
 geometry()
 with st.expander("What this shows, how to read it, the formulas"):

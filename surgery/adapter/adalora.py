@@ -16,6 +16,7 @@ _MARKS = "write it as a list of true and false, one for each of the init_r tripl
 
 
 def is_adalora(config: Mapping[str, Any]) -> bool:
+    """Whether a config is AdaLoRA's."""
     return config.get("peft_type") == "ADALORA"
 
 
@@ -23,12 +24,11 @@ def refuse_unloadable(config: Mapping[str, Any]) -> None:
     """Raise `AdapterError` for a config of AdaLoRA that PEFT does not load."""
     if config.get("use_dora") or config.get("target_parameters"):
         raise AdapterError(
-            "AdaLoRA has no DoRA and no raw parameters in PEFT, and the config asks for them",
-            _RESTORE,
+            "AdaLoRA has no DoRA and no raw parameters in PEFT, and the config asks for them", _RESTORE
         )
     first, last, steps = (config.get(name) or 0 for name in ("tinit", "tfinal", "total_step"))
     if not all(isinstance(value, int) for value in (first, last, steps)) or steps <= 0 or first >= steps - last:
-        needed = f"{first + last + 1:,}" if isinstance(first, int) and isinstance(last, int) else "their sum + 1"
+        needed = f"{first + last + 1}" if isinstance(first, int) and isinstance(last, int) else "their sum + 1"
         raise AdapterError(
             f"PEFT loads no AdaLoRA with total_step {config.get('total_step')!r}, tinit {first!r} and tfinal {last!r}",
             f"set total_step in adapter_config.json to {needed} or more: it counts in training alone",

@@ -65,7 +65,7 @@ class Adapter:
         """LoRA, DoRA or AdaLoRA."""
         if is_adalora(self.config):
             return "AdaLoRA"
-        return "DoRA" if any(factors.magnitude is not None for factors in self.modules.values()) else "LoRA"
+        return "DoRA" if self.config.get("use_dora") else "LoRA"
 
     @property
     def families(self) -> tuple[str, ...]:

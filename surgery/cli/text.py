@@ -38,7 +38,7 @@ def inspection_text(record: Mapping[str, Any]) -> str:
     families = ", ".join(f"{name} {count}" for name, count in record["families"].items())
     scopes = ", ".join(f"{name} {count:,}" for name, count in record["edited_scalars"].items())
     lines = [
-        f"{record['modules']} modules in {record['layers']} layers: {families}",
+        f"{record['kind']}: {record['modules']} modules in {record['layers']} layers: {families}",
         f"base {record['base']}, task {record['task']}, ranks {record['ranks']}, scalings {record['scalings']}, {record['dtypes']}",
         f"{record['parameters']:,} parameters, norm {record['norm']:.3f}",
         f"edited scalars by scope: {scopes}",

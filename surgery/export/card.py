@@ -30,6 +30,7 @@ loads like the original, with the same config, tensor names, shapes and dtypes{"
 | | |
 |---|---|
 | base model | `{base}` |
+| kind | {adapter.kind} |
 | original adapter | `{_plain(recipe.adapter)}` (digest `{adapter.digest[:16]}`) |
 | policy | `{recipe.edit.policy.name}` |
 | knobs | {knobs} |

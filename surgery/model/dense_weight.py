@@ -65,9 +65,11 @@ def weight_in_use(layer: "nn.Module", name: str) -> "Iterator[Float[Tensor, 'out
     import torch
     from accelerate.utils import align_module_device
 
+    plain = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
     with align_module_device(layer):
         weight = _dequantised(layer)
-        if weight is None or weight.dim() < 2 or not weight.is_floating_point():
+        # an eight-bit float is a code with a scale beside it; a float dtype alone proves nothing of a subclass
+        if weight is None or weight.dim() < 2 or weight.dtype not in plain:
             raise BaseModelError(
                 f"the weight of {name!r} is quantised ({type(layer).__name__}) in a way that cannot be read",
                 "load the base model unquantised",

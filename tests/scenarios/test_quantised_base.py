@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from surgery import decompose, open_adapter
 from surgery.data import Calibration, Encoding
-from surgery.model import LiveModel
+from surgery.errors import BaseModelError
+from surgery.model import LiveModel, base_weight
 from surgery.sensitivity import measure_sensitivity
 from tests.helpers.models import (
     VOCABULARY,
@@ -29,6 +30,7 @@ from tests.helpers.models import (
     save_adapter,
     tiny_llama,
 )
+from tests.helpers.refusals import refusal
 from tests.helpers.rounding import logits_apart
 
 STEP = 1e-5
@@ -153,6 +155,30 @@ def test_sensitivities_on_a_quantised_base_equal_finite_differences(quantiser, f
             slopes = [(losses(name, step) - losses(name, -step)) / (2 * STEP) for step in steps]
             np.testing.assert_allclose(measured.values[name], np.stack(slopes, 1), rtol=1e-5, atol=1e-9)
         assert all(g.any() for g in measured.values.values())
+
+
+def test_dora_on_a_base_whose_weights_can_be_dequantised_is_pefts_dora(tmp_path):
+    adapter = save_adapter(tiny_llama(), tmp_path / "adapter", use_dora=True)
+    model = quanto(tiny_llama())
+    expected = logits(PeftModel.from_pretrained(quanto(tiny_llama()), adapter).eval())
+    assert relative(expected, logits(model)) > 0.1
+    with attach(model, adapter) as live:
+        assert relative(logits(live.model), expected) < logits_apart(tiny_llama())
+        layer = live.model.model.layers[0].self_attn.q_proj.base
+        dense = base_weight(live, "model.layers.0.self_attn.q_proj")
+        np.testing.assert_allclose(dense, layer(torch.eye(32)).T.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_dora_on_weights_packed_in_an_unknown_way_is_refused_and_runs_once_they_are_not(tmp_path):
+    folder = save_adapter(tiny_llama(), tmp_path / "adapter", use_dora=True)
+    model = pack(tiny_llama())
+    message = refusal(BaseModelError, attach, model, folder)
+    assert "is quantised (PackedLinear) in a way that cannot be read" in message
+    assert "load the base model unquantised" in message
+    assert not any(type(module).__name__.startswith("Spectral") for module in model.modules())
+    expected = logits(PeftModel.from_pretrained(unpacked(tiny_llama()), folder).eval())
+    with attach(unpacked(tiny_llama()), folder) as live:
+        assert relative(logits(live.model), expected) < logits_apart(tiny_llama())
 
 
 def test_closing_gives_the_quantised_base_back(quantiser, folder):

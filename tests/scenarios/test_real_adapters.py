@@ -100,7 +100,7 @@ CONFIG_OUTCOMES: dict[str, Opens | str] = {
     "anirudh-ak__peft-gpt2__model__lora_model": Opens(2, 8, 1.0),
     "ao-wei__gemma3-270m-svg-lora-partb__adapter_curriculum_stage1": Opens(8, 4, 4.0),
     "arasheslamii__business-workflow-extraction__results__adapter": Opens(14, 16, 2.0),
-    "csequenc__lora-vs-dora-spider__DoRA": "use_dora",
+    "csequenc__lora-vs-dora-spider__DoRA": Opens(8, 8, 2.0),
     "davidjurgens__contextual-appropriateness__model": "type 'PREFIX_TUNING'",
     "diaoenmao__LLM-for-Recommender-Systems__Lora_example_t5_small__results2": Opens(4, 16, 2.0),
     "hanfuzhao__Module4-RecallClear__models__adapter": Opens(14, 16, 2.0),
@@ -110,7 +110,9 @@ CONFIG_OUTCOMES: dict[str, Opens | str] = {
     "huggingface__peft__method_comparison__MetaMathQA__experiments__lora__llama-3.2-3B-rank10-target-mlp": Opens(
         6, 10, 2.0
     ),
-    "huggingface__peft__method_comparison__MetaMathQA__experiments__lora__llama-3.2-3B-rank32-dora": "use_dora",
+    "huggingface__peft__method_comparison__MetaMathQA__experiments__lora__llama-3.2-3B-rank32-dora": Opens(
+        4, 32, 2.0
+    ),
     "huggingface__peft__method_comparison__MetaMathQA__experiments__lora__llama-3.2-3B-rank32-mica": Opens(
         4, 32, 2.0
     ),
@@ -129,7 +131,7 @@ CONFIG_OUTCOMES: dict[str, Opens | str] = {
     "jasencarroll__lightweight-fine-tuning__peft_model_output__checkpoint-200": Opens(6, 8, 4.0),
     "johntnanney__gradience__examples__adapters__tiny_lora": Opens(4, 8, 2.0),
     "johntnanney__gradience__outputs__adapter": "no peft_type",
-    "josephldobson__peft-benchmarking__src__models__google__flan-t5-base_DORA_1": "use_dora",
+    "josephldobson__peft-benchmarking__src__models__google__flan-t5-base_DORA_1": Opens(12, 16, 0.5),
     "josephldobson__peft-benchmarking__src__models__google__flan-t5-base_LORA_1": Opens(4, 16, 0.5),
     "josephldobson__peft-benchmarking__src__models__google__flan-t5-base_PROMPT_TUNING_1": "type 'PROMPT_TUNING'",
     "khajaphysist__fine-tuning-example__lora_weights": Opens(6, 8, 1.0),
@@ -222,6 +224,8 @@ def test_a_config_found_in_the_wild_opens_as_expected_or_is_refused_for_its_reas
     targets = config.get("target_modules") or ["q_proj", "v_proj"]
     paths = [f"model.layers.{layer}.block.{target}" for layer in range(2) for target in targets]
     tensors = lora_tensors(dict.fromkeys(paths, (6, rank, 5)))
+    if config.get("use_dora"):
+        tensors |= {f"base_model.model.{path}.lora_magnitude_vector": np.ones(6, "float32") for path in paths}
     folder = write_adapter(tensors, raw_config=file.read_bytes())
     if not isinstance(expected, Opens):
         assert expected in refusal(folder)

@@ -88,6 +88,22 @@ def test_every_page_opens_on_a_measured_demo_without_an_error(page: str, measure
     assert messages(test) == []
 
 
+@pytest.mark.parametrize(("dora", "said"), [(True, 1), (False, 0)])
+@pytest.mark.parametrize("page", ["geometry", "spectra"])
+def test_pages_of_directions_say_that_those_of_dora_are_before_normalisation(dora, said, page, tmp_path):
+    adapter = open_adapter(save_adapter(tiny_llama(), tmp_path / "adapter", targets=["o_proj"], use_dora=dora))
+    test = opened(page, Workspace(adapter, decompose(adapter), None, None, None, None))
+    assert not test.exception
+    assert sum("update ΔW before normalisation" in info.value for info in test.info) == said
+
+
+def test_the_adapter_page_tells_dora_and_its_note(tmp_path):
+    adapter = open_adapter(save_adapter(tiny_llama(), tmp_path / "adapter", targets=["o_proj"], use_dora=True))
+    test = opened("adapter", Workspace(adapter, decompose(adapter), None, None, None, None))
+    assert any(" · DoRA in float32 · " in caption.value for caption in test.caption)
+    assert any("update before normalisation" in info.value for info in test.info)
+
+
 def test_the_entry_shows_the_header_strip() -> None:
     test = opened("adapter")
     assert any("kinship" in element.value for element in test.markdown)

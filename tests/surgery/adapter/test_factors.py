@@ -134,7 +134,12 @@ def test_magnitudes_that_do_not_fit_are_refused(damage, words, folder):
 def test_what_peft_does_not_load_beside_dora_is_refused(config, folder):
     switch = next(iter(config)) if "mica" not in config.values() else "mica"
     config = {**config, **({"monteclora_config": {"num_samples": 1}} if "monteclora_config" in config else {})}
+    right = (folder / "adapter_config.json").read_bytes()
     changed(folder, config=config)
     with pytest.raises((ValueError, TypeError, KeyError)):
         peft.PeftModel.from_pretrained(Layers(), str(folder))
-    assert f"use_dora is set beside {switch}" in refusal(folder)
+    message = refusal(folder)
+    assert f"use_dora is set beside {switch}" in message
+    assert "restore the adapter_config.json" in message
+    (folder / "adapter_config.json").write_bytes(right)
+    assert open_adapter(folder).kind == "DoRA"

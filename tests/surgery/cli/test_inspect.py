@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from surgery.adapter import open_adapter
+from tests.helpers.adalora import save_adalora
+from tests.helpers.models import tiny_llama
 
 
 def test_inspect_counts_what_is_in_the_adapter(small_adapter, ok):
@@ -40,7 +42,19 @@ def test_inspect_prints_one_line_for_every_module(small_adapter, ok):
     text = ok("inspect", str(small_adapter))
     for name in open_adapter(small_adapter).modules:
         assert sum(line.startswith(name) for line in text.splitlines()) == 1
-    assert "6 modules in 2 layers" in text
+    assert "LoRA: 6 modules in 2 layers" in text
+
+
+def test_inspect_tells_dora_and_adalora(lora_tensors, write_adapter, tmp_path, ok):
+    path = "layers.0.o_proj"
+    magnitude = {f"base_model.model.{path}.lora_magnitude_vector": np.ones(6, np.float32)}
+    dora = write_adapter({**lora_tensors({path: (6, 4, 5)}), **magnitude}, use_dora=True)
+    triplets = save_adalora(tiny_llama(), tmp_path / "adalora", ["o_proj", "v_proj"])
+    for folder, kind in ((dora, "DoRA"), (triplets, "AdaLoRA")):
+        assert ok("inspect", str(folder), "--json")["kind"] == kind
+        text = ok("inspect", str(folder))
+        assert text.startswith(f"{kind}: ")
+        assert f"note: {kind}" in text
 
 
 def test_inspect_shows_bfloat16_zero_updates_and_extra_tensors(lora_tensors, write_adapter, ok):

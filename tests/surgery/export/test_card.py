@@ -28,6 +28,7 @@ def test_the_card_counts_what_was_done(small_adapter):
     assert "4 modules, 16 singular values" in text
     assert "| 0 / 9 / 8 |" in text
     assert "| gains set by hand | 1 |" in text
+    assert "| kind | LoRA |" in text
     assert "`my/adapter`" in text
     assert "| loaded by PEFT | PEFT applies 6 of 6 modules to some/base (LlamaForCausalLM) |" in text
     assert text == card_of(small_adapter, "my/adapter")

@@ -16,13 +16,12 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from surgery.adapter import open_adapter
 from surgery.data import Calibration, Encoding, Example
-from surgery.edits import Edit, ModuleEdit, preview
+from surgery.edits import preview
 from surgery.errors import BaseModelError
 from surgery.export import export
-from surgery.model import BaseChoice, LiveModel, VariantEngine, attach, is_offloaded
-from surgery.model.weight_norm import WeightNorm
+from surgery.model import BaseChoice, LiveModel, VariantEngine, attach, is_offloaded, weight_norm
 from surgery.sensitivity import measure_sensitivity
-from surgery.spectra import Spectra, Spectrum, decompose
+from surgery.spectra import Spectrum, decompose
 from tests.helpers.models import (
     GPT2_TARGETS,
     VOCABULARY,
@@ -39,12 +38,13 @@ from tests.helpers.models import (
 )
 from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses, logits_apart
+from tests.helpers.spectral import as_edit, in_float64, logits, random_sigma
 
 STEP = 1e-5
 
 
 def biased() -> Any:
-    return with_biases(tiny_llama(attention_bias=True, mlp_bias=True))
+    return with_biases(tiny_llama(num_hidden_layers=2, attention_bias=True, mlp_bias=True))
 
 
 def gpt2() -> Any:
@@ -79,13 +79,6 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
 }
 
 
-def in_float64(folder: Path) -> Path:
-    """The adapter with its tensors in float64, so that nothing is rounded to float32 on export."""
-    file = folder / "adapter_model.safetensors"
-    save_file({key: value.astype(np.float64) for key, value in load_file(file).items()}, file)
-    return folder
-
-
 @pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory) -> tuple[Callable[[], Any], Path]:
     make, options = CASES[request.param]
@@ -101,21 +94,6 @@ def folder(tmp_path_factory) -> Path:
 def attached(model: Any, folder: Path) -> LiveModel:
     adapter = open_adapter(folder)
     return LiveModel(loaded_base(model), adapter, decompose(adapter))
-
-
-def logits(model: Any, rows: int = 3) -> np.ndarray:
-    ids = torch.randint(VOCABULARY, (rows, 11), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return model(input_ids=ids).logits.double().numpy()
-
-
-def random_sigma(spectra: Spectra, seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {name: s.sigma * rng.choice([0.0, 0.5, 1.7], size=s.rank) for name, s in spectra.items()}
-
-
-def as_edit(spectra: Spectra, after: dict[str, np.ndarray]) -> Edit:
-    return Edit({n: ModuleEdit(s / spectra[n].sigma, spectra[n].sigma, s) for n, s in after.items()})
 
 
 @pytest.mark.parametrize("precise", [False, True])
@@ -184,7 +162,7 @@ def test_variants_in_one_batch_equal_each_alone(case):
         together = logits(live.model)
         for row, single in enumerate(alone):
             assert relative(together[row], single[row]) < logits_apart(live.model)
-        assert relative(alone[0], alone[1]) > 0.1
+        assert relative(alone[0], alone[1]) > 0.01, "the variants must differ"
 
 
 def test_the_engine_scores_variants_of_dora_as_peft_does_their_exports(folder, tmp_path):
@@ -226,7 +204,7 @@ def test_sensitivities_are_the_finite_differences_of_pefts_loss_norm_and_all(cas
     reference = with_peft(model, folder)
     with attached(model, folder) as live:
         measured = measure_sensitivity(live, Calibration(tuple(examples), Encoding()), list(live.spectra))
-        for name in list(live.spectra)[:: max(1, len(live.spectra) // 4)]:
+        for name in list(live.spectra)[:: max(1, len(live.spectra) // 2)]:
             sigma, slopes = live.spectra[name].sigma, []
             for step in STEP * np.eye(sigma.size):
                 ends = []
@@ -361,7 +339,7 @@ def test_the_factor_is_the_magnitude_over_the_norm_of_the_dense_rows():
     U, V = (torch.linalg.qr(torch.randn(n, 3, generator=generator, dtype=torch.float64))[0] for n in (6, 9))
     sigma = torch.tensor([4.0, 2.0, 0.5], dtype=torch.float64)
     magnitude = torch.rand(6, generator=generator, dtype=torch.float64)
-    norm = WeightNorm(layer, spectrum_of(U, sigma, V), magnitude, like=sigma)
+    norm = weight_norm.WeightNorm(layer, spectrum_of(U, sigma, V), magnitude, like=sigma)
     rows = torch.stack([sigma, 0 * sigma, 3 * sigma, sigma * torch.tensor([0.0, 1.0, -1.0])])
     for found, each in zip(norm.factor(rows), rows, strict=True):
         dense = layer.weight + (U * each) @ V.T
@@ -378,7 +356,7 @@ def test_a_row_that_the_update_all_but_cancels_keeps_its_norm_in_float32():
     U = torch.eye(5, 1, dtype=torch.float64)
     V = torch.nn.functional.normalize(layer.weight[0].double(), dim=0)[:, None]
     sigma = -(layer.weight[0].double().norm() * (1 - 1e-3))[None]
-    norm = WeightNorm(layer, spectrum_of(U, sigma, V), torch.ones(5), like=torch.zeros(1))
+    norm = weight_norm.WeightNorm(layer, spectrum_of(U, sigma, V), torch.ones(5), like=torch.zeros(1))
     dense = layer.weight.double() + (U * sigma) @ V.T
     torch.testing.assert_close(norm.factor(norm.own).double(), 1 / dense.norm(dim=1), rtol=1e-6, atol=0)
 
@@ -417,7 +395,7 @@ def test_closing_gives_the_base_back(folder):
 @pytest.fixture
 def offloaded(tmp_path) -> BaseChoice:
     base = save_model(biased(), tmp_path / "base")
-    return BaseChoice(str(base), device=f"auto:cpu=90KB,disk={tmp_path / 'offload'}")
+    return BaseChoice(str(base), device=f"auto:cpu=60KB,disk={tmp_path / 'offload'}")
 
 
 def test_an_offloaded_base_gives_the_norms_of_the_whole_one(offloaded, folder):

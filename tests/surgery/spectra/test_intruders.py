@@ -232,6 +232,7 @@ class Subclass(torch.Tensor):
         (Packed(torch.zeros(8, 1, dtype=torch.uint8)), "quantised"),
         (Packed(torch.zeros(4, 4, dtype=torch.int8)), "quantised"),
         (Packed(torch.zeros(4, 4).as_subclass(Subclass)), "quantised"),
+        (Packed(torch.zeros(4, 4).to(torch.float8_e4m3fn)), "quantised"),
         (Packed(torch.zeros(4, 4, device="meta")), "offloaded"),
         (torch.nn.Embedding(4, 4), "is a Embedding"),
         (torch.nn.Conv1d(4, 4, 1), "is a Conv1d"),
