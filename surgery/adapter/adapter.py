@@ -301,7 +301,7 @@ def _notes(
         yield "rank-stabilised scaling (α/√r)"
     if len({factors.rank for factors in modules.values()}) > 1:
         yield "ranks differ between modules"
-    zero = sum(not factors.B.any() or not factors.A.any() for factors in modules.values())
+    zero = sum(_is_zero(factors.B) or _is_zero(factors.A) for factors in modules.values())
     if zero:
         yield f"{zero} modules have an all-zero factor and change nothing"
     if note := scope_note(modules):
@@ -316,6 +316,11 @@ def _notes(
         yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
     if initialisation(config).startswith("lora_ga"):
         yield "LoRA-GA initialisation changed the base weights in training; the file is read as plain LoRA"
+
+
+def _is_zero(factor: Shaped[ndarray, "row column"]) -> bool:
+    # most are told by their first row
+    return not factor[:1].any() and not factor.any()
 
 
 def _tokenizer_notes(tokenizer: TokenizerFiles) -> Iterable[str]:

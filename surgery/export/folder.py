@@ -209,7 +209,7 @@ def _check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
 
 def _same_update(factors: Factors, spectrum: Spectrum) -> bool:
     B, A, scaling = factors.B, factors.A, factors.scaling
-    if (B.shape[0], A.shape[1]) != (spectrum.U.shape[0], spectrum.V.shape[0]):
+    if (B.shape[0], A.shape[1]) != spectrum.shape:
         return False
     if max(_skewness(spectrum.U), _skewness(spectrum.V)) > _SAME_UPDATE:
         return False

@@ -191,7 +191,7 @@ def wrap(
         for each, its_spectrum in zip(sites, spectra, strict=True):
             _check_parameter(base, each, its_spectrum)
         return SpectralParameters(base, stacks), components
-    wanted = (spectrum.U.shape[0], spectrum.V.shape[0])
+    wanted = spectrum.shape
     if isinstance(site, EmbeddingSite):
         shape = _embedding_shape(base)
         wrapped = SpectralEmbedding(base, components[0])
@@ -254,7 +254,7 @@ def _check_parameter(base: nn.Module, site: Site, spectrum: Spectrum) -> None:
     assert isinstance(site, ParameterSite)
     parameter = getattr(base, site.parameter, None)
     shape = tuple(parameter.shape) if isinstance(parameter, Tensor) else None
-    update = (spectrum.U.shape[0], spectrum.V.shape[0])
+    update = spectrum.shape
     count = (site.experts,) if shape and len(shape) == 3 else ()
     transposed = shape is not None and _is_transposed(base, parameter)
     if shape is None or shape != (*count, *(update[::-1] if transposed else update)):

@@ -1,0 +1,205 @@
+"""Singular value decomposition of every update through its factors (paper §3.1, Eq. 1–2).
+
+ΔW = s·B·A is never formed: B = Q_B·R_B and Aᵀ = Q_A·R_A, then the thin SVD of the small matrix
+s·R_B·R_Aᵀ gives σ, and U = Q_B·U', V = Q_A·V'. All in float64. Householder reflectors in blocks
+(LAPACK's geqrt): matrix products for a tall factor, and as accurate as the unblocked kind, which a
+Gram matrix would not be. U and V are made when they are asked for: of a model with thousands of
+experts they are several times as large as the adapter's file.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cache
+from threading import Lock
+
+import ml_dtypes
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float64, Shaped
+from numpy import ndarray
+from scipy.linalg import lapack
+from threadpoolctl import ThreadpoolController
+
+from surgery.adapter import Adapter, Factors
+from surgery.spectra.spectrum import Spectrum
+
+_REFLECTORS = 32
+_AT_ONCE = 2048  # modules whose small matrices are decomposed together
+# bytes of U and V that stay in memory: of all modules where they fit, else of those that were used last
+_ALL_KEPT, _SOME_KEPT = 2 << 30, 128 << 20
+_LOCK = Lock()
+
+Sides = tuple[Float64[ndarray, "out k"], Float64[ndarray, "in k"]]
+
+
+class FactoredSpectrum(Spectrum):
+    """A spectrum that makes U and V from the factors when they are asked for.
+
+    left, right: U' and V', the singular vectors of the small matrix.
+    kept: what is shared of U and V that were made.
+    """
+
+    def __init__(self, factors: Factors, small: tuple[ndarray, ndarray, ndarray], kept: "_Kept") -> None:
+        left, sigma, right = small
+        precision = max(_epsilon(factors.B.dtype), _epsilon(factors.A.dtype))
+        told = {"name": factors.name, "layer": factors.layer, "family": factors.family, "sigma": sigma}
+        own = {"precision": precision, "_factors": factors, "_small": (left, right), "_kept": kept}
+        for field, value in {**told, **own}.items():
+            object.__setattr__(self, field, value)
+
+    @property
+    def U(self) -> Float64[ndarray, "out rank"]:  # type: ignore[override]  # noqa: N802
+        return self._sides[0]
+
+    @property
+    def V(self) -> Float64[ndarray, "in rank"]:  # type: ignore[override]  # noqa: N802
+        return self._sides[1]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._factors.B.shape[0], self._factors.A.shape[1]
+
+    @property
+    def _sides(self) -> Sides:
+        found = self._kept.get(self.name)
+        if found is None:
+            found = self._made()
+            self._kept.put(self.name, found)
+        return found
+
+    def _made(self) -> Sides:
+        left, right = self._small
+        with _one_thread():
+            U = _times(*_reflected(_column_major(self._factors.B)), left)
+            V = _times(*_reflected(_column_major(self._factors.A.T)), right)
+        signs = np.sign(U[np.abs(U).argmax(axis=0), np.arange(U.shape[1])])
+        U *= signs
+        V *= signs
+        return U, V
+
+
+class _Kept:
+    """U and V of the modules that were used last, up to a number of bytes."""
+
+    def __init__(self, factors: Sequence[Factors]) -> None:
+        total = sum(8 * min(f.B.shape[0], f.rank, f.A.shape[1]) * (f.B.shape[0] + f.A.shape[1]) for f in factors)
+        self._most = _ALL_KEPT if total <= _ALL_KEPT else _SOME_KEPT
+        self._bytes = 0
+        self._sides: OrderedDict[str, Sides] = OrderedDict()
+
+    def get(self, name: str) -> Sides | None:
+        with _LOCK:
+            if name not in self._sides:
+                return None
+            self._sides.move_to_end(name)
+            return self._sides[name]
+
+    def put(self, name: str, sides: Sides) -> None:
+        with _LOCK:
+            if name in self._sides:
+                return
+            self._sides[name] = sides
+            self._bytes += sum(side.nbytes for side in sides)
+            while self._bytes > self._most and len(self._sides) > 1:
+                _, old = self._sides.popitem(last=False)
+                self._bytes -= sum(side.nbytes for side in old)
+
+
+def decompose(adapter: Adapter) -> dict[str, Spectrum]:
+    """The spectrum of every module, in the adapter's order."""
+    return _decomposed(list(adapter.modules.values()))
+
+
+def decompose_factors(factors: Factors) -> Spectrum:
+    """Thin SVD of scaling·B·A; min(out, in, rank) components. The same bits whatever else is decomposed."""
+    return _decomposed([factors])[factors.name]
+
+
+def _decomposed(modules: Sequence[Factors]) -> dict[str, Spectrum]:
+    kept, found = _Kept(modules), {}
+    # factors are tall and thin: several threads on one of them wait for each other more than they compute
+    with _one_thread():
+        for start in range(0, len(modules), _AT_ONCE):
+            some = modules[start : start + _AT_ONCE]
+            for factors, small in zip(some, _small_svds(some), strict=True):
+                found[factors.name] = FactoredSpectrum(factors, small, kept)
+    return found
+
+
+def _small_svds(modules: Sequence[Factors]) -> list[tuple[ndarray, ndarray, ndarray]]:
+    """U', σ and V' of s·R_B·R_Aᵀ of every module; matrices of one shape are stacked."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    triangles = []
+    for i, factors in enumerate(modules):
+        # what is below the diagonal is cut off in the stack
+        R_B, R_A = (_triangle(_column_major(side)) for side in (factors.B, factors.A.T))
+        triangles.append((R_B, R_A))
+        groups.setdefault((*R_B.shape, *R_A.shape), []).append(i)
+    found: dict[int, tuple[ndarray, ndarray, ndarray]] = {}
+    for members in groups.values():
+        R_B, R_A = (np.triu(np.stack([triangles[i][side] for i in members])) for side in (0, 1))
+        scalings = np.array([modules[i].scaling for i in members])[:, None, None]
+        cores = scalings * (R_B @ R_A.transpose(0, 2, 1))
+        left, sigma, right_t = _robust_svd(cores)
+        for row, i in enumerate(members):
+            found[i] = left[row], sigma[row], right_t[row].T
+    return [found[i] for i in range(len(modules))]
+
+
+def _triangle(factor: Float64[ndarray, "row rank"]) -> Float64[ndarray, "k rank"]:
+    """R of a column-major matrix, which is overwritten, with the reflectors below its diagonal."""
+    packed, _ = _reflected(factor)
+    return packed[: packed.shape[1]].copy()
+
+
+def _reflected(factor: Float64[ndarray, "row rank"]) -> tuple[ndarray, ndarray]:
+    """QR of a column-major matrix, which is overwritten, as blocks of reflectors: products with Q need no Q."""
+    packed, blocks, _ = lapack.dgeqrt(min(_REFLECTORS, *factor.shape), factor, overwrite_a=True)
+    return packed, blocks
+
+
+def _times(
+    packed: Float64[ndarray, "row rank"], blocks: Float64[ndarray, "block k"], small: Float64[ndarray, "k column"]
+) -> Float64[ndarray, "row column"]:
+    """Q times a small matrix."""
+    k = min(packed.shape)
+    padded = np.zeros((packed.shape[0], small.shape[1]), order="F")
+    padded[:k] = small
+    product, _ = lapack.dgemqrt(packed[:, :k], blocks, padded, overwrite_c=True)
+    return np.asarray(product)
+
+
+def _column_major(factor: Shaped[ndarray, "row rank"]) -> Float64[ndarray, "row rank"]:
+    """A copy in float64 whose columns are contiguous, as LAPACK wants it."""
+    rows = np.ascontiguousarray(factor.T)
+    if rows.dtype == ml_dtypes.bfloat16:
+        # the first half of a float32; faster than the cast, and as exact
+        rows = (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return rows.astype(np.float64).T
+
+
+def _robust_svd(cores: Float64[ndarray, "module m n"]) -> tuple[ndarray, ndarray, ndarray]:
+    try:
+        return np.linalg.svd(cores, full_matrices=False)
+    except np.linalg.LinAlgError:
+        if len(cores) > 1:
+            parts = [_robust_svd(core[None]) for core in cores]
+            left, sigma, right_t = (np.concatenate(each) for each in zip(*parts, strict=True))
+            return left, sigma, right_t
+        # divide and conquer can fail on a finite, rank-deficient matrix; plain QR iteration does not
+        found = scipy.linalg.svd(cores[0], full_matrices=False, lapack_driver="gesvd")
+        return found[0][None], found[1][None], found[2][None]
+
+
+def _one_thread():  # type: ignore[no-untyped-def]
+    return _threads().limit(limits=1, user_api="blas")
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """What limits BLAS; to look for its libraries takes longer than a decomposition."""
+    return ThreadpoolController()
+
+
+def _epsilon(dtype: np.dtype) -> float:
+    return float(ml_dtypes.finfo(dtype).eps)
