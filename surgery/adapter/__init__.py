@@ -5,7 +5,7 @@ from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
-from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
+from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site, float64
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
 from surgery.adapter.weights import WEIGHTS_FILE, read_weights
@@ -29,6 +29,7 @@ __all__ = [
     "TokenizerFiles",
     "adapter_folder",
     "check_scope",
+    "float64",
     "in_scope",
     "layers_of",
     "module_path",

@@ -6,9 +6,12 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
-from surgery.adapter import Adapter, Factors
+from surgery.adapter import Adapter, Factors, float64
 from surgery.edits import Edit
+from surgery.errors import ExportError
 from surgery.spectra import Spectra, Spectrum
+
+_SAME_UPDATE = 1e-10
 
 
 def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shaped[ndarray, "..."]]:
@@ -25,13 +28,38 @@ def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shap
         if key not in changed:
             changed[key] = adapter.tensors[key].copy()
         if factors.mirror:
-            exact = factors.A.astype(np.float64)
+            exact = float64(factors.A)
             exact += (exact @ spectrum.V * step) @ spectrum.V.T
         else:
-            exact = factors.B.astype(np.float64)
+            exact = float64(factors.B)
             exact += spectrum.U @ (step[:, None] * (spectrum.U.T @ exact))
         view(changed[key])[...] = round_to(exact, changed[key].dtype)
     return changed
+
+
+def check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
+    """Raise `ExportError` for spectra of another adapter: U·diag(σ)·Vᵀ has to be scaling·B·A to float64 precision."""
+    for name in edit.modules:
+        factors, spectrum = adapter.modules.get(name), spectra.get(name)
+        if factors is None or spectrum is None or not _same_update(factors, spectrum):
+            raise ExportError(f"the spectra of module {name!r} are not this adapter's", "decompose this adapter")
+
+
+def _same_update(factors: Factors, spectrum: Spectrum) -> bool:
+    if spectrum.is_of(factors):
+        return True
+    B, A, scaling = factors.B, factors.A, factors.scaling
+    if (B.shape[0], A.shape[1]) != spectrum.shape:
+        return False
+    if max(_skewness(spectrum.U), _skewness(spectrum.V)) > _SAME_UPDATE:
+        return False
+    size = np.linalg.norm(float64(B)) * np.linalg.norm(float64(A)) * abs(scaling)
+    return bool(update_distance(factors, spectrum, spectrum.sigma) <= _SAME_UPDATE * size)
+
+
+def _skewness(basis: Float64[ndarray, "dimension k"]) -> float:
+    """How far the columns are from orthonormal."""
+    return float(np.abs(basis.T @ basis - np.eye(basis.shape[1])).max())
 
 
 def edited_factor(factors: Factors) -> tuple[str, Callable[[ndarray], ndarray]]:
@@ -48,7 +76,7 @@ def update_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray
     other; only the one of both remainders needs their Gram matrices, and it is of second order.
     """
     U, V, s = spectrum.U, spectrum.V, factors.scaling
-    B, A = factors.B.astype(np.float64), factors.A.astype(np.float64)
+    B, A = float64(factors.B), float64(factors.A)
     P, Q = U.T @ B, A @ V
     B_rest, A_rest = B - U @ P, A - Q @ V.T
     both = np.maximum(((B_rest.T @ B_rest) * (A_rest @ A_rest.T)).sum(), 0.0)
@@ -56,6 +84,15 @@ def update_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray
     return float(
         np.sqrt((inside**2).sum() + s * s * (((P @ A_rest) ** 2).sum() + ((B_rest @ Q) ** 2).sum() + both))
     )
+
+
+def same_bytes(one: Shaped[ndarray, "..."], other: Shaped[ndarray, "..."]) -> bool:
+    """Whether two tensors are the same to the last bit, kind and shape included."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    if one.flags.c_contiguous and other.flags.c_contiguous and one.size:
+        return np.array_equal(one.reshape(-1).view(np.uint8), other.reshape(-1).view(np.uint8))
+    return one.tobytes() == other.tobytes()
 
 
 def round_to(values: Float64[ndarray, " *shape"], dtype: np.dtype) -> Shaped[ndarray, " *shape"]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Shaped
 from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
@@ -21,7 +21,6 @@ from surgery.adapter import (
     TOKENIZER_FILES,
     WEIGHTS_FILE,
     Adapter,
-    Factors,
     open_adapter,
     refuse_changed,
 )
@@ -29,14 +28,13 @@ from surgery.data import refuse_changed_rows
 from surgery.edits import Edit
 from surgery.errors import AdapterError, ExportError
 from surgery.export.card import model_card
-from surgery.export.edited_factors import edited_factor, update_distance, write_back
+from surgery.export.edited_factors import check_spectra, edited_factor, same_bytes, update_distance, write_back
 from surgery.export.record import RECORD_FILE, dump_record, record_of
 from surgery.files import try_lock, user_path, write_problem
 from surgery.recipes import Recipe, dump_recipe, pinned
 from surgery.sensitivity import Sensitivity
-from surgery.spectra import Spectra, Spectrum
+from surgery.spectra import Spectra
 
-_SAME_UPDATE = 1e-10
 RECIPE_FILE = "recipe.yaml"
 CARD_FILE = "README.md"
 
@@ -71,7 +69,7 @@ def export(
     """
     target = new_folder(out)
     refuse_changed(adapter)
-    _check_spectra(adapter, spectra, edit)
+    check_spectra(adapter, spectra, edit)
     changed = write_back(adapter, spectra, edit)
     tensors = {**adapter.tensors, **changed}
     staging: Path | None = None
@@ -187,7 +185,7 @@ def verify(
         raise ExportError("the written tokenizer differs from the original", "report this as a defect")
     for key, before in {**adapter.tensors, **changed}.items():
         after = written.tensors[key]
-        if after.dtype != before.dtype or after.shape != before.shape or after.tobytes() != before.tobytes():
+        if not same_bytes(before, after):
             raise ExportError(f"{key!r} did not read back as it was written", "report this as a defect")
     rounding = 0.0
     for name, module in edit.modules.items():
@@ -197,29 +195,6 @@ def verify(
             if size > 0:
                 rounding = max(rounding, update_distance(factors, spectra[name], module.sigma_after) / float(size))
     return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
-
-
-def _check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
-    """Refuse spectra of another adapter: U·diag(σ)·Vᵀ has to be scaling·B·A to float64 precision."""
-    for name in edit.modules:
-        factors, spectrum = adapter.modules.get(name), spectra.get(name)
-        if factors is None or spectrum is None or not _same_update(factors, spectrum):
-            raise ExportError(f"the spectra of module {name!r} are not this adapter's", "decompose this adapter")
-
-
-def _same_update(factors: Factors, spectrum: Spectrum) -> bool:
-    B, A, scaling = factors.B, factors.A, factors.scaling
-    if (B.shape[0], A.shape[1]) != spectrum.shape:
-        return False
-    if max(_skewness(spectrum.U), _skewness(spectrum.V)) > _SAME_UPDATE:
-        return False
-    size = np.linalg.norm(B.astype(np.float64)) * np.linalg.norm(A.astype(np.float64)) * abs(scaling)
-    return bool(update_distance(factors, spectrum, spectrum.sigma) <= _SAME_UPDATE * size)
-
-
-def _skewness(basis: Float64[ndarray, "dimension k"]) -> float:
-    """How far the columns are from orthonormal."""
-    return float(np.abs(basis.T @ basis - np.eye(basis.shape[1])).max())
 
 
 def _flush(file: Path) -> None:

@@ -20,7 +20,7 @@ from numpy import ndarray
 from scipy.linalg import lapack
 from threadpoolctl import ThreadpoolController
 
-from surgery.adapter import Adapter, Factors
+from surgery.adapter import Adapter, Factors, float64
 from surgery.spectra.spectrum import Spectrum
 
 _REFLECTORS = 32
@@ -29,53 +29,51 @@ _AT_ONCE = 2048  # modules whose small matrices are decomposed together
 _ALL_KEPT, _SOME_KEPT = 2 << 30, 128 << 20
 _LOCK = Lock()
 
-Sides = tuple[Float64[ndarray, "out k"], Float64[ndarray, "in k"]]
-
 
 class FactoredSpectrum(Spectrum):
     """A spectrum that makes U and V from the factors when they are asked for.
 
-    left, right: U' and V', the singular vectors of the small matrix.
-    kept: what is shared of U and V that were made.
+    factors: of the module.
+    small: U', σ and V', the decomposition of the small matrix.
+    kept: where U and V that were made stay for a while.
     """
 
     def __init__(self, factors: Factors, small: tuple[ndarray, ndarray, ndarray], kept: "_Kept") -> None:
         left, sigma, right = small
         precision = max(_epsilon(factors.B.dtype), _epsilon(factors.A.dtype))
         told = {"name": factors.name, "layer": factors.layer, "family": factors.family, "sigma": sigma}
-        own = {"precision": precision, "_factors": factors, "_small": (left, right), "_kept": kept}
+        own = {"precision": precision, "_factors": factors, "_small": (left, right), "_kept": kept, "_signs": None}
         for field, value in {**told, **own}.items():
             object.__setattr__(self, field, value)
 
     @property
     def U(self) -> Float64[ndarray, "out rank"]:  # type: ignore[override]  # noqa: N802
-        return self._sides[0]
+        found = self._kept.get((self.name, "U"))
+        if found is None:
+            found = _turned(self._factors.B, self._small[0])
+            signs = np.sign(found[np.abs(found).argmax(axis=0), np.arange(found.shape[1])])
+            found *= signs
+            object.__setattr__(self, "_signs", signs)
+            self._kept.put((self.name, "U"), found)
+        return found
 
     @property
     def V(self) -> Float64[ndarray, "in rank"]:  # type: ignore[override]  # noqa: N802
-        return self._sides[1]
+        found = self._kept.get((self.name, "V"))
+        if found is None:
+            if self._signs is None:
+                _ = self.U  # its largest entries decide
+            found = _turned(self._factors.A.T, self._small[1])
+            found *= self._signs
+            self._kept.put((self.name, "V"), found)
+        return found
 
     @property
     def shape(self) -> tuple[int, int]:
         return self._factors.B.shape[0], self._factors.A.shape[1]
 
-    @property
-    def _sides(self) -> Sides:
-        found = self._kept.get(self.name)
-        if found is None:
-            found = self._made()
-            self._kept.put(self.name, found)
-        return found
-
-    def _made(self) -> Sides:
-        left, right = self._small
-        with _one_thread():
-            U = _times(*_reflected(_column_major(self._factors.B)), left)
-            V = _times(*_reflected(_column_major(self._factors.A.T)), right)
-        signs = np.sign(U[np.abs(U).argmax(axis=0), np.arange(U.shape[1])])
-        U *= signs
-        V *= signs
-        return U, V
+    def is_of(self, factors: Factors) -> bool:
+        return self._factors is factors
 
 
 class _Kept:
@@ -85,24 +83,24 @@ class _Kept:
         total = sum(8 * min(f.B.shape[0], f.rank, f.A.shape[1]) * (f.B.shape[0] + f.A.shape[1]) for f in factors)
         self._most = _ALL_KEPT if total <= _ALL_KEPT else _SOME_KEPT
         self._bytes = 0
-        self._sides: OrderedDict[str, Sides] = OrderedDict()
+        self._sides: OrderedDict[tuple[str, str], ndarray] = OrderedDict()
 
-    def get(self, name: str) -> Sides | None:
+    def get(self, key: tuple[str, str]) -> ndarray | None:
         with _LOCK:
-            if name not in self._sides:
+            if key not in self._sides:
                 return None
-            self._sides.move_to_end(name)
-            return self._sides[name]
+            self._sides.move_to_end(key)
+            return self._sides[key]
 
-    def put(self, name: str, sides: Sides) -> None:
+    def put(self, key: tuple[str, str], side: ndarray) -> None:
         with _LOCK:
-            if name in self._sides:
+            if key in self._sides:
                 return
-            self._sides[name] = sides
-            self._bytes += sum(side.nbytes for side in sides)
-            while self._bytes > self._most and len(self._sides) > 1:
+            self._sides[key] = side
+            self._bytes += side.nbytes
+            while self._bytes > self._most and len(self._sides) > 2:
                 _, old = self._sides.popitem(last=False)
-                self._bytes -= sum(side.nbytes for side in old)
+                self._bytes -= old.nbytes
 
 
 def decompose(adapter: Adapter) -> dict[str, Spectrum]:
@@ -131,8 +129,8 @@ def _small_svds(modules: Sequence[Factors]) -> list[tuple[ndarray, ndarray, ndar
     groups: dict[tuple[int, ...], list[int]] = {}
     triangles = []
     for i, factors in enumerate(modules):
-        # what is below the diagonal is cut off in the stack
-        R_B, R_A = (_triangle(_column_major(side)) for side in (factors.B, factors.A.T))
+        # columns have to be contiguous; what is below the diagonal is cut off in the stack
+        R_B, R_A = (_triangle(float64(side).T) for side in (factors.B.T, factors.A))
         triangles.append((R_B, R_A))
         groups.setdefault((*R_B.shape, *R_A.shape), []).append(i)
     found: dict[int, tuple[ndarray, ndarray, ndarray]] = {}
@@ -158,24 +156,17 @@ def _reflected(factor: Float64[ndarray, "row rank"]) -> tuple[ndarray, ndarray]:
     return packed, blocks
 
 
-def _times(
-    packed: Float64[ndarray, "row rank"], blocks: Float64[ndarray, "block k"], small: Float64[ndarray, "k column"]
+def _turned(
+    factor: Shaped[ndarray, "row rank"], small: Float64[ndarray, "k column"]
 ) -> Float64[ndarray, "row column"]:
-    """Q times a small matrix."""
-    k = min(packed.shape)
-    padded = np.zeros((packed.shape[0], small.shape[1]), order="F")
-    padded[:k] = small
-    product, _ = lapack.dgemqrt(packed[:, :k], blocks, padded, overwrite_c=True)
+    """Q of a factor times a small matrix."""
+    with _one_thread():
+        packed, blocks = _reflected(float64(factor.T).T)
+        k = min(packed.shape)
+        padded = np.zeros((packed.shape[0], small.shape[1]), order="F")
+        padded[:k] = small
+        product, _ = lapack.dgemqrt(packed[:, :k], blocks, padded, overwrite_c=True)
     return np.asarray(product)
-
-
-def _column_major(factor: Shaped[ndarray, "row rank"]) -> Float64[ndarray, "row rank"]:
-    """A copy in float64 whose columns are contiguous, as LAPACK wants it."""
-    rows = np.ascontiguousarray(factor.T)
-    if rows.dtype == ml_dtypes.bfloat16:
-        # the first half of a float32; faster than the cast, and as exact
-        rows = (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    return rows.astype(np.float64).T
 
 
 def _robust_svd(cores: Float64[ndarray, "module m n"]) -> tuple[ndarray, ndarray, ndarray]:

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 from scipy.special import entr
 
+from surgery.adapter import Factors
+
 # of the gap below which components count as one, see Spectrum.gap_tolerance
 _SAFETY = 4.0
 _LEAST_GAP = 1e-13
@@ -38,6 +40,10 @@ class Spectrum:
     def shape(self) -> tuple[int, int]:
         """Rows and columns of ΔW."""
         return self.U.shape[0], self.V.shape[0]
+
+    def is_of(self, factors: Factors) -> bool:
+        """Whether it is known, without a look at the numbers, that this is the spectrum of these very factors."""
+        return False
 
     def directions(self, side: str) -> Float64[ndarray, "d rank"]:
         """U for the side `output`, V for `input`: a singular direction in each column."""
