@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
 from threading import Lock
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -38,6 +39,11 @@ class FactoredSpectrum(Spectrum):
     kept: where U and V that were made stay for a while.
     """
 
+    _factors: Factors
+    _small: tuple[ndarray, ndarray]
+    _kept: "_Kept"
+    _signs: ndarray | None
+
     def __init__(self, factors: Factors, small: tuple[ndarray, ndarray, ndarray], kept: "_Kept") -> None:
         left, sigma, right = small
         precision = max(_epsilon(factors.B.dtype), _epsilon(factors.A.dtype))
@@ -47,7 +53,7 @@ class FactoredSpectrum(Spectrum):
             object.__setattr__(self, field, value)
 
     @property
-    def U(self) -> Float64[ndarray, "out rank"]:  # type: ignore[override]  # noqa: N802
+    def U(self) -> Float64[ndarray, "out rank"]:  # noqa: N802
         found = self._kept.get((self.name, "U"))
         if found is None:
             found = _turned(self._factors.B, self._small[0])
@@ -58,7 +64,7 @@ class FactoredSpectrum(Spectrum):
         return found
 
     @property
-    def V(self) -> Float64[ndarray, "in rank"]:  # type: ignore[override]  # noqa: N802
+    def V(self) -> Float64[ndarray, "in rank"]:  # noqa: N802
         found = self._kept.get((self.name, "V"))
         if found is None:
             if self._signs is None:
@@ -114,7 +120,8 @@ def decompose_factors(factors: Factors) -> Spectrum:
 
 
 def _decomposed(modules: Sequence[Factors]) -> dict[str, Spectrum]:
-    kept, found = _Kept(modules), {}
+    kept = _Kept(modules)
+    found: dict[str, Spectrum] = {}
     # factors are tall and thin: several threads on one of them wait for each other more than they compute
     with _one_thread():
         for start in range(0, len(modules), _AT_ONCE):
@@ -182,7 +189,7 @@ def _robust_svd(cores: Float64[ndarray, "module m n"]) -> tuple[ndarray, ndarray
         return found[0][None], found[1][None], found[2][None]
 
 
-def _one_thread():  # type: ignore[no-untyped-def]
+def _one_thread() -> Any:
     return _threads().limit(limits=1, user_api="blas")
 
 

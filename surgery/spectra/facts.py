@@ -46,9 +46,9 @@ def module_facts(adapter: Adapter, spectra: Spectra) -> list[ModuleFacts]:
         numbers = zip(
             np.linalg.norm(sigma, axis=1).tolist(),
             sigma[:, 0].tolist(),
-            effective_rank(sigma).tolist(),
-            stable_rank(sigma).tolist(),
-            components_for_energy(sigma).tolist(),
+            np.asarray(effective_rank(sigma)).tolist(),
+            np.asarray(stable_rank(sigma)).tolist(),
+            np.asarray(components_for_energy(sigma)).tolist(),
             degenerate_components(sigma, tolerance).sum(axis=1).tolist(),
             strict=True,
         )
