@@ -1,6 +1,7 @@
 """Write-back of gains into the factors of a LoRA: B′ = B + U·diag(α − 1)·Uᵀ·B, or its mirror where B is frozen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -9,7 +10,7 @@ from numpy import ndarray
 from surgery.adapter import Adapter, Factors, float64
 from surgery.edits import Edit
 from surgery.errors import ExportError
-from surgery.spectra import Spectra, Spectrum
+from surgery.spectra import Spectra, Spectrum, one_thread
 
 _SAME_UPDATE = 1e-10
 
@@ -20,21 +21,38 @@ def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shap
     They are B's, or A's where the adapter's B is frozen. Experts that share a tensor share its copy.
     """
     changed: dict[str, ndarray] = {}
-    for name, module in edit.modules.items():
-        if (module.gains == 1).all():
-            continue
-        factors, spectrum, step = adapter.modules[name], spectra[name], module.gains - 1
-        key, view = edited_factor(factors)
-        if key not in changed:
-            changed[key] = adapter.tensors[key].copy()
-        if factors.mirror:
-            exact = float64(factors.A)
-            exact += (exact @ spectrum.V * step) @ spectrum.V.T
-        else:
-            exact = float64(factors.B)
-            exact += spectrum.U @ (step[:, None] * (spectrum.U.T @ exact))
-        view(changed[key])[...] = round_to(exact, changed[key].dtype)
+    for _ in written_modules(adapter, spectra, edit, changed):
+        pass
     return changed
+
+
+def written_modules(
+    adapter: Adapter, spectra: Spectra, edit: Edit, changed: dict[str, Shaped[ndarray, "..."]]
+) -> Iterator[tuple[str, Factors]]:
+    """Put the new tensors into `changed` as `write_back` does, and yield each module with its new factors."""
+    with one_thread():
+        for name, module in edit.modules.items():
+            if (module.gains == 1).all():
+                continue
+            factors, spectrum, step = adapter.modules[name], spectra[name], module.gains - 1
+            key, view = edited_factor(factors)
+            if key not in changed:
+                changed[key] = adapter.tensors[key].copy()
+            if factors.mirror:
+                exact = float64(factors.A)
+                exact += (exact @ spectrum.V * step) @ spectrum.V.T
+            else:
+                exact = float64(factors.B)
+                exact += spectrum.U @ (step[:, None] * (spectrum.U.T @ exact))
+            new = view(changed[key])
+            new[...] = round_to(exact, new.dtype)
+            yield name, replace(factors, A=new) if factors.mirror else replace(factors, B=new)
+
+
+def relative_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray, " k"]) -> float:
+    """`update_distance` relative to ‖σ‖; 0 for an update of zero."""
+    size = float(np.linalg.norm(sigma))
+    return update_distance(factors, spectrum, sigma) / size if size > 0 else 0.0
 
 
 def check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 from safetensors import SafetensorError
@@ -28,7 +27,13 @@ from surgery.data import refuse_changed_rows
 from surgery.edits import Edit
 from surgery.errors import AdapterError, ExportError
 from surgery.export.card import model_card
-from surgery.export.edited_factors import check_spectra, edited_factor, same_bytes, update_distance, write_back
+from surgery.export.edited_factors import (
+    check_spectra,
+    edited_factor,
+    relative_distance,
+    same_bytes,
+    written_modules,
+)
 from surgery.export.record import RECORD_FILE, dump_record, record_of
 from surgery.files import try_lock, user_path, write_problem
 from surgery.recipes import Recipe, dump_recipe, pinned
@@ -70,7 +75,10 @@ def export(
     target = new_folder(out)
     refuse_changed(adapter)
     check_spectra(adapter, spectra, edit)
-    changed = write_back(adapter, spectra, edit)
+    changed: dict[str, ndarray] = {}
+    rounding = 0.0
+    for name, factors in written_modules(adapter, spectra, edit, changed):
+        rounding = max(rounding, relative_distance(factors, spectra[name], edit.modules[name].sigma_after))
     tensors = {**adapter.tensors, **changed}
     staging: Path | None = None
     lock: int | None = None
@@ -82,7 +90,7 @@ def export(
         lock = os.open(staging, os.O_RDONLY)
         try_lock(lock)  # let go of at the end, however that comes
         _write_files(staging, adapter, tensors, documents or {})
-        verification = verify(adapter, spectra, edit, staging, changed)
+        _read_back(adapter, staging, changed)
         staging.chmod(0o755)
         _flush(staging)
         staging.replace(target)
@@ -104,7 +112,7 @@ def export(
             for parent in made:
                 with contextlib.suppress(OSError):
                     parent.rmdir()
-    return Verification(target, verification.edited, verification.untouched, verification.rounding)
+    return Verification(target, len(changed), len(adapter.tensors) - len(changed), rounding)
 
 
 def _write_files(
@@ -168,6 +176,17 @@ def verify(
     Raises `ExportError` when keys, dtypes, shapes or config changed, or when any tensor is not byte
     for byte what it has to be: the original's, or the exact B′ rounded once.
     """
+    written = _read_back(adapter, folder, changed)
+    rounding = 0.0
+    for name, module in edit.modules.items():
+        factors = written.modules[name]
+        if edited_factor(factors)[0] in changed:
+            rounding = max(rounding, relative_distance(factors, spectra[name], module.sigma_after))
+    return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
+
+
+def _read_back(adapter: Adapter, folder: Path, changed: Mapping[str, Shaped[ndarray, "..."]]) -> Adapter:
+    """The written adapter, which is byte for byte what it has to be; raises `ExportError` for any other."""
     try:
         written = open_adapter(folder)
     except AdapterError as error:
@@ -187,14 +206,7 @@ def verify(
         after = written.tensors[key]
         if not same_bytes(before, after):
             raise ExportError(f"{key!r} did not read back as it was written", "report this as a defect")
-    rounding = 0.0
-    for name, module in edit.modules.items():
-        factors = written.modules[name]
-        if edited_factor(factors)[0] in changed:
-            size = np.linalg.norm(module.sigma_after)
-            if size > 0:
-                rounding = max(rounding, update_distance(factors, spectra[name], module.sigma_after) / float(size))
-    return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
+    return written
 
 
 def _flush(file: Path) -> None:

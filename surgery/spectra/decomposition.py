@@ -8,10 +8,10 @@ experts they are several times as large as the adapter's file.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
-from threading import Lock
-from typing import Any
+from threading import Lock, local
 
 import ml_dtypes
 import numpy as np
@@ -28,7 +28,7 @@ _REFLECTORS = 32
 _AT_ONCE = 2048  # modules whose small matrices are decomposed together
 # bytes of U and V that stay in memory: of all modules where they fit, else of those that were used last
 _ALL_KEPT, _SOME_KEPT = 2 << 30, 128 << 20
-_LOCK = Lock()
+_LOCK, _HELD = Lock(), local()
 
 
 class FactoredSpectrum(Spectrum):
@@ -123,7 +123,7 @@ def _decomposed(modules: Sequence[Factors]) -> dict[str, Spectrum]:
     kept = _Kept(modules)
     found: dict[str, Spectrum] = {}
     # factors are tall and thin: several threads on one of them wait for each other more than they compute
-    with _one_thread():
+    with one_thread():
         for start in range(0, len(modules), _AT_ONCE):
             some = modules[start : start + _AT_ONCE]
             for factors, small in zip(some, _small_svds(some), strict=True):
@@ -167,7 +167,7 @@ def _turned(
     factor: Shaped[ndarray, "row rank"], small: Float64[ndarray, "k column"]
 ) -> Float64[ndarray, "row column"]:
     """Q of a factor times a small matrix."""
-    with _one_thread():
+    with one_thread():
         packed, blocks = _reflected(float64(factor.T).T)
         k = min(packed.shape)
         padded = np.zeros((packed.shape[0], small.shape[1]), order="F")
@@ -189,8 +189,18 @@ def _robust_svd(cores: Float64[ndarray, "module m n"]) -> tuple[ndarray, ndarray
         return found[0][None], found[1][None], found[2][None]
 
 
-def _one_thread() -> Any:
-    return _threads().limit(limits=1, user_api="blas")
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold BLAS to one thread; inside of it another one costs nothing."""
+    if getattr(_HELD, "held", False):
+        yield
+        return
+    with _threads().limit(limits=1, user_api="blas"):
+        _HELD.held = True
+        try:
+            yield
+        finally:
+            _HELD.held = False
 
 
 @cache
