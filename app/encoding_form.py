@@ -1,10 +1,13 @@
 """How rows become tokens, asked for on the pages that measure and prove: template, its arguments, tokenizer."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM
 from surgery.data import (
     APART,
     DATE,
@@ -20,11 +23,15 @@ FILE = "file"
 TOKENIZER_LABELS = {"adapter": "the adapter's, if any", "base": "the base's"}
 
 
-def encoding_controls(present: Encoding, key: str) -> Encoding:
+def encoding_controls(present: Encoding, key: str, task: str = CAUSAL_LM) -> Encoding:
     """The encoding that the controls name; raises `DataError` for arguments or a day that cannot be read.
+
+    task: see `Adapter.task`; only a causal language model reads conversations, so the others have no template.
 
     Where `present` is of an earlier version, it says so, and the rule of that version stays until it is ticked off.
     """
+    if task != CAUSAL_LM:
+        return _plain_controls(present, key, task)
     with st.expander("How rows become tokens", icon=":material/data_object:"):
         readers = _readers(present, key)
         settings = _template_settings(present, key, chat=readers["template"] != "plain")
@@ -52,6 +59,35 @@ def encoding_controls(present: Encoding, key: str) -> Encoding:
     return encoding
 
 
+def _plain_controls(present: Encoding, key: str, task: str) -> Encoding:
+    """The encoding of texts that are read as they stand."""
+    given = template_arguments(present.template_args)
+    with st.expander("How rows become tokens", icon=":material/data_object:"):
+        cells = st.columns([1.2, 1, 1, 1.4], vertical_alignment="bottom")
+        tokenizer = _tokenizer(cells[0], present, key)
+        languages: dict[str, str] = {}
+        for cell, name, label in zip(
+            cells[1:3] if task == SEQ_2_SEQ_LM else (),
+            ("src_lang", "tgt_lang"),
+            ("Language of prompts", "Language of answers"),
+            strict=False,
+        ):
+            code = cell.text_input(
+                label,
+                str(given.get(name, "")),
+                placeholder="the tokenizer's own",
+                key=f"{key}-{name}",
+                persist_state="session",
+                help="A code of the tokenizer's, such as eng_Latn; for translation only.",
+            )
+            languages |= {name: code.strip()} if code and code.strip() else {}
+        eos = present.eos
+        if task == SEQ_2_SEQ_LM:
+            eos = cells[3].checkbox("End token after answer", eos, key=f"{key}-eos", persist_state="session")
+    arguments = json.dumps(languages) if languages else ""
+    return replace(present, template="plain", template_args=arguments, tokenizer=tokenizer, eos=bool(eos))
+
+
 def _readers(present: Encoding, key: str) -> dict[str, Any]:
     """Which template and which tokenizer."""
     own = present.template if present.template not in TEMPLATES else ""
@@ -72,7 +108,12 @@ def _readers(present: Encoding, key: str) -> dict[str, Any]:
         persist_state="session",
         disabled=kind != FILE,
     )
-    tokenizer = cells[2].selectbox(
+    template = (file or "").strip() if kind == FILE else kind or present.template
+    return {"template": template, "tokenizer": _tokenizer(cells[2], present, key)}
+
+
+def _tokenizer(cell: DeltaGenerator, present: Encoding, key: str) -> str:
+    chosen = cell.selectbox(
         "Tokenizer",
         TOKENIZERS,
         TOKENIZERS.index(present.tokenizer),
@@ -81,8 +122,7 @@ def _readers(present: Encoding, key: str) -> dict[str, Any]:
         persist_state="session",
         help="That of the adapter's folder where it has one, or that of the base model.",
     )
-    template = (file or "").strip() if kind == FILE else kind or present.template
-    return {"template": template, "tokenizer": tokenizer or present.tokenizer}
+    return chosen or present.tokenizer
 
 
 def _template_settings(present: Encoding, key: str, *, chat: bool) -> dict[str, Any]:

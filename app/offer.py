@@ -5,7 +5,7 @@ import streamlit as st
 from app.base_form import base_form
 from app.frame import plain
 from app.running import waits_for
-from app.spectra.calibration import plan_controls, start_button
+from app.spectra.calibration import plan_controls, refused, start_button
 from app.spectra.stored_calibrations import KIND
 from app.state.workspace import Workspace
 from surgery.data import CalibrationPlan
@@ -18,6 +18,8 @@ def offer_calibration(workspace: Workspace, promise: str) -> None:
     A base model or rows that are not known yet are asked for in place.
     """
     if waits_for(KIND, f"The calibration is under way, and this page fills by itself when it ends. {promise}"):
+        return
+    if refused(workspace):
         return
     need = "The base model and the calibration rows must be known first."
     if workspace.lacks_sensitivities:

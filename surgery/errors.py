@@ -5,6 +5,7 @@ shows it as a message, the command line prints it and exits with code 2.
 """
 
 import copyreg
+from collections.abc import Sequence
 from typing import Any
 
 _LONGEST = 1200  # of either half: what arrived may be megabytes of a file
@@ -41,6 +42,17 @@ def first_line(error: BaseException, *, kind: bool = False) -> str:
 
 class AdapterError(SurgeryError):
     """The files are not a LoRA adapter that can be edited exactly."""
+
+
+class ChoiceError(AdapterError):
+    """There are several adapters, or one elsewhere, where one was to be named.
+
+    `choices` are those that can be opened, in the words that open them.
+    """
+
+    def __init__(self, problem: str, remedy: str, choices: Sequence[str] = ()) -> None:
+        super().__init__(problem, remedy)
+        self.choices = tuple(choices)
 
 
 class BaseModelError(SurgeryError):

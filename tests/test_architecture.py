@@ -22,6 +22,7 @@ ROOMS = (
     "errors",
     "progress",
     "files",
+    "hub",
     "paper",
     "sandbox",
     "adapter",
@@ -33,6 +34,7 @@ ROOMS = (
     "edits",
     "recipes",
     "export",
+    "conversion",
     "evaluation",
     "evaluation.lm_eval",
     "runs",
@@ -41,7 +43,7 @@ ROOMS = (
     "cli",
 )
 # rooms that open, look, edit and write, which takes no model
-CORE = ("files", "adapter", "spectra", "policies", "edits", "recipes", "export", "cli")
+CORE = ("files", "hub", "adapter", "spectra", "policies", "edits", "recipes", "export", "cli")
 # helpers that no room shows, and that a test asks for all the same
 PRIVATE = {"_ALLOWED", "_ALLOWED_WITH", "_KILL", "_free_host_bytes", "_other_batch"}
 
@@ -249,7 +251,37 @@ TESTED_ELSEWHERE = {
         "BaseModelError|replicat",
         "an adapter that does not fit is refused when it is attached",
     ),
+    "conversion/agreement": (
+        "tests/surgery/conversion/test_of_peft_types.py",
+        "logits.error",
+        "logits are compared with every conversion on a base",
+    ),
+    "conversion/lora_folder": (
+        "tests/surgery/conversion/test_convert.py",
+        "convert",
+        "what is written opens, or nothing is there",
+    ),
+    "conversion/plan": (
+        "tests/surgery/conversion/test_convert.py",
+        "ConversionPlan",
+        "plain values, refused where they are out of range",
+    ),
+    "conversion/with_peft": (
+        "tests/surgery/conversion/test_of_peft_types.py",
+        "no place|PeftModel",
+        "adapters are loaded by PEFT in every conversion of its types",
+    ),
     "evaluation/summary": ("tests/surgery/runs/test_runs.py", "summarise", "the summary is what a run keeps"),
+    "export/staging": (
+        "tests/surgery/export/test_folder.py",
+        "leaves_nothing_behind",
+        "exports that stop half way",
+    ),
+    "model/architecture": (
+        "tests/surgery/export/test_peft_loading.py",
+        "hubs_cache|code_of_its_own",
+        "empty models are what PEFT's loading is tried on",
+    ),
     "model/attachment": ("tests/surgery/experiments/test_recipe_run.py", "attach", "attaches to a base on disk"),
     "model/choice": ("tests/surgery/recipes/test_recipe.py", "BaseChoice", "plain values of a recipe"),
     "model/dense_weight": (

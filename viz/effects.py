@@ -62,7 +62,7 @@ def sweep_curve(
     knob: str,
 ) -> go.Figure:
     """Measured change of the loss along one knob with 95 % intervals, beside the first-order prediction."""
-    empty = figure(title, height=300, x=knob, y="Δ loss, nats per answer token")
+    empty = figure(title, height=300, x=knob, y="Δ loss, nats")
     if not values:
         return say_empty(empty, "nothing was measured yet")
     inks = [

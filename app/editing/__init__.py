@@ -8,7 +8,7 @@ around it follows when the hand rests.
 import base64
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy import ndarray
 import viz
 from app.components import component
 from app.editing.acts import applied
+from app.experts import shown
 from app.frame import keep_on_disk, show_error
 from app.spectra.numbers import ERRORS
 from app.state.workspace import Workspace, current, keep
@@ -29,8 +30,9 @@ from surgery.edits import (
     KnobTable,
     Preview,
     edit_record,
-    end_to_end,
     knob_table,
+    largest_text,
+    largest_values,
     preview,
     summary,
 )
@@ -44,6 +46,7 @@ SOURCE = "Step sizes and gates start at the values of the authors' released code
 _GAIN_UNIT = 4096  # a table's gains travel as whole numbers of 1/4096
 _CODES = 2**16
 _TABLES = 12
+_RAISED = 1.5  # σ′₁/σ₁ from which on it is said
 _ANSWERED, _REFUSAL, _RESTING = "board-answered", "board-refusal", "board-resting"
 
 _mount = component("surgery_board", Path(__file__).parent, "board")
@@ -99,7 +102,7 @@ def _data(
     workspace: Workspace, answered: int, table: dict[str, Any] | None, keys: Mapping[str, str]
 ) -> dict[str, Any]:
     plan, spectra, edit, history = workspace.plan, workspace.spectra, workspace.edit, workspace.history
-    names = list(edit.modules)
+    names = _drawn(workspace)
     moments = workspace.sensitivity.moments if workspace.sensitivity else None
     places = np.concatenate([moments.indices[name] for name in names]) if moments else None
     label, position = _positions(workspace, names)
@@ -132,23 +135,29 @@ def _data(
             for name, start in zip(names, starts, strict=False)
         ],
         "families": list(dict.fromkeys(spectra[name].family for name in names)),
-        "sigma": _floats(np.concatenate([module.sigma for module in edit.modules.values()])),
+        "sigma": _floats(np.concatenate([edit.modules[name].sigma for name in names])),
         "mean": _floats(moments.mean[places] if moments else np.zeros(0)),
         "error": _floats(moments.error[places] if moments else np.zeros(0)),
-        "gains": _floats(end_to_end(edit)),
+        "gains": _floats(np.concatenate([edit.modules[name].gains for name in names])),
         "position": _floats(position),
         "positionRange": [low, high],
         "positionLabel": label,
         "gateTitle": f"Gate: gain of every component under {plan.policy.name}",
         "manual": {name: {str(k): gain for k, gain in gains.items()} for name, gains in plan.manual.items()},
         "numbers": _numbers(preview(edit, workspace.sensitivity) or summary(edit)),
-        "skipped": _skipped(edit),
+        "skipped": " ".join(filter(None, (_skipped(edit), _raised(edit, plan.energy)))),
         "tableKeys": dict(keys),
         "table": table,
         "errors": ERRORS,
         "largestGain": _CODES // _GAIN_UNIT,
         "palette": viz.PALETTE,
     }
+
+
+def _drawn(workspace: Workspace) -> list[str]:
+    """The modules of the edit that the board draws; all that it edits where none of them would be drawn."""
+    drawn = shown(workspace.spectra)
+    return [name for name in workspace.edit.modules if name in drawn] or list(workspace.edit.modules)
 
 
 def _knob(knob: Knob, plan: EditPlan, rank: int) -> dict[str, Any]:
@@ -191,8 +200,17 @@ def _table(workspace: Workspace, knob: str, key: str) -> dict[str, Any]:
     if key not in tables:
         for old in list(tables)[: len(tables) - _TABLES + 1]:
             del tables[old]
-        tables[key] = _packed(knob_table(workspace.spectra, workspace.plan, knob, workspace.sensitivity), key)
+        table = knob_table(workspace.spectra, workspace.plan, knob, workspace.sensitivity)
+        tables[key] = _packed(replace(table, gains=table.gains[:, _places(workspace)]), key)
     return tables[key]
+
+
+def _places(workspace: Workspace) -> ndarray:
+    """Where the components that the board draws stand among all of the edit."""
+    drawn = set(_drawn(workspace))
+    return np.concatenate(
+        [np.full(module.gains.size, name in drawn) for name, module in workspace.edit.modules.items()]
+    )
 
 
 def _packed(table: KnobTable, key: str) -> dict[str, Any]:
@@ -211,7 +229,7 @@ def _table_keys(workspace: Workspace) -> dict[str, str]:
     record = edit_record(workspace.plan)
     knobs = record.pop("knobs")
     measured = workspace.sensitivity.provenance.key if workspace.sensitivity else ""
-    common = digest([repr(record), workspace.adapter.digest, measured])
+    common = digest([repr(record), workspace.adapter.digest, measured, *shown(workspace.spectra)])
     return {
         knob.name: digest([common, knob.name, repr({k: v for k, v in knobs.items() if k != knob.name})])[:16]
         for knob in knobs_of(workspace.plan.policy)
@@ -235,6 +253,15 @@ def _skipped(edit: Edit) -> str:
     if not reasons:
         return ""
     return f"{len(reasons)} of {len(edit.modules)} modules were left alone: {'; '.join(sorted(set(reasons.values())))}."
+
+
+def _raised(edit: Edit, energy: str) -> str:
+    """What is said where an energy rule makes the largest value of a module half as large again or more."""
+    found = largest_values(edit)
+    if energy == "none" or found is None or found.most < _RAISED:
+        return ""
+    text = largest_text(found, energy)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _label(workspace: Workspace, name: str) -> str:

@@ -16,14 +16,16 @@ def applied(workspace: Workspace, act: Mapping[str, Any]) -> Workspace:
     match act.get("type"):
         case "policy":
             name = str(act.get("value"))
-            kept = knob_values(plan.policy) if name == plan.policy.name else {}
-            return _tried(workspace, f"policy {name}", replace(plan, policy=make_policy(name, kept)))
+            policy = make_policy(name, knob_values(plan.policy) if name == plan.policy.name else {})
+            # a rule that a person chose stays; one that came with a policy goes with it
+            energy = "" if plan.energy == plan.policy.usual_energy else plan.energy
+            return _tried(workspace, f"policy {name}", replace(plan, policy=policy, energy=energy))
         case "knob":
             knob, value = str(act.get("knob")), act.get("value")
             if isinstance(value, float):
                 value = round(value, 9)
-            policy = make_policy(plan.policy.name, {**knob_values(plan.policy), knob: value})
-            return _tried(workspace, f"{knob} {value}", replace(plan, policy=policy))
+            turned = make_policy(plan.policy.name, {**knob_values(plan.policy), knob: value})
+            return _tried(workspace, f"{knob} {value}", replace(plan, policy=turned))
         case "energy":
             energy = str(act.get("value"))
             check_rules(energy, plan.sigma_min)

@@ -60,7 +60,7 @@ def start(
 
         assert base is not None
         job.begin("loading the base model")
-        with LiveModel(models.base(base), adapter, spectra) as live:
+        with LiveModel(models.base(base, adapter, job.control), adapter, spectra) as live:
             return work(live, job)
 
     def collect(result: Any) -> None:

@@ -65,7 +65,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     # what was measured one way is proven that way, unless it is changed here
     if workspace.calibration is not None:
         present = replace(present, encoding=workspace.calibration.encoding)
-    question = ask_for_slice(workspace.adapter.digest, present)
+    question = ask_for_slice(workspace.adapter, present)
     cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")
     controls = _ask_for_controls(cells, present, workspace)
     asked = cells[4].button("Prove it", type="primary", width="stretch", disabled=question is None)
@@ -174,7 +174,7 @@ def start(
             job.begin("testing the sandbox")
             judge = sandboxed(open_sandbox())
         job.begin("loading the base model")
-        loaded = models.base(base)
+        loaded = models.base(base, adapter, job.control)
         with LiveModel(loaded, adapter, spectra) as live:
             asked: EvaluationPlan | LoadedTask
             if isinstance(question.plan, TaskPlan):

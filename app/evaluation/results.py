@@ -5,7 +5,7 @@ import streamlit as st
 
 import viz
 from app.frame import plain
-from surgery.evaluation import AGAIN, BASELINE, Evaluation, Metric
+from surgery.evaluation import ACCURACY, AGAIN, BASELINE, EXACT, Evaluation, Metric
 from surgery.experiments import EDIT
 
 LEVEL = 0.05  # of the corrected p from which a change of answers is called one
@@ -168,7 +168,7 @@ def _say(evaluation: Evaluation) -> None:
 
 
 def _direction(metric: Metric, change: float) -> str:
-    if metric.name == "exact":
+    if metric.name in (EXACT.name, ACCURACY.name):
         return "more correct" if change > 0 else "fewer correct"
     if metric.name == "loss":
         return "loss lower" if change < 0 else "loss higher"
@@ -181,5 +181,4 @@ def _level(mean: float, metric: Metric) -> str:
 
 def _unit(metric: Metric) -> str:
     better = "higher is better" if metric.higher_is_better else "lower is better"
-    unit = "points" if metric.binary else "nats per answer token" if metric.name == "loss" else metric.title
-    return f"{unit}, {better}"
+    return f"{metric.unit}, {better}"

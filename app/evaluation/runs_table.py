@@ -187,7 +187,7 @@ def _compare(runs: Sequence[Run]) -> None:
                 [scale * effect.low for _, effect in known],
                 [scale * effect.high for _, effect in known],
                 title=f"Change of {metric.title} by the edit of each run",
-                unit="points" if metric.binary else "nats per answer token",
+                unit=metric.unit,
                 lower_is_better=not metric.higher_is_better,
             ),
             key=f"compare-{name}",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -14,9 +15,10 @@ from app.evaluation.answers import ask_for_answers, ask_for_near
 from app.evaluation.task_options import ask_for_options, trusted
 from app.frame import plain, show_error
 from app.rows_form import format_controls, read_rows
-from surgery.data import EvaluationPlan, RowFields, left_out_text, parse_stored_plan
+from surgery.adapter import Adapter
+from surgery.data import ALLOW, CLASSIFIERS, REFUSE, EvaluationPlan, RowFields, left_out_text, parse_stored_plan
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks
+from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks, refuse_other_models
 from surgery.files import digest
 from surgery.runs import Run
 
@@ -47,8 +49,11 @@ class Question:
         return self.plan.data if isinstance(self.plan, EvaluationPlan) else self.plan.name
 
 
-def ask_for_slice(adapter: str, present: EvaluationPlan) -> Question | None:
-    """The slice that the form names, None while it names none. `adapter` is the digest of the open one."""
+def ask_for_slice(adapter: Adapter, present: EvaluationPlan) -> Question | None:
+    """The slice that the form names for the open adapter, None while it names none."""
+    if adapter.task in CLASSIFIERS:
+        st.caption("Rows with labels, which the adapter is scored on by loss and accuracy.")
+        return _rows(adapter, present)
     on = st.segmented_control(
         "Held-out slice",
         [ROWS, TASK],
@@ -58,7 +63,14 @@ def ask_for_slice(adapter: str, present: EvaluationPlan) -> Question | None:
         persist_state="session",
         help="Rows come from a demo or a file of yours. Benchmarks are lm-eval's own tasks, scored as it scores them.",
     )
-    return _rows(adapter, present) if on == ROWS else _task()
+    if on == ROWS:
+        return _rows(adapter, present)
+    try:
+        refuse_other_models(adapter.task)
+    except SurgeryError as error:
+        show_error(error)
+        return None
+    return _task()
 
 
 def question_of(run: Run) -> Question:
@@ -75,8 +87,8 @@ def question_of(run: Run) -> Question:
     )
 
 
-def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
-    own = adapter[:12]  # another adapter brings rows of its own
+def _rows(adapter: Adapter, present: EvaluationPlan) -> Question | None:
+    own = adapter.digest[:12]  # another adapter brings rows of its own
     cells = st.columns([3.4, 1, 1, 1, 1], vertical_alignment="bottom")
     data = cells[0].text_input(
         "Held-out rows",
@@ -98,9 +110,14 @@ def _rows(adapter: str, present: EvaluationPlan) -> Question | None:
         help="Examples at a time, for all variants.",
     )
     fields, leave_out = _rows_read(present, f"evaluate-{own}")
-    answers = ask_for_answers(present, own)
+    if adapter.task in CLASSIFIERS:  # which writes no answers
+        near = ask_for_near(st, present.near_duplicates == ALLOW, f"evaluate-near-{own}")
+        answers: dict[str, Any] = {"near_duplicates": ALLOW if near else REFUSE}
+    else:
+        answers = ask_for_answers(present, own)
+    key = f"evaluate-{digest([own, repr(present.encoding)])[:8]}"
     try:
-        encoding = encoding_controls(present.encoding, f"evaluate-{digest([own, repr(present.encoding)])[:8]}")
+        encoding = encoding_controls(present.encoding, key, adapter.task)
     except DataError as error:
         show_error(error)
         return None

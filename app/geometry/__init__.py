@@ -66,7 +66,9 @@ def view_of(
     key = digest([*digests, choice.view, choice.side, *names, *(panel.title for panel in panels)])[:16]
     # all pairs of two adapters would be four times as many, and no view shows them
     about, everything = (
-        ([*digests, *names], modules) if VIEWS[choice.view].other else ([digests[0]], list(spectra.values()))
+        ([*digests, *names], modules)
+        if VIEWS[choice.view].other
+        else ([digests[0], *spectra], list(spectra.values()))
     )
     table = tables().table(digest([*about, choice.side]), choice.side, everything, modules)
     for side in SIDES:  # the other one will be looked at next

@@ -63,7 +63,7 @@ def start(workspace: Workspace, family: str) -> None:
 
     def work(job: jobs.Job, models: jobs.Models) -> Found:
         job.begin("loading the base model")
-        model = models.base(base).model
+        model = models.base(base, workspace.adapter, job.control).model
         job.begin("decomposing base weights, module")
         captures: list[Capture] = []
         intruders: list[Intruders] = []

@@ -17,6 +17,7 @@ from numpy import ndarray
 
 import viz
 from app.components import component
+from app.experts import is_folded, shown
 from app.frame import show_error, write_address
 from app.spectra.choice import NAMES, Choice, choice_from, opened, query_of
 from app.spectra.files import FORMATS, MEASURE_LABELS, SHOW_LABELS, file_of, layout_of, stability_curves
@@ -32,6 +33,14 @@ _CHOICE, _NUMBERS, _IMPOSED = "spectra-choice", "spectra-numbers", "spectra-impo
 _WRITTEN, _HAND = "spectra-address", "spectra-hand"  # what we wrote to the address; whether the component asked
 
 _mount = component("spectra_board", Path(__file__).parent, "spectra")
+
+
+def wanted_module() -> str | None:
+    """The module that another page, or the link that was followed, wants shown; None where the hand leads."""
+    wanted = st.session_state.get(OPEN)
+    if wanted is not None:
+        return str(wanted[0] if isinstance(wanted, tuple) else wanted)
+    return None if _CHOICE in st.session_state else _words().get("module")
 
 
 @st.fragment
@@ -55,13 +64,13 @@ def spectra_board() -> None:
         on_choice_change=_take_choice,
         on_file_change=_take_question,
     )
-    words = query_of(choice, workspace.spectra)
+    words = query_of(choice, shown(workspace.spectra))
     write_address(NAMES, words)
     st.session_state[_WRITTEN] = words
 
 
 def _take_choice() -> None:
-    st.session_state[_CHOICE] = choice_from(st.session_state[_KEY].get("choice"), current().spectra)
+    st.session_state[_CHOICE] = choice_from(st.session_state[_KEY].get("choice"), shown(current().spectra))
     st.session_state[_HAND] = True
 
 
@@ -76,7 +85,7 @@ def _choice(workspace: Workspace) -> Choice:
     says something else than we wrote. Not when the component itself asked for this run, because its next
     address may still be on its way to the browser.
     """
-    spectra, present, address = workspace.spectra, st.session_state.get(_CHOICE), _words()
+    spectra, present, address = shown(workspace.spectra), st.session_state.get(_CHOICE), _words()
     wanted, hand = st.session_state.pop(OPEN, None), st.session_state.pop(_HAND, False)
     stays = _KEY in st.session_state  # else the page was just entered, by a link of ours without words
     led = not hand and address != st.session_state.get(_WRITTEN) and (stays or bool(address))
@@ -106,10 +115,13 @@ def _file(state: Any, numbers: Numbers) -> dict[str, str] | None:
 
 def _numbers(workspace: Workspace) -> tuple[Numbers, dict[str, Any]]:
     """Kept for the session: what was computed last, with the spectra and the measurement it belongs to."""
-    of = (workspace.spectra, workspace.sensitivity)
+    spectra, sensitivity = shown(workspace.spectra), workspace.sensitivity
+    of = (spectra, sensitivity)
     kept = st.session_state.get(_NUMBERS)
     if kept is None or any(now is not then for now, then in zip(of, kept[0], strict=True)):
-        numbers = numbers_of(*of)
+        if sensitivity is not None and is_folded(workspace.spectra):
+            sensitivity = sensitivity.of_modules(spectra)
+        numbers = numbers_of(spectra, sensitivity)
         kept = st.session_state[_NUMBERS] = (of, numbers, _data(workspace, numbers))
     return kept[1], kept[2]
 

@@ -14,6 +14,7 @@ from app.spectra.token_rows import show_notes, show_tokens
 from app.state import jobs
 from app.state.workspace import Workspace, current
 from surgery.data import (
+    CLASSIFIERS,
     CalibrationPlan,
     NotFetchedError,
     Row,
@@ -25,7 +26,7 @@ from surgery.data import (
 )
 from surgery.errors import SurgeryError
 from surgery.files import digest
-from surgery.model import BaseChoice
+from surgery.model import BaseChoice, refuse_task
 from surgery.progress import duration
 from surgery.sensitivity import Measurement, Sensitivity, characters, doubts, known_pace
 
@@ -37,6 +38,8 @@ def calibration_panel(workspace: Workspace) -> None:
     if waits_for(
         KIND, "The calibration is under way. The sensitivities appear in the figures below when it ends."
     ):
+        return
+    if refused(workspace):
         return
     stored = stored_of(workspace.adapter.digest)
     listed = f"Stored results ({len(stored)})"
@@ -50,7 +53,7 @@ def calibration_panel(workspace: Workspace) -> None:
     if workspace.sensitivity is not None:
         # one line, so that the figures below it stay in sight
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            st.markdown(_measured_text(workspace.sensitivity), width="stretch")
+            st.markdown(_measured_text(workspace.sensitivity, workspace.adapter.task), width="stretch")
             _again(workspace)
             if stored and st.button(listed, icon=":material/inventory_2:"):
                 _all_stored()
@@ -62,6 +65,16 @@ def calibration_panel(workspace: Workspace) -> None:
     if stored:
         with st.expander(listed, icon=":material/inventory_2:"):
             list_stored(workspace, stored)
+
+
+def refused(workspace: Workspace) -> bool:
+    """Whether the adapter is of a task that no model is run for, which is told then with what still works."""
+    try:
+        refuse_task(workspace.adapter.task)
+    except SurgeryError as error:
+        st.info(plain(str(error)), icon=":material/info:")
+        return True
+    return False
 
 
 def _again(workspace: Workspace) -> None:
@@ -80,12 +93,13 @@ def _again(workspace: Workspace) -> None:
         _calibrate_again()
 
 
-def _measured_text(sensitivity: Sensitivity) -> str:
+def _measured_text(sensitivity: Sensitivity, task: str) -> str:
     dropped = left_out_text(sensitivity.left_out)
     how = "Shipped with the demo, measured" if sensitivity.shipped else "Measured"
     return (
         f":material/science: {how} on {sensitivity.examples} examples; mean calibration loss "
-        f"{sensitivity.losses.mean():.4f} nats per answer token." + (f" {plain(dropped)}." if dropped else "")
+        f"{sensitivity.losses.mean():.4f} nats per {'label' if task in CLASSIFIERS else 'answer token'}."
+        + (f" {plain(dropped)}." if dropped else "")
     )
 
 
@@ -113,7 +127,7 @@ def plan_controls() -> None:
     except SurgeryError as error:
         data, fields, refusal = "", present.fields, error
     try:
-        plan = number_controls(present, key, data, fields)
+        plan = number_controls(present, key, data, fields, workspace.adapter.task)
     except SurgeryError as error:
         show_error(error)
         return

@@ -8,6 +8,7 @@ import streamlit as st
 from app.encoding_form import encoding_controls
 from app.frame import plain
 from app.rows_form import FILES, format_controls
+from surgery.adapter import CAUSAL_LM
 from surgery.data import (
     SUFFIXES,
     CalibrationPlan,
@@ -88,7 +89,9 @@ def _hub_controls(present: CalibrationPlan, key: str) -> str:
     return str(parse_hub(str(HubSource(name, split or "train", config, revision))))
 
 
-def number_controls(present: CalibrationPlan, key: str, data: str, fields: RowFields) -> CalibrationPlan:
+def number_controls(
+    present: CalibrationPlan, key: str, data: str, fields: RowFields, task: str = CAUSAL_LM
+) -> CalibrationPlan:
     """The slice of the rows and how they become tokens; raises `DataError` as `encoding_controls` does."""
 
     def number(cell: st.delta_generator.DeltaGenerator, label: str, low: int, high: int, value: int) -> int:
@@ -118,7 +121,7 @@ def number_controls(present: CalibrationPlan, key: str, data: str, fields: RowFi
         seed,
         start,
         batch,
-        replace(encoding_controls(present.encoding, key), max_length=length),
+        replace(encoding_controls(present.encoding, key, task), max_length=length),
         checkpointing,
         fields.prompt,
         fields.answer,

@@ -48,7 +48,7 @@ def _work(adapter: Adapter, spectra: Spectra, base: BaseChoice, plan: Calibratio
         job.begin("reading the rows")
         slice_ = planned_rows(plan)  # refused before the base model is loaded
         job.begin("loading the base model")
-        loaded = models.base(base)
+        loaded = models.base(base, adapter, job.control)
         job.begin("measuring, example")
         with LiveModel(loaded, adapter, spectra) as live:
             return calibrate(live, plan, base=base, slice_=slice_, control=job.control)

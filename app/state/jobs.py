@@ -18,9 +18,10 @@ import streamlit as st
 from app.server.malloc import give_back
 from app.state import saved as sessions
 from surgery.errors import Cancelled, SurgeryError, first_line
-from surgery.progress import Control, Pace, duration
+from surgery.progress import SILENT, Control, Pace, duration
 
 if TYPE_CHECKING:
+    from surgery.adapter import Adapter
     from surgery.model import BaseChoice, LoadedBase
 
 CALIBRATION, EVALUATION = "calibration", "evaluation"  # kinds of jobs that the header tells of
@@ -119,16 +120,15 @@ class Models:
         self._choice: BaseChoice | None = None
         self._base: LoadedBase | None = None
 
-    def base(self, choice: "BaseChoice") -> "LoadedBase":
-        from surgery.model import load_base
+    def base(self, choice: "BaseChoice", adapter: "Adapter", control: Control = SILENT) -> "LoadedBase":
+        """The base model of a choice, loaded as this adapter needs it; `control` hears of what is fetched for it."""
+        from surgery.model import base_for
 
-        if self._base is None or choice != self._choice:
+        if self._base is None or choice != self._choice or not self._base.serves(adapter):
             self._base = None  # the old model goes before the new one comes
             gc.unfreeze()  # with it what sessions that were open at the last freeze have left since
             gc.collect()
-            self._base = load_base(
-                choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype
-            )
+            self._base = base_for(adapter, choice, control=control)
             self._choice = choice
             # a model's objects live long: keep them out of every later collection
             gc.collect()

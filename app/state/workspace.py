@@ -26,7 +26,7 @@ from surgery.recipes import Recipe, demo_plans
 from surgery.sensitivity import Sensitivity, load_sensitivity, shipped_measurements
 from surgery.spectra import Spectrum, decompose
 
-_KEY = "workspace"
+_KEY, _REFUSED = "workspace", "refused-source"
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,19 @@ def open_source(source: str) -> Workspace:
     The policy, its scope and its rules stay as they are, and so do the recipes on the shelf; what was
     measured or set by hand on the adapter before does not.
     """
+    st.session_state[_REFUSED] = source
     fresh = workspace_for(source)
+    del st.session_state[_REFUSED]
     before: Workspace | None = st.session_state.get(_KEY)
     if before is not None:
         plan = replace(before.plan, manual={})
         fresh = replace(fresh, history=History((Step("start", plan),)), shelf=before.shelf)
     return keep(fresh)
+
+
+def refused_source() -> str:
+    """What this session last asked to open and was refused; empty once something opens."""
+    return str(st.session_state.get(_REFUSED, ""))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

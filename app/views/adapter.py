@@ -1,14 +1,17 @@
 """Adapter: open one, see what is inside, choose the base model it belongs to."""
 
 from dataclasses import asdict
+from typing import BinaryIO
 
 import pandas as pd
 import streamlit as st
 
 from app.base_form import base_form
+from app.conversion_form import offer_conversion
+from app.found_adapters import offer_found, opened_or_offered
 from app.frame import plain, show_error, show_title
 from app.state.workspace import Workspace, current, open_source
-from surgery.adapter import unpack_adapter
+from surgery.adapter import TASKS, unpack_adapter
 from surgery.errors import SurgeryError
 from surgery.files import demo_names, is_demo, uploads_folder
 from surgery.spectra import ModuleFacts, module_facts, scope_scalars
@@ -23,15 +26,17 @@ def choose_adapter() -> None:
             upload = st.file_uploader("Zip of an adapter folder", type="zip", key="open-zip")
             asked = st.form_submit_button("Open", type="primary")
         if asked and upload is not None:
-            # the upload's own name is the sender's choice, and no part of a path
-            open_source(str(unpack_adapter(upload, uploads_folder())))
+            opened_or_offered(kind, lambda: open_zip(upload))
+        if upload is not None:
+            offer_found(kind, lambda inside: open_zip(upload, inside))
         return
     if kind == "Folder":
         with st.form("open-folder", border=False):
             source = st.text_input("Adapter folder", placeholder="/path/to/adapter", key="open-path")
             asked = st.form_submit_button("Open", type="primary")
         if asked and source.strip():
-            open_source(source.strip())
+            opened_or_offered(kind, lambda: open_source(source.strip()))
+        offer_found(kind, open_source)
         return
     names = [f"demo:{name}" for name in demo_names()]
     opened = current().adapter.source
@@ -46,10 +51,14 @@ def choose_adapter() -> None:
         open_source(chosen)
 
 
+def open_zip(upload: BinaryIO, inside: str | None = None) -> None:
+    # the upload's own name is the sender's choice, and no part of a path
+    open_source(str(unpack_adapter(upload, uploads_folder(), inside)))
+
+
 def show_contents(workspace: Workspace) -> None:
     adapter = workspace.adapter
-    facts = module_facts(adapter, workspace.spectra)
-    scalars = scope_scalars(workspace.spectra)
+    facts, scalars = _facts(adapter.digest, workspace)
     ranks = sorted({f.rank for f in facts})
     cells = st.columns(5)
     cells[0].metric("Modules", len(facts), help="Adapted projections in the file.")
@@ -63,7 +72,7 @@ def show_contents(workspace: Workspace) -> None:
     )
     trained_on = plain(adapter.base_name or "an unnamed base")
     st.caption(
-        f"Trained on {trained_on} · {_dtypes(workspace)} · attention inputs {scalars['attention-inputs']:,} and "
+        f"A {plain(TASKS.get(adapter.task, adapter.task))} · trained on {trained_on} · {_dtypes(workspace)} · attention inputs {scalars['attention-inputs']:,} and "
         f"all modules {scalars['all']:,} singular values"
     )
     for note in adapter.notes:
@@ -74,6 +83,12 @@ def show_contents(workspace: Workspace) -> None:
     st.dataframe(_by_family(facts), hide_index=True, width="stretch")
     with st.expander(f"All {len(facts)} modules"):
         st.dataframe(pd.DataFrame(_record(f) for f in facts), hide_index=True, width="stretch", height=380)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _facts(digest: str, _workspace: Workspace) -> tuple[list[ModuleFacts], dict[str, int]]:
+    """Facts of all modules and the singular values of every named scope; thousands of modules take a second."""
+    return module_facts(_workspace.adapter, _workspace.spectra), scope_scalars(_workspace.spectra)
 
 
 def _show_card(source: str) -> None:
@@ -137,6 +152,7 @@ with controls:
         choose_adapter()
     except SurgeryError as error:
         show_error(error)
+    offer_conversion()
     st.divider()
     st.markdown("**Base model**")
     base_form(current())

@@ -5,14 +5,16 @@ import zipfile
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from app.frame import show_error, show_title
+from app.frame import plain, show_error, show_title
 from app.offer import offer_calibration
 from app.running import waits_for
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
+from surgery.adapter import TASKS
 from surgery.errors import SurgeryError
-from surgery.export import export_recipe
+from surgery.export import RECORD_FILE, PeftLoading, Verification, dump_record, export, export_recipe, record_of
 from surgery.files import exports_folder
 from surgery.recipes import dump_recipe
 
@@ -21,7 +23,7 @@ KIND = "reload"
 
 def write_panel(workspace: Workspace) -> None:
     st.markdown("**Write**")
-    if workspace.recipe is None or workspace.lacks_sensitivities:
+    if workspace.lacks_sensitivities or (workspace.recipe is None and _runs(workspace)):
         offer_calibration(
             workspace,
             "The edited adapter is written here, read back and compared, with the recipe that redoes it.",
@@ -32,14 +34,7 @@ def write_panel(workspace: Workspace) -> None:
         asked = st.form_submit_button("Write and verify", type="primary")
     if asked:
         try:
-            verification = export_recipe(
-                workspace.adapter,
-                workspace.spectra,
-                workspace.edit,
-                workspace.recipe,
-                folder.strip(),
-                workspace.sensitivity,
-            )
+            verification = _written(workspace, folder.strip())
         except SurgeryError as error:
             show_error(error)
         else:
@@ -47,12 +42,27 @@ def write_panel(workspace: Workspace) -> None:
             st.rerun()
 
 
+def _runs(workspace: Workspace) -> bool:
+    """Whether a model is run for adapters of this one's task, so that there can be a calibration."""
+    return workspace.adapter.task in TASKS
+
+
+def _written(workspace: Workspace, folder: str) -> Verification:
+    """The edit written out, with the recipe that redoes it where there is one."""
+    adapter, spectra, edit = workspace.adapter, workspace.spectra, workspace.edit
+    if workspace.recipe is not None:
+        return export_recipe(adapter, spectra, edit, workspace.recipe, folder, workspace.sensitivity)
+    record = record_of(adapter.digest, workspace.plan, workspace.sensitivity)
+    documents = {RECORD_FILE: dump_record(record)}
+    return export(adapter, spectra, edit, folder, documents=documents, base=workspace.base)
+
+
 def written_panel(workspace: Workspace) -> None:
     written = workspace.exported
     if written is None:
         return
     st.success(f"Written, read back and compared: `{written.folder}`", icon=":material/verified:")
-    cells = st.columns(3)
+    cells = st.columns(4)
     cells[0].metric("Tensors edited", written.edited)
     cells[1].metric("Byte-equal", written.untouched)
     cells[2].metric(
@@ -60,6 +70,7 @@ def written_panel(workspace: Workspace) -> None:
         f"{written.rounding:.1e}",
         help="Largest relative error of an edited ΔW′ after rounding to the file's dtype.",
     )
+    _tell_loading(cells[3], written.loading)
     actions = st.columns(2)
     actions[0].download_button(
         "Download as zip",
@@ -70,6 +81,8 @@ def written_panel(workspace: Workspace) -> None:
         on_click="ignore",
         width="stretch",
     )
+    if not _runs(workspace):
+        return
     if waits_for(KIND, "The reload is under way. How far its logits agree appears here when it ends."):
         return
     if actions[1].button("Reload with PEFT and compare", width="stretch", icon=":material/compare:"):
@@ -84,6 +97,17 @@ def written_panel(workspace: Workspace) -> None:
         )
 
 
+def _tell_loading(cell: DeltaGenerator, loading: PeftLoading) -> None:
+    """How many modules PEFT applies, found by its own loading onto the base's empty architecture."""
+    known = loading.applied is not None
+    cell.metric(
+        "PEFT applies",
+        f"{loading.applied} / {loading.modules}" if known else "not checked",
+        help="Modules that PEFT's own loading of the written folder puts into the base model's architecture.",
+    )
+    st.caption(plain(f"{loading}."))
+
+
 def start_reload(workspace: Workspace, folder: Path) -> None:
     adapter, spectra, edit = workspace.adapter, workspace.spectra, workspace.edit
     base, plan = workspace.base, workspace.calibration
@@ -94,7 +118,7 @@ def start_reload(workspace: Workspace, folder: Path) -> None:
         from surgery.export import peft_agreement
 
         job.begin("loading the base model")
-        loaded = models.base(base)
+        loaded = models.base(base, adapter, job.control)
         job.begin("comparing logits")
         return peft_agreement(loaded, adapter, spectra, edit, folder, plan)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.experts import expert_picker, shown
 from app.frame import plain, show_error, show_title, write_address
 from app.geometry import KEY, View, alignment_map, page_data, view_of
 from app.geometry.choice import Choice, choice_from
@@ -55,7 +56,8 @@ def geometry() -> None:
     view, trouble = None, ""
     try:
         digests = tuple(each.adapter.digest for each in (workspace, other) if each is not None)
-        view = view_of(choice, workspace.spectra, digests, other.spectra if other else None)
+        mine, theirs = shown(workspace.spectra), shown(other.spectra) if other else None
+        view = view_of(choice, mine, digests, theirs)
     except PolicyError as error:
         trouble = f"{error.problem}: {error.remedy}."
     else:
@@ -146,6 +148,7 @@ with heading:
     show_title("Geometry", "Do layers and modules write into the same directions, or does each go its own way?")
 with tools:
     choose_other(current())
+expert_picker(current().spectra)
 geometry()
 with st.expander("What this shows, how to read it, the formulas"):
     st.markdown(EXPLANATION)

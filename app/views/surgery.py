@@ -1,11 +1,14 @@
 """Surgery: turn knobs and pull bars, and see at once what happens to every singular value."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import streamlit as st
 
 import viz
 from app.editing import board, tour
 from app.editing.bench import bench
+from app.experts import expert_picker
 from app.frame import plain
 from app.offer import offer_calibration
 from app.state.workspace import Workspace, current, keep
@@ -97,17 +100,27 @@ def scope_table(workspace: Workspace, present: set[str]) -> list[str]:
     import pandas as pd
 
     families = list(workspace.adapter.families)
-    rows: dict[str, dict[str, str]] = {}  # name of a module by layer and family
+    rows: dict[str, dict[str, list[str]]] = {}  # modules by layer and family, the experts of a layer together
     for name, spectrum in workspace.spectra.items():
         label = name if spectrum.layer is None else str(spectrum.layer)
-        rows.setdefault(label, {})[spectrum.family] = name
+        rows.setdefault(label, {}).setdefault(spectrum.family, []).append(name)
     table = pd.DataFrame(
-        [[rows[label].get(family) in present for family in families] for label in rows],
+        [[bool(members) and present.issuperset(members) for members in cells] for cells in _cells(rows, families)],
         index=list(rows),
         columns=families,
     )
     edited = st.data_editor(table, key=f"scope-table-{hash(frozenset(present))}", height=260)
-    return [rows[label][f] for label in rows for f in families if f in rows[label] and edited.loc[label, f]]
+    return [
+        name
+        for label, cells in zip(rows, _cells(rows, families), strict=True)
+        for family, members in zip(families, cells, strict=True)
+        if edited.loc[label, family]
+        for name in members
+    ]
+
+
+def _cells(rows: Mapping[str, Mapping[str, list[str]]], families: list[str]) -> list[list[list[str]]]:
+    return [[row.get(family, []) for family in families] for row in rows.values()]
 
 
 def _apply_button(workspace: Workspace, chosen: list[str], key: str, scope: str | None = None) -> None:
@@ -221,6 +234,7 @@ if workspace.lacks_sensitivities:
             if st.button(name, key=f"free-{name}"):
                 change(workspace.with_edit(f"policy {name}", policy=make_policy(name)))
 else:
+    expert_picker(workspace.spectra)
     board()
     shelf(workspace)
     bench(workspace)

@@ -1,44 +1,73 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
-from surgery.adapter.adapter import Adapter, Factors, adapter_folder, open_adapter, refuse_changed
-from surgery.adapter.lora_config import CONFIG_FILE, LoraRules
+from surgery.adapter.adapter import Adapter, adapter_folder, open_adapter, refuse_changed
+from surgery.adapter.below import adapters_below
+from surgery.adapter.conversions import CONVERTIBLE, FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
+from surgery.adapter.experts import expert_of, experts_of, of_one_expert
+from surgery.adapter.factors import Factors
+from surgery.adapter.from_hub import pinned_source
+from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
+from surgery.adapter.naming import adapter_source
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
-from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site, float64
+from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSite, Site, float64
+from surgery.adapter.task import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, task_of
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
-from surgery.adapter.weights import WEIGHTS_FILE, read_weights
+from surgery.adapter.weights import WEIGHTS_FILE, read_tensors, read_weights
 from surgery.adapter.zip_upload import unpack_adapter
 
 __all__ = [
+    "CAUSAL_LM",
     "CONFIG_FILE",
+    "CONVERTIBLE",
+    "FROM_BASE",
+    "FROM_INITIAL",
+    "FROM_RESIDUAL",
     "LORA_BIAS",
     "RESIDUAL",
     "SCOPES",
+    "SEQ_2_SEQ_LM",
+    "SEQ_CLS",
+    "TASKS",
     "TOKENIZER_FILES",
+    "TOKEN_CLS",
     "TRAINING_ONLY",
     "WEIGHTS_FILE",
     "Adapter",
     "ConvSite",
     "EmbeddingSite",
     "Factors",
+    "FlatSite",
     "LoraRules",
     "ParameterSite",
     "Site",
     "TokenizerFiles",
     "adapter_folder",
+    "adapter_source",
+    "adapters_below",
     "check_scope",
+    "expert_of",
+    "experts_of",
     "float64",
     "in_scope",
+    "initialisation",
     "layers_of",
     "module_path",
     "modules_in",
+    "of_one_expert",
     "open_adapter",
+    "pinned_source",
+    "read_config",
+    "read_tensors",
     "read_weights",
     "refuse_changed",
+    "refuse_unsupported",
     "role_of",
     "scope_for",
     "scope_note",
+    "task_of",
     "unpack_adapter",
+    "ways_from",
 ]

@@ -4,14 +4,16 @@ Everything is read from `adapter_config.json` and the weights beside it. What ca
 exactly is refused with the reason; tensors that are not LoRA factors are carried along untouched.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Shaped
 from numpy import ndarray
 
+from surgery.adapter.adalora import AdaLoraRules, is_adalora, refuse_other_factors, refuse_unloadable
+from surgery.adapter.factors import Factors, check_factor, diagonal_of, magnitude_of
+from surgery.adapter.location import Place, files_digest, folder_beside, located, place_of
 from surgery.adapter.lora_config import (
     CONFIG_FILE,
     ConfigFile,
@@ -21,42 +23,17 @@ from surgery.adapter.lora_config import (
     refuse_unsupported,
 )
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
+from surgery.adapter.notes import kind_notes, notes_of, tokenizer_notes
 from surgery.adapter.peft_names import SAVE_AGAIN, peft_names
-from surgery.adapter.scope import scope_note
-from surgery.adapter.site import Site
+from surgery.adapter.task import task_of
 from surgery.adapter.tensor_names import FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
-from surgery.adapter.weights import all_finite, read_weights, weights_digest
+from surgery.adapter.weights import read_weights
 from surgery.errors import AdapterError, SurgeryError
-from surgery.files import demo_folder, digest, is_demo, user_path
+from surgery.files import digest
+from surgery.progress import SILENT, Control
 
 _MOST_MODULES = 100_000
-_DTYPES = ("float32", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2")
-
-
-@dataclass(frozen=True)
-class Factors:
-    """The two trained factors of one module; ΔW = scaling · B · A (paper Eq. 1).
-
-    `B` and `A` are views into the file's tensors and keep their dtype; `site` says where the update
-    acts. `layer` is None for a module outside the layer stack. `mirror` asks for edits through A,
-    because B is frozen (MiCA).
-    """
-
-    name: str
-    layer: int | None
-    family: str
-    scaling: float
-    B: Shaped[ndarray, "out rank"]
-    A: Shaped[ndarray, "rank in"]
-    key_B: str
-    key_A: str
-    site: Site
-    mirror: bool = False
-
-    @property
-    def rank(self) -> int:
-        return int(self.A.shape[0])
 
 
 @dataclass(frozen=True)
@@ -67,7 +44,7 @@ class Adapter:
     that are not LoRA factors; `digest` is the SHA-256 of config and weights; `config_bytes` is the config as an
     export writes it; `notes` are things worth telling, and `changes`, which are among them, what an export says
     otherwise than the files; `tokenizer` is what training saved of one beside the weights, and is no part of the
-    digest.
+    digest. `pruned` are modules of which AdaLoRA left nothing.
     """
 
     source: str
@@ -81,6 +58,14 @@ class Adapter:
     notes: tuple[str, ...]
     changes: tuple[str, ...] = ()
     tokenizer: TokenizerFiles = field(default_factory=TokenizerFiles)
+    pruned: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """LoRA, DoRA or AdaLoRA."""
+        if is_adalora(self.config):
+            return "AdaLoRA"
+        return "DoRA" if any(factors.magnitude is not None for factors in self.modules.values()) else "LoRA"
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -97,16 +82,27 @@ class Adapter:
         name = self.config.get("base_model_name_or_path")
         return name if isinstance(name, str) and name else None
 
+    @property
+    def task(self) -> str:
+        """What a model with this adapter does, by its config; see `task_of`."""
+        return task_of(self.config)
 
-def open_adapter(source: str | Path) -> Adapter:
-    """Open `source`, a folder or `demo:NAME`; of a file that holds several adapters, `FOLDER#NAME` is one.
 
-    Raises `AdapterError` for a folder that is no PEFT LoRA, for a variant that cannot be edited
-    exactly, for factors that do not pair up or disagree with the config, and for NaN or infinity.
+def open_adapter(source: str | Path, *, download: bool = True, control: Control = SILENT) -> Adapter:
+    """Open `source`: a folder, the weights or the config in it, `demo:NAME`, or `owner/name[@revision][/folder]` on the hub.
+
+    Of a file that holds several adapters, `SOURCE#NAME` is one.
+
+    download: fetch from the hub what its client has not in its cache. The adapter's `source` then names the commit.
+    control: hears of the bytes that are fetched, and may stop them.
+
+    Raises `ChoiceError` for a folder with adapters below it, and `AdapterError` for what is no PEFT LoRA, for a
+    variant that cannot be edited exactly, for factors that do not pair up or disagree with the config, for NaN or
+    infinity, and for what the hub does not give; and `Cancelled`.
     """
     text = str(source)
     try:
-        return _open(text)
+        return _open(located(text, download=download, control=control))
     except SurgeryError:
         raise
     except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
@@ -120,8 +116,11 @@ def refuse_changed(adapter: Adapter) -> None:
 
     Files that are gone contradict nothing: all that was read of them is in memory.
     """
+    place = place_of(adapter.source)
+    if place is None:
+        return
     try:
-        now = _digest_of(adapter.source)
+        now = place.digest
     except OSError:
         return
     if now != adapter.digest:
@@ -131,44 +130,28 @@ def refuse_changed(adapter: Adapter) -> None:
         )
 
 
-def adapter_folder(source: str) -> Path:
-    """The folder of a source; raises `AdapterError` for one that may not be named."""
-    return _place(source)[0]
+def adapter_folder(adapter: Adapter, beside: Sequence[str] = ()) -> Path:
+    """The folder of an opened adapter, with what it has of the files `beside` it. Raises `AdapterError`."""
+    return folder_beside(adapter.source, beside)
 
 
-def _place(source: str) -> tuple[Path, str]:
-    """The folder of a source and the adapter chosen in it; a folder whose own name has a # is itself."""
-    if is_demo(source):
-        return demo_folder(source), ""
-    folder = user_path(source, AdapterError)
-    before, mark, name = source.rpartition("#")
-    return (user_path(before, AdapterError), name) if mark and name and not folder.is_dir() else (folder, "")
-
-
-def _digest_of(source: str) -> str:
-    folder, chosen = _place(source)
-    return _digest((folder / CONFIG_FILE).read_bytes(), weights_digest(folder), chosen)
-
-
-def _digest(config: bytes, weights: str, chosen: str) -> str:
-    return digest([config, weights, *([chosen] if chosen else [])])
-
-
-def _open(text: str) -> Adapter:
-    folder, chosen = _place(text)
-    if not folder.is_dir():
-        raise AdapterError(f"no folder at {text!r}", "name the folder that holds adapter_config.json")
+def _open(place: Place) -> Adapter:
+    folder, text, chosen = place.folder, place.source, place.chosen
     file = read_config(folder, text)
     config = file.settings
     refuse_unsupported(config)
+    if is_adalora(config):
+        refuse_unloadable(config)
     weights = read_weights(folder, text)
     named = peft_names(weights.tensors, text, chosen, plain_base=bool(config.get("base_model_name_or_path")))
     tensors = {name: weights.tensors[key] for name, key in named.in_file.items()}
     pairs, extra = pair_factors(tensors)
+    refuse_other_factors(config, pairs)
     _refuse_tied(pairs, tensors, config)
-    modules = _modules(pairs, tensors, config)
+    modules, pruned = _modules(pairs, tensors, config)
     tokenizer = read_tokenizer_files(folder)
     changes = (*named.changes, *_changes(file, weights.files))
+    notes = (*changes, *notes_of(config, modules, tensors, extra), *kind_notes(modules, pruned))
     return Adapter(
         source=text,
         config=config,
@@ -177,10 +160,11 @@ def _open(text: str) -> Adapter:
         tensors=tensors,
         modules=modules,
         extra=tuple(extra),
-        digest=_digest(file.raw, weights.sha256, chosen),
-        notes=(*changes, *_notes(config, modules, tensors, extra), *_tokenizer_notes(tokenizer)),
+        digest=files_digest(file.raw, weights.sha256, chosen),
+        notes=(*notes, *tokenizer_notes(tokenizer)),
         changes=changes,
         tokenizer=tokenizer,
+        pruned=pruned,
     )
 
 
@@ -193,9 +177,10 @@ def _changes(config: ConfigFile, files: int) -> Iterable[str]:
 
 def _modules(
     pairs: list[FactorPair], tensors: Mapping[str, ndarray], config: Mapping[str, Any]
-) -> dict[str, Factors]:
-    """The factors of every module, in layer order."""
-    rules, depths = LoraRules(config), depths_of(pairs)
+) -> tuple[dict[str, Factors], tuple[str, ...]]:
+    """The factors of every module, in layer order, and the modules of which AdaLoRA left nothing."""
+    rules = AdaLoraRules(config, [pair.module for pair in pairs]) if is_adalora(config) else LoraRules(config)
+    depths = depths_of(pairs)
     found: list[Factors] = []
     for pair in pairs:
         found.extend(_factors(pair, depths, tensors, config, rules))
@@ -203,7 +188,12 @@ def _modules(
             raise AdapterError(
                 f"the file adapts more than {_MOST_MODULES:,} modules", "use the adapter of a real model"
             )
-    return {factors.name: factors for factors in _with_families(found)}
+    if not found:
+        raise AdapterError(
+            "AdaLoRA pruned every module to rank 0: the adapter changes nothing", "open another one"
+        )
+    pruned = tuple(sorted({pair.module for pair in pairs}.difference(each.site.module for each in found)))
+    return {factors.name: factors for factors in _with_families(found)}, pruned
 
 
 def _factors(
@@ -225,18 +215,25 @@ def _factors(
                 f"where the config says {rank}",
                 "restore the adapter_config.json that belongs to these weights",
             )
+        if not rank:
+            return
         for side, factor in (("A", matrix_A), ("B", matrix_B)):
-            if factor.dtype.name not in _DTYPES:
-                raise AdapterError(
-                    f"lora_{side} of module {name!r} is stored as {factor.dtype.name}", f"use {', '.join(_DTYPES)}"
-                )
-            # QR would pass NaN on without a word
-            if not all_finite(factor):
-                raise AdapterError(
-                    f"lora_{side} of module {name!r} holds NaN or infinity", "use an intact checkpoint"
-                )
+            check_factor(factor, f"lora_{side}", name)
         mirror = initialisation(config) == "mica"
-        yield Factors(name, None, "", scaling, matrix_B, matrix_A, pair.key_B, pair.key_A, site, mirror)
+        yield Factors(
+            name,
+            None,
+            "",
+            scaling,
+            matrix_B,
+            matrix_A,
+            pair.key_B,
+            pair.key_A,
+            site,
+            mirror,
+            diagonal_of(pair, tensors, rank),
+            magnitude_of(pair, tensors, site, matrix_B.shape[0], bool(config.get("use_dora"))),
+        )
 
 
 def _target_of(pair: FactorPair, depths: Mapping[str, list[int]], rules: LoraRules) -> tuple[str, str, bool]:
@@ -284,47 +281,3 @@ def _refuse_tied(pairs: list[FactorPair], tensors: Mapping[str, ndarray], config
 
 def _content(A: ndarray, B: ndarray) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     return A.shape, B.shape, digest([A.tobytes(), B.tobytes()])
-
-
-def _notes(
-    config: Mapping[str, Any],
-    modules: Mapping[str, Factors],
-    tensors: Mapping[str, ndarray],
-    extra: list[str],
-) -> Iterable[str]:
-    if extra:
-        yield f"{len(extra)} tensors are not LoRA factors (biases or saved modules); they are copied untouched"
-    broken = [key for key in extra if not all_finite(tensors[key])]
-    if broken:
-        yield f"{len(broken)} of them hold NaN or infinity, such as {broken[0]!r}: what PEFT loads from it will not work"
-    if config.get("use_rslora"):
-        yield "rank-stabilised scaling (α/√r)"
-    if len({factors.rank for factors in modules.values()}) > 1:
-        yield "ranks differ between modules"
-    zero = sum(_is_zero(factors.B) or _is_zero(factors.A) for factors in modules.values())
-    if zero:
-        yield f"{zero} modules have an all-zero factor and change nothing"
-    if note := scope_note(modules):
-        yield note
-    if any(factors.mirror for factors in modules.values()):
-        yield "MiCA freezes B, so edits are written into A"
-    if any(name.endswith(".out_proj") and name.removesuffix(".out_proj") in modules for name in modules):
-        yield "of nn.MultiheadAttention PEFT adds the update of out_proj twice; its σ here are of one"
-    if config.get("layer_replication"):
-        yield "layers of the base model are replicated; every copy has its own update"
-    if config.get("alora_invocation_tokens"):
-        yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
-    if initialisation(config).startswith("lora_ga"):
-        yield "LoRA-GA initialisation changed the base weights in training; the file is read as plain LoRA"
-
-
-def _is_zero(factor: Shaped[ndarray, "row column"]) -> bool:
-    # most are told by their first row
-    return not factor[:1].any() and not factor.any()
-
-
-def _tokenizer_notes(tokenizer: TokenizerFiles) -> Iterable[str]:
-    if tokenizer.unread:
-        yield f"the folder's tokenizer cannot be read ({tokenizer.unread}), so rows need the base model's"
-    elif tokenizer.has_vocabulary:
-        yield "the folder has a tokenizer of its own, which reads the rows"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from surgery.adapter.conversions import refuse_changed_base, refuse_type
 from surgery.errors import AdapterError
 from surgery.files import compile_pattern, read_limited, seconds_of
 
@@ -23,10 +24,7 @@ _LITERAL = re.compile(r"(?P<whole>\^?)(?P<path>(?:[\w.-]|\\\.)+)\$?")
 _LARGEST_ALPHA = 1e30
 _RESTORE = "restore the adapter_config.json that belongs to these weights"
 _PLAIN = "train or convert it to a plain LoRA"
-# initialisations that replaced the base weights before training, so that B·A alone is not the update
-_CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "kasa")
 _UNSUPPORTED = {
-    "use_dora": ("DoRA couples directions through a norm that is recomputed", "train or merge without DoRA"),
     "use_qalora": ("QA-LoRA pools its inputs", _PLAIN),
     "arrow_config": ("Arrow routes between adapters", "open one of the routed adapters"),
     "megatron_config": ("Megatron layers split their factors", "gather it into a plain LoRA"),
@@ -34,10 +32,19 @@ _UNSUPPORTED = {
     "use_bdlora": ("block-diagonal LoRA splits its factors into blocks", _PLAIN),
     "enable_lora": ("merged projections of PEFT before 0.3 pack several updates into one tensor", _PLAIN),
 }
-_OTHER_TYPES = {
-    "ADALORA": "AdaLoRA keeps its own singular values; convert it to a plain LoRA",
-    "XLORA": "X-LoRA mixes adapters token by token; open one of its adapters",
+# what PEFT trains and saves whole for a task, whether the config names it or not
+_HEADS = {
+    **dict.fromkeys(("SEQ_CLS", "TOKEN_CLS"), ("classifier", "score")),
+    "QUESTION_ANS": ("qa_outputs",),
 }
+# what has another forward pass or no norm of its rows; PEFT refuses each of them beside DoRA
+_NOT_WITH_DORA = (
+    "lora_bias",
+    "target_parameters",
+    "alora_invocation_tokens",
+    "velora_config",
+    "monteclora_config",
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,6 @@ def read_config(folder: Path, source: str) -> ConfigFile:
     """The config of an adapter's folder; raises `AdapterError` when it is missing or no PEFT config."""
     file = folder / CONFIG_FILE
     if not file.is_file():
-        if (folder / "pytorch_lora_weights.safetensors").is_file():
-            raise AdapterError(f"{source!r} is a diffusers LoRA, not a PEFT adapter", "convert it with diffusers")
         raise AdapterError(
             f"{source!r} has no {CONFIG_FILE}, so it is no PEFT adapter",
             "name the folder that peft's save_pretrained wrote",
@@ -83,20 +88,24 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def refuse_unsupported(config: Mapping[str, Any]) -> None:
     """Raise `AdapterError` for every variant whose update is not s·B·A on unchanged base weights."""
     if "fine_tune_type" in config or "lora_parameters" in config:
-        raise AdapterError("this is an MLX adapter, not a PEFT one", "convert it to PEFT's layout")
+        raise AdapterError(
+            "this is an MLX adapter, not a PEFT one", "convert it with: surgery convert ADAPTER --out NEW_FOLDER"
+        )
     kind = config.get("peft_type")
-    if kind != "LORA":
-        remedy = _OTHER_TYPES.get(kind, "open a LoRA adapter") if isinstance(kind, str) else "open a LoRA adapter"
-        raise AdapterError(f"the adapter is of type {kind!r}, not LORA", remedy)
+    if kind is None:
+        raise AdapterError(
+            f"{CONFIG_FILE} names no peft_type, so PEFT did not write it", "restore the file peft wrote"
+        )
+    refuse_type(kind, ("LORA", "ADALORA"))
     for switch, (reason, remedy) in _UNSUPPORTED.items():
         if config.get(switch):
             raise AdapterError(f"{switch} is set: {reason}", remedy)
     start = initialisation(config)
-    if start.startswith(_CHANGED_BASE):
-        raise AdapterError(
-            f"init_lora_weights is {start!r}: training started from changed base weights",
-            "convert it to a plain LoRA with peft's path_initial_model_for_weight_conversion",
-        )
+    if config.get("use_dora"):
+        beside = [switch for switch in _NOT_WITH_DORA if config.get(switch)] + ["mica"] * (start == "mica")
+        if beside:
+            raise AdapterError(f"use_dora is set beside {beside[0]}, and PEFT loads no such adapter", _RESTORE)
+    refuse_changed_base(start)
 
 
 def initialisation(config: Mapping[str, Any]) -> str:
@@ -170,7 +179,7 @@ class LoraRules:
         excluded = self._config.get("exclude_modules") or []
         if isinstance(excluded, str):
             return self._matches(excluded, module, whole=True)
-        saved = self._config.get("modules_to_save") or []
+        saved = [*(self._config.get("modules_to_save") or []), *_HEADS.get(str(self._config.get("task_type")), ())]
         return not self._excluded_names.isdisjoint(_ends(module)) or any(
             self._matches(rf"(^|.*\.){name}($|\..*)", module, whole=False) for name in saved
         )

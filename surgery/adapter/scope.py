@@ -55,12 +55,45 @@ def modules_in(names: Iterable[str], scope: str) -> list[str]:
 
 
 def scope_for(names: Iterable[str], chosen: Iterable[str]) -> str:
-    """A scope that selects exactly `chosen` of `names`: a named one where one does, else an expression."""
+    """A scope that selects exactly `chosen` of `names`: a named one where one does, else an expression.
+
+    The expression names layers and kinds of modules where whole kinds of whole layers are chosen, the experts of a
+    layer being of one kind; otherwise every module.
+    """
     names, wanted = list(names), set(chosen)
     for scope in SCOPES:
         if wanted and set(modules_in(names, scope)) == wanted:
             return scope
-    return "^(" + "|".join(regex.escape(name) for name in names if name in wanted) + ")$"
+    whole = "^(" + "|".join(regex.escape(name) for name in names if name in wanted) + ")$"
+    grouped = _by_kind_and_layer(name for name in names if name in wanted)
+    if wanted and len(grouped) < len(whole) and set(modules_in(names, grouped)) == wanted:
+        return grouped
+    return whole
+
+
+def _by_kind_and_layer(names: Iterable[str]) -> str:
+    """An expression for modules of these kinds in these layers; it may match others too."""
+    layers: dict[tuple[str, str], set[str]] = {}  # of every kind, by what stands before the layer and after it
+    for name in names:
+        parts = name.split(".")
+        at = next((i for i, part in enumerate(parts) if part.isdecimal()), len(parts))
+        after = [
+            r"\d+" if part.isdecimal() and parts[at + i] == "experts" else regex.escape(part)
+            for i, part in enumerate(parts[at + 1 :])
+        ]
+        kind = regex.escape(".".join(parts[:at])), r"\.".join(after)
+        layers.setdefault(kind, set()).update(parts[at : at + 1])
+    kinds: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (before, after_layer), numbers in layers.items():
+        kinds.setdefault((before, tuple(sorted(numbers, key=int))), []).append(after_layer)
+    return (
+        "^("
+        + "|".join(
+            rf"{before}\.({'|'.join(numbers)})\.({'|'.join(after)})" if numbers else before
+            for (before, numbers), after in kinds.items()
+        )
+        + ")$"
+    )
 
 
 def check_scope(scope: str) -> Any:

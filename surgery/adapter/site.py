@@ -56,6 +56,11 @@ class ConvSite(Site):
 
 
 @dataclass(frozen=True)
+class FlatSite(Site):
+    """AdaLoRA's linear layer or two-dimensional convolution, whose kernels lie flat in A: only the base tells which."""
+
+
+@dataclass(frozen=True)
 class ParameterSite(Site):
     """One expert of a raw parameter (`target_parameters`): PEFT stacks the experts' factors.
 

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from numpy import ndarray
 
 from surgery.adapter.peft_names import PREFIX, SAVE_AGAIN
-from surgery.adapter.site import ConvSite, EmbeddingSite, ParameterSite, Site
+from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSite, Site
 from surgery.errors import AdapterError
 
-_FACTOR = re.compile(r"^(?P<path>.+)\.(?:lora_(?P<side>[AB])\.weight|lora_embedding_(?P<table>[AB]))$")
+_FACTOR = re.compile(
+    r"^(?P<path>.+)\.(?:lora_(?P<side>[AB])\.weight|lora_embedding_(?P<table>[AB])|lora_(?P<triplet>[ABE])"
+    r"|lora_(?P<magnitude>magnitude_vector)(?:\.weight)?)$"
+)
 LORA_BIAS = re.compile(r"^(?P<module>.+)\.lora_B\.bias$")
 # what MonteCLoRA and VeLoRA keep for training; their forward pass in evaluation is that of a plain LoRA. Of a saved
 # module that was resized PEFT also saves the untrained original
@@ -36,6 +39,7 @@ class FactorPair:
     """The keys of one pair of factors; `depth` counts the wrappers between it and the module.
 
     `within` is the adapted module that holds this one, where one does: nn.MultiheadAttention its output projection.
+    `key_E` is the key of AdaLoRA's diagonal between the two, `key_magnitude` that of DoRA's norms.
     """
 
     module: str
@@ -44,6 +48,8 @@ class FactorPair:
     key_A: str
     key_B: str
     within: str = ""
+    key_E: str | None = None
+    key_magnitude: str | None = None
 
 
 def module_path(key: str) -> str:
@@ -62,29 +68,32 @@ def check_names(names: Sequence[str]) -> None:
 
 def pair_factors(tensors: Iterable[str]) -> tuple[list[FactorPair], list[str]]:
     """Pairs of LoRA keys, and the keys that are no LoRA factors."""
-    halves: dict[tuple[str, bool], dict[str, str]] = defaultdict(dict)
+    halves: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     extra = []
     for key in tensors:
         match = _FACTOR.match(key)
         if match:
-            known = halves[module_path(match["path"]), match["table"] is not None]
-            side = match["side"] or match["table"]
+            form = match.lastgroup or ""  # how the layer's kind writes its keys
+            known = halves[module_path(match["path"]), form]
+            side = match[form]
             if side in known:
                 raise AdapterError(f"tensors {known[side]!r} and {key!r} are the same factor", SAVE_AGAIN)
             known[side] = key
-        elif ".lora_magnitude_vector" in key:
-            raise AdapterError(f"tensor {key!r} belongs to DoRA", "train or merge without DoRA")
         elif ".lora_" in key and not (LORA_BIAS.match(key) or TRAINING_ONLY.search(key)):
             raise AdapterError(f"tensor {key!r} is a LoRA part that is not known", "convert it to a plain LoRA")
         else:
             extra.append(key)
-    if not halves:
+    if not any(form != "magnitude" for _, form in halves):
         raise AdapterError("the file holds no LoRA factors", "open a LoRA adapter saved by peft")
+    magnitudes = {path: halves.pop((path, form)) for path, form in list(halves) if form == "magnitude"}
     pairs = []
-    for (path, table), sides in halves.items():
-        if len(sides) == 1:
-            have = next(iter(sides))
-            raise AdapterError(f"module {path!r} has lora_{have} without its other half", SAVE_AGAIN)
+    for (path, form), sides in halves.items():
+        whole = "ABE" if form == "triplet" else "AB"
+        if len(sides) < len(whole):
+            have, lacks = (
+                " and ".join(f"lora_{s}" for s in whole if (s in sides) == held) for held in (True, False)
+            )
+            raise AdapterError(f"module {path!r} has {have} without {lacks}", SAVE_AGAIN)
         nested = [part for part in path.split(".") if part in ("modules_to_save", "original_module")]
         if nested:
             raise AdapterError(
@@ -98,8 +107,11 @@ def pair_factors(tensors: Iterable[str]) -> tuple[list[FactorPair], list[str]]:
         depth = (len(path) - len(module)) // len(".base_layer")
         within, _, inside = module.rpartition(".base_layer.")
         holder = within.replace(".base_layer.", ".") if inside == _ATTENTION_OUTPUT else ""
-        module = module.replace(".base_layer.", ".")
-        pairs.append(FactorPair(module, depth, table, sides["A"], sides["B"], holder))
+        magnitude = next(iter(magnitudes.pop(path, {}).values()), None)
+        keys = (sides["A"], sides["B"], holder, sides.get("E"), magnitude)
+        pairs.append(FactorPair(module.replace(".base_layer.", "."), depth, form == "table", *keys))
+    for path in magnitudes:
+        raise AdapterError(f"module {path!r} has a lora_magnitude_vector without its factors", SAVE_AGAIN)
     return pairs, extra
 
 
@@ -141,6 +153,8 @@ def sites_of(
     """Name and site of every update that a pair of tensors holds."""
     if pair.table and A.ndim == B.ndim == 2:
         yield path, EmbeddingSite(pair.module)
+    elif pair.key_E is not None and A.ndim == B.ndim == 2:
+        yield path, FlatSite(pair.module)
     elif raw and A.ndim == B.ndim == 2:
         parameter, experts = path.rpartition(".")[2], max(A.shape[0] // rank, 1)
         if A.shape[0] != experts * rank or B.shape[1] != experts * rank:
@@ -157,7 +171,7 @@ def sites_of(
             yield name, ParameterSite(pair.module, parameter, expert, experts)
     elif A.ndim == B.ndim == 2:
         yield path, Site(pair.module)
-    elif 3 <= A.ndim == B.ndim <= 5:
+    elif 3 <= A.ndim == B.ndim <= 5 and pair.key_E is None:
         if A.shape[0] != B.shape[1] or B.size != B.shape[0] * B.shape[1]:
             raise AdapterError(
                 f"module {path!r} is a convolution in groups (factors of shape {A.shape} and {B.shape})",

@@ -112,6 +112,13 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / f"adapter_model-{number}-of-{total}.safetensors" for number, _ in wanted]
 
 
+def read_tensors(file: Path) -> dict[str, Shaped[ndarray, "..."]]:
+    """The tensors of one safetensors file by their names; raises `AdapterError` when they cannot be read."""
+    tensors = read_safetensors(file)[0]
+    check_names(tuple(tensors))
+    return tensors
+
+
 def weights_digest(folder: Path) -> str:
     """The SHA-256 of the file that PEFT would load from `folder`, or of those of its shards; raises `OSError` without."""
     digests = []
@@ -123,7 +130,13 @@ def weights_digest(folder: Path) -> str:
 
 def _refuse_ungathered(tensors: Mapping[str, ndarray]) -> None:
     """Sharded training holds pieces, and saves nothing, or empty tensors, where nobody gathers them."""
-    empty = [key for key, tensor in tensors.items() if tensor.size == 0 and ".lora_" in key]
+    # AdaLoRA leaves nothing of a module that it pruned, but matrices in three parts
+    pruning = any(".lora_E" in key for key in tensors)
+    empty = [
+        key
+        for key, tensor in tensors.items()
+        if tensor.size == 0 and ".lora_" in key and not (pruning and tensor.ndim == 2)
+    ]
     if empty or not tensors:
         found = f"{len(empty)} factors are empty, such as {empty[0]!r}" if empty else "the file holds no tensors"
         raise AdapterError(

@@ -17,36 +17,46 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from surgery.adapter.below import in_order, listed
+from surgery.adapter.headers import header_of
 from surgery.adapter.lora_config import CONFIG_FILE
+from surgery.adapter.other_formats import MLX_FILE, Seen, may_hold_weights, refuse_seen, tells
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES
 from surgery.adapter.weights import PICKLED_FILE, SHARD, WEIGHTS_FILE
-from surgery.errors import AdapterError
+from surgery.errors import AdapterError, ChoiceError
 
-_WANTED = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE, *TOKENIZER_FILES)
+# of MLX, so that an adapter of it can be converted
+_WANTED = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE, MLX_FILE, *TOKENIZER_FILES)
 _MOST_ENTRIES = 256
 _MOST_DIRECTORY = 1 << 20  # bytes that list the entries
 _MOST_BYTES = 2 << 30  # of all entries, unpacked
 _LARGEST_RATIO = 200  # real factors shrink to two thirds, an untrained adapter a hundredfold
 _SMALL = 1 << 20  # bytes of an entry that may shrink more than that
 _LONGEST_NAME = 300
+_MOST_LOOKED = 8
+_MOST_HEADER = 17 << 20  # bytes of an entry that are looked at to tell what it is
 _NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".whl", ".jar")
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # the three bits that say so
 _END, _END64 = b"PK\x05\x06", b"PK\x06\x07"  # how the last record begins, and what zip64 puts before it
 _REMEDY = "make a zip of the folder that peft's save_pretrained wrote"
 
 
-def unpack_adapter(archive: bytes | Path | BinaryIO, into: Path) -> Path:
+def unpack_adapter(archive: bytes | Path | BinaryIO, into: Path, inside: str | None = None) -> Path:
     """The folder below `into` with the adapter's files from a zip; the same content gives the same folder.
 
+    archive: the zip, its path or an open file.
+    into: where the folder is made.
+    inside: the folder in the zip that holds the adapter, where it holds several: one of a `ChoiceError`'s choices.
+
     Refused with `AdapterError`: what is no plain zip; links, absolute paths, `..`, twins, encrypted and
-    nested entries; more than 256 entries, 2 GiB unpacked or a ratio of 200; none or several adapters.
+    nested entries; more than 256 entries, 2 GiB unpacked or a ratio of 200; no adapter. Several raise `ChoiceError`.
     Nothing that was there before is written over.
     """
     try:
         if isinstance(archive, Path):
             with archive.open("rb") as file:
-                return _unpack(file, into)
-        return _unpack(BytesIO(archive) if isinstance(archive, bytes) else archive, into)
+                return _unpack(file, into, inside)
+        return _unpack(BytesIO(archive) if isinstance(archive, bytes) else archive, into, inside)
     except AdapterError:
         raise
     except (
@@ -64,12 +74,12 @@ def unpack_adapter(archive: bytes | Path | BinaryIO, into: Path) -> Path:
         raise AdapterError(f"the zip cannot be unpacked ({str(error)[:120]})", _REMEDY) from error
 
 
-def _unpack(file: BinaryIO, into: Path) -> Path:
+def _unpack(file: BinaryIO, into: Path, inside: str | None) -> Path:
     size = _check_end(file)
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         _check_entries(entries, size)
-        wanted = _adapter_in(entries)
+        wanted = _adapter_in(archive, entries, inside)
         into.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=into))
         try:
@@ -139,17 +149,34 @@ def _refused(entry: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _adapter_in(entries: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """The entries of the one adapter; what else an archive holds, such as a read-me, is left in it."""
+def _adapter_in(
+    archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], inside: str | None
+) -> list[zipfile.ZipInfo]:
+    """The entries of one adapter; what else an archive holds, such as a read-me, is left in it."""
     files = [entry for entry in entries if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")]
-    folders = [entry.filename.removesuffix(CONFIG_FILE) for entry in files if _base(entry) == CONFIG_FILE]
-    if len(folders) != 1:
-        found = "no" if not folders else f"{len(folders)} files called"
-        raise AdapterError(f"the zip holds {found} {CONFIG_FILE}", _REMEDY)
-    inside = {
-        entry.filename.removeprefix(folders[0]): entry for entry in files if entry.filename.startswith(folders[0])
-    }
-    return [entry for name, entry in inside.items() if name in _WANTED or SHARD.fullmatch(name)]
+    found = {entry.filename.removesuffix(CONFIG_FILE) for entry in files if _base(entry) == CONFIG_FILE}
+    folders = {folder.removesuffix("/") or ".": folder for folder in in_order(found)}
+    if not folders:
+        raise _no_adapter(archive, files)
+    if inside is None and len(folders) > 1:
+        names = tuple(folders)
+        raise ChoiceError(f"the zip holds {len(names)} adapters: {listed(names)}", "choose one of them", names)
+    if inside is not None and inside not in folders:
+        raise AdapterError(f"the zip has no adapter in {inside[:80]!r}", f"choose {listed(tuple(folders))}")
+    folder = folders[inside] if inside is not None else next(iter(folders.values()))
+    there = {entry.filename.removeprefix(folder): entry for entry in files if entry.filename.startswith(folder)}
+    return [entry for name, entry in there.items() if name in _WANTED or SHARD.fullmatch(name)]
+
+
+def _no_adapter(archive: zipfile.ZipFile, files: Sequence[zipfile.ZipInfo]) -> AdapterError:
+    """The refusal of a zip without an adapter's config, by what it holds instead."""
+    for entry in [entry for entry in files if may_hold_weights(_base(entry))][:_MOST_LOOKED]:
+        with archive.open(entry) as packed:
+            # to wind back a packed file is to unpack it again
+            header = header_of(BytesIO(packed.read(_MOST_HEADER)))
+        if tells(header) or header.tensors:
+            return refuse_seen(Seen(entry.filename, _base(entry), header))
+    return AdapterError(f"the zip holds no {CONFIG_FILE}", _REMEDY)
 
 
 def _base(entry: zipfile.ZipInfo) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from surgery.adapter import open_adapter
 from surgery.cli.answer_options import add_near_option
 from surgery.cli.options import (
+    ADAPTER_HELP,
     Command,
     Result,
     add_base_options,
@@ -28,10 +29,11 @@ from surgery.spectra import decompose
 
 
 def benchmark_command(options: argparse.Namespace) -> Result:
-    from surgery.evaluation.lm_eval import TaskPlan, load_task, refuse_seen, sandboxed
+    from surgery.evaluation.lm_eval import TaskPlan, load_task, refuse_other_models, refuse_seen, sandboxed
     from surgery.sandbox import open_sandbox
 
-    adapter = open_adapter(options.adapter)
+    adapter = open_adapter(options.adapter, control=progress_reporter())
+    refuse_other_models(adapter.task)
     spectra = decompose(adapter)
     plan = TaskPlan(**_plan_values(options))
     variants = variants_from(options.variant or [], adapter, spectra)
@@ -49,7 +51,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
                 f"the answers to {plan.name} are programs, which are not run unasked",
                 "add --run-programs: each runs in a sandbox of its own",
             )
-    with attach(adapter, spectra, base) as live:
+    with attach(adapter, spectra, base, control=progress_reporter()) as live:
         if loaded is None:
             loaded = load_task(plan, live.tokenizer_named(plan.tokenizer), trust_code=options.trust_task_code)
             refuse_seen(loaded, _named(slices, variants.recipes), allow=options.allow_near_duplicates)
@@ -94,7 +96,7 @@ def _assigned(pair: str) -> tuple[str, str]:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("adapter", help="a folder, or demo:NAME")
+    parser.add_argument("adapter", help=ADAPTER_HELP)
     add_base_options(parser)
     parser.add_argument(
         "--task",

@@ -25,7 +25,7 @@ from surgery.spectra import decompose
 
 
 def calibrate_command(options: argparse.Namespace) -> Result:
-    adapter = open_adapter(options.adapter)
+    adapter = open_adapter(options.adapter, control=progress_reporter())
     plan = CalibrationPlan(
         data_from(options, "calibration"),
         options.examples,
@@ -45,7 +45,7 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         raise DataError(
             "no file to write the sensitivities to was named", "give --out, or --preview to see tokens"
         )
-    with attach(adapter, decompose(adapter), base) as live:
+    with attach(adapter, decompose(adapter), base, control=progress_reporter()) as live:
         sensitivity = calibrate(live, plan, base=base, slice_=slice_, control=progress_reporter("calibrating"))
         notes = (*live.scoring_notes, *encoding_notes(live, plan, slice_))
     about = measurement_header(plan, base, sensitivity.provenance, sensitivity.left_out)

@@ -1,39 +1,65 @@
 """`surgery edit`: an edited adapter folder."""
 
 import argparse
-import sys
+import shlex
 from pathlib import Path
 
 from surgery.adapter import Adapter, open_adapter
-from surgery.cli.options import Command, Result, add_policy_options, policy_from
-from surgery.cli.text import export_record, export_text
+from surgery.cli.options import ADAPTER_HELP, Command, Result, add_policy_options, policy_from
+from surgery.cli.text import export_record, export_text, progress_reporter, tell
 from surgery.edits import EditPlan
 from surgery.errors import DataError
 from surgery.export import RECIPE_FILE, RECORD_FILE, dump_record, export, record_of
-from surgery.files import user_path
-from surgery.recipes import Recipe, dump_recipe
+from surgery.files import is_demo, user_path
+from surgery.model import BaseChoice
+from surgery.recipes import Recipe, demo_plans, dump_recipe, pinned
 from surgery.sensitivity import Sensitivity, load_sensitivity, measurement_in, shipped_measurements
 from surgery.spectra import decompose
 
 
 def edit_command(options: argparse.Namespace) -> Result:
-    adapter = open_adapter(options.adapter)
+    adapter = open_adapter(options.adapter, control=progress_reporter())
     spectra = decompose(adapter)
-    plan = EditPlan(policy_from(options), options.scope, options.energy, options.sigma_min)
-    file = user_path(options.sensitivities, DataError) if options.sensitivities else None
-    if file is None and plan.policy.needs_gradient:
-        file = _shipped(adapter)
-    sensitivity = load_sensitivity(file) if file is not None else None
-    if sensitivity is not None and sensitivity.provenance.adapter != adapter.digest:
-        raise DataError("these sensitivities belong to another adapter", "calibrate this one")
+    plan = EditPlan(policy_from(options), options.scope, options.energy or "", options.sigma_min)
+    file, sensitivity = _measured(options, adapter, plan)
     edit = plan.apply(spectra, sensitivity)
     recipe = None if sensitivity is None or file is None else _recipe(adapter, plan, sensitivity, file)
     documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
     if recipe is not None:
-        documents[RECIPE_FILE] = dump_recipe(recipe)
-    verification = export(adapter, spectra, edit, options.out, documents=documents)
-    record = export_record(edit, sensitivity, verification, [*adapter.changes, *plan.notes(spectra)])
+        documents[RECIPE_FILE] = dump_recipe(pinned(recipe))
+    verification = export(
+        adapter, spectra, edit, options.out, documents=documents, base=_base(options, adapter, recipe)
+    )
+    notes = [*adapter.changes, *plan.notes(spectra)]
+    record = export_record(edit, plan.energy, sensitivity, verification, notes)
     return record, export_text(record)
+
+
+def _base(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None) -> BaseChoice | None:
+    """The base that PEFT's loading is checked on: the one named, measured on, or a demo's; None for the adapter's own."""
+    if options.base:
+        return BaseChoice(options.base)
+    if recipe is not None:
+        return recipe.base
+    return demo_plans(adapter.source)[0] if is_demo(adapter.source) else None
+
+
+def _measured(
+    options: argparse.Namespace, adapter: Adapter, plan: EditPlan
+) -> tuple[Path | None, Sensitivity | None]:
+    """The sensitivities that were named, or that ship with a demo where the policy works from some."""
+    made_by = f"made by: surgery calibrate {shlex.quote(options.adapter)} --base BASE --data ROWS --out FILE"
+    file = user_path(options.sensitivities, DataError) if options.sensitivities else None
+    if file is None and plan.policy.needs_gradient:
+        file = _shipped(adapter)
+        if file is None:
+            raise DataError(
+                f"policy {plan.policy.name} works from sensitivities", f"give --sensitivities FILE, {made_by}"
+            )
+    sensitivity = load_sensitivity(file) if file is not None else None
+    if sensitivity is not None and sensitivity.provenance.adapter != adapter.digest:
+        raise DataError("these sensitivities belong to another adapter", f"give its own, {made_by}")
+    return file, sensitivity
 
 
 def _recipe(adapter: Adapter, plan: EditPlan, sensitivity: Sensitivity, file: Path) -> Recipe | None:
@@ -51,18 +77,20 @@ def _shipped(adapter: Adapter) -> Path | None:
     found = next(iter(shipped_measurements(adapter.digest)), None)
     if found is None:
         return None
-    print(
-        f"without --sensitivities: taking those that ship with the demo, measured on {found.examples} examples",
-        file=sys.stderr,
-    )
+    tell(f"without --sensitivities: taking those that ship with the demo, measured on {found.examples} examples")
     return found.file
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("adapter", help="a folder, or demo:NAME")
+    parser.add_argument("adapter", help=ADAPTER_HELP)
     parser.add_argument("--sensitivities", help="file written by calibrate")
     parser.add_argument(
         "--scope", default="residual", help="residual, attention-inputs, all, or a regular expression"
+    )
+    parser.add_argument(
+        "--base",
+        help="base model that PEFT's loading is checked on (default: the one of the sensitivities or of the demo, "
+        "else the one that the adapter names, where the hub's cache has it)",
     )
     parser.add_argument("--out", required=True, help="new folder for the edited adapter")
     add_policy_options(parser)

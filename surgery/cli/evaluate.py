@@ -27,7 +27,7 @@ from surgery.spectra import decompose
 
 
 def evaluate_command(options: argparse.Namespace) -> Result:
-    adapter = open_adapter(options.adapter)
+    adapter = open_adapter(options.adapter, control=progress_reporter())
     spectra = decompose(adapter)
     plan = EvaluationPlan(
         data_from(options, "test"),
@@ -46,7 +46,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
     base = base_from(options)
     slices = read_slices(variants.seen, plan)
     variants.refuse_seen(slices.held_out)
-    with attach(adapter, spectra, base) as live:
+    with attach(adapter, spectra, base, control=progress_reporter()) as live:
         proof = proof_of(live, plan, variants, options, base, slices)
         run = prove(live, proof, slices=slices, control=progress_reporter("evaluating"))
     record, text = kept_run(run.evaluation, run)

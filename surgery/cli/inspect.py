@@ -3,7 +3,7 @@
 import argparse
 
 from surgery.adapter import open_adapter
-from surgery.cli.options import Command, Result, positive
+from surgery.cli.options import ADAPTER_HELP, Command, Result, positive
 from surgery.cli.text import inspection_text, progress_reporter
 from surgery.errors import DataError
 from surgery.spectra import decompose, inspection
@@ -14,7 +14,7 @@ def inspect_command(options: argparse.Namespace) -> Result:
         raise DataError("inspect takes one adapter or --many FOLDER", "name one of the two")
     if options.many is not None:
         return _inspect_many(options)
-    adapter = open_adapter(options.adapter)
+    adapter = open_adapter(options.adapter, control=progress_reporter())
     record = inspection(adapter, decompose(adapter))
     return record, inspection_text(record)
 
@@ -32,7 +32,7 @@ def _inspect_many(options: argparse.Namespace) -> Result:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("adapter", nargs="?", help="a folder, or demo:NAME")
+    parser.add_argument("adapter", nargs="?", help=ADAPTER_HELP)
     parser.add_argument("--many", metavar="FOLDER", help="every adapter below a folder instead, one row each")
     parser.add_argument("--out", help="with --many: a Parquet file to write the rows to")
     parser.add_argument("--workers", type=positive, default=1, help="with --many: processes (default 1)")

@@ -30,6 +30,7 @@ from surgery.runs import Run
 
 Result = tuple[dict[str, Any], str]
 KNOB_PREFIX = "knob_"
+ADAPTER_HELP = "a folder, demo:NAME, or owner/name[@revision][/folder] on the hub"
 AGAIN_HELP = "the unedited adapter once more in other batches: the noise floor"
 
 
@@ -97,7 +98,9 @@ def fields_from(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_variant_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--variant", nargs="+", action="extend", help="exported folders or recipe files")
+    parser.add_argument(
+        "--variant", nargs="+", action="extend", help="exported folders, here or on the hub, or recipe files"
+    )
     parser.add_argument("--random", type=count, default=0, help="how many random controls of each variant")
     parser.add_argument("--scope", help="of random controls where no variant says theirs (default residual)")
     parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
@@ -111,11 +114,14 @@ def add_base_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser, data_help: str) -> None:
-    parser.add_argument("adapter", help="a folder, or demo:NAME")
+    parser.add_argument("adapter", help=ADAPTER_HELP)
     add_base_options(parser)
     parser.add_argument("--data", help=data_help)
     parser.add_argument(
-        "--template", default="chat", help="chat, plain, or a file with a chat template, FILE.jinja (default chat)"
+        "--template",
+        default="chat",
+        help="chat, plain, or a file with a chat template, FILE.jinja (default chat, and plain for models that are no causal "
+        "language models)",
     )
     add_tokenizer_options(parser)
     parser.add_argument("--system", default="", help="system prompt of rows that have none")
@@ -134,7 +140,8 @@ def add_tokenizer_options(parser: argparse.ArgumentParser) -> None:
         "--template-args",
         default="",
         metavar="JSON",
-        help="arguments of the chat template, as '{\"enable_thinking\": false}'",
+        help="arguments of the chat template, as '{\"enable_thinking\": false}', or languages of the tokenizer, as "
+        '\'{"src_lang": "eng_Latn", "tgt_lang": "fra_Latn"}\'',
     )
     parser.add_argument(
         "--tokenizer", choices=TOKENIZERS, default=TOKENIZERS[0], help="the adapter folder's own, or the base's"
@@ -157,7 +164,7 @@ def add_field_options(parser: argparse.ArgumentParser) -> None:
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
     """Every knob of every policy; a knob of another policy than the one named is refused later."""
     parser.add_argument("--policy", required=True, help=", ".join(POLICIES))
-    parser.add_argument("--energy", default="l1", help=f"{', '.join(ENERGY_RULES)} (default l1)")
+    parser.add_argument("--energy", help=f"{', '.join(ENERGY_RULES)} (default l1; none for truncate and scale)")
     parser.add_argument("--sigma-min", type=finite, default=0.0, help="smallest new singular value (default 0)")
     offered: dict[str, list[Knob]] = {}
     for policy in POLICIES.values():

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from surgery.cli import benchmark, calibrate, edit, evaluate, gains, inspect, run, runs, sweep
+from surgery.cli import benchmark, calibrate, convert, edit, evaluate, gains, inspect, run, runs, sweep
 from surgery.cli.answer_options import near_record, near_text
 from surgery.cli.app_process import app_command
 from surgery.cli.text import printable
@@ -16,7 +16,7 @@ from surgery.errors import SurgeryError
 from surgery.files import without_nan
 
 COMMANDS = tuple(
-    module.COMMAND for module in (inspect, gains, calibrate, edit, evaluate, runs, benchmark, run, sweep)
+    module.COMMAND for module in (inspect, convert, gains, calibrate, edit, evaluate, runs, benchmark, run, sweep)
 )
 
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets question marks, not a traceback
     try:
-        options = _parser().parse_args(_join_lists(argv))
+        options = _parsed(_join_lists(argv))
         record, text = options.command(options)
     except NearDuplicatesError as error:
         print(f"surgery: {printable(str(error))}\n{printable(near_text(error.pairs))}", file=sys.stderr)
@@ -51,6 +51,15 @@ def main(argv: Sequence[str]) -> int:
         return 130
     print(json.dumps(without_nan(record)) if options.json else printable(text))
     return 0
+
+
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    options, unknown = _parser().parse_known_args(words)
+    if unknown:  # argparse itself would point to the help of all commands
+        raise SurgeryError(
+            f"unrecognized arguments: {' '.join(unknown)}", f"see: python -m surgery {words[0]} --help"
+        )
+    return options
 
 
 def _parser() -> _Parser:

@@ -16,7 +16,7 @@ def run_command(options: argparse.Namespace) -> Result:
     out = options.out or file.with_name(f"{file.stem}-export")
     report = run_recipe(recipe, out, control=progress_reporter())
     notes = (*recipe.notes, *report.notes)
-    record = export_record(report.edit, report.sensitivity, report.verification, notes)
+    record = export_record(report.edit, recipe.edit.energy, report.sensitivity, report.verification, notes)
     text = export_text(record)
     if report.evaluation is not None:
         summary = summarise(report.evaluation)

@@ -23,7 +23,7 @@ def runs_command(options: argparse.Namespace) -> Result:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", help="a run's name, for its results")
-    parser.add_argument("--adapter", help="only runs of this adapter")
+    parser.add_argument("--adapter", help="only runs of this adapter, named as in inspect")
 
 
 COMMAND = Command("runs", "the history: every proof that was run, or one of them in full", _options, runs_command)

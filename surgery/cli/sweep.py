@@ -22,6 +22,7 @@ def sweep_command(options: argparse.Namespace) -> Result:
         finished,
         in_process,
         on_ray,
+        pinned_sweep,
         read_sweep,
         results,
         run_sweep,
@@ -31,6 +32,7 @@ def sweep_command(options: argparse.Namespace) -> Result:
     )
 
     sweep = read_sweep(options.sweep, limit=options.limit, examples=options.examples)
+    sweep = pinned_sweep(sweep, progress_reporter())
     plan = expand(sweep)
     check(plan)
     known = [group for group, run in zip(plan.groups, finished(plan.groups), strict=True) if run is not None]

@@ -4,14 +4,24 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from surgery.data import Slice, left_out_text
-from surgery.edits import Edit, ModuleEdit, Preview, preview, summary
+from surgery.edits import (
+    Edit,
+    LargestValues,
+    ModuleEdit,
+    Preview,
+    largest_text,
+    largest_values,
+    preview,
+    summary,
+)
 from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.experiments import EDIT, is_reserved
-from surgery.export import Verification
+from surgery.export import PeftLoading, Verification
 from surgery.files import without_nan
 from surgery.progress import Control, Pace
 from surgery.sensitivity import Sensitivity, doubts
@@ -29,7 +39,7 @@ def inspection_text(record: Mapping[str, Any]) -> str:
     scopes = ", ".join(f"{name} {count:,}" for name, count in record["edited_scalars"].items())
     lines = [
         f"{record['modules']} modules in {record['layers']} layers: {families}",
-        f"base {record['base']}, ranks {record['ranks']}, scalings {record['scalings']}, {record['dtypes']}",
+        f"base {record['base']}, task {record['task']}, ranks {record['ranks']}, scalings {record['scalings']}, {record['dtypes']}",
         f"{record['parameters']:,} parameters, norm {record['norm']:.3f}",
         f"edited scalars by scope: {scopes}",
         *(f"note: {note}" for note in record["notes"]),
@@ -89,18 +99,38 @@ def sensitivity_text(record: Mapping[str, Any]) -> str:
 
 
 def export_record(
-    edit: Edit, sensitivity: Sensitivity | None, verification: Verification, notes: Sequence[str] = ()
+    edit: Edit,
+    energy: str,
+    sensitivity: Sensitivity | None,
+    verification: Verification,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
+    """What was written; `energy` is the rule under which the edit was made."""
+    largest = largest_values(edit)
     return {
         "out": str(verification.folder),
         "modules": len(edit.modules),
         "edited_scalars": edit.scalars,
         **_preview_record(preview(edit, sensitivity) or summary(edit)),
+        "energy": energy,
+        "largest": None if largest is None else asdict(largest),
         "skipped": edit.skipped,
         "edited_tensors": verification.edited,
         "untouched_tensors": verification.untouched,
         "rounding": verification.rounding,
+        "peft": peft_record(verification.loading),
         "notes": list(notes),
+    }
+
+
+def peft_record(loading: PeftLoading) -> dict[str, Any]:
+    """How many modules PEFT applies, with the sentence that says so."""
+    return {
+        "applied": loading.applied,
+        "modules": loading.modules,
+        "base": loading.base,
+        "ignored": list(loading.ignored),
+        "text": str(loading),
     }
 
 
@@ -115,6 +145,8 @@ def export_text(record: Mapping[str, Any]) -> str:
         f"{record['modules']} modules, {record['edited_scalars']:,} scalars: {record['raised']} raised, "
         f"{record['lowered']} lowered, {record['silenced']} zeroed; {record['energy_moved']:.1%} of the nuclear norm moved"
     ]
+    if record["largest"] is not None:
+        lines.append(largest_text(LargestValues(**record["largest"]), record["energy"]))
     if math.isfinite(record["predicted"]):
         lines.append(
             f"predicted change of the calibration loss {record['predicted']:+.5f} ± {record['standard_error']:.5f}"
@@ -125,6 +157,7 @@ def export_text(record: Mapping[str, Any]) -> str:
         f"wrote {record['out']}: {record['edited_tensors']} tensors edited, {record['untouched_tensors']} "
         f"byte-equal, rounding {record['rounding']:.1e}"
     )
+    lines.append(record["peft"]["text"])
     return "\n".join(lines)
 
 
@@ -261,10 +294,16 @@ class _Reporter:
         left = f", {self._pace}" if str(self._pace) and not ended else ""
         line = f"{self._step}: {self._done}/{self._total}{left}"
         if self._terminal:
-            print(f"\r{line}\033[K", end="\n" if ended else "", file=sys.stderr, flush=True)
+            tell(f"\r{line}\033[K", end="\n" if ended else "")
         else:
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
         self._shown, self._written = mark, now
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Print on standard error; that nobody reads it is no reason to throw the work away."""
+    with suppress(BrokenPipeError):
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

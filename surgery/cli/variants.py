@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surgery.adapter import Adapter, adapter_folder, in_scope, open_adapter, scope_for
+from surgery.adapter import Adapter, adapter_folder, adapter_source, in_scope, open_adapter, scope_for
 from surgery.cli.text import progress_reporter
 from surgery.data import CalibrationPlan, EvaluationPlan, Examples, Slices, refuse_seen_keys
 from surgery.edits import Edit, EditPlan
 from surgery.errors import DataError
 from surgery.experiments import ControlledEdits, ControlRules, Proof, is_reserved, rules_of, with_controls
-from surgery.export import RECIPE_FILE, ExportRecord, differing_modules, edit_between, read_record
+from surgery.export import RECIPE_FILE, RECORD_FILE, ExportRecord, differing_modules, edit_between, read_record
 from surgery.files import is_demo, user_path
+from surgery.hub import hub_name
 from surgery.model import BaseChoice
 from surgery.recipes import Recipe, read_recipe
 from surgery.sensitivity import calibrate
@@ -99,7 +100,8 @@ def variants_from(sources: Sequence[str], adapter: Adapter, spectra: Spectra) ->
     recipes: dict[str, Recipe] = {}
     folders: dict[str, FolderVariant] = {}
     for source in sources:
-        path = user_path(source)
+        # a name on the hub is no path, wherever this process may read
+        path = user_path(adapter_source(source)) if hub_name(source, DataError) is None else Path(source)
         name = _short_name(path, {*recipes, *folders})
         if path.is_file():
             recipes[name] = read_recipe(path)
@@ -123,13 +125,14 @@ def _short_name(path: Path, taken: Collection[str]) -> str:
 
 def _folder_variant(folder: Adapter, adapter: Adapter, spectra: Spectra) -> FolderVariant:
     found, differing = edit_between(adapter, spectra, folder), tuple(differing_modules(adapter, folder))
-    record = None if is_demo(folder.source) else read_record(adapter_folder(folder.source))
+    place = adapter_folder(folder, (RECORD_FILE, RECIPE_FILE))
+    record = None if is_demo(folder.source) else read_record(place)
     if found is None:
         return FolderVariant(folder, None, "l1", differing, record=record)
     plan = record.edit if record is not None and record.adapter == adapter.digest else None
     # exports of earlier versions have their rules in the recipe alone
-    if record is None and not is_demo(folder.source) and (adapter_folder(folder.source) / RECIPE_FILE).is_file():
-        recipe = read_recipe(adapter_folder(folder.source) / RECIPE_FILE)
+    if record is None and not is_demo(folder.source) and (place / RECIPE_FILE).is_file():
+        recipe = read_recipe(place / RECIPE_FILE)
         plan = recipe.edit if recipe.adapter_digest == adapter.digest else None
     return FolderVariant(folder, found.edit, found.energy, differing, plan, record)
 

@@ -22,10 +22,12 @@ from surgery.data.encoding import (
     encoding_record,
     parse_encoding,
 )
-from surgery.data.examples import IGNORED, Calibration, Example, encode, prompt_ids, turn_end
+from surgery.data.example import CLASSIFIERS, IGNORED, Example
+from surgery.data.examples import Calibration, encode, prompt_ids, specimen
 from surgery.data.files_source import SUFFIXES
 from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
 from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
+from surgery.data.label_encoding import Head, LabelEncoder, label_numbers
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plans import (
     ALLOW,
@@ -51,6 +53,7 @@ __all__ = [
     "ALLOW",
     "APART",
     "AUTO",
+    "CLASSIFIERS",
     "CONVERSATIONAL",
     "DATE",
     "FIELDS",
@@ -70,7 +73,9 @@ __all__ = [
     "EvaluationPlan",
     "Example",
     "Examples",
+    "Head",
     "HubSource",
+    "LabelEncoder",
     "Message",
     "NearDuplicate",
     "NearDuplicatesError",
@@ -89,6 +94,7 @@ __all__ = [
     "encode",
     "encoding_record",
     "is_hub",
+    "label_numbers",
     "left_out_text",
     "markers",
     "near_duplicates",
@@ -115,8 +121,8 @@ __all__ = [
     "shared_examples",
     "shared_keys",
     "source_files",
+    "specimen",
     "task_document",
     "template_arguments",
     "token_view",
-    "turn_end",
 ]

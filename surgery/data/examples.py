@@ -9,36 +9,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
+from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM, TASKS, TOKEN_CLS
 from surgery.data.encoding import APART, TOGETHER, Encoding
+from surgery.data.example import CLASSIFIERS, Example
+from surgery.data.label_encoding import Head, LabelEncoder
 from surgery.data.rendering import ChatTemplate, chat_template, markers
-from surgery.data.rows import NO_ANSWER, NO_PROMPT, TOO_LONG, Message, Row, UnusableRow
+from surgery.data.rows import NO_ANSWER, NO_PROMPT, NOT_RENDERED, TOO_LONG, UNREADABLE, Message, Row, UnusableRow
+from surgery.data.sequence_pairs import PairEncoder
 from surgery.errors import DataError
 from surgery.files import digest
 
-IGNORED = -100
-BEYOND_POSITIONS, NOT_RENDERED = "beyond the model's positions", "refused by the template"
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row as token ids; the answer ids carry the loss.
-
-    end: the id that ends the answer, where generation stops too; None where nothing does.
-    stop: text of an end that is several tokens, at which generation stops; empty otherwise.
-    """
-
-    key: str
-    prompt_ids: tuple[int, ...]
-    answer_ids: tuple[int, ...]
-    answer: str
-    end: int | None = None
-    stop: str = ""
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt_ids) + len(self.answer_ids)
+BEYOND_POSITIONS = "beyond the model's positions"
 
 
 @dataclass(frozen=True)
@@ -64,7 +47,9 @@ class Calibration:
     @property
     def digest(self) -> str:
         """Identity of what the model sees: the token ids, in order."""
-        return digest(json.dumps([example.prompt_ids, example.answer_ids]) for example in self.examples)
+        return digest(
+            json.dumps([e.prompt_ids, e.answer_ids, *([e.segments] if e.segments else [])]) for e in self.examples
+        )
 
 
 def encode(
@@ -75,8 +60,10 @@ def encode(
     left_out: Mapping[str, int] | None = None,
     spare: Iterable[Row] = (),
     positions: int | None = None,
+    task: str = CAUSAL_LM,
+    labels: Sequence[str] = (),
 ) -> Calibration:
-    """Rows as token ids, each as its whole rendering is tokenised.
+    """Rows as token ids, each as training for the task tokenises it: for a causal language model its whole rendering.
 
     rows: prompts and answers, or conversations.
     tokenizer: of the model, or of the adapter.
@@ -84,10 +71,14 @@ def encode(
     left_out: rows that the source had to leave out before, counted by reason; those left out here join them.
     spare: rows that take the place of those left out here, in this order, as far as they are needed.
     positions: tokens that the model has places for; longer rows are left out.
+    task: one of `TASKS`.
+    labels: of a classifier, by number.
 
-    Raises `DataError` when the template cannot be used at all, and when no row is left.
+    Raises `DataError` when the template cannot be used at all, for labels that the classifier does not know, and
+    when no row is left.
     """
-    encoder = _Encoder.of(tokenizer, encoding)
+    encoding, spare = encoding.read_for(task), list(spare)
+    encoder = _encoder(tokenizer, encoding, task, labels, [*rows, *spare])
     counted = dict(left_out or {})
     kept: list[Example] = []
     first: UnusableRow | None = None
@@ -110,25 +101,47 @@ def encode(
     return Calibration(tuple(kept), encoding, counted, first.problem if first else "", tried)
 
 
-def prompt_ids(text: str, tokenizer: Any, encoding: Encoding) -> list[int]:
+def prompt_ids(text: str, tokenizer: Any, encoding: Encoding, task: str = CAUSAL_LM) -> list[int]:
     """The tokens that come before the answer to a text. Raises `DataError` when the template cannot be used."""
-    return _Encoder.of(tokenizer, encoding).before(text)
+    return _encoder(tokenizer, encoding.read_for(task), task).before(text)
 
 
-def turn_end(tokenizer: Any, encoding: Encoding) -> tuple[int | None, str]:
-    """How an answer ends under an encoding, `Example.end` and `Example.stop`, told from a row of no account.
+def specimen(tokenizer: Any, encoding: Encoding, task: str = CAUSAL_LM) -> Example:
+    """A row of no account under an encoding, which tells how answers open and end: `opening`, `end` and `stop`.
 
     Raises `DataError` when the template cannot be used.
     """
     try:
-        example = _Encoder.of(tokenizer, encoding).example(Row("?", "!"))
+        return _encoder(tokenizer, encoding.read_for(task), task).example(Row("?", "!"))
     except UnusableRow:  # its vocabulary may have neither sign
-        return None, ""
-    return example.end, example.stop
+        return Example("", (), (), "", task=task)
+
+
+class Encoder(Protocol):
+    """What turns rows into examples of one task, made once for all of them."""
+
+    def before(self, text: str) -> list[int]:
+        """The ids that the model reads before it answers a text."""
+
+    def example(self, row: Row) -> Example:
+        """The example of a row; raises `UnusableRow` for one that cannot be one."""
+
+
+def _encoder(
+    tokenizer: Any, encoding: Encoding, task: str, labels: Sequence[str] = (), rows: Sequence[Row] = ()
+) -> Encoder:
+    """The encoder of a task; raises `DataError` where the encoding cannot be used, and for a task without one."""
+    if task == CAUSAL_LM:
+        return _TextEncoder.of(tokenizer, encoding)
+    if task == SEQ_2_SEQ_LM:
+        return PairEncoder.of(tokenizer, encoding)
+    if task in CLASSIFIERS:
+        return LabelEncoder(tokenizer, Head(tuple(labels), task == TOKEN_CLS), encoding, rows)
+    raise DataError(f"rows of a {TASKS.get(task, task)} are not read yet", "edit and export work without rows")
 
 
 @dataclass(frozen=True)
-class _Encoder:
+class _TextEncoder:
     """What turns rows into examples, made once for all of them; `template` is None where texts are taken as they stand."""
 
     tokenizer: Any
@@ -137,11 +150,11 @@ class _Encoder:
     markers: frozenset[int]
 
     @staticmethod
-    def of(tokenizer: Any, encoding: Encoding) -> "_Encoder":
+    def of(tokenizer: Any, encoding: Encoding) -> "_TextEncoder":
         if encoding.tokenised not in (TOGETHER, APART):
             raise DataError(f"tokenised {encoding.tokenised!r} is not known", f"use {TOGETHER} or {APART}")
         template = None if encoding.template == "plain" else chat_template(tokenizer, encoding)
-        return _Encoder(tokenizer, encoding, template, frozenset(markers(tokenizer).values()))
+        return _TextEncoder(tokenizer, encoding, template, frozenset(markers(tokenizer).values()))
 
     def before(self, text: str) -> list[int]:
         """The ids before the answer to a text."""
@@ -151,6 +164,13 @@ class _Encoder:
 
     def example(self, row: Row) -> Example:
         """The example of a row; raises `UnusableRow` for one that has no tokens or that the template refuses."""
+        if row.labels:
+            raise UnusableRow(
+                UNREADABLE,
+                "a row is a text with a label, and the adapter is of a language model",
+                "name the fields that hold prompt and answer, a number in braces (--prompt-field text "
+                "--answer-field {label})",
+            )
         if self.encoding.tokenised == APART:
             before, answer, stop = self._apart(row)
         elif self.template is None or not (row.prompt or row.messages):
@@ -223,10 +243,10 @@ class _Encoder:
 
 
 def _fitting(example: Example, max_length: int, positions: int | None) -> Example:
-    if positions is not None and example.length > positions:
+    if positions is not None and example.span > positions:
         raise UnusableRow(
             BEYOND_POSITIONS,
-            f"a row is {example.length} tokens long, and the model has positions for {positions}",
+            f"a row is {example.span} tokens long, and the model has positions for {positions}",
             "shorten the rows, or choose others",
         )
     if example.length > max_length:

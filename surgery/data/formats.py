@@ -17,6 +17,14 @@ from surgery.data.conversations import (
 )
 from surgery.data.fields import fields_in, text_of
 from surgery.data.instructions import ALPACA_COLUMNS, CHOICE_COLUMNS, alpaca_row, choice_row, has_choices
+from surgery.data.labelled import (
+    LABELLED_COLUMNS,
+    TAGGED_COLUMNS,
+    has_label,
+    has_tags,
+    labelled_row,
+    tagged_row,
+)
 from surgery.data.rows import NO_ANSWER, NO_FIELD, NO_PROMPT, NO_TEXT, UNREADABLE, Row, UnusableRow
 from surgery.errors import DataError
 
@@ -109,6 +117,8 @@ class RowFields:
         settled = self.of([record])
         if settled.format != FIELDS:
             return _KINDS[settled.format].rows(record, self.turns)
+        if all(isinstance(record.get(name), list) for name in (settled.prompt, settled.answer)):
+            return [tagged_row(record, settled.prompt, settled.answer)]
         prompt = text_of(settled.prompt, record, NO_PROMPT)
         return [Row(prompt, text_of(settled.answer, record, NO_ANSWER))]
 
@@ -135,7 +145,7 @@ def _completes(record: Mapping[str, Any]) -> bool:
 
 
 def _text_alone(record: Mapping[str, Any]) -> bool:
-    return isinstance(record.get("text"), str) and record.get("label") is None
+    return isinstance(record.get("text"), str) and all(record.get(name) is None for name in ("label", "labels"))
 
 
 class _Kind(NamedTuple):
@@ -166,6 +176,10 @@ _KINDS = {
     ),
     "multiple-choice": _Kind(
         "questions with choices", CHOICE_COLUMNS, has_choices, lambda record, _: [choice_row(record)]
+    ),
+    "tagged-words": _Kind("words with tags", TAGGED_COLUMNS, has_tags, lambda record, _: [tagged_row(record)]),
+    "labelled-text": _Kind(
+        "texts with labels", LABELLED_COLUMNS, has_label, lambda record, _: [labelled_row(record)]
     ),
     "text": _Kind(
         "texts, scored whole",

@@ -1,16 +1,16 @@
 """Datasets of the hub as rows: which files of a snapshot hold a split, and how they are fetched."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from surgery.data.files_source import SUFFIXES
 from surgery.data.saved_folder import is_saved, saved_files
-from surgery.errors import DataError, first_line
+from surgery.errors import DataError
 from surgery.files import load_yaml, read_limited, user_path
+from surgery.hub import Repository, cached_files, fetch_files
 
 HUB = "hub:"
 _PART = r"[A-Za-z0-9][\w.\-]*"
@@ -71,42 +71,30 @@ def hub_files(source: HubSource, download: bool) -> list[Path]:
     """The files of a split, in order: from a folder, the hub's cache, or the hub itself."""
     if source.is_folder:
         return folder_files(user_path(source.name, DataError), source.split)
+    repository = Repository(source.name, source.revision, "dataset")
+
+    def chosen(names: Sequence[str], read: Callable[[str], bytes]) -> list[str]:
+        found = _choose_files(names, _text(read(_CARD)), source)
+        if not _is_whole(found):
+            raise DataError(f"{str(source)!r} lacks a part of its files", "name another revision of the dataset")
+        return found
+
+    def fetched(download: bool) -> list[Path]:
+        found = fetch_files(repository, chosen, refusal=DataError, download=download)
+        return [found.folder / name for name in found.names]
+
     try:
-        import huggingface_hub
-    except ImportError:
-        raise DataError(
-            "datasets of the hub need huggingface_hub, which is not installed", "run: pip install huggingface_hub"
-        ) from None
-    cached = _cached_snapshot(source)
-    lacking: DataError | None = None
-    if cached is not None:
-        try:
-            names = _choose_files(_inside(cached), _card(cached), source)
-        except DataError as error:
-            names, lacking = [], error  # another split of it may be there
-        if names and _is_whole(names):
-            return [cached / name for name in names]
-    absent = f"{str(source)!r} is not on this machine"
-    if not download:
-        raise NotFetchedError(absent, "measure it to fetch it")
-    try:
-        # a single request: its own listing of a repository tries for half a minute without a network
-        info = huggingface_hub.HfApi().dataset_info(source.name, revision=source.revision or None, timeout=10)
-        listed = [str(item.rfilename) for item in info.siblings or []]
-        where: dict[str, Any] = {"repo_id": source.name, "repo_type": "dataset", "revision": info.sha}
-        folder = Path(huggingface_hub.snapshot_download(**where, allow_patterns=[_CARD]))
-        names = _choose_files(listed, _card(folder), source)
-        folder = Path(huggingface_hub.snapshot_download(**where, allow_patterns=names))
+        return fetched(False)  # a dataset that is here is read without asking whether there is a newer one
     except DataError:
+        if not download:
+            raise NotFetchedError(f"{str(source)!r} is not on this machine", "measure it to fetch it") from None
+    try:
+        return fetched(True)
+    except DataError:
+        held = cached_files(repository)
+        if held is not None:  # which may say that the split or the configuration is another one
+            chosen(held.names, lambda name: _bytes(held.folder / name))
         raise
-    except Exception as error:  # whatever the network, the hub and its client raise
-        if lacking is not None:
-            raise lacking from error
-        raise DataError(
-            f"{absent} and cannot be fetched from the hub ({first_line(error)})",
-            "check the name and the network, or copy its files here and name one of them, or hub:FOLDER:SPLIT",
-        ) from error
-    return [folder / name for name in names]
 
 
 def folder_files(folder: Path, split: str = "") -> list[Path]:
@@ -122,32 +110,25 @@ def folder_files(folder: Path, split: str = "") -> list[Path]:
     return [folder / name for name in _choose_files(_inside(folder), _card(folder), source)]
 
 
-def _cached_snapshot(source: HubSource) -> Path | None:
-    """The folder in huggingface_hub's cache that holds the revision, whole or in part.
-
-    Its own look-up refuses a snapshot of which other splits were never fetched.
-    """
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    storage = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=source.name, repo_type="dataset")
-    revision = source.revision or "main"
-    try:
-        commit = (storage / "refs" / revision).read_text().strip()
-    except OSError:
-        commit = revision
-    folder = storage / "snapshots" / commit
-    return folder if folder.is_dir() else None
-
-
 def _inside(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
 
 
 def _card(folder: Path) -> str:
+    return _text(_bytes(folder / _CARD))
+
+
+def _bytes(file: Path) -> bytes:
     try:
-        return read_limited(folder / _CARD, _MOST_CARD).decode()
-    except (OSError, UnicodeDecodeError):
+        return read_limited(file, _MOST_CARD)
+    except OSError:
+        return b""
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
         return ""
 
 

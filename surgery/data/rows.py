@@ -14,6 +14,7 @@ from surgery.files import digest
 TOO_LONG, NO_PROMPT, NO_ANSWER = "too long", "empty prompt", "empty answer"
 NO_FIELD, UNREADABLE, NO_TURN = "missing field", "unreadable", "no assistant's turn"
 NO_TEXT, ODD_ROLE, TOOLS, NOT_TEXT = "empty text", "unknown role", "with tools", "more than text"
+NOT_RENDERED = "refused by the template"
 
 
 class UnusableRow(DataError):
@@ -38,17 +39,28 @@ class Row:
 
     `messages` is the whole of a conversation, and empty for other rows. The last of them is the assistant's, whose
     text is `answer`; `prompt` is then the texts before it, joined by line feeds.
+
+    `labels` is what a classifier is to say of `texts`: one label of a text or of two, or a tag of each word. They are
+    empty for other rows; `prompt` and `answer` are then what they say, joined.
     """
 
     prompt: str
     answer: str
     messages: tuple[Message, ...] = ()
+    texts: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, messages: Sequence[Message]) -> "Row":
         """The row of a conversation, at least one message, that ends with the assistant's answer."""
         *before, answer = messages
         return cls("\n".join(message.content for message in before), answer.content, tuple(messages))
+
+    @classmethod
+    def labelled(cls, texts: Sequence[str], labels: Sequence[str]) -> "Row":
+        """The row of a text, or two, and its label, or of words and a tag for each; at least one of each."""
+        joint = " " if len(labels) > 1 else "\n"
+        return cls(joint.join(texts), " ".join(labels), (), tuple(texts), tuple(labels))
 
     @property
     def key(self) -> str:

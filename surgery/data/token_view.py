@@ -4,19 +4,21 @@ What is odd is told in sentences, each with a way out: the ids decide what a mea
 template or a second start of text is not to be seen in a loss.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+from surgery.adapter import TOKEN_CLS
 from surgery.data.encoding import APART, Encoding
-from surgery.data.examples import Calibration, Example
+from surgery.data.example import CLASSIFIERS, IGNORED, Example
+from surgery.data.examples import Calibration
 from surgery.data.rendering import ChatTemplate, chat_template, markers, parse_date, prints_date
 from surgery.data.rows import Message, Row, left_out_text
 from surgery.errors import DataError
 
-BOS, EOS, END = "BOS", "EOS", "end of turn"
+BOS, EOS, END, LABEL = "BOS", "EOS", "end of turn", "label"
 _LONGEST = 60  # letters of what is quoted from a file
 _SENTINEL = "Q7x9"
 
@@ -32,16 +34,34 @@ class Token:
 
 
 def token_view(example: Example, tokenizer: Any, encoding: Encoding) -> tuple[Token, ...]:
-    """The tokens of an example in order, those of the prompt first; `tokenizer` and `encoding` made it."""
-    ids = [*example.prompt_ids, *example.answer_ids]
+    """The tokens of an example in order, those of the prompt first; `tokenizer` and `encoding` made it.
+
+    Of a classifier's, a word's tag is the name of its first token, and a text's label follows the text.
+    """
+    ids = list(example.tokens)
     texts = _texts(set(ids), tokenizer)
     begins = next((i for i, number in enumerate(ids) if number != tokenizer.bos_token_id), len(ids))
+    if example.task in CLASSIFIERS:
+        return _labelled_view(example, texts)
     names = {tokenizer.eos_token_id: EOS}
     if example.end is not None and encoding.template != "plain":
         names[example.end] = f"{END}, {EOS}" if example.end in names else END
     return tuple(
         Token(number, texts[number], i >= len(example.prompt_ids), BOS if i < begins else names.get(number, ""))
         for i, number in enumerate(ids)
+    )
+
+
+def _labelled_view(example: Example, texts: Mapping[int, str]) -> tuple[Token, ...]:
+    if example.task != TOKEN_CLS:
+        read = [Token(number, texts[number], False) for number in example.prompt_ids]
+        return (*read, Token(example.answer_ids[0], example.answer, True, LABEL))
+    numbers = [label for label in example.answer_ids if label != IGNORED]
+    tags = example.answer.split(" ")
+    told = iter(tags if len(tags) == len(numbers) else map(str, numbers))
+    return tuple(
+        Token(number, texts[number], label != IGNORED, next(told) if label != IGNORED else "")
+        for number, label in zip(example.prompt_ids, example.answer_ids, strict=True)
     )
 
 
@@ -90,7 +110,7 @@ def _doubled(examples: Sequence[Example], tokenizer: Any) -> Iterable[str]:
     bos = tokenizer.bos_token_id
 
     def twice(example: Example) -> bool:
-        ids = [*example.prompt_ids, *example.answer_ids]
+        ids = list(example.tokens)
         return ids[:2] == [bos, bos] or (bos != tokenizer.eos_token_id and (bos, bos) in pairwise(ids))
 
     if bos is not None and (number := sum(map(twice, examples))):
@@ -107,12 +127,13 @@ def _unknown(examples: Sequence[Example], tokenizer: Any) -> Iterable[str]:
     known_as = {tokenizer.bos_token_id, tokenizer.eos_token_id, getattr(tokenizer, "pad_token_id", None)}
     if unknown is None or unknown in known_as:
         return
-    if number := sum(unknown in (*e.prompt_ids, *e.answer_ids) for e in examples):
+    if number := sum(unknown in e.tokens for e in examples):
         yield f"{_share(number, examples)} text that the tokenizer does not know: is it the adapter's?"
 
 
 def _endless(examples: Sequence[Example], encoding: Encoding) -> Iterable[str]:
-    number = sum(example.end is None and not example.stop for example in examples)
+    written = [example for example in examples if example.task not in CLASSIFIERS]
+    number = sum(example.end is None and not example.stop for example in written)
     if not number:
         return
     why = (

@@ -13,6 +13,7 @@ from surgery.edits.edit import (
 )
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
+from surgery.edits.largest import LargestValues, largest_text, largest_values
 from surgery.edits.manual import hold, put, release
 from surgery.edits.plan import EditPlan, edit_record, parse_edit
 
@@ -22,6 +23,7 @@ __all__ = [
     "EditPlan",
     "Grid",
     "KnobTable",
+    "LargestValues",
     "ModuleEdit",
     "Preview",
     "check_rules",
@@ -31,6 +33,8 @@ __all__ = [
     "grid_of",
     "hold",
     "knob_table",
+    "largest_text",
+    "largest_values",
     "make_edit",
     "parse_edit",
     "preview",

@@ -21,6 +21,7 @@ from surgery.spectra import Spectra, null_components, of_equal_rank
 
 ENERGY_RULES = ("l1", "l2", "none")
 Manual = Mapping[str, Mapping[int, float]]
+_MEASURE = "measure them with surgery.sensitivity.calibrate, which is: surgery calibrate ADAPTER --out FILE"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def make_edit(
     *,
     sensitivity: Sensitivity | None = None,
     scope: str = "residual",
-    energy: str = "l1",
+    energy: str | None = None,
     sigma_min: float = 0.0,
     manual: Manual | None = None,
 ) -> Edit:
@@ -91,7 +92,7 @@ def make_edit(
     policy: gives the gains αₖ of each component.
     sensitivity: gₖ by example and component, for policies that read it.
     scope: a named scope or a regular expression over module names.
-    energy: rule that holds a norm of each module's σ: `l1` Σσ, `l2` Σσ², `none`.
+    energy: rule that holds a norm of each module's σ: `l1` Σσ, `l2` Σσ², `none`; None for the policy's usual one.
     sigma_min: least σ′ of an edited component.
     manual: gains by module and component, in place of the policy's.
 
@@ -99,6 +100,7 @@ def make_edit(
     for a manual gain on a module or component that does not exist.
     """
     names = in_scope(spectra, scope)
+    energy = policy.usual_energy if energy is None else energy
     manual = manual or {}
     _check_manual(manual, spectra, names)
     moments = _measured(sensitivity, spectra, names).moments if policy.needs_gradient else None
@@ -113,7 +115,7 @@ def make_edit(
 def edit_modules(
     evidence: Evidence,
     policy: Policy,
-    energy: str = "l1",
+    energy: str | None = None,
     sigma_min: float = 0.0,
     manual: Manual | None = None,
 ) -> dict[str, ModuleEdit]:
@@ -121,10 +123,11 @@ def edit_modules(
 
     evidence: σ and the statistics of g, one row a module.
     policy: gives the gains αₖ.
-    energy: `l1` holds Σσ of each module, `l2` Σσ², `none` neither.
+    energy: `l1` holds Σσ of each module, `l2` Σσ², `none` neither; None for the policy's usual rule.
     sigma_min: least σ′ of an edited component.
     manual: gains by module and component, in place of the policy's.
     """
+    energy = policy.usual_energy if energy is None else energy
     check_rules(energy, sigma_min)
     names, sigma, live = evidence.names, evidence.sigma, ~null_components(evidence.sigma)
     gains, reasons = _wanted(evidence, policy, sigma_min, manual or {})
@@ -259,17 +262,20 @@ def _refuse_overflow(names: Sequence[str], reasons: ndarray, finite: Bool[ndarra
 
 
 def _measured(sensitivity: Sensitivity | None, spectra: Spectra, names: Sequence[str]) -> Sensitivity:
-    missing = [name for name in names if sensitivity is None or name not in sensitivity.values]
-    if sensitivity is None or missing:
+    if sensitivity is None:
+        raise PolicyError("the policy works from sensitivities, and none were given", _MEASURE)
+    missing = [name for name in names if name not in sensitivity.values]
+    if missing:
         raise PolicyError(
             f"{len(missing)} of {len(names)} modules in scope have no sensitivities (such as {missing[0]})",
-            "calibrate with this scope first",
+            f"give those of this very adapter, or {_MEASURE}",
         )
     for name in names:
         found, rank = sensitivity.values[name].shape[1], spectra[name].rank
         if found != rank:
             raise PolicyError(
-                f"module {name!r} has {rank} components and sensitivities for {found}", "calibrate this adapter"
+                f"module {name!r} has {rank} components and sensitivities for {found}",
+                f"give those of this very adapter, or {_MEASURE}",
             )
     return sensitivity
 

@@ -16,13 +16,20 @@ from surgery.spectra import Spectra
 
 @dataclass(frozen=True)
 class EditPlan:
-    """What is done to the singular values: a policy, where it acts, what follows it, gains by hand."""
+    """What is done to the singular values: a policy, where it acts, what follows it, gains by hand.
+
+    Without an energy rule it takes the policy's usual one.
+    """
 
     policy: Policy = field(default_factory=GradDirection)
     scope: str = "residual"
-    energy: str = "l1"
+    energy: str = ""
     sigma_min: float = 0.0
     manual: Manual = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.energy:
+            object.__setattr__(self, "energy", self.policy.usual_energy)
 
     def apply(self, spectra: Spectra, sensitivity: Sensitivity | None) -> Edit:
         """The edit of an adapter; raises `PolicyError` as `make_edit` does."""
@@ -59,7 +66,8 @@ def edit_record(plan: EditPlan) -> dict[str, Any]:
 def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
     """An `edit` section, validated; raises `RecipeError` or `PolicyError` for the first thing wrong."""
     refuse_unknown(edit, {"scope", "policy", "knobs", "energy", "sigma_min", "manual"}, "edit")
-    scope, energy = edit.get("scope", "residual"), edit.get("energy", "l1")
+    policy = make_policy(str(edit.get("policy")), mapping_of(edit.get("knobs"), "edit.knobs"))
+    scope, energy = edit.get("scope", "residual"), edit.get("energy", policy.usual_energy)
     sigma_min = number_of(edit.get("sigma_min", 0.0), "edit.sigma_min")
     if not isinstance(scope, str) or not isinstance(energy, str):
         raise RecipeError(
@@ -70,7 +78,7 @@ def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
         check_scope(scope)
     check_rules(energy, sigma_min)
     return EditPlan(
-        policy=make_policy(str(edit.get("policy")), mapping_of(edit.get("knobs"), "edit.knobs")),
+        policy=policy,
         scope=scope,
         energy=energy,
         sigma_min=sigma_min,

@@ -15,6 +15,7 @@ from surgery.evaluation.evaluation import (
     random_name,
     row_scores,
 )
+from surgery.evaluation.labels import ACCURACY, LABEL_LOSS, WORD_ACCURACY
 from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, evaluate, stop_texts
 from surgery.evaluation.significance import holm, least_detectable, mcnemar, permutation_rank
 from surgery.evaluation.stops import Stops, cut
@@ -28,11 +29,14 @@ from surgery.evaluation.summary import (
 )
 
 __all__ = [
+    "ACCURACY",
     "AGAIN",
     "BASELINE",
     "EXACT",
+    "LABEL_LOSS",
     "LOSS",
     "LOSS_ALONE",
+    "WORD_ACCURACY",
     "CorrectedTest",
     "Effect",
     "Evaluation",

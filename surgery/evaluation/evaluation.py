@@ -24,6 +24,7 @@ AGAIN = "unedited, batched otherwise"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
 _RANDOM = re.compile(r"random \d+( of .+)?", re.DOTALL)
+_NATS = {"answer loss": "nats per answer token", "label loss": "nats per label"}
 FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly too narrow
 
 
@@ -39,6 +40,11 @@ class Metric:
     higher_is_better: bool
     binary: bool
     macro: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What its numbers are counted in: points for shares of examples, nats for losses."""
+        return "points" if self.binary else _NATS.get(self.title, self.title)
 
     def record(self) -> dict[str, Any]:
         """The metric as plain values; `macro` is left out where it is not so, as earlier versions wrote it."""

@@ -1,4 +1,4 @@
-"""Prompt-and-answer rows put to variants: answer loss and greedy exact match."""
+"""Rows put to variants: answer loss and greedy exact match, or the loss and accuracy of labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.data import AnswerFilters, Calibration, EvaluationPlan, Example
+from surgery.data import CLASSIFIERS, AnswerFilters, Calibration, EvaluationPlan, Example
 from surgery.errors import DataError
 from surgery.evaluation.evaluation import BASELINE, EXACT, LOSS, Evaluation, Sample, Scores, row_scores
+from surgery.evaluation.labels import label_metrics, label_scores
 from surgery.evaluation.stops import Stops, cut
-from surgery.model import Answered, Stop, Variant, VariantEngine
+from surgery.model import Answered, Classified, Stop, Variant, VariantEngine
 from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
@@ -23,10 +24,20 @@ LOSS_ALONE = "The loss alone was asked for: nothing was generated, so there is n
 
 
 class RowEngine(Protocol):
-    """What answers examples for all variants, such as `VariantEngine`; `notes` say how it read them."""
+    """What answers examples for all variants, such as `VariantEngine`.
+
+    `notes` say how it read them; `labels` are those of a classifier.
+    """
 
     @property
     def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    def classify(
+        self, examples: Sequence[Example], *, control: Control = SILENT
+    ) -> Mapping[str, Sequence[Classified]]: ...
 
     def answer_losses(
         self, examples: Sequence[Example], *, control: Control = SILENT
@@ -100,11 +111,14 @@ def answered(
     examples: encoded rows.
     engine: answers for all its variants at once.
     tokenizer: of the base model; decodes prompts and answers.
-    marking: what is asked of answers; without generation there is no exact match.
+    marking: what is asked of answers; without generation there is no exact match. Labels are not generated.
     control: hears of examples and of tokens over all variants; raises `Cancelled`.
     """
     prompts = tokenizer.batch_decode([list(e.prompt_ids) for e in examples], skip_special_tokens=True)
     samples = tuple(Sample(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))
+    if examples[0].task in CLASSIFIERS:
+        said = label_scores(examples, engine.classify(examples, control=control), engine.labels)
+        return Evaluation(said, samples, label_metrics(examples), notes=engine.notes)
     if not marking.generate:
         nothing = np.full(len(examples), np.nan), ("",) * len(examples)
         losses = engine.answer_losses(examples, control=control)

@@ -19,9 +19,9 @@ from surgery.errors import DataError
 from surgery.evaluation import AGAIN, BASELINE, Evaluation
 from surgery.experiments.question import PreparedQuestion, prepare
 from surgery.files import digest
-from surgery.model import BaseChoice, Variant
+from surgery.model import BaseChoice, Variant, pinned_base
 from surgery.progress import SILENT, Control
-from surgery.recipes import Recipe, dump_recipe
+from surgery.recipes import Recipe, dump_recipe, pinned
 from surgery.runs import (
     PROOF,
     AnswerLog,
@@ -129,7 +129,7 @@ def prove(
             total = asked.examples * len(plan.variants)
             control.progress(total, total)
             return known
-    run, log = begin(plan, dump_recipe(proof.recipe) if proof.recipe is not None else None)
+    run, log = begin(plan, dump_recipe(pinned(proof.recipe)) if proof.recipe is not None else None)
     with log:
         begun, before = time.monotonic(), _answers(log)
         evaluation = _answered(live, proof, asked, log, control)
@@ -142,7 +142,7 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: PreparedQuestion) -> RunPl
     return RunPlan(
         adapter=live.adapter.source,
         adapter_digest=live.adapter.digest,
-        base=plan_record(proof.base or BaseChoice(live.base.location, None, str(live.device), dtype)),
+        base=plan_record(pinned_base(proof.base or BaseChoice(live.base.location, None, str(live.device), dtype))),
         fingerprint=live.base.fingerprint,
         question=asked.record,
         asked=asked.digest,
@@ -228,7 +228,7 @@ def recipe_digest(recipe: Recipe) -> str:
     Nor do the rows that were measured, where the policy reads no gradient.
     """
     rows = recipe.calibration_digest if recipe.edit.policy.needs_gradient else ""
-    return digest([dump_recipe(replace(recipe, evaluation=None, calibration_digest=rows))])
+    return digest([dump_recipe(pinned(replace(recipe, evaluation=None, calibration_digest=rows)))])
 
 
 def sigma_digest(edit: Edit | None) -> str:

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from surgery.adapter import TASKS
 from surgery.data import (
     ALLOW,
+    CLASSIFIERS,
     LEAVE_OUT,
     CalibrationPlan,
     EvaluationPlan,
@@ -96,9 +98,10 @@ def _refuse_topped_up(
 def _task(
     live: "LiveModel", loaded: "LoadedTask", slices: Slices, judge: "Judge | None", allow_near: bool
 ) -> PreparedQuestion:
-    from surgery.evaluation.lm_eval import benchmarked, refuse_seen
+    from surgery.evaluation.lm_eval import benchmarked, refuse_other_models, refuse_seen
     from surgery.model import end_ids
 
+    refuse_other_models(live.base.task)
     ends = repr(sorted(end_ids(live))) + _way(live)
     seen = {f"slice {n} of the edit": each.rows for n, each in enumerate(slices.seen.values())}
     tokenizer = live.tokenizer_named(loaded.plan.tokenizer)
@@ -118,8 +121,7 @@ def _task(
 
 
 def _rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> PreparedQuestion:
-    from surgery.model import end_ids
-
+    _refuse_marking(live, plan)
     rows, marking = slices.held_out, Marking.of(plan)
     slice_ = live.encode(rows, plan.encoding, left_out=slices.left_out)
     examples = slice_.examples
@@ -132,10 +134,8 @@ def _rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> PreparedQu
     notes = _near_notes(slices.near, rows)
     # what was left out is part of the question: the same rest of other rows has other notes
     lost = (left_out_text(slice_.left_out),) if slice_.left_out else ()
-    limit = answer_limit(examples)
-    ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None})) + _way(live)
     tokenizer = live.tokenizer_for(plan.encoding)
-    parts = [slice_.digest, *(part for e in examples for part in (e.key, e.answer)), str(limit), ends, *lost]
+    parts = [slice_.digest, *(part for e in examples for part in (e.key, e.answer)), *_ends(live, examples), *lost]
     return PreparedQuestion(
         {"rows": plan_record(plan), **_near_record(slices.near)},
         digest([*parts, *_answer_parts(examples, marking)]),
@@ -147,6 +147,25 @@ def _rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> PreparedQu
         {},
         _marking(plan.filters, slices.near),
     )
+
+
+def _refuse_marking(live: "LiveModel", plan: EvaluationPlan) -> None:
+    """Raise `DataError` for what is asked of written answers where a classifier writes none."""
+    if live.base.task in CLASSIFIERS and (plan.filters or plan.stop):
+        raise DataError(
+            f"filters and stop texts are for written answers, and a {TASKS[live.base.task]} says labels",
+            "leave them out (--filter, --stop)",
+        )
+
+
+def _ends(live: "LiveModel", examples: Sequence[Example]) -> tuple[str, ...]:
+    """What ends an answer, or for a classifier what its answers are called and how rows are read."""
+    from surgery.model import end_ids
+
+    if live.base.task in CLASSIFIERS:
+        return json.dumps(live.base.labels), *live.scoring_notes
+    ends = repr(sorted(end_ids(live) | {e.end for e in examples if e.end is not None}))
+    return str(answer_limit(examples)), ends + _way(live)
 
 
 def _way(live: "LiveModel") -> str:

@@ -35,15 +35,15 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
     Raises `RecipeError` when the adapter or the rows at hand are not those that the recipe was made for.
     """
     new_folder(out)
-    adapter = _adapter_of(recipe)
-    recipe = replace(recipe, adapter_digest=adapter.digest)
+    adapter = _adapter_of(recipe, control)
+    recipe = replace(recipe, adapter=adapter.source, adapter_digest=adapter.digest)
     spectra = decompose(adapter)
     in_scope(spectra, recipe.edit.scope)
     slices = _slices_of(recipe)
     # nothing is left to refuse, and minutes are spent from here on
     control.begin("loading the base model")
     control.progress(0, 1)
-    with attach(adapter, spectra, recipe.base) as live:
+    with attach(adapter, spectra, recipe.base, control=control) as live:
         control.begin("calibrating")
         sensitivity = calibrate(
             live, recipe.calibration, base=recipe.base, slice_=slices.seen[recipe.calibration], control=control
@@ -59,8 +59,8 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
     return RunReport(edit, sensitivity, evaluation, verification, recipe.edit.notes(spectra))
 
 
-def _adapter_of(recipe: Recipe) -> Adapter:
-    adapter = open_adapter(recipe.adapter)
+def _adapter_of(recipe: Recipe, control: Control) -> Adapter:
+    adapter = open_adapter(recipe.adapter, control=control)
     if recipe.adapter_digest and recipe.adapter_digest != adapter.digest:
         raise RecipeError(
             f"the recipe was made for another version of {recipe.adapter!r}",

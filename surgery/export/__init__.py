@@ -4,9 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from surgery.export.edited_factors import round_to, write_back
-from surgery.export.folder import RECIPE_FILE, Verification, export, export_recipe, new_folder, verify
+from surgery.export.folder import Verification, export, export_recipe, verify
+from surgery.export.peft_loading import PeftLoading, peft_loading
 from surgery.export.read_back import EditReadBack, differing_modules, edit_between
 from surgery.export.record import RECORD_FILE, ExportRecord, dump_record, read_record, record_of
+from surgery.export.staging import RECIPE_FILE, new_folder
 
 if TYPE_CHECKING:
     from surgery.export.peft_check import peft_agreement
@@ -16,6 +18,7 @@ __all__ = [
     "RECORD_FILE",
     "EditReadBack",
     "ExportRecord",
+    "PeftLoading",
     "Verification",
     "differing_modules",
     "dump_record",
@@ -24,6 +27,7 @@ __all__ = [
     "export_recipe",
     "new_folder",
     "peft_agreement",
+    "peft_loading",
     "read_record",
     "record_of",
     "round_to",

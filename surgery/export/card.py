@@ -2,11 +2,12 @@
 
 from surgery.adapter import Adapter
 from surgery.edits import Edit, summary
+from surgery.export.peft_loading import PeftLoading
 from surgery.policies import knob_values
 from surgery.recipes import Recipe
 
 
-def model_card(adapter: Adapter, recipe: Recipe, edit: Edit) -> str:
+def model_card(adapter: Adapter, recipe: Recipe, edit: Edit, loading: PeftLoading) -> str:
     """Markdown for the README.md of an exported folder; the same edit gives the same text."""
     numbers = summary(edit)
     knobs = ", ".join(f"`{name}` {value}" for name, value in knob_values(recipe.edit.policy).items()) or "none"
@@ -36,6 +37,7 @@ loads like the original, with the same config, tensor names, shapes and dtypes{"
 | energy rule | `{recipe.edit.energy}`, Σσ′/Σσ = {numbers.nuclear_norm_ratio:.6f} |
 | raised / lowered / zeroed | {numbers.raised} / {numbers.lowered} / {numbers.zeroed} |
 | gains set by hand | {manual} |
+| loaded by PEFT | {_plain(str(loading), 600)} |
 
 Redo it with `python -m surgery run recipe.yaml`.
 {f"{chr(10)}Modules left alone:{chr(10)}{chr(10)}{skipped}" if skipped else ""}"""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
@@ -18,7 +19,8 @@ _SAME_UPDATE = 1e-10
 def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shaped[ndarray, "..."]]:
     """New tensors by key, in the file's dtype, for the modules whose gains are not all 1.
 
-    They are B's, or A's where the adapter's B is frozen. Experts that share a tensor share its copy.
+    They are B's, or A's where the adapter's B is frozen. Experts that share a tensor share its copy. Raises
+    `ExportError` where the file's dtype cannot hold one.
     """
     changed: dict[str, ndarray] = {}
     for _ in written_modules(adapter, spectra, edit, changed):
@@ -45,7 +47,11 @@ def written_modules(
                 exact = float64(factors.B)
                 exact += spectrum.U @ (step[:, None] * (spectrum.U.T @ exact))
             new = view(changed[key])
-            new[...] = round_to(exact, new.dtype)
+            with np.errstate(over="ignore"):
+                rounded = round_to(exact, new.dtype)
+            if not np.isfinite(rounded).all():
+                raise _out_of_range(name, "A" if factors.mirror else "B", exact, rounded.dtype)
+            new[...] = rounded
             yield name, replace(factors, A=new) if factors.mirror else replace(factors, B=new)
 
 
@@ -66,7 +72,7 @@ def check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
 def _same_update(factors: Factors, spectrum: Spectrum) -> bool:
     if spectrum.is_of(factors):
         return True
-    B, A, scaling = factors.B, factors.A, factors.scaling
+    B, A, scaling = factors.B, factors.right, factors.scaling
     if (B.shape[0], A.shape[1]) != spectrum.shape:
         return False
     if max(_skewness(spectrum.U), _skewness(spectrum.V)) > _SAME_UPDATE:
@@ -80,6 +86,15 @@ def _skewness(basis: Float64[ndarray, "dimension k"]) -> float:
     return float(np.abs(basis.T @ basis - np.eye(basis.shape[1])).max())
 
 
+def _out_of_range(name: str, side: str, exact: Float64[ndarray, "..."], dtype: np.dtype) -> ExportError:
+    largest, most = np.abs(exact).max(), float(ml_dtypes.finfo(dtype).max)
+    return ExportError(
+        f"the new {side} of module {name!r} reaches {largest:.3g} and {dtype.name} ends at {most:.5g}",
+        "lower the gains of this module; or load the original with PeftModel.from_pretrained, which holds it in "
+        "float32, save it with save_pretrained, and edit that",
+    )
+
+
 def edited_factor(factors: Factors) -> tuple[str, Callable[[ndarray], ndarray]]:
     """The key of the tensor that an edit of this module changes, and the module's view into it."""
     if factors.mirror:
@@ -88,13 +103,13 @@ def edited_factor(factors: Factors) -> tuple[str, Callable[[ndarray], ndarray]]:
 
 
 def update_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray, " k"]) -> float:
-    """‖scaling·B·A − U·diag(σ)·Vᵀ‖_F for orthonormal U and V, on factors.
+    """‖ΔW − U·diag(σ)·Vᵀ‖_F of ΔW = scaling·B·A or scaling·B·diag(E)·A, for orthonormal U and V, on factors.
 
     B = U·P + B⊥ and A = Q·Vᵀ + A⊥ split the difference into four products that are orthogonal to each
     other; only the one of both remainders needs their Gram matrices, and it is of second order.
     """
     U, V, s = spectrum.U, spectrum.V, factors.scaling
-    B, A = float64(factors.B), float64(factors.A)
+    B, A = float64(factors.B), float64(factors.right)
     P, Q = U.T @ B, A @ V
     B_rest, A_rest = B - U @ P, A - Q @ V.T
     both = np.maximum(((B_rest.T @ B_rest) * (A_rest @ A_rest.T)).sum(), 0.0)

@@ -2,11 +2,9 @@
 
 import contextlib
 import errno
-import glob
 import os
-import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from safetensors.numpy import save_file
 
 from surgery.adapter import (
     CONFIG_FILE,
-    TOKENIZER_FILES,
     WEIGHTS_FILE,
     Adapter,
     open_adapter,
@@ -34,14 +31,14 @@ from surgery.export.edited_factors import (
     same_bytes,
     written_modules,
 )
+from surgery.export.peft_loading import PeftLoading, peft_loading, refuse_ignored
 from surgery.export.record import RECORD_FILE, dump_record, record_of
-from surgery.files import try_lock, user_path, write_problem
+from surgery.export.staging import CARD_FILE, RECIPE_FILE, clean_up, flush, keep, new_folder, remove_abandoned
+from surgery.files import try_lock, write_problem
+from surgery.model import BaseChoice
 from surgery.recipes import Recipe, dump_recipe, pinned
 from surgery.sensitivity import Sensitivity
 from surgery.spectra import Spectra
-
-RECIPE_FILE = "recipe.yaml"
-CARD_FILE = "README.md"
 
 
 @dataclass(frozen=True)
@@ -50,16 +47,24 @@ class Verification:
 
     `edited` and `untouched` count tensors; `rounding` is the largest relative error of an edited
     ΔW′ against U·diag(σ′)·Vᵀ in Frobenius norm, which is the rounding of B′ to the file's dtype.
+    `loading` says how many modules PEFT applies.
     """
 
     folder: Path
     edited: int
     untouched: int
     rounding: float
+    loading: PeftLoading = PeftLoading(0, None, unchecked="nothing was asked")
 
 
 def export(
-    adapter: Adapter, spectra: Spectra, edit: Edit, out: Path | str, *, documents: Mapping[str, str] | None = None
+    adapter: Adapter,
+    spectra: Spectra,
+    edit: Edit,
+    out: Path | str,
+    *,
+    documents: Mapping[str, str] | None = None,
+    base: BaseChoice | None = None,
 ) -> Verification:
     """A PEFT folder with the edited adapter, read back and compared.
 
@@ -68,10 +73,25 @@ def export(
     edit: σ′ of the modules edited.
     out: the new folder.
     documents: text files to put beside the weights (recipe, card), by name.
+    base: the base model whose architecture PEFT loads the folder onto; None for the one that the adapter names,
+        where the hub's cache has its config.
 
-    Raises `ExportError` when `out` exists and is not empty, cannot be written, or reads back differently, and
-    `AdapterError` when the adapter's files have changed since it was opened; nothing is left behind.
+    Raises `ExportError` when `out` exists and is not empty, cannot be written, reads back differently, or holds an
+    edited module that PEFT would not apply, and `AdapterError` when the adapter's files have changed since it was
+    opened; nothing is left behind.
     """
+    return _write(adapter, spectra, edit, out, lambda _: documents or {}, base)
+
+
+def _write(
+    adapter: Adapter,
+    spectra: Spectra,
+    edit: Edit,
+    out: Path | str,
+    documents: Callable[[PeftLoading], Mapping[str, str]],
+    base: BaseChoice | None,
+) -> Verification:
+    """See `export`; the documents may tell what PEFT applies."""
     target = new_folder(out)
     refuse_changed(adapter)
     check_spectra(adapter, spectra, edit)
@@ -79,87 +99,53 @@ def export(
     rounding = 0.0
     for name, factors in written_modules(adapter, spectra, edit, changed):
         rounding = max(rounding, relative_distance(factors, spectra[name], edit.modules[name].sigma_after))
-    tensors = {**adapter.tensors, **changed}
+    tensors, texts = {**adapter.tensors, **changed}, dict[str, str]()
     staging: Path | None = None
     lock: int | None = None
     made = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target)
+        remove_abandoned(target)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         lock = os.open(staging, os.O_RDONLY)
         try_lock(lock)  # let go of at the end, however that comes
-        _write_files(staging, adapter, tensors, documents or {})
+        _write_files(staging, adapter, tensors)
         _read_back(adapter, staging, changed)
+        loading = peft_loading(adapter, staging, base)
+        refuse_ignored(loading, edit)
+        texts.update(documents(loading))
+        _write_texts(staging, texts)
         staging.chmod(0o755)
-        _flush(staging)
+        flush(staging)
         staging.replace(target)
         with contextlib.suppress(OSError):  # the folder is whole; only a power cut could still undo its name
-            _flush(target.parent)
+            flush(target.parent)
     except (OSError, SafetensorError) as error:
         needed = sum(tensor.nbytes for tensor in tensors.values()) + len(adapter.config_bytes)
         needed += sum(map(len, adapter.tokenizer.contents.values()))
-        reason = write_problem(error, needed + sum(len(text.encode()) for text in (documents or {}).values()))
+        reason = write_problem(error, needed + sum(len(text.encode()) for text in texts.values()))
         raise ExportError(
             f"{str(out)!r} cannot be written ({reason})", "make room or choose another folder"
         ) from error
     finally:
-        if lock is not None:
-            os.close(lock)
-        if staging is not None and staging.exists():
-            shutil.rmtree(staging, ignore_errors=True)
-        if not target.exists():
-            for parent in made:
-                with contextlib.suppress(OSError):
-                    parent.rmdir()
-    return Verification(target, len(changed), len(adapter.tensors) - len(changed), rounding)
+        clean_up(target, staging, lock, made)
+    return Verification(target, len(changed), len(adapter.tensors) - len(changed), rounding, loading)
 
 
-def _write_files(
-    folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray], documents: Mapping[str, str]
-) -> None:
-    """Weights, config, the tokenizer's files and documents, each on the disk when this returns."""
+def _write_files(folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray]) -> None:
+    """Weights, config and the tokenizer's files, each on the disk when this returns."""
     save_file(dict(tensors), folder / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
     (folder / CONFIG_FILE).write_bytes(adapter.config_bytes)
     for name, content in adapter.tokenizer.contents.items():
         (folder / name).write_bytes(content)
-    for name, text in documents.items():
-        (folder / name).write_text(text, encoding="utf-8")
     for file in folder.iterdir():
-        file.chmod(0o644)
-        _flush(file)
+        keep(file)
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Remove what exports to the same place left when they were killed: folders of ours that nobody holds."""
-    for folder in target.parent.glob(f".{glob.escape(target.name)}-????????"):
-        with contextlib.suppress(OSError):
-            if folder.is_symlink() or any(not _is_ours_to_remove(file) for file in folder.iterdir()):
-                continue
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                if try_lock(descriptor):
-                    shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)
-
-
-def _is_ours_to_remove(file: Path) -> bool:
-    """Whether an export writes files of this name; safetensors' own begin with .tmp."""
-    ours = (WEIGHTS_FILE, CONFIG_FILE, RECIPE_FILE, RECORD_FILE, CARD_FILE, *TOKENIZER_FILES)
-    return file.name in ours or file.name.startswith(".tmp")
-
-
-def new_folder(out: Path | str) -> Path:
-    """The path of a folder to be written; raises `ExportError` when something is there already."""
-    target = user_path(out, ExportError)
-    try:
-        taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
-    except OSError as error:
-        raise ExportError(f"{str(out)!r} cannot be written ({error.strerror})", "choose another folder") from error
-    if taken:
-        raise ExportError(f"{str(out)!r} exists already", "choose a new folder; nothing was overwritten")
-    return target
+def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        keep(folder / name)
 
 
 def verify(
@@ -209,15 +195,6 @@ def _read_back(adapter: Adapter, folder: Path, changed: Mapping[str, Shaped[ndar
     return written
 
 
-def _flush(file: Path) -> None:
-    """Put a file, or the names in a folder, on the disk."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def export_recipe(
     adapter: Adapter,
     spectra: Spectra,
@@ -240,9 +217,13 @@ def export_recipe(
     """
     if recipe.calibration_digest:
         refuse_changed_rows(recipe.calibration, recipe.calibration_digest)
-    documents = {
-        RECIPE_FILE: dump_recipe(pinned(recipe)),
-        RECORD_FILE: dump_record(record_of(adapter.digest, recipe.edit, sensitivity, recipe)),
-        CARD_FILE: model_card(adapter, recipe, edit),
-    }
-    return export(adapter, spectra, edit, out, documents=documents)
+    record = record_of(adapter.digest, recipe.edit, sensitivity, recipe)
+
+    def documents(loading: PeftLoading) -> dict[str, str]:
+        return {
+            RECIPE_FILE: dump_recipe(pinned(recipe)),
+            RECORD_FILE: dump_record(record),
+            CARD_FILE: model_card(adapter, recipe, edit, loading),
+        }
+
+    return _write(adapter, spectra, edit, out, documents, recipe.base)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from surgery.adapter import Adapter
-from surgery.data import CalibrationPlan, read_source
+from surgery.data import IGNORED, CalibrationPlan, read_source
 from surgery.edits import Edit
-from surgery.model import LiveModel, LoadedBase, collate, padding_id
+from surgery.model import LiveModel, LoadedBase, collate, scored_logits
 from surgery.spectra import Spectra
 
 _ROWS = 8
@@ -31,19 +31,13 @@ def peft_agreement(
     rows = read_source(plan.data, plan.fields).rows[:_ROWS]
 
     def logits(model: Any) -> torch.Tensor:
-        device = next(model.parameters()).device
         with torch.inference_mode():
-            output = model(
-                input_ids=batch.input_ids.to(device),
-                attention_mask=batch.attention_mask.to(device),
-                position_ids=batch.position_ids.to(device),
-            )
-        found: torch.Tensor = output.logits.float()[batch.attention_mask.bool().to(device)]
-        return found
+            found, labels = scored_logits(model, batch)
+        return found[labels != IGNORED].float()
 
     with LiveModel(base, adapter, spectra) as live:
         examples = live.encode(rows, plan.encoding).examples
-        batch = collate(examples, padding_id(base.tokenizer))
+        batch = collate(examples, base.padding, layout=live.layout)
         live.set_sigma(edit.sigma_after)
         previewed = logits(live.model)
         length = live.vocabulary

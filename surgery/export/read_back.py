@@ -42,7 +42,7 @@ def edit_between(adapter: Adapter, spectra: Spectra, other: Adapter) -> EditRead
     modules, keeps = {}, {"l1": True, "l2": True}
     for name in differing_modules(adapter, other):
         factors, spectrum = other.modules[name], spectra[name]
-        sigma = np.diag((spectrum.U.T @ float64(factors.B)) @ (float64(factors.A) @ spectrum.V))
+        sigma = np.diag((spectrum.U.T @ float64(factors.B)) @ (float64(factors.right) @ spectrum.V))
         after, rounding = factors.scaling * sigma, _rounding(factors)
         if after.min() < -rounding or update_distance(factors, spectrum, after) > rounding:
             return None
@@ -85,7 +85,7 @@ def _same_factors(one: Factors, other: Factors) -> bool:
 
 def _rounding(factors: Factors) -> float:
     """How far ΔW may be from what was to be stored, in Frobenius norm: one rounding of every entry of a factor."""
-    B, A = float64(factors.B), float64(factors.A)
+    B, A = float64(factors.B), float64(factors.right)
     sizes = float(np.linalg.norm(B)), float(np.linalg.norm(A))
     of_B, of_A = (_unit(factors.B, sizes[0]) * sizes[1], _unit(factors.A, sizes[1]) * sizes[0])
     return float(abs(factors.scaling) * (max(of_B, of_A) + _FLOAT64 * sizes[0] * sizes[1]))

@@ -3,26 +3,31 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from surgery.model.attachment import attach
+from surgery.model.architecture import base_config, empty_models, named_config
+from surgery.model.attachment import attach, base_for
 from surgery.model.base import (
     DTYPES,
     LoadedBase,
     base_fingerprint,
     estimate_memory,
-    is_hub_id,
     load_base,
     resolve_base,
 )
 from surgery.model.batches import Batch, batch_order, collate, run_batches
 from surgery.model.choice import BaseChoice
+from surgery.model.classified import Classified
 from surgery.model.dense_weight import base_weight
 from surgery.model.device_map import DeviceMap, execution_device, is_offloaded, parse_device_map
-from surgery.model.engine import Scored, VariantEngine
+from surgery.model.engine import VariantEngine
 from surgery.model.gguf import demo_gguf, read_once
 from surgery.model.greedy_search import Answered, Stop
-from surgery.model.loss import answer_losses, padding_id
+from surgery.model.heads import saved_head
+from surgery.model.hub_base import BaseSize, base_on_hub, base_size, latest_base, pinned_base
+from surgery.model.loss import answer_losses, padding_id, scored_logits
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
-from surgery.model.queue import answer_tokens, common_prefix, pair_tokens, text_tokens
+from surgery.model.model_class import model_class, refuse_task
+from surgery.model.queue import Scored, answer_tokens, common_prefix, pair_tokens, text_tokens
+from surgery.model.renamed import key_mapping
 from surgery.model.streaming import difference, stream_answers
 from surgery.model.token_preview import TokenPreview, encoding_notes, preview_tokens
 from surgery.model.tokenizers import tokenizer_alone, tokenizer_notes, tokenizer_of
@@ -38,7 +43,9 @@ __all__ = [
     "DTYPES",
     "Answered",
     "BaseChoice",
+    "BaseSize",
     "Batch",
+    "Classified",
     "DeviceMap",
     "Layout",
     "LiveModel",
@@ -53,31 +60,43 @@ __all__ = [
     "answer_losses",
     "answer_tokens",
     "attach",
+    "base_config",
     "base_fingerprint",
+    "base_for",
+    "base_on_hub",
+    "base_size",
     "base_weight",
     "batch_order",
     "collate",
     "common_prefix",
     "demo_gguf",
     "difference",
+    "empty_models",
     "encoding_notes",
     "end_ids",
     "estimate_memory",
     "execution_device",
     "footprint",
     "free_bytes",
-    "is_hub_id",
     "is_offloaded",
     "is_out_of_memory",
+    "key_mapping",
+    "latest_base",
     "load_base",
+    "model_class",
+    "named_config",
     "padding_id",
     "pair_tokens",
     "parse_device_map",
+    "pinned_base",
     "preview_tokens",
     "read_once",
+    "refuse_task",
     "release",
     "resolve_base",
     "run_batches",
+    "saved_head",
+    "scored_logits",
     "stream_answers",
     "text_tokens",
     "tokenizer_alone",

@@ -4,16 +4,30 @@ from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter
 from surgery.model.choice import BaseChoice
+from surgery.progress import SILENT, Control
 from surgery.spectra import Spectra
 
 if TYPE_CHECKING:
+    from surgery.model.base import LoadedBase
     from surgery.model.live_model import LiveModel
 
 
-def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice) -> "LiveModel":
-    """Load the base of `choice` and attach the adapter to it."""
+def attach(adapter: Adapter, spectra: Spectra, choice: BaseChoice, *, control: Control = SILENT) -> "LiveModel":
+    """Load the base of `choice` for the adapter's task and attach the adapter to it; `control` hears of what is fetched."""
+    from surgery.model.live_model import LiveModel
+
+    return LiveModel(base_for(adapter, choice, control=control), adapter, spectra)
+
+
+def base_for(adapter: Adapter, choice: BaseChoice, *, control: Control = SILENT) -> "LoadedBase":
+    """The base of `choice`, loaded for the adapter's task as the class that has its modules; see `load_base`."""
     from surgery.model.base import load_base
-    from surgery.model.live_model import LiveModel
 
-    base = load_base(choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype)
-    return LiveModel(base, adapter, spectra)
+    return load_base(
+        choice.location,
+        revision=choice.revision,
+        device=choice.device,
+        dtype=choice.dtype,
+        adapter=adapter,
+        control=control,
+    )

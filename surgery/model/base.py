@@ -5,23 +5,30 @@ plain folder load. No remote code is ever run and no pickle is ever read.
 """
 
 import json
-import re
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from surgery.adapter import CAUSAL_LM, Adapter
+from surgery.data import CLASSIFIERS
 from surgery.errors import BaseModelError, first_line
 from surgery.files import DEMO_BASE, digest, user_path
 from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
+from surgery.model.heads import NO_HEAD, Shapes, brought, head_options, labels_of, refuse_unlabelled, saved_head
+from surgery.model.hub_base import base_on_hub, fetched_base
 from surgery.model.loading import file_sample, quiet_loading
+from surgery.model.loss import padding_id
+from surgery.model.model_class import model_class, model_classes, refuse_task
+from surgery.model.refusals import not_loaded
+from surgery.model.renamed import has_place
+from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
     from torch import nn
 
 DTYPES = ("float32", "bfloat16", "float16")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*", re.ASCII)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -31,6 +38,9 @@ class LoadedBase:
 
     `fingerprint` identifies the weights: config, file names, sizes and sixteen mebibytes of every
     weight file. `ways` are how its rows were found to be read, by the digest of the adapter that was attached.
+    `task` is what it was loaded for, one of `TASKS`. `others` says whether transformers has another class of it for
+    that task, with the layers at other paths. `saved` is what the adapter that it was loaded for brings of a
+    classifier's head, `head` the shapes of what of that the base lacks.
     """
 
     model: "nn.Module"
@@ -38,67 +48,108 @@ class LoadedBase:
     location: str
     fingerprint: str
     ways: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
+    task: str = CAUSAL_LM
+    others: bool = False
+    saved: Shapes = field(default_factory=dict)
+    head: Shapes = field(default_factory=dict)
+
+    def serves(self, adapter: Adapter) -> bool:
+        """Whether it was loaded as an adapter needs it: for its task, for such a head, as the class with its modules."""
+        if (self.task, self.saved) != (adapter.task, saved_head(adapter)):
+            return False
+        return not self.others or has_place(self.model, adapter)
+
+    @property
+    def padding(self) -> int | None:
+        """The token that fills rows up to one length.
+
+        Any will do where padding is masked. A classifier looks for the token that its config names, in place of a
+        mask or to count positions; None where it names none.
+        """
+        if self.task not in CLASSIFIERS:
+            return padding_id(self.tokenizer)
+        config: Any = self.model.config
+        named = config.get_text_config().pad_token_id
+        return None if named is None else int(named)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of a classifier by number; empty for other models."""
+        return labels_of(self.model.config) if self.task in CLASSIFIERS else ()
 
 
 def load_base(
-    location: str, *, revision: str | None = None, device: str = "cpu", dtype: str = "float32"
+    location: str,
+    *,
+    revision: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    adapter: Adapter | None = None,
+    control: Control = SILENT,
 ) -> LoadedBase:
-    """A causal language model for calibration and evaluation, frozen and in eval mode.
+    """A base model for calibration and evaluation, frozen and in eval mode.
 
     location: a folder, a `.gguf` file, a hub id or `demo:smollm2`.
     revision: of a hub id.
     device: one device, or `auto` for a base that exceeds it, as `parse_device_map` reads it.
     dtype: precision of the weights.
+    adapter: what it is loaded for, which says the task, the class of transformers and the size of a classifier's head;
+        a causal language model where none is given.
+    control: hears of the bytes of a hub id that is fetched, and may stop them.
 
-    Raises `BaseModelError` when it cannot be found, is no causal model or needs remote code.
+    Raises `BaseModelError` when it cannot be found, is no model of the task or needs remote code, `AdapterError`
+    for a task that no model is run for; and `Cancelled`.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
+    task, head = (CAUSAL_LM, NO_HEAD) if adapter is None else (adapter.task, saved_head(adapter))
+    refuse_task(task)
     if dtype not in DTYPES:
         raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BaseModelError(f"device {device!r} was asked for but no CUDA device is here", "use device cpu")
     device_map = parse_device_map(device)
-    source = resolve_base(location)
-    options: dict[str, Any] = {"revision": revision} if revision and not Path(source).exists() else {}
+    source = _fetched(resolve_base(location), revision, control=control)
     placed = device_map.options() if device_map is not None else {}
     try:
         with quiet_loading():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
+            chosen = model_class(config, task, adapter)
+            loaded: Any = chosen.from_pretrained(
                 source,
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
-                **options,
+                local_files_only=True,
                 **placed,
+                **head_options(chosen, config, head),
             )
-            tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True)
         model, loading = loaded
         model.requires_grad_(False).eval()
         if device != "cpu" and device_map is None:
             model.to(device)
+    except BaseModelError:
+        raise
     except Exception as error:  # the loaders run over files of any origin and raise whatever those provoke
-        raise BaseModelError(
-            f"the base model {location!r} could not be loaded on {device!r} ({first_line(error)})",
-            "name a folder with config.json and safetensors weights, a .gguf file or a reachable hub id",
-        ) from error
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        # transformers fills the gap with random numbers and a warning
-        raise BaseModelError(
-            f"the base model {location!r} lacks {len(missing)} weights such as {missing[0]!r}",
-            "use a whole checkpoint",
-        )
-    return LoadedBase(model, tokenizer, location, _fingerprint(source, revision))
+        raise not_loaded(location, device, source, error) from error
+    if task in CLASSIFIERS:
+        refuse_unlabelled(model.config, location)
+    # transformers fills every gap with random numbers and a warning
+    lacking = brought(loading, head, location)
+    others = len(model_classes(config, task)) > 1
+    return LoadedBase(
+        model, tokenizer, location, _fingerprint(source), task=task, others=others, saved=head, head=lacking
+    )
 
 
 def resolve_base(location: str) -> str:
-    """The folder or hub id behind `location`, converting a GGUF file on first use."""
+    """The folder or hub id behind `location`, converting a GGUF file on first use. Fetches nothing."""
     if location == DEMO_BASE:
         return str(converted_gguf(demo_gguf()))
-    if is_hub_id(location) and not Path(location).exists():
+    if base_on_hub(location) is not None:
         return location
     path = user_path(location, BaseModelError)
     if path.suffix.lower() == ".gguf":
@@ -125,13 +176,15 @@ def resolve_unread(location: str, revision: str | None = None) -> tuple[str, dic
     if path.suffix.lower() == ".gguf" and path.is_file():
         target, there = conversion_of(path)
         return (str(target), {}) if there else (str(path.parent), {"gguf_file": path.name})
-    source = resolve_base(location)
-    return source, {"revision": revision} if revision and not Path(source).exists() else {}
+    return _fetched(resolve_base(location), revision, weights=False), {}
 
 
-def is_hub_id(location: str) -> bool:
-    """Whether a location is written as `owner/name`; a folder of that name has precedence."""
-    return _HUB_ID.fullmatch(location) is not None and not location.lower().endswith(".gguf")
+def _fetched(source: str, revision: str | None, *, weights: bool = True, control: Control = SILENT) -> str:
+    """The folder of a source; a hub id's is the client's cache."""
+    repository = base_on_hub(source, revision)
+    if repository is None:
+        return source
+    return str(fetched_base(repository, weights=weights, control=control))
 
 
 @dataclass(frozen=True)
@@ -147,8 +200,10 @@ class MemoryEstimate:
         return self.weights + self.working
 
 
-def estimate_memory(location: str, *, dtype: str = "float32", tokens: int = 8 * 128) -> MemoryEstimate | None:
-    """Memory for a base on this machine, read from its headers alone; None for a hub id.
+def estimate_memory(
+    location: str, *, revision: str | None = None, dtype: str = "float32", tokens: int = 8 * 128
+) -> MemoryEstimate | None:
+    """Memory for a base on this machine, read from its headers alone; None for a hub id that is not in the cache.
 
     `tokens` is the size of one calibration batch. The working set counts what a backward pass
     keeps: about 12 vectors of the hidden size and 6 of the intermediate size per token and layer.
@@ -161,8 +216,8 @@ def estimate_memory(location: str, *, dtype: str = "float32", tokens: int = 8 * 
         if gguf is not None and gguf.is_file():
             parameters, layers, hidden, intermediate = _gguf_sizes(gguf)
         else:
-            folder = Path(resolve_base(location))
-            if not folder.is_dir():
+            folder = _at_hand(location, revision)
+            if folder is None:
                 return None
             parameters, layers, hidden, intermediate = _folder_sizes(folder)
     except BaseModelError:
@@ -206,14 +261,28 @@ def _gguf_sizes(file: Path) -> tuple[int, int, int, int]:
 
 
 def base_fingerprint(location: str, *, revision: str | None = None) -> str:
-    """The fingerprint that a base from `location` has once it is loaded; see `load_base`."""
-    return _fingerprint(resolve_base(location), revision)
+    """The fingerprint that a base from `location` has once it is loaded; see `load_base`.
+
+    Of a hub id that is not in the cache, its name and revision alone.
+    """
+    folder = _at_hand(location, revision)
+    return digest([location, revision or "main"]) if folder is None else _fingerprint(str(folder))
 
 
-def _fingerprint(source: str, revision: str | None) -> str:
+def _at_hand(location: str, revision: str | None) -> Path | None:
+    """The folder of a base without a look at the network; None for a hub id that is not whole in the cache."""
+    source = resolve_base(location)
+    repository = base_on_hub(source, revision)
+    if repository is None:
+        return Path(source)
+    try:
+        return fetched_base(repository, download=False)
+    except BaseModelError:
+        return None
+
+
+def _fingerprint(source: str) -> str:
     folder = Path(source)
-    if not folder.is_dir():
-        return digest([source, revision or "main"])
     parts: list[bytes | str] = [(folder / "config.json").read_bytes()]
     for file in sorted(folder.glob("*.safetensors")):
         parts += file_sample(file)

@@ -5,15 +5,17 @@ from typing import Any
 
 from torch import nn
 
-from surgery.adapter import Adapter, LoraRules
+from surgery.adapter import TASKS, Adapter, LoraRules
 from surgery.data import Calibration
 from surgery.errors import AdapterError, BaseModelError, DataError
-from surgery.model.spectral_layers import is_adaptable
+from surgery.model.renamed import key_mapping
+from surgery.model.tokenizers import named_positions
+from surgery.model.wrapping import is_adaptable
 
 
 def refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: int | None) -> None:
     """Raise `DataError` for rows with an id that the model has no embedding for."""
-    largest = max(max(*each.prompt_ids, *each.answer_ids) for each in calibration.examples)
+    largest = max(max(each.tokens) for each in calibration.examples)
     if vocabulary is not None and largest >= vocabulary:
         token = str(tokenizer.convert_ids_to_tokens(largest))[:40]
         raise DataError(
@@ -22,8 +24,16 @@ def refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: i
         )
 
 
-def refuse_unrunnable(adapter: Adapter) -> None:
-    """Raise `AdapterError` for an adapter that acts in a way which the running model does not follow."""
+def refuse_unrunnable(adapter: Adapter, task: str) -> None:
+    """Raise `AdapterError` for an adapter that acts in a way which the running model does not follow.
+
+    task: what the base model was loaded for; `BaseModelError` where that is another than the adapter's.
+    """
+    if adapter.task in TASKS and adapter.task != task:
+        raise BaseModelError(
+            f"the base model was loaded as a {TASKS.get(task, task)}, and the adapter is of a {TASKS[adapter.task]}",
+            "load it for this adapter: base_for(adapter, …)",
+        )
     if adapter.config.get("alora_invocation_tokens"):
         raise AdapterError(
             "activated LoRA acts only after its invocation tokens, which the running model does not follow",
@@ -34,7 +44,7 @@ def refuse_unrunnable(adapter: Adapter) -> None:
 def targets_without_factors(model: Any, adapter: Adapter) -> list[str]:
     """Modules of the base model that PEFT would adapt by this config and the file says nothing of."""
     rules = LoraRules(adapter.config)
-    held = {factors.site.module for factors in adapter.modules.values()}
+    held = {factors.site.module for factors in adapter.modules.values()}.union(adapter.pruned)
     return sorted(
         name
         for name, layer in model.named_modules()
@@ -86,12 +96,39 @@ def replicate(model: Any, layer_map: Any) -> Callable[[], None]:
     return restore
 
 
+def longest_row(model: Any) -> int | None:
+    """The most tokens that a model can read in a row; None where nothing limits it."""
+    named = named_positions(model.config)
+    lengths = [] if named is None else [named]
+    # RoBERTa's kinds leave the places of their tables up to the padding's unused
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
+            lengths.append(table.num_embeddings - table.padding_idx - 1)
+    return min(lengths, default=None)
+
+
 def submodule(model: nn.Module, path: str) -> nn.Module:
     """The module at a path; raises `BaseModelError` where the base has none."""
     try:
         return model.get_submodule(path)
     except AttributeError:
-        hint = " (this version of transformers keeps experts in one module)" if ".experts." in path else ""
-        raise BaseModelError(
-            f"the base model has no module {path!r}{hint}", "name the base model this adapter was trained on"
-        ) from None
+        problem, remedy = _lacking(model, path)
+        raise BaseModelError(problem, remedy) from None
+
+
+def _lacking(model: nn.Module, path: str) -> tuple[str, str]:
+    """What is said of a module that the base has not, and the way out."""
+    problem = f"the base model has no module {path!r}"
+    together = [module for name, module in model.named_modules() if name.endswith(".experts")]
+    if ".experts." in path and any(weight.dim() == 3 for each in together for weight in each.parameters(False)):
+        return (
+            f"{problem}: this version of transformers keeps experts in one module",
+            "load it once with PeftModel.from_pretrained onto this base, save it with save_pretrained, and open that",
+        )
+    if mapping := key_mapping(model, [path]):
+        return (
+            f"{problem}: it is an earlier name, and PEFT applies nothing of such a file",
+            f"load it once with PeftModel.from_pretrained(base, folder, key_mapping={mapping!r}), save it with "
+            "save_pretrained, and open that",
+        )
+    return problem, "name the base model this adapter was trained on"

@@ -33,7 +33,7 @@ class Reading:
     @property
     def chosen(self) -> list[int]:
         """The most likely next token of every row; of equals the first."""
-        tokens: list[int] = self._next.argmax(dim=-1).tolist()
+        tokens: list[int] = self.following.argmax(dim=-1).tolist()
         return tokens
 
 
@@ -172,7 +172,7 @@ class Prompts(Reading):
         """Go on with some of the rows. The live model must hold their σ already."""
         index = torch.tensor(rows, device=self._ids.device)
         self._ids, self._mask, self._next = self._ids[index], self._mask[index], self._next[index]
-        if _selectable(self._cache):
+        if is_selectable(self._cache):
             self._cache.reorder_cache(index)
         else:
             self._cache = None  # first, so that both are not held at once
@@ -289,7 +289,7 @@ def end_ids(live: LiveModel) -> frozenset[int]:
     return frozenset(int(i) for i in [*ids, live.base.tokenizer.eos_token_id] if i is not None)
 
 
-def _selectable(cache: Any) -> bool:
+def is_selectable(cache: Any) -> bool:
     """Whether all of a cache follows when its rows are selected: those of transformers' own kinds do."""
     return type(cache) is DynamicCache and all(
         type(layer).__module__ == DynamicLayer.__module__ for layer in cache.layers

@@ -9,8 +9,7 @@ Layers that cannot tell rows apart, such as the stacked weights of experts, get 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float64
@@ -18,11 +17,22 @@ from numpy import ndarray
 
 from surgery.data import Example
 from surgery.errors import DataError, RowsMixedError
-from surgery.model.batches import collate
+from surgery.model.batches import Batch, collate
+from surgery.model.classified import Classified, classified
 from surgery.model.greedy_search import Answered, Continuation, Decoding, Stop
-from surgery.model.loss import measured_losses, padding_id
+from surgery.model.loss import measured_losses
 from surgery.model.memory import is_out_of_memory, release
-from surgery.model.queue import Queue, Slot, Tally, Task, answer_tokens, pair_tokens, same_inputs, text_tokens
+from surgery.model.queue import (
+    Queue,
+    Scored,
+    Slot,
+    Tally,
+    Task,
+    answer_tokens,
+    pair_tokens,
+    same_inputs,
+    text_tokens,
+)
 from surgery.model.variant_rows import Variant, VariantRows
 from surgery.model.ways import Layout
 from surgery.progress import SILENT, Control
@@ -34,14 +44,6 @@ T = TypeVar("T")
 # rows decoded together, above which each costs as much
 _ROWS_AT_ONCE = {"cpu": 128}
 _ROWS = 2048
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A continuation given its context: log likelihood in nats, and whether greedy decoding would write it."""
-
-    log_likelihood: float
-    greedy: bool
 
 
 class VariantEngine:
@@ -80,6 +82,11 @@ class VariantEngine:
     def notes(self) -> tuple[str, ...]:
         """What a reader has to know of how the rows were read; nothing where it was the fastest way."""
         return self._live.notes if self._decoded else self._live.scoring_notes
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of a classifier by number."""
+        return self._live.base.labels
 
     def log_likelihoods(
         self,
@@ -121,23 +128,43 @@ class VariantEngine:
         done: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> dict[str, Float64[ndarray, " example"]]:
         """Mean cross-entropy over the answer tokens of each example, in nats; see `sensitivity.answer_losses`."""
-        inputs, asked = same_inputs([(example.prompt_ids, example.answer_ids) for example in examples])
-        self._live.check_positions(max((len(p) + len(a) for p, a in inputs), default=0))
-        tasks = []
-        for (prompt, answer), wanted in zip(inputs, asked, strict=True):
-            length = len(prompt) + len(answer)
-            tasks.append(Task(wanted, length, self._rows.footprint.forward(length, len(answer) + 1)))
-        padding = padding_id(self._live.base.tokenizer)
-
-        def score(batch: Sequence[Slot]) -> list[list[float]]:
-            chosen = [examples[asked[slot.task][0]] for slot in batch]
-            rows = collate(chosen, padding, layout=self._live.layout)
-            losses = measured_losses(self._live.model, rows)
-            return [[loss] * len(asked[slot.task]) for slot, loss in zip(batch, losses, strict=True)]
-
-        costs = pair_tokens([(example.prompt_ids, example.answer_ids) for example in examples])
-        found = self._score(tasks, score, Tally(self._names, costs, control, done), control)
+        found = self._whole(examples, measured_losses, control, done)
         return {name: np.array(losses, dtype=np.float64) for name, losses in found.items()}
+
+    def classify(
+        self,
+        examples: Sequence[Example],
+        *,
+        control: Control = SILENT,
+        done: Callable[[int, Mapping[str, Classified]], None] | None = None,
+    ) -> dict[str, list[Classified]]:
+        """What a classifier says of each example: its loss as in `answer_losses`, and the likeliest labels."""
+        return self._whole(examples, classified, control, done)
+
+    def _whole(
+        self,
+        examples: Sequence[Example],
+        read: Callable[[Any, Batch], Sequence[T]],
+        control: Control,
+        done: Callable[[int, Mapping[str, T]], None] | None,
+    ) -> dict[str, list[T]]:
+        """What `read` finds in a pass of the model over each example."""
+        self._live.check_positions(max((example.span for example in examples), default=0))
+        _, asked = same_inputs([(e.prompt_ids, e.answer_ids, e.segments) for e in examples])
+        tasks = []
+        for wanted in asked:
+            one = examples[wanted[0]]
+            held = self._rows.footprint.forward(one.length, len(one.answer_ids) + 1)
+            tasks.append(Task(wanted, one.length, held, one.lengths))
+
+        def score(batch: Sequence[Slot]) -> list[list[T]]:
+            chosen = [examples[asked[slot.task][0]] for slot in batch]
+            rows = collate(chosen, self._live.base.padding, layout=self._live.layout)
+            found = read(self._live.model, rows)
+            return [[each] * len(asked[slot.task]) for slot, each in zip(batch, found, strict=True)]
+
+        costs = [example.length for example in examples]
+        return self._score(tasks, score, Tally(self._names, costs, control, done), control)
 
     def generate(
         self,
@@ -183,7 +210,7 @@ class VariantEngine:
         An answer ends before the end of turn of any of the examples, too, and where `stop` says so, as in `generate`.
         """
         ends = frozenset(example.end for example in examples if example.end is not None)
-        requests = [Continuation(e.prompt_ids, e.answer_ids, max_new_tokens) for e in examples]
+        requests = [Continuation(e.prompt_ids, e.answer_ids, max_new_tokens, e.opening) for e in examples]
         tally = Tally(self._names, answer_tokens(examples), control, done)
         return self._decode(requests, stop, tally, control, ends)
 
@@ -280,7 +307,8 @@ class VariantEngine:
             variants = missing[:1] if self._rows.apart else missing
             if self._rows.apart and batch and variants != [batch[0].variant]:
                 break
-            if layout == "equal" and batch and task.tokens != widest:
+            first = queue.tasks[batch[0].task] if batch else task
+            if layout == "equal" and (task.tokens, task.lengths) != (first.tokens, first.lengths):
                 break
             heaviest, widest = max(heaviest, task.bytes), max(widest, task.tokens)
             room = min(1 if layout == "single" else self._most_rows, budget // max(1, heaviest))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from surgery.adapter import LORA_BIAS, TRAINING_ONLY, Adapter, module_path
 from surgery.errors import AdapterError, BaseModelError
+from surgery.model.heads import stands_for
 from surgery.model.vocabulary import even_out, is_tied, lengths, make_room, tables
 
 _TOKENS = re.compile(r"^(?P<module>.+?)(?:\.token_adapter)?\.trainable_tokens_delta$")
@@ -29,6 +30,12 @@ def update_biases(adapter: Adapter) -> dict[str, Tensor]:
         if match and match["module"] in scalings:
             biases[match["module"]] = scalings[match["module"]] * as_tensor(adapter.tensors[key])
     return biases
+
+
+def output_magnitudes(adapter: Adapter) -> dict[str, Tensor]:
+    """The magnitude of every output by module path, for an adapter trained with DoRA."""
+    found = {factors.site.module: factors.magnitude for factors in adapter.modules.values()}
+    return {path: as_tensor(magnitude) for path, magnitude in found.items() if magnitude is not None}
 
 
 def put_extras(model: nn.Module, adapter: Adapter) -> Iterator[Callable[[], None]]:
@@ -46,7 +53,7 @@ def put_extras(model: nn.Module, adapter: Adapter) -> Iterator[Callable[[], None
         if tokens:
             yield from _put_rows(model, adapter, tokens["module"], key)
             continue
-        module, _, leaf = path.replace(".token_adapter.", ".").replace(".base_layer.", ".").rpartition(".")
+        module, _, leaf = stands_for(key).rpartition(".")
         owner, tensor = _owner(model, module, leaf, key), as_tensor(adapter.tensors[key])
         if getattr(owner, leaf).shape[1:] == tensor.shape[1:]:
             yield from make_room(model, owner, leaf, len(tensor))

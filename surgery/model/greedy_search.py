@@ -8,17 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from surgery.adapter import CAUSAL_LM
 from surgery.data import Example
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.batches import Batch, run_batches
-from surgery.model.loss import measured_losses, padding_id
+from surgery.model.loss import measured_losses
 from surgery.model.queue import Queue, Slot, Tally, Task, common_prefix, same_inputs
 from surgery.model.variant_rows import VariantRows
 from surgery.progress import Control
 
 if TYPE_CHECKING:
-    from surgery.model.decoding import Prompts, SharedPrefix
-    from surgery.model.rereading import Reread
+    from surgery.model.decoding import SharedPrefix
+    from surgery.model.rereading import Read, Text
 
 Stop = Callable[[int, Sequence[int]], bool]
 # tokens in common from which a pass of their own is worth it
@@ -31,11 +32,13 @@ class Continuation:
 
     prompt, answer: token ids.
     limit: most tokens of the greedy answer.
+    opening: see `Example`.
     """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     limit: int
+    opening: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,21 @@ class Decoding:
         ends: frozenset[int] = frozenset(),
     ) -> None:
         from surgery.model.decoding import end_ids
+        from surgery.model.rereading import beginning
 
         self._inputs, wanted = same_inputs([(request.prompt, request.answer) for request in requests])
-        rows.live.check_positions(max((len(p) + len(a) for p, a in self._inputs), default=0))
+        self._task_name = rows.live.base.task
+        rows.live.check_positions(max((self._example(i).span for i in range(len(self._inputs))), default=0))
         if any(not prompt for prompt, _ in self._inputs):
             raise DataError("a prompt has no tokens", "give it one or more")
-        self._limits = [min(request.limit, rows.room(len(request.prompt))) for request in requests]
+        # an encoder's prompt takes no place of the answer's, whose own start takes one
+        taken = [len(request.prompt) if self._task_name == CAUSAL_LM else 1 for request in requests]
+        self._limits = [
+            min(request.limit, rows.room(before)) for request, before in zip(requests, taken, strict=True)
+        ]
+        self._begin = [
+            beginning(rows.live, requests[each[0]].answer, requests[each[0]].opening) for each in wanted
+        ]
         self._way = rows.live.way
         self._rows, self._tally, self._stop, self._control = rows, tally, stop, control
         self._ends = end_ids(rows.live) | ends
@@ -105,7 +117,7 @@ class Decoding:
             self._open.setdefault(slot, _Row(list(self.queue.tasks[slot.task].wanted)))
         slots, prompts = self._read(batch)
         while True:
-            chosen = prompts.chosen
+            chosen = [self._forced(slot, token) for slot, token in zip(slots, prompts.chosen, strict=True)]
             staying = [row for row, slot in enumerate(slots) if self._goes_on(slot, chosen[row])]
             self._tell([slots[row] for row in staying])
             if not staying:
@@ -116,6 +128,11 @@ class Decoding:
                 self._rows.choose([slot.variant for slot in slots])
                 prompts.keep(staying)
             prompts.advance([chosen[row] for row in staying])
+
+    def _forced(self, slot: Slot, token: int) -> int:
+        """The next token of a row: the most likely one, but for a first one that answers have to begin with."""
+        first = self._begin[slot.task].first
+        return token if first is None or self._open[slot].tokens else first
 
     def _tell(self, slots: Sequence[Slot]) -> None:
         """Tell of the tokens that rows have read, their own answers included, and written."""
@@ -145,7 +162,14 @@ class Decoding:
     def _is_over(self, request: int, tokens: Sequence[int]) -> bool:
         return len(tokens) >= self._limits[request] or (self._stop is not None and self._stop(request, tokens))
 
-    def _read(self, batch: Sequence[Slot]) -> "tuple[list[Slot], Prompts | Reread]":
+    def _text(self, slot: Slot) -> "Text":
+        """What a row has read before its next token."""
+        from surgery.model.rereading import Text
+
+        prompt, tokens = self._inputs[slot.task][0], self._open[slot].tokens
+        return Text(prompt, tuple(tokens), self._begin[slot.task].start)
+
+    def _read(self, batch: Sequence[Slot]) -> "tuple[list[Slot], Read]":
         """Read a batch, in parts that one forward pass can take, and score the rows' own answers.
 
         Where the parts cannot be put together again, the first one is all that is read.
@@ -153,12 +177,11 @@ class Decoding:
         from surgery.model.rereading import read_prompts
 
         prefix = self._shared_prefix()
-        texts = [[*self._inputs[slot.task][0], *self._open[slot].tokens] for slot in batch]
-        if self._way.decoding == "equal":
-            # what a batch that did not fit has said already makes rows longer than others
-            chosen = [row for row, text in enumerate(texts) if len(text) == len(texts[0])]
-            batch, texts = [batch[row] for row in chosen], [texts[row] for row in chosen]
-        width = max(len(text) for text in texts)
+        texts = [self._text(slot) for slot in batch]
+        # what a batch that did not fit has said already makes rows longer than others
+        chosen = [row for row, text in enumerate(texts) if text.stands_with(texts[0], self._way.decoding)]
+        batch, texts = [batch[row] for row in chosen], [texts[row] for row in chosen]
+        width = max(text.width for text in texts)
         size = self._rows.at_once(width - (prefix.length if prefix else 0))
         parts: list[Any] = []
         for begin in range(0, len(batch), size):
@@ -178,14 +201,14 @@ class Decoding:
             parts[0].join(parts[1:])
         return list(batch), parts[0]
 
-    def _score(self, part: Sequence[Slot], prompts: "Prompts | Reread") -> None:
+    def _score(self, part: Sequence[Slot], prompts: "Read") -> None:
         """Take the losses of the rows' own answers, where they have one and have said nothing yet."""
-        from surgery.model.decoding import Prompts
+        from surgery.model.rereading import Reread
 
         answers = [self._inputs[slot.task][1] for slot in part]
         # a row that has said something is past the place where its answer begins, and was scored before
         fresh = [row for row, slot in enumerate(part) if answers[row] and self._open[slot].loss is None]
-        if fresh and self._way.follows and isinstance(prompts, Prompts):
+        if fresh and self._way.follows and not isinstance(prompts, Reread):
             losses = prompts.answer_losses([answer or (0,) for answer in answers])
             for row in fresh:
                 self._open[part[row]].loss = losses[row]
@@ -195,16 +218,18 @@ class Decoding:
 
     def _score_whole(self, slots: Sequence[Slot]) -> None:
         """Take the losses of rows' own answers from passes over prompt and answer."""
-        pairs = [self._inputs[slot.task] for slot in slots]
-        examples = [Example("", prompt, answer, "") for prompt, answer in pairs]
+        examples = [self._example(slot.task) for slot in slots]
 
         def step(batch: Batch) -> None:
             self._rows.choose([slots[i].variant for i in batch.indices])
             for i, loss in zip(batch.indices, measured_losses(self._rows.live.model, batch), strict=True):
                 self._open[slots[i]].loss = loss
 
-        padding = padding_id(self._rows.live.base.tokenizer)
+        padding = self._rows.live.base.padding
         run_batches(examples, len(examples), padding, step, layout=self._way.scoring)
+
+    def _example(self, number: int) -> Example:
+        return Example("", *self._inputs[number], "", task=self._task_name)
 
     def _shared_prefix(self) -> "SharedPrefix | None":
         """KV cache of what all prompts begin with; None where that is short or cannot be shared."""

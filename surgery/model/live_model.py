@@ -18,11 +18,12 @@ from jaxtyping import Float, Float64
 from numpy import ndarray
 from torch import Tensor, nn
 
-from surgery.adapter import Adapter
-from surgery.data import Calibration, Encoding, Row, encode
+from surgery.adapter import Adapter, Factors
+from surgery.data import CLASSIFIERS, Calibration, Encoding, Row, encode
 from surgery.errors import AdapterError, BaseModelError, DataError, PolicyError
 from surgery.model.base import LoadedBase
 from surgery.model.base_fit import (
+    longest_row,
     refuse_tied_output,
     refuse_unknown_token,
     refuse_unrunnable,
@@ -31,11 +32,15 @@ from surgery.model.base_fit import (
     targets_without_factors,
 )
 from surgery.model.device_map import execution_device
-from surgery.model.extra_tensors import put_extras, update_biases
-from surgery.model.spectral_layers import Components, SpectralLayer, wrap
-from surgery.model.tokenizers import named_positions, tokenizer_of
+from surgery.model.extra_tensors import output_magnitudes, put_extras, update_biases
+from surgery.model.heads import refuse_other_head
+from surgery.model.model_class import pictures_note
+from surgery.model.renamed import placed
+from surgery.model.spectral_layers import Components, SpectralLayer
+from surgery.model.tokenizers import tokenizer_of
 from surgery.model.vocabulary import lengths
 from surgery.model.ways import Layout, Way, decoding_note, scoring_note
+from surgery.model.wrapping import wrap
 from surgery.spectra import Spectra
 
 if TYPE_CHECKING:
@@ -51,7 +56,8 @@ class LiveModel:
     """
 
     def __init__(self, base: LoadedBase, adapter: Adapter, spectra: Spectra) -> None:
-        refuse_unrunnable(adapter)
+        refuse_unrunnable(adapter, base.task)
+        refuse_other_head(base, adapter)
         if set(spectra) != set(adapter.modules):
             raise AdapterError("the spectra are of other modules than the adapter's", "decompose this adapter")
         if any(isinstance(module, SpectralLayer) for module in base.model.modules()):
@@ -66,15 +72,15 @@ class LiveModel:
 
     def _attach(self) -> None:
         """Put the adapter into the base model, which is left as it was where that fails."""
-        base, adapter = self.base, self.adapter
         try:
-            if adapter.config.get("layer_replication"):
-                self._undo.append(replicate(base.model, adapter.config["layer_replication"]))
-            refuse_tied_output(base.model, adapter)
-            lacking = targets_without_factors(base.model, adapter)
-            for undo in put_extras(base.model, adapter):
+            if self.adapter.config.get("layer_replication"):
+                self._undo.append(replicate(self.model, self.adapter.config["layer_replication"]))
+            adapter = placed(self.model, self.adapter)
+            refuse_tied_output(self.model, adapter)
+            lacking = targets_without_factors(self.model, adapter)
+            for undo in put_extras(self.model, adapter):
                 self._undo.append(undo)
-            self._wrap()
+            self._wrap(adapter.modules)
             if lacking:
                 raise BaseModelError(
                     f"the config targets {len(lacking)} modules of this base model that the file lacks, "
@@ -85,17 +91,19 @@ class LiveModel:
             self.close()
             raise
 
-    def _wrap(self) -> None:
-        biases = update_biases(self.adapter)
+    def _wrap(self, modules: Mapping[str, Factors]) -> None:
+        biases, magnitudes = update_biases(self.adapter), output_magnitudes(self.adapter)
         by_module: dict[str, list[str]] = defaultdict(list)
-        for name, factors in self.adapter.modules.items():
+        for name, factors in modules.items():
             by_module[factors.site.module].append(name)
         fallback = getattr(self.model, "dtype", torch.float32)
         for path, names in by_module.items():
             layer = submodule(self.model, path)
-            sites = [self.adapter.modules[name].site for name in names]
+            sites = [modules[name].site for name in names]
+            bias = biases.get(self.adapter.modules[names[0]].site.module)
             spectra = [self.spectra[name] for name in names]
-            wrapped, components = wrap(layer, sites, spectra, biases.get(path), fallback)
+            magnitude = magnitudes.get(self.adapter.modules[names[0]].site.module)
+            wrapped, components = wrap(layer, sites, spectra, fallback, bias=bias, magnitude=magnitude)
             self._undo.append(partial(_replace, self.model, path, layer))
             for own in set(wrapped.modules()).difference(layer.modules()):
                 own.training = self.model.training
@@ -154,14 +162,23 @@ class LiveModel:
     ) -> Calibration:
         """Rows as token ids for this model; see `data.encode`, which raises `DataError`."""
         tokenizer = self.tokenizer_for(encoding)
-        found = encode(rows, tokenizer, encoding, left_out=left_out, spare=spare, positions=self.positions)
+        found = encode(
+            rows,
+            tokenizer,
+            encoding,
+            left_out=left_out,
+            spare=spare,
+            positions=self.positions,
+            task=self.base.task,
+            labels=self.base.labels,
+        )
         refuse_unknown_token(found, tokenizer, self.vocabulary)
         return found
 
     @cached_property
     def positions(self) -> int | None:
         """The longest row that the model can read, in tokens; None where nothing limits it."""
-        return _positions(self.base.model)
+        return longest_row(self.base.model)
 
     @cached_property
     def _ways(self) -> "Ways":
@@ -186,12 +203,16 @@ class LiveModel:
     @property
     def scoring_notes(self) -> tuple[str, ...]:
         """What a reader has to know of how whole rows are read; nothing where it is the fastest way."""
-        return tuple(filter(None, [scoring_note(type(self.model).__name__, self.layout)]))
+        name = type(self.model).__name__
+        return tuple(filter(None, [pictures_note(self.model), scoring_note(name, self.layout, self.base.task)]))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader has to know of how rows are read and answers decoded."""
-        return (*self.scoring_notes, *filter(None, [decoding_note(type(self.model).__name__, self.way)]))
+        if self.base.task in CLASSIFIERS:
+            return self.scoring_notes
+        note = decoding_note(type(self.model).__name__, self.way, self.base.task)
+        return (*self.scoring_notes, *filter(None, [note]))
 
     def check_positions(self, longest: int) -> None:
         """Raise `DataError` for rows that are longer, in tokens, than the model can read."""
@@ -279,16 +300,6 @@ class LiveModel:
             self._undo.pop()()
         self._components = {}
         self._moved = set()
-
-
-def _positions(model: Any) -> int | None:
-    named = named_positions(model.config)
-    lengths = [] if named is None else [named]
-    # RoBERTa's kinds leave the places of their tables up to the padding's unused
-    for name, table in model.named_modules():
-        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
-            lengths.append(table.num_embeddings - table.padding_idx - 1)
-    return min(lengths, default=None)
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:

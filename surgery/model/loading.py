@@ -20,13 +20,20 @@ def file_sample(file: Path) -> list[bytes | str]:
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep progress bars of the loaders off standard error, where our own progress goes."""
+    """Keep progress bars and reports of the loaders off standard error, where our own progress goes.
+
+    What a report says is lacking is either brought by the adapter or refused by what loads.
+    """
     from tqdm.std import tqdm
+    from transformers.utils import logging
 
     bar: Any = tqdm
     original = bar.__init__
     bar.__init__ = partialmethod(original, disable=True)
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         bar.__init__ = original

@@ -1,7 +1,10 @@
-"""Mean cross-entropy over the answer tokens of each example."""
+"""Mean cross-entropy over the answer tokens of each example, or of its label or tags."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from surgery.adapter import SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS
 from surgery.data import IGNORED
 from surgery.model.batches import Batch
 from surgery.model.device_map import execution_device
@@ -12,8 +15,7 @@ if TYPE_CHECKING:
 
 def answer_losses(model: Any, batch: Batch) -> "Tensor":
     """Mean cross-entropy over the answer tokens of each example, shape (example), in float32 or better."""
-    logits = answer_logits(model, batch)
-    return mean_answer_loss(logits[:, :-1], batch.labels[:, -(batch.keep - 1) :].to(logits.device))
+    return mean_answer_loss(*scored_logits(model, batch))
 
 
 def measured_losses(model: Any, batch: Batch) -> list[float]:
@@ -25,16 +27,37 @@ def measured_losses(model: Any, batch: Batch) -> list[float]:
     return losses
 
 
-def answer_logits(model: Any, batch: Batch) -> "Tensor":
-    """Logits of the last `batch.keep` positions, (example, token, vocabulary).
+def scored_logits(model: Any, batch: Batch) -> "tuple[Tensor, Tensor]":
+    """Logits (example, token, vocabulary) before each label, and the labels (example, token) themselves.
 
-    They are computed only for the trailing positions that hold answers.
+    Of a causal language model they are computed only for the trailing positions that hold answers; a
+    sequence-to-sequence model shifts the labels itself into what its decoder reads. The vocabulary of a classifier is
+    its labels, of one for the whole text or one for each token.
     """
     device = execution_device(model)
     given = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+    if batch.task == SEQ_2_SEQ_LM:
+        output = model(**given, labels=batch.labels.to(device), use_cache=False)
+        return output.logits, batch.labels.to(output.logits.device)
+    if batch.task in (SEQ_CLS, TOKEN_CLS):
+        with _named_padding(model, batch.pad_id):
+            found: Tensor = model(**given).logits
+        return found[:, None] if batch.task == SEQ_CLS else found, batch.labels.to(found.device)
     output = model(**given, use_cache=False, logits_to_keep=batch.keep)
-    logits: Tensor = output.logits[:, -batch.keep :]
-    return logits
+    logits: Tensor = output.logits[:, -batch.keep : -1]
+    return logits, batch.labels[:, -(batch.keep - 1) :].to(logits.device)
+
+
+@contextmanager
+def _named_padding(model: Any, pad_id: int) -> Iterator[None]:
+    """Tell a model that names no padding which token it is: decoders look for the last token that is none."""
+    config = model.config.get_text_config()
+    named = config.pad_token_id
+    config.pad_token_id = pad_id if named is None else named
+    try:
+        yield
+    finally:
+        config.pad_token_id = named
 
 
 def mean_answer_loss(logits: "Tensor", labels: "Tensor") -> "Tensor":

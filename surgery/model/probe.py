@@ -14,22 +14,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from surgery.data import Example
+from surgery.adapter import CAUSAL_LM
 from surgery.errors import BaseModelError, DataError, RowsMixedError, SurgeryError, first_line
 from surgery.model.batches import collate
-from surgery.model.decoding import Prompts
-from surgery.model.loss import answer_logits, padding_id
+from surgery.model.loss import scored_logits
 from surgery.model.memory import is_out_of_memory
-from surgery.model.rereading import Reread
-from surgery.model.ways import LAYOUTS, Layout, Way, decoding_ways
+from surgery.model.readers import ANSWERS, Readers
+from surgery.model.rereading import Read, Reread
+from surgery.model.spectral_layers import SpectralLayer
+from surgery.model.ways import Layout, Way, decoding_ways, layouts_of
 
 if TYPE_CHECKING:
     from surgery.model.live_model import LiveModel
 
 T = TypeVar("T")
 
-# tokens of the longest prompt and of the opening, and of each answer; two prompts are of one length
-_LONGEST, _OPENING, _ANSWERS = 21, 9, (3, 3, 2)
+# tokens of the longest prompt and of the opening; two prompts are of one length
+_LONGEST, _OPENING = 21, 9
 # of rows, before a slower way is taken
 _TRIES = 2
 # a logit beyond this is a mask over the vocabulary
@@ -50,12 +51,14 @@ class Ways:
     @property
     def layout(self) -> Layout:
         """Layout of passes over whole rows."""
-        return self._known("layout", lambda: self._first(Probe.scoring, LAYOUTS))
+        return self._known("layout", lambda: self._first(Probe.scoring, layouts_of(self._live.base.task)))
 
     @property
     def way(self) -> Way:
         """How answers are decoded."""
-        return self._known("way", lambda: self._first(Probe.decoding, decoding_ways(self.layout)))
+        return self._known(
+            "way", lambda: self._first(Probe.decoding, decoding_ways(self.layout, self._live.base.task))
+        )
 
     def _known(self, what: str, find: Callable[[], T]) -> T:
         """What was found with this adapter on this base before, by another attachment too."""
@@ -101,6 +104,7 @@ class Probe:
     def __init__(self, live: "LiveModel", seed: int = 0) -> None:
         self._live = live
         self._prompts, self._answers = _rows(live, seed)
+        self._readers = Readers(live, self._prompts, self._answers, self._choose, self._prompts[-1][:-1])
         half = {name: spectrum.sigma / 2 for name, spectrum in live.spectra.items()}
         self._variants: list[Any] = [None, half, None]
         self._reference = [self._alone(row) for row in range(3)]
@@ -133,21 +137,18 @@ class Probe:
             signs = torch.randint(2, output.shape, generator=generator) * 2 - 1
             return (output * (1 + unit * signs.to(output.device))).to(output.dtype)
 
-        hook = self._live.model.get_input_embeddings().register_forward_hook(rounded)
+        hooks = [table.register_forward_hook(rounded) for table in _tables(self._live)]
         try:
             return self._apart(row, self._alone(row))
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
-    @torch.inference_mode()
     def _alone(self, row: int) -> Float[Tensor, "token vocabulary"]:
         """Logits before each token of a row's answer, and after all but its last."""
         live = self._live
-        self._choose([row])
-        ids = [*self._prompts[row], *self._answers[row][:-1]]
         try:
-            output = live.model(input_ids=torch.tensor([ids], device=live.device), use_cache=False)
-            logits: Tensor = output.logits[0, len(self._prompts[row]) - 1 :]
+            logits = self._readers.alone(row)
         except SurgeryError:
             raise
         except Exception as error:  # models raise whatever they stumble over
@@ -155,7 +156,7 @@ class Probe:
                 raise
             raise BaseModelError(
                 f"{type(live.model).__name__} cannot read a row of token ids alone ({first_line(error)})",
-                "use a causal language model that reads text and nothing else",
+                "use a language model that reads text and nothing else",
             ) from error
         finally:
             live.set_sigma(None)
@@ -199,10 +200,9 @@ class Probe:
         worst = 0.0
         for group in _groups(layout):
             self._choose(group)
-            examples = [Example("", self._prompts[r], self._answers[r][: _ANSWERS[r]], "") for r in group]
-            batch = collate(examples, padding_id(self._live.base.tokenizer), layout=layout)
-            logits = answer_logits(self._live.model, batch)[:, :-1]
-            labels = batch.labels[:, -(batch.keep - 1) :].to(logits.device)
+            examples = [self._readers.example(row) for row in group]
+            batch = collate(examples, self._live.base.padding, layout=layout)
+            logits, labels = scored_logits(self._live.model, batch)
             for each, label, row in zip(logits, labels, group, strict=True):
                 worst = max(worst, self._apart(row, each[label >= 0]))
         return worst
@@ -211,13 +211,13 @@ class Probe:
         return max(self._group_decoded(way, group) for group in _groups(way.decoding))
 
     def _group_decoded(self, way: Way, group: Sequence[int]) -> float:
-        prompts = self._read(way, group)
+        prompts = self._readers.together(way, group)
         worst = self._step_apart(group, prompts, 0)
         if way.follows:
-            assert isinstance(prompts, Prompts)
-            logits = prompts.answer_logits([self._answers[row][: _ANSWERS[row]] for row in group])
+            assert not isinstance(prompts, Reread)
+            logits = prompts.answer_logits([self._answers[row][: ANSWERS[row]] for row in group])
             for row, each in zip(group, logits, strict=True):
-                worst = max(worst, self._apart(row, each[: _ANSWERS[row]]))
+                worst = max(worst, self._apart(row, each[: ANSWERS[row]]))
         prompts.advance([self._answers[row][0] for row in group])
         worst = max(worst, self._step_apart(group, prompts, 1))
         if len(group) > 1:
@@ -227,38 +227,7 @@ class Probe:
         prompts.advance([self._answers[row][1] for row in group])
         return max(worst, self._step_apart(group, prompts, 2))
 
-    def _read(self, way: Way, group: Sequence[int]) -> Prompts | Reread:
-        """The rows read in two parts and joined, as large batches are, where their cache allows it."""
-        prompts = [self._prompts[row] for row in group]
-        if not way.cached:
-            self._choose(group)
-            return Reread(self._live, prompts, way.decoding)
-        prefix = None
-        if way.shared:
-            self._choose(group)
-            prefix = Prompts(self._live, [self._opening] * len(group)).as_prefix()
-        width = max(map(len, prompts))
-        parts: list[Prompts] = []
-        for part in (slice(0, -1), slice(-1, None)) if len(group) > 1 else (slice(None),):
-            self._choose(group[part])
-            variants = range(len(group))[part]
-            options: dict[str, Any] = {"layout": way.decoding, "width": width, "prefix": prefix}
-            parts.append(Prompts(self._live, prompts[part], variants=variants, **options))
-            if not parts[0].kept:
-                raise BaseModelError("the model returns no cache", "decode without one")
-            if not parts[0].joinable and len(group) > 1:
-                self._choose(group)
-                return Prompts(self._live, prompts, variants=range(len(group)), **options)
-        self._choose(group)
-        if len(parts) > 1:
-            parts[0].join(parts[1:])
-        return parts[0]
-
-    @property
-    def _opening(self) -> tuple[int, ...]:
-        return self._prompts[-1][:-1]
-
-    def _step_apart(self, group: Sequence[int], prompts: Prompts | Reread, step: int) -> float:
+    def _step_apart(self, group: Sequence[int], prompts: Read, step: int) -> float:
         return max(
             self._apart(row, logits[None], step) for row, logits in zip(group, prompts.following, strict=True)
         )
@@ -271,6 +240,20 @@ class Probe:
         difference = found.double()[counted] - expected
         distance = float(difference.norm() / expected.norm().clamp(min=1e-300))
         return distance if np.isfinite(distance) else float("inf")
+
+
+def _tables(live: "LiveModel") -> list[Any]:
+    """The input embedding, or both of them where an encoder and a decoder share one tensor."""
+    table = live.model.get_input_embeddings()
+    if live.base.task == CAUSAL_LM:
+        return [table]
+    held = [
+        each
+        for each in live.model.modules()
+        if hasattr(each, "embedding_dim") and getattr(each, "weight", None) is table.weight
+    ]
+    inside = {each.base for each in held if isinstance(each, SpectralLayer)}
+    return [each for each in held if each not in inside]
 
 
 def _unit(live: "LiveModel") -> float:
@@ -297,4 +280,8 @@ def _rows(live: "LiveModel", seed: int) -> tuple[list[tuple[int, ...]], list[tup
     common = ids[0][:opening]
     lengths = (longest, longest, opening + 1)
     prompts = [(*common, *row[opening:length]) for row, length in zip(ids, lengths, strict=True)]
-    return prompts, [tuple(row[longest:]) for row in ids]
+    answers = [tuple(row[longest:]) for row in ids]
+    if live.base.task != CAUSAL_LM:
+        # mBART's kinds begin with the last label, which is to be the same in a shorter answer
+        answers = [(first, second, second) for first, second, _ in answers]
+    return prompts, answers

@@ -18,11 +18,21 @@ class Task:
     wanted: the caller's requests that it answers, by number.
     tokens: how many one forward pass reads.
     bytes: what one row holds while the task runs.
+    lengths: of its sequences, where they are several.
     """
 
     wanted: tuple[int, ...]
     tokens: int
     bytes: int
+    lengths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A continuation given its context: log likelihood in nats, and whether greedy decoding would write it."""
+
+    log_likelihood: float
+    greedy: bool
 
 
 class Slot(NamedTuple):
@@ -36,7 +46,10 @@ class Queue:
     """Tasks of an engine call with the variants that each still lacks, the longest tasks first."""
 
     def __init__(self, tasks: Sequence[Task], variants: int) -> None:
-        order = sorted(range(len(tasks)), key=lambda task: (-tasks[task].tokens, -tasks[task].bytes, task))
+        order = sorted(
+            range(len(tasks)),
+            key=lambda task: (-tasks[task].tokens, tasks[task].lengths, -tasks[task].bytes, task),
+        )
         self.tasks = tasks
         self.missing = {task: list(range(variants)) for task in order}
 

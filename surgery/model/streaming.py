@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from surgery.data import Encoding, prompt_ids, turn_end
+from surgery.adapter import CAUSAL_LM
+from surgery.data import Encoding, Example, prompt_ids, specimen
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.variant_rows import Variant, stacked_sigma
 from surgery.progress import SILENT, Control
@@ -41,7 +42,8 @@ def stream_answers(
     """
     if not variants or limit < 1:
         raise DataError(f"{limit} tokens of {len(variants)} variants were asked for", "ask for one or more")
-    ids = prompt_ids(prompt, live.tokenizer_for(encoding), encoding) if prompt.strip() else []
+    task = live.base.task
+    ids = prompt_ids(prompt, live.tokenizer_for(encoding), encoding, task) if prompt.strip() else []
     if not ids:
         raise DataError("the prompt is empty", "write something for the model to answer")
     places = live.positions
@@ -50,7 +52,7 @@ def stream_answers(
         raise DataError(f"the prompt is {len(ids)} tokens, more than {longest}", "shorten the prompt")
     if places:
         # the last token of an answer is never read back, so it needs no position
-        limit = min(limit, places - len(ids) + 1)
+        limit = min(limit, places - len(ids) + 1 if task == CAUSAL_LM else places)
     return _Stream.of(live, ids, limit, encoding, control).answers(variants)
 
 
@@ -62,7 +64,8 @@ class _Stream:
     ids: of the prompt.
     limit: most tokens of an answer.
     tokenizer: turns them into text.
-    ends: ids that end an answer; `stop` is an end of several tokens, empty where there is none.
+    specimen: tells how answers open and end.
+    ends: ids that end an answer.
     control: polled before each token.
     """
 
@@ -70,8 +73,8 @@ class _Stream:
     ids: list[int]
     limit: int
     tokenizer: Any
+    specimen: Example
     ends: frozenset[int]
-    stop: str
     control: Control
 
     @staticmethod
@@ -79,9 +82,9 @@ class _Stream:
         from surgery.model.decoding import end_ids
 
         tokenizer = live.tokenizer_for(encoding)
-        end, stop = turn_end(tokenizer, encoding)
-        ends = end_ids(live) | frozenset([end] if end is not None else [])
-        return _Stream(live, ids, limit, tokenizer, ends, stop, control)
+        told = specimen(tokenizer, encoding, live.base.task)
+        ends = end_ids(live) | frozenset([told.end] if told.end is not None else [])
+        return _Stream(live, ids, limit, tokenizer, told, ends, control)
 
     def answers(self, variants: Mapping[str, Variant | None]) -> Iterator[dict[str, str]]:
         """The complete characters of every variant after each token, those that mix rows one after the other."""
@@ -104,16 +107,19 @@ class _Stream:
 
     def _together(self, variants: Mapping[str, Variant | None]) -> Iterator[dict[str, str]]:
         """Texts of `variants` in one batch after each token, as the tokenizer decodes them."""
-        from surgery.model.rereading import read_prompts
+        from surgery.model.rereading import Text, beginning, read_prompts
 
         self.control.heed()
         self.live.set_sigma(stacked_sigma(self.live, variants))
-        prompts = read_prompts(self.live, [self.ids] * len(variants))
+        begin = beginning(self.live, self.specimen.answer_ids, self.specimen.opening)
+        prompts = read_prompts(self.live, [Text(tuple(self.ids), (), begin.start)] * len(variants))
         answers: dict[str, list[int]] = {name: [] for name in variants}
         texts = dict.fromkeys(variants, "")
         ended: set[str] = set()
         for count in range(1, self.limit + 1):
             chosen = prompts.chosen
+            if count == 1 and begin.first is not None:
+                chosen = [begin.first] * len(variants)
             ended |= {name for name, token in zip(variants, chosen, strict=True) if token in self.ends}
             self.control.heed()
             for name, token in zip(variants, chosen, strict=True):
@@ -129,7 +135,7 @@ class _Stream:
 
     def _text(self, ids: list[int]) -> str:
         found: str = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return found.partition(self.stop)[0] if self.stop else found
+        return found.partition(self.specimen.stop)[0] if self.specimen.stop else found
 
 
 def _extended(told: str, text: str) -> str:

@@ -40,6 +40,7 @@ class Scale(Knobbed):
     """
 
     name: ClassVar[str] = "scale"
+    usual_energy: ClassVar[str] = "none"
     title: ClassVar[str] = "Rescale everything alike"
     needs_gradient: ClassVar[bool] = False
 
@@ -51,9 +52,13 @@ class Scale(Knobbed):
 
 @dataclass(frozen=True)
 class Truncate(Knobbed):
-    """αₖ = 1 for the kept components and 0 for the rest, ranked by σ or by sensitivity."""
+    """αₖ = 1 for the kept components and 0 for the rest, ranked by σ or by sensitivity.
+
+    An energy rule would give the norm of all to those that are kept.
+    """
 
     name: ClassVar[str] = "truncate"
+    usual_energy: ClassVar[str] = "none"
     title: ClassVar[str] = "Keep the leading components only"
 
     keep: int = knob(8, "components kept in every module", low=0, high=256, step=1)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 from surgery.errors import PolicyError
 from surgery.policies.evidence import MAGNITUDES, NORMS
@@ -83,7 +83,10 @@ class Knobbed:
     """What a policy is made of: a frozen dataclass whose fields are knobs.
 
     However it is made, a value out of its knob's range raises `PolicyError`, and one in range has the knob's kind.
+    `usual_energy` is the energy rule of an edit that names none.
     """
+
+    usual_energy: ClassVar[str] = "l1"
 
     def __post_init__(self) -> None:
         for knob in knobs_of(self):

@@ -28,6 +28,7 @@ class Policy(Protocol):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    usual_energy: ClassVar[str]
 
     @property
     def needs_gradient(self) -> bool:
@@ -63,6 +64,7 @@ class Given:
     name: ClassVar[str] = "given"
     title: ClassVar[str] = "Gains computed for the whole scope"
     needs_gradient: ClassVar[bool] = True
+    usual_energy: ClassVar[str] = "l1"
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "module rank"]:
         return np.stack([self.by_module[name] for name in evidence.names])

@@ -11,7 +11,17 @@ from numpy import ndarray
 from surgery.data import Example
 from surgery.errors import DataError
 from surgery.files import digest
-from surgery.model import Answered, Scored, Stop, Variant, VariantEngine, answer_tokens, pair_tokens, text_tokens
+from surgery.model import (
+    Answered,
+    Classified,
+    Scored,
+    Stop,
+    Variant,
+    VariantEngine,
+    answer_tokens,
+    pair_tokens,
+    text_tokens,
+)
 from surgery.progress import SILENT, Control
 from surgery.runs.answer_log import AnswerLog, RequestKey, Response
 
@@ -64,6 +74,11 @@ class LoggedEngine:
         """See `VariantEngine.notes`; the same where all answers were in the log."""
         return self._live.notes if self._decoded else self._live.scoring_notes
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of a classifier by number."""
+        return self._live.base.labels
+
     def log_likelihoods(
         self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], *, control: Control = SILENT
     ) -> dict[str, list[Scored]]:
@@ -89,6 +104,17 @@ class LoggedEngine:
         costs = pair_tokens([(example.prompt_ids, example.answer_ids) for example in examples])
         answers = self._answers(_Call(digests, costs, ask, float, float), control)
         return {name: np.array(losses, dtype=np.float64) for name, losses in answers.items()}
+
+    def classify(self, examples: Sequence[Example], *, control: Control = SILENT) -> dict[str, list[Classified]]:
+        """See `VariantEngine.classify`."""
+
+        def ask(engine: VariantEngine, picked: Sequence[int], control: Control, done: Done) -> object:
+            return engine.classify([examples[i] for i in picked], control=control, done=done)
+
+        digests = [_digest("label", e.prompt_ids, e.answer_ids, e.segments) for e in examples]
+        costs = [example.length for example in examples]
+        call = _Call(digests, costs, ask, astuple, lambda kept: Classified(kept[0], tuple(kept[1])))
+        return self._answers(call, control)
 
     def generate(
         self,

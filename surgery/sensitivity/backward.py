@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surgery.data import Calibration
-from surgery.model import Batch, answer_losses, batch_order, padding_id, run_batches
+from surgery.model import Batch, answer_losses, batch_order, run_batches
 from surgery.progress import SILENT, Control
 from surgery.sensitivity.checkpoint import Partial
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity
@@ -45,7 +45,7 @@ def measure_sensitivity(
     layout = layout or live.layout
     live.set_sigma(None)
     examples = calibration.examples
-    live.check_positions(max((example.length for example in examples), default=0))
+    live.check_positions(max((example.span for example in examples), default=0))
     values = {name: np.zeros((len(examples), live.spectra[name].rank)) for name in names}
     losses = np.zeros(len(examples))
     done = 0
@@ -83,8 +83,7 @@ def measure_sensitivity(
 
     try:
         with live.checkpointing() if checkpointing else nullcontext():
-            padding = padding_id(live.base.tokenizer)
-            run_batches(examples, batch_size, padding, step, layout=layout, start=done)
+            run_batches(examples, batch_size, live.base.padding, step, layout=layout, start=done)
     finally:
         live.unperturb()
     return Sensitivity(values, losses, provenance_of(live, calibration, names), calibration.left_out)

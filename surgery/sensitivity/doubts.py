@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.data import Example
-from surgery.model import Batch, answer_losses, padding_id, run_batches
+from surgery.model import Batch, answer_losses, run_batches
 
 if TYPE_CHECKING:
     from surgery.model import LiveModel
@@ -34,7 +34,7 @@ def losses_without(
 
     live.set_sigma({name: np.zeros_like(spectrum.sigma) for name, spectrum in live.spectra.items()})
     try:
-        run_batches(examples, batch_size, padding_id(live.base.tokenizer), step)
+        run_batches(examples, batch_size, live.base.padding, step, layout=live.layout)
     finally:
         live.set_sigma()
     return losses

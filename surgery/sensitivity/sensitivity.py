@@ -5,7 +5,7 @@ standard errors, sign agreement and any smaller calibration budget, without anot
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -112,6 +112,11 @@ class Sensitivity:
             losses=self.losses[:count],
             without=self.without[:count],
         )
+
+    def of_modules(self, names: Iterable[str]) -> "Sensitivity":
+        """The same measurement of some modules only, as far as they were measured."""
+        wanted = set(names)
+        return replace(self, values={name: g for name, g in self.values.items() if name in wanted})
 
 
 def save_sensitivity(sensitivity: Sensitivity, path: Path | str, about: Mapping[str, str] | None = None) -> None:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from surgery.data import CalibrationPlan, parse_stored_plan, plan_record
 from surgery.errors import DataError, SurgeryError
 from surgery.files import is_shipped, sensitivities_folder, shipped_files
-from surgery.model import BaseChoice
+from surgery.model import BaseChoice, pinned_base
 from surgery.sensitivity.checkpoint import PART_FORMAT
 from surgery.sensitivity.sensitivity import FORMAT, Provenance
 
@@ -57,7 +57,9 @@ class Measurement:
 
         Gradient checkpointing changes how a plan is carried out, not what it measures.
         """
-        if base is None or self.base is None or replace(self.base, device=base.device) != base:
+        if base is None or self.base is None:
+            return False
+        if pinned_base(replace(self.base, device=base.device)) != pinned_base(base):
             return False
         if plan is None:
             return True
@@ -70,7 +72,7 @@ def measurement_header(
     """What a stored file tells of itself, whole or part."""
     return {
         "plan": json.dumps(plan_record(plan)),
-        "base": json.dumps(plan_record(base)),
+        "base": json.dumps(plan_record(pinned_base(base))),
         "adapter": provenance.adapter,
         "dtype": provenance.dtype,
         "left_out": json.dumps(dict(left_out)),

@@ -83,7 +83,7 @@ def remember_pace(
     kept = {example.key for example in calibration.examples}
     rows = [row for row in rows if row.key in kept]
     every = sum(example.length for example in calibration.examples)
-    own = _tokens_around(tokenizer, calibration)
+    own = _tokens_around(tokenizer, calibration, calibration.examples[0].task)
     letters = characters(rows)
     pace = CalibrationPace(
         spent.tokens / spent.seconds, own, max(0.0, every - own * len(rows)) / letters if letters else 0.0
@@ -116,11 +116,11 @@ def _proof_key(base: BaseChoice, task: str) -> str:
     return digest(["proof", json.dumps(asdict(base)), task])[:16]
 
 
-def _tokens_around(tokenizer: Any, calibration: Calibration) -> float:
+def _tokens_around(tokenizer: Any, calibration: Calibration, task: str) -> float:
     """Tokens of an example without a text of its own: the chat template's and the end token."""
     encoding = calibration.encoding
     try:
-        around = len(prompt_ids("", tokenizer, encoding))
+        around = len(prompt_ids("", tokenizer, encoding, task))
     except DataError:  # a template may refuse an empty turn
         return 0.0
     return float(around + (encoding.eos and tokenizer.eos_token_id is not None))

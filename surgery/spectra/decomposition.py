@@ -69,7 +69,7 @@ class FactoredSpectrum(Spectrum):
         if found is None:
             if self._signs is None:
                 _ = self.U  # its largest entries decide
-            found = _turned(self._factors.A.T, self._small[1])
+            found = _turned(self._factors.right.T, self._small[1])
             found *= self._signs
             self._kept.put((self.name, "V"), found)
         return found
@@ -115,7 +115,7 @@ def decompose(adapter: Adapter) -> dict[str, Spectrum]:
 
 
 def decompose_factors(factors: Factors) -> Spectrum:
-    """Thin SVD of scaling·B·A; min(out, in, rank) components. The same bits whatever else is decomposed."""
+    """Thin SVD of scaling·B·A, or scaling·B·diag(E)·A; min(out, in, rank) components. The same bits whatever else is decomposed."""
     return _decomposed([factors])[factors.name]
 
 
@@ -137,7 +137,7 @@ def _small_svds(modules: Sequence[Factors]) -> list[tuple[ndarray, ndarray, ndar
     triangles = []
     for i, factors in enumerate(modules):
         # columns have to be contiguous; what is below the diagonal is cut off in the stack
-        R_B, R_A = (_triangle(float64(side).T) for side in (factors.B.T, factors.A))
+        R_B, R_A = (_triangle(float64(side).T) for side in (factors.B.T, factors.right))
         triangles.append((R_B, R_A))
         groups.setdefault((*R_B.shape, *R_A.shape), []).append(i)
     found: dict[int, tuple[ndarray, ndarray, ndarray]] = {}

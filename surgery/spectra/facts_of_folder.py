@@ -93,7 +93,7 @@ def inspect_one(folder: Path, root: Path) -> AdapterRow:
         base=adapter.base_name or "",
         modules=len(facts),
         ranks=tuple(sorted({fact.rank for fact in facts})),
-        parameters=sum(factors.A.size + factors.B.size for factors in adapter.modules.values()),
+        parameters=sum(factors.parameters for factors in adapter.modules.values()),
         norm=float(np.sqrt(energy)),
         effective_rank=float(np.mean([fact.effective_rank for fact in facts if fact.norm])) if energy else np.nan,
         top=max((fact.top for fact in facts), default=np.nan),

@@ -6,9 +6,9 @@
 It starts the app on a home of its own, drives a headless Chromium with the mouse, and reads what the
 board tells in its `board` events: from a knob's input event to the end of the repaint, and from its
 release to the frame after the server's answer was drawn. Two adapters: `demo:kinship` with measured
-sensitivities (960 components in scope), and one in the shape of an 8B model, 36 layers of o_proj and
-down_proj at rank 16 (1,152 components), whose factors and sensitivities are drawn at random: no base
-model is needed to turn knobs. Both under grad_direction, dragging eta_suppress.
+sensitivities (960 components in scope), one in the shape of an 8B model, 36 layers of o_proj and down_proj at rank 16
+(1,152 components), and one of a mixture of 128 experts, 18,624 modules (49,536 components in scope), whose factors and
+sensitivities are drawn at random. All under grad_direction, dragging eta_suppress.
 """
 
 import argparse
@@ -26,18 +26,14 @@ from uuid import uuid4
 
 import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from safetensors.numpy import save_file
 
-from surgery import decompose, open_adapter
-from surgery.data import Encoding
-from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
+from tests.benchmarks.made_up import EXPERTS, RESIDUAL_8B, made_up
 from tests.e2e.browser import find_chromium
 from tests.e2e.driving import FLAGS, LISTEN, LONG, measured_demo, rested, serving
 
 KNOB = "eta_suppress"
 WARM = 5  # first releases, while the browser still compiles the page: not counted
 PAUSE = 1000  # ms between two releases; meanwhile the page around the board is brought up to date
-LAYERS, RANK, WIDTH, EXAMPLES = 36, 16, 64, 128
 FRAME = "() => new Promise(requestAnimationFrame)"
 TIMES = "kind => window.boardEvents.filter(event => event.kind === kind).map(event => event.ms)"
 
@@ -57,39 +53,6 @@ def started_afresh(record: dict[str, Any]) -> dict[str, Any]:
     start = {"scope": "residual", "policy": "grad_direction", "knobs": {}, "energy": "l1", "sigma_min": 0.0}
     steps = [{"label": "start", "edit": {**start, "manual": {}}}]
     return {**record, "history": steps, "at": 0, "shelf": {}}
-
-
-def made_up(record: dict[str, Any], folder: Path, home: Path) -> dict[str, Any]:
-    """`record` on a random adapter in the shape of an 8B model, with random sensitivities in the store."""
-    generator = np.random.default_rng(0)
-    tensors = {}
-    for layer in range(LAYERS):
-        for path in ("self_attn.o_proj", "mlp.down_proj"):
-            module = f"base_model.model.model.layers.{layer}.{path}"
-            for factor, shape in (("lora_A", (RANK, WIDTH)), ("lora_B", (WIDTH, RANK))):
-                tensors[f"{module}.{factor}.weight"] = generator.normal(size=shape).astype(np.float32) * 0.05
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": "made-up/8b",
-        "r": RANK,
-        "lora_alpha": 2 * RANK,
-        "target_modules": ["o_proj", "down_proj"],
-    }
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    save_file(tensors, folder / "adapter_model.safetensors")
-    adapter = open_adapter(folder)
-    values = {
-        name: generator.normal(generator.normal(size=spectrum.rank) / 8, 1, (EXAMPLES, spectrum.rank)) / 10
-        for name, spectrum in decompose(adapter).items()
-    }
-    provenance = Provenance(adapter.digest, "made up", "made up", Encoding(), tuple(values), "float32")
-    batch = record["calibration"]["batch_size"]
-    file = home / "sensitivities" / f"{provenance.key}-{batch}.safetensors"
-    save_sensitivity(Sensitivity(values, generator.normal(1, 0.1, EXAMPLES), provenance), file)
-    of = {"source": str(folder), "digest": adapter.digest}
-    return {**record, "adapter": of, "base": None, "evaluation": None, "sensitivity": provenance.key}
 
 
 def latency(browser: Browser, url: str, home: Path, record: dict[str, Any], moves: int, releases: int) -> Latency:
@@ -196,7 +159,8 @@ def main() -> None:
     options = parser.parse_args()
     with driven(options.home) as (browser, url, home, scratch):
         demo = started_afresh(measured_demo(browser, url, home))
-        records = [demo, made_up(demo, scratch / "8B-shaped", home)]
+        shapes = (RESIDUAL_8B, EXPERTS)
+        records = [demo, *(made_up(demo, scratch / shape.name, home, shape) for shape in shapes)]
         results = [latency(browser, url, home, record, options.moves, options.releases) for record in records]
         version = browser.version
     print(table(results))

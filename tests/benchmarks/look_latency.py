@@ -5,8 +5,8 @@
 
 It starts the app on a home of its own with a base model in memory, drives a headless Chromium with the
 mouse and the keys, and reads what the figures tell in their `board` events: from the input to the frame
-after the repaint. Two adapters: the demo (210 modules), and one in the shape of an 8B model, 36 layers
-of 7 families at rank 16 (252 modules), with random factors on a smaller width. First paint is the time
+after the repaint. Three adapters: the demo (210 modules), and two with random factors on smaller widths: in the shape of
+an 8B model, 36 layers of 7 families at rank 16 (252 modules), and of a mixture of 128 experts (18,624 modules). First paint is the time
 from the request of the page to two frames after the figure, in a fresh visit to a warm server.
 """
 
@@ -20,54 +20,13 @@ from uuid import uuid4
 
 import numpy as np
 from playwright.sync_api import Browser, Locator, Page
-from safetensors.numpy import save_file
 
-from surgery import decompose, open_adapter
-from surgery.data import Encoding
-from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
 from tests.benchmarks.board_latency import driven, machine, started_afresh
+from tests.benchmarks.made_up import ALL_8B, EXPERTS, made_up
 from tests.e2e.driving import LISTEN, LONG, measured_demo, rested
 
-LAYERS, RANK, WIDTH, INNER, EXAMPLES = 36, 16, 512, 896, 64
-SHAPES = {
-    "self_attn.q_proj": (WIDTH, WIDTH),
-    "self_attn.k_proj": (WIDTH // 4, WIDTH),
-    "self_attn.v_proj": (WIDTH // 4, WIDTH),
-    "self_attn.o_proj": (WIDTH, WIDTH),
-    "mlp.gate_proj": (INNER, WIDTH),
-    "mlp.up_proj": (INNER, WIDTH),
-    "mlp.down_proj": (WIDTH, INNER),
-}
 PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 LAST = "() => window.boardEvents.length ? window.boardEvents.at(-1).ms : null"
-
-
-def made_up(record: dict[str, Any], folder: Path, home: Path) -> dict[str, Any]:
-    """`record` on a random adapter with the modules of an 8B model, with random sensitivities in the store."""
-    rng = np.random.default_rng(0)
-    tensors = {}
-    for layer in range(LAYERS):
-        for path, (out, inner) in SHAPES.items():
-            module = f"base_model.model.model.layers.{layer}.{path}"
-            tensors[f"{module}.lora_A.weight"] = rng.normal(size=(RANK, inner)).astype(np.float32)
-            tensors[f"{module}.lora_B.weight"] = rng.normal(size=(out, RANK)).astype(np.float32)
-    targets = [path.rpartition(".")[2] for path in SHAPES]
-    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": targets}
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(
-        json.dumps({**config, "base_model_name_or_path": "made-up/8b", "task_type": "CAUSAL_LM"}), encoding="utf-8"
-    )
-    save_file(tensors, folder / "adapter_model.safetensors")
-    adapter = open_adapter(folder)
-    values = {
-        name: rng.normal(rng.normal(size=spectrum.rank) / 8, 1, (EXAMPLES, spectrum.rank)) / 10
-        for name, spectrum in decompose(adapter).items()
-    }
-    provenance = Provenance(adapter.digest, "made up", "made up", Encoding(), tuple(values), "float32")
-    file = home / "sensitivities" / f"{provenance.key}-{record['calibration']['batch_size']}.safetensors"
-    save_sensitivity(Sensitivity(values, rng.normal(1, 0.1, EXAMPLES), provenance), file)
-    of = {"source": str(folder), "digest": adapter.digest}
-    return {**record, "adapter": of, "base": None, "evaluation": None, "sensitivity": provenance.key}
 
 
 class Figures:
@@ -164,7 +123,9 @@ def main() -> None:
     options = parser.parse_args()
     with driven(options.home) as (browser, url, home, scratch):
         demo = started_afresh(measured_demo(browser, url, home))
-        records = {"demo": demo, "8B-shaped": made_up(demo, scratch / "8B-shaped", home)}
+        records = {"demo": demo}
+        for shape in (ALL_8B, EXPERTS):
+            records[shape.name] = made_up(demo, scratch / shape.name, home, shape)
         results = {}
         for name, record in records.items():
             figures = Figures(browser, url, home, record, "geometry")

@@ -1,6 +1,8 @@
 """The whole path in a real browser: open, look, calibrate, edit, prove, export, and redo it by command."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.driving import LONG, fresh, go, no_message_of_failure, rested
+from tests.e2e.driving import LONG, ROOT, fresh, go, no_message_of_failure, rested
 
 PAGES = ("Adapter", "Geometry", "Spectra", "Surgery", "Evaluate", "Export", "Paper")
 
@@ -41,6 +43,31 @@ def test_a_path_that_is_no_adapter_is_a_message(page: Page, app_url: str, tmp_pa
     page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
     expect(page.get_by_text("no adapter_config.json")).to_be_visible(timeout=20_000)
     expect(page.get_by_text("adapter: demo:kinship")).to_be_visible()
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+def test_a_folder_of_checkpoints_offers_them(page: Page, app_url: str, tmp_path: Path, zipped: bool) -> None:
+    demo = ROOT / "assets" / "demo" / "kinship"
+    for step in (20, 100):
+        at = tmp_path / "runs" / f"checkpoint-{step}"
+        at.mkdir(parents=True)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copy(demo / name, at / name)
+    page.goto(fresh(app_url))
+    rested(page)
+    page.get_by_text("Upload a zip" if zipped else "Folder", exact=True).click()
+    if zipped:
+        packed = shutil.make_archive(str(tmp_path / "runs"), "zip", tmp_path, "runs")
+        page.locator('input[type="file"]').set_input_files(packed)
+        expect(page.get_by_text("runs.zip")).to_be_visible(timeout=20_000)
+    else:
+        page.get_by_role("textbox", name="Adapter folder").fill(str(tmp_path / "runs"))
+    page.get_by_test_id("stBaseButton-primaryFormSubmit").click()
+    expect(page.get_by_text(re.compile("checkpoint-20, .*checkpoint-100"))).to_be_visible(timeout=20_000)
+    page.get_by_role("button", name="Open this one").click()
+    shown = "uploads/" if zipped else "runs/checkpoint-100"
+    expect(page.get_by_text(re.compile(f"adapter: .*{shown}"))).to_be_visible(timeout=20_000)
+    no_message_of_failure(page)
 
 
 def test_the_demo_from_calibration_to_an_export_that_the_command_line_repeats(

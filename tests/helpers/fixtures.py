@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from surgery.model import Prompts, VariantEngine
+from surgery.model import Prompts, VariantEngine, encoder_decoder
 from tests.helpers.rounding import watched
 from tests.helpers.workplace import Workplace, workplace, write_workplace
 
@@ -16,7 +16,8 @@ from tests.helpers.workplace import Workplace, workplace, write_workplace
 @pytest.fixture(autouse=True)
 def clear_choices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests compare tokens: wherever the model chooses one, no rounding may turn the choice."""
-    monkeypatch.setattr(Prompts, "chosen", watched(Prompts.chosen))
+    for read in (Prompts, encoder_decoder.EncodedPrompts):
+        monkeypatch.setattr(read, "chosen", watched(read.chosen))
 
 
 @pytest.fixture

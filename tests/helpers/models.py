@@ -14,8 +14,17 @@ import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from surgery.data import Example
 from surgery.model import LoadedBase
@@ -70,6 +79,40 @@ def tiny_gpt2(seed: int = 0, **changes: Any) -> GPT2LMHeadModel:
     }
     torch.manual_seed(seed)
     return GPT2LMHeadModel(GPT2Config(**{**settings, **changes})).requires_grad_(False).eval()
+
+
+def tiny_mixtral(seed: int = 0) -> MixtralForCausalLM:
+    """Two random layers of three experts each, whose weights one module keeps."""
+    torch.manual_seed(seed)
+    config = MixtralConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_local_experts=3,
+        num_experts_per_tok=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+        pad_token_id=PAD,
+    )
+    return MixtralForCausalLM(config).requires_grad_(False).eval()
+
+
+def save_expert_by_expert(folder: Path, seed: int = 1) -> Path:
+    """An adapter of every expert of `tiny_mixtral` as they were named when each was three modules of its own."""
+    generator, tensors = torch.Generator().manual_seed(seed), {}
+    for layer in range(2):
+        for expert in range(3):
+            for name, (out, inside) in {"w1": (24, 16), "w3": (24, 16), "w2": (16, 24)}.items():
+                key = f"base_model.model.model.layers.{layer}.block_sparse_moe.experts.{expert}.{name}"
+                tensors[f"{key}.lora_A.weight"] = torch.randn(2, inside, generator=generator) * 0.3
+                tensors[f"{key}.lora_B.weight"] = torch.randn(out, 2, generator=generator) * 0.3
+    targets = ["w1", "w2", "w3"]
+    LoraConfig(r=2, lora_alpha=4, target_modules=targets, task_type="CAUSAL_LM").save_pretrained(folder)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
 
 
 def tiny_tokenizer(*, chat: bool = True, append_eos: bool = False) -> PreTrainedTokenizerFast:
@@ -190,6 +233,16 @@ def save_adapter(
     return folder
 
 
+def moved(model: Any, *, seed: int = 1, by: float = 0.1) -> Any:
+    """The model with every trained parameter moved, as a training would."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * by)
+    return model
+
+
 def with_peft(model: Any, folder: Path) -> PeftModel:
     """peft's own forward: the adapter on a copy of `model`, in the model's dtype."""
     dtype = next(model.parameters()).dtype
@@ -205,7 +258,7 @@ def double(model: Any) -> Any:
     """A float64 copy. RMSNorm is swapped because transformers' own computes in float32 in any model."""
     model = copy.deepcopy(model)
     for name, layer in list(model.named_modules()):
-        if type(layer).__name__.endswith("RMSNorm"):
+        if type(layer).__name__.endswith(("RMSNorm", "T5LayerNorm")):
             exact = torch.nn.RMSNorm(layer.weight.numel(), eps=layer.variance_epsilon)
             exact.weight = layer.weight
             parent, _, child = name.rpartition(".")

@@ -105,7 +105,7 @@ def watched(chosen: property) -> property:
     assert choose is not None
 
     def asserted(prompts: Any) -> list[int]:
-        assert_clear_choice(prompts._model, prompts._next)
+        assert_clear_choice(prompts._model, prompts.following)
         return choose(prompts)
 
     return property(asserted)

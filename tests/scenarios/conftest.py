@@ -1,3 +1,4 @@
 from tests.helpers.fixtures import clear_choices, engine_calls, place, workplace_files
+from tests.helpers.hub_server import elsewhere, hub
 
-__all__ = ["clear_choices", "engine_calls", "place", "workplace_files"]
+__all__ = ["clear_choices", "elsewhere", "engine_calls", "hub", "place", "workplace_files"]

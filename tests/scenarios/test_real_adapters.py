@@ -127,7 +127,7 @@ CONFIG_OUTCOMES: dict[str, Opens | str] = {
     "japjotsaggu-wai__NE_Indictrans2": Opens(8, 32, 1.0),
     "jasencarroll__lightweight-fine-tuning__peft_model_output__checkpoint-200": Opens(6, 8, 4.0),
     "johntnanney__gradience__examples__adapters__tiny_lora": Opens(4, 8, 2.0),
-    "johntnanney__gradience__outputs__adapter": "type None",
+    "johntnanney__gradience__outputs__adapter": "no peft_type",
     "josephldobson__peft-benchmarking__src__models__google__flan-t5-base_DORA_1": "use_dora",
     "josephldobson__peft-benchmarking__src__models__google__flan-t5-base_LORA_1": Opens(4, 16, 0.5),
     "josephldobson__peft-benchmarking__src__models__google__flan-t5-base_PROMPT_TUNING_1": "type 'PROMPT_TUNING'",

@@ -3,7 +3,7 @@
 from surgery.evaluation.lm_eval.catalogue import task_files
 from surgery.evaluation.lm_eval.code_judge import Judge, Program, judge_for_code, judging, sandboxed
 from surgery.evaluation.lm_eval.definitions import has_several_tasks
-from surgery.evaluation.lm_eval.plan import BENCHMARKS, TaskPlan
+from surgery.evaluation.lm_eval.plan import BENCHMARKS, TaskPlan, refuse_other_models
 from surgery.evaluation.lm_eval.requests import Texts
 from surgery.evaluation.lm_eval.scoring import run_task
 from surgery.evaluation.lm_eval.task_run import benchmark, benchmarked, refuse_seen
@@ -22,6 +22,7 @@ __all__ = [
     "judge_for_code",
     "judging",
     "load_task",
+    "refuse_other_models",
     "refuse_seen",
     "run_task",
     "sandboxed",

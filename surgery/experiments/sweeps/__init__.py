@@ -1,7 +1,16 @@
 """Grids of edits over adapters and tasks, in process or on Ray."""
 
 from surgery.experiments.sweeps.ledger import finished
-from surgery.experiments.sweeps.plan import SweepPlan, check, cost, cost_text, expand, passes_of, variant_name
+from surgery.experiments.sweeps.plan import (
+    SweepPlan,
+    check,
+    cost,
+    cost_text,
+    expand,
+    passes_of,
+    pinned_sweep,
+    variant_name,
+)
 from surgery.experiments.sweeps.ray_runner import on_ray, request
 from surgery.experiments.sweeps.run import Runner, Swept, in_process, run_sweep
 from surgery.experiments.sweeps.spec import Resources, parse_sweep, read_sweep
@@ -35,6 +44,7 @@ __all__ = [
     "on_ray",
     "parse_sweep",
     "passes_of",
+    "pinned_sweep",
     "read_sweep",
     "request",
     "results",

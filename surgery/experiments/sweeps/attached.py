@@ -70,7 +70,8 @@ class AttachedAdapter:
             return self._live
         opened = open_adapter(adapter.source)
         spectra = decompose(opened)
-        if self._live is not None and self._choice is not None and self._choice[1] == adapter.base:
+        same = self._live is not None and self._choice is not None and self._choice[1] == adapter.base
+        if same and self._live is not None and self._live.base.serves(opened):
             base = self._live.base
             self._live.close()
             self._live = None

@@ -13,7 +13,9 @@ from surgery.adapter import in_scope, open_adapter
 from surgery.data import CalibrationPlan, EvaluationPlan, calibration_rows, read_slices
 from surgery.errors import SweepError
 from surgery.experiments.sweeps.spec import Sweep, SweptAdapter, SweptEdit, SweptTask
+from surgery.model import BaseChoice, latest_base
 from surgery.policies import knobs_of
+from surgery.progress import SILENT, Control
 from surgery.sensitivity import characters, known_pace, known_proof_pace
 
 
@@ -91,6 +93,21 @@ def variant_name(edit: SweptEdit) -> str:
     return ", ".join(parts)
 
 
+def pinned_sweep(sweep: Sweep, control: Control = SILENT) -> Sweep:
+    """A sweep with commits for adapters and bases on the hub, which are the same for all its work, however long it takes.
+
+    Adapters are fetched, bases are not; `control` hears of the bytes. Raises `AdapterError` and `BaseModelError`.
+    """
+    bases: dict[BaseChoice, BaseChoice] = {}
+    found = []
+    for adapter in sweep.adapters:
+        if adapter.base not in bases:
+            bases[adapter.base] = latest_base(adapter.base)
+        source = open_adapter(adapter.source, control=control).source
+        found.append(replace(adapter, source=source, base=bases[adapter.base]))
+    return replace(sweep, adapters=tuple(found))
+
+
 def expand(sweep: Sweep) -> SweepPlan:
     """The cells of a sweep and the groups that answer for them."""
     tasks = {task.name: task for task in sweep.tasks}
@@ -131,20 +148,24 @@ def passes_of(groups: Iterable[Group]) -> dict[tuple[str, int], CalibrationPlan]
 
 def check(plan: SweepPlan) -> None:
     """Refuse what can be told without a model: adapters, scopes, rows that are too few or shared."""
+    from surgery.evaluation.lm_eval import refuse_other_models
+
     sweep = plan.sweep
     tasks = {task.name: task for task in sweep.tasks}
     passes = passes_of(plan.groups)
     for adapter in sweep.adapters:
-        modules = open_adapter(adapter.source).modules
+        opened = open_adapter(adapter.source)
         for scope in dict.fromkeys(edit.plan.scope for edit in sweep.edits):
-            in_scope(modules, scope)
+            in_scope(opened.modules, scope)
         mine = [each for (name, _), each in passes.items() if name == adapter.name]
         read_slices(mine)
         for name in adapter.tasks:
             question = tasks[name].question
             if isinstance(question, EvaluationPlan):
                 read_slices(mine, question)
-            elif tasks[name].run_programs and question.chat_template:
+                continue
+            refuse_other_models(opened.task)
+            if tasks[name].run_programs and question.chat_template:
                 raise SweepError(f"the task {name!r} runs programs in a chat", "leave out chat_template")
 
 

@@ -226,7 +226,7 @@ def _edits(value: Any, examples: int | None) -> tuple[SweptEdit, ...]:
         ]
         scopes, energies = (
             _list(grid, "scopes", where, str, ["residual"]),
-            _list(grid, "energies", where, str, ["l1"]),
+            _list(grid, "energies", where, str, [""]),
         )
         budgets = [_whole(n, f"{where}.budgets", 1) for n in _list(grid, "budgets", where, int, [128])]
         seeds = [_whole(n, f"{where}.seeds", 0) for n in _list(grid, "seeds", where, int, [0])]
@@ -236,12 +236,11 @@ def _edits(value: Any, examples: int | None) -> tuple[SweptEdit, ...]:
         for scope in scopes:
             if scope not in SCOPES:
                 check_scope(scope)
-        for energy in energies:
-            check_rules(energy, float(sigma_min))
         if len(policies) * len(scopes) * len(energies) * len(budgets) * len(seeds) > MOST_CELLS:
             raise SweepError(f"{where} makes more than {MOST_CELLS:,} edits", "shorten its lists")
         for policy, scope, energy, budget, seed in product(policies, scopes, energies, budgets, seeds):
             plan = EditPlan(policy, scope, energy, float(sigma_min))
+            check_rules(plan.energy, plan.sigma_min)
             edit = SweptEdit(plan, min(budget, examples or budget), seed)
             found[json.dumps([edit_record(plan), edit.budget, edit.seed])] = edit
     return tuple(found.values())

@@ -45,6 +45,14 @@ def test_each_act_changes_its_part_of_the_plan_and_no_other() -> None:
     assert acted(by_hand, type="manual", module=O0, gains={"0": None}) == replace(plan, manual={D0: {1: 0.5}})
 
 
+def test_a_policy_brings_its_usual_energy_rule_and_a_rule_that_was_chosen_stays() -> None:
+    truncated = applied(SMALL, {"type": "policy", "value": "truncate"})
+    assert (SMALL.plan.energy, truncated.plan.energy) == ("l1", "none")
+    assert acted(truncated, type="policy", value="abs_select").energy == "l1"
+    chosen = applied(truncated, {"type": "energy", "value": "l2"})
+    assert acted(chosen, type="policy", value="scale").energy == "l2"
+
+
 def test_a_pulled_bar_ends_where_it_was_left() -> None:
     plan = acted(SMALL, type="manual", module=O0, gains={"0": 0.5, "2": 0})
     after = plan.apply(SMALL.spectra, SMALL.sensitivity).modules[O0].sigma_after

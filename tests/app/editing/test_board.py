@@ -16,6 +16,7 @@ from surgery.policies import (
     GradDirection,
     RandomIndex,
     Scale,
+    Truncate,
     knob_values,
     knobs_of,
     make_policy,
@@ -94,6 +95,14 @@ def test_a_very_large_gain_is_told_as_it_is_and_cut_in_a_table_only() -> None:
     data = shown(workspace, "gamma")
     assert floats(data["gains"])[:2].tolist() == [1e5, 0.0]
     assert gains(data["table"]["gains"])[:2].tolist() == [65535 / 4096, 0.0]
+
+
+def test_an_energy_rule_that_makes_a_largest_value_much_larger_is_told() -> None:
+    held = with_plan(UNMEASURED, policy=Truncate(keep=1), energy="l1")
+    assert "Largest singular value of a module ×" in shown(held)["skipped"]
+    assert f"most in {O0} (4 to 10)" in shown(held)["skipped"]
+    assert "Largest" not in shown(with_plan(held, energy="none"))["skipped"]
+    assert "Largest" not in shown(with_plan(held, policy=Truncate(keep=3)))["skipped"]
 
 
 def test_gains_by_hand_and_idle_knobs_are_marked() -> None:

@@ -419,6 +419,12 @@ def test_the_export_page_writes_verifies_and_never_overwrites(measured: Workspac
         "recipe.yaml",
         "surgery.json",
     ]
+    loading = test.session_state["workspace"].exported.loading
+    assert loading.applied == len(measured.adapter.modules)
+    shown = {metric.label: metric.value for metric in test.metric}
+    assert shown["PEFT applies"] == f"{loading.applied} / {loading.modules}"
+    told = f"PEFT applies {loading.applied} of {loading.modules} modules to {loading.base}"
+    assert told in (target / "README.md").read_text()
     before = {file.name: file.read_bytes() for file in target.iterdir()}
     test.text_input[0].set_value(str(target))
     next(b for b in test.button if b.label == "Write and verify").click().run()

@@ -50,7 +50,6 @@ def test_the_digest_belongs_to_the_content_and_not_to_the_place(small_adapter, t
     [
         ({"use_rslora": True}, "rank-stabilised"),
         ({"rank_pattern": {"q_proj": 2}}, "ranks differ"),
-        ({"init_lora_weights": "lora_ga"}, "LoRA-GA"),
     ],
 )
 def test_unusual_adapters_carry_a_note(config, note, lora_tensors, write_adapter):
@@ -92,10 +91,8 @@ def test_empty_factors_are_refused(one, write_adapter):
     assert O0 in refusal(write_adapter(one))
 
 
-def test_a_folder_that_is_missing_or_a_file_is_refused(tmp_path, one, write_adapter):
+def test_a_folder_that_is_missing_is_refused(tmp_path):
     assert "no folder" in refusal(tmp_path / "nowhere")
-    file = write_adapter(one) / "adapter_model.safetensors"
-    assert "no folder" in refusal(file)
 
 
 @pytest.mark.parametrize("source", ["x" * 5000, "x\0y", "~no-such-user-here/adapter", "", "\n"])

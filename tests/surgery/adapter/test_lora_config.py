@@ -119,7 +119,6 @@ def test_settings_named_in_refusals_are_settings_that_peft_has():
 
 
 REFUSED_SETTINGS = [
-    ("use_dora", True),
     ("use_qalora", True),
     ("arrow_config", {"top_k": 2}),
     ("megatron_config", {"hidden_size": 8}),
@@ -134,18 +133,25 @@ def test_a_variant_that_cannot_be_edited_exactly_is_refused_by_name(switch, valu
     assert switch in refusal(write_adapter(one, **{switch: value}))
 
 
-@pytest.mark.parametrize("start", ["pissa", "pissa_niter_16", "olora", "corda", "loftq", "PiSSA", "kasa"])
+@pytest.mark.parametrize(
+    "start", ["pissa", "pissa_niter_16", "olora", "corda", "lora_ga", "loftq", "PiSSA", "kasa"]
+)
 def test_initialisations_that_changed_the_base_are_refused(start, one, write_adapter):
     message = refusal(write_adapter(one, init_lora_weights=start))
     assert start.lower() in message
-    assert "path_initial_model_for_weight_conversion" in message
+    assert ("surgery convert" in message) == (start != "kasa")
 
 
-@pytest.mark.parametrize("kind", ["IA3", "LOHA", "ADALORA", "XLORA", "PROMPT_TUNING", None, 3, ["LORA"], "lora"])
+@pytest.mark.parametrize("kind", ["IA3", "LOHA", "XLORA", "PROMPT_TUNING", 3, ["LORA"], "lora"])
 def test_another_type_of_adapter_is_refused_by_its_type(kind, one, write_adapter):
     message = refusal(write_adapter(one, peft_type=kind))
     assert repr(kind) in message
     assert "LORA" in message
+
+
+def test_a_config_without_a_type_is_not_one_that_peft_wrote(one, write_adapter):
+    folder = write_adapter(one, peft_type=None)
+    assert "names no peft_type, so PEFT did not write it" in refusal(folder)
 
 
 @pytest.mark.parametrize(

@@ -141,3 +141,37 @@ def test_a_choice_of_every_module_of_a_large_adapter_is_still_matched():
 def test_a_scope_for_nothing_matches_nothing(llama, chosen):
     with pytest.raises(PolicyError):
         in_scope(llama, scope_for(llama, chosen))
+
+
+LARGE = [
+    *(
+        f"model.layers.{layer}.{path}"
+        for layer in range(12)
+        for path in (
+            "self_attn.o_proj",
+            "self_attn.q_proj",
+            *(f"mlp.experts.{expert}.{kind}" for expert in range(40) for kind in ("up_proj", "down_proj")),
+        )
+    ),
+    "lm_head",
+]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        [name for name in LARGE if name.endswith("up_proj")],
+        [name for name in LARGE if ".layers.1." in name or name.endswith("o_proj")],
+        [name for name in LARGE if name.endswith("down_proj") and int(name.split(".")[2]) > 8] + ["lm_head"],
+    ],
+    ids=["a kind", "a layer and a kind", "a kind of some layers and a head"],
+)
+def test_whole_kinds_of_whole_layers_are_told_by_layer_and_kind_however_many_experts_they_have(chosen) -> None:
+    scope = scope_for(LARGE, chosen)
+    assert set(modules_in(LARGE, scope)) == set(chosen)
+    assert len(scope) < 300
+
+
+def test_single_experts_are_named_one_by_one() -> None:
+    chosen = [LARGE[3], LARGE[90]]
+    assert set(modules_in(LARGE, scope_for(LARGE, chosen))) == set(chosen)

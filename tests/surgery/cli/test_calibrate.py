@@ -32,9 +32,9 @@ def test_calibration_rows_that_cannot_be_used_are_one_line(
     content, said, small_adapter, tmp_path, monkeypatch, fails
 ):
     # rows are refused with or without a base model, so a stand-in serves for it
-    live = SimpleNamespace(spectra={}, base=SimpleNamespace(tokenizer=None))
+    live = SimpleNamespace(spectra={}, base=SimpleNamespace(tokenizer=None, task="CAUSAL_LM"))
     for command in ("calibrate", "evaluate"):
-        monkeypatch.setattr(f"surgery.cli.{command}.attach", lambda *_: contextlib.nullcontext(live))
+        monkeypatch.setattr(f"surgery.cli.{command}.attach", lambda *_, **__: contextlib.nullcontext(live))
     data, out = tmp_path / "rows.jsonl", tmp_path / "measured.safetensors"
     data.write_text(content)
     words = ["calibrate", str(small_adapter), "--base", "some/base", "--data", str(data), "--out", str(out)]
@@ -49,7 +49,7 @@ def test_calibration_rows_that_cannot_be_used_are_one_line(
 def test_rows_are_read_before_minutes_are_spent_on_the_base_model(
     command, small_adapter, tmp_path, monkeypatch, fails
 ):
-    def attach(*_):
+    def attach(*_, **__):
         raise AssertionError("the base model was loaded although there are no rows")
 
     monkeypatch.setattr(f"surgery.cli.{command}.attach", attach)

@@ -14,7 +14,24 @@ from surgery.files import demo_folder
 from surgery.policies import RandomIndex
 from surgery.recipes import Recipe, demo_plans, read_recipe
 from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
+from surgery.spectra import decompose
+from tests.helpers.models import save_adapter, save_model, tiny_llama
 from tests.surgery.cli.conftest import strict
+
+
+def test_edit_tells_how_many_modules_peft_applies_and_refuses_a_base_that_lacks_them(tmp_path, ok, fails, capsys):
+    folder = save_adapter(tiny_llama(), tmp_path / "adapter", targets=["o_proj"])
+    base, smaller = (
+        save_model(tiny_llama(num_hidden_layers=layers), tmp_path / f"{layers} layers") for layers in (3, 2)
+    )
+    capsys.readouterr()  # bars of transformers
+    words = ["edit", str(folder), "--policy", "random_index", "--json", "--base"]
+    told = ok(*words, str(base), "--out", str(tmp_path / "out"))["peft"]
+    assert (told["applied"], told["modules"], told["ignored"]) == (3, 3, [])
+    assert told["text"] == f"PEFT applies 3 of 3 modules to {base} (LlamaForCausalLM)"
+    line = fails(*words, str(smaller), "--out", str(tmp_path / "none"))
+    assert "PEFT would apply 2 of 3 edited modules" in line
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.fixture
@@ -99,6 +116,20 @@ def test_edit_of_a_demo_takes_the_sensitivities_that_ship_with_it_and_says_so(tm
     assert recipe == replace(expected, calibration_digest=rows_digest(rows))
     # a policy that needs none takes none
     ok("edit", "demo:kinship", "--policy", "scale", "--json", "--out", str(tmp_path / "scaled"))
+
+
+def test_a_truncation_keeps_the_largest_value_and_a_rule_that_moves_it_is_told(small_adapter, tmp_path, ok):
+    words = ["edit", str(small_adapter), "--policy", "truncate", "--keep", "1", "--scope", "all", "--out"]
+    record = ok(*words, str(tmp_path / "free"), "--json")
+    assert (record["energy"], record["raised"], record["largest"]["most"]) == ("none", 0, 1)
+    before, after = (decompose(open_adapter(at)) for at in (small_adapter, tmp_path / "free"))
+    for name, spectrum in after.items():
+        # one rounding of every entry of B to float32 moves σ₁ by less than that of its norm
+        assert spectrum.sigma[0] == pytest.approx(before[name].sigma[0], rel=len(spectrum.U) * 2.0**-24)
+    record = ok(*words, str(tmp_path / "held"), "--energy", "l1", "--json")
+    assert record["largest"]["most"] == pytest.approx(max(s.sigma.sum() / s.sigma[0] for s in before.values()))
+    text = ok(*words, str(tmp_path / "told"), "--energy", "l1")
+    assert f"under energy rule l1, most in {record['largest']['module']}" in text
 
 
 def test_a_refused_edit_writes_nothing(small_adapter, measured, tmp_path, write_adapter, lora_tensors, fails):

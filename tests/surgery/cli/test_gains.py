@@ -61,9 +61,9 @@ TABLE = [
         ["natural_gradient", "--energy", "none"],
         [1 - 0.1 * g / (0.39 * s) for g, s in zip((-0.4, 0.1, 0.2, 0.3), (4, 3, 2, 1), strict=True)],
     ),
-    (["scale", "--energy", "none", "--gamma", "0.5"], [0.5, 0.5, 0.5, 0.5]),
-    (["truncate", "--keep", "2"], rescaled([1, 1, 0, 0])),
-    (["truncate", "--keep", "2", "--by", "sensitivity", "--energy", "none"], [1, 0, 0, 1]),
+    (["scale", "--gamma", "0.5"], [0.5, 0.5, 0.5, 0.5]),
+    (["truncate", "--keep", "2", "--energy", "l1"], rescaled([1, 1, 0, 0])),
+    (["truncate", "--keep", "2", "--by", "sensitivity"], [1, 0, 0, 1]),
     (["scale", "--energy", "none", "--gamma", "0.5", "--sigma-min", "1.2"], [0.5, 0.5, 0.6, 1.2]),
 ]
 

@@ -1,6 +1,7 @@
 """The command line: numbers of every policy, one JSON object, and one line for every mistake."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_an_adapter_that_is_no_demo_needs_a_base_and_rows(command, small_adapter
 
 
 def test_stopping_with_the_keyboard_is_one_line_and_exit_code_130(monkeypatch, capsys, small_adapter):
-    def stopped(*_):
+    def stopped(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("surgery.cli.inspect.open_adapter", stopped)
@@ -112,3 +113,39 @@ def test_the_program_writes_to_a_terminal_that_knows_ascii_only(lora_tensors, wr
     refused = program("inspect", "nowhere", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert (refused.returncode, refused.stdout) == (2, b"")
     assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        # as a shell counts a program that the signal of a closed pipe ended
+        (["inspect", "demo:kinship"], 128 + signal.SIGPIPE),
+        (["gains", *NUMBERS, "--policy", "scale", "--json"], 128 + signal.SIGPIPE),
+        (["edit", "--help"], 0),
+    ],
+    ids=["much", "little", "help"],
+)
+def test_a_program_whose_reader_has_gone_ends_without_a_word(words, code):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "surgery", *words], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, timeout=300
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_an_edit_whose_words_nobody_reads_is_written_all_the_same(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ["edit", "demo:kinship", "--policy", "grad_direction", "--out", str(tmp_path / "out")]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "surgery", *words], cwd=ROOT, stderr=writer, stdout=subprocess.PIPE
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode == 0
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()

@@ -35,6 +35,9 @@ CHOICES = {"stem": "q", "choices": [{"label": "A", "text": "a"}]}
         ({"question": CHOICES, "answerKey": "A"}, "multiple-choice", "questions with choices"),
         ({"question": "q", "choices": ["a", "b"], "answer": 0}, "multiple-choice", "questions with choices"),
         ({"text": "t", "meta": {"source": "s"}}, "text", "texts, scored whole"),
+        ({"text": "t", "label": 1}, "labelled-text", "texts with labels"),
+        ({"premise": "p", "hypothesis": "h", "label": 0, "idx": 3}, "labelled-text", "texts with labels"),
+        ({"tokens": ["a", "b"], "ner_tags": [0, 1], "id": "0"}, "tagged-words", "words with tags"),
     ],
 )
 def test_the_format_is_told_from_the_records_and_shown(record, format_, described, tmp_path):
@@ -55,7 +58,7 @@ def test_a_text_alone_is_scored_whole():
         {"instruction": "i", "context": "c", "response": "r", "category": "x"},
         {"system_prompt": "s", "question": "q", "response": "r"},
         {"context": "c", "question": "q", "answer": "a"},
-        {"text": "t", "label": 1},
+        {"text": "t", "label": 1, "context": "c"},
         {"prompt": "p", "chosen": "c", "rejected": "r"},
         {"wish": "w"},
     ],

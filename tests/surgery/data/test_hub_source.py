@@ -1,8 +1,8 @@
 """Datasets of the hub: their names, their files in the cache, and what is refused without a network."""
 
+import json
 import socket
 
-import huggingface_hub
 import pytest
 
 from surgery.data import (
@@ -14,6 +14,8 @@ from surgery.data import (
 from surgery.errors import DataError
 from tests.helpers.refusals import refusal
 from tests.surgery.data.conftest import QA, write_lines
+
+COMMIT = "c0ffee" + 34 * "0"
 
 
 @pytest.mark.parametrize(
@@ -46,8 +48,8 @@ def hub_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     storage = tmp_path / "hub" / "datasets--owner--name"
     (storage / "refs").mkdir(parents=True)
-    (storage / "refs" / "main").write_text("c0ffee")
-    folder = storage / "snapshots" / "c0ffee"
+    (storage / "refs" / "main").write_text(COMMIT)
+    folder = storage / "snapshots" / COMMIT
     for config in ("main", "socratic"):
         for split in ("train", "test"):
             records = [{"question": f"{config} {split} {i}", "answer": str(i)} for i in range(3)]
@@ -62,7 +64,7 @@ def test_a_cached_dataset_is_read_without_a_network(hub_cache, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     found = read_source("hub:owner/name/socratic:test", QA)
     assert [row.prompt for row in found.rows] == [f"socratic test {i}" for i in range(3)]
-    assert read_source("hub:owner/name@c0ffee/main:train", QA, download=False).rows[0].prompt == "main train 0"
+    assert read_source(f"hub:owner/name@{COMMIT}/main:train", QA, download=False).rows[0].prompt == "main train 0"
 
 
 def test_files_that_could_be_two_configurations_are_not_guessed(hub_cache):
@@ -98,23 +100,49 @@ def test_without_a_network_an_absent_dataset_is_refused_with_the_way_on(hub_cach
 
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     message = refusal(DataError, read_source, "hub:other/name:train")
-    assert "'hub:other/name:train' is not on this machine" in message
-    assert "copy its files here" in message
+    assert "'other/name' is not in the cache, and the hub cannot be reached" in message
+    assert "name a folder with a copy of its files" in message
+    assert len(read_source(f"{hub_cache / 'main'}:train", QA).rows) == 3
     with pytest.raises(NotFetchedError):
         read_source("hub:other/name:train", download=False)
 
 
-def test_a_dataset_is_fetched_file_by_file(hub_cache, monkeypatch):
-    names = ["README.md", "main/train-00000-of-00001.jsonl", "main/test-00000-of-00001.jsonl", "x.py"]
-    info = type("Info", (), {"sha": "c0ffee", "siblings": [type("S", (), {"rfilename": n}) for n in names]})
-    asked = []
-
-    def fetch(**options):
-        asked.append(options["allow_patterns"])
-        return str(hub_cache)
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: info)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+def test_a_dataset_is_fetched_by_its_card_and_no_file_more(hub):
+    card = (
+        "---\nconfigs:\n- config_name: main\n  data_files:\n  - split: train\n    path: main/train-*\n---\n# x\n"
+    )
+    names = [
+        "main/train-00000-of-00002.jsonl",
+        "main/train-00001-of-00002.jsonl",
+        "main/test-00000-of-00001.jsonl",
+    ]
+    lines = {name: json.dumps({"question": name, "answer": "1"}).encode() + b"\n" for name in names}
+    hub.add("new/name", {"README.md": card.encode(), "x.py": b"raise SystemExit", **lines}, "dataset")
     found = read_source("hub:new/name:train", QA)
-    assert [row.prompt for row in found.rows] == [f"main train {i}" for i in range(3)]
-    assert asked == [["README.md"], ["main/train-00000-of-00001.jsonl"]]
+    assert [row.prompt for row in found.rows] == names[:2]
+    assert sorted(path.partition("/resolve/")[2].partition("/")[2] for path in hub.fetched()) == [
+        "README.md",
+        *names[:2],
+    ]
+    hub.asked.clear()
+    assert len(read_source("hub:new/name:train", QA).rows) == 2
+    assert hub.asked == []
+
+
+def test_a_split_that_was_not_fetched_is_asked_for_and_one_that_is_not_there_is_named(hub):
+    lines = {
+        f"{split}.jsonl": json.dumps({"question": split, "answer": "1"}).encode() for split in ("train", "test")
+    }
+    hub.add("new/name", lines, "dataset")
+    read_source("hub:new/name:train", QA)
+    with pytest.raises(NotFetchedError):
+        read_source("hub:new/name:test", QA, download=False)
+    assert read_source("hub:new/name:test", QA).rows[0].prompt == "test"
+    assert "there are 'test.jsonl', 'train.jsonl'" in refusal(
+        DataError, read_source, "hub:new/name:validation", QA
+    )
+
+
+def test_a_dataset_without_an_owner_is_one(hub):
+    hub.add("rows", {"train.jsonl": json.dumps({"question": "q", "answer": "1"}).encode()}, "dataset")
+    assert read_source("hub:rows:train", QA).rows[0].prompt == "q"

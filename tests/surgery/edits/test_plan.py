@@ -34,6 +34,13 @@ def test_what_a_record_leaves_out_has_its_default():
     assert parse_edit({"policy": "grad_direction"}) == EditPlan()
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_energy_rule_that_nobody_named_is_the_policys_own(name):
+    usual = "none" if name in ("truncate", "scale") else "l1"
+    assert EditPlan(POLICIES[name]()).energy == parse_edit({"policy": name}).energy == usual
+    assert EditPlan(POLICIES[name](), energy="l2").energy == "l2"
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "word"),
     [

@@ -5,18 +5,20 @@ import yaml
 from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan
 from surgery.edits import EditPlan
-from surgery.export import card
+from surgery.export import PeftLoading, card
 from surgery.model import BaseChoice
 from surgery.policies import Truncate
 from surgery.recipes import Recipe
 from surgery.spectra import decompose
 
+LOADED = PeftLoading(6, 6, "some/base (LlamaForCausalLM)")
 
-def card_of(small_adapter, source: str) -> str:
+
+def card_of(small_adapter, source: str, loading: PeftLoading = LOADED) -> str:
     adapter = open_adapter(small_adapter)
     plan = EditPlan(Truncate(keep=2), energy="none", manual={"model.layers.0.self_attn.o_proj": {0: 0.5}})
     recipe = Recipe(source, adapter.digest, BaseChoice("some/base"), CalibrationPlan("rows.jsonl"), plan)
-    return card.model_card(adapter, recipe, plan.apply(decompose(adapter), None))
+    return card.model_card(adapter, recipe, plan.apply(decompose(adapter), None), loading)
 
 
 def test_the_card_counts_what_was_done(small_adapter):
@@ -27,7 +29,13 @@ def test_the_card_counts_what_was_done(small_adapter):
     assert "| 0 / 9 / 8 |" in text
     assert "| gains set by hand | 1 |" in text
     assert "`my/adapter`" in text
+    assert "| loaded by PEFT | PEFT applies 6 of 6 modules to some/base (LlamaForCausalLM) |" in text
     assert text == card_of(small_adapter, "my/adapter")
+
+
+def test_the_card_says_why_peft_was_not_asked(small_adapter):
+    text = card_of(small_adapter, "my/adapter", PeftLoading(6, None, unchecked="the config is not here; name it"))
+    assert "how many of the 6 modules PEFT applies was not checked: the config is not here; name it |" in text
 
 
 def test_a_hostile_name_stays_one_plain_cell(small_adapter):

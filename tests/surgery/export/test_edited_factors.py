@@ -8,13 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from ml_dtypes import bfloat16
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
 from surgery.adapter import open_adapter
 from surgery.edits import make_edit
 from surgery.errors import ExportError
 from surgery.export import export, round_to
-from surgery.policies import Identity, RandomIndex
+from surgery.policies import Identity, RandomIndex, Scale
 from surgery.spectra import decompose
+from tests.helpers.models import save_adapter, tiny_llama
 from tests.surgery.export.conftest import DTYPES, EPS, random_edit, update
 
 # mantissa bits with the hidden one, smallest and largest exponent of a normal number
@@ -55,6 +58,30 @@ def test_small_weights_are_exported_whatever_their_dtype_can_hold(
     spectra = decompose(adapter)
     report = export(adapter, spectra, random_edit(spectra), tmp_path / "out")
     assert report.edited == 1
+
+
+def test_an_edit_beyond_the_range_of_float16_is_refused_and_both_ways_out_arrive(tmp_path):
+    folder = save_adapter(tiny_llama(), tmp_path / "adapter", targets=["o_proj"])
+    file = folder / "adapter_model.safetensors"
+    sizes = {"A": 1e-4, "B": 8e4}
+    halves = {key: tensor * sizes[key.split("lora_")[1][0]] for key, tensor in load_file(file).items()}
+    save_file({key: tensor.half() for key, tensor in halves.items()}, file)
+    adapter = open_adapter(folder)
+    spectra = decompose(adapter)
+    edit = make_edit(spectra, Scale(gamma=4.0), energy="none")
+    with pytest.raises(
+        ExportError, match=r"new B of module 'model.*o_proj' reaches .*float16 ends at 65504"
+    ) as told:
+        export(adapter, spectra, edit, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [folder]
+    assert "lower the gains of this module; or load the original with PeftModel.from_pretrained" in str(told.value)
+    assert export(adapter, spectra, make_edit(spectra, Scale(gamma=1.1), energy="none"), tmp_path / "lower").edited
+    PeftModel.from_pretrained(tiny_llama(), str(folder)).save_pretrained(tmp_path / "again")
+    again = open_adapter(tmp_path / "again")
+    spectra = decompose(again)
+    assert (
+        export(again, spectra, make_edit(spectra, Scale(gamma=4.0), energy="none"), tmp_path / "out").edited == 3
+    )
 
 
 def test_factors_far_larger_than_their_product_are_exported(write_adapter, tmp_path):

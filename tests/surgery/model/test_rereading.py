@@ -31,4 +31,4 @@ def test_rows_read_again_for_every_token_go_on_like_those_with_a_cache(live, lay
 
 
 def test_prompts_are_read_with_a_cache_where_the_model_keeps_one(live):
-    assert isinstance(rereading.read_prompts(live, prompts_of(2)), Prompts)
+    assert isinstance(rereading.read_prompts(live, [rereading.Text(prompt) for prompt in prompts_of(2)]), Prompts)

@@ -469,7 +469,7 @@ def scripted(tokenizer, scripts) -> SimpleNamespace:
         return SimpleNamespace(logits=said)
 
     model.generation_config = SimpleNamespace()
-    base = SimpleNamespace(tokenizer=tokenizer)
+    base = SimpleNamespace(tokenizer=tokenizer, task="CAUSAL_LM")
     return SimpleNamespace(
         model=model,
         base=base,

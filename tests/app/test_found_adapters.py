@@ -1,0 +1,74 @@
+"""Adapters below a named folder and inside a zip are offered and open, one after the other."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.helpers.attacks import zipped
+
+MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
+O0 = "model.layers.0.self_attn.o_proj"
+
+
+@pytest.fixture
+def runs(tmp_path: Path, lora_tensors: Callable[..., Any], write_adapter: Callable[..., Path]) -> Path:
+    """A folder of checkpoints that differ in alpha."""
+    for step in (20, 100):
+        folder = write_adapter(lora_tensors({O0: (6, 4, 5)}), lora_alpha=step)
+        folder.rename(tmp_path / f"checkpoint-{step}")
+    (tmp_path / "runs").mkdir()
+    for step in (20, 100):
+        (tmp_path / f"checkpoint-{step}").rename(tmp_path / "runs" / f"checkpoint-{step}")
+    return tmp_path / "runs"
+
+
+def asked(way: str) -> AppTest:
+    test = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    test.session_state["open-kind"] = way
+    return test.run()
+
+
+def press(test: AppTest, label: str) -> AppTest:
+    next(button for button in test.button if button.label == label).click().run()
+    assert not test.exception
+    return test
+
+
+def alpha(test: AppTest) -> float:
+    return test.session_state["workspace"].adapter.config["lora_alpha"]
+
+
+def test_adapters_below_a_named_folder_are_offered(runs: Path) -> None:
+    test = asked("Folder")
+    test.text_input(key="open-path").set_value(str(runs))
+    press(test, "Open")
+    assert not test.error
+    assert test.session_state["workspace"].adapter.source == "demo:kinship"
+    choice = test.selectbox(key="open-found-choice")
+    assert choice.options == ["runs/checkpoint-20", "runs/checkpoint-100"]
+    assert alpha(press(test, "Open this one")) == 100  # the last one is proposed
+    # the choice stays, so that another can be looked at
+    test.selectbox(key="open-found-choice").select_index(0)
+    assert alpha(press(test, "Open this one")) == 20
+    # another way of opening, or another folder, ends it
+    test.text_input(key="open-path").set_value(str(runs / "checkpoint-100" / "adapter_model.safetensors"))
+    assert alpha(press(test, "Open")) == 100
+    assert not [box for box in test.selectbox if box.key == "open-found-choice"]
+
+
+def test_adapters_in_a_zip_are_offered(runs: Path, own_home: Path) -> None:
+    files = {str(file.relative_to(runs.parent)): file.read_bytes() for file in runs.rglob("*") if file.is_file()}
+    test = asked("Upload a zip")
+    test.file_uploader(key="open-zip").set_value(("runs.zip", zipped(files), "application/zip"))
+    press(test, "Open")
+    assert not test.error
+    assert test.selectbox(key="open-found-choice").options == ["runs/checkpoint-20", "runs/checkpoint-100"]
+    test.selectbox(key="open-found-choice").select_index(0)
+    assert alpha(press(test, "Open this one")) == 20
+    assert Path(test.session_state["workspace"].adapter.source).parent == own_home / "uploads"
+    # what was found in a zip is not offered for a folder
+    test.session_state["open-kind"] = "Folder"
+    assert not [box for box in test.run().selectbox if box.key == "open-found-choice"]

@@ -1,0 +1,93 @@
+"""What names something on the hub, and what names a path here."""
+
+import pytest
+
+from surgery.errors import AdapterError
+from surgery.hub import HubName, Repository, hub_name, is_commit
+from tests.helpers.refusals import refusal
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("owner/name", HubName(Repository("owner/name"))),
+        ("owner/name@v1.0", HubName(Repository("owner/name", "v1.0"))),
+        ("owner/name/checkpoint-500", HubName(Repository("owner/name"), "checkpoint-500")),
+        ("owner/name@main/a/b c", HubName(Repository("owner/name", "main"), "a/b c")),
+        ("owner/name/a/b@main", HubName(Repository("owner/name", "main"), "a/b")),
+        (f"owner/na.me-1_2@{COMMIT}", HubName(Repository("owner/na.me-1_2", COMMIT))),
+        ("owner/name@refs/pr/12/a", HubName(Repository("owner/name", "refs/pr/12"), "a")),
+        ("owner/name@feature%2Fx/a", HubName(Repository("owner/name", "feature/x"), "a")),
+    ],
+)
+def test_a_name_is_read_and_written(text, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hub_name(text, AdapterError) == expected
+    assert hub_name(str(expected), AdapterError) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "demo:kinship",
+        "name",
+        "/owner/name",
+        "./owner/name",
+        "~/owner/name",
+        "../owner/name",
+        "owner/..",
+        "owner/a..b",
+        "owner//name",
+        "owner/name/",
+        "owner\\name",
+        "owner/name.zip",
+        "owner/name/adapter_model.safetensors",
+        "owner/base.gguf",
+        "owner/a--b",
+        "ówner/name",
+        "owner/name@",
+        "owner/name\n",
+        "o/n/" + "x" * 500,
+    ],
+)
+def test_a_path_or_another_word_is_no_name(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hub_name(text, AdapterError) is None
+
+
+def test_what_lies_here_is_meant_before_what_lies_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    assert hub_name("runs/one", AdapterError) is None
+    assert hub_name("runs/one/checkpoint-5", AdapterError) is None
+    assert hub_name("runs/two", AdapterError) is not None
+
+
+@pytest.mark.parametrize("text", ["owner/name/../x", "owner/name/a/..", "owner/name@main/./x", "owner/name/a\\b"])
+def test_a_folder_that_leads_out_of_its_repository_is_refused(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refusal(AdapterError, hub_name, text, AdapterError)
+    assert "leads out of 'owner/name'" in message
+    assert "name a folder inside" in message
+
+
+def test_two_revisions_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "two revisions" in refusal(AdapterError, hub_name, "owner/name@a/b@c", AdapterError)
+
+
+@pytest.mark.parametrize("revision", ["", "main", "v1.0", "refs/pr/1", "a/b", COMMIT])
+def test_a_revision_as_git_names_them_is_sound(revision):
+    assert Repository("owner/name", revision).is_sound
+
+
+@pytest.mark.parametrize("revision", ["..", "a/../b", "../../x", "/x", "a//b", ".git", "a..b", "x\n", "a b"])
+def test_a_revision_that_could_leave_the_cache_is_not(revision):
+    assert not Repository("owner/name", revision).is_sound
+
+
+def test_a_commit_is_forty_digits():
+    assert is_commit(COMMIT)
+    assert not any(map(is_commit, (None, "", "main", COMMIT[:39], COMMIT.upper(), COMMIT + "\n")))
