@@ -5,12 +5,12 @@ import pytest
 from jaxtyping import TypeCheckError
 
 import viz
-from surgery.spectra import Spectrum, effective_rank
+from surgery.spectra import Spectrum, sigma_clusters
 
 
 def test_a_call_with_an_array_of_another_shape_fails():
     with pytest.raises(TypeCheckError, match="sigma"):
-        effective_rank(np.ones((3, 2)))
+        sigma_clusters(np.ones((3, 2)), 0.1)
 
 
 def test_a_dataclass_with_arrays_of_two_ranks_fails():

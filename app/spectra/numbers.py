@@ -98,9 +98,9 @@ def _numbers_of(spectra: Spectra, sensitivity: Sensitivity | None) -> Numbers:
         _joined(shares),
         _joined([np.cumsum(share) for share in shares]),
         _joined([spectrum.degenerate for spectrum in spectra.values()]).astype(bool),
-        {name: effective_rank(spectrum.sigma) for name, spectrum in spectra.items()},
-        {name: stable_rank(spectrum.sigma) for name, spectrum in spectra.items()},
-        {name: components_for_energy(spectrum.sigma) for name, spectrum in spectra.items()},
+        {name: float(effective_rank(spectrum.sigma)) for name, spectrum in spectra.items()},
+        {name: float(stable_rank(spectrum.sigma)) for name, spectrum in spectra.items()},
+        {name: int(components_for_energy(spectrum.sigma)) for name, spectrum in spectra.items()},
         None if sensitivity is None else _measured(spectra, sensitivity),
     )
 

@@ -52,8 +52,12 @@ def choose_adapter() -> None:
 
 
 def open_zip(upload: BinaryIO, inside: str | None = None) -> None:
+    unpacked = uploads_folder()
+    if inside is not None and inside.startswith(f"{unpacked}/"):
+        open_source(inside)  # one of several adapters in a file that is unpacked already
+        return
     # the upload's own name is the sender's choice, and no part of a path
-    open_source(str(unpack_adapter(upload, uploads_folder(), inside)))
+    open_source(str(unpack_adapter(upload, unpacked, inside)))
 
 
 def show_contents(workspace: Workspace) -> None:

@@ -11,7 +11,7 @@ from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
 from surgery.adapter.naming import adapter_source
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
-from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSite, Site
+from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSite, Site, float64
 from surgery.adapter.task import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, task_of
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
@@ -50,6 +50,7 @@ __all__ = [
     "check_scope",
     "expert_of",
     "experts_of",
+    "float64",
     "in_scope",
     "initialisation",
     "layers_of",

@@ -203,6 +203,8 @@ class LoraRules:
         patterns = self._config.get(setting) or {}
         if not isinstance(patterns, dict):
             raise AdapterError(f"{setting} is no list of names and values", _RESTORE)
+        if not patterns:
+            return default
         if setting not in self._patterns:
             self._patterns[setting] = _Patterns(patterns)
         began = time.thread_time()

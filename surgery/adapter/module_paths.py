@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 _EXPERTS = "experts"
 # what stands between the number of a stage and that of its block, by what stands before the stage: in SegFormer
@@ -26,7 +27,7 @@ def layers_of(names: Iterable[str]) -> dict[str, int | None]:
     In a model of stages, such as `stages.1.blocks.0`, it is the place in depth over all stages, of which each counts
     for as many blocks as the names show. None for a module outside the stack.
     """
-    found = {name: _indices(name.split(".")) for name in names}
+    found = {name: _indices(name) for name in names}
     sizes: dict[tuple[str, ...], dict[int, int]] = {}  # blocks of every stage, by what comes before the stages
     for name, indices in found.items():
         if len(indices) == 2:
@@ -53,8 +54,11 @@ def _before(name: str, indices: Sequence[int]) -> tuple[str, ...]:
     return tuple(name.split(".")[: indices[0]])
 
 
-def _indices(parts: Sequence[str]) -> tuple[int, ...]:
+# an adapter of many experts asks three times for each of its modules
+@lru_cache(maxsize=1 << 17)
+def _indices(name: str) -> tuple[int, ...]:
     """Where a path has its layer: one component, none, or two in a model of stages, stage and block."""
+    parts = name.split(".")
     first = next((i for i, part in enumerate(parts) if _is_index(part)), None)
     if first is None:
         return ()
@@ -103,7 +107,7 @@ def _labels(kinds: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
 def _without_indices(name: str) -> tuple[str, ...]:
     """The path without its layer index and without the number of an expert."""
     parts = name.split(".")
-    layer = _indices(parts)
+    layer = _indices(name)
     kept = tuple(
         part
         for i, part in enumerate(parts)
@@ -113,4 +117,4 @@ def _without_indices(name: str) -> tuple[str, ...]:
 
 
 def _is_index(part: str) -> bool:
-    return part.isascii() and part.isdigit() and len(part) <= 9
+    return part.isdigit() and part.isascii() and len(part) <= 9

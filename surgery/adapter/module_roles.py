@@ -6,6 +6,8 @@ a path go before one, because one name has several roles: BERT's `output.dense` 
 `intermediate.dense` does not. What is in no list, such as routers, poolers and heads, has no role.
 """
 
+from functools import lru_cache
+
 RESIDUAL, ATTENTION, GATE_UP = "residual", "attention-inputs", "gate-up"
 
 _RESIDUAL = (
@@ -59,6 +61,8 @@ _ROLES = {
 _LONGEST = max(map(len, _ROLES))
 
 
+# every scope and every page asks for the roles of all modules
+@lru_cache(maxsize=1 << 17)
 def role_of(name: str) -> str | None:
     """The role of a module by its path: `residual`, `attention-inputs`, `gate-up`, or None for any other.
 

@@ -35,7 +35,7 @@ def notes_of(
         yield "rank-stabilised scaling (α/√r)"
     if len({factors.rank for factors in modules.values()}) > 1:
         yield "ranks differ between modules"
-    zero = sum(not factors.B.any() or not factors.right.any() for factors in modules.values())
+    zero = sum(_is_zero(factors) for factors in modules.values())
     if zero:
         yield f"{zero} modules have an all-zero factor and change nothing"
     if note := scope_note(modules):
@@ -50,6 +50,11 @@ def notes_of(
         yield f"of the task {task[:60]!r}, which no model is run for here: it can be edited and exported, not calibrated"
     if config.get("alora_invocation_tokens"):
         yield "activated LoRA acts after its invocation tokens only: it can be edited, not calibrated"
+
+
+def _is_zero(factors: Factors) -> bool:
+    # most are told by their first row
+    return not all(factor[:1].any() or factor.any() for factor in (factors.B, factors.right))
 
 
 def kind_notes(modules: Mapping[str, Factors], pruned: Sequence[str]) -> Iterable[str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from surgery.errors import AdapterError
+from surgery.errors import AdapterError, ChoiceError
 
 PREFIX = "base_model.model."
 SAVE_AGAIN = "save the adapter again with peft"
@@ -45,8 +45,8 @@ def peft_names(names: Iterable[str], source: str, chosen: str, *, plain_base: bo
     chosen: the adapter to take where the file holds several; may be empty.
     plain_base: whether the config names a base, which then is no wrapper itself.
 
-    Raises `AdapterError` for several adapters of which none is chosen, for a choice that the file does not have, and
-    for two names that become one.
+    Raises `ChoiceError` for several adapters of which none is chosen, and `AdapterError` for a choice that the file
+    does not have and for two names that become one.
     """
     taken_off: dict[str, None] = {}
     paths = {name: _unwrapped(name, taken_off) for name in names}
@@ -119,9 +119,11 @@ def _chosen(owners: Collection[str], source: str, chosen: str) -> str:
     if chosen and chosen not in owners:
         raise AdapterError(f"the file holds no adapter {chosen!r}, only {listed or 'none'}", "choose another name")
     if len(owners) > 1 and not chosen:
-        raise AdapterError(
+        choices = [f"{source}#{owner}" for owner in sorted(owners)]
+        raise ChoiceError(
             f"the file holds {len(owners)} adapters: {listed}",
-            f"choose one of them by its name after a #, such as {source}#{min(owners)}",
+            f"choose one of them by its name after a #, such as {choices[0]}",
+            choices,
         )
     return chosen or next(iter(owners), DEFAULT)
 

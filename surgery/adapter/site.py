@@ -6,8 +6,19 @@ Every update is kept as ΔW = scaling·B·A with B (out, rank) and A (rank, in).
 
 from dataclasses import dataclass
 
-from jaxtyping import Shaped
+import ml_dtypes
+import numpy as np
+from jaxtyping import Float64, Shaped
 from numpy import ndarray
+
+
+def float64(stored: Shaped[ndarray, "*shape"]) -> Float64[ndarray, "*shape"]:
+    """A copy of numbers as they are stored, row after row; exact."""
+    rows = np.ascontiguousarray(stored)
+    if rows.dtype == ml_dtypes.bfloat16:
+        # the first half of a float32: three times as fast as the cast
+        rows = (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return rows.astype(np.float64)
 
 
 @dataclass(frozen=True)

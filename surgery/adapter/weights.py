@@ -150,8 +150,12 @@ def all_finite(tensor: Shaped[ndarray, "..."]) -> bool:
     """Whether a tensor holds neither NaN nor infinity, nor what is infinite in float32."""
     if tensor.dtype.kind in "iub":
         return True
-    with np.errstate(over="ignore"):
+    if tensor.dtype == ml_dtypes.bfloat16:  # NaN and infinity have every bit of the exponent set
+        return tensor.size == 0 or int((tensor.view(np.uint16) & 0x7F80).max()) < 0x7F80
+    if tensor.dtype != np.float64:
         return bool(np.isfinite(tensor.astype(np.float32, copy=False)).all())
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(tensor.astype(np.float32)).all())
 
 
 def read_safetensors(file: Path) -> tuple[dict[str, ndarray], dict[str, str]]:

@@ -1,16 +1,19 @@
 """Write-back of gains into the factors of a LoRA: B′ = B + U·diag(α − 1)·Uᵀ·B, or its mirror where B is frozen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
-from surgery.adapter import Adapter, Factors
+from surgery.adapter import Adapter, Factors, float64
 from surgery.edits import Edit
 from surgery.errors import ExportError
-from surgery.spectra import Spectra, Spectrum
+from surgery.spectra import Spectra, Spectrum, one_thread
+
+_SAME_UPDATE = 1e-10
 
 
 def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shaped[ndarray, "..."]]:
@@ -20,25 +23,67 @@ def write_back(adapter: Adapter, spectra: Spectra, edit: Edit) -> dict[str, Shap
     `ExportError` where the file's dtype cannot hold one.
     """
     changed: dict[str, ndarray] = {}
-    for name, module in edit.modules.items():
-        if (module.gains == 1).all():
-            continue
-        factors, spectrum, step = adapter.modules[name], spectra[name], module.gains - 1
-        key, view = edited_factor(factors)
-        if key not in changed:
-            changed[key] = adapter.tensors[key].copy()
-        if factors.mirror:
-            exact = factors.A.astype(np.float64)
-            exact += (exact @ spectrum.V * step) @ spectrum.V.T
-        else:
-            exact = factors.B.astype(np.float64)
-            exact += spectrum.U @ (step[:, None] * (spectrum.U.T @ exact))
-        with np.errstate(over="ignore"):
-            rounded = round_to(exact, changed[key].dtype)
-        if not np.isfinite(rounded).all():
-            raise _out_of_range(name, "A" if factors.mirror else "B", exact, rounded.dtype)
-        view(changed[key])[...] = rounded
+    for _ in written_modules(adapter, spectra, edit, changed):
+        pass
     return changed
+
+
+def written_modules(
+    adapter: Adapter, spectra: Spectra, edit: Edit, changed: dict[str, Shaped[ndarray, "..."]]
+) -> Iterator[tuple[str, Factors]]:
+    """Put the new tensors into `changed` as `write_back` does, and yield each module with its new factors."""
+    with one_thread():
+        for name, module in edit.modules.items():
+            if (module.gains == 1).all():
+                continue
+            factors, spectrum, step = adapter.modules[name], spectra[name], module.gains - 1
+            key, view = edited_factor(factors)
+            if key not in changed:
+                changed[key] = adapter.tensors[key].copy()
+            if factors.mirror:
+                exact = float64(factors.A)
+                exact += (exact @ spectrum.V * step) @ spectrum.V.T
+            else:
+                exact = float64(factors.B)
+                exact += spectrum.U @ (step[:, None] * (spectrum.U.T @ exact))
+            new = view(changed[key])
+            with np.errstate(over="ignore"):
+                rounded = round_to(exact, new.dtype)
+            if not np.isfinite(rounded).all():
+                raise _out_of_range(name, "A" if factors.mirror else "B", exact, rounded.dtype)
+            new[...] = rounded
+            yield name, replace(factors, A=new) if factors.mirror else replace(factors, B=new)
+
+
+def relative_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray, " k"]) -> float:
+    """`update_distance` relative to ‖σ‖; 0 for an update of zero."""
+    size = float(np.linalg.norm(sigma))
+    return update_distance(factors, spectrum, sigma) / size if size > 0 else 0.0
+
+
+def check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
+    """Raise `ExportError` for spectra of another adapter: U·diag(σ)·Vᵀ has to be scaling·B·A to float64 precision."""
+    for name in edit.modules:
+        factors, spectrum = adapter.modules.get(name), spectra.get(name)
+        if factors is None or spectrum is None or not _same_update(factors, spectrum):
+            raise ExportError(f"the spectra of module {name!r} are not this adapter's", "decompose this adapter")
+
+
+def _same_update(factors: Factors, spectrum: Spectrum) -> bool:
+    if spectrum.is_of(factors):
+        return True
+    B, A, scaling = factors.B, factors.right, factors.scaling
+    if (B.shape[0], A.shape[1]) != spectrum.shape:
+        return False
+    if max(_skewness(spectrum.U), _skewness(spectrum.V)) > _SAME_UPDATE:
+        return False
+    size = np.linalg.norm(float64(B)) * np.linalg.norm(float64(A)) * abs(scaling)
+    return bool(update_distance(factors, spectrum, spectrum.sigma) <= _SAME_UPDATE * size)
+
+
+def _skewness(basis: Float64[ndarray, "dimension k"]) -> float:
+    """How far the columns are from orthonormal."""
+    return float(np.abs(basis.T @ basis - np.eye(basis.shape[1])).max())
 
 
 def _out_of_range(name: str, side: str, exact: Float64[ndarray, "..."], dtype: np.dtype) -> ExportError:
@@ -64,7 +109,7 @@ def update_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray
     other; only the one of both remainders needs their Gram matrices, and it is of second order.
     """
     U, V, s = spectrum.U, spectrum.V, factors.scaling
-    B, A = factors.B.astype(np.float64), factors.right.astype(np.float64)
+    B, A = float64(factors.B), float64(factors.right)
     P, Q = U.T @ B, A @ V
     B_rest, A_rest = B - U @ P, A - Q @ V.T
     both = np.maximum(((B_rest.T @ B_rest) * (A_rest @ A_rest.T)).sum(), 0.0)
@@ -72,6 +117,15 @@ def update_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray
     return float(
         np.sqrt((inside**2).sum() + s * s * (((P @ A_rest) ** 2).sum() + ((B_rest @ Q) ** 2).sum() + both))
     )
+
+
+def same_bytes(one: Shaped[ndarray, "..."], other: Shaped[ndarray, "..."]) -> bool:
+    """Whether two tensors are the same to the last bit, kind and shape included."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    if one.flags.c_contiguous and other.flags.c_contiguous and one.size:
+        return np.array_equal(one.reshape(-1).view(np.uint8), other.reshape(-1).view(np.uint8))
+    return one.tobytes() == other.tobytes()
 
 
 def round_to(values: Float64[ndarray, " *shape"], dtype: np.dtype) -> Shaped[ndarray, " *shape"]:

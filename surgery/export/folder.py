@@ -5,11 +5,10 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Shaped
 from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
@@ -18,7 +17,6 @@ from surgery.adapter import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     Adapter,
-    Factors,
     open_adapter,
     refuse_changed,
 )
@@ -26,7 +24,13 @@ from surgery.data import refuse_changed_rows
 from surgery.edits import Edit
 from surgery.errors import AdapterError, ExportError
 from surgery.export.card import model_card
-from surgery.export.edited_factors import edited_factor, update_distance, write_back
+from surgery.export.edited_factors import (
+    check_spectra,
+    edited_factor,
+    relative_distance,
+    same_bytes,
+    written_modules,
+)
 from surgery.export.peft_loading import PeftLoading, peft_loading, refuse_ignored
 from surgery.export.record import RECORD_FILE, dump_record, record_of
 from surgery.export.staging import CARD_FILE, RECIPE_FILE, clean_up, flush, keep, new_folder, remove_abandoned
@@ -34,9 +38,7 @@ from surgery.files import try_lock, write_problem
 from surgery.model import BaseChoice
 from surgery.recipes import Recipe, dump_recipe, pinned
 from surgery.sensitivity import Sensitivity
-from surgery.spectra import Spectra, Spectrum
-
-_SAME_UPDATE = 1e-10
+from surgery.spectra import Spectra
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,11 @@ def _write(
     """See `export`; the documents may tell what PEFT applies."""
     target = new_folder(out)
     refuse_changed(adapter)
-    _check_spectra(adapter, spectra, edit)
-    changed = write_back(adapter, spectra, edit)
+    check_spectra(adapter, spectra, edit)
+    changed: dict[str, ndarray] = {}
+    rounding = 0.0
+    for name, factors in written_modules(adapter, spectra, edit, changed):
+        rounding = max(rounding, relative_distance(factors, spectra[name], edit.modules[name].sigma_after))
     tensors, texts = {**adapter.tensors, **changed}, dict[str, str]()
     staging: Path | None = None
     lock: int | None = None
@@ -105,7 +110,7 @@ def _write(
         lock = os.open(staging, os.O_RDONLY)
         try_lock(lock)  # let go of at the end, however that comes
         _write_files(staging, adapter, tensors)
-        verification = verify(adapter, spectra, edit, staging, changed)
+        _read_back(adapter, staging, changed)
         loading = peft_loading(adapter, staging, base)
         refuse_ignored(loading, edit)
         texts.update(documents(loading))
@@ -124,7 +129,7 @@ def _write(
         ) from error
     finally:
         clean_up(target, staging, lock, made)
-    return replace(verification, folder=target, loading=loading)
+    return Verification(target, len(changed), len(adapter.tensors) - len(changed), rounding, loading)
 
 
 def _write_files(folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray]) -> None:
@@ -157,6 +162,17 @@ def verify(
     Raises `ExportError` when keys, dtypes, shapes or config changed, or when any tensor is not byte
     for byte what it has to be: the original's, or the exact B′ rounded once.
     """
+    written = _read_back(adapter, folder, changed)
+    rounding = 0.0
+    for name, module in edit.modules.items():
+        factors = written.modules[name]
+        if edited_factor(factors)[0] in changed:
+            rounding = max(rounding, relative_distance(factors, spectra[name], module.sigma_after))
+    return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
+
+
+def _read_back(adapter: Adapter, folder: Path, changed: Mapping[str, Shaped[ndarray, "..."]]) -> Adapter:
+    """The written adapter, which is byte for byte what it has to be; raises `ExportError` for any other."""
     try:
         written = open_adapter(folder)
     except AdapterError as error:
@@ -174,39 +190,9 @@ def verify(
         raise ExportError("the written tokenizer differs from the original", "report this as a defect")
     for key, before in {**adapter.tensors, **changed}.items():
         after = written.tensors[key]
-        if after.dtype != before.dtype or after.shape != before.shape or after.tobytes() != before.tobytes():
+        if not same_bytes(before, after):
             raise ExportError(f"{key!r} did not read back as it was written", "report this as a defect")
-    rounding = 0.0
-    for name, module in edit.modules.items():
-        factors = written.modules[name]
-        if edited_factor(factors)[0] in changed:
-            size = np.linalg.norm(module.sigma_after)
-            if size > 0:
-                rounding = max(rounding, update_distance(factors, spectra[name], module.sigma_after) / float(size))
-    return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
-
-
-def _check_spectra(adapter: Adapter, spectra: Spectra, edit: Edit) -> None:
-    """Refuse spectra of another adapter: U·diag(σ)·Vᵀ has to be scaling·B·A to float64 precision."""
-    for name in edit.modules:
-        factors, spectrum = adapter.modules.get(name), spectra.get(name)
-        if factors is None or spectrum is None or not _same_update(factors, spectrum):
-            raise ExportError(f"the spectra of module {name!r} are not this adapter's", "decompose this adapter")
-
-
-def _same_update(factors: Factors, spectrum: Spectrum) -> bool:
-    B, A, scaling = factors.B, factors.right, factors.scaling
-    if (B.shape[0], A.shape[1]) != (spectrum.U.shape[0], spectrum.V.shape[0]):
-        return False
-    if max(_skewness(spectrum.U), _skewness(spectrum.V)) > _SAME_UPDATE:
-        return False
-    size = np.linalg.norm(B.astype(np.float64)) * np.linalg.norm(A.astype(np.float64)) * abs(scaling)
-    return bool(update_distance(factors, spectrum, spectrum.sigma) <= _SAME_UPDATE * size)
-
-
-def _skewness(basis: Float64[ndarray, "dimension k"]) -> float:
-    """How far the columns are from orthonormal."""
-    return float(np.abs(basis.T @ basis - np.eye(basis.shape[1])).max())
+    return written
 
 
 def export_recipe(

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 
-from surgery.adapter import Adapter, Factors
+from surgery.adapter import Adapter, Factors, float64
 from surgery.edits import Edit, ModuleEdit
-from surgery.export.edited_factors import update_distance
+from surgery.export.edited_factors import same_bytes, update_distance
 from surgery.spectra import Spectra, Spectrum
 
 _FLOAT64 = 1e-10  # of ‖B‖·‖A‖: what the decomposition itself is exact to
@@ -42,9 +42,7 @@ def edit_between(adapter: Adapter, spectra: Spectra, other: Adapter) -> EditRead
     modules, keeps = {}, {"l1": True, "l2": True}
     for name in differing_modules(adapter, other):
         factors, spectrum = other.modules[name], spectra[name]
-        sigma = np.diag(
-            (spectrum.U.T @ factors.B.astype(np.float64)) @ (factors.right.astype(np.float64) @ spectrum.V)
-        )
+        sigma = np.diag((spectrum.U.T @ float64(factors.B)) @ (float64(factors.right) @ spectrum.V))
         after, rounding = factors.scaling * sigma, _rounding(factors)
         if after.min() < -rounding or update_distance(factors, spectrum, after) > rounding:
             return None
@@ -76,22 +74,18 @@ def _same_besides(adapter: Adapter, other: Adapter) -> bool:
         return False
     factors = {key for each in adapter.modules.values() for key in (each.key_A, each.key_B)}
     return all(
-        tensor.shape == other.tensors[key].shape and (key in factors or _same_bytes(tensor, other.tensors[key]))
+        tensor.shape == other.tensors[key].shape and (key in factors or same_bytes(tensor, other.tensors[key]))
         for key, tensor in adapter.tensors.items()
     )
 
 
 def _same_factors(one: Factors, other: Factors) -> bool:
-    return one.scaling == other.scaling and _same_bytes(one.B, other.B) and _same_bytes(one.A, other.A)
-
-
-def _same_bytes(one: Shaped[ndarray, "..."], other: Shaped[ndarray, "..."]) -> bool:
-    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    return one.scaling == other.scaling and same_bytes(one.B, other.B) and same_bytes(one.A, other.A)
 
 
 def _rounding(factors: Factors) -> float:
     """How far ΔW may be from what was to be stored, in Frobenius norm: one rounding of every entry of a factor."""
-    B, A = factors.B.astype(np.float64), factors.right.astype(np.float64)
+    B, A = float64(factors.B), float64(factors.right)
     sizes = float(np.linalg.norm(B)), float(np.linalg.norm(A))
     of_B, of_A = (_unit(factors.B, sizes[0]) * sizes[1], _unit(factors.A, sizes[1]) * sizes[0])
     return float(abs(factors.scaling) * (max(of_B, of_A) + _FLOAT64 * sizes[0] * sizes[1]))

@@ -53,7 +53,7 @@ def wrap(
     if isinstance(site, FlatSite) and isinstance(base, nn.Conv2d):
         site = ConvSite(site.module, (base.in_channels, *base.kernel_size))
     shape = _shape(base, site)
-    wanted = (spectrum.U.shape[0], spectrum.V.shape[0])
+    wanted = spectrum.shape
     if shape != wanted:
         found = f"{shape[0]} × {shape[1]}" if shape else type(base).__name__
         raise BaseModelError(
@@ -133,7 +133,7 @@ def _check_parameter(base: nn.Module, site: Site, spectrum: Spectrum) -> None:
     assert isinstance(site, ParameterSite)
     parameter = getattr(base, site.parameter, None)
     shape = tuple(parameter.shape) if isinstance(parameter, Tensor) else None
-    update = (spectrum.U.shape[0], spectrum.V.shape[0])
+    update = spectrum.shape
     count = (site.experts,) if shape and len(shape) == 3 else ()
     transposed = shape is not None and is_transposed(base, parameter)
     if shape is None or shape != (*count, *(update[::-1] if transposed else update)):

@@ -12,6 +12,7 @@ from surgery.spectra.alignment import (
     overlap_table,
 )
 from surgery.spectra.angles import ModulePair, pair_detail, principal_angles
+from surgery.spectra.decomposition import decompose, decompose_factors, one_thread
 from surgery.spectra.facts import ModuleFacts, inspection, module_facts, scope_scalars
 from surgery.spectra.facts_of_folder import (
     AdapterRow,
@@ -37,8 +38,6 @@ from surgery.spectra.spectrum import (
     Spectra,
     Spectrum,
     components_for_energy,
-    decompose,
-    decompose_factors,
     effective_rank,
     null_components,
     of_equal_rank,
@@ -84,6 +83,7 @@ __all__ = [
     "module_synergy",
     "null_components",
     "of_equal_rank",
+    "one_thread",
     "overlap_table",
     "pair_detail",
     "paired_families",

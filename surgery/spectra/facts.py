@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 
 from surgery.adapter import SCOPES, Adapter, modules_in
-from surgery.spectra.spectrum import Spectra, components_for_energy, effective_rank, stable_rank
+from surgery.spectra.spectrum import (
+    Spectra,
+    components_for_energy,
+    degenerate_components,
+    effective_rank,
+    of_equal_rank,
+    stable_rank,
+)
 
 
 @dataclass(frozen=True)
@@ -32,26 +39,24 @@ class ModuleFacts:
 
 def module_facts(adapter: Adapter, spectra: Spectra) -> list[ModuleFacts]:
     """Facts of every module, in the adapter's order."""
-    facts = []
-    for name, spectrum in spectra.items():
-        sigma = spectrum.sigma
-        facts.append(
-            ModuleFacts(
-                name=name,
-                layer=spectrum.layer,
-                family=spectrum.family,
-                shape=(spectrum.U.shape[0], spectrum.V.shape[0]),
-                rank=adapter.modules[name].rank,
-                scaling=adapter.modules[name].scaling,
-                norm=float(np.linalg.norm(sigma)),
-                top=float(sigma[0]),
-                effective_rank=effective_rank(sigma),
-                stable_rank=stable_rank(sigma),
-                k90=components_for_energy(sigma),
-                degenerate=int(spectrum.degenerate.sum()),
-            )
+    facts: dict[str, ModuleFacts] = {}
+    for names in of_equal_rank(spectra, spectra):
+        sigma = np.stack([spectra[name].sigma for name in names])
+        tolerance = np.array([spectra[name].gap_tolerance for name in names])
+        numbers = zip(
+            np.linalg.norm(sigma, axis=1).tolist(),
+            sigma[:, 0].tolist(),
+            np.asarray(effective_rank(sigma)).tolist(),
+            np.asarray(stable_rank(sigma)).tolist(),
+            np.asarray(components_for_energy(sigma)).tolist(),
+            degenerate_components(sigma, tolerance).sum(axis=1).tolist(),
+            strict=True,
         )
-    return facts
+        for name, row in zip(names, numbers, strict=True):
+            spectrum, factors = spectra[name], adapter.modules[name]
+            own = (name, spectrum.layer, spectrum.family, spectrum.shape, factors.rank, factors.scaling)
+            facts[name] = ModuleFacts(*own, *row)
+    return [facts[name] for name in spectra]
 
 
 def scope_scalars(spectra: Spectra) -> dict[str, int]:

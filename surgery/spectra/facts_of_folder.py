@@ -19,8 +19,8 @@ from surgery.adapter import open_adapter
 from surgery.errors import DataError, SurgeryError, first_line
 from surgery.files import user_path, write_problem, write_whole
 from surgery.progress import SILENT, Control
+from surgery.spectra.decomposition import decompose
 from surgery.spectra.facts import module_facts
-from surgery.spectra.spectrum import decompose
 
 _MARKS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _AHEAD = 4  # tasks in flight for each process: enough to keep it busy, few to look through when one dies

@@ -211,7 +211,7 @@ def _gram(W: Float64[ndarray, "m n"], top: int) -> tuple[Float64[ndarray, " k"],
 
 
 def _check(spectrum: Spectrum, weight: Float[ndarray, "out in"]) -> None:
-    wanted = (spectrum.U.shape[0], spectrum.V.shape[0])
+    wanted = spectrum.shape
     if weight.shape != wanted:
         raise PolicyError(
             f"the weight is {weight.shape} and the update of {spectrum.name!r} is {wanted}",

@@ -1,27 +1,16 @@
-"""Singular value decomposition of an update through its factors (paper §3.1, Eq. 1–2).
-
-ΔW = s·B·A is never formed: B = Q_B·R_B and Aᵀ = Q_A·R_A, then the thin SVD of the small matrix
-s·R_B·R_Aᵀ gives σ, and U = Q_B·U', V = Q_A·V'. All in float64. Householder reflectors in blocks
-(LAPACK's geqrt): matrix products for a tall factor, and as accurate as the unblocked kind, which a
-Gram matrix would not be.
-"""
+"""The spectrum ΔW = U·diag(σ)·Vᵀ of one module, and the numbers read off σ (paper §3.1, Eq. 1–2)."""
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
-import scipy.linalg
-from jaxtyping import Bool, Float64, Int64, Shaped
+from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
-from scipy.linalg import lapack
 from scipy.special import entr
-from threadpoolctl import threadpool_limits
 
-from surgery.adapter import Adapter, Factors
+from surgery.adapter import Factors
 
-_REFLECTORS = 32
 # of the gap below which components count as one, see Spectrum.gap_tolerance
 _SAFETY = 4.0
 _LEAST_GAP = 1e-13
@@ -47,6 +36,15 @@ class Spectrum:
     def rank(self) -> int:
         return int(self.sigma.size)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of ΔW."""
+        return self.U.shape[0], self.V.shape[0]
+
+    def is_of(self, factors: Factors) -> bool:
+        """Whether it is known, without a look at the numbers, that this is the spectrum of these very factors."""
+        return False
+
     def directions(self, side: str) -> Float64[ndarray, "d rank"]:
         """U for the side `output`, V for `input`: a singular direction in each column."""
         return self.U if side == "output" else self.V
@@ -68,8 +66,7 @@ class Spectrum:
     @property
     def degenerate(self) -> Bool[ndarray, " rank"]:
         """Which components share their cluster with another one; null components do not count."""
-        labels = self.clusters
-        return ((labels[:, None] == labels).sum(axis=1) > 1) & ~self.null
+        return degenerate_components(self.sigma, self.gap_tolerance)
 
     @property
     def gap_tolerance(self) -> float:
@@ -81,7 +78,7 @@ class Spectrum:
         degrees, and equal σ are found again after rounding. For float64 factors the rounding of the
         SVD itself sets the limit.
         """
-        side = min(self.U.shape[0], self.V.shape[0])
+        side = min(self.shape)
         return max(_SAFETY * self.precision / math.sqrt(side), _LEAST_GAP)
 
 
@@ -111,86 +108,42 @@ def of_equal_rank(spectra: Spectra, names: Iterable[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def decompose(adapter: Adapter) -> dict[str, Spectrum]:
-    """The spectrum of every module, in the adapter's order."""
-    # factors are tall and thin: several threads on one of them wait for each other more than they compute
-    with threadpool_limits(1, user_api="blas"):
-        return {name: decompose_factors(factors) for name, factors in adapter.modules.items()}
-
-
-def decompose_factors(factors: Factors) -> Spectrum:
-    """Thin SVD of scaling·B·A, or scaling·B·diag(E)·A; min(out, in, rank) components."""
-    U, sigma, V = svd_of_product(factors.B, factors.right, factors.scaling)
-    precision = max(_epsilon(factors.B.dtype), _epsilon(factors.A.dtype))
-    return Spectrum(factors.name, factors.layer, factors.family, U, sigma, V, precision)
-
-
-def svd_of_product(
-    B: Shaped[ndarray, "out rank"], A: Shaped[ndarray, "rank in"], scaling: float
-) -> tuple[Float64[ndarray, "out k"], Float64[ndarray, " k"], Float64[ndarray, "in k"]]:
-    """U, σ, V of scaling·B·A through QR of both factors. The same bits whatever else is decomposed."""
-    # column-major for LAPACK, which A as stored already is once transposed
-    Q_B, R_B = _qr(B.astype(np.float64, order="F"))
-    Q_A, R_A = _qr(A.astype(np.float64, order="C").T)
-    left, sigma, right_t = _robust_svd(scaling * (R_B @ R_A.T))
-    U, V = Q_B.times(left), Q_A.times(right_t.T)
-    signs = np.sign(U[np.abs(U).argmax(axis=0), np.arange(U.shape[1])])
-    U *= signs
-    V *= signs
-    return U, sigma, V
-
-
-@dataclass(frozen=True)
-class _Q:
-    """An orthonormal factor as blocks of reflectors: products with it need no Q."""
-
-    reflectors: Float64[ndarray, "row k"]
-    blocks: Float64[ndarray, "block k"]
-
-    def times(self, small: Float64[ndarray, "k column"]) -> Float64[ndarray, "row column"]:
-        rows, k = self.reflectors.shape
-        padded = np.zeros((rows, small.shape[1]), order="F")
-        padded[:k] = small
-        product, _ = lapack.dgemqrt(self.reflectors, self.blocks, padded, overwrite_c=True)
-        return product
-
-
-def _qr(factor: Float64[ndarray, "row rank"]) -> tuple[_Q, Float64[ndarray, "k rank"]]:
-    """Thin QR of a column-major matrix, which is overwritten; k = min(row, rank)."""
-    k = min(factor.shape)
-    packed, blocks, _ = lapack.dgeqrt(min(_REFLECTORS, k), factor, overwrite_a=True)
-    return _Q(packed[:, :k], blocks), np.triu(packed[:k])
-
-
-def _robust_svd(core: Float64[ndarray, "m n"]) -> tuple[ndarray, ndarray, ndarray]:
-    try:
-        return np.linalg.svd(core, full_matrices=False)
-    except np.linalg.LinAlgError:
-        # divide and conquer can fail on a finite, rank-deficient matrix; plain QR iteration does not
-        left, sigma, right_t = scipy.linalg.svd(core, full_matrices=False, lapack_driver="gesvd")
-        return left, sigma, right_t
-
-
-def _epsilon(dtype: np.dtype) -> float:
-    return float(ml_dtypes.finfo(dtype).eps)
-
-
-def effective_rank(sigma: Float64[ndarray, " rank"]) -> float:
+def effective_rank(sigma: Float64[ndarray, "*module rank"]) -> Float64[ndarray, "*module"] | float:
     """exp of the entropy of σ/Σσ: 1 for a single component, r for a flat spectrum; 0 for a zero update."""
-    if not sigma.any():
-        return 0.0
-    relative = sigma / sigma.max()  # sums and squares of the σ themselves may overflow
-    return float(np.exp(entr(relative / relative.sum()).sum()))
+    relative = _relative(sigma)
+    total = relative.sum(axis=-1, keepdims=True)
+    entropy = entr(relative / np.where(total > 0, total, 1.0)).sum(axis=-1)
+    return np.where(total[..., 0] > 0, np.exp(entropy), 0.0)[()]
 
 
-def stable_rank(sigma: Float64[ndarray, " rank"]) -> float:
+def stable_rank(sigma: Float64[ndarray, "*module rank"]) -> Float64[ndarray, "*module"] | float:
     """‖ΔW‖²_F / ‖ΔW‖²₂; 0 for a zero update."""
-    return float(((sigma / sigma.max()) ** 2).sum()) if sigma.any() else 0.0
+    return (_relative(sigma) ** 2).sum(axis=-1)
 
 
-def components_for_energy(sigma: Float64[ndarray, " rank"], share: float = 0.9) -> int:
+def components_for_energy(
+    sigma: Float64[ndarray, "*module rank"], share: float = 0.9
+) -> Int64[ndarray, "*module"] | np.int64:
     """The smallest k whose leading components hold `share` of Σσ²; 0 for a zero update."""
-    if not sigma.any():
-        return 0
-    energy = np.cumsum((sigma / sigma.max()) ** 2)
-    return int(np.searchsorted(energy, share * energy[-1]) + 1)
+    energy = np.cumsum(_relative(sigma) ** 2, axis=-1)
+    enough = (energy < share * energy[..., -1:]).sum(axis=-1) + 1
+    return np.where(energy[..., -1] > 0, enough, 0)[()]
+
+
+def degenerate_components(
+    sigma: Float64[ndarray, "*module rank"], tolerance: Float64[ndarray, "*module"] | float
+) -> Bool[ndarray, "*module rank"]:
+    """Which components of each row share their cluster with another one; null components do not count."""
+    live = ~null_components(sigma)
+    gap = np.asarray(tolerance)[..., None] * sigma[..., :1]
+    joined = (np.diff(sigma, axis=-1) >= -gap) & live[..., 1:]  # to the one before it
+    found = np.zeros(sigma.shape, dtype=np.bool_)
+    found[..., 1:] |= joined
+    found[..., :-1] |= joined
+    return found & live
+
+
+def _relative(sigma: Float64[ndarray, "*module rank"]) -> Float64[ndarray, "*module rank"]:
+    """σ/σ₁, because sums and squares of the σ themselves may overflow; zeros for a zero update."""
+    top = sigma.max(axis=-1, keepdims=True)
+    return sigma / np.where(top > 0, top, 1.0)

@@ -93,3 +93,46 @@ def test_what_is_no_adapter_is_called_by_its_name(tmp_path: Path) -> None:
     test.file_uploader(key="open-zip").set_value(("style.zip", packed, "application/zip"))
     (message,) = press(test, "Open").error
     assert "a kohya LoRA" in message.value
+
+
+def two_in_one(lora_tensors: Callable[..., Any], write_adapter: Callable[..., Path]) -> Path:
+    """Two adapters of one model in one file."""
+    tensors = lora_tensors({O0: (6, 4, 5)})
+    names = {"sft": 1, "dpo": 3}
+    both = {
+        key.replace(".weight", f".{name}.weight"): times * tensor
+        for name, times in names.items()
+        for key, tensor in tensors.items()
+    }
+    return write_adapter(both, target_modules=["o_proj"])
+
+
+def test_several_adapters_of_one_file_are_offered_and_open_one_after_the_other(
+    lora_tensors: Callable[..., Any], write_adapter: Callable[..., Path]
+) -> None:
+    folder = two_in_one(lora_tensors, write_adapter)
+    test = asked("Folder")
+    test.text_input(key="open-path").set_value(str(folder))
+    press(test, "Open")
+    assert not test.error
+    press(test, "Open this one")
+    first = test.session_state["workspace"].adapter
+    assert first.source == f"{folder}#sft"
+    test.selectbox(key="open-found-choice").select_index(0)
+    press(test, "Open this one")
+    second = test.session_state["workspace"].adapter
+    assert second.source == f"{folder}#dpo"
+    assert (second.modules[O0].B == 3 * first.modules[O0].B).all()
+
+
+def test_several_adapters_of_one_file_in_a_zip_open_as_those_of_a_folder(
+    lora_tensors: Callable[..., Any], write_adapter: Callable[..., Path], own_home: Path
+) -> None:
+    folder = two_in_one(lora_tensors, write_adapter)
+    packed = zipped({file.name: file.read_bytes() for file in folder.iterdir()})
+    test = asked("Upload a zip")
+    test.file_uploader(key="open-zip").set_value(("a.zip", packed, "application/zip"))
+    press(test, "Open")
+    press(test, "Open this one")
+    assert test.session_state["workspace"].adapter.source.endswith("#sft")
+    assert test.session_state["workspace"].adapter.source.startswith(str(own_home))

@@ -22,6 +22,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors.numpy import load_file
 from torch import nn
 from transformers import MixtralConfig, MixtralForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from surgery.adapter import LoraRules, open_adapter
 from surgery.data import Encoding
@@ -89,11 +90,11 @@ def updates(model: peft.PeftModel) -> dict[str, np.ndarray]:
             continue
         delta = layer.get_delta_weight("default").detach().double().numpy()
         name = path.replace(".base_layer", "")
-        if hasattr(layer, "parameter_name"):
+        if delta.ndim == 3 and hasattr(layer, "parameter_name"):
+            transposed = getattr(layer.get_base_layer(), "is_transposed", False)
             for e, one in enumerate(delta):
-                transposed = layer.get_base_layer().is_transposed
                 found[f"{name}.{e}.{layer.parameter_name}"] = one.T if transposed else one
-        elif isinstance(layer.get_base_layer(), nn.Embedding):
+        elif isinstance(layer.get_base_layer(), nn.Embedding | Conv1D):
             found[name] = delta.T
         else:
             found[name] = delta.reshape(delta.shape[0], -1)
@@ -237,25 +238,11 @@ def test_an_adapted_router_beside_stacked_experts_is_told_from_them(parameters, 
     edit = make_edit(spectra, Truncate(keep=2), scope="all")
     export(adapter, spectra, edit, tmp_path / "out")
     reloaded = peft.PeftModel.from_pretrained(mixture(), str(tmp_path / "out"))
-    expected = routed_updates(reloaded)
+    expected = updates(reloaded)
     assert set(expected) == set(edit.modules)
     for name, before in spectra.items():
         wanted = (before.U * edit.modules[name].sigma_after) @ before.V.T
         assert expected[name] == pytest.approx(wanted, rel=1e-4, abs=1e-5)
-
-
-def routed_updates(model: peft.PeftModel) -> dict[str, np.ndarray]:
-    """PEFT's own dense ΔW by the name the module has here: a router is one matrix, experts are several."""
-    found = {}
-    for path, layer in model.base_model.model.named_modules():
-        if not isinstance(layer, LoraLayer):
-            continue
-        delta, name = layer.get_delta_weight("default").detach().double().numpy(), path.replace(".base_layer", "")
-        if delta.ndim == 3:
-            found |= {f"{name}.{e}.{layer.parameter_name}": one for e, one in enumerate(delta)}
-        else:
-            found[name] = delta
-    return found
 
 
 def test_parameters_whose_order_the_file_does_not_tell_are_refused(tmp_path):

@@ -75,3 +75,19 @@ def test_words_from_a_file_cannot_drive_the_terminal(lora_tensors, write_adapter
     assert all(character.isprintable() for character in text.replace("\n", ""))
     tensors = lora_tensors({"layers.0.\x1b[2J\rx.o_proj": (6, 4, 5)})
     assert fails("inspect", str(write_adapter(tensors))).strip().isprintable()
+
+
+def test_one_of_two_adapters_in_a_file_is_inspected_by_its_name(lora_tensors, write_adapter, ok, fails):
+    tensors = lora_tensors({"model.layers.0.o_proj": (6, 4, 5)})
+    both = {
+        key.replace(".weight", f".{name}.weight"): times * tensor
+        for name, times in (("sft", 1), ("dpo", 3))
+        for key, tensor in tensors.items()
+    }
+    folder = write_adapter(both, target_modules=["o_proj"])
+    way = fails("inspect", str(folder)).strip().rpartition("such as ")[2]
+    assert way == f"{folder}#dpo"
+    # both factors are three times as large
+    assert ok("inspect", way, "--json")["norm"] == pytest.approx(
+        9 * ok("inspect", f"{folder}#sft", "--json")["norm"]
+    )
