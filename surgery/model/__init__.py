@@ -14,6 +14,7 @@ from surgery.model.base import (
     load_base,
     resolve_base,
 )
+from surgery.model.base_names import unquantised
 from surgery.model.batches import Batch, batch_order, collate, run_batches
 from surgery.model.choice import BaseChoice
 from surgery.model.dense_weight import base_weight
@@ -94,6 +95,7 @@ __all__ = [
     "tokenizer_alone",
     "tokenizer_notes",
     "tokenizer_of",
+    "unquantised",
 ]
 
 # what imports torch is imported when it is first asked for: an adapter opens without it

@@ -31,9 +31,9 @@ from surgery.model.base_fit import (
     submodule,
     targets_without_factors,
 )
+from surgery.model.base_names import base_notes
 from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import put_extras, update_biases
-from surgery.model.model_class import pictures_note
 from surgery.model.renamed import placed
 from surgery.model.spectral_layers import Components, SpectralLayer, wrap
 from surgery.model.tokenizers import tokenizer_of
@@ -198,8 +198,8 @@ class LiveModel:
     @property
     def scoring_notes(self) -> tuple[str, ...]:
         """What a reader has to know of how whole rows are read; nothing where it is the fastest way."""
-        name = type(self.model).__name__
-        return tuple(filter(None, [pictures_note(self.model), scoring_note(name, self.layout, self.base.task)]))
+        told = scoring_note(type(self.model).__name__, self.layout, self.base.task)
+        return (*base_notes(self.base, self.adapter), *filter(None, [told]))
 
     @property
     def notes(self) -> tuple[str, ...]:
