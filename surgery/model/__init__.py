@@ -14,7 +14,7 @@ from surgery.model.base import (
     load_base,
     resolve_base,
 )
-from surgery.model.base_names import unquantised
+from surgery.model.base_names import other_base_note, unquantised
 from surgery.model.batches import Batch, batch_order, collate, run_batches
 from surgery.model.choice import BaseChoice
 from surgery.model.dense_weight import base_weight
@@ -80,6 +80,7 @@ __all__ = [
     "load_base",
     "model_class",
     "named_config",
+    "other_base_note",
     "padding_id",
     "pair_tokens",
     "parse_device_map",
