@@ -4,7 +4,7 @@ No weights are read: the base stands on the meta device, and the adapter's tenso
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.adapter import Adapter, module_path
 from surgery.edits import Edit
 from surgery.errors import BaseModelError, ExportError, first_line
-from surgery.model import BaseChoice, base_config, empty_models, key_mapping, named_config
+from surgery.model import BaseChoice, base_config, empty_models, named_config, way_out
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,24 +97,13 @@ def _on_the_best(adapter: Adapter, folder: Path, name: str, config: Any) -> Peft
             trouble = first_line(error, kind=True)
             continue
         applied = len(adapter.modules) - len(ignored)
-        remedy = _remedy(model, adapter, ignored)
+        remedy = way_out(model, adapter.modules[ignored[0]].site.module) if ignored else ""
         found.append(PeftLoading(len(adapter.modules), applied, base, "", ignored, problem, remedy))
         if not ignored:
             break
     if not found:
         return _unchecked(adapter, f"PEFT does not load onto an empty {name!r} ({trouble})", "load it with PEFT")
     return max(found, key=lambda loading: loading.applied or 0)
-
-
-def _remedy(model: "nn.Module", adapter: Adapter, ignored: Sequence[str]) -> str:
-    """The way out for modules that PEFT ignores: earlier names that transformers knows and PEFT has to be told, or another base."""
-    mapping = key_mapping(model, [adapter.modules[name].site.module for name in ignored[:1]])
-    if not mapping:
-        return "name the base model this adapter was trained on"
-    return (
-        f"these are earlier names: load the original once with PeftModel.from_pretrained(base, folder, "
-        f"key_mapping={mapping!r}), save it with save_pretrained, and open that"
-    )
 
 
 def _said(error: Exception) -> str:

@@ -26,7 +26,7 @@ from surgery.model.loss import answer_losses, padding_id, scored_logits
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
 from surgery.model.model_class import model_class, refuse_task
 from surgery.model.queue import answer_tokens, common_prefix, pair_tokens, text_tokens
-from surgery.model.renamed import key_mapping
+from surgery.model.renamed import way_out
 from surgery.model.streaming import difference, stream_answers
 from surgery.model.token_preview import TokenPreview, encoding_notes, preview_tokens
 from surgery.model.tokenizers import tokenizer_alone, tokenizer_notes, tokenizer_of
@@ -76,7 +76,6 @@ __all__ = [
     "is_hub_id",
     "is_offloaded",
     "is_out_of_memory",
-    "key_mapping",
     "load_base",
     "model_class",
     "named_config",
@@ -97,6 +96,7 @@ __all__ = [
     "tokenizer_notes",
     "tokenizer_of",
     "unquantised",
+    "way_out",
 ]
 
 # what imports torch is imported when it is first asked for: an adapter opens without it
