@@ -26,7 +26,7 @@ from surgery.data import (
 )
 from surgery.errors import SurgeryError
 from surgery.files import digest
-from surgery.model import BaseChoice, refuse_task
+from surgery.model import BaseChoice, other_base_note, refuse_task
 from surgery.progress import duration
 from surgery.sensitivity import Measurement, Sensitivity, characters, doubts, known_pace
 
@@ -57,7 +57,7 @@ def calibration_panel(workspace: Workspace) -> None:
             _again(workspace)
             if stored and st.button(listed, icon=":material/inventory_2:"):
                 _all_stored()
-        show_notes(doubts(workspace.sensitivity))
+        show_notes([*_other_base(workspace), *doubts(workspace.sensitivity)])
         return
     if workspace.base is not None:
         with st.expander("Calibrate", expanded=True, icon=":material/science:"):
@@ -65,6 +65,12 @@ def calibration_panel(workspace: Workspace) -> None:
     if stored:
         with st.expander(listed, icon=":material/inventory_2:"):
             list_stored(workspace, stored)
+
+
+def _other_base(workspace: Workspace) -> list[str]:
+    """What is to be told where the base model has another name than the one that the adapter asks for."""
+    location = workspace.base.location if workspace.base is not None else ""
+    return list(filter(None, [other_base_note(workspace.adapter.base_name, location, "")]))
 
 
 def refused(workspace: Workspace) -> bool:

@@ -73,7 +73,7 @@ def export(
     edit: σ′ of the modules edited.
     out: the new folder.
     documents: text files to put beside the weights (recipe, card), by name.
-    base: the base model whose architecture PEFT loads the folder onto; None for the one that the adapter names,
+    base: the base model whose architecture PEFT loads the edited adapter onto; None for the one that the adapter names,
         where the hub's cache has its config.
 
     Raises `ExportError` when `out` exists and is not empty, cannot be written, reads back differently, or holds an
@@ -95,11 +95,13 @@ def _write(
     target = new_folder(out)
     refuse_changed(adapter)
     check_spectra(adapter, spectra, edit)
+    loading = peft_loading(adapter, base)
+    refuse_ignored(loading, edit)
     changed: dict[str, ndarray] = {}
     rounding = 0.0
     for name, factors in written_modules(adapter, spectra, edit, changed):
         rounding = max(rounding, relative_distance(factors, spectra[name], edit.modules[name].sigma_after))
-    tensors, texts = {**adapter.tensors, **changed}, dict[str, str]()
+    tensors, texts = {**adapter.tensors, **changed}, documents(loading)
     staging: Path | None = None
     lock: int | None = None
     made = [parent for parent in target.parents if not parent.exists()]
@@ -109,12 +111,8 @@ def _write(
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         lock = os.open(staging, os.O_RDONLY)
         try_lock(lock)  # let go of at the end, however that comes
-        _write_files(staging, adapter, tensors)
+        _write_files(staging, adapter, tensors, texts)
         _read_back(adapter, staging, changed)
-        loading = peft_loading(adapter, staging, base)
-        refuse_ignored(loading, edit)
-        texts.update(documents(loading))
-        _write_texts(staging, texts)
         staging.chmod(0o755)
         flush(staging)
         staging.replace(target)
@@ -132,20 +130,16 @@ def _write(
     return Verification(target, len(changed), len(adapter.tensors) - len(changed), rounding, loading)
 
 
-def _write_files(folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray]) -> None:
-    """Weights, config and the tokenizer's files, each on the disk when this returns."""
+def _write_files(folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray], texts: Mapping[str, str]) -> None:
+    """Weights, config, the tokenizer's files and documents, each on the disk when this returns."""
     save_file(dict(tensors), folder / WEIGHTS_FILE, metadata=dict(adapter.metadata) or None)
     (folder / CONFIG_FILE).write_bytes(adapter.config_bytes)
     for name, content in adapter.tokenizer.contents.items():
         (folder / name).write_bytes(content)
-    for file in folder.iterdir():
-        keep(file)
-
-
-def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-        keep(folder / name)
+    for file in folder.iterdir():
+        keep(file)
 
 
 def verify(

@@ -3,16 +3,16 @@
 No weights are read: the base stands on the meta device, and the adapter's tensors are their shapes alone.
 """
 
+import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import Adapter, module_path
 from surgery.edits import Edit
 from surgery.errors import BaseModelError, ExportError, first_line
-from surgery.model import BaseChoice, base_config, empty_models, key_mapping, named_config
+from surgery.model import BaseChoice, base_config, empty_models, named_config, way_out
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +23,7 @@ _NAME = "checked-by-surgery"
 
 @dataclass(frozen=True)
 class PeftLoading:
-    """How many `modules` of an adapter PEFT applies to `base`, which is named with its class.
+    """How many of an adapter's `modules` PEFT applies to `base`, which is named with its class.
 
     `applied` is None where it could not be told, and `unchecked` says why then. `ignored` names modules that PEFT
     would leave out, `problem` is what it says itself where it refuses the file, and `remedy` the way out.
@@ -43,11 +43,10 @@ class PeftLoading:
         return f"PEFT applies {self.applied:,} of {self.modules:,} modules to {self.base}"
 
 
-def peft_loading(adapter: Adapter, folder: Path, base: BaseChoice | None = None) -> PeftLoading:
-    """What PEFT would apply of an adapter that stands in a folder.
+def peft_loading(adapter: Adapter, base: BaseChoice | None = None) -> PeftLoading:
+    """What PEFT would apply of an adapter, and of every edit of it: they have the same config, names and shapes.
 
-    adapter: what was written, as it was opened.
-    folder: holds the config that PEFT reads.
+    adapter: as it is written.
     base: the base model; None for the one that the adapter's config names, as far as the hub's cache here has it.
 
     Raises nothing: why it could not be told is in the result.
@@ -59,7 +58,7 @@ def peft_loading(adapter: Adapter, folder: Path, base: BaseChoice | None = None)
         config = named_config(name) if base is None else base_config(name, base.revision)
     except BaseModelError as error:
         return _unchecked(adapter, error.problem, error.remedy)
-    return _on_the_best(adapter, folder, name, config)
+    return _on_the_best(adapter, name, config)
 
 
 def refuse_ignored(loading: PeftLoading, edit: Edit) -> None:
@@ -79,25 +78,22 @@ def _unchecked(adapter: Adapter, problem: str, remedy: str) -> PeftLoading:
     return PeftLoading(len(adapter.modules), None, unchecked=f"{problem}; {remedy}")
 
 
-def _on_the_best(adapter: Adapter, folder: Path, name: str, config: Any) -> PeftLoading:
+def _on_the_best(adapter: Adapter, name: str, config: Any) -> PeftLoading:
     """What is loaded onto the class of model that has a place for most modules; the first of equal ones."""
     found: list[PeftLoading] = []
     trouble = "transformers has no class for it"
     for model in empty_models(config, adapter.task):
         base = f"{name} ({type(model).__name__})"
         try:
-            ignored, problem = tuple(_ignored(model, adapter, folder)), ""
-        except (
-            ValueError,
-            KeyError,
-            RuntimeError,
-        ) as error:  # what PEFT says of targets and sizes it does not find
+            ignored, problem = tuple(_ignored(model, adapter)), ""
+        # what PEFT says of targets and sizes that it does not find
+        except (ValueError, KeyError, RuntimeError) as error:
             ignored, problem = tuple(adapter.modules), _said(error)
         except Exception as error:  # a class that is no model of this task raises whatever it stumbles over
             trouble = first_line(error, kind=True)
             continue
         applied = len(adapter.modules) - len(ignored)
-        remedy = _remedy(model, adapter, ignored)
+        remedy = way_out(model, adapter.modules[ignored[0]].site.module) if ignored else ""
         found.append(PeftLoading(len(adapter.modules), applied, base, "", ignored, problem, remedy))
         if not ignored:
             break
@@ -106,37 +102,24 @@ def _on_the_best(adapter: Adapter, folder: Path, name: str, config: Any) -> Peft
     return max(found, key=lambda loading: loading.applied or 0)
 
 
-def _remedy(model: "nn.Module", adapter: Adapter, ignored: Sequence[str]) -> str:
-    """The way out for modules that PEFT ignores: earlier names that transformers knows and PEFT has to be told, or another base."""
-    mapping = key_mapping(model, [adapter.modules[name].site.module for name in ignored[:1]])
-    if not mapping:
-        return "name the base model this adapter was trained on"
-    return (
-        f"these are earlier names: load the original once with PeftModel.from_pretrained(base, folder, "
-        f"key_mapping={mapping!r}), save it with save_pretrained, and open that"
-    )
-
-
 def _said(error: Exception) -> str:
     """The line of an error that names what is wrong; torch writes a heading above it."""
     heading, _, rest = str(error).strip().partition("\n")
-    return first_line(
-        ValueError(rest) if heading.endswith(":") and rest else error, kind=isinstance(error, KeyError)
-    )
+    if heading.endswith(":") and rest:
+        error = ValueError(rest)
+    return first_line(error, kind=isinstance(error, KeyError))
 
 
-def _ignored(model: "nn.Module", adapter: Adapter, folder: Path) -> Iterable[str]:
+def _ignored(model: "nn.Module", adapter: Adapter) -> Iterable[str]:
     """Modules of an adapter that PEFT does not put into a model on the meta device, which it changes."""
     import torch
-    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel, set_peft_model_state_dict
+    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel, set_peft_model_state_dict
 
-    config: Any = PeftConfig.from_pretrained(str(folder))
-    config.init_lora_weights = False  # what is not there cannot be decomposed, and the file's factors replace it
-    config.inference_mode = True
-    kind: Any = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
     shapes = {key: torch.empty(tensor.shape, device="meta") for key, tensor in adapter.tensors.items()}
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what happens when the adapter is merged or trained on
+        config = _peft_config(adapter)
+        kind: Any = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
         _fit_rows(model, adapter)
         wrapped = kind(model, config, _NAME, autocast_adapter_dtype=False)
     result: Any = set_peft_model_state_dict(wrapped, shapes, adapter_name=_NAME)
@@ -149,6 +132,19 @@ def _ignored(model: "nn.Module", adapter: Adapter, folder: Path) -> Iterable[str
         keys = {factors.key_A, factors.key_B}
         if keys & unexpected or not (keys <= own or renamed):
             yield name
+
+
+def _peft_config(adapter: Adapter) -> Any:
+    """The config as PEFT reads it from a file, which takes plain UTF-8 alone; for inference, and with nothing drawn."""
+    from peft import PeftConfig
+
+    made: Any = PeftConfig
+    settings = json.loads(adapter.config_bytes.decode())
+    settings.pop("runtime_config", None)
+    config = made.from_peft_type(**settings)
+    config.init_lora_weights = False  # weights that are not there cannot be decomposed, and the file's replace it
+    config.inference_mode = True
+    return config
 
 
 def _fit_rows(model: "nn.Module", adapter: Adapter) -> None:

@@ -13,6 +13,7 @@ from surgery.model.base import (
     load_base,
     resolve_base,
 )
+from surgery.model.base_names import other_base_note, unquantised
 from surgery.model.batches import Batch, batch_order, collate, run_batches
 from surgery.model.choice import BaseChoice
 from surgery.model.classified import Classified
@@ -27,7 +28,7 @@ from surgery.model.loss import answer_losses, padding_id, scored_logits
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
 from surgery.model.model_class import model_class, refuse_task
 from surgery.model.queue import Scored, answer_tokens, common_prefix, pair_tokens, text_tokens
-from surgery.model.renamed import key_mapping
+from surgery.model.renamed import way_out
 from surgery.model.streaming import difference, stream_answers
 from surgery.model.token_preview import TokenPreview, encoding_notes, preview_tokens
 from surgery.model.tokenizers import tokenizer_alone, tokenizer_notes, tokenizer_of
@@ -80,11 +81,11 @@ __all__ = [
     "free_bytes",
     "is_offloaded",
     "is_out_of_memory",
-    "key_mapping",
     "latest_base",
     "load_base",
     "model_class",
     "named_config",
+    "other_base_note",
     "padding_id",
     "pair_tokens",
     "parse_device_map",
@@ -102,6 +103,8 @@ __all__ = [
     "tokenizer_alone",
     "tokenizer_notes",
     "tokenizer_of",
+    "unquantised",
+    "way_out",
 ]
 
 # what imports torch is imported when it is first asked for: an adapter opens without it

@@ -4,6 +4,7 @@ Only what is on this machine is read: a folder, a GGUF file or the hub's cache. 
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from surgery.hub import Repository, cached_files
 from surgery.model.base import resolve_unread
 from surgery.model.gguf import read_once
 from surgery.model.hub_base import base_on_hub
-from surgery.model.loading import quiet_loading
 from surgery.model.model_class import empty_model, model_classes
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _read(name: str, source: str, **options: Any) -> Any:
     from transformers import AutoConfig
 
     try:
-        with quiet_loading(), read_once():
+        with read_once() if options else nullcontext():
             return AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True, **options)
     except Exception as error:  # the readers run over files of any origin and raise whatever those provoke
         raise BaseModelError(

@@ -8,7 +8,7 @@ from torch import nn
 from surgery.adapter import TASKS, Adapter, LoraRules
 from surgery.data import Calibration
 from surgery.errors import AdapterError, BaseModelError, DataError
-from surgery.model.renamed import key_mapping
+from surgery.model.renamed import way_out
 from surgery.model.tokenizers import named_positions
 from surgery.model.wrapping import is_adaptable
 
@@ -125,10 +125,4 @@ def _lacking(model: nn.Module, path: str) -> tuple[str, str]:
             f"{problem}: this version of transformers keeps experts in one module",
             "load it once with PeftModel.from_pretrained onto this base, save it with save_pretrained, and open that",
         )
-    if mapping := key_mapping(model, [path]):
-        return (
-            f"{problem}: it is an earlier name, and PEFT applies nothing of such a file",
-            f"load it once with PeftModel.from_pretrained(base, folder, key_mapping={mapping!r}), save it with "
-            "save_pretrained, and open that",
-        )
-    return problem, "name the base model this adapter was trained on"
+    return problem, way_out(model, path)

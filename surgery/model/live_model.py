@@ -31,10 +31,10 @@ from surgery.model.base_fit import (
     submodule,
     targets_without_factors,
 )
+from surgery.model.base_names import base_notes
 from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import output_magnitudes, put_extras, update_biases
 from surgery.model.heads import refuse_other_head
-from surgery.model.model_class import pictures_note
 from surgery.model.renamed import placed
 from surgery.model.spectral_layers import Components, SpectralLayer
 from surgery.model.tokenizers import tokenizer_of
@@ -203,8 +203,8 @@ class LiveModel:
     @property
     def scoring_notes(self) -> tuple[str, ...]:
         """What a reader has to know of how whole rows are read; nothing where it is the fastest way."""
-        name = type(self.model).__name__
-        return tuple(filter(None, [pictures_note(self.model), scoring_note(name, self.layout, self.base.task)]))
+        told = scoring_note(type(self.model).__name__, self.layout, self.base.task)
+        return (*base_notes(self.base, self.adapter), *filter(None, [told]))
 
     @property
     def notes(self) -> tuple[str, ...]:

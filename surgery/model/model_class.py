@@ -65,8 +65,8 @@ def empty_model(chosen: Any, config: Any) -> "nn.Module":
     import torch
 
     with torch.device("meta"):
-        # eager: the modules are the same, and no kernel has to be there
-        options = {"dtype": torch.float32, "attn_implementation": "eager"}
+        # eager: the modules are the same, and no kernel has to be there; a dtype would be set for all threads meanwhile
+        options = {"dtype": None, "attn_implementation": "eager"}
         build = chosen.from_config if hasattr(chosen, "from_config") else chosen._from_config
         model: nn.Module = build(copy.deepcopy(config), **options)
     return model.eval()

@@ -1,26 +1,15 @@
 """Why a base model could not be loaded, and what to do then."""
 
-import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from surgery.errors import BaseModelError, first_line
+from surgery.model.base_names import unquantised
 
-# what names of models that bitsandbytes quantised end in
-_QUANTISED = re.compile(r"([-_.](unsloth[-_.])?bnb)?[-_.][48][-_.]?bits?$", re.IGNORECASE)
 _WITHOUT_A_RUN = (
     "its geometry and spectra, edits by policies that read no sensitivities, and the export need no base"
 )
-
-
-def unquantised(name: str) -> str | None:
-    """The name of the model that a quantised one was made of, where its own name says so; None where it does not.
-
-    name: a hub id or the name of a folder, such as `owner/name-bnb-4bit`.
-    """
-    found = _QUANTISED.sub("", name)
-    return found if found not in ("", name) and not found.endswith("/") else None
 
 
 def not_loaded(location: str, device: str, source: str, error: Exception) -> BaseModelError:

@@ -4,7 +4,7 @@ transformers keeps tables of the old names for its checkpoints. PEFT applies the
 one, of most kinds; here its own conversion is asked, so that what runs is what PEFT runs.
 """
 
-from collections.abc import Iterable
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -61,26 +61,42 @@ def _converted(model: Any, adapter: Adapter) -> dict[str, str]:
     return {given[id(tensor)]: key for key, tensor in found.items() if id(tensor) in given}
 
 
-def key_mapping(model: Any, modules: Iterable[str]) -> dict[str, str]:
-    """Renamings of transformers' tables that lead from old paths to modules of the model; empty where none do.
+def way_out(model: Any, path: str) -> str:
+    """What to do about a module that an adapter names and a base model has not."""
+    again = "with PeftModel.from_pretrained(base, folder, key_mapping={!r}), save it with save_pretrained, and open that"
+    if mapping := _earlier(model, path):
+        return f"this is an earlier name, which PEFT has to be told of: load the original once {again.format(mapping)}"
+    remedy = "name the base model this adapter was trained on"
+    if mapping := _text_part(model, path):
+        remedy += f"; where that is the text part of this one, load the original once {again.format(mapping)}"
+    return remedy
+
+
+def _earlier(model: Any, path: str) -> dict[str, str]:
+    """Renamings of transformers' tables that lead from an old path to a module of the model; empty where none do.
 
     They are what `PeftModel.from_pretrained(…, key_mapping=…)` takes, for kinds that PEFT renames nothing of itself.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming
 
-    held = {name for name, _ in model.named_modules()}
-    lacking = [name for name in modules if name not in held]
     used: dict[str, str] = {}
-    for name in lacking:
-        path = name
-        for rule in get_model_conversion_mapping(model) if not used else ():
-            if isinstance(rule, WeightRenaming) and rule.scope_prefix is None and len(rule.source_patterns) == 1:
-                renamed, _ = rule.rename_source_key(path)
-                if renamed != path:
-                    used[rule.source_patterns[0]] = rule.target_patterns[0]
-                    path = renamed
-        if path in held:
-            return used
-        used = {}
-    return {}
+    renamed = path
+    for rule in get_model_conversion_mapping(model):
+        if isinstance(rule, WeightRenaming) and rule.scope_prefix is None and len(rule.source_patterns) == 1:
+            before, (renamed, _) = renamed, rule.rename_source_key(renamed)
+            if renamed != before:
+                used[rule.source_patterns[0]] = rule.target_patterns[0]
+    return used if any(name == renamed for name, _ in model.named_modules()) else {}
+
+
+def _text_part(model: Any, path: str) -> dict[str, str]:
+    """The renaming that leads from a path of a text model to the same layer of one that reads pictures too.
+
+    Empty where the model has no such layer. Whether the weights are the same ones is for the user to know.
+    """
+    before, mark, after = path.partition("layers.")
+    ends = f".{mark}{after}"
+    found = [name.removesuffix(ends) for name, _ in model.named_modules() if mark and name.endswith(ends)]
+    parts = [stack for stack in found if stack.endswith(("language_model", "text_model"))]
+    return {f"^{re.escape(before)}(?=layers)": f"{parts[0]}."} if len(parts) == 1 else {}

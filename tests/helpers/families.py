@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig
 from surgery.adapter import open_adapter
 from surgery.model import LiveModel
 from surgery.spectra import decompose
-from tests.helpers.models import EOS, PAD, VOCABULARY, loaded_base
+from tests.helpers.models import EOS, PAD, VOCABULARY, loaded_base, random_weights
 
 # what configs call a size, and the size here
 _SIZES: dict[int, str] = {
@@ -112,12 +112,7 @@ def build(kind: str) -> Any:
     """A small model of this type with random weights, frozen, the same on every call."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config_of(kind))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.copy_(torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5)
-    return model.requires_grad_(False).eval()
+    return random_weights(model)
 
 
 def train(kind: str, folder: Path) -> Path:

@@ -41,8 +41,21 @@ def build(kind: str) -> Any:
 
 def save(model: Any, file: Path, kind: str, *, named: str = "") -> Path:
     """The model in a file; `named` is the architecture that the file claims, where that is another."""
-    config, gemma = model.config, kind.startswith("gemma")
-    writer = gguf.GGUFWriter(str(file), named or kind)
+    gemma = kind.startswith("gemma")
+    writer = begin(file, named or kind, model.config)
+    writer.add_key_length(model.config.head_dim)
+    writer.add_value_length(model.config.head_dim)
+    if gemma:
+        writer.add_sliding_window(model.config.sliding_window)
+    add_tokens(writer, model.config.vocab_size, "llama" if gemma else "gpt2")
+    writer.add_token_scores([0.0] * model.config.vocab_size)
+    _add_weights(writer, model, kind)
+    return finish(writer, file)
+
+
+def begin(file: Path, architecture: str, config: Any) -> Any:
+    """A writer that has been told the sizes of a model."""
+    writer = gguf.GGUFWriter(str(file), architecture)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -52,29 +65,28 @@ def save(model: Any, file: Path, kind: str, *, named: str = "") -> Path:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(10_000.0)
     writer.add_vocab_size(config.vocab_size)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    if gemma:
-        writer.add_sliding_window(config.sliding_window)
-    _add_tokens(writer, config.vocab_size, "llama" if gemma else "gpt2")
-    _add_weights(writer, model, kind)
+    return writer
+
+
+def add_tokens(writer: Any, size: int, kind: str, *, merge: str = "a b") -> None:
+    """Three special tokens, `ab`, and characters from 0 on."""
+    words = ["ab", *(chr(ord("0") + i) for i in range(size - 4))]
+    writer.add_tokenizer_model(kind)
+    writer.add_token_list(["<unk>", "<s>", "</s>", *words])
+    writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * len(words))
+    writer.add_token_merges([merge])
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+
+
+def finish(writer: Any, file: Path) -> Path:
+    """Everything that the writer was told, in its file."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return file
-
-
-def _add_tokens(writer: Any, size: int, kind: str) -> None:
-    words = ["ab", *(chr(ord("0") + i) for i in range(size - 4))]
-    writer.add_tokenizer_model(kind)
-    writer.add_token_list(["<unk>", "<s>", "</s>", *words])
-    writer.add_token_scores([0.0] * size)
-    writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * len(words))
-    writer.add_token_merges(["a b"])
-    writer.add_unk_token_id(0)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
 
 
 def _add_weights(writer: Any, model: Any, kind: str) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -28,6 +27,7 @@ from transformers import (
 
 from surgery.data import Example
 from surgery.model import LoadedBase
+from tests.helpers.gguf_files import add_tokens, begin, finish
 from tests.helpers.rounding import assert_clear_choice
 
 UNK, BOS, EOS, PAD, USER, ASSISTANT = range(6)
@@ -168,25 +168,9 @@ _GGUF_NAMES = {
 def save_gguf(model: LlamaForCausalLM, file: Path, *, description: str = "", merge: str = "a b") -> Path:
     """A Llama as an unquantised GGUF file with a byte-level tokenizer, as llama.cpp lays it out."""
     config, weights = model.config, model.state_dict()
-    writer = gguf.GGUFWriter(str(file), "llama")
+    writer = begin(file, "llama", config)
     writer.add_description(description)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_vocab_size(config.vocab_size)
-    words = ["ab", *(chr(ord("0") + i) for i in range(config.vocab_size - 4))]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(["<unk>", "<s>", "</s>", *words])
-    writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * len(words))
-    writer.add_token_merges([merge])
-    writer.add_unk_token_id(UNK)
-    writer.add_bos_token_id(BOS)
-    writer.add_eos_token_id(EOS)
+    add_tokens(writer, config.vocab_size, "gpt2", merge=merge)
     tensors = {
         "token_embd": weights["model.embed_tokens.weight"],
         "output": weights["lm_head.weight"],
@@ -202,11 +186,7 @@ def save_gguf(model: LlamaForCausalLM, file: Path, *, description: str = "", mer
             tensors[f"blk.{layer}.{short}"] = halves.swapaxes(1, 2).reshape(weight.shape)
     for name, tensor in tensors.items():
         writer.add_tensor(f"{name}.weight", tensor.contiguous().numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file
+    return finish(writer, file)
 
 
 def save_adapter(
@@ -252,6 +232,16 @@ def with_peft(model: Any, folder: Path) -> PeftModel:
 def merged(model: Any, folder: Path) -> Any:
     """A plain model whose weights hold the update, merged by peft in the model's dtype."""
     return with_peft(model, folder).merge_and_unload().requires_grad_(False)
+
+
+def random_weights(model: Any) -> Any:
+    """The model frozen, its matrices random and of the size that keeps activations as they are."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.copy_(torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5)
+    return model.requires_grad_(False).eval()
 
 
 def double(model: Any) -> Any:

@@ -10,7 +10,7 @@ import transformers as t
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from tests.helpers.models import EOS, PAD, VOCABULARY, save_model
+from tests.helpers.models import EOS, PAD, VOCABULARY, random_weights, save_model
 
 TEXT = {
     "vocab_size": VOCABULARY,
@@ -101,12 +101,7 @@ def build(kind: str, seen: str = "AutoModelForImageTextToText") -> Any:
     """A model of this kind with random weights, frozen, the same on every call; `seen` is its class of transformers."""
     torch.manual_seed(0)
     model = getattr(t, seen).from_config(CONFIGS[kind]())
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.copy_(torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5)
-    return model.requires_grad_(False).eval()
+    return random_weights(model)
 
 
 def save(model: Any, folder: Path, **config: Any) -> tuple[Path, Path]:

@@ -49,6 +49,10 @@ def test_a_recipe_runs_from_calibration_to_export(place, tmp_path):
     assert steps[-1][1:] == (6 * 6, 6 * 6)
     assert list(report.evaluation.scores) == [BASELINE, EDIT, SAME_NORM, "random 0", "random 1", AGAIN]
     assert report.verification.folder == tmp_path / "out"
+    assert str(report.verification.loading) == (
+        f"PEFT applies {len(report.edit.modules)} of {len(report.edit.modules)} modules to "
+        f"{recipe.base.location} (LlamaForCausalLM)"
+    )
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         "README.md",
         "adapter_config.json",

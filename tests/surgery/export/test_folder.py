@@ -273,7 +273,7 @@ def stops(where, fault, monkeypatch) -> None:
     ],
     ids=["full", "interrupted", "memory"],
 )
-@pytest.mark.parametrize("where", ["save_file", "_read_back", "peft_loading", "flush"])
+@pytest.mark.parametrize("where", ["save_file", "_read_back", "flush"])
 def test_an_export_that_stops_half_way_leaves_nothing_behind(where, fault, raised, opened, tmp_path, monkeypatch):
     adapter, spectra = opened
     stops(where, fault, monkeypatch)

@@ -110,7 +110,7 @@ def test_modules_that_the_base_lacks_are_counted_and_an_edit_of_them_is_refused(
     base = BaseChoice(str(save_model(smaller, tmp_path / "base")))
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    loading = peft_loading(adapter, folder, base)
+    loading = peft_loading(adapter, base)
     assert (loading.applied, loading.modules) == (4, 6)
     assert loading.applied == live_layers(smaller, folder)
     assert set(loading.ignored) == {f"model.layers.2.self_attn.{name}_proj" for name in "qo"}
@@ -136,7 +136,7 @@ def test_the_way_out_of_a_wrong_base_is_the_right_one(tmp_path):
 def test_a_base_of_another_width_is_refused_with_the_sizes(tmp_path):
     folder = save_adapter(tiny_llama(), tmp_path / "adapter", targets=["o_proj"])
     base = save_model(tiny_llama(hidden_size=16), tmp_path / "base")
-    loading = peft_loading(open_adapter(folder), folder, BaseChoice(str(base)))
+    loading = peft_loading(open_adapter(folder), BaseChoice(str(base)))
     assert loading.applied == 0
     assert "size mismatch" in loading.problem
 
@@ -153,7 +153,7 @@ def test_a_base_that_only_the_file_names_is_not_looked_for_on_the_disk(name, tmp
     base = save_model(tiny_llama(), tmp_path / "owner" / "name")
     monkeypatch.chdir(tmp_path)
     folder = named(save_adapter(tiny_llama(), tmp_path / "adapter"), name.format(there=base))
-    loading = peft_loading(open_adapter(folder), folder)
+    loading = peft_loading(open_adapter(folder))
     assert loading.applied is None
     assert "was not checked: " in str(loading)
     assert "name the base" in loading.unchecked
@@ -167,7 +167,7 @@ def test_a_base_in_the_hubs_cache_is_found_by_the_name_in_the_file(tmp_path, mon
     (kept / "refs" / "main").write_text("abc")
     folder = named(save_adapter(tiny_llama(), tmp_path / "adapter"), "owner/name")
     for base in (None, BaseChoice("owner/name"), BaseChoice("owner/name", revision="abc")):
-        assert str(peft_loading(open_adapter(folder), folder, base)) == (
+        assert str(peft_loading(open_adapter(folder), base)) == (
             "PEFT applies 21 of 21 modules to owner/name (LlamaForCausalLM)"
         )
 
@@ -179,7 +179,7 @@ def test_a_base_with_code_of_its_own_is_not_run_and_said_to_be_unchecked(tmp_pat
     (base / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     config = {"model_type": "their-own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.M"}}
     (base / "config.json").write_text(json.dumps(config))
-    loading = peft_loading(open_adapter(folder), folder, BaseChoice(str(base)))
+    loading = peft_loading(open_adapter(folder), BaseChoice(str(base)))
     assert loading.applied is None
     assert "cannot be read" in loading.unchecked
     assert not (tmp_path / "ran").exists()

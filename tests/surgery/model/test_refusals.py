@@ -8,28 +8,8 @@ import torch
 
 from surgery.errors import BaseModelError
 from surgery.model import load_base
-from surgery.model.refusals import unquantised
 from tests.helpers import gguf_files
 from tests.helpers.models import save_model, tiny_llama
-
-
-@pytest.mark.parametrize(
-    ("name", "original"),
-    [
-        ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "unsloth/Llama-3.2-1B-Instruct"),
-        ("unsloth/Qwen3-8B-unsloth-bnb-4bit", "unsloth/Qwen3-8B"),
-        ("unsloth/gemma-2-9b-it-4bit", "unsloth/gemma-2-9b-it"),
-        ("someone/model-bnb-8bit", "someone/model"),
-        ("someone/model_4bits", "someone/model"),
-        ("/models/tiny-bnb-4bit", "/models/tiny"),
-        ("someone/model", None),
-        ("someone/4bit-model", None),
-        ("someone/-4bit", None),
-        ("", None),
-    ],
-)
-def test_the_name_of_a_quantised_model_tells_its_original(name, original):
-    assert unquantised(name) == original
 
 
 def quantised(folder, **config):

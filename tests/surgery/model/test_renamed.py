@@ -82,18 +82,31 @@ def test_the_way_out_of_names_that_peft_does_not_know_arrives(tmp_path):
     now = alone(PeftModel.from_pretrained(pictures.build("qwen2.5-vl"), folder).eval())
     adapter = open_adapter(pictures.rename(folder, *QWEN))
     spectra = decompose(adapter)
-    with pytest.raises(BaseModelError, match="it is an earlier name, and PEFT applies nothing") as refused:
+    with pytest.raises(BaseModelError, match="this is an earlier name, which PEFT has to be told of") as refused:
         attach(adapter, spectra, BaseChoice(str(base)))
     edit = make_edit(spectra, RandomIndex(), scope="all")
-    with pytest.raises(ExportError, match=r"PEFT would apply 0 of 8 edited modules .* these are earlier names"):
+    with pytest.raises(ExportError, match=r"PEFT would apply 0 of 8 edited modules .* this is an earlier name"):
         export(adapter, spectra, edit, tmp_path / "out", base=BaseChoice(str(base)))
-    told = refused.value.remedy.partition("key_mapping=")[2].partition("), save")[0]
-    mapping = ast.literal_eval(told)
-    saved = PeftModel.from_pretrained(pictures.build("qwen2.5-vl"), folder, key_mapping=mapping)
-    saved.save_pretrained(tmp_path / "again")
-    again = open_adapter(tmp_path / "again")
-    with attach(again, decompose(again), BaseChoice(str(base))) as live:
-        agrees(live, now)
+    arrives("qwen2.5-vl", refused.value.remedy, base, folder, now)
+
+
+def arrives(kind, remedy, base, folder, expected) -> None:
+    """An adapter that was loaded with the key mapping that a remedy names, saved and opened, runs as it should."""
+    mapping = ast.literal_eval(remedy.partition("key_mapping=")[2].partition("), save")[0])
+    again = folder.parent / "again"
+    PeftModel.from_pretrained(pictures.build(kind), folder, key_mapping=mapping).save_pretrained(again)
+    adapter = open_adapter(again)
+    with attach(adapter, decompose(adapter), BaseChoice(str(base))) as live:
+        agrees(live, expected)
+
+
+def test_an_adapter_of_the_text_part_alone_is_told_its_place_in_the_model_that_reads_pictures_too(tmp_path):
+    base, folder = pictures.save(pictures.build("gemma3"), tmp_path)
+    now = alone(PeftModel.from_pretrained(pictures.build("gemma3"), folder).eval())
+    adapter = open_adapter(pictures.rename(folder, "model.language_model.", "model."))
+    with pytest.raises(BaseModelError, match="where that is the text part of this one") as refused:
+        attach(adapter, decompose(adapter), BaseChoice(str(base)))
+    arrives("gemma3", refused.value.remedy, base, folder, now)
 
 
 def test_the_way_out_of_experts_that_were_modules_each_arrives(tmp_path):
