@@ -25,7 +25,7 @@ from surgery.data.encoding import (
 from surgery.data.examples import IGNORED, Calibration, Example, encode, prompt_ids, turn_end
 from surgery.data.files_source import SUFFIXES
 from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
-from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
+from surgery.data.hub_source import HubSource, NotFetchedError, fetch_source, is_hub, parse_hub
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plans import (
     ALLOW,
@@ -88,6 +88,7 @@ __all__ = [
     "content_key",
     "encode",
     "encoding_record",
+    "fetch_source",
     "is_hub",
     "left_out_text",
     "markers",

@@ -19,6 +19,7 @@ _SEGMENT = re.compile(r"[\w\-](?:[\w\-+]|\.(?!\.))*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST = 400
 # a text that ends so is the path of a file
+_ADDRESSES = ("https://", "http://", "hf://")
 _FILES = (".zip", ".gguf", ".safetensors", ".bin", ".pt", ".pth", ".json", ".jsonl", ".yaml", ".yml", ".npz")
 
 
@@ -78,9 +79,10 @@ def is_commit(revision: str | None) -> bool:
 def hub_name(source: str, refusal: type[SurgeryError]) -> HubName | None:
     """The name on the hub that a source is; None where it is written otherwise, or names what lies on this machine.
 
-    A path here has precedence, and so has one below a folder `owner/name` here. Raises `refusal` for a folder that
+    The address of its page is such a name too. A path here has precedence, and so has one below a folder `owner/name` here. Raises `refusal` for a folder that
     leads out of its repository.
     """
+    source = _from_address(source, refusal) if source.lower().startswith(_ADDRESSES) else source
     match = _NAMED.fullmatch(source) if len(source) <= _LONGEST else None
     if match is None or source.lower().endswith(_FILES) or "--" in match["repository"]:
         return None
@@ -96,3 +98,20 @@ def hub_name(source: str, refusal: type[SurgeryError]) -> HubName | None:
     if revision and last:
         raise refusal(f"{source[:80]!r} names two revisions", "write owner/name@revision/folder")
     return HubName(Repository(match["repository"], (revision or last).replace("%2F", "/")), folder)
+
+
+def _from_address(address: str, refusal: type[SurgeryError]) -> str:
+    """The name behind the address of a page on the hub, as its client reads one: of a file, that of its folder."""
+    from huggingface_hub import constants, parse_hf_uri
+
+    try:
+        found = parse_hf_uri(address, endpoint=constants.ENDPOINT)
+    except ValueError as error:
+        raise refusal(
+            f"{address[:120]!r} is no address of a model on the hub", "write owner/name[@revision][/folder]"
+        ) from error
+    if found.type != "model":
+        raise refusal(f"{address[:120]!r} is the address of a {found.type}", "write the owner/name of a model")
+    folder, _, last = found.path_in_repo.rpartition("/")
+    inside = folder if last.lower().endswith(_FILES) else found.path_in_repo
+    return str(HubName(Repository(found.id, found.revision or ""), inside))
