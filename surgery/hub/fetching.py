@@ -10,7 +10,9 @@ import hashlib
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -25,6 +27,7 @@ from surgery.progress import SILENT, Control
 
 Choose = Callable[[Sequence[str], Callable[[str], bytes]], Sequence[str]]
 _MOST_READ = 32 << 20  # bytes of a file that tells which others are wanted
+_MOST_LISTING = 256 << 20  # bytes of the names of a repository's files
 _ANSWER_S = 10.0  # for the one request that tells whether there is a hub
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -87,8 +90,10 @@ def cached_files(repository: Repository) -> Cached | None:
     listed = _listed(storage / "trees" / f"{commit}.json")
     if not folder.is_dir():
         return None
-    found = tuple(sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()))
-    return Cached(folder, commit, found if listed is None else listed, listed is not None)
+    if listed is not None:
+        return Cached(folder, commit, listed, listed=True)
+    found = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    return Cached(folder, commit, tuple(found), listed=False)
 
 
 def commit_in_cache(repository: Repository) -> str | None:
@@ -163,9 +168,12 @@ def _fetch_listed(
         )
     if fresh:
         control.begin(f"fetching {repository.name}, kB")
+    stopped = threading.Event()
+    heard = replace(control, cancelled=lambda: stopped.is_set() or control.cancelled())
+    bar = meter(heard, sum(listing.sizes[name] or 0 for name in fresh))
     try:
         # with nothing to fetch it still notes which commit the name stands for, and what else that has
-        came = _download(repository, names, meter(control, sum(listing.sizes[name] or 0 for name in fresh)))
+        came = _beside(lambda: _download(repository, names, bar), stopped)
     except Exception as error:
         control.heed()
         raise hub_refusal(error, repository, refusal) from error
@@ -193,8 +201,23 @@ def _asked(repository: Repository) -> Listing:
         info = ask(repository.name, revision=repository.revision or None, files_metadata=True, timeout=_ANSWER_S)
     if not is_commit(info.sha):
         raise NoHubError("it names no commit")
-    sizes = {item.rfilename: item.size for item in info.siblings or [] if _is_plain(item.rfilename)}
+    # of a large file the hub may tell the length of what stands for it in git
+    sizes = {
+        item.rfilename: item.lfs.size if item.lfs is not None else item.size
+        for item in info.siblings or []
+        if _is_plain(item.rfilename)
+    }
     return Listing(repository, info.sha, sizes, getattr(getattr(info, "safetensors", None), "total", None))
+
+
+def _beside(work: Callable[[], Path], stopped: threading.Event) -> Path:
+    """What the work gives, done on a thread of its own: the client would finish its files before it hears the keyboard."""
+    with ThreadPoolExecutor(1, thread_name_prefix="hub") as pool:
+        try:
+            return pool.submit(work).result()
+        except BaseException:
+            stopped.set()
+            raise
 
 
 def _download(repository: Repository, names: Sequence[str], bar: type) -> Path:
@@ -266,7 +289,7 @@ def _storage(repository: Repository) -> Path:
 def _listed(file: Path) -> tuple[str, ...] | None:
     """The paths of a commit as the client keeps them; None where it keeps none."""
     try:
-        return tuple(sorted(filter(_is_plain, json.loads(file.read_text(encoding="utf-8"))["files"])))
+        return tuple(sorted(filter(_is_plain, json.loads(read_limited(file, _MOST_LISTING))["files"])))
     except (OSError, ValueError, LookupError, TypeError):
         return None
 

@@ -1,8 +1,8 @@
 """What a person writes for something on the hub: `owner/name`, with a revision and a folder inside it."""
 
+import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from surgery.errors import SurgeryError
 
@@ -17,9 +17,9 @@ _NAMED = re.compile(
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})?", re.ASCII)
 _SEGMENT = re.compile(r"[\w\-](?:[\w\-+]|\.(?!\.))*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LONGEST = 400
-# a text that ends so is the path of a file
+_LONGEST, _LONGEST_REPOSITORY = 400, 96
 _ADDRESSES = ("https://", "http://", "hf://")
+# a text that ends so is the path of a file
 _FILES = (".zip", ".gguf", ".safetensors", ".bin", ".pt", ".pth", ".json", ".jsonl", ".yaml", ".yml", ".npz")
 
 
@@ -79,14 +79,16 @@ def is_commit(revision: str | None) -> bool:
 def hub_name(source: str, refusal: type[SurgeryError]) -> HubName | None:
     """The name on the hub that a source is; None where it is written otherwise, or names what lies on this machine.
 
-    The address of its page is such a name too. A path here has precedence, and so has one below a folder `owner/name` here. Raises `refusal` for a folder that
-    leads out of its repository.
+    The address of its page is such a name too. A path here has precedence, and so has one below a folder `owner/name`
+    here. Raises `refusal` for a folder that leads out of its repository.
     """
     source = _from_address(source, refusal) if source.lower().startswith(_ADDRESSES) else source
     match = _NAMED.fullmatch(source) if len(source) <= _LONGEST else None
-    if match is None or source.lower().endswith(_FILES) or "--" in match["repository"]:
+    if match is None or source.lower().endswith(_FILES):
         return None
-    if Path(source).exists() or Path(match["repository"]).exists():
+    if "--" in match["repository"] or len(match["repository"]) > _LONGEST_REPOSITORY:
+        return None
+    if os.path.exists(source) or os.path.exists(match["repository"]):
         return None
     revision, last = match["revision"] or "", match["last"] or ""
     folder = match["folder"].removeprefix("/")

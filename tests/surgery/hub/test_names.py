@@ -20,6 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("owner/name/a/b@main", HubName(Repository("owner/name", "main"), "a/b")),
         (f"owner/na.me-1_2@{COMMIT}", HubName(Repository("owner/na.me-1_2", COMMIT))),
         ("owner/name@refs/pr/12/a", HubName(Repository("owner/name", "refs/pr/12"), "a")),
+        ("owner/name/" + "x" * 300, HubName(Repository("owner/name"), "x" * 300)),
         ("owner/name@feature%2Fx/a", HubName(Repository("owner/name", "feature/x"), "a")),
     ],
 )
@@ -51,6 +52,7 @@ def test_a_name_is_read_and_written(text, expected, tmp_path, monkeypatch):
         "owner/name@",
         "owner/name\n",
         "o/n/" + "x" * 500,
+        "o" * 300 + "/n",
     ],
 )
 def test_a_path_or_another_word_is_no_name(text, tmp_path, monkeypatch):
