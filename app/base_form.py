@@ -2,10 +2,11 @@
 
 import streamlit as st
 
+from app.base_proposal import size_text
 from app.frame import show_error
 from app.state.workspace import Workspace, keep, with_shipped
 from surgery.errors import SurgeryError
-from surgery.model import DTYPES, BaseChoice, estimate_memory
+from surgery.model import DTYPES, BaseChoice, base_size, estimate_memory
 
 
 def base_form(workspace: Workspace) -> None:
@@ -35,18 +36,19 @@ def base_form(workspace: Workspace) -> None:
             keep(with_shipped(workspace.with_base(choice)))
             st.rerun()
     if estimated and location.strip():
-        _show_memory(location.strip(), dtype)
+        _show_memory(location.strip(), revision.strip() or None, dtype)
 
 
-def _show_memory(location: str, dtype: str) -> None:
+def _show_memory(location: str, revision: str | None, dtype: str) -> None:
     try:
-        estimate = estimate_memory(location, dtype=dtype)
+        estimate = estimate_memory(location, revision=revision, dtype=dtype)
+        size = base_size(location, revision) if estimate is None else None
     except SurgeryError as error:
         show_error(error)
         return
-    if estimate is None:
-        st.caption("This model is not on this machine yet; its size is known after the download.")
-    else:
+    if size is not None:
+        st.caption(f"{size_text(size)}. What it takes in memory is known once it is fetched.")
+    if estimate is not None:
         st.caption(
             f"{estimate.parameters / 1e6:,.0f} M parameters: about {estimate.weights / 1e9:.1f} GB for the weights "
             f"and {estimate.working / 1e9:.1f} GB more for a calibration batch of 8 × 128 tokens."

@@ -1,5 +1,6 @@
 """What every page has around it: the strip that says what is live, its title, its messages."""
 
+import re
 from collections.abc import Collection, Mapping
 
 import streamlit as st
@@ -11,6 +12,7 @@ from app.state.workspace import Workspace, current
 from surgery.errors import SurgeryError
 from surgery.sensitivity import Sensitivity
 
+_COMMIT = re.compile(r"@[0-9a-f]{40}\b")
 # less air above and beside the page than Streamlit leaves, so that a figure fits 1280 × 800; what is at work stays in
 # sight however far the page is scrolled; and white on the dark theme's buttons would be hard to read
 STYLE = """<style>
@@ -109,6 +111,12 @@ def _measured_on(sensitivity: Sensitivity | None) -> str:
     return f"{sensitivity.examples} examples{', shipped' if sensitivity.shipped else ''}"
 
 
+def short_commit(text: str) -> str:
+    """A name on the hub as a person reads it: seven digits tell a commit."""
+    return _COMMIT.sub(lambda match: match[0][:8], text)
+
+
 def _short(text: str) -> str:
+    text = short_commit(text)
     tail = text if len(text) <= 34 else "…" + text[-33:]
     return plain(tail)

@@ -10,7 +10,7 @@ from app.frame import plain
 from app.state.workspace import Workspace, keep
 from surgery.errors import ExportError
 from surgery.files import digest, recipes_folder, write_whole
-from surgery.recipes import dump_recipe, parse_recipe
+from surgery.recipes import dump_recipe, parse_recipe, pinned
 
 
 def recipe_panel(workspace: Workspace) -> None:
@@ -23,7 +23,7 @@ def recipe_panel(workspace: Workspace) -> None:
         if recipe is None:
             st.caption("The recipe stands here once the base model and the calibration rows are known.")
         else:
-            text = dump_recipe(recipe)
+            text = dump_recipe(pinned(recipe))
             if st.button("Copy as command", icon=":material/terminal:"):
                 st.session_state["recipe-command"] = (text, _command(text))
             kept, command = st.session_state.get("recipe-command", ("", ""))

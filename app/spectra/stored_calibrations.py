@@ -10,7 +10,7 @@ from app.frame import plain, show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep, stored_sensitivity
 from surgery.adapter import Adapter
-from surgery.data import CalibrationPlan, left_out_text, planned_rows
+from surgery.data import CalibrationPlan, fetch_source, left_out_text, planned_rows
 from surgery.errors import DataError, SurgeryError
 from surgery.files import sensitivities_folder
 from surgery.model import BaseChoice
@@ -45,6 +45,7 @@ def _work(adapter: Adapter, spectra: Spectra, base: BaseChoice, plan: Calibratio
         from surgery.model import LiveModel
         from surgery.sensitivity import calibrate
 
+        fetch_source(plan.data, job.control)
         job.begin("reading the rows")
         slice_ = planned_rows(plan)  # refused before the base model is loaded
         job.begin("loading the base model")

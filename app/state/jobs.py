@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from surgery.model import BaseChoice, LoadedBase
 
 CALIBRATION, EVALUATION = "calibration", "evaluation"  # kinds of jobs that the header tells of
+FETCHING = "fetching"
 _KEPT = 32
 
 
@@ -32,10 +33,11 @@ _KEPT = 32
 class Job:
     """One piece of work and where it stands: waiting, running, done, failed or cancelled.
 
-    `partial` is what the worker has so far, for work that shows its result as it grows.
+    One that does not need the model runs beside those that do. `partial` is what the worker has so far, for work that shows its result as it grows.
     """
 
     title: str
+    needs_model: bool = True
     id: str = field(default_factory=lambda: uuid4().hex[:12])
     state: str = "waiting"
     step: str = ""
@@ -146,18 +148,19 @@ class Jobs:
     def __init__(self) -> None:
         self._models = Models()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
         self._jobs: dict[str, Job] = {}
         self._claims: dict[tuple[str, str], tuple[str, Collect]] = {}
 
-    def submit(self, title: str, work: Work) -> Job:
+    def submit(self, title: str, work: Work, *, needs_model: bool = True) -> Job:
         for old in [job for job in self._jobs.values() if job.finished][: max(0, len(self._jobs) - _KEPT)]:
             del self._jobs[old.id]
         # a workspace that nobody opens again would keep what its job was about
         for owned in [owned for owned, (waited, _) in list(self._claims.items()) if waited not in self._jobs]:
             self._claims.pop(owned, None)
-        job = Job(title)
+        job = Job(title, needs_model)
         self._jobs[job.id] = job
-        self._worker.submit(self._run, job, work)
+        (self._worker if needs_model else self._fetcher).submit(self._run, job, work)
         return job
 
     def claim(self, owner: str, kind: str, job: Job, collect: "Collect") -> None:
@@ -190,15 +193,20 @@ class Jobs:
     @property
     def running(self) -> Job | None:
         """The job that has the model now."""
-        return next((job for job in list(self._jobs.values()) if job.state == "running"), None)
+        return self._running(needs_model=True)
+
+    def _running(self, needs_model: bool) -> Job | None:
+        every = list(self._jobs.values())
+        return next((job for job in every if job.state == "running" and job.needs_model == needs_model), None)
 
     def line(self, job: Job) -> str:
         """What a waiting job waits for: the model serves one at a time, whoever asks."""
-        told = "waiting for the model"
-        running = self.running
+        told = "waiting for the model" if job.needs_model else "waiting for the line"
+        running = self._running(job.needs_model)
         if running is not None and running is not job:
             told += f", which is busy with: {running.title}{running.pace}"
-        waiting = [each for each in list(self._jobs.values()) if each.state == "waiting" and not each.cancelled()]
+        alike = [each for each in list(self._jobs.values()) if each.needs_model == job.needs_model]
+        waiting = [each for each in alike if each.state == "waiting" and not each.cancelled()]
         ahead = waiting.index(job) if job in waiting else 0
         return told + (f"; {ahead} more before this one" if ahead else "")
 
@@ -230,9 +238,9 @@ def jobs() -> Jobs:
     return Jobs()
 
 
-def start(kind: str, title: str, work: Work, collect: Callable[[Any], None]) -> None:
+def start(kind: str, title: str, work: Work, collect: Callable[[Any], None], *, needs_model: bool = True) -> None:
     """Start a job of `kind` for this workspace; `collect(result)` runs in a page run once it is done."""
-    jobs().claim(_owner(), kind, jobs().submit(title, work), collect)
+    jobs().claim(_owner(), kind, jobs().submit(title, work, needs_model=needs_model), collect)
 
 
 def active(kind: str) -> Job | None:

@@ -109,7 +109,8 @@ def restore(name: str) -> Workspace | None:
         record = json.loads(file.read_text(encoding="utf-8"))
         if record.get("schema") != _SCHEMA:
             return None
-        workspace = workspace_for(record["adapter"]["source"])
+        # a page that is opened again fetches nothing unasked
+        workspace = workspace_for(record["adapter"]["source"], download=False)
         if workspace.adapter.digest != record["adapter"]["digest"]:
             return None
         return _filled(workspace, record)

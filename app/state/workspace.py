@@ -122,9 +122,14 @@ def keep(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def workspace_for(source: str) -> Workspace:
-    """A fresh workspace on an adapter folder or `demo:NAME`; demos bring their base and slices."""
-    read = open_adapter(source)
+def workspace_for(source: str, *, download: bool = True) -> Workspace:
+    """A fresh workspace on an adapter, named as `open_adapter` takes it; demos bring their base and slices."""
+    return workspace_on(open_adapter(source, download=download))
+
+
+def workspace_on(read: Adapter) -> Workspace:
+    """A fresh workspace on an adapter that was opened."""
+    source = read.source
     adapter, spectra = _shared(source, read.digest, read)
     fresh = Workspace(adapter, spectra)
     if is_demo(source):
@@ -154,6 +159,11 @@ def open_source(source: str) -> Workspace:
     st.session_state[_REFUSED] = source
     fresh = workspace_for(source)
     del st.session_state[_REFUSED]
+    return take_up(fresh)
+
+
+def take_up(fresh: Workspace) -> Workspace:
+    """Make a fresh workspace the open one, as `open_source` does."""
     before: Workspace | None = st.session_state.get(_KEY)
     if before is not None:
         plan = replace(before.plan, manual={})

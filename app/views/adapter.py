@@ -7,9 +7,11 @@ import pandas as pd
 import streamlit as st
 
 from app.base_form import base_form
+from app.base_proposal import base_proposal
 from app.conversion_form import offer_conversion
 from app.found_adapters import offer_found, opened_or_offered
 from app.frame import plain, show_error, show_title
+from app.hub_form import hub_form, open_or_fetch
 from app.state.workspace import Workspace, current, open_source
 from surgery.adapter import TASKS, unpack_adapter
 from surgery.errors import SurgeryError
@@ -19,8 +21,11 @@ from surgery.spectra import ModuleFacts, module_facts, scope_scalars
 
 def choose_adapter() -> None:
     kind = st.segmented_control(
-        "Open", ["Demo", "Folder", "Upload a zip"], default="Demo", key="open-kind", persist_state="session"
+        "Open", ["Demo", "Folder", "Hub", "Upload a zip"], default="Demo", key="open-kind", persist_state="session"
     )
+    if kind == "Hub":
+        hub_form()
+        return
     if kind == "Upload a zip":
         with st.form("open-upload", border=False):
             upload = st.file_uploader("Zip of an adapter folder", type="zip", key="open-zip")
@@ -35,7 +40,7 @@ def choose_adapter() -> None:
             source = st.text_input("Adapter folder", placeholder="/path/to/adapter", key="open-path")
             asked = st.form_submit_button("Open", type="primary")
         if asked and source.strip():
-            opened_or_offered(kind, lambda: open_source(source.strip()))
+            opened_or_offered(kind, lambda: open_or_fetch(source.strip()))
         offer_found(kind, open_source)
         return
     names = [f"demo:{name}" for name in demo_names()]
@@ -164,6 +169,7 @@ with controls:
     offer_conversion()
     st.divider()
     st.markdown("**Base model**")
+    base_proposal(current())
     base_form(current())
     st.page_link(
         "views/surgery.py", label="Next: change its singular values on the Surgery page", icon=":material/tune:"

@@ -16,7 +16,7 @@ from surgery.adapter import TASKS
 from surgery.errors import SurgeryError
 from surgery.export import RECORD_FILE, PeftLoading, Verification, dump_record, export, export_recipe, record_of
 from surgery.files import exports_folder
-from surgery.recipes import dump_recipe
+from surgery.recipes import dump_recipe, pinned
 
 KIND = "reload"
 
@@ -134,7 +134,7 @@ def recipe_panel(workspace: Workspace) -> None:
     if recipe is None:
         st.caption("The recipe stands here once the base model and the calibration rows are known.")
         return
-    text = dump_recipe(recipe)
+    text = dump_recipe(pinned(recipe))
     st.caption("Save it and run the command: the same folder comes out, byte for byte on the same machine.")
     st.code("python -m surgery run recipe.yaml", language="bash")
     st.download_button(
@@ -144,7 +144,7 @@ def recipe_panel(workspace: Workspace) -> None:
 
 
 def _proposal(workspace: Workspace) -> Path:
-    stem = workspace.adapter.source.rpartition(":")[2].rpartition("/")[2] or "adapter"
+    stem = workspace.adapter.source.rpartition(":")[2].rpartition("/")[2].partition("@")[0] or "adapter"
     folder = exports_folder() / f"{stem}-{workspace.plan.policy.name}"
     number = 2
     candidate = folder

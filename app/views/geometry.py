@@ -6,14 +6,16 @@ from typing import Any
 import streamlit as st
 
 from app.experts import expert_picker, shown
-from app.frame import plain, show_error, show_kind, show_title, write_address
+from app.frame import plain, short_commit, show_error, show_kind, show_title, write_address
 from app.geometry import KEY, View, alignment_map, page_data, view_of
 from app.geometry.choice import Choice, choice_from
 from app.geometry.files import figure_of, table_of
 from app.geometry.intruding import intruder_panel
+from app.hub_form import fetch
 from app.state.workspace import Workspace, current, workspace_for
-from surgery.errors import PolicyError, SurgeryError
+from surgery.errors import AdapterError, PolicyError, SurgeryError
 from surgery.files import demo_names
+from surgery.hub import hub_name
 
 CHOICE, OTHER = "geometry-choice", "geometry-other"
 EXPLANATION = r"""
@@ -117,11 +119,13 @@ def choose_other(workspace: Workspace) -> None:
             if st.button(source, key=f"other-{source}"):
                 compare_with(source)
         path = st.text_input(
-            "or a folder with an adapter", placeholder="/path/to/adapter", key="geometry-other-path"
+            "or a folder, or a name on the hub",
+            placeholder="/path/to/adapter or owner/name",
+            key="geometry-other-path",
         )
         if st.button("Compare", disabled=not path.strip()):
             compare_with(path.strip())
-        if _has_other() and st.button(f"Close {plain(st.session_state[OTHER])}", type="tertiary"):
+        if _has_other() and st.button(f"Close {plain(short_commit(st.session_state[OTHER]))}", type="tertiary"):
             del st.session_state[OTHER]
             st.rerun()
 
@@ -129,14 +133,20 @@ def choose_other(workspace: Workspace) -> None:
 def compare_with(source: str) -> None:
     _opened.clear(source)  # whoever names a folder again wants what it holds now
     try:
+        if hub_name(source, AdapterError) is not None:
+            fetch(source, lambda adapter: _show_beside(adapter.source))
         _opened(source)
     except SurgeryError as error:
         show_error(error)
         return
+    _show_beside(source)
+    st.rerun()
+
+
+def _show_beside(source: str) -> None:
     st.session_state[OTHER] = source
     st.session_state[CHOICE] = {**st.session_state.get(CHOICE, {}), "view": "adapters", "cell": None}
     st.session_state.pop(KEY, None)
-    st.rerun()
 
 
 def _has_other() -> bool:

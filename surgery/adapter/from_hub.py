@@ -15,9 +15,8 @@ from surgery.progress import SILENT, Control
 
 _PARTS = re.compile(r"adapter_model-\d{5}-of-\d{5}\.safetensors")
 _INDEX = f"{WEIGHTS_FILE}.index.json"
-_MOST_BYTES = (
-    32 << 30
-)  # of all files together; rank 256 on every layer of the largest open models has a third of it
+# of all files together; rank 256 on every layer of the largest open models has a third of it
+_MOST_BYTES = 32 << 30
 _MOST_BESIDE = 256 << 20
 _SHOWN = 8
 

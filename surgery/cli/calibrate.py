@@ -17,7 +17,7 @@ from surgery.cli.options import (
 )
 from surgery.cli.text import progress_reporter, sensitivity_record, sensitivity_text
 from surgery.cli.tokens_text import tokens_record, tokens_text
-from surgery.data import CalibrationPlan, read_slices
+from surgery.data import CalibrationPlan, fetch_source, read_slices
 from surgery.errors import DataError
 from surgery.model import attach, encoding_notes, preview_tokens
 from surgery.sensitivity import calibrate, measurement_header, save_sensitivity
@@ -37,6 +37,7 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         **fields_from(options),
     )
     base = base_from(options)
+    fetch_source(plan.data, progress_reporter())
     slice_ = read_slices([plan]).seen[plan]
     if options.preview:
         record = tokens_record(preview_tokens(adapter, base, plan, slice_))

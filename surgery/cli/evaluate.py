@@ -20,7 +20,7 @@ from surgery.cli.options import (
 )
 from surgery.cli.text import progress_reporter
 from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
-from surgery.data import EvaluationPlan, read_slices
+from surgery.data import EvaluationPlan, fetch_source, read_slices
 from surgery.experiments import prove
 from surgery.model import attach
 from surgery.spectra import decompose
@@ -44,6 +44,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
     variants = variants_from(options.variant or [], adapter, spectra)
     refuse_unscoped(spectra, variants, random=options.random, scope=options.scope)
     base = base_from(options)
+    fetch_source(plan.data, progress_reporter())
     slices = read_slices(variants.seen, plan)
     variants.refuse_seen(slices.held_out)
     with attach(adapter, spectra, base, control=progress_reporter()) as live:

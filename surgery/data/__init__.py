@@ -26,7 +26,7 @@ from surgery.data.example import CLASSIFIERS, IGNORED, Example
 from surgery.data.examples import Calibration, encode, prompt_ids, specimen
 from surgery.data.files_source import SUFFIXES
 from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
-from surgery.data.hub_source import HubSource, NotFetchedError, is_hub, parse_hub
+from surgery.data.hub_source import HubSource, NotFetchedError, fetch_source, is_hub, parse_hub
 from surgery.data.label_encoding import Head, LabelEncoder, label_numbers
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plans import (
@@ -93,6 +93,7 @@ __all__ = [
     "content_key",
     "encode",
     "encoding_record",
+    "fetch_source",
     "is_hub",
     "label_numbers",
     "left_out_text",

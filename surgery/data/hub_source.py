@@ -11,6 +11,7 @@ from surgery.data.saved_folder import is_saved, saved_files
 from surgery.errors import DataError
 from surgery.files import load_yaml, read_limited, user_path
 from surgery.hub import Repository, cached_files, fetch_files
+from surgery.progress import SILENT, Control
 
 HUB = "hub:"
 _PART = r"[A-Za-z0-9][\w.\-]*"
@@ -67,7 +68,16 @@ def parse_hub(source: str) -> HubSource:
     return HubSource(match["name"], split, match["config"] or "", match["revision"] or "")
 
 
-def hub_files(source: HubSource, download: bool) -> list[Path]:
+def fetch_source(source: str, control: Control = SILENT) -> None:
+    """Fetch the files of a source of rows that is on the hub, so that reading it asks no network; others stay alone.
+
+    `control` hears of the bytes, and may stop them. Raises `DataError` as `read_source` does, and `Cancelled`.
+    """
+    if is_hub(source):
+        hub_files(parse_hub(source), True, control)
+
+
+def hub_files(source: HubSource, download: bool, control: Control = SILENT) -> list[Path]:
     """The files of a split, in order: from a folder, the hub's cache, or the hub itself."""
     if source.is_folder:
         return folder_files(user_path(source.name, DataError), source.split)
@@ -80,7 +90,7 @@ def hub_files(source: HubSource, download: bool) -> list[Path]:
         return found
 
     def fetched(download: bool) -> list[Path]:
-        found = fetch_files(repository, chosen, refusal=DataError, download=download)
+        found = fetch_files(repository, chosen, refusal=DataError, download=download, control=control)
         return [found.folder / name for name in found.names]
 
     try:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from surgery.adapter import Adapter, in_scope, open_adapter
-from surgery.data import EvaluationPlan, Slices, read_slices, rows_digest
+from surgery.data import EvaluationPlan, Slices, fetch_source, read_slices, rows_digest
 from surgery.edits import Edit
 from surgery.errors import RecipeError
 from surgery.evaluation import Evaluation
@@ -39,6 +39,10 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
     recipe = replace(recipe, adapter=adapter.source, adapter_digest=adapter.digest)
     spectra = decompose(adapter)
     in_scope(spectra, recipe.edit.scope)
+    for plan in recipe.seen:
+        fetch_source(plan.data, control)
+    if recipe.evaluation is not None:
+        fetch_source(recipe.evaluation.data, control)
     slices = _slices_of(recipe)
     # nothing is left to refuse, and minutes are spent from here on
     control.begin("loading the base model")

@@ -1,6 +1,7 @@
 """Fetch named files of the hub at one commit, or say why that cannot be."""
 
-from surgery.hub.fetching import Cached, Fetched, Listing, cached_files, commit_in_cache, fetch_files, look_up
+from surgery.hub.cache import Cached, cached_files, commit_in_cache
+from surgery.hub.fetching import Fetched, Listing, fetch_files, look_up
 from surgery.hub.names import HubName, Repository, hub_name, is_commit
 from surgery.hub.refusals import hub_refusal
 

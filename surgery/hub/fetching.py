@@ -7,17 +7,19 @@ where the client tells a SHA-256, to that.
 
 import glob
 import hashlib
-import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from surgery.errors import SurgeryError
 from surgery.files import read_limited
+from surgery.hub.cache import Cached, cached_files, is_plain, storage_of
 from surgery.hub.metering import meter
 from surgery.hub.names import Repository, is_commit
 from surgery.hub.refusals import hub_refusal, is_unreachable
@@ -47,19 +49,6 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Cached:
-    """What the client's cache holds of a repository at a commit.
-
-    `names` are the files of the commit where `listed`, and otherwise no more than those that are there.
-    """
-
-    folder: Path
-    commit: str
-    names: tuple[str, ...]
-    listed: bool
-
-
-@dataclass(frozen=True)
 class Fetched:
     """Files in a folder of the client's cache, `names` by their paths in it, and the commit that they are of."""
 
@@ -75,31 +64,6 @@ def look_up(repository: Repository, refusal: type[SurgeryError]) -> Listing:
         return _asked(repository)
     except Exception as error:  # whatever the network, the hub and its client raise
         raise hub_refusal(error, repository, refusal) from error
-
-
-def cached_files(repository: Repository) -> Cached | None:
-    """What the cache holds of the revision, whole or in part; None for nothing. Asks no network."""
-    commit = commit_in_cache(repository)
-    if commit is None:
-        return None
-    storage = _storage(repository)
-    folder = storage / "snapshots" / commit
-    listed = _listed(storage / "trees" / f"{commit}.json")
-    if not folder.is_dir():
-        return None
-    found = tuple(sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()))
-    return Cached(folder, commit, found if listed is None else listed, listed is not None)
-
-
-def commit_in_cache(repository: Repository) -> str | None:
-    """The commit that the revision stood for when it was fetched last; None where it never was."""
-    if repository.is_pinned or not repository.is_sound:
-        return repository.revision if repository.is_sound else None
-    file = _storage(repository) / "refs" / (repository.revision or "main")
-    with suppress(OSError, UnicodeDecodeError):
-        commit = file.read_text(encoding="utf-8").strip()
-        return commit if is_commit(commit) else None
-    return None
 
 
 def fetch_files(
@@ -153,7 +117,7 @@ def _fetch_listed(
 ) -> Path:
     """The folder of the snapshot, with these files of it."""
     repository = listing.repository
-    folder = _storage(repository) / "snapshots" / listing.commit
+    folder = storage_of(repository) / "snapshots" / listing.commit
     fresh = [name for name in names if not (folder / name).is_file()]
     total = sum(listing.sizes[name] or 0 for name in names)
     if most is not None and total > most:
@@ -163,9 +127,12 @@ def _fetch_listed(
         )
     if fresh:
         control.begin(f"fetching {repository.name}, kB")
+    stopped = threading.Event()
+    heard = replace(control, cancelled=lambda: stopped.is_set() or control.cancelled())
+    bar = meter(heard, sum(listing.sizes[name] or 0 for name in fresh))
     try:
         # with nothing to fetch it still notes which commit the name stands for, and what else that has
-        came = _download(repository, names, meter(control, sum(listing.sizes[name] or 0 for name in fresh)))
+        came = _beside(lambda: _download(repository, names, bar), stopped)
     except Exception as error:
         control.heed()
         raise hub_refusal(error, repository, refusal) from error
@@ -193,8 +160,23 @@ def _asked(repository: Repository) -> Listing:
         info = ask(repository.name, revision=repository.revision or None, files_metadata=True, timeout=_ANSWER_S)
     if not is_commit(info.sha):
         raise NoHubError("it names no commit")
-    sizes = {item.rfilename: item.size for item in info.siblings or [] if _is_plain(item.rfilename)}
+    # of a large file the hub may tell the length of what stands for it in git
+    sizes = {
+        item.rfilename: item.lfs.size if item.lfs is not None else item.size
+        for item in info.siblings or []
+        if is_plain(item.rfilename)
+    }
     return Listing(repository, info.sha, sizes, getattr(getattr(info, "safetensors", None), "total", None))
+
+
+def _beside(work: Callable[[], Path], stopped: threading.Event) -> Path:
+    """What the work gives, done on a thread of its own: the client would finish its files before it hears the keyboard."""
+    with ThreadPoolExecutor(1, thread_name_prefix="hub") as pool:
+        try:
+            return pool.submit(work).result()
+        except BaseException:
+            stopped.set()
+            raise
 
 
 def _download(repository: Repository, names: Sequence[str], bar: type) -> Path:
@@ -254,28 +236,6 @@ def _read(folder: Path, name: str) -> bytes:
         return read_limited(folder / name, _MOST_READ)
     except OSError:
         return b""
-
-
-def _storage(repository: Repository) -> Path:
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository.name, repo_type=repository.kind)
-
-
-def _listed(file: Path) -> tuple[str, ...] | None:
-    """The paths of a commit as the client keeps them; None where it keeps none."""
-    try:
-        return tuple(sorted(filter(_is_plain, json.loads(file.read_text(encoding="utf-8"))["files"])))
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-
-
-def _is_plain(name: object) -> bool:
-    """Whether a path that the hub tells stays below its folder."""
-    if not isinstance(name, str) or "\\" in name or not name.isprintable() or name.startswith("/"):
-        return False
-    return name == PurePosixPath(name).as_posix() and ".." not in name.split("/")
 
 
 @contextmanager

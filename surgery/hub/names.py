@@ -1,8 +1,8 @@
 """What a person writes for something on the hub: `owner/name`, with a revision and a folder inside it."""
 
+import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from surgery.errors import SurgeryError
 
@@ -17,7 +17,8 @@ _NAMED = re.compile(
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})?", re.ASCII)
 _SEGMENT = re.compile(r"[\w\-](?:[\w\-+]|\.(?!\.))*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LONGEST = 400
+_LONGEST, _LONGEST_REPOSITORY = 400, 96
+_ADDRESSES = ("https://", "http://", "hf://")
 # a text that ends so is the path of a file
 _FILES = (".zip", ".gguf", ".safetensors", ".bin", ".pt", ".pth", ".json", ".jsonl", ".yaml", ".yml", ".npz")
 
@@ -78,13 +79,16 @@ def is_commit(revision: str | None) -> bool:
 def hub_name(source: str, refusal: type[SurgeryError]) -> HubName | None:
     """The name on the hub that a source is; None where it is written otherwise, or names what lies on this machine.
 
-    A path here has precedence, and so has one below a folder `owner/name` here. Raises `refusal` for a folder that
-    leads out of its repository.
+    The address of its page is such a name too. A path here has precedence, and so has one below a folder `owner/name`
+    here. Raises `refusal` for a folder that leads out of its repository.
     """
+    source = _from_address(source, refusal) if source.lower().startswith(_ADDRESSES) else source
     match = _NAMED.fullmatch(source) if len(source) <= _LONGEST else None
-    if match is None or source.lower().endswith(_FILES) or "--" in match["repository"]:
+    if match is None or source.lower().endswith(_FILES):
         return None
-    if Path(source).exists() or Path(match["repository"]).exists():
+    if "--" in match["repository"] or len(match["repository"]) > _LONGEST_REPOSITORY:
+        return None
+    if os.path.exists(source) or os.path.exists(match["repository"]):
         return None
     revision, last = match["revision"] or "", match["last"] or ""
     folder = match["folder"].removeprefix("/")
@@ -96,3 +100,20 @@ def hub_name(source: str, refusal: type[SurgeryError]) -> HubName | None:
     if revision and last:
         raise refusal(f"{source[:80]!r} names two revisions", "write owner/name@revision/folder")
     return HubName(Repository(match["repository"], (revision or last).replace("%2F", "/")), folder)
+
+
+def _from_address(address: str, refusal: type[SurgeryError]) -> str:
+    """The name behind the address of a page on the hub, as its client reads one: of a file, that of its folder."""
+    from huggingface_hub import constants, parse_hf_uri
+
+    try:
+        found = parse_hf_uri(address, endpoint=constants.ENDPOINT)
+    except ValueError as error:
+        raise refusal(
+            f"{address[:120]!r} is no address of a model on the hub", "write owner/name[@revision][/folder]"
+        ) from error
+    if found.type != "model":
+        raise refusal(f"{address[:120]!r} is the address of a {found.type}", "write the owner/name of a model")
+    folder, _, last = found.path_in_repo.rpartition("/")
+    inside = folder if last.lower().endswith(_FILES) else found.path_in_repo
+    return str(HubName(Repository(found.id, found.revision or ""), inside))

@@ -189,7 +189,9 @@ def _fetched(source: str, revision: str | None, *, weights: bool = True, control
     repository = base_on_hub(source, revision)
     if repository is None:
         return source
-    return str(fetched_base(repository, weights=weights, control=control))
+    folder = fetched_base(repository, weights=weights, control=control)
+    control.begin("loading the base model")
+    return str(folder)
 
 
 @dataclass(frozen=True)

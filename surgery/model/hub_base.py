@@ -1,6 +1,7 @@
 """A base model on the hub: its config, tokenizer and safetensors weights are fetched, and nothing that could be run."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,9 @@ class BaseSize:
 
 def base_on_hub(location: str, revision: str | None = None) -> Repository | None:
     """The repository behind `owner/name`; None for any other location, and for a folder here of that name."""
-    if _HUB_ID.fullmatch(location) is None or location.lower().endswith(".gguf") or Path(location).exists():
+    if _HUB_ID.fullmatch(location) is None or location.lower().endswith(".gguf"):
+        return None
+    if os.path.exists(location):
         return None
     return Repository(location, revision or "")
 

@@ -11,7 +11,10 @@ import streamlit as st
 from streamlit.components.v2.manifest_scanner import scan_component_manifests
 
 from app.state.workspace import Workspace
+from tests.helpers.hub_server import hub
 from tests.helpers.policies import measured, spectrum
+
+__all__ = ["hub"]
 
 O0, O1, Q0 = (f"model.layers.{at}" for at in ("0.self_attn.o_proj", "1.self_attn.o_proj", "0.self_attn.q_proj"))
 D0, D1 = (f"model.layers.{layer}.mlp.down_proj" for layer in (0, 1))

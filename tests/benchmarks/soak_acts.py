@@ -331,7 +331,7 @@ def compare(page: Page, desk: Desk) -> None:
         press(close)
         return
     if desk.rng.random() < 0.3:
-        path = ready(page.get_by_role("textbox", name="or a folder with an adapter"))
+        path = ready(page.get_by_role("textbox", name="or a folder, or a name on the hub"))
         path.fill(str(desk.adapter), timeout=PRESS)
         path.press("Enter")
         rested(page)

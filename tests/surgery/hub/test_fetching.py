@@ -4,24 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants
 
 from surgery.errors import SurgeryError
-from surgery.hub import Repository, cached_files, commit_in_cache, fetch_files, look_up
+from surgery.hub import Repository, commit_in_cache, look_up
 from tests.helpers.hub_server import HubServer
 from tests.helpers.refusals import refusal
-
-FILES = {"a.json": b"{}", "b.bin": b"0123456789", "deep/c.txt": b"c"}
-NAME = Repository("owner/name")
-
-
-def fetch(repository: Repository = NAME, names: tuple[str, ...] = ("a.json", "b.bin"), **options):
-    def chosen(found, _):
-        if not set(names) <= set(found):
-            raise SurgeryError("something is lacking", "another repository")
-        return names
-
-    return fetch_files(repository, chosen, refusal=SurgeryError, **options)
+from tests.surgery.hub.conftest import FILES, NAME, fetch
 
 
 def test_a_listing_has_the_commit_and_every_size(hub):
@@ -33,20 +22,6 @@ def test_a_listing_has_the_commit_and_every_size(hub):
     assert not hub.fetched()
 
 
-def test_a_name_stands_for_the_commit_of_its_last_fetch(hub):
-    repository = hub.add("owner/name", FILES)
-    assert commit_in_cache(NAME) is None
-    first = fetch()
-    assert commit_in_cache(NAME) == first.commit == repository.refs["main"]
-    later = repository.commit({**FILES, "a.json": b"[]"})
-    assert commit_in_cache(NAME) == first.commit
-    # fetched by its commit alone, and then by name: the name has moved although nothing came
-    fetch(NAME.at(later))
-    assert commit_in_cache(NAME) == first.commit
-    assert fetch().commit == later == commit_in_cache(NAME)
-    assert (fetch(NAME.at(first.commit)).folder / "a.json").read_bytes() == b"{}"
-
-
 def test_branches_tags_and_proposals_are_revisions(hub):
     repository = hub.add("owner/name", FILES)
     for ref in ("v1", "refs/pr/3", "topic/x"):
@@ -55,28 +30,6 @@ def test_branches_tags_and_proposals_are_revisions(hub):
         assert found.commit == commit
         assert (found.folder / "a.json").read_bytes() == ref.encode()
         assert fetch(Repository("owner/name", ref), download=False) == found
-
-
-def test_a_snapshot_that_others_began_is_completed(hub):
-    commit = hub.add("owner/name", FILES).refs["main"]
-    hf_hub_download("owner/name", "a.json")
-    held = cached_files(NAME)
-    assert (held.names, held.listed) == (("a.json",), False)
-    refusal(SurgeryError, fetch, download=False)
-    assert fetch(NAME.at(commit)).names == ("a.json", "b.bin")
-    assert cached_files(NAME).names == tuple(FILES)
-    hub.asked.clear()
-    fetch(NAME.at(commit))
-    assert hub.asked == []
-
-
-def test_without_a_network_what_others_fetched_is_taken(hub, monkeypatch):
-    hub.add("owner/name", FILES)
-    for name in ("a.json", "b.bin"):
-        hf_hub_download("owner/name", name)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert fetch().names == ("a.json", "b.bin")
-    refusal(SurgeryError, fetch, names=("a.json", "deep/c.txt"))
 
 
 def test_more_than_the_bound_is_refused_before_a_byte_comes(hub):

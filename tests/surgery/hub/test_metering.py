@@ -2,9 +2,12 @@
 
 import json
 import math
+import signal
 import threading
+import time
 
 import pytest
+from huggingface_hub import constants
 
 from surgery.adapter import open_adapter
 from surgery.errors import AdapterError, Cancelled
@@ -44,3 +47,20 @@ def test_more_bytes_than_were_announced_are_not_waited_for(hub, small_adapter):
     assert sent < 40 << 20, "it went on reading"
     repository.faults.clear()
     assert open_adapter("owner/name").tokenizer.has_vocabulary
+
+
+def test_the_keyboard_stops_a_download_that_is_under_way(hub, small_adapter, monkeypatch):
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 20)
+    files = {file.name: file.read_bytes() for file in small_adapter.iterdir()}
+    hub.add("owner/name", {**files, "tokenizer.json": b"x" * (20 << 20)})
+    told = []
+
+    def press(done, _):
+        told.append(done)
+        if len(told) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.5)  # the rest would come in less
+
+    with pytest.raises(KeyboardInterrupt):
+        open_adapter("owner/name", control=Control(progress=press))
+    assert told[-1] < 20_000, "it went on to the end"

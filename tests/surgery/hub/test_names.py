@@ -1,6 +1,7 @@
 """What names something on the hub, and what names a path here."""
 
 import pytest
+from huggingface_hub import constants
 
 from surgery.errors import AdapterError
 from surgery.hub import HubName, Repository, hub_name, is_commit
@@ -19,6 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("owner/name/a/b@main", HubName(Repository("owner/name", "main"), "a/b")),
         (f"owner/na.me-1_2@{COMMIT}", HubName(Repository("owner/na.me-1_2", COMMIT))),
         ("owner/name@refs/pr/12/a", HubName(Repository("owner/name", "refs/pr/12"), "a")),
+        ("owner/name/" + "x" * 300, HubName(Repository("owner/name"), "x" * 300)),
         ("owner/name@feature%2Fx/a", HubName(Repository("owner/name", "feature/x"), "a")),
     ],
 )
@@ -50,6 +52,7 @@ def test_a_name_is_read_and_written(text, expected, tmp_path, monkeypatch):
         "owner/name@",
         "owner/name\n",
         "o/n/" + "x" * 500,
+        "o" * 300 + "/n",
     ],
 )
 def test_a_path_or_another_word_is_no_name(text, tmp_path, monkeypatch):
@@ -91,3 +94,37 @@ def test_a_revision_that_could_leave_the_cache_is_not(revision):
 def test_a_commit_is_forty_digits():
     assert is_commit(COMMIT)
     assert not any(map(is_commit, (None, "", "main", COMMIT[:39], COMMIT.upper(), COMMIT + "\n")))
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("{hub}/owner/name", "owner/name"),
+        ("{hub}/owner/name/tree/main", "owner/name@main"),
+        ("{hub}/owner/name/tree/v1/a/b", "owner/name@v1/a/b"),
+        ("{hub}/owner/name/blob/main/a/adapter_config.json", "owner/name@main/a"),
+        ("{hub}/owner/name/resolve/main/adapter_model.safetensors?download=true", "owner/name@main"),
+        ("hf://owner/name@v1/a", "owner/name@v1/a"),
+    ],
+)
+def test_the_address_of_a_page_is_the_name_that_it_shows(address, expected, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert str(hub_name(address.format(hub=constants.ENDPOINT), AdapterError)) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("http://127.0.0.1:9/datasets/owner/name", "the address of a dataset"),
+        ("http://127.0.0.1:9/owner", "no address of a model"),
+        ("https://example.org/owner/name", "no address of a model"),
+        ("http://127.0.0.1:9/owner/name/tree/main/a/../../b", "leads out of"),
+    ],
+)
+def test_another_address_is_refused(address, words, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    message = refusal(AdapterError, hub_name, address, AdapterError)
+    assert words in message
+    assert "owner/name" in message
