@@ -75,7 +75,6 @@ KINDS = {
             "initializer_range": 0.3,
         },
         ("q_lin", "v_lin", "lin1"),
-        ("pre_classifier", "classifier"),
     ),
     "electra": Kind("Electra", {**_SIZES, "embedding_size": 16}),
     "albert": Kind("Albert", {**_SIZES, "embedding_size": 16}, ("query", "value", "ffn")),
