@@ -36,12 +36,17 @@ _SPEAKS = (
     "Speech2Text", "VibeVoice", "Whisper",
 )  # fmt: skip
 
+# how diffusers names the projections of its attention, in configs that say nothing else
+DIFFUSION = "diffusion of pictures"
+_DIFFUSED = frozenset(["to_q", "to_k", "to_v", "to_out.0"])
+
 
 def task_of(config: Mapping[str, Any]) -> str:
     """The task of an adapter by its config: one of `TASKS`, or what stands there for others.
 
     config: of `adapter_config.json`. Without a task it is told from the class that training named, which stands
-    for itself where it is of no task known; without either it is causal language modelling.
+    for itself where it is of no task known; without either it is causal language modelling, but for the targets that
+    diffusers has.
     """
     named = config.get("task_type")
     if isinstance(named, str) and named:
@@ -49,7 +54,10 @@ def task_of(config: Mapping[str, Any]) -> str:
     mapping = config.get("auto_mapping")
     model = mapping.get("base_model_class") if isinstance(mapping, Mapping) else None
     if not isinstance(model, str) or not model:
-        return CAUSAL_LM
+        targets = config.get("target_modules")
+        names = [str(name) for name in targets] if isinstance(targets, list) else []
+        diffused = any(name == end or name.endswith(f".{end}") for name in names for end in _DIFFUSED)
+        return DIFFUSION if diffused else CAUSAL_LM
     if model in TEXT_TO_TEXT:
         return SEQ_2_SEQ_LM
     if model.endswith(_GENERATES) and not model.startswith(_SPEAKS):

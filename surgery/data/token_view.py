@@ -10,11 +10,18 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-from surgery.adapter import TOKEN_CLS
+from surgery.adapter import SEQ_2_SEQ_LM, TOKEN_CLS
 from surgery.data.encoding import APART, Encoding
 from surgery.data.example import CLASSIFIERS, IGNORED, Example
 from surgery.data.examples import Calibration
-from surgery.data.rendering import ChatTemplate, chat_template, markers, parse_date, prints_date
+from surgery.data.rendering import (
+    ChatTemplate,
+    chat_template,
+    markers,
+    parse_date,
+    prints_date,
+    template_arguments,
+)
 from surgery.data.rows import Message, Row, left_out_text
 from surgery.errors import DataError
 
@@ -78,6 +85,7 @@ def oddities(calibration: Calibration, rows: Sequence[Row], tokenizer: Any) -> t
         *_doubled(examples, tokenizer),
         *_unknown(examples, tokenizer),
         *_endless(examples, encoding),
+        *_one_language(examples, tokenizer, encoding),
     ]
     if encoding.template != "plain":
         template = chat_template(tokenizer, encoding)
@@ -144,6 +152,17 @@ def _endless(examples: Sequence[Example], encoding: Encoding) -> Iterable[str]:
         else "the template writes none (--template names another)"
     )
     yield f"{_share(number, examples)} no end that is scored: {why}"
+
+
+def _one_language(examples: Sequence[Example], tokenizer: Any, encoding: Encoding) -> Iterable[str]:
+    """Answers read in the language of the prompts, which a tokenizer takes where it is told no other."""
+    source, target = (getattr(tokenizer, name, None) for name in ("src_lang", "tgt_lang"))
+    named = "tgt_lang" in template_arguments(encoding.template_args)
+    if source and not named and target in (None, source) and examples[0].task == SEQ_2_SEQ_LM:
+        yield (
+            f"prompts and answers are both read as {_quoted(source)}, as the tokenizer has it: name others with "
+            '--template-args \'{"src_lang": …, "tgt_lang": …}\''
+        )
 
 
 def _rendered_before(rows: Sequence[Row], template: ChatTemplate) -> Iterable[str]:

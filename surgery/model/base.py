@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgery.adapter import CAUSAL_LM
+from surgery.adapter import CAUSAL_LM, TASKS
 from surgery.data import CLASSIFIERS
 from surgery.errors import BaseModelError, first_line
 from surgery.files import DEMO_BASE, digest, user_path
@@ -96,6 +96,11 @@ def load_base(
         raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BaseModelError(f"device {device!r} was asked for but no CUDA device is here", "use device cpu")
+    if task != CAUSAL_LM and location.lower().endswith(".gguf"):
+        raise BaseModelError(
+            f"{location!r} is a GGUF file, which is read as a causal language model, and the adapter is of a {TASKS[task]}",
+            "name the folder or the hub id of the original model",
+        )
     device_map = parse_device_map(device)
     source = resolve_base(location)
     options: dict[str, Any] = {"revision": revision} if revision and not Path(source).exists() else {}
@@ -225,9 +230,17 @@ def _folder_sizes(folder: Path) -> tuple[int, int, int, int]:
             parameters += sum(prod(handle.get_slice(key).get_shape()) for key in handle.keys())  # noqa: SIM118
     config = json.loads((folder / "config.json").read_text())
     config = config.get("text_config", config)
-    hidden = int(config.get("hidden_size") or config.get("n_embd") or 0)
-    layers = int(config.get("num_hidden_layers") or config.get("n_layer") or 0)
-    return parameters, layers, hidden, int(config.get("intermediate_size") or 4 * hidden)
+
+    def named(*names: str) -> int:
+        return next((int(config[name]) for name in names if config.get(name)), 0)
+
+    hidden = named("hidden_size", "n_embd", "d_model")
+    # an encoder's and a decoder's
+    layers = named("num_hidden_layers", "n_layer", "num_layers", "encoder_layers") + named(
+        "decoder_layers", "num_decoder_layers"
+    )
+    inside = named("intermediate_size", "d_ff", "encoder_ffn_dim")
+    return parameters, layers, hidden, inside or 4 * hidden
 
 
 def _gguf_sizes(file: Path) -> tuple[int, int, int, int]:

@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput
 
 from surgery.data import IGNORED
 from surgery.errors import BaseModelError
 from surgery.model.decoding import CACHE, Reading, is_selectable, padded
 from surgery.model.live_model import LiveModel
-from surgery.model.loss import mean_answer_loss
+from surgery.model.loss import decoder_inputs, mean_answer_loss
 from surgery.model.ways import Layout
 
 
@@ -49,7 +48,9 @@ class EncodedPrompts(Reading):
         self._model, self._cached, self._cache = live.model, cached, None
         ids, mask = padded(live, prompts, width=width, layout=layout)
         self._where = {} if layout in ("equal", "single") else {"attention_mask": mask}
-        self._states = live.model.get_encoder()(input_ids=ids, **self._where).last_hidden_state
+        output = live.model.get_encoder()(input_ids=ids, **self._where)
+        # the model looks for its own kind of output, as those with experts do
+        self._states, self._kind = output.last_hidden_state, type(output)
         self._ids = torch.tensor(written, device=live.device)
         self._logits: Float[Tensor, "row vocabulary"] | None = None
 
@@ -70,7 +71,7 @@ class EncodedPrompts(Reading):
         return logits
 
     def _run(self, **given: Any) -> Any:
-        return self._model(encoder_outputs=BaseModelOutput(last_hidden_state=self._states), **self._where, **given)
+        return self._model(encoder_outputs=self._kind(last_hidden_state=self._states), **self._where, **given)
 
     @torch.inference_mode()
     def join(self, others: "Sequence[EncodedPrompts]") -> None:
@@ -90,7 +91,8 @@ class EncodedPrompts(Reading):
     @torch.inference_mode()
     def answer_logits(self, answers: Sequence[Sequence[int]]) -> Float[Tensor, "row token vocabulary"]:
         """Logits before each label of each row, after the longest's length. The state stays."""
-        logits: Tensor = self._run(labels=self._labels(answers), use_cache=False).logits
+        given = decoder_inputs(self._model, self._labels(answers))
+        logits: Tensor = self._run(**given, use_cache=False).logits
         return logits
 
     def _labels(self, answers: Sequence[Sequence[int]]) -> Int[Tensor, "row token"]:

@@ -34,7 +34,7 @@ from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import put_extras, update_biases
 from surgery.model.heads import refuse_other_head
 from surgery.model.spectral_layers import Components, SpectralLayer, wrap
-from surgery.model.tokenizers import named_positions, tokenizer_of
+from surgery.model.tokenizers import positions_of, tokenizer_of
 from surgery.model.vocabulary import lengths
 from surgery.model.ways import Layout, Way, decoding_note, scoring_note
 from surgery.spectra import Spectra
@@ -172,7 +172,7 @@ class LiveModel:
     @cached_property
     def positions(self) -> int | None:
         """The longest row that the model can read, in tokens; None where nothing limits it."""
-        return _positions(self.base.model)
+        return positions_of(self.base.model)
 
     @cached_property
     def _ways(self) -> "Ways":
@@ -293,16 +293,6 @@ class LiveModel:
             self._undo.pop()()
         self._components = {}
         self._moved = set()
-
-
-def _positions(model: Any) -> int | None:
-    named = named_positions(model.config)
-    lengths = [] if named is None else [named]
-    # RoBERTa's kinds leave the places of their tables up to the padding's unused
-    for name, table in model.named_modules():
-        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
-            lengths.append(table.num_embeddings - table.padding_idx - 1)
-    return min(lengths, default=None)
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -30,14 +30,13 @@ def measured_losses(model: Any, batch: Batch) -> list[float]:
 def scored_logits(model: Any, batch: Batch) -> "tuple[Tensor, Tensor]":
     """Logits (example, token, vocabulary) before each label, and the labels (example, token) themselves.
 
-    Of a causal language model they are computed only for the trailing positions that hold answers; a
-    sequence-to-sequence model shifts the labels itself into what its decoder reads. The vocabulary of a classifier is
-    its labels, of one for the whole text or one for each token.
+    Of a causal language model they are computed only for the trailing positions that hold answers. The vocabulary of a
+    classifier is its labels, of one for the whole text or one for each token.
     """
     device = execution_device(model)
     given = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
     if batch.task == SEQ_2_SEQ_LM:
-        output = model(**given, labels=batch.labels.to(device), use_cache=False)
+        output = model(**given, **decoder_inputs(model, batch.labels.to(device)), use_cache=False)
         return output.logits, batch.labels.to(output.logits.device)
     if batch.task in (SEQ_CLS, TOKEN_CLS):
         with _named_padding(model, batch.pad_id):
@@ -58,6 +57,15 @@ def _named_padding(model: Any, pad_id: int) -> Iterator[None]:
         yield
     finally:
         config.pad_token_id = named
+
+
+def decoder_inputs(model: Any, labels: "Tensor") -> "dict[str, Tensor]":
+    """What the decoder of a sequence-to-sequence model is given for labels (example, token): shifted as it shifts them.
+
+    Training gives them so where the model shows its shift; others shift the labels that they are given, and score them.
+    """
+    shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    return {"labels": labels} if shift is None else {"decoder_input_ids": shift(labels)}
 
 
 def mean_answer_loss(logits: "Tensor", labels: "Tensor") -> "Tensor":

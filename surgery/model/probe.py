@@ -72,9 +72,10 @@ class Ways:
         for way in ways:
             if self._agrees(distance, way):
                 return way
+        remedy = "use a causal language model; the config of some encoders makes them one with is_decoder"
         raise BaseModelError(
             f"{type(self._live.model).__name__} gives a token other numbers when tokens follow it",
-            "use a causal language model; the config of some encoders makes them one with is_decoder",
+            remedy if self._live.base.task == CAUSAL_LM else "edit and export work without a run",
         )
 
     def _agrees(self, distance: "Callable[[Probe, T], float]", how: T) -> bool:

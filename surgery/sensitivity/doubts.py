@@ -32,9 +32,10 @@ def losses_without(
         with torch.inference_mode():
             losses[list(batch.indices)] = answer_losses(live.model, batch).double().cpu().numpy()
 
+    layout = live.layout  # found on the adapter's own σ, which it leaves in place
     live.set_sigma({name: np.zeros_like(spectrum.sigma) for name, spectrum in live.spectra.items()})
     try:
-        run_batches(examples, batch_size, live.base.padding, step, layout=live.layout)
+        run_batches(examples, batch_size, live.base.padding, step, layout=layout)
     finally:
         live.set_sigma()
     return losses

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import (
     BartConfig,
+    BartForCausalLM,
     BartForConditionalGeneration,
     M2M100Config,
     M2M100ForConditionalGeneration,
@@ -68,11 +71,11 @@ def t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=pieces, extra_ids=4)
 
 
-def nllb_tokenizer(**settings: Any) -> NllbTokenizer:
+def nllb_tokenizer(kind: type[NllbTokenizer] = NllbTokenizer, **settings: Any) -> NllbTokenizer:
     """The language's code before every text and `</s>` after it."""
     vocabulary = {piece: i for i, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *_PIECES])}
     languages = {"src_lang": ENGLISH, "tgt_lang": FRENCH, **settings}
-    return NllbTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=[ENGLISH, FRENCH], **languages)
+    return kind(vocab=vocabulary, merges=[], additional_special_tokens=[ENGLISH, FRENCH], **languages)
 
 
 def mbart_tokenizer() -> MBartTokenizer:
@@ -141,6 +144,22 @@ KINDS = {
     "mbart": Kind(_mbart, mbart_tokenizer, _OF_BART),
     "pegasus": Kind(_pegasus, t5_tokenizer, _OF_BART),
 }
+
+
+def base_of_two_tasks(folder: Path) -> tuple[Path, dict[str, Path]]:
+    """A BART that loads as a causal language model too, its decoder alone, and an adapter for each task."""
+    base, of_both = KINDS["bart"].save(folder)
+    file = base / "model.safetensors"
+    tensors = load_file(file)
+    tables = ("lm_head.weight", "model.decoder.embed_tokens.weight")
+    save_file({**tensors, **{name: tensors["model.shared.weight"].clone() for name in tables}}, file)
+    decoder = BartForCausalLM.from_pretrained(base)
+    targets = r"model\.decoder\.layers\.\d+\.self_attn\.v_proj"
+    of_decoder = folder / "decoder"
+    get_peft_model(decoder, LoraConfig(r=2, target_modules=targets, task_type="CAUSAL_LM")).save_pretrained(
+        of_decoder
+    )
+    return base, {"SEQ_2_SEQ_LM": of_both, "CAUSAL_LM": of_decoder}
 
 
 def pair_loss(model: Any, example: Example) -> torch.Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from surgery import Adapter, decompose, open_adapter
+from surgery.adapter import TASKS
 from surgery.errors import AdapterError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -146,6 +147,26 @@ CONFIG_OUTCOMES: dict[str, Opens | str] = {
 }
 
 
+# of configs that open; all others are of causal language models
+TASK_OF_CONFIG = {
+    "Hareshjethani__BERT-GPT2-Multitask-Finetuning": "SEQ_CLS",
+    "Import-Saurabh__Gliner_Finetuning__gliner-news-geo": "GLiNER2",
+    "LMHan122__lightweight-fine-tuning-peft__gpt-lora": "SEQ_CLS",
+    "TheSotti__Lightweight-Fine-Tuning-to-FM__gpt-lora": "SEQ_CLS",
+    "anirudh-ak__peft-gpt2__model__lora_model": "SEQ_CLS",
+    "diaoenmao__LLM-for-Recommender-Systems__Lora_example_t5_small__results2": "SEQ_2_SEQ_LM",
+    "huduby__mind_control__lora_model": "SEQ_CLS",
+    "huggingface__peft__method_comparison__image-gen__experiments__lora__flux2-klein-default": "diffusion of pictures",
+    "huggingface__peft__method_comparison__image-gen__experiments__lora__flux2-klein-rank64": "diffusion of pictures",
+    "japjotsaggu-wai__NE_Indictrans2": "SEQ_2_SEQ_LM",
+    "josephldobson__peft-benchmarking__src__models__google__flan-t5-base_LORA_1": "SEQ_2_SEQ_LM",
+    "khajaphysist__fine-tuning-example__lora_weights": "SEQ_CLS",
+    "polarbeargo__Apply-Lightweight-Fine-Tuning-LLMs__segformer-scene-parse-150-lora": "SegformerForSemanticSegmentation",
+    "sidkris__Parameter-Efficient-Fine-Tuning-with-LoRA": "SEQ_CLS",
+    "stathopoan__Apply-Lightweight-Fine-Tuning-to-a-Foundation-LLM-Model__lora_model": "SEQ_CLS",
+}
+
+
 def refusal(folder: Path) -> str:
     """The reason for which `folder` is refused, on one line and with a remedy."""
     with pytest.raises(AdapterError) as caught:
@@ -209,6 +230,8 @@ def test_a_config_found_in_the_wild_opens_as_expected_or_is_refused_for_its_reas
     assert_opened(adapter, expected)
     assert len(adapter.families) == expected.modules / expected.layers
     assert adapter.base_name == config["base_model_name_or_path"]
+    assert adapter.task == TASK_OF_CONFIG.get(name, "CAUSAL_LM")
+    assert any("no model is run for here" in note for note in adapter.notes) == (adapter.task not in TASKS)
 
 
 @pytest.mark.skipif(not ADAPTERS.is_dir(), reason="../shared/data/adapters is not on this machine")

@@ -25,6 +25,7 @@ from tests.helpers.seq2seq import KINDS, Kind, pair_loss
 
 ROWS = [Row("ab 12: c", "d e"), Row("xyz", "q"), Row("a=b+c. what? 12345", "it is 6, then 7"), Row("two", "45")]
 STEP = 1e-5
+CONFIGS = Path(__file__).resolve().parents[3] / "shared" / "data" / "adapter_configs"
 
 
 def measured(
@@ -183,3 +184,24 @@ def test_a_task_that_is_not_run_is_edited_and_exported_all_the_same(files, capsy
         str(out),
     )
     assert open_adapter(out).task == "FEATURE_EXTRACTION"
+
+
+REAL = ("flan-t5-base_LORA_1", "Lora_example_t5_small__results2")
+
+
+@pytest.mark.parametrize("end", REAL)
+def test_configs_found_in_the_wild_are_calibrated_on_a_base_of_their_kind(end, tmp_path):
+    found = list(CONFIGS.glob(f"*{end}.json"))
+    if not found:
+        pytest.skip("../shared/data/adapter_configs is not on this machine")
+    config = json.loads(found[0].read_bytes())
+    kind = KINDS["flan" if "flan" in end else "t5"]
+    adapter = {"targets": config["target_modules"], "r": config["r"], "alpha": config["lora_alpha"]}
+    _, folder = kind.save(tmp_path, **adapter)
+    (folder / "adapter_config.json").write_bytes(found[0].read_bytes())
+    sensitivity, rows = measured(kind, kind(), folder)
+    reference = with_peft(kind(), folder)
+    with torch.no_grad():
+        expected = [pair_loss(reference, example).item() for example in rows.examples]
+    assert_losses(sensitivity.losses, expected, kind())
+    assert all(g.any() for g in sensitivity.values.values())

@@ -2,9 +2,12 @@
 
 import threading
 import time
+from pathlib import Path
 
-from app.state.jobs import Job, Jobs
+from app.state.jobs import Job, Jobs, Models
 from surgery.errors import DataError
+from surgery.model import BaseChoice
+from tests.helpers.seq2seq import base_of_two_tasks
 
 
 def test_a_job_belongs_to_its_workspace_and_a_later_session_finds_it() -> None:
@@ -139,3 +142,12 @@ def test_work_that_ends_by_itself_keeps_what_it_has_when_it_is_stopped() -> None
     assert _ended(job).state == "done"
     assert job.result == job.partial == job.done >= 0
     assert job.total == 10_000
+
+
+def test_a_base_stays_for_adapters_of_its_task_and_is_loaded_anew_for_another(tmp_path: Path) -> None:
+    choice, models = BaseChoice(str(base_of_two_tasks(tmp_path)[0])), Models()
+    first = models.base(choice, "SEQ_2_SEQ_LM")
+    assert models.base(choice, "SEQ_2_SEQ_LM") is first
+    other = models.base(choice, "CAUSAL_LM")
+    assert (first.task, other.task) == ("SEQ_2_SEQ_LM", "CAUSAL_LM")
+    assert type(other.model) is not type(first.model)

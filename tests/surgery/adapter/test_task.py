@@ -69,6 +69,13 @@ def test_speech_and_pictures_are_no_task_that_runs():
         assert of_class(name) not in TASKS
 
 
+def test_targets_that_only_diffusers_has_are_of_no_language_model():
+    assert task_of({"task_type": None, "target_modules": ["attn.to_q", "attn.to_out.0"]}) == tasks.DIFFUSION
+    assert task_of({"task_type": "CAUSAL_LM", "target_modules": ["to_q"]}) == "CAUSAL_LM"
+    assert task_of({"target_modules": ["q_proj", "into_q"]}) == "CAUSAL_LM"
+    assert tasks.DIFFUSION not in TASKS
+
+
 def test_models_that_look_at_pictures_are_read_as_language_models():
-    pictures = set(known.MODEL_FOR_IMAGE_tasks.TEXT_TO_TEXT_MAPPING_NAMES.values()) - tasks.TEXT_TO_TEXT
+    pictures = set(known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values()) - tasks.TEXT_TO_TEXT
     assert {of_class(name) for name in pictures if name.endswith("ForConditionalGeneration")} == {"CAUSAL_LM"}

@@ -1,8 +1,9 @@
 """Prompts and answers for sequence-to-sequence models against what their own tokenizers give to inputs and targets."""
 
 import pytest
+from transformers import NllbTokenizer
 
-from surgery.data import Encoding, Message, Row, encode, prompt_ids, specimen
+from surgery.data import Encoding, Message, Row, encode, oddities, prompt_ids, specimen
 from surgery.errors import DataError
 from tests.helpers.seq2seq import ENGLISH, FRENCH, KINDS, nllb_tokenizer
 
@@ -60,6 +61,33 @@ def test_languages_named_for_the_tokenizer_are_those_of_input_and_target():
 def test_other_arguments_and_languages_are_refused(kind, arguments, told):
     with pytest.raises(DataError, match=told):
         example_of(ROW, KINDS[kind].tokenizer(), Encoding(template_args=arguments))
+
+
+class LookingUp(NllbTokenizer):
+    """As M2M100's tokenizer: a language that it was not told is an error of its own."""
+
+    def _switch_to_target_mode(self):
+        return self.set_tgt_lang_special_tokens({code: code for code in (ENGLISH, FRENCH)}[self.tgt_lang])
+
+
+def test_a_tokenizer_that_knows_no_target_language_is_told_it():
+    made = nllb_tokenizer(tgt_lang=None, kind=LookingUp)
+    with pytest.raises(DataError, match="writes no targets without a language") as refusal:
+        example_of(ROW, made)
+    arguments = refusal.value.remedy.split("'")[1]
+    example = example_of(ROW, made, Encoding(template_args=arguments))
+    assert list(example.answer_ids) == nllb_tokenizer()(text_target="c 3").input_ids
+
+
+def test_one_language_for_prompts_and_answers_is_told_and_another_one_is_named():
+    def told(encoding):
+        made = nllb_tokenizer(tgt_lang=None)
+        found = encode([ROW], made, encoding, task=TASK)
+        return oddities(found, [ROW], made)
+
+    (note,) = told(Encoding())
+    assert f"both read as '{ENGLISH}'" in note
+    assert told(Encoding(template_args=f'{{"tgt_lang": "{FRENCH}"}}')) == ()
 
 
 def test_a_template_file_is_refused_and_without_it_the_row_is_read():

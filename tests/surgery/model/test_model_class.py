@@ -7,7 +7,16 @@ import transformers
 
 from surgery.adapter import TASKS, open_adapter
 from surgery.errors import AdapterError, BaseModelError
-from surgery.model import BaseChoice, LiveModel, attach, load_base, model_class, preview_tokens, refuse_task
+from surgery.model import (
+    BaseChoice,
+    LiveModel,
+    attach,
+    estimate_memory,
+    load_base,
+    model_class,
+    preview_tokens,
+    refuse_task,
+)
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, save_model, tiny_llama
 from tests.helpers.seq2seq import KINDS
@@ -62,3 +71,17 @@ def test_a_base_that_was_loaded_for_another_task_is_not_taken(tmp_path):
     adapter = open_adapter(save_adapter(tiny_llama(), tmp_path / "adapter", task_type="SEQ_2_SEQ_LM"))
     with pytest.raises(BaseModelError, match=r"load_base\(…, task='SEQ_2_SEQ_LM'\)"):
         LiveModel(base, adapter, decompose(adapter))
+
+
+def test_a_gguf_file_is_no_base_of_another_task_and_the_original_is(tmp_path):
+    base, _ = KINDS["t5"].save(tmp_path)
+    with pytest.raises(BaseModelError, match="name the folder or the hub id of the original model"):
+        load_base(str(tmp_path / "model.gguf"), task="SEQ_2_SEQ_LM")
+    assert load_base(str(base), task="SEQ_2_SEQ_LM").task == "SEQ_2_SEQ_LM"
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_memory_is_estimated_for_an_encoder_and_a_decoder(name, tmp_path):
+    base, _ = KINDS[name].save(tmp_path)
+    found = estimate_memory(str(base), tokens=10)
+    assert found.working == 10 * 4 * (12 * 32 + 6 * 48) * 4

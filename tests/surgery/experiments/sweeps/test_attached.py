@@ -6,8 +6,11 @@ from dataclasses import replace
 import numpy as np
 import yaml
 
-from surgery.experiments.sweeps import attached, expand, parse_sweep, results
+from surgery.data import CalibrationPlan
+from surgery.experiments.sweeps import attached, expand, parse_sweep, results, spec
+from surgery.model import BaseChoice
 from surgery.sensitivity import calibrate, calibration_slice
+from tests.helpers.seq2seq import base_of_two_tasks
 from tests.surgery.experiments.sweeps.conftest import record, swept_from
 
 
@@ -37,6 +40,15 @@ def test_a_base_is_loaded_once_for_all_passes_and_adapters(place, monkeypatch):
     monkeypatch.setattr("surgery.model.base.load_base", lambda *a, **o: loads.append(a) or original(*a, **o))
     swept_from(place, adapters={"one": place.adapter, "again": place.adapter})
     assert len(loads) == 1
+
+
+def test_a_base_that_was_loaded_for_another_task_is_loaded_anew(tmp_path):
+    base, adapters = base_of_two_tasks(tmp_path)
+    with attached.AttachedAdapter() as kept:
+        for task in ("SEQ_2_SEQ_LM", "CAUSAL_LM", "SEQ_2_SEQ_LM"):
+            swept = spec.SweptAdapter(task, str(adapters[task]), BaseChoice(str(base)), CalibrationPlan(""), ())
+            live = kept.live(swept)
+            assert live.base.task == live.adapter.task == task
 
 
 def test_a_pass_that_fails_is_tried_again_so_often_and_then_listed(place, monkeypatch):
