@@ -4,7 +4,7 @@ Rows that have ended leave the batch. What all prompts begin with is read once f
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
