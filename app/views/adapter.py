@@ -63,7 +63,7 @@ def show_contents(workspace: Workspace) -> None:
     )
     trained_on = plain(adapter.base_name or "an unnamed base")
     st.caption(
-        f"A {plain(TASKS.get(adapter.task, adapter.task))} · trained on {trained_on} · {_dtypes(workspace)} · attention inputs {scalars['attention-inputs']:,} and "
+        f"{plain(_task(adapter.task))} · trained on {trained_on} · {_dtypes(workspace)} · attention inputs {scalars['attention-inputs']:,} and "
         f"all modules {scalars['all']:,} singular values"
     )
     for note in adapter.notes:
@@ -122,6 +122,11 @@ def _record(facts: ModuleFacts) -> dict[str, object]:
 
 def _dtypes(workspace: Workspace) -> str:
     return ", ".join(sorted({str(f.B.dtype) for f in workspace.adapter.modules.values()}))
+
+
+def _task(task: str) -> str:
+    """What a model with an adapter of this task is, as the beginning of a line."""
+    return f"A {TASKS[task]}" if task in TASKS else f"Of the task {task}"
 
 
 def _span(values: list[float] | list[int]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from surgery.adapter import TASKS
+from surgery.adapter import SEQ_2_SEQ_LM, TASKS
 from surgery.data import (
     ALLOW,
     CLASSIFIERS,
@@ -169,8 +169,17 @@ def _ends(live: "LiveModel", examples: Sequence[Example]) -> tuple[str, ...]:
 
 
 def _way(live: "LiveModel") -> str:
-    """How the model reads, where that is not the fastest way: answers of versions that knew no other are not taken up."""
-    return repr(live.way) if live.notes else ""
+    """How the model reads, where that is not the fastest way: answers of versions that knew no other are not taken up.
+
+    A decoder of its own begins as the checkpoint's settings say, so these count as well.
+    """
+    begins = ""
+    if live.base.task == SEQ_2_SEQ_LM:
+        settings = getattr(live.model, "generation_config", None)
+        begins = repr(
+            [getattr(settings, name, None) for name in ("decoder_start_token_id", "forced_bos_token_id")]
+        )
+    return (repr(live.way) if live.notes else "") + begins
 
 
 def _answer_parts(examples: Sequence[Example], marking: Marking) -> list[str]:

@@ -12,11 +12,14 @@ import torch
 
 from surgery.adapter import open_adapter
 from surgery.cli import main
-from surgery.data import Calibration, CalibrationPlan, Encoding, Row
+from surgery.data import Calibration, CalibrationPlan, Encoding, EvaluationPlan, Row
 from surgery.edits import EditPlan, make_edit
+from surgery.evaluation import BASELINE
+from surgery.experiments import Proof, prove
 from surgery.export import export, peft_agreement
-from surgery.model import BaseChoice, LiveModel, LoadedBase, load_base
+from surgery.model import BaseChoice, LiveModel, LoadedBase, attach, load_base
 from surgery.policies import GradDirection, make_policy
+from surgery.recipes import Recipe, dump_recipe
 from surgery.sensitivity import Sensitivity, load_sensitivity, measure_sensitivity
 from surgery.spectra import decompose
 from tests.helpers.models import double, merged, relative, singular_triplets, with_peft
@@ -129,9 +132,6 @@ def test_every_command_goes_from_the_folder_to_an_edited_export(files, capsys):
 
 
 def test_a_recipe_redoes_the_edit_byte_for_byte(files, capsys):
-    from surgery.data import EvaluationPlan
-    from surgery.recipes import Recipe, dump_recipe
-
     recipe = Recipe(
         files["adapter"],
         "",
@@ -205,3 +205,15 @@ def test_configs_found_in_the_wild_are_calibrated_on_a_base_of_their_kind(end, t
         expected = [pair_loss(reference, example).item() for example in rows.examples]
     assert_losses(sensitivity.losses, expected, kind())
     assert all(g.any() for g in sensitivity.values.values())
+
+
+def test_where_the_checkpoint_makes_answers_begin_is_part_of_the_question(files):
+    adapter = open_adapter(files["adapter"])
+    with attach(adapter, decompose(adapter), BaseChoice(files["base"])) as live:
+        proof = Proof(EvaluationPlan(files["held"], 3), {})
+        keys = [prove(live, proof).plan.key]
+        live.model.generation_config.forced_bos_token_id = 7
+        forced = prove(live, proof)
+        keys.append(forced.plan.key)
+        assert len(set(keys)) == 2
+        assert all(answer.startswith("d") for answer in forced.evaluation.scores[BASELINE].answers)

@@ -15,6 +15,7 @@ from surgery.errors import DataError
 from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, Scores
 from surgery.evaluation.lm_eval.answers import Engine, Response
 from surgery.evaluation.lm_eval.code_judge import Judge
+from surgery.evaluation.lm_eval.plan import refuse_other_models
 from surgery.evaluation.lm_eval.scoring import TaskScores, run_task
 from surgery.evaluation.lm_eval.tasks import LoadedTask
 from surgery.model import VariantEngine
@@ -42,8 +43,10 @@ def benchmark(
     rows: rows of a batch at most (variants × requests); memory's choice where not given.
     control: hears of requests × variants.
 
-    Raises `DataError` for a task whose answers are programs and no judge, and `Cancelled`.
+    Raises `DataError` for another model than a causal language model, for a task whose answers are programs and no
+    judge, and `Cancelled`.
     """
+    refuse_other_models(live.base.task)
     if BASELINE in edits:
         raise DataError(f"a variant cannot be called {BASELINE!r}", "rename it")
     engine = VariantEngine(
