@@ -9,7 +9,7 @@ import streamlit as st
 from app.editing.measuring import TRY, busy, ready, result_of, start
 from app.state import jobs
 from app.state.workspace import Workspace
-from surgery.data import choose, read_source
+from surgery.data import CLASSIFIERS, choose, read_source
 
 _ANSWER_TOKENS = 160
 
@@ -23,8 +23,9 @@ def try_panel(workspace: Workspace) -> None:
         found = read_source(workspace.calibration.data, workspace.calibration.fields)
         rows = choose(found.rows, 1, seed=1)
         st.session_state["try-prompt"] = rows[0].prompt
-    prompt = st.text_area("Prompt", key="try-prompt", height=100)
-    if st.button("Answer", type="primary", disabled=busy() or not prompt.strip()):
+    labels = workspace.adapter.task in CLASSIFIERS
+    prompt = st.text_area("Text" if labels else "Prompt", key="try-prompt", height=100)
+    if st.button("Label" if labels else "Answer", type="primary", disabled=busy() or not prompt.strip()):
         start_answering(workspace, prompt)
         st.rerun()
     if jobs.active(TRY) is not None:

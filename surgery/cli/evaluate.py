@@ -69,5 +69,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 COMMAND = Command(
-    "evaluate", "loss and exact match of variants, paired with the unedited adapter", _options, evaluate_command
+    "evaluate",
+    "loss and exact match of variants, or accuracy of labels, paired with the unedited adapter",
+    _options,
+    evaluate_command,
 )

@@ -77,8 +77,12 @@ def encode(
     Raises `DataError` when the template cannot be used at all, for labels that the classifier does not know, and
     when no row is left.
     """
-    encoding, spare = encoding.read_for(task), list(spare)
-    encoder = _encoder(tokenizer, encoding, task, labels, [*rows, *spare])
+    encoding = encoding.read_for(task)
+    if task in CLASSIFIERS:  # what labels mean is told by all rows that may be used
+        spare = list(spare)
+        encoder = _encoder(tokenizer, encoding, task, labels, [*rows, *spare])
+    else:
+        encoder = _encoder(tokenizer, encoding, task)
     counted = dict(left_out or {})
     kept: list[Example] = []
     first: UnusableRow | None = None

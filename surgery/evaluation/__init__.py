@@ -15,7 +15,7 @@ from surgery.evaluation.evaluation import (
     random_name,
     row_scores,
 )
-from surgery.evaluation.labels import ACCURACY, LABEL_LOSS, WORD_ACCURACY
+from surgery.evaluation.labels import ACCURACY, LABEL_LOSS, WORD_ACCURACY, label_metrics, label_scores
 from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, evaluate, stop_texts
 from surgery.evaluation.significance import holm, least_detectable, mcnemar, permutation_rank
 from surgery.evaluation.stops import Stops, cut
@@ -53,6 +53,8 @@ __all__ = [
     "evaluate",
     "holm",
     "is_random_control",
+    "label_metrics",
+    "label_scores",
     "least_detectable",
     "mcnemar",
     "paired_effect",

@@ -9,7 +9,6 @@ from surgery.adapter import TASKS, Adapter, LoraRules
 from surgery.data import Calibration
 from surgery.errors import AdapterError, BaseModelError, DataError
 from surgery.model.renamed import way_out
-from surgery.model.tokenizers import named_positions
 from surgery.model.wrapping import is_adaptable
 
 
@@ -94,17 +93,6 @@ def replicate(model: Any, layer_map: Any) -> Callable[[], None]:
             model.config.num_hidden_layers = depth
 
     return restore
-
-
-def longest_row(model: Any) -> int | None:
-    """The most tokens that a model can read in a row; None where nothing limits it."""
-    named = named_positions(model.config)
-    lengths = [] if named is None else [named]
-    # RoBERTa's kinds leave the places of their tables up to the padding's unused
-    for name, table in model.named_modules():
-        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
-            lengths.append(table.num_embeddings - table.padding_idx - 1)
-    return min(lengths, default=None)
 
 
 def submodule(model: nn.Module, path: str) -> nn.Module:

@@ -19,7 +19,7 @@ from surgery.data import Example
 from surgery.errors import DataError, RowsMixedError
 from surgery.model.batches import Batch, collate
 from surgery.model.classified import Classified, classified
-from surgery.model.greedy_search import Answered, Continuation, Decoding, Stop
+from surgery.model.greedy_search import Answered, Continuation, Decoding, Stop, only_tokens
 from surgery.model.loss import measured_losses
 from surgery.model.memory import is_out_of_memory, release
 from surgery.model.queue import (
@@ -191,7 +191,7 @@ class VariantEngine:
                 "allow every prompt 1 token or more",
             )
         requests = [Continuation(tuple(p), (), limit) for p, limit in zip(prompts, limits, strict=True)]
-        told = None if done is None else _only_tokens(done)
+        told = None if done is None else only_tokens(done)
         costs = text_tokens(prompts, limits)
         answered = self._decode(requests, stop, Tally(self._names, costs, control, told), control)
         return {name: [answer.tokens for answer in answers] for name, answers in answered.items()}
@@ -267,7 +267,7 @@ class VariantEngine:
         try:
             while queue.missing:
                 control.heed()
-                batch = self._packed(queue, budget, layout, in_one_pass)
+                batch = self._rows.packed(queue, budget, layout, self._most_rows, in_one_pass=in_one_pass)
                 mixed = short = False
                 try:
                     run(batch)
@@ -297,30 +297,3 @@ class VariantEngine:
             )
         self._known_to_fit = max(task.bytes for task in tasks) * (len(tasks) // 2)
         return self._known_to_fit
-
-    def _packed(self, queue: Queue, budget: int, layout: Layout, in_one_pass: bool) -> list[Slot]:
-        """The next batch: whole tasks while they fit and may stand together, or as many variants of one task as do."""
-        batch: list[Slot] = []
-        heaviest = widest = 0
-        for number, missing in queue.missing.items():
-            task = queue.tasks[number]
-            variants = missing[:1] if self._rows.apart else missing
-            if self._rows.apart and batch and variants != [batch[0].variant]:
-                break
-            first = queue.tasks[batch[0].task] if batch else task
-            if layout == "equal" and (task.tokens, task.lengths) != (first.tokens, first.lengths):
-                break
-            heaviest, widest = max(heaviest, task.bytes), max(widest, task.tokens)
-            room = min(1 if layout == "single" else self._most_rows, budget // max(1, heaviest))
-            if in_one_pass:
-                room = min(room, self._rows.at_once(widest))
-            if batch and len(batch) + len(variants) > room:
-                break
-            batch += [Slot(number, variant) for variant in variants[: max(1, room)]]
-        return batch
-
-
-def _only_tokens(
-    done: Callable[[int, Mapping[str, list[int]]], None],
-) -> Callable[[int, Mapping[str, Answered]], None]:
-    return lambda index, found: done(index, {name: answer.tokens for name, answer in found.items()})

@@ -4,7 +4,7 @@ Rows that have ended leave the batch. What all prompts begin with is read once f
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -262,3 +262,10 @@ class Decoding:
             return None
         parts[0].join(parts[1:])
         return parts[0].as_prefix()
+
+
+def only_tokens(
+    done: Callable[[int, Mapping[str, list[int]]], None],
+) -> Callable[[int, Mapping[str, Answered]], None]:
+    """A listener that is told the tokens of answers, from one that wants nothing else of them."""
+    return lambda index, found: done(index, {name: answer.tokens for name, answer in found.items()})

@@ -23,7 +23,6 @@ from surgery.data import CLASSIFIERS, Calibration, Encoding, Row, encode
 from surgery.errors import AdapterError, BaseModelError, DataError, PolicyError
 from surgery.model.base import LoadedBase
 from surgery.model.base_fit import (
-    longest_row,
     refuse_tied_output,
     refuse_unknown_token,
     refuse_unrunnable,
@@ -37,7 +36,7 @@ from surgery.model.extra_tensors import output_magnitudes, put_extras, update_bi
 from surgery.model.heads import refuse_other_head
 from surgery.model.renamed import placed
 from surgery.model.spectral_layers import Components, SpectralLayer
-from surgery.model.tokenizers import tokenizer_of
+from surgery.model.tokenizers import positions_of, tokenizer_of
 from surgery.model.vocabulary import lengths
 from surgery.model.ways import Layout, Way, decoding_note, scoring_note
 from surgery.model.wrapping import wrap
@@ -178,7 +177,7 @@ class LiveModel:
     @cached_property
     def positions(self) -> int | None:
         """The longest row that the model can read, in tokens; None where nothing limits it."""
-        return longest_row(self.base.model)
+        return positions_of(self.base.model)
 
     @cached_property
     def _ways(self) -> "Ways":

@@ -11,8 +11,9 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from surgery.adapter import CAUSAL_LM
-from surgery.data import Encoding, Example, prompt_ids, specimen
+from surgery.data import CLASSIFIERS, Encoding, Example, prompt_ids, specimen
 from surgery.errors import DataError, RowsMixedError
+from surgery.model.labelling import labelled_text
 from surgery.model.variant_rows import Variant, stacked_sigma
 from surgery.progress import SILENT, Control
 
@@ -29,7 +30,7 @@ def stream_answers(
     limit: int = 128,
     control: Control = SILENT,
 ) -> Iterator[dict[str, str]]:
-    """Greedy answers of every variant so far, by name, after each token.
+    """Greedy answers of every variant so far, by name, after each token; of a classifier its labels, once.
 
     live: the stream's until it ends or is closed; afterwards it holds the adapter's own σ.
     variants: σ′ by module, None for the unedited adapter.
@@ -43,6 +44,9 @@ def stream_answers(
     if not variants or limit < 1:
         raise DataError(f"{limit} tokens of {len(variants)} variants were asked for", "ask for one or more")
     task = live.base.task
+    if task in CLASSIFIERS and prompt.strip():
+        control.heed()
+        return iter([labelled_text(live, prompt, variants, encoding)])
     ids = prompt_ids(prompt, live.tokenizer_for(encoding), encoding, task) if prompt.strip() else []
     if not ids:
         raise DataError("the prompt is empty", "write something for the model to answer")

@@ -65,6 +65,17 @@ def named_positions(config: Any) -> int | None:
     return next((length for length in named if isinstance(length, int) and length > 0), None)
 
 
+def positions_of(model: Any) -> int | None:
+    """The longest row in tokens that a model reads, by its config and its tables; None where nothing limits it."""
+    named = named_positions(model.config)
+    lengths = [] if named is None else [named]
+    # RoBERTa's kinds leave the places of their tables up to the padding's unused
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
+            lengths.append(table.num_embeddings - table.padding_idx - 1)
+    return min(lengths, default=None)
+
+
 def tokenizer_of(
     adapter: Adapter, encoding: Encoding, base: Any, *, vocabulary: int | None, config: Any = None
 ) -> Any:

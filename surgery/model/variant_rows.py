@@ -1,4 +1,4 @@
-"""Rows of one batch at different σ: a variant for each row, and how many rows fit into one forward pass."""
+"""Rows of one batch at different σ: a variant for each row, and which rows fit into one forward pass."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -8,6 +8,8 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.model.memory import footprint, free_bytes
+from surgery.model.queue import Queue, Slot
+from surgery.model.ways import Layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +60,34 @@ class VariantRows:
     def budget(self) -> int:
         """Bytes that the rows of a batch may take now."""
         return int(_SHARE * free_bytes(self.live.device))
+
+    def packed(self, queue: Queue, budget: int, layout: Layout, most: int, *, in_one_pass: bool) -> list[Slot]:
+        """The next batch: whole tasks while they fit and may stand together, or as many variants of one task as do.
+
+        queue: what is left to do.
+        budget: bytes that the batch may take.
+        layout: how its rows stand.
+        most: rows that it may have.
+        in_one_pass: whether it is a single forward pass, so that its tokens count too.
+        """
+        batch: list[Slot] = []
+        heaviest = widest = 0
+        for number, missing in queue.missing.items():
+            task = queue.tasks[number]
+            variants = missing[:1] if self.apart else missing
+            if self.apart and batch and variants != [batch[0].variant]:
+                break
+            first = queue.tasks[batch[0].task] if batch else task
+            if layout == "equal" and (task.tokens, task.lengths) != (first.tokens, first.lengths):
+                break
+            heaviest, widest = max(heaviest, task.bytes), max(widest, task.tokens)
+            room = min(1 if layout == "single" else most, budget // max(1, heaviest))
+            if in_one_pass:
+                room = min(room, self.at_once(widest))
+            if batch and len(batch) + len(variants) > room:
+                break
+            batch += [Slot(number, variant) for variant in variants[: max(1, room)]]
+        return batch
 
     def room(self, tokens: int) -> int:
         """The longest answer to a prompt of so many tokens: the last token of an answer is never read back."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
@@ -75,7 +76,6 @@ KINDS = {
             "initializer_range": 0.3,
         },
         ("q_lin", "v_lin", "lin1"),
-        ("pre_classifier", "classifier"),
     ),
     "electra": Kind("Electra", {**_SIZES, "embedding_size": 16}),
     "albert": Kind("Albert", {**_SIZES, "embedding_size": 16}, ("query", "value", "ffn")),
@@ -142,10 +142,11 @@ def write_texts(file: Path, count: int = 12, labels: int = LABELS, start: int = 
 
 def write_words(file: Path, count: int = 12, labels: int = LABELS, start: int = 0) -> Path:
     """Words with a tag each, as JSON lines; some words are several tokens."""
-    words = ["EU", "rejects", "german", "call", "to", "boycott", "lamb", "boycotting", "."]
+    words = ["EU", "rejects", "German", "call", "to", "boycott", "lamb", "boycotting", "."]
     rows = []
     for n in range(start, start + count):
-        chosen = [words[(n * n + i * (n + 1)) % len(words)] for i in range(1 + (n * 5) % 8)]
-        rows.append({"tokens": chosen, "tags": [(n + i * i) % labels for i in range(len(chosen))]})
+        rng, length = np.random.default_rng(n), 3 + n * 5 % 7
+        tags = rng.integers(labels, size=length).tolist()
+        rows.append({"tokens": [words[i] for i in rng.integers(len(words), size=length)], "tags": tags})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return file

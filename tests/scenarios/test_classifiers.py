@@ -1,6 +1,7 @@
 """Adapters of classifiers from a base without a head to a proven export, against PEFT's own forward row by row."""
 
 import copy
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from surgery.adapter import open_adapter
+from surgery.cli import main
 from surgery.data import IGNORED, Encoding, read_source
 from surgery.edits import make_edit
 from surgery.evaluation import BASELINE, evaluate
@@ -128,3 +130,47 @@ def test_sensitivities_are_the_finite_differences_of_pefts_loss_in_float64(task,
             base.weight += move
         # central differences are off by step², and by the rounding of the losses over the step
         assert relative(found.values[name.removeprefix("base_model.model.")], g) < 1e-6
+
+
+def test_the_command_line_goes_from_calibration_to_a_proof_and_refuses_what_labels_have_not(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+    _, base, folder = save_classifier(KINDS["bert"], tmp_path)
+    write_texts(tmp_path / "calibration.jsonl", 8)
+    write_texts(tmp_path / "test.jsonl", 26, start=100)
+
+    def run(command, *options):
+        capsys.readouterr()
+        code = main([command, str(folder), "--base", str(base), "--json", *options])
+        said = capsys.readouterr()
+        return code, json.loads(said.out) if said.out else said.err
+
+    calibration = ["--data", str(tmp_path / "calibration.jsonl"), "--examples", "8"]
+    assert run("calibrate", *calibration, "--out", str(tmp_path / "g.npz"))[0] == 0
+    edit = [
+        "--policy",
+        "grad_direction",
+        "--sensitivities",
+        str(tmp_path / "g.npz"),
+        "--out",
+        str(tmp_path / "new"),
+    ]
+    assert main(["edit", str(folder), *edit]) == 0
+
+    asked = ["--data", str(tmp_path / "test.jsonl"), "--variant", str(tmp_path / "new"), "--random", "1"]
+    asked.append("--allow-near-duplicates")
+    code, error = run("evaluate", *asked, "--filter", "lower")
+    assert code == 2
+    assert "filters and stop texts are for written answers" in error
+    assert "leave them out (--filter, --stop)" in error
+    code, found = run("evaluate", *asked)
+    assert code == 0
+    assert [each["title"] for each in found["measures"]] == ["label loss", "accuracy"]
+    assert found["format"] == "texts with labels"
+    assert found["variants"]["new"]["mcnemar"]["accuracy"]["p"] <= 1
+
+    code, error = run("benchmark", "--task", "gsm8k")
+    assert code == 2
+    assert "lm-eval's tasks are put to causal language models" in error
+    assert "surgery evaluate" in error

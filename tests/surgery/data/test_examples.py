@@ -13,7 +13,9 @@ from surgery.data import (
     Example,
     Message,
     Row,
+    RowFields,
     encode,
+    read_source,
 )
 from surgery.errors import DataError
 from tests.helpers.models import ASSISTANT, BOS, EOS, USER, characters, tiny_tokenizer
@@ -218,3 +220,25 @@ def test_a_dummy_prefix_stands_at_the_start_of_the_text_and_nowhere_inside(promp
     assert tokenizer.decode(ids, skip_special_tokens=True) == prompt + answer
     apart = only(Row(prompt, answer), replace(PLAIN, tokenised=APART, separator=True), tokenizer)
     assert [*apart.prompt_ids, *apart.answer_ids] != ids
+
+
+def test_a_row_with_a_label_is_refused_for_a_language_model_and_read_when_its_fields_are_named(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "ab", "label": 1}\n')
+    message = refusal(DataError, encode, read_source(str(file)).rows, tiny_tokenizer(), Encoding("plain"))
+    assert "a text with a label, and the adapter is of a language model" in message
+    assert "--prompt-field text --answer-field {label}" in message
+    (example,) = encode(
+        read_source(str(file), RowFields("text", "{label}")).rows, tiny_tokenizer(), Encoding("plain")
+    ).examples
+    assert example.answer == "1"
+
+
+def test_a_classifiers_row_has_its_label_in_place_of_an_answer_and_no_tokens_of_it():
+    rows = [Row.labelled(("ab",), ("yes",)), Row.labelled(("abc",), ("no",))]
+    found = encode(rows, tiny_tokenizer(), Encoding(max_length=3), task="SEQ_CLS", labels=("no", "yes"))
+    (example,) = found.examples
+    assert (example.tokens, example.answer_ids, example.answer) == ((BOS, *characters("ab")), (1,), "yes")
+    assert (example.length, example.span) == (3, 3)
+    assert found.left_out == {"too long": 1}
+    assert found.encoding.template == "plain"

@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 
 from surgery.data import IGNORED, Example
-from surgery.evaluation import ACCURACY, BASELINE, LABEL_LOSS, LOSS, WORD_ACCURACY, Evaluation, Sample, summarise
-from surgery.evaluation.labels import label_metrics, label_scores
+from surgery.evaluation import (
+    ACCURACY,
+    BASELINE,
+    LABEL_LOSS,
+    LOSS,
+    WORD_ACCURACY,
+    Evaluation,
+    Sample,
+    label_metrics,
+    label_scores,
+    summarise,
+)
 from surgery.model import Classified
 
 NAMES = ("negative", "neutral", "positive")

@@ -68,13 +68,13 @@ def test_labels_have_the_names_of_the_base_where_its_head_is_of_the_same_size(tm
 
 
 def test_weights_that_neither_base_nor_adapter_has_are_refused_with_two_ways_that_work(tmp_path):
-    """DistilBERT has a layer below its classifier, which PEFT does not save unless it is told to."""
-    kind = KINDS["distilbert"]
+    """DeBERTa has a pooler below its classifier, which PEFT does not save unless it is told to."""
+    kind = KINDS["deberta"]
     trained, base, folder = save_classifier(kind, tmp_path / "lost", modules_to_save=None)
-    assert not any("pre_classifier" in name for name in saved_head(open_adapter(folder)))
+    assert not any("pooler" in name for name in saved_head(open_adapter(folder)))
     message = refusal(BaseModelError, attached, folder, base)
     assert "neither the base model" in message
-    assert "'pre_classifier.bias'" in message
+    assert "'pooler.dense.bias'" in message
     assert "PEFT fills in at random" in message
 
     # the model that training began with, as it was saved then
@@ -85,8 +85,8 @@ def test_weights_that_neither_base_nor_adapter_has_are_refused_with_two_ways_tha
     with attached(folder, tmp_path / "whole") as live:
         assert_same_logits(live, trained)
 
-    assert "train with 'pre_classifier' among modules_to_save" in message
-    again, base, folder = save_classifier(kind, tmp_path / "kept", modules_to_save=["pre_classifier"])
+    assert "train with 'pooler' among modules_to_save" in message
+    again, base, folder = save_classifier(kind, tmp_path / "kept", modules_to_save=["pooler"])
     with attached(folder, base) as live:
         assert_same_logits(live, again)
 

@@ -5,11 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from surgery.adapter import open_adapter
 from surgery.errors import BaseModelError, DataError
-from surgery.model import CACHE, VariantEngine, Way, ways
+from surgery.model import CACHE, LiveModel, VariantEngine, Way, ways
+from surgery.spectra import decompose
 from tests.helpers.families import attached, train
-from tests.helpers.models import random_examples
+from tests.helpers.models import VOCABULARY, loaded_base, random_examples, save_adapter
+from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses
 from tests.surgery.model.conftest import LIMIT, forwards, prompts_of
 
@@ -148,3 +152,32 @@ def test_every_way_gives_the_losses_and_answers_of_the_fastest(live, llama, way,
             numbers = [np.array([getattr(each, value) for each in side[part][name]]) for side in (found, expected)]
             assert_losses(*numbers, live.model)
         assert_losses(found[1][name], expected[1][name], live.model)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
+def test_an_encoder_with_a_language_models_head_is_refused_and_runs_where_its_config_makes_it_a_decoder(
+    family, tmp_path
+):
+    """Attention goes both ways in it: the last token of an answer moves the logits before the first."""
+    for is_decoder in (False, True):
+        config = CONFIG_MAPPING[family](
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            embedding_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=64,
+            initializer_range=0.2,
+            is_decoder=is_decoder,
+        )
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).requires_grad_(False).eval()
+        adapter = open_adapter(save_adapter(model, tmp_path / f"{is_decoder}", targets=("query", "value")))
+        with LiveModel(loaded_base(model), adapter, decompose(adapter)) as live:
+            if is_decoder:
+                assert live.layout
+                continue
+            message = refusal(BaseModelError, getattr, live, "layout")
+            assert "other numbers when tokens follow it" in message
+            assert "makes them one with is_decoder" in message

@@ -9,6 +9,7 @@ from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan, Encoding, Row, Slice
 from surgery.model import BaseChoice, attach, encoding_notes, preview_tokens
 from surgery.spectra import decompose
+from tests.helpers.classifiers import KINDS, save_classifier
 from tests.helpers.models import characters, save_adapter, save_model, tiny_llama, tiny_tokenizer
 
 ROWS = Slice((Row("a+b", "c"), Row("x" * 20, "y"), Row("q?", "z=1")), {"unreadable": 2})
@@ -60,3 +61,31 @@ def test_the_tokenizer_of_the_adapters_folder_is_shown_and_told(folder: Path) ->
     assert ids == [4, *characters("a+b"), 2, 4, *characters("c"), 2]
     assert any("another chat template" in note for note in own.notes)
     assert not any("tokenizer" in note or "template" in note for note in bases.notes)
+
+
+@pytest.mark.parametrize("task", ["SEQ_CLS", "TOKEN_CLS"])
+def test_the_preview_of_a_classifier_has_its_labels_before_its_weights_are_read(task: str, tmp_path: Path) -> None:
+    _, base, folder = save_classifier(KINDS["bert"], tmp_path, task)
+    texts, labels = (("fine film",), ("2",)) if task == "SEQ_CLS" else (("fine", "rejects"), ("0", "2"))
+    rows = Slice((Row.labelled(texts, labels),), {})
+    adapter, choice = open_adapter(folder), BaseChoice(str(base))
+    plan = CalibrationPlan("rows")
+    with attach(adapter, decompose(adapter), choice) as live:
+        measured = live.encode(rows.rows, plan.encoding)
+    (base / "model.safetensors").unlink()
+    preview = preview_tokens(adapter, choice, plan, rows)
+    assert preview.calibration == measured
+    assert preview.notes == ()
+    (tokens,) = preview.rows
+    if task == "SEQ_CLS":
+        assert [token.text.strip() for token in tokens[:-1]] == ["[CLS]", "fine", "film", "[SEP]"]
+        assert (tokens[-1].text, tokens[-1].name, tokens[-1].scored) == ("2", "label", True)
+    else:
+        assert [(token.scored, token.name) for token in tokens] == [
+            (False, ""),
+            (True, "0"),
+            (True, "2"),
+            (False, ""),
+            (False, ""),
+            (False, ""),
+        ]
