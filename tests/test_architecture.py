@@ -232,6 +232,16 @@ def test_figures_load_neither_the_app_nor_a_model_library():
 
 # files without a test file at their own path: the file whose tests run them, what it names of them, and why
 TESTED_ELSEWHERE = {
+    "adapter/notes": (
+        "tests/surgery/adapter/test_adapter.py",
+        "notes",
+        "notes are read where adapters are opened",
+    ),
+    "cli/progress": (
+        "tests/surgery/cli/test_text.py",
+        "progress_reporter",
+        "lines of progress beside those of results",
+    ),
     "cli/app_process": ("tests/test_wheel.py", '"app"|app_command', "starts the pages of an installed wheel"),
     "cli/benchmark": (
         "tests/surgery/evaluation/lm_eval/test_task_run.py",

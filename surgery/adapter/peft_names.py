@@ -58,10 +58,11 @@ def peft_names(names: Iterable[str], source: str, chosen: str, *, plain_base: bo
     kept = _chosen(owners, source, chosen)
     # in a file that has PEFT's prefix, what goes without it is no part of the model
     prefixed = any(owner is not None and PREFIX in name for name, (_, owner) in owned.items())
+    plain = {path for path, owner in owned.values() if owner is None}
     found: dict[str, str] = {}
     for name, (path, owner) in owned.items():
         if owner is None:
-            path, owner = _without_saved(path, owners)
+            path, owner = _without_saved(path, owners, plain)
         if owner is not None and (owner or DEFAULT) != kept:
             continue
         peft_name = name if owner is None and prefixed and "base_model." not in name else PREFIX + path
@@ -105,13 +106,18 @@ def _without_owner(path: str) -> tuple[str, str | None]:
     return (match["before"] + match["after"], match["name"] or "") if match else (path, None)
 
 
-def _without_saved(path: str, owners: Collection[str]) -> tuple[str, str | None]:
-    """A trained module's tensor under the name of the one that it replaces, as PEFT saves it, and its adapter's name."""
+def _without_saved(path: str, owners: Collection[str], plain: Collection[str]) -> tuple[str, str | None]:
+    """A trained module's tensor under the name of the one that it replaces, as PEFT saves it, and its adapter's name.
+
+    Of a table that was resized PEFT also saves the trained tensor under its own name, beside the one it replaces; it
+    keeps that name where both are among the `plain` ones of the file.
+    """
     before, saved, after = path.partition(_SAVED)
     if not saved:
         return path, None
     first, dot, rest = after.partition(".")
-    return (f"{before}.{rest}", first) if dot and first in owners else (f"{before}.{after}", None)
+    own, owner = (f"{before}.{rest}", first) if dot and first in owners else (f"{before}.{after}", None)
+    return (path, owner) if own in plain else (own, owner)
 
 
 def _chosen(owners: Collection[str], source: str, chosen: str) -> str:

@@ -18,7 +18,7 @@ from surgery.cli.options import (
     kept_run,
     positive,
 )
-from surgery.cli.text import progress_reporter
+from surgery.cli.progress import progress_reporter
 from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
 from surgery.data import Row, Slices, read_slices
 from surgery.errors import DataError

@@ -15,7 +15,8 @@ from surgery.cli.options import (
     fields_from,
     positive,
 )
-from surgery.cli.text import progress_reporter, sensitivity_record, sensitivity_text
+from surgery.cli.progress import progress_reporter
+from surgery.cli.text import sensitivity_record, sensitivity_text
 from surgery.cli.tokens_text import tokens_record, tokens_text
 from surgery.data import CalibrationPlan, fetch_source, read_slices
 from surgery.errors import DataError

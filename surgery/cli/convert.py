@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from surgery.cli.options import Command, Result, add_base_options, finite, positive
-from surgery.cli.text import progress_reporter
+from surgery.cli.progress import progress_reporter
 from surgery.conversion import ENERGY, Conversion, ConversionPlan, convert
 from surgery.model import BaseChoice
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from surgery.adapter import Adapter, open_adapter
 from surgery.cli.options import ADAPTER_HELP, Command, Result, add_policy_options, policy_from
-from surgery.cli.text import export_record, export_text, progress_reporter, tell
+from surgery.cli.progress import progress_reporter, tell
+from surgery.cli.text import export_record, export_text
 from surgery.edits import EditPlan
 from surgery.errors import DataError
 from surgery.export import RECIPE_FILE, RECORD_FILE, dump_record, export, record_of

@@ -4,7 +4,8 @@ import argparse
 
 from surgery.adapter import open_adapter
 from surgery.cli.options import ADAPTER_HELP, Command, Result, positive
-from surgery.cli.text import inspection_text, progress_reporter
+from surgery.cli.progress import progress_reporter
+from surgery.cli.text import inspection_text
 from surgery.errors import DataError
 from surgery.spectra import decompose, inspection
 

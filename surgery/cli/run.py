@@ -3,7 +3,8 @@
 import argparse
 
 from surgery.cli.options import Command, Result
-from surgery.cli.text import evaluation_text, export_record, export_text, progress_reporter
+from surgery.cli.progress import progress_reporter
+from surgery.cli.text import evaluation_text, export_record, export_text
 from surgery.evaluation import summarise, summary_record
 from surgery.experiments import run_recipe
 from surgery.files import user_path

@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict
 
 from surgery.cli.options import Command, Result, positive
-from surgery.cli.text import progress_reporter
+from surgery.cli.progress import progress_reporter
 from surgery.errors import SweepError
 from surgery.files import shipped_folder
 

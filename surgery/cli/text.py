@@ -1,10 +1,7 @@
 """Records of results as text for a terminal."""
 
 import math
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +20,10 @@ from surgery.evaluation import EvaluationSummary, VariantMetrics
 from surgery.experiments import EDIT, is_reserved
 from surgery.export import PeftLoading, Verification
 from surgery.files import without_nan
-from surgery.progress import Control, Pace
 from surgery.sensitivity import Sensitivity, doubts
 
 if TYPE_CHECKING:
     from surgery.runs import Run
-
-# seconds between two lines of progress that say the same but for the time left
-_EVERY_TERMINAL, _EVERY_LINE = 0.2, 30.0
 
 
 def inspection_text(record: Mapping[str, Any]) -> str:
@@ -255,55 +248,6 @@ def _change(effect: Mapping[str, float | None]) -> str:
     if mean is None:
         return "unknown"
     return f"{mean:+.4f}" + (f" ± {error:.4f}" if error is not None else "")
-
-
-def progress_reporter(step: str = "") -> Control:
-    """Progress on standard error: one line a step, rewritten in place on a terminal. `step` is the first."""
-    reporter = _Reporter(step)
-    return Control(begin=reporter.begin, progress=reporter.progress, tokens=reporter.tokens)
-
-
-class _Reporter:
-    """Writes a line for each tenth and each half minute where there is no terminal, and at most five a second on one."""
-
-    def __init__(self, step: str) -> None:
-        self._terminal, self._pace = sys.stderr.isatty(), Pace()
-        self.begin(step)
-
-    def begin(self, step: str) -> None:
-        self._step, self._done, self._total = step, 0, 0
-        self._pace.begin()
-        self._shown: object = None
-        self._written = 0.0
-
-    def progress(self, done: int, total: int) -> None:
-        self._done, self._total = done, total
-        self._write((self._step, 10 * done // max(total, 1)))
-
-    def tokens(self, done: int, total: int) -> None:
-        self._pace.tokens(done, total)
-        self._write(self._shown)
-
-    def _write(self, mark: object) -> None:
-        """Write the line where there is something new in it; `mark` tells what is."""
-        now = time.monotonic()
-        ended = self._done == self._total
-        waited = now - self._written >= (_EVERY_TERMINAL if self._terminal else _EVERY_LINE)
-        if (self._shown is None and mark is None) or (mark == self._shown and (ended or not waited)):
-            return
-        left = f", {self._pace}" if str(self._pace) and not ended else ""
-        line = f"{self._step}: {self._done}/{self._total}{left}"
-        if self._terminal:
-            tell(f"\r{line}\033[K", end="\n" if ended else "")
-        else:
-            tell(line)
-        self._shown, self._written = mark, now
-
-
-def tell(text: str, end: str = "\n") -> None:
-    """Print on standard error; that nobody reads it is no reason to throw the work away."""
-    with suppress(BrokenPipeError):
-        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

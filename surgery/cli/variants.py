@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, adapter_folder, adapter_source, in_scope, open_adapter, scope_for
-from surgery.cli.text import progress_reporter
+from surgery.cli.progress import progress_reporter
 from surgery.data import CalibrationPlan, EvaluationPlan, Examples, Slices, refuse_seen_keys
 from surgery.edits import Edit, EditPlan
 from surgery.errors import DataError

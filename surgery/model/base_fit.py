@@ -114,3 +114,9 @@ def _lacking(model: nn.Module, path: str) -> tuple[str, str]:
             "load it once with PeftModel.from_pretrained onto this base, save it with save_pretrained, and open that",
         )
     return problem, way_out(model, path)
+
+
+def replace_module(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put a layer in the place of the module at a path."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, layer)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from numpy import ndarray
-from torch import Tensor, nn
+from torch import Tensor
 
 from surgery.adapter import Adapter, Factors
 from surgery.data import CLASSIFIERS, Calibration, Encoding, Row, encode
@@ -26,6 +26,7 @@ from surgery.model.base_fit import (
     refuse_tied_output,
     refuse_unknown_token,
     refuse_unrunnable,
+    replace_module,
     replicate,
     submodule,
     targets_without_factors,
@@ -103,10 +104,10 @@ class LiveModel:
             spectra = [self.spectra[name] for name in names]
             magnitude = magnitudes.get(self.adapter.modules[names[0]].site.module)
             wrapped, components = wrap(layer, sites, spectra, fallback, bias=bias, magnitude=magnitude)
-            self._undo.append(partial(_replace, self.model, path, layer))
+            self._undo.append(partial(replace_module, self.model, path, layer))
             for own in set(wrapped.modules()).difference(layer.modules()):
                 own.training = self.model.training
-            _replace(self.model, path, wrapped)
+            replace_module(self.model, path, wrapped)
             self._components.update(zip(names, components, strict=True))
 
     def __enter__(self) -> "LiveModel":
@@ -299,8 +300,3 @@ class LiveModel:
             self._undo.pop()()
         self._components = {}
         self._moved = set()
-
-
-def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)

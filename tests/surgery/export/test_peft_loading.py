@@ -162,11 +162,12 @@ def test_a_base_that_only_the_file_names_is_not_looked_for_on_the_disk(name, tmp
 def test_a_base_in_the_hubs_cache_is_found_by_the_name_in_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     kept = tmp_path / "cache" / "models--owner--name"
-    save_model(tiny_llama(), kept / "snapshots" / "abc")
+    commit = "abc" + 37 * "0"
+    save_model(tiny_llama(), kept / "snapshots" / commit)
     (kept / "refs").mkdir()
-    (kept / "refs" / "main").write_text("abc")
+    (kept / "refs" / "main").write_text(commit)
     folder = named(save_adapter(tiny_llama(), tmp_path / "adapter"), "owner/name")
-    for base in (None, BaseChoice("owner/name"), BaseChoice("owner/name", revision="abc")):
+    for base in (None, BaseChoice("owner/name"), BaseChoice("owner/name", revision=commit)):
         assert str(peft_loading(open_adapter(folder), base)) == (
             "PEFT applies 21 of 21 modules to owner/name (LlamaForCausalLM)"
         )

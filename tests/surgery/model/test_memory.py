@@ -1,14 +1,12 @@
-"""Estimates of memory against what torch really holds, and free memory read from made-up files."""
+"""Footprints against what torch really holds, and free memory read from made-up files."""
 
 import pytest
 import torch
 from transformers import DynamicCache
 
-from surgery.model import CACHE, estimate_memory, footprint, free_bytes, is_out_of_memory
+from surgery.model import CACHE, footprint, free_bytes, is_out_of_memory
 from surgery.model.memory import _free_host_bytes
-from tests.helpers.families import build
-from tests.helpers.models import VOCABULARY, save_gguf, tiny_gpt2, tiny_llama
-from tests.surgery.model.conftest import refused_base
+from tests.helpers.models import VOCABULARY, tiny_gpt2, tiny_llama
 
 
 @pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
@@ -61,48 +59,6 @@ def test_only_failed_allocations_count_as_out_of_memory():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"))
     assert not is_out_of_memory(RuntimeError("broken"))
-
-
-def test_memory_is_estimated_from_headers_alone(saved_base):
-    parameters = sum(parameter.numel() for parameter in tiny_llama().parameters())
-    single = estimate_memory(str(saved_base))
-    assert single.parameters == parameters
-    assert single.weights == 4 * parameters
-    assert single.total == single.weights + single.working
-    assert estimate_memory(str(saved_base), dtype="bfloat16").weights == 2 * parameters
-    assert estimate_memory(str(saved_base), tokens=100).working < single.working
-
-
-def test_memory_of_a_sharded_base_counts_every_shard(tmp_path):
-    model = tiny_llama()
-    model.save_pretrained(tmp_path / "base", max_shard_size="50KB")
-    assert len(list((tmp_path / "base").glob("*.safetensors"))) > 1
-    expected = sum(parameter.numel() for parameter in model.parameters())
-    assert estimate_memory(str(tmp_path / "base")).parameters == expected
-
-
-def test_memory_of_a_gguf_file_is_estimated_without_converting_it(tmp_path, saved_base):
-    file = save_gguf(tiny_llama(), tmp_path / "tiny.gguf")
-    assert estimate_memory(str(file)) == estimate_memory(str(saved_base))
-    assert not (tmp_path / "home" / "bases").exists()
-
-
-def test_memory_in_an_unknown_dtype_is_refused(saved_base):
-    assert "'int4'" in refused_base(saved_base, function=estimate_memory, dtype="int4")
-
-
-def test_memory_of_a_hub_id_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert estimate_memory("owner/name") is None
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("model.safetensors", b"damaged"), ("config.json", b"{"), ("tiny.gguf", b"GGUF"), ("tiny.gguf", b"")],
-)
-def test_memory_of_a_damaged_base_is_refused(folder, name, content):
-    (folder / name).write_bytes(content)
-    refused_base(folder / name if name.endswith(".gguf") else folder, function=estimate_memory)
 
 
 def test_a_config_that_names_no_single_size_for_all_layers_is_estimated_by_its_other_sizes():

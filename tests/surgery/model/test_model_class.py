@@ -70,15 +70,16 @@ def test_rows_are_not_previewed_for_a_task_that_is_not_run(tmp_path):
 def test_a_base_that_was_loaded_for_another_task_is_not_taken(tmp_path):
     base = load_base(str(save_model(tiny_llama(), tmp_path / "base")))
     adapter = open_adapter(save_adapter(tiny_llama(), tmp_path / "adapter", task_type="SEQ_2_SEQ_LM"))
-    with pytest.raises(BaseModelError, match=r"load_base\(…, task='SEQ_2_SEQ_LM'\)"):
+    with pytest.raises(BaseModelError, match=r"load it for this adapter: base_for\(adapter, …\)"):
         LiveModel(base, adapter, decompose(adapter))
 
 
 def test_a_gguf_file_is_no_base_of_another_task_and_the_original_is(tmp_path):
-    base, _ = KINDS["t5"].save(tmp_path)
+    base, folder = KINDS["t5"].save(tmp_path)
+    adapter = open_adapter(folder)
     with pytest.raises(BaseModelError, match="name the folder or the hub id of the original model"):
-        load_base(str(tmp_path / "model.gguf"), task="SEQ_2_SEQ_LM")
-    assert load_base(str(base), task="SEQ_2_SEQ_LM").task == "SEQ_2_SEQ_LM"
+        load_base(str(tmp_path / "model.gguf"), adapter=adapter)
+    assert load_base(str(base), adapter=adapter).task == "SEQ_2_SEQ_LM"
 
 
 @pytest.mark.parametrize("name", ["t5", "bart"])
