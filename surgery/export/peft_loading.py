@@ -84,16 +84,17 @@ def _on_the_best(adapter: Adapter, name: str, config: Any) -> PeftLoading:
     trouble = "transformers has no class for it"
     for model in empty_models(config, adapter.task):
         base = f"{name} ({type(model).__name__})"
+        problem, intact = "", True
         try:
-            ignored, problem = tuple(_ignored(model, adapter)), ""
-        # what PEFT says of targets and sizes that it does not find
+            ignored = tuple(_ignored(model, adapter))
+        # what PEFT says of targets and sizes that it does not find, and of a saved module that the file lacks
         except (ValueError, KeyError, RuntimeError) as error:
-            ignored, problem = tuple(adapter.modules), _said(error)
+            ignored, problem, intact = tuple(adapter.modules), _said(error), not isinstance(error, KeyError)
         except Exception as error:  # a class that is no model of this task raises whatever it stumbles over
             trouble = first_line(error, kind=True)
             continue
         applied = len(adapter.modules) - len(ignored)
-        remedy = way_out(model, adapter.modules[ignored[0]].site.module) if ignored else ""
+        remedy = _way_out(model, adapter, ignored[0], intact) if ignored else ""
         found.append(PeftLoading(len(adapter.modules), applied, base, "", ignored, problem, remedy))
         if not ignored:
             break
@@ -102,12 +103,18 @@ def _on_the_best(adapter: Adapter, name: str, config: Any) -> PeftLoading:
     return max(found, key=lambda loading: loading.applied or 0)
 
 
+def _way_out(model: "nn.Module", adapter: Adapter, ignored: str, intact: bool) -> str:
+    if intact:
+        return way_out(model, adapter.modules[ignored].site.module)
+    return "use an intact copy of the adapter: PEFT loads none without the modules that training saved whole"
+
+
 def _said(error: Exception) -> str:
     """The line of an error that names what is wrong; torch writes a heading above it."""
     heading, _, rest = str(error).strip().partition("\n")
     if heading.endswith(":") and rest:
         error = ValueError(rest)
-    return first_line(error, kind=isinstance(error, KeyError))
+    return f"it lacks {first_line(error)}" if isinstance(error, KeyError) else first_line(error)
 
 
 def _ignored(model: "nn.Module", adapter: Adapter) -> Iterable[str]:

@@ -10,6 +10,7 @@ import torch
 import transformers
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
 
 from surgery.adapter import open_adapter
 from surgery.edits import make_edit
@@ -139,6 +140,25 @@ def test_a_base_of_another_width_is_refused_with_the_sizes(tmp_path):
     loading = peft_loading(open_adapter(folder), BaseChoice(str(base)))
     assert loading.applied == 0
     assert "size mismatch" in loading.problem
+
+
+def test_a_classifier_whose_file_lacks_its_head_is_refused_as_peft_refuses_it(tmp_path):
+    folder = save_adapter(bert(), tmp_path / "adapter", targets=["query"], task_type="SEQ_CLS")
+    file, base = folder / "adapter_model.safetensors", save_model(bert(), tmp_path / "base")
+    whole = file.read_bytes()
+    save_file({key: tensor for key, tensor in load_file(file).items() if "lora_" in key}, file)
+    with pytest.raises(KeyError, match="classifier"):
+        PeftModel.from_pretrained(bert(), str(folder))
+    adapter = open_adapter(folder)
+    edit = make_edit(decompose(adapter), RandomIndex(), scope="all")
+    options = {"base": BaseChoice(str(base))}
+    with pytest.raises(
+        ExportError, match=r"0 of 2 edited modules .*: it lacks .*classifier.* → use an intact copy"
+    ):
+        export(adapter, decompose(adapter), edit, tmp_path / "out", **options)
+    file.write_bytes(whole)
+    intact = open_adapter(folder)
+    assert export(intact, decompose(intact), edit, tmp_path / "out", **options).loading.applied == 2
 
 
 def named(folder: Path, name: str) -> Path:
