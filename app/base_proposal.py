@@ -35,15 +35,23 @@ def base_proposal(workspace: Workspace) -> None:
             st.rerun()
 
 
-def remember_size(adapter: Adapter) -> None:
-    """Ask the hub how large the base is that an adapter names, for its proposal. Meant for a background job."""
+def look_up_size(adapter: Adapter) -> BaseSize | str | None:
+    """How large the hub says the base is that an adapter names, or why it does not; None where none is named.
+
+    For a background job: one request.
+    """
+    named = named_base(adapter)
+    try:
+        return None if named is None else base_size(named.location, named.revision)
+    except SurgeryError as error:
+        return str(error)
+
+
+def remember_size(adapter: Adapter, found: BaseSize | str | None) -> None:
+    """Keep what `look_up_size` gave, for the proposal."""
     named = named_base(adapter)
     if named is None:
         return
-    try:
-        found: BaseSize | str | None = base_size(named.location, named.revision)
-    except SurgeryError as error:
-        found = str(error)
     sizes = _sizes()
     sizes[named.location, named.revision] = found
     while len(sizes) > _MOST:

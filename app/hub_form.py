@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import streamlit as st
 
-from app.base_proposal import remember_size
+from app.base_proposal import look_up_size, remember_size
 from app.frame import plain, short_commit
 from app.running import waits_for
 from app.state import jobs
@@ -13,6 +13,7 @@ from app.state.workspace import Workspace, current, open_source, take_up, worksp
 from surgery.adapter import Adapter, open_adapter
 from surgery.errors import AdapterError
 from surgery.hub import hub_name
+from surgery.model import BaseSize
 
 _READY = "fetched-adapter"  # in the session: one that came while something else was begun
 
@@ -60,13 +61,16 @@ def open_or_fetch(source: str) -> None:
 def fetch(source: str, collect: Callable[[Adapter], None]) -> NoReturn:
     """Fetch an adapter of the hub in the background; `collect` is given it in a page run once it is here."""
 
-    def work(job: jobs.Job, _: jobs.Models) -> Adapter:
+    def work(job: jobs.Job, _: jobs.Models) -> tuple[Adapter, BaseSize | str | None]:
         adapter = open_adapter(source, control=job.control)
         job.begin("looking up its base model")
-        remember_size(adapter)
-        return adapter
+        return adapter, look_up_size(adapter)
 
-    jobs.start(jobs.FETCHING, f"Fetching {short_commit(source)}", work, collect, needs_model=False)
+    def came(result: tuple[Adapter, BaseSize | str | None]) -> None:
+        remember_size(*result)
+        collect(result[0])
+
+    jobs.start(jobs.FETCHING, f"Fetching {short_commit(source)}", work, came, needs_model=False)
     st.rerun()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.base_proposal import named_base, remember_size
+from app.base_proposal import look_up_size, named_base, remember_size
 from app.state.workspace import workspace_for
 from surgery import open_adapter
 from surgery.model import BaseChoice
@@ -23,7 +23,8 @@ def files_with(folder: Path, **config: object) -> dict[str, bytes]:
 
 
 def page_on(source: str) -> AppTest:
-    remember_size(open_adapter(source))
+    adapter = open_adapter(source)
+    remember_size(adapter, look_up_size(adapter))
     test = AppTest.from_file(str(MAIN), default_timeout=60)
     test.session_state["workspace"] = workspace_for(source)
     return test.run()

@@ -253,10 +253,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body if most is None else body[:most])
+        try:
+            if self.command == "GET":
+                self.wfile.write(body if most is None else body[:most])
+                self.wfile.flush()
+        except ConnectionError:  # whoever asked has gone
+            self.close_connection = True
         if most is not None:
-            self.wfile.flush()
             self.close_connection = True
 
 

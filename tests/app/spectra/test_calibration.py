@@ -317,7 +317,7 @@ def test_a_dataset_that_is_not_here_is_refused_by_the_run_with_the_way_on(
     assert "not on this machine yet" in said(test)
     button(test, "Calibrate with these settings").click()
     finished(clean(test.run()))
-    assert "'hub:owner/name/main:train' is not on this machine and cannot be fetched" in said(test)
+    assert "'owner/name' is not in the cache, and the hub cannot be reached" in said(test)
     labelled(test.text_input, "Dataset").set_value("no such name").run()
     assert "names no dataset of the hub" in said(clean(test))
     assert button(test, "Calibrate with these settings").disabled
