@@ -13,31 +13,15 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from surgery.data import IGNORED
 from surgery.model.live_model import LiveModel
-from surgery.model.loss import mean_answer_loss, padding_id
+from surgery.model.loss import padding_id
+from surgery.model.reading import Scorable
 from surgery.model.ways import Layout
 
 # what models call their cache, as an argument and in what they return: transformers renamed it from `past_key_values`
 CACHE = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
 
 
-class Reading:
-    """Rows that were read, with the logits of their next token."""
-
-    _next: Float[Tensor, "row vocabulary"]
-
-    @property
-    def following(self) -> Float[Tensor, "row vocabulary"]:
-        """Logits of the next token of every row."""
-        return self._next
-
-    @property
-    def chosen(self) -> list[int]:
-        """The most likely next token of every row; of equals the first."""
-        tokens: list[int] = self.following.argmax(dim=-1).tolist()
-        return tokens
-
-
-class Prompts(Reading):
+class Prompts(Scorable):
     """Prefilled rows of a batch: their KV cache, and the logits of their next token.
 
     live: holds the σ of the rows.
@@ -137,13 +121,6 @@ class Prompts(Reading):
                 layer.keys = layer.values = None
 
     @torch.inference_mode()
-    def answer_losses(self, answers: Sequence[Sequence[int]]) -> list[float]:
-        """Mean cross-entropy of each row's own answer, teacher-forced, in nats per token. The state stays."""
-        labels = self._labels(answers)
-        losses: list[float] = mean_answer_loss(self.answer_logits(answers), labels).double().tolist()
-        return losses
-
-    @torch.inference_mode()
     def answer_logits(self, answers: Sequence[Sequence[int]]) -> Float[Tensor, "row token vocabulary"]:
         """Logits before each token of each row's own answer, after the longest's length. The state stays."""
         given = self._labels(answers)[:, :-1]
@@ -153,11 +130,6 @@ class Prompts(Reading):
         mask = torch.cat([self._mask, (given != IGNORED).long()], dim=1)
         following = self._continue(given.clamp(min=0), mask, deepcopy(self._cache))
         return torch.cat([logits, following], dim=1)
-
-    def _labels(self, answers: Sequence[Sequence[int]]) -> Int[Tensor, "row token"]:
-        width = max(len(answer) for answer in answers)
-        filled = [[*answer, *[IGNORED] * (width - len(answer))] for answer in answers]
-        return torch.tensor(filled, device=self._mask.device)
 
     @torch.inference_mode()
     def advance(self, tokens: Sequence[int]) -> None:

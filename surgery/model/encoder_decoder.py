@@ -12,15 +12,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import EncoderDecoderCache
 
-from surgery.data import IGNORED
 from surgery.errors import BaseModelError
-from surgery.model.decoding import CACHE, Reading, is_selectable, padded
+from surgery.model.decoding import CACHE, is_selectable, padded
 from surgery.model.live_model import LiveModel
-from surgery.model.loss import decoder_inputs, mean_answer_loss
+from surgery.model.loss import decoder_inputs
+from surgery.model.reading import Scorable
 from surgery.model.ways import Layout
 
 
-class EncodedPrompts(Reading):
+class EncodedPrompts(Scorable):
     """Rows whose prompts the encoder has read, and the logits of their next token.
 
     live: holds the σ of the rows.
@@ -82,23 +82,11 @@ class EncodedPrompts(Reading):
         self._where = {name: torch.cat([each._where[name] for each in everyone]) for name in self._where}
 
     @torch.inference_mode()
-    def answer_losses(self, answers: Sequence[Sequence[int]]) -> list[float]:
-        """Mean cross-entropy of each row's own answer, teacher-forced, in nats per token. The state stays."""
-        labels = self._labels(answers)
-        losses: list[float] = mean_answer_loss(self.answer_logits(answers), labels).double().tolist()
-        return losses
-
-    @torch.inference_mode()
     def answer_logits(self, answers: Sequence[Sequence[int]]) -> Float[Tensor, "row token vocabulary"]:
         """Logits before each label of each row, after the longest's length. The state stays."""
         given = decoder_inputs(self._model, self._labels(answers))
         logits: Tensor = self._run(**given, use_cache=False).logits
         return logits
-
-    def _labels(self, answers: Sequence[Sequence[int]]) -> Int[Tensor, "row token"]:
-        width = max(map(len, answers))
-        filled = [[*answer, *[IGNORED] * (width - len(answer))] for answer in answers]
-        return torch.tensor(filled, device=self._ids.device)
 
     def advance(self, tokens: Sequence[int]) -> None:
         """Append one token to every row."""

@@ -203,12 +203,12 @@ class Decoding:
 
     def _score(self, part: Sequence[Slot], prompts: "Read") -> None:
         """Take the losses of the rows' own answers, where they have one and have said nothing yet."""
-        from surgery.model.rereading import Reread
+        from surgery.model.reading import Scorable
 
         answers = [self._inputs[slot.task][1] for slot in part]
         # a row that has said something is past the place where its answer begins, and was scored before
         fresh = [row for row, slot in enumerate(part) if answers[row] and self._open[slot].loss is None]
-        if fresh and self._way.follows and not isinstance(prompts, Reread):
+        if fresh and self._way.follows and isinstance(prompts, Scorable):
             losses = prompts.answer_losses([answer or (0,) for answer in answers])
             for row in fresh:
                 self._open[part[row]].loss = losses[row]

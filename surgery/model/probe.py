@@ -20,7 +20,8 @@ from surgery.model.batches import collate
 from surgery.model.loss import scored_logits
 from surgery.model.memory import is_out_of_memory
 from surgery.model.readers import ANSWERS, Readers
-from surgery.model.rereading import Read, Reread
+from surgery.model.reading import Scorable
+from surgery.model.rereading import Read
 from surgery.model.spectral_layers import SpectralLayer
 from surgery.model.ways import Layout, Way, decoding_ways, layouts_of
 
@@ -215,7 +216,7 @@ class Probe:
         prompts = self._readers.together(way, group)
         worst = self._step_apart(group, prompts, 0)
         if way.follows:
-            assert not isinstance(prompts, Reread)
+            assert isinstance(prompts, Scorable)
             logits = prompts.answer_logits([self._answers[row][: ANSWERS[row]] for row in group])
             for row, each in zip(group, logits, strict=True):
                 worst = max(worst, self._apart(row, each[: ANSWERS[row]]))

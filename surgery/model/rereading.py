@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from surgery.adapter import SEQ_2_SEQ_LM
-from surgery.model.decoding import Prompts, Reading, SharedPrefix, last_logits
+from surgery.model.decoding import Prompts, SharedPrefix, last_logits
 from surgery.model.encoder_decoder import EncodedPrompts, decoder_start, first_token
 from surgery.model.live_model import LiveModel
+from surgery.model.reading import Reading
 from surgery.model.ways import Layout
 
 
