@@ -16,7 +16,7 @@ from surgery.data import (
 )
 from surgery.errors import DataError
 
-FILES = "JSON lines or array, CSV, TSV, parquet, arrow, each packed by gzip or not"
+FILES = "JSON lines or array, CSV, TSV, CoNLL, parquet, arrow, each packed by gzip or not"
 _TURNS = dict(zip(TURNS, ("the last", "every one"), strict=True))
 _FIELD_HELP = (
     "The name of a field, or a template such as {context} {question.stem} that takes several. Named fields are taken "

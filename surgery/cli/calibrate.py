@@ -59,7 +59,7 @@ def calibrate_command(options: argparse.Namespace) -> Result:
 def _options(parser: argparse.ArgumentParser) -> None:
     add_model_options(
         parser,
-        "calibration rows: a file (JSON lines or array, CSV, TSV, parquet, arrow), a folder that datasets saved, or "
+        "calibration rows: a file (JSON lines or array, CSV, TSV, CoNLL, parquet, arrow), a folder that datasets saved, or "
         "hub:OWNER/NAME[/CONFIG]:SPLIT; a demo has its own",
     )
     parser.add_argument("--examples", type=count, default=128, help="how many rows (default 128)")

@@ -1,17 +1,19 @@
-"""Records of one file, one at a time: JSON lines or an array, a table of texts, parquet or arrow."""
+"""Records of one file, one at a time: JSON lines or an array, a table of texts, words in columns, parquet or arrow."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
+from surgery.data.column_files import column_records
 from surgery.data.json_array import array_items
 from surgery.data.rows import UnusableRow, parse_record
 from surgery.data.tables import table_records
 from surgery.errors import DataError
 from surgery.files import MOST_RECORDS, arrow_records, open_text, parquet_records, text_lines
 
-_TEXTS = (".jsonl", ".json", ".csv", ".tsv")
+_COLUMNS = (".conll", ".iob", ".bio")
+_TEXTS = (".jsonl", ".json", ".csv", ".tsv", *_COLUMNS)
 _MOST_BLANK = 1 << 16
 # the first of them that a split has is read
 SUFFIXES = (".parquet", ".arrow", *chain.from_iterable((suffix, f"{suffix}.gz") for suffix in _TEXTS))
@@ -36,10 +38,13 @@ def _records(file: Path, fields: Sequence[str] | None) -> Iterator[tuple[str, An
     elif kind == ".arrow":
         yield from arrow_records(file, fields)
     else:
+        read = _json_records
+        if kind in (".csv", ".tsv"):
+            read = table_records
+        elif kind in _COLUMNS:
+            read = column_records
         with open_text(file) as text:
-            yield from (
-                table_records(text, file.name) if kind in (".csv", ".tsv") else _json_records(text, file.name)
-            )
+            yield from read(text, file.name)
 
 
 def _json_records(text: TextIO, name: str) -> Iterator[tuple[str, Any]]:

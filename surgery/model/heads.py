@@ -86,12 +86,12 @@ def brought(loading: Mapping[str, Any], saved: Shapes, location: str) -> Shapes:
     lacking = sorted({*loading["missing_keys"], *mismatched})
     nowhere = [name for name in lacking if name not in saved]
     if nowhere and saved:
-        module = nowhere[0].rpartition(".")[0]
+        modules = sorted({name.rpartition(".")[0] for name in nowhere})
         raise BaseModelError(
             f"neither the base model {location!r} nor the adapter has {nowhere[0]!r}, which PEFT fills in at random at "
             "every load",
-            f"name the model that training began with as it was saved then, or train with {module.split('.')[0]!r} "
-            "among modules_to_save",
+            "name the model that training began with as it was saved then, or train with "
+            f"{', '.join(map(repr, modules[:4]))} among modules_to_save",
         )
     if nowhere:
         raise BaseModelError(

@@ -1,7 +1,7 @@
 """Tiny classifiers of many families: a base without a head on disk, and an adapter, saved by peft, that brings the head."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,15 +101,10 @@ def word_tokenizer() -> BertTokenizer:
 
 
 def save_classifier(
-    kind: Kind, folder: Path, task: str = "SEQ_CLS", *, change: Callable[[Any], None] | None = None, **config: Any
+    kind: Kind, folder: Path, task: str = "SEQ_CLS", *, labels: int = LABELS, **config: Any
 ) -> tuple[Any, Path, Path]:
-    """The trained model, the folder of its base without a head, and the adapter that peft saved of it.
-
-    change: what is done to the model before it is adapted.
-    """
-    model = kind.model(task)
-    if change is not None:
-        change(model)
+    """The trained model, the folder of its base without a head, and the adapter that peft saved of it."""
+    model = kind.model(task, labels=labels)
     base = folder / "base"
     model.base_model.save_pretrained(base)
     word_tokenizer().save_pretrained(base)

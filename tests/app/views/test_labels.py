@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.state.jobs import Models
 from app.state.runs import evaluation_of, runs_of_adapter
 from app.state.workspace import Workspace, workspace_for
 from surgery.adapter import open_adapter
@@ -71,3 +72,15 @@ def test_labels_that_the_model_does_not_know_are_told_before_anything_is_measure
     assert "'great'" in told
     assert "LABEL_0" in told
     assert "numbers from 0 to 2" in told
+
+
+def test_adapters_with_heads_of_two_sizes_each_get_the_base_that_they_need(tmp_path: Path) -> None:
+    models = Models()
+    _, base, folder = save_classifier(KINDS["bert"], tmp_path / "three")
+    three = open_adapter(folder)
+    five = open_adapter(save_classifier(KINDS["bert"], tmp_path / "five", labels=5)[2])
+    choice = BaseChoice(str(base))
+    loaded = models.base(choice, three)
+    assert len(loaded.labels) == 3
+    assert models.base(choice, three) is loaded
+    assert len(models.base(choice, five).labels) == 5

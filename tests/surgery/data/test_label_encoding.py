@@ -22,38 +22,38 @@ PLAIN = Encoding()
 
 def encoded(head, rows, tokenizer=None, encoding=PLAIN):
     encoder = LabelEncoder(tokenizer or bert(), head, encoding, rows)
-    return [encoder.encode(row) for row in rows]
+    return [encoder.example(row) for row in rows]
 
 
 def test_a_text_has_the_special_tokens_of_its_tokenizer_and_its_label_the_number_of_its_name():
     one, other = encoded(SIDES, [Row.labelled(("fine film",), ("positive",)), Row("dull", "negative")])
-    assert (one.ids, one.types, one.labels) == ((CLS, FINE, FILM, SEP), (), (1,))
-    assert (other.ids, other.labels) == ((CLS, DULL, SEP), (0,))
+    assert (one.prompt_ids, one.segments, one.answer_ids) == ((CLS, FINE, FILM, SEP), (), (1,))
+    assert (other.prompt_ids, other.answer_ids) == ((CLS, DULL, SEP), (0,))
 
 
 def test_two_texts_are_two_segments():
     (pair,) = encoded(SIDES, [Row.labelled(("fine film", "dull"), ("0",))])
-    assert pair.ids == (CLS, FINE, FILM, SEP, DULL, SEP)
-    assert pair.types == (0, 0, 0, 0, 1, 1)
+    assert pair.prompt_ids == (CLS, FINE, FILM, SEP, DULL, SEP)
+    assert pair.segments == (0, 0, 0, 0, 1, 1)
 
 
 def test_the_first_token_of_every_word_carries_its_tag():
     (row,) = encoded(TAGS, [Row.labelled(("EU", "rejects", "film"), ("B-ORG", "O", "I-ORG"))])
-    assert row.ids == (CLS, EU, RE, JECTS, FILM, SEP)
-    assert row.labels == (IGNORED, 1, 0, IGNORED, 2, IGNORED)
+    assert row.prompt_ids == (CLS, EU, RE, JECTS, FILM, SEP)
+    assert row.answer_ids == (IGNORED, 1, 0, IGNORED, 2, IGNORED)
 
 
 def test_two_equal_words_one_after_the_other_carry_a_tag_each():
     (row,) = encoded(TAGS, [Row.labelled(("rejects", "rejects"), ("1", "2"))])
-    assert row.labels == (IGNORED, 1, IGNORED, 2, IGNORED, IGNORED)
+    assert row.answer_ids == (IGNORED, 1, IGNORED, 2, IGNORED, IGNORED)
 
 
 def test_words_of_a_byte_level_tokenizer_have_a_space_before_them_the_first_one_too():
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "b", "Ġ", "Ġa"]
     tokenizer = RobertaTokenizer(vocab={t: n for n, t in enumerate(pieces)}, merges=[("Ġ", "a")])
     (row,) = encoded(TAGS, [Row.labelled(("ab", "a"), ("O", "B-ORG"))], tokenizer)
-    assert row.ids == (0, 8, 6, 8, 2)
-    assert row.labels == (IGNORED, 0, IGNORED, 1, IGNORED)
+    assert row.prompt_ids == (0, 8, 6, 8, 2)
+    assert row.answer_ids == (IGNORED, 0, IGNORED, 1, IGNORED)
     assert tokenizer("a").input_ids == [0, 5, 2]  # the tokenizer itself is as it was
 
 
@@ -77,7 +77,7 @@ def test_a_label_that_the_model_does_not_know_is_refused_with_those_it_does():
     assert "'great'" in message
     assert "'negative', 'positive'" in message
     assert "numbers from 0 to 1" in message
-    assert [row.labels for row in encoded(SIDES, [Row("fine", "1"), Row("dull", "0")])] == [(1,), (0,)]
+    assert [row.answer_ids for row in encoded(SIDES, [Row("fine", "1"), Row("dull", "0")])] == [(1,), (0,)]
 
 
 def test_a_number_beyond_the_labels_is_refused():

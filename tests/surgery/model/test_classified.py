@@ -1,5 +1,7 @@
 """What a classifier says in batches: rows whose end is looked for, several variants at once, and pairs of texts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +86,18 @@ def test_two_texts_are_told_apart_as_alone(tmp_path):
     assert_losses([each.loss for each in found], expected, trained)
     without = [loss_alone(trained, example) for example in examples[:2]]
     assert not np.allclose(without, expected[:2], atol=1e-3)
+
+
+def test_an_adapted_layer_above_the_tokens_is_read_row_by_row(tmp_path):
+    """It sees one vector of each text, so the σ of a batch's rows cannot be told apart in it."""
+    kind = replace(KINDS["bert"], targets=("query", "pooler.dense"))
+    trained, base, folder = save_classifier(kind, tmp_path)
+    adapter = open_adapter(folder)
+    examples = [labelled(range(5, 6 + n), n % LABELS) for n in range(4)]
+    with attach(adapter, decompose(adapter), BaseChoice(str(base))) as live:
+        zero = {name: 0 * own.sigma for name, own in live.spectra.items()}
+        found = VariantEngine(live, {"unedited": None, "without": zero}).classify(examples)
+        alone = VariantEngine(live, {"without": zero}, rows=1).classify(examples)["without"]
+    plain = [loss_alone(trained, example) for example in examples]
+    assert_losses([each.loss for each in found["unedited"]], plain, trained)
+    assert_losses([each.loss for each in found["without"]], [each.loss for each in alone], trained)

@@ -3,8 +3,11 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
+from transformers import BertForMaskedLM
 
 from surgery.adapter import open_adapter
 from surgery.errors import BaseModelError
@@ -54,7 +57,7 @@ def _plain(trained, bert):
         for name, tensor in trained.base_model.model.bert.state_dict().items()
         if "lora_" not in name
     }
-    bert.load_state_dict(state)
+    bert.load_state_dict({name: tensor for name, tensor in state.items() if name in bert.state_dict()})
 
 
 def test_labels_have_the_names_of_the_base_where_its_head_is_of_the_same_size(tmp_path):
@@ -85,8 +88,8 @@ def test_weights_that_neither_base_nor_adapter_has_are_refused_with_two_ways_tha
     with attached(folder, tmp_path / "whole") as live:
         assert_same_logits(live, trained)
 
-    assert "train with 'pooler' among modules_to_save" in message
-    again, base, folder = save_classifier(kind, tmp_path / "kept", modules_to_save=["pooler"])
+    assert "train with 'pooler.dense' among modules_to_save" in message
+    again, base, folder = save_classifier(kind, tmp_path / "kept", modules_to_save=["pooler.dense"])
     with attached(folder, base) as live:
         assert_same_logits(live, again)
 
@@ -154,3 +157,31 @@ def test_a_target_that_the_head_has_too_is_none_there_whether_the_config_names_t
     assert not [name for name in adapter.modules if name.startswith("classifier")]
     with attached(folder, base) as live:
         assert_same_logits(live, trained)
+
+
+def test_a_base_saved_with_another_head_and_without_a_pooler_is_refused_with_the_pooler_named(tmp_path):
+    """BERT for masked words has none, so the one that training filled in has to be in the adapter."""
+    _, _, folder = save_classifier(KINDS["bert"], tmp_path)
+    BertForMaskedLM(KINDS["bert"].model().config).save_pretrained(tmp_path / "words")
+    word_tokenizer().save_pretrained(tmp_path / "words")
+    message = refusal(BaseModelError, attached, folder, tmp_path / "words")
+    assert "train with 'bert.pooler.dense' among modules_to_save" in message
+    trained, _, again = save_classifier(KINDS["bert"], tmp_path / "kept", modules_to_save=["bert.pooler.dense"])
+    model = BertForMaskedLM(trained.base_model.model.config)
+    _plain(trained, model.bert)
+    model.save_pretrained(tmp_path / "words")
+    with attached(again, tmp_path / "words") as live:
+        assert_same_logits(live, trained)
+
+
+def test_a_head_whose_tensors_are_of_two_sizes_is_refused(tmp_path):
+    _, base, folder = save_classifier(KINDS["bert"], tmp_path)
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    save_file({**tensors, "base_model.model.classifier.bias": np.zeros(2, np.float32)}, file)
+    message = refusal(BaseModelError, attached, folder, base)
+    assert "tensors of 2 and 3 labels" in message
+    assert "use an intact copy" in message
+    save_file(tensors, file)
+    with attached(folder, base) as live:
+        assert len(live.base.labels) == 3

@@ -6,6 +6,7 @@ from transformers import DynamicCache
 
 from surgery.model import CACHE, footprint, free_bytes, is_out_of_memory
 from surgery.model.memory import _free_host_bytes
+from tests.helpers.families import build
 from tests.helpers.models import VOCABULARY, tiny_gpt2, tiny_llama
 
 
