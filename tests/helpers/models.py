@@ -141,8 +141,12 @@ def characters(text: str) -> list[int]:
     return [len(_SPECIALS) + _LETTERS.index(letter) for letter in text]
 
 
-def loaded_base(model: Any, tokenizer: Any = None, fingerprint: str = "tiny") -> LoadedBase:
-    return LoadedBase(model, tokenizer if tokenizer is not None else tiny_tokenizer(), "tiny", fingerprint)
+def loaded_base(
+    model: Any, tokenizer: Any = None, fingerprint: str = "tiny", task: str = "CAUSAL_LM"
+) -> LoadedBase:
+    return LoadedBase(
+        model, tokenizer if tokenizer is not None else tiny_tokenizer(), "tiny", fingerprint, task=task
+    )
 
 
 def save_model(model: Any, folder: Path, tokenizer: Any = None) -> Path:

@@ -509,7 +509,9 @@ def test_live_output_equals_pefts_forward(opened):
     expected = output(with_peft(model, opened.folder), case)
     before = output(model, case)
     assert relative(expected, before) > 0.05, "the update must matter"
-    with LiveModel(loaded_base(model), opened.adapter, decompose(opened.adapter)) as live:
+    with LiveModel(
+        loaded_base(model, task=opened.adapter.task), opened.adapter, decompose(opened.adapter)
+    ) as live:
         assert relative(output(live.model, case), expected) < logits_apart(model)
 
 
@@ -519,7 +521,9 @@ def test_closing_gives_the_base_back_bit_for_bit(opened):
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     settings = copy.deepcopy(model.config.to_dict())
     before = output(model, case)
-    with LiveModel(loaded_base(model), opened.adapter, decompose(opened.adapter)) as live:
+    with LiveModel(
+        loaded_base(model, task=opened.adapter.task), opened.adapter, decompose(opened.adapter)
+    ) as live:
         live.set_sigma(random_sigma(live.spectra))
         output(live.model, case)
     np.testing.assert_array_equal(output(model, case), before)
@@ -533,7 +537,9 @@ def test_closing_gives_the_base_back_bit_for_bit(opened):
 
 def test_live_output_at_edited_sigma_equals_pefts_forward_of_the_export(opened, tmp_path):
     model, case = opened.case.model(), opened.case
-    with LiveModel(loaded_base(model), opened.adapter, decompose(opened.adapter)) as live:
+    with LiveModel(
+        loaded_base(model, task=opened.adapter.task), opened.adapter, decompose(opened.adapter)
+    ) as live:
         unedited = output(live.model, case)
         sigma = random_sigma(live.spectra)
         live.set_sigma(sigma)

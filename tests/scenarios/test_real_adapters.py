@@ -161,6 +161,7 @@ TASK_OF_CONFIG = {
     "huggingface__peft__method_comparison__image-gen__experiments__lora__flux2-klein-default": "diffusion of pictures",
     "huggingface__peft__method_comparison__image-gen__experiments__lora__flux2-klein-rank64": "diffusion of pictures",
     "japjotsaggu-wai__NE_Indictrans2": "SEQ_2_SEQ_LM",
+    "josephldobson__peft-benchmarking__src__models__google__flan-t5-base_DORA_1": "SEQ_2_SEQ_LM",
     "josephldobson__peft-benchmarking__src__models__google__flan-t5-base_LORA_1": "SEQ_2_SEQ_LM",
     "khajaphysist__fine-tuning-example__lora_weights": "SEQ_CLS",
     "polarbeargo__Apply-Lightweight-Fine-Tuning-LLMs__segformer-scene-parse-150-lora": "SegformerForSemanticSegmentation",

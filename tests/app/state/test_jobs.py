@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from app.state.jobs import Job, Jobs, Models
+from surgery.adapter import open_adapter
 from surgery.errors import DataError
 from surgery.model import BaseChoice
 from tests.helpers.seq2seq import base_of_two_tasks
@@ -145,9 +146,11 @@ def test_work_that_ends_by_itself_keeps_what_it_has_when_it_is_stopped() -> None
 
 
 def test_a_base_stays_for_adapters_of_its_task_and_is_loaded_anew_for_another(tmp_path: Path) -> None:
-    choice, models = BaseChoice(str(base_of_two_tasks(tmp_path)[0])), Models()
-    first = models.base(choice, "SEQ_2_SEQ_LM")
-    assert models.base(choice, "SEQ_2_SEQ_LM") is first
-    other = models.base(choice, "CAUSAL_LM")
+    base, folders = base_of_two_tasks(tmp_path)
+    choice, models = BaseChoice(str(base)), Models()
+    adapters = {task: open_adapter(folder) for task, folder in folders.items()}
+    first = models.base(choice, adapters["SEQ_2_SEQ_LM"])
+    assert models.base(choice, adapters["SEQ_2_SEQ_LM"]) is first
+    other = models.base(choice, adapters["CAUSAL_LM"])
     assert (first.task, other.task) == ("SEQ_2_SEQ_LM", "CAUSAL_LM")
     assert type(other.model) is not type(first.model)
