@@ -252,4 +252,6 @@ def _change(effect: Mapping[str, float | None]) -> str:
 
 def printable(text: str) -> str:
     """Text without control characters: names from a file must not drive the terminal."""
-    return "".join(c for c in text if c == "\n" or c.isprintable())
+    return "\n".join(
+        line if line.isprintable() else "".join(filter(str.isprintable, line)) for line in text.split("\n")
+    )
