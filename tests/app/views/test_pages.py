@@ -16,6 +16,7 @@ from app.state.workspace import Workspace
 from surgery import decompose, open_adapter
 from surgery.data import Encoding
 from surgery.evaluation import BASELINE
+from surgery.model import BaseChoice
 from surgery.policies import POLICIES
 from surgery.recipes import demo_plans
 from surgery.sensitivity import Provenance, Sensitivity
@@ -419,6 +420,15 @@ def test_gained_answers_count_only_beyond_what_luck_among_all_variants_gives(
     assert any("if 15% of the answers change, as in the last run" in text for text in said)
     place = "answer loss it does better than 3 of its 3 random controls (p = 0.25"
     assert any(place in text for text in said) == (controls == 3)
+
+
+@pytest.mark.parametrize(("location", "told"), [("demo:smollm2", 0), ("Qwen/Qwen2.5-1.5B", 1)])
+def test_the_spectra_page_tells_a_base_of_another_name_than_the_adapters(
+    measured: Workspace, location: str, told: int
+) -> None:
+    test = opened("spectra", replace(measured, base=BaseChoice(location)))
+    assert not test.exception
+    assert sum("as its base model, and this one is" in element.value for element in test.warning) == told
 
 
 def test_the_export_page_writes_verifies_and_never_overwrites(measured: Workspace, tmp_path: Path) -> None:
