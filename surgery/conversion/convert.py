@@ -156,7 +156,7 @@ def _of_mlx(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lor
         return lora, _no_judge
     from surgery.conversion.with_peft import out_by_in, weights_replaced
 
-    base = _loaded(plan.base, "loading the base model", control)
+    base = _loaded(plan.base, source, "loading the base model", control)
     rows = probe_ids(base, plan.data)
     control.begin("comparing logits")
     weights = (
@@ -168,12 +168,12 @@ def _of_mlx(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lor
     return lora, _judge(base, lora, rows, expected)
 
 
-def _loaded(choice: BaseChoice, step: str, control: Control) -> LoadedBase:
+def _loaded(choice: BaseChoice, source: Source, step: str, control: Control) -> LoadedBase:
     from surgery.conversion.with_peft import load_choice
 
     control.heed()
     control.begin(step)
-    return load_choice(choice)
+    return load_choice(choice, source.config)
 
 
 def _of_peft_type(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lora, Judge]:
@@ -183,7 +183,7 @@ def _of_peft_type(plan: ConversionPlan, source: Source, control: Control) -> tup
     refuse_not_finite(tensors)
     if (source.config.get("bias") or "none") != "none":
         raise AdapterError("the adapter trained biases too, which PEFT cannot convert", "train it with bias none")
-    base = _loaded(_given(plan.base), "loading the base model", control)
+    base = _loaded(_given(plan.base), source, "loading the base model", control)
     rows = probe_ids(base, plan.data)
     model = attach_with_peft(base, source.folder, source.config, tensors)
     lora = lora_of_model(model, source.config, tensors, plan.rank or float(plan.energy), control)
@@ -204,7 +204,7 @@ def _on_residual_base(
             "name the folder of the model as the initialisation had changed it",
         )
     lora = on_residual_base(read_weights(source.folder, plan.source).tensors, source.config, residual.location)
-    base = _loaded(residual, "loading the residual base", control)
+    base = _loaded(residual, source, "loading the residual base", control)
     if source.kind.startswith("pissa"):
         lora = replace(lora, notes=tuple(unchanged_base_note(lora, base)))
     return lora, _judge(base, lora, Probe((), ""), ())
@@ -218,11 +218,11 @@ def _without_initial(plan: ConversionPlan, source: Source, control: Control) -> 
         lora = without_initial(tensors, initial, source.config)
         if plan.base is None:
             return lora, _no_judge
-        base = _loaded(plan.base, "loading the base model", control)
+        base = _loaded(plan.base, source, "loading the base model", control)
         return lora, _judge(base, lora, Probe((), ""), ())
     from surgery.conversion.with_peft import attach_anew
 
-    base = _loaded(_given(plan.base), "loading the base model", control)
+    base = _loaded(_given(plan.base), source, "loading the base model", control)
     rows = probe_ids(base, plan.data)
     control.begin("initialising as the training did")
     model, first = attach_anew(base, source.folder, source.config, tensors)
@@ -230,7 +230,7 @@ def _without_initial(plan: ConversionPlan, source: Source, control: Control) -> 
     control.begin("comparing logits")
     expected = logits_on(model, rows)
     del base, model  # whose weights the initialisation has changed
-    base = _loaded(_given(plan.base), "loading the base model again", control)
+    base = _loaded(_given(plan.base), source, "loading the base model again", control)
     return lora, _judge(base, lora, rows, expected)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
-from surgery.adapter import CONFIG_FILE, LoraRules
+from surgery.adapter import CONFIG_FILE, LoraRules, task_of
 from surgery.conversion.lora_folder import PREFIX, Lora
 from surgery.errors import AdapterError, BaseModelError, SurgeryError, first_line
 from surgery.model import BaseChoice, LoadedBase, load_base
@@ -22,9 +22,15 @@ _OTHER_BASE = "name the base model that this adapter was trained on"
 Tensors = Mapping[str, Shaped[ndarray, "..."]]
 
 
-def load_choice(choice: BaseChoice) -> LoadedBase:
-    """A base of our own: PEFT changes the layers of the model that it is given."""
-    return load_base(choice.location, revision=choice.revision, device=choice.device, dtype=choice.dtype)
+def load_choice(choice: BaseChoice, config: Mapping[str, Any]) -> LoadedBase:
+    """A base of our own for the adapter of `config`: PEFT changes the layers of the model that it is given."""
+    return load_base(
+        choice.location,
+        revision=choice.revision,
+        device=choice.device,
+        dtype=choice.dtype,
+        task=task_of(config),
+    )
 
 
 def attach_with_peft(base: LoadedBase, folder: Path, config: Mapping[str, Any], tensors: Tensors) -> "PeftModel":

@@ -77,6 +77,7 @@ class LoadedBase:
         return labels_of(self.model.config) if self.task in CLASSIFIERS else ()
 
 
+# eight: the fields of a `BaseChoice` one by one, what it is loaded for, and who hears of it
 def load_base(
     location: str,
     *,
@@ -84,6 +85,7 @@ def load_base(
     device: str = "cpu",
     dtype: str = "float32",
     adapter: Adapter | None = None,
+    task: str = CAUSAL_LM,
     control: Control = SILENT,
 ) -> LoadedBase:
     """A base model for calibration and evaluation, frozen and in eval mode.
@@ -93,7 +95,7 @@ def load_base(
     device: one device, or `auto` for a base that exceeds it, as `parse_device_map` reads it.
     dtype: precision of the weights.
     adapter: what it is loaded for, which says the task, the class of transformers and the size of a classifier's head;
-        a causal language model where none is given.
+        a model of `task` where none is given.
     control: hears of the bytes of a hub id that is fetched, and may stop them.
 
     Raises `BaseModelError` when it cannot be found, is no model of the task or needs remote code, `AdapterError`
@@ -102,7 +104,7 @@ def load_base(
     import torch
     from transformers import AutoConfig, AutoTokenizer
 
-    task, head = (CAUSAL_LM, NO_HEAD) if adapter is None else (adapter.task, saved_head(adapter))
+    task, head = (task, NO_HEAD) if adapter is None else (adapter.task, saved_head(adapter))
     refuse_task(task)
     if dtype not in DTYPES:
         raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")

@@ -18,6 +18,7 @@ from surgery.errors import AdapterError, BaseModelError
 from surgery.model import BaseChoice
 from tests.helpers.models import moved, relative, save_model, tiny_gpt2, tiny_llama
 from tests.helpers.refusals import refusal
+from tests.helpers.seq2seq import KINDS
 from tests.surgery.conversion.conftest import IDS, adapted
 
 TWO = ["q_proj", "down_proj"]
@@ -201,3 +202,18 @@ def test_the_types_are_those_whose_layers_peft_says_it_can_convert():
             if layer.supports_lora_conversion(about, "default"):
                 found.add(kind.value)
     assert found - {"LORA", "ADALORA", "XLORA"} == set(CONVERTIBLE)
+
+
+def test_an_adapter_of_an_encoder_and_a_decoder_is_converted_on_its_own_base(tmp_path):
+    kind = KINDS["t5"]
+    base = save_model(kind(), tmp_path / "base", kind.tokenizer())
+    config = peft.LoHaConfig(r=2, alpha=4, target_modules=["q", "wo"], task_type="SEQ_2_SEQ_LM")
+    model = moved(peft.get_peft_model(kind(), config))
+    model.save_pretrained(tmp_path / "loha")
+    found = convert(ConversionPlan(str(tmp_path / "loha"), BaseChoice(str(base)), energy=1.0), tmp_path / "lora")
+    ids = torch.tensor([[4, 5, 6, 1], [7, 4, 1, 0]])
+    converted = peft.PeftModel.from_pretrained(kind(), str(found.folder)).eval()
+    with torch.no_grad():
+        was, now = (each(input_ids=ids, decoder_input_ids=ids).logits for each in (model.eval(), converted))
+    assert relative(now, was) < 1e-5
+    assert open_adapter(found.folder).task == "SEQ_2_SEQ_LM"
