@@ -1,15 +1,24 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
-from surgery.adapter.adapter import Adapter, adapter_folder, open_adapter, refuse_changed
+from surgery.adapter.adapter import Adapter, open_adapter, refuse_changed
 from surgery.adapter.below import adapters_below
 from surgery.adapter.conversions import CONVERTIBLE, FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
 from surgery.adapter.experts import expert_of, experts_of, of_one_expert
 from surgery.adapter.factors import Factors
 from surgery.adapter.from_hub import pinned_source
-from surgery.adapter.lora_config import CONFIG_FILE, LoraRules, initialisation, read_config, refuse_unsupported
+from surgery.adapter.location import adapter_folder
+from surgery.adapter.lora_config import (
+    CONFIG_FILE,
+    LARGEST_ALPHA,
+    LoraRules,
+    initialisation,
+    read_config,
+    refuse_unsupported,
+)
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
 from surgery.adapter.naming import adapter_source
+from surgery.adapter.peft_names import PREFIX
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
 from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSite, Site, float64
 from surgery.adapter.task import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, task_of
@@ -25,7 +34,9 @@ __all__ = [
     "FROM_BASE",
     "FROM_INITIAL",
     "FROM_RESIDUAL",
+    "LARGEST_ALPHA",
     "LORA_BIAS",
+    "PREFIX",
     "RESIDUAL",
     "SCOPES",
     "SEQ_2_SEQ_LM",

@@ -6,12 +6,11 @@ What PEFT refuses to load is refused here with what to change in the config; the
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from surgery.adapter.lora_config import LoraRules
+from surgery.adapter.lora_config import RESTORE, LoraRules, is_alpha, is_rank
 from surgery.adapter.tensor_names import FactorPair
 from surgery.errors import AdapterError
 
 _EPSILON = 1e-5  # PEFT adds it to the rank that alpha is divided by
-_RESTORE = "restore the adapter_config.json that belongs to these weights"
 _MARKS = "write it as a list of true and false, one for each of the init_r triplets, true where it was kept"
 
 
@@ -24,7 +23,7 @@ def refuse_unloadable(config: Mapping[str, Any]) -> None:
     """Raise `AdapterError` for a config of AdaLoRA that PEFT does not load."""
     if config.get("use_dora") or config.get("target_parameters"):
         raise AdapterError(
-            "AdaLoRA has no DoRA and no raw parameters in PEFT, and the config asks for them", _RESTORE
+            "AdaLoRA has no DoRA and no raw parameters in PEFT, and the config asks for them", RESTORE
         )
     first, last, steps = (config.get(name) or 0 for name in ("tinit", "tfinal", "total_step"))
     if not all(isinstance(value, int) for value in (first, last, steps)) or steps <= 0 or first >= steps - last:
@@ -41,7 +40,7 @@ def refuse_other_factors(config: Mapping[str, Any], pairs: Iterable[FactorPair])
         if (pair.key_E is not None) != is_adalora(config):
             has = "a lora_E" if pair.key_E is not None else "no lora_E"
             raise AdapterError(
-                f"module {pair.module!r} has {has} and the config says {config.get('peft_type')}", _RESTORE
+                f"module {pair.module!r} has {has} and the config says {config.get('peft_type')}", RESTORE
             )
 
 
@@ -53,17 +52,13 @@ class AdaLoraRules(LoraRules):
         super().__init__(config)
         self._first: Any = config.get("init_r", 12)
         self._alpha: Any = config.get("lora_alpha")
-        if not isinstance(self._first, int) or isinstance(self._first, bool) or self._first < 1:
-            raise AdapterError(f"init_r {self._first!r} is no positive whole number", _RESTORE)
-        if (
-            not isinstance(self._alpha, (int, float))
-            or isinstance(self._alpha, bool)
-            or not abs(self._alpha) < 1e30
-        ):
-            raise AdapterError(f"lora_alpha {self._alpha!r} is no number", _RESTORE)
+        if not is_rank(self._first):
+            raise AdapterError(f"init_r {self._first!r} is no positive whole number", RESTORE)
+        if not is_alpha(self._alpha):
+            raise AdapterError(f"lora_alpha {self._alpha!r} is no number", RESTORE)
         self._ranks = {_module(key): self._rank(key, kept) for key, kept in _patterns(config).items()}
         for name in sorted(set(self._ranks).difference(modules)):
-            raise AdapterError(f"rank_pattern names {name[:80]!r}, of which the file has no factors", _RESTORE)
+            raise AdapterError(f"rank_pattern names {name[:80]!r}, of which the file has no factors", RESTORE)
 
     def rank_and_scaling(self, name: str) -> tuple[int, float]:
         rank = self._ranks.get(name, self._first)
@@ -75,7 +70,7 @@ class AdaLoraRules(LoraRules):
         if len(kept) != self._first:
             raise AdapterError(
                 f"the rank_pattern of {key[:80]!r} has {len(kept)} marks where init_r is {self._first}",
-                _RESTORE,
+                RESTORE,
             )
         return sum(kept)
 
@@ -83,7 +78,7 @@ class AdaLoraRules(LoraRules):
 def _patterns(config: Mapping[str, Any]) -> Mapping[str, Any]:
     found = config.get("rank_pattern") or {}
     if not isinstance(found, dict):
-        raise AdapterError("rank_pattern is no list of names and values", _RESTORE)
+        raise AdapterError("rank_pattern is no list of names and values", RESTORE)
     return found
 
 

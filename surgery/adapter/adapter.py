@@ -4,7 +4,7 @@ Everything is read from `adapter_config.json` and the weights beside it. What ca
 exactly is refused with the reason; tensors that are not LoRA factors are carried along untouched.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from numpy import ndarray
 
 from surgery.adapter.adalora import AdaLoraRules, is_adalora, refuse_other_factors, refuse_unloadable
 from surgery.adapter.factors import Factors, check_factor, diagonal_of, magnitude_of
-from surgery.adapter.location import Place, files_digest, folder_beside, located, place_of
+from surgery.adapter.location import Place, files_digest, located, place_of
 from surgery.adapter.lora_config import (
     CONFIG_FILE,
+    RESTORE,
     ConfigFile,
     LoraRules,
     initialisation,
@@ -130,11 +131,6 @@ def refuse_changed(adapter: Adapter) -> None:
         )
 
 
-def adapter_folder(adapter: Adapter, beside: Sequence[str] = ()) -> Path:
-    """The folder of an opened adapter, with what it has of the files `beside` it. Raises `AdapterError`."""
-    return folder_beside(adapter.source, beside)
-
-
 def _open(place: Place) -> Adapter:
     folder, text, chosen = place.folder, place.source, place.chosen
     file = read_config(folder, text)
@@ -213,7 +209,7 @@ def _factors(
             raise AdapterError(
                 f"module {name!r} has rank {matrix_A.shape[0]} (A) and {matrix_B.shape[1]} (B) "
                 f"where the config says {rank}",
-                "restore the adapter_config.json that belongs to these weights",
+                RESTORE,
             )
         if not rank:
             return
@@ -248,7 +244,7 @@ def _target_of(pair: FactorPair, depths: Mapping[str, list[int]], rules: LoraRul
     if targeted is False or pair.depth:
         raise AdapterError(
             f"the file has factors for {pair.module!r}, which the config does not target: PEFT would ignore them",
-            "restore the adapter_config.json that belongs to these weights",
+            RESTORE,
         )
     return pair.module, pair.module, False
 

@@ -1,20 +1,17 @@
 """Mixtures of experts by their modules' paths: which expert a module belongs to, and the modules of one of them."""
 
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 from typing import TypeVar
 
+from surgery.adapter.module_paths import is_expert_number
+
 T = TypeVar("T")
-_EXPERTS = "experts"
 
 
 def expert_of(name: str) -> int | None:
     """The number of the expert that a module belongs to: what follows `experts` in its path; None outside of them."""
     parts = name.split(".")
-    for before, number in pairwise(parts):
-        if before == _EXPERTS and number.isascii() and number.isdigit() and len(number) <= 9:
-            return int(number)
-    return None
+    return next((int(part) for at, part in enumerate(parts) if is_expert_number(parts, at)), None)
 
 
 def experts_of(names: Iterable[str]) -> list[int]:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 
+from surgery.adapter.lora_config import RESTORE
 from surgery.adapter.peft_names import SAVE_AGAIN
-from surgery.adapter.site import ConvSite, Site
+from surgery.adapter.site import ConvSite, Site, float64
 from surgery.adapter.tensor_names import FactorPair
 from surgery.adapter.weights import all_finite
 from surgery.errors import AdapterError
@@ -48,8 +48,7 @@ class Factors:
         """What B is multiplied by: A as it is stored, or diag(E)·A in float64."""
         if self.diagonal is None:
             return self.A
-        product: ndarray = self.diagonal.astype(np.float64)[:, None] * self.A.astype(np.float64)
-        return product
+        return float64(self.diagonal)[:, None] * float64(self.A)
 
     @property
     def parameters(self) -> int:
@@ -66,7 +65,7 @@ def diagonal_of(pair: FactorPair, tensors: Mapping[str, ndarray], rank: int) -> 
     if E.shape != (rank, 1):
         raise AdapterError(
             f"lora_E of module {pair.module!r} has shape {E.shape} where the config says ({rank}, 1)",
-            "restore the adapter_config.json that belongs to these weights",
+            RESTORE,
         )
     check_factor(E, "lora_E", pair.module)
     return E[:, 0]
@@ -93,7 +92,7 @@ def magnitude_of(
         )
         raise AdapterError(
             f"module {pair.module!r} has {has}",
-            "restore the adapter_config.json that belongs to these weights, or use an intact copy of them",
+            f"{RESTORE}, or use an intact copy of them",
         )
     if pair.key_magnitude is None:
         return None

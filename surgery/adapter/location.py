@@ -55,11 +55,11 @@ def place_of(source: str) -> Place | None:
     return None if folder is None else Place(folder, source, chosen)
 
 
-def folder_beside(source: str, files: Sequence[str]) -> Path:
-    """The folder of an opened adapter, with what it has of these `files` beside it. Raises `AdapterError`."""
+def adapter_folder(source: str, beside: Sequence[str] = ()) -> Path:
+    """The folder of an opened adapter's source, with what it has of the files `beside` it. Raises `AdapterError`."""
     named, _ = _named(source)
     on_hub = hub_name(named, AdapterError)
-    return _here(named) if on_hub is None else fetched_beside(on_hub, files)
+    return _here(named) if on_hub is None else fetched_beside(on_hub, beside)
 
 
 def files_digest(config: bytes, weights: str, chosen: str) -> str:

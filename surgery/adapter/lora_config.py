@@ -21,8 +21,8 @@ CONFIG_FILE = "adapter_config.json"
 _MOST_BYTES = 4 << 20  # a rank of its own for each of fifty thousand experts
 _PATTERN_SECONDS = 0.5
 _LITERAL = re.compile(r"(?P<whole>\^?)(?P<path>(?:[\w.-]|\\\.)+)\$?")
-_LARGEST_ALPHA = 1e30
-_RESTORE = "restore the adapter_config.json that belongs to these weights"
+LARGEST_ALPHA = 1e30
+RESTORE = "restore the adapter_config.json that belongs to these weights"
 _PLAIN = "train it again as a plain LoRA"
 _UNSUPPORTED = {
     "use_qalora": ("QA-LoRA pools its inputs", _PLAIN),
@@ -104,7 +104,7 @@ def refuse_unsupported(config: Mapping[str, Any]) -> None:
     if config.get("use_dora"):
         beside = [switch for switch in _NOT_WITH_DORA if config.get(switch)] + ["mica"] * (start == "mica")
         if beside:
-            raise AdapterError(f"use_dora is set beside {beside[0]}, and PEFT loads no such adapter", _RESTORE)
+            raise AdapterError(f"use_dora is set beside {beside[0]}, and PEFT loads no such adapter", RESTORE)
     refuse_changed_base(start)
 
 
@@ -112,6 +112,16 @@ def initialisation(config: Mapping[str, Any]) -> str:
     """The named initialisation in lower case; empty for PEFT's default."""
     start = config.get("init_lora_weights")
     return start.lower() if isinstance(start, str) else ""
+
+
+def is_rank(value: Any) -> bool:
+    """Whether a setting is a rank: a positive whole number."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def is_alpha(value: Any) -> bool:
+    """Whether a setting is a number that updates can be scaled by."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_ALPHA
 
 
 class LoraRules:
@@ -133,7 +143,7 @@ class LoraRules:
         self._parameters: dict[str, set[str]] = defaultdict(set)
         parameters = config.get("target_parameters") or []
         if not isinstance(parameters, list) or not all(isinstance(target, str) for target in parameters):
-            raise AdapterError("target_parameters is no list of names", _RESTORE)
+            raise AdapterError("target_parameters is no list of names", RESTORE)
         for target in parameters:
             module, _, name = target.rpartition(".")
             self._parameters[module].add(name)
@@ -142,10 +152,10 @@ class LoraRules:
         """Rank r and scaling α/r, or α/√r for rsLoRA; the first matching pattern wins."""
         rank = self._by_pattern("rank_pattern", name, self._config.get("r"))
         alpha = self._by_pattern("alpha_pattern", name, self._config.get("lora_alpha"))
-        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-            raise AdapterError(f"rank {rank!r} of module {name!r} is no positive whole number", _RESTORE)
-        if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not abs(alpha) < _LARGEST_ALPHA:
-            raise AdapterError(f"lora_alpha {alpha!r} of module {name!r} is no number", _RESTORE)
+        if not is_rank(rank):
+            raise AdapterError(f"rank {rank!r} of module {name!r} is no positive whole number", RESTORE)
+        if not is_alpha(alpha):
+            raise AdapterError(f"lora_alpha {alpha!r} of module {name!r} is no number", RESTORE)
         return rank, float(alpha) / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
 
     def parameters(self, module: str) -> tuple[list[str], list[str]]:
@@ -170,7 +180,7 @@ class LoraRules:
         if isinstance(targets, str):
             return self._matches(targets, module, whole=True)
         if not isinstance(targets, list):
-            raise AdapterError("target_modules is no list of names", _RESTORE)
+            raise AdapterError("target_modules is no list of names", RESTORE)
         return module in self._targets or (
             not self._targets.isdisjoint(_ends(module)) and self._layer_is_transformed(module)
         )
@@ -202,7 +212,7 @@ class LoraRules:
         """PEFT's rule: the first pattern that matches the end of the name, whole components, wins."""
         patterns = self._config.get(setting) or {}
         if not isinstance(patterns, dict):
-            raise AdapterError(f"{setting} is no list of names and values", _RESTORE)
+            raise AdapterError(f"{setting} is no list of names and values", RESTORE)
         if not patterns:
             return default
         if setting not in self._patterns:

@@ -108,12 +108,13 @@ def _without_indices(name: str) -> tuple[str, ...]:
     """The path without its layer index and without the number of an expert."""
     parts = name.split(".")
     layer = _indices(name)
-    kept = tuple(
-        part
-        for i, part in enumerate(parts)
-        if i not in layer and not (_is_index(part) and i > 0 and parts[i - 1] == _EXPERTS)
-    )
+    kept = tuple(part for i, part in enumerate(parts) if i not in layer and not is_expert_number(parts, i))
     return kept or ("layer",)  # the layers of a bare sequential model are named by number alone
+
+
+def is_expert_number(parts: Sequence[str], at: int) -> bool:
+    """Whether a component of a path is the number of an expert: it follows `experts`."""
+    return at > 0 and parts[at - 1] == _EXPERTS and _is_index(parts[at])
 
 
 def _is_index(part: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import regex
 
+from surgery.adapter.module_paths import is_expert_number
 from surgery.adapter.module_roles import ATTENTION, GATE_UP, RESIDUAL, role_of
 from surgery.errors import PolicyError
 from surgery.files import compile_pattern
@@ -78,8 +79,7 @@ def _by_kind_and_layer(names: Iterable[str]) -> str:
         parts = name.split(".")
         at = next((i for i, part in enumerate(parts) if part.isdecimal()), len(parts))
         after = [
-            r"\d+" if part.isdecimal() and parts[at + i] == "experts" else regex.escape(part)
-            for i, part in enumerate(parts[at + 1 :])
+            r"\d+" if is_expert_number(parts, i) else regex.escape(parts[i]) for i in range(at + 1, len(parts))
         ]
         kind = regex.escape(".".join(parts[:at])), r"\.".join(after)
         layers.setdefault(kind, set()).update(parts[at : at + 1])

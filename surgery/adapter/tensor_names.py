@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from numpy import ndarray
 
+from surgery.adapter.lora_config import RESTORE
 from surgery.adapter.peft_names import PREFIX, SAVE_AGAIN
 from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSite, Site
 from surgery.errors import AdapterError
@@ -160,7 +161,7 @@ def sites_of(
         if A.shape[0] != experts * rank or B.shape[1] != experts * rank:
             raise AdapterError(
                 f"parameter {path!r} has factors of {A.shape[0]} and {B.shape[1]} rows, no multiple of rank {rank}",
-                "restore the adapter_config.json that belongs to these weights",
+                RESTORE,
             )
         if experts > _MOST_EXPERTS:
             raise AdapterError(

@@ -125,7 +125,7 @@ def _short_name(path: Path, taken: Collection[str]) -> str:
 
 def _folder_variant(folder: Adapter, adapter: Adapter, spectra: Spectra) -> FolderVariant:
     found, differing = edit_between(adapter, spectra, folder), tuple(differing_modules(adapter, folder))
-    place = adapter_folder(folder, (RECORD_FILE, RECIPE_FILE))
+    place = adapter_folder(folder.source, (RECORD_FILE, RECIPE_FILE))
     record = None if is_demo(folder.source) else read_record(place)
     if found is None:
         return FolderVariant(folder, None, "l1", differing, record=record)

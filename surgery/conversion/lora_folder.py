@@ -19,8 +19,6 @@ from surgery.errors import AdapterError, ExportError
 from surgery.export import export
 from surgery.files import uploads_folder, write_problem
 
-PREFIX = "base_model.model."
-LARGEST_ALPHA = 1e30
 Judge = Callable[[Path], "LogitError | None"]
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
-from surgery.adapter import CONFIG_FILE, read_tensors
+from surgery.adapter import CONFIG_FILE, LARGEST_ALPHA, PREFIX, read_tensors
 from surgery.conversion.errors_of_updates import error_of_product
-from surgery.conversion.lora_folder import LARGEST_ALPHA, PREFIX, Lora, plain_config
+from surgery.conversion.lora_folder import Lora, plain_config
 from surgery.conversion.plan import UpdateError
 from surgery.errors import AdapterError
 

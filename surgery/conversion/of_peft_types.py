@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
+from surgery.adapter import PREFIX
 from surgery.conversion.errors_of_updates import error_of_dense
-from surgery.conversion.lora_folder import PREFIX, Lora, plain_config
+from surgery.conversion.lora_folder import Lora, plain_config
 from surgery.conversion.plan import UpdateError
 from surgery.conversion.with_peft import Tensors
 from surgery.errors import AdapterError

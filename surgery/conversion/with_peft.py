@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
-from surgery.adapter import CONFIG_FILE, LoraRules, task_of
-from surgery.conversion.lora_folder import PREFIX, Lora
+from surgery.adapter import CONFIG_FILE, PREFIX, LoraRules, task_of
+from surgery.conversion.lora_folder import Lora
 from surgery.errors import AdapterError, BaseModelError, SurgeryError, first_line
 from surgery.model import BaseChoice, LoadedBase, load_base
 

@@ -20,14 +20,14 @@ def folder(lora_tensors: Callable[..., Any], write_adapter: Callable[..., Path])
 def test_a_file_of_an_adapter_is_in_its_folder_and_opens_again_as_the_folder(folder: Path) -> None:
     adapter = open_adapter(folder / "adapter_model.safetensors")
     assert adapter.source == str(folder)
-    assert adapter_folder(adapter, ("recipe.yaml",)) == folder
+    assert adapter_folder(adapter.source, ("recipe.yaml",)) == folder
     assert adapter.digest == open_adapter(folder).digest
 
 
 def test_what_stands_after_a_hash_is_chosen_and_part_of_the_digest(folder: Path) -> None:
     whole, chosen = open_adapter(folder), open_adapter(f"{folder}#default")
     assert chosen.source == f"{folder}#default"
-    assert adapter_folder(chosen) == folder
+    assert adapter_folder(chosen.source) == folder
     assert chosen.digest != whole.digest
     for adapter in (whole, chosen):
         refuse_changed(adapter)
@@ -41,7 +41,7 @@ def test_a_folder_whose_own_name_has_a_hash_is_itself(folder: Path) -> None:
     named = folder.rename(folder.with_name("run#7"))
     adapter = open_adapter(named)
     assert adapter.source == str(named)
-    assert adapter_folder(adapter) == named
+    assert adapter_folder(adapter.source) == named
 
 
 @pytest.mark.parametrize("source", ["", "nowhere/at/all", "\0", "#", "nowhere#default"])
