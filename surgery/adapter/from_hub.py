@@ -2,19 +2,16 @@
 repository. What comes is read as any other folder is.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from surgery.adapter.lora_config import CONFIG_FILE
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES
-from surgery.adapter.weights import PICKLED_FILE, WEIGHTS_FILE
+from surgery.adapter.weights import weights_among
 from surgery.errors import AdapterError
 from surgery.hub import HubName, cached_files, commit_in_cache, fetch_files, hub_name
 from surgery.progress import SILENT, Control
 
-_PARTS = re.compile(r"adapter_model-\d{5}-of-\d{5}\.safetensors")
-_INDEX = f"{WEIGHTS_FILE}.index.json"
 # of all files together; rank 256 on every layer of the largest open models has a third of it
 _MOST_BYTES = 32 << 30
 _MOST_BESIDE = 256 << 20
@@ -67,16 +64,13 @@ def adapter_files(name: HubName, paths: Sequence[str]) -> list[str]:
     here = {path.removeprefix(name.inside("")) for path in paths if path.startswith(name.inside(""))}
     if CONFIG_FILE not in here:
         raise _no_adapter(name, paths, here)
-    # as PEFT looks for them
-    weights = [WEIGHTS_FILE] if WEIGHTS_FILE in here else sorted(filter(_PARTS.fullmatch, here))
-    if not weights and PICKLED_FILE in here:
-        weights = [PICKLED_FILE]
+    weights = weights_among(here)
     if not weights:
         raise AdapterError(
             f"{str(name)!r} on the hub has an {CONFIG_FILE} and no weights",
             "name a revision of it that has them, as owner/name@revision",
         )
-    rest = [each for each in (_INDEX, *TOKENIZER_FILES) if each in here]
+    rest = [each for each in TOKENIZER_FILES if each in here]
     return [name.inside(each) for each in (CONFIG_FILE, *weights, *rest)]
 
 

@@ -8,7 +8,7 @@ import json
 import pickletools
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,18 +91,24 @@ def read_weights(folder: Path, source: str) -> Weights:
     return Weights(len(files), tensors, metadata, sha256)
 
 
+def weights_among(names: Collection[str]) -> list[str]:
+    """Which of the files in a folder are its weights: the one that PEFT would load, or all shards in their order.
+
+    Shards are known by their names alone: what an index says is never taken for a path.
+    """
+    whole = next((name for name in (WEIGHTS_FILE, PICKLED_FILE) if name in names), None)
+    return [whole] if whole is not None else sorted(filter(SHARD.fullmatch, names))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files of the weights that PEFT would load from `folder`, or all shards; empty where there are none.
 
     Raises `AdapterError` where shards are missing.
     """
-    for name in (WEIGHTS_FILE, PICKLED_FILE):
-        if (folder / name).is_file():
-            return [folder / name]
-    # shards are known by their names alone: what an index says is never taken for a path
-    found = sorted(match.groups() for file in folder.iterdir() if (match := SHARD.fullmatch(file.name)))
+    names = weights_among({file.name for file in folder.glob("adapter_model*") if file.is_file()})
+    found = [match.groups() for name in names if (match := SHARD.fullmatch(name))]
     if not found:
-        return []
+        return [folder / name for name in names]
     total = found[-1][1]
     wanted = [(f"{number:05d}", total) for number in range(1, int(total) + 1)]
     if found != wanted:

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
+from safetensors.torch import load
 
 from surgery.adapter import open_adapter, refuse_changed
 from surgery.errors import AdapterError
@@ -134,3 +136,14 @@ def test_files_of_the_cache_that_change_are_noticed_and_those_that_go_are_not(ne
     refuse_changed(adapter)
     kept.unlink()
     refuse_changed(adapter)
+
+
+def test_of_a_pickle_and_shards_the_hub_is_asked_for_what_a_folder_opens(hub, own, tmp_path):
+    both = tmp_path / "both"
+    both.mkdir()
+    (both / "adapter_config.json").write_bytes(own["adapter_config.json"])
+    torch.save(load(own["adapter_model.safetensors"]), both / "adapter_model.bin")
+    (both / "adapter_model-00001-of-00001.safetensors").write_bytes(own["adapter_model.safetensors"])
+    hub.add("owner/name", files_of(both))
+    assert open_adapter("owner/name").digest == open_adapter(both).digest
+    assert not any("00001" in name for name in names_read(hub))
