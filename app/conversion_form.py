@@ -1,7 +1,6 @@
 """The conversion of an adapter that was refused because it opens after one only: asked for, shown at work, its error."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import streamlit as st
 
@@ -11,7 +10,7 @@ from app.state import jobs
 from app.state.workspace import current, keep, open_source, refused_source
 from surgery.conversion import ENERGY, MLX, Conversion, ConversionPlan, Source, convert, convertible
 from surgery.errors import SurgeryError
-from surgery.files import exports_folder
+from surgery.files import proposed_export
 from surgery.model import DTYPES, BaseChoice
 
 KIND = "conversion"
@@ -50,7 +49,11 @@ def _form(source: Source) -> None:
         st.caption("One of these is needed:")
     with st.form("convert", border=False):
         plan = _asked_for(source)
-        out = st.text_input("New folder", str(_proposal(source)), help="Nothing that exists is overwritten.")
+        out = st.text_input(
+            "New folder",
+            str(proposed_export(f"{source.folder.name}-lora")),
+            help="Nothing that exists is overwritten.",
+        )
         asked = st.form_submit_button("Convert and open", type="primary", icon=":material/transform:")
     if asked:
         _start(source, plan, out.strip())
@@ -128,13 +131,3 @@ def _show(done: Conversion) -> None:
     st.success(f"{text}.", icon=":material/verified:")
     for note in done.notes:
         st.info(plain(note), icon=":material/info:")
-
-
-def _proposal(source: Source) -> Path:
-    """A folder below the exports that is not there yet."""
-    folder = exports_folder() / f"{source.folder.name}-lora"
-    number = 2
-    while folder.exists():
-        folder = exports_folder() / f"{source.folder.name}-lora-{number}"
-        number += 1
-    return folder

@@ -15,7 +15,7 @@ from app.state.workspace import Workspace, current, keep
 from surgery.adapter import TASKS
 from surgery.errors import SurgeryError
 from surgery.export import RECORD_FILE, PeftLoading, Verification, dump_record, export, export_recipe, record_of
-from surgery.files import exports_folder
+from surgery.files import proposed_export
 from surgery.recipes import dump_recipe, pinned
 
 KIND = "reload"
@@ -145,13 +145,7 @@ def recipe_panel(workspace: Workspace) -> None:
 
 def _proposal(workspace: Workspace) -> Path:
     stem = workspace.adapter.source.rpartition(":")[2].rpartition("/")[2].partition("@")[0] or "adapter"
-    folder = exports_folder() / f"{stem}-{workspace.plan.policy.name}"
-    number = 2
-    candidate = folder
-    while candidate.exists():
-        candidate = folder.with_name(f"{folder.name}-{number}")
-        number += 1
-    return candidate
+    return proposed_export(f"{stem}-{workspace.plan.policy.name}")
 
 
 def _zipped(folder: Path) -> bytes:

@@ -75,3 +75,12 @@ def recipes_folder() -> Path:
 def exports_folder() -> Path:
     """Where the app proposes to write edited adapters."""
     return home() / "exports"
+
+
+def proposed_export(stem: str) -> Path:
+    """A folder below the exports that is not there yet: of this name, or with the first number that is free."""
+    folder, number = exports_folder() / stem, 2
+    while folder.exists():
+        folder = exports_folder() / f"{stem}-{number}"
+        number += 1
+    return folder

@@ -24,7 +24,7 @@ from surgery.model.greedy_search import Answered, Stop
 from surgery.model.heads import saved_head
 from surgery.model.hub_base import BaseSize, base_on_hub, base_size, latest_base, pinned_base
 from surgery.model.loss import answer_losses, padding_id, scored_logits
-from surgery.model.memory import footprint, free_bytes, is_out_of_memory, release
+from surgery.model.memory import footprint, free_bytes, is_out_of_memory, recomputing, release
 from surgery.model.memory_estimate import estimate_memory
 from surgery.model.model_class import model_class, refuse_task
 from surgery.model.queue import Scored, answer_tokens, common_prefix, pair_tokens, text_tokens
@@ -92,6 +92,7 @@ __all__ = [
     "pinned_base",
     "preview_tokens",
     "read_once",
+    "recomputing",
     "refuse_task",
     "release",
     "resolve_base",

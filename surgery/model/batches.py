@@ -132,21 +132,12 @@ def collate(
 
 def _texts(examples: Sequence[Example], pad_id: int | None, indices: tuple[int, ...], layout: Layout) -> Batch:
     """Prompts and their answers as one sequence each."""
-    import torch
-
-    width = max(example.length for example in examples)
-    ids = torch.full((len(examples), width), pad_id or 0, dtype=torch.long)
-    mask = torch.zeros((len(examples), width), dtype=torch.long)
-    labels = torch.full((len(examples), width), IGNORED, dtype=torch.long)
-    for i, example in enumerate(examples):
-        begin = width - example.length if layout != "right" else 0
-        end = begin + example.length
-        ids[i, begin:end] = torch.tensor(example.prompt_ids + example.answer_ids)
-        mask[i, begin:end] = 1
-        labels[i, end - len(example.answer_ids) : end] = torch.tensor(example.answer_ids)
+    ids, mask = _filled([example.prompt_ids + example.answer_ids for example in examples], pad_id or 0, layout)
+    scored = [(IGNORED,) * len(example.prompt_ids) + example.answer_ids for example in examples]
+    labels, _ = _filled(scored, IGNORED, layout)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     first_answer = int((labels != IGNORED).int().argmax(1).min())
-    return Batch(indices, ids, mask, positions, labels, width - first_answer + 1, layout)
+    return Batch(indices, ids, mask, positions, labels, ids.shape[1] - first_answer + 1, layout)
 
 
 def _pairs(examples: Sequence[Example], pad_id: int | None, indices: tuple[int, ...], layout: Layout) -> Batch:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.adapter import LORA_BIAS, TRAINING_ONLY, Adapter, module_path
 from surgery.data import CLASSIFIERS
 from surgery.errors import BaseModelError
+from surgery.model.model_class import WITHOUT_A_RUN
 
 if TYPE_CHECKING:
     from surgery.model.base import LoadedBase
@@ -112,7 +113,7 @@ def refuse_unlabelled(config: Any, location: str) -> None:
     if kind in _KINDS:
         raise BaseModelError(
             f"the head on {location!r} says {_KINDS[kind]}, and what is measured here is one label of several",
-            "its geometry and spectra, edits by policies that read no sensitivities, and the export work without a run",
+            WITHOUT_A_RUN,
         )
 
 

@@ -252,33 +252,6 @@ class LiveModel:
         return perturbations
 
     @contextmanager
-    def checkpointing(self) -> Iterator[None]:
-        """Keep only the inputs of the model's layers during a forward pass that gradients flow through.
-
-        The layers are told to recompute without being put into training mode, so dropout stays off.
-        """
-        from torch.utils.checkpoint import checkpoint
-        from transformers.modeling_layers import GradientCheckpointingLayer
-
-        layers = [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
-        if not layers:
-            raise BaseModelError(
-                f"{type(self.model).__name__} has no gradient checkpointing",
-                "calibrate without it, in smaller batches",
-            )
-        # a layer under accelerate has a forward of its own already, which moves its inputs
-        own = {layer: layer.__dict__.get("forward") for layer in layers}
-        for layer in layers:
-            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
-        try:
-            yield
-        finally:
-            for layer, forward in own.items():
-                del layer.forward
-                if forward is not None:
-                    layer.forward = forward
-
-    @contextmanager
     def detached(self) -> Iterator[LoadedBase]:
         """The base model without this adapter, so that another one can be attached to it meanwhile.
 

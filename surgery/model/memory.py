@@ -1,12 +1,17 @@
-"""How much memory there is, and how much the rows of a batch take: upper estimates from a model's config.
+"""How much memory there is, how much the rows of a batch take, and how a backward pass takes less.
 
-Estimates only choose how large a batch is tried first; a batch that does not fit is halved by those who run it.
+Estimates are upper ones from a model's config. They only choose how large a batch is tried first; a batch that does not fit is halved by those who run it.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from surgery.errors import BaseModelError
 
 if TYPE_CHECKING:
     import torch
@@ -103,3 +108,32 @@ def release() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def recomputing(model: Any) -> Iterator[None]:
+    """Keep only the inputs of a model's layers during a forward pass that gradients flow through.
+
+    The layers are told to recompute without being put into training mode, so dropout stays off. Raises
+    `BaseModelError` for a model without such layers.
+    """
+    from torch.utils.checkpoint import checkpoint
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise BaseModelError(
+            f"{type(model).__name__} has no gradient checkpointing",
+            "calibrate without it, in smaller batches",
+        )
+    # a layer under accelerate has a forward of its own already, which moves its inputs
+    own = {layer: layer.__dict__.get("forward") for layer in layers}
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer, forward in own.items():
+            del layer.forward
+            if forward is not None:
+                layer.forward = forward

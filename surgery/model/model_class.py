@@ -10,6 +10,9 @@ from surgery.model.renamed import has_place
 if TYPE_CHECKING:
     from torch import nn
 
+WITHOUT_A_RUN = (
+    "its geometry and spectra, edits by policies that read no sensitivities, and the export work without a run"
+)
 _CLASSES = {
     CAUSAL_LM: "AutoModelForCausalLM",
     SEQ_2_SEQ_LM: "AutoModelForSeq2SeqLM",
@@ -87,5 +90,5 @@ def refuse_task(task: str) -> None:
         raise AdapterError(
             f"the adapter is of the task {task[:60]!r}, and what runs here are causal and sequence-to-sequence language "
             "models and classifiers of texts and tokens",
-            "its geometry and spectra, edits by policies that read no sensitivities, and the export work without a run",
+            WITHOUT_A_RUN,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surgery.data import Calibration
-from surgery.model import Batch, answer_losses, batch_order, run_batches
+from surgery.model import Batch, answer_losses, batch_order, recomputing, run_batches
 from surgery.progress import SILENT, Control
 from surgery.sensitivity.checkpoint import Partial
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity
@@ -82,7 +82,7 @@ def measure_sensitivity(
         control.tokens(read, all_tokens)
 
     try:
-        with live.checkpointing() if checkpointing else nullcontext():
+        with recomputing(live.model) if checkpointing else nullcontext():
             run_batches(examples, batch_size, live.base.padding, step, layout=layout, start=done)
     finally:
         live.unperturb()

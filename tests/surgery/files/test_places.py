@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from surgery.errors import SurgeryError
-from surgery.files import home, places
+from surgery.files import home, places, proposed_export
 from tests.helpers.refusals import refusal
 
 
@@ -59,3 +59,10 @@ def test_nothing_else_joins_a_name_to_the_home() -> None:
         if re.search(r"\bhome\(\)\s*/", file.read_text(encoding="utf-8"))
     ]
     assert joining == ["surgery/files/places.py"]
+
+
+def test_a_proposed_export_is_the_first_of_its_name_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path))
+    for name in ("kinship", "kinship-2", "kinship-3"):
+        assert proposed_export("kinship") == tmp_path / "exports" / name
+        (tmp_path / "exports" / name).mkdir(parents=True)

@@ -10,7 +10,16 @@ from surgery.adapter import open_adapter
 from surgery.edits import make_edit
 from surgery.errors import BaseModelError
 from surgery.experiments import Proof, prove
-from surgery.model import DeviceMap, LiveModel, attach, execution_device, is_offloaded, load_base, parse_device_map
+from surgery.model import (
+    DeviceMap,
+    LiveModel,
+    attach,
+    execution_device,
+    is_offloaded,
+    load_base,
+    parse_device_map,
+    recomputing,
+)
 from surgery.policies import RandomIndex
 from surgery.sensitivity import calibrate, calibration_slice, measure_sensitivity
 from surgery.spectra import decompose
@@ -124,7 +133,7 @@ def test_layers_under_hooks_keep_their_own_forward_after_checkpointing(split):
     with split.attach() as live:
         layer = live.model.model.layers[0]
         before = layer.__dict__["forward"]
-        with live.checkpointing():
+        with recomputing(live.model):
             assert layer.__dict__["forward"] is not before
         assert layer.__dict__["forward"] is before
 
