@@ -39,7 +39,7 @@ def test_a_text_shorter_than_what_tells_its_encoding_is_read(length, tmp_path):
     ("content", "word"),
     [
         (b"caf\xe9 in another encoding", "as text"),
-        (gzip.compress(b"x" * 9)[:-4], "unpacked"),
+        (gzip.compress(b"x" * 9, mtime=0)[:-4], "unpacked"),
         (b"\x1f\x8b\x08\0" + b"\xff" * 30, "unpacked"),
         (None, "no file"),
     ],
