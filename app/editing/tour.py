@@ -92,7 +92,7 @@ def tour(workspace: Workspace) -> None:
     with st.container(border=True):
         st.markdown(f"**{at + 1} of {len(STOPS)} · {stop.title}**")
         st.markdown(stop.text)
-        if workspace.sensitivity is None and workspace.plan.policy.needs_gradient:
+        if workspace.sensitivity is None and workspace.plan.needs_sensitivity:
             st.caption(
                 "This step needs a calibration: the Spectra page measures one in under a minute on the demo."
             )

@@ -100,7 +100,7 @@ class Workspace:
     @property
     def lacks_sensitivities(self) -> bool:
         """Whether the policy cannot be applied before a calibration."""
-        return self.sensitivity is None and self.plan.policy.needs_gradient
+        return self.sensitivity is None and self.plan.needs_sensitivity
 
     @cached_property
     def edit(self) -> Edit:

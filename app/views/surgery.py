@@ -227,7 +227,9 @@ if workspace.lacks_sensitivities:
     )
     if workspace.history.can_undo and st.button("Undo", icon=":material/undo:"):
         change(workspace.with_history(workspace.history.jump(workspace.history.at - 1)))
-    free = [name for name, kind in POLICIES.items() if not kind().needs_gradient and name != "identity"]
+    free = [
+        name for name, kind in POLICIES.items() if not EditPlan(kind()).needs_sensitivity and name != "identity"
+    ]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("Or start with a policy that needs no calibration:", width="content")
         for name in free:

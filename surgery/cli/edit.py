@@ -51,7 +51,7 @@ def _measured(
     """The sensitivities that were named, or that ship with a demo where the policy works from some."""
     made_by = f"made by: surgery calibrate {shlex.quote(options.adapter)} --base BASE --data ROWS --out FILE"
     file = user_path(options.sensitivities, DataError) if options.sensitivities else None
-    if file is None and plan.policy.needs_gradient:
+    if file is None and plan.needs_sensitivity:
         file = _shipped(adapter)
         if file is None:
             raise DataError(

@@ -4,21 +4,23 @@ from surgery.edits.edit import (
     ENERGY_RULES,
     Edit,
     ModuleEdit,
-    Preview,
     check_rules,
     edit_modules,
+    edit_stack,
+    gains_of,
     make_edit,
-    preview,
-    summary,
 )
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
 from surgery.edits.manual import hold, put, release
 from surgery.edits.plan import EditPlan, edit_record, parse_edit
+from surgery.edits.preview import Preview, preview, summary
+from surgery.edits.strength import STRONGEST, check_strength, modules_at, sigma_at, with_strength
 
 __all__ = [
     "ENERGY_RULES",
+    "STRONGEST",
     "Edit",
     "EditPlan",
     "Grid",
@@ -27,20 +29,26 @@ __all__ = [
     "ModuleEdit",
     "Preview",
     "check_rules",
+    "check_strength",
     "edit_modules",
     "edit_record",
+    "edit_stack",
     "end_to_end",
+    "gains_of",
     "grid_of",
     "hold",
     "knob_table",
     "largest_text",
     "largest_values",
     "make_edit",
+    "modules_at",
     "parse_edit",
     "preview",
     "put",
     "release",
     "searchable",
+    "sigma_at",
     "summary",
     "with_knobs",
+    "with_strength",
 ]

@@ -19,8 +19,9 @@ from surgery.policies import Evidence, Policy, evidence_for, for_scope
 from surgery.sensitivity import Sensitivity
 from surgery.spectra import Spectra, null_components, of_equal_rank
 
-ENERGY_RULES = ("l1", "l2", "none")
+ENERGY_RULES = ("l1", "l2", "functional", "none")
 Manual = Mapping[str, Mapping[int, float]]
+_NO_INPUTS = "the second moments of this module's input were not measured"
 _MEASURE = "measure them with surgery.sensitivity.calibrate, which is: surgery calibrate ADAPTER --out FILE"
 
 
@@ -57,24 +58,6 @@ class Edit:
         return {name: module.skipped for name, module in self.modules.items() if module.skipped}
 
 
-@dataclass(frozen=True)
-class Preview:
-    """Numbers of an edit that need no model: predicted change of the loss, counts, nuclear norm.
-
-    `predicted` is the first-order change of the mean calibration loss, Σ ḡₖ(σ′ₖ − σₖ), in nats per
-    answer token; `standard_error` is over calibration examples. `nuclear_norm_ratio` is Σσ′/Σσ and
-    `nuclear_norm_moved` the share of Σσ that changed place: half of Σ|σ′ − σ| over Σσ.
-    """
-
-    predicted: float
-    standard_error: float
-    raised: int
-    lowered: int
-    zeroed: int
-    nuclear_norm_ratio: float
-    nuclear_norm_moved: float
-
-
 # seven: what an `EditPlan` holds one by one, which is built upon it, and what it is applied to
 def make_edit(
     spectra: Spectra,
@@ -90,9 +73,10 @@ def make_edit(
 
     spectra: of all modules, by name.
     policy: gives the gains αₖ of each component.
-    sensitivity: gₖ by example and component, for policies that read it.
+    sensitivity: gₖ by example and component, for policies that read it, and q for those and rules that read that.
     scope: a named scope or a regular expression over module names.
-    energy: rule that holds a norm of each module's σ: `l1` Σσ, `l2` Σσ², `none`; None for the policy's usual one.
+    energy: rule that holds one number of each module: `l1` its nuclear norm Σσ, `l2` its Frobenius norm, `functional`
+        its functional energy Σσ²q, `none` nothing; None for the policy's usual one.
     sigma_min: least σ′ of an edited component.
     manual: gains by module and component, in place of the policy's.
 
@@ -103,7 +87,10 @@ def make_edit(
     energy = policy.usual_energy if energy is None else energy
     manual = manual or {}
     _check_manual(manual, spectra, names)
-    moments = _measured(sensitivity, spectra, names).moments if policy.needs_gradient else None
+    moments = None
+    needs_q = policy.needs_q or energy == "functional"
+    if policy.needs_gradient or needs_q:
+        moments = _measured(sensitivity, spectra, names, needs_q).moments
     policy = for_scope(policy, {name: spectra[name].sigma for name in names}, moments)
     edited: dict[str, ModuleEdit] = {}
     for group in of_equal_rank(spectra, names):
@@ -123,9 +110,26 @@ def edit_modules(
 
     evidence: σ and the statistics of g, one row a module.
     policy: gives the gains αₖ.
-    energy: `l1` holds Σσ of each module, `l2` Σσ², `none` neither; None for the policy's usual rule.
+    energy: what is held of each module, as in `make_edit`; None for the policy's usual rule.
     sigma_min: least σ′ of an edited component.
     manual: gains by module and component, in place of the policy's.
+    """
+    after, reasons = edit_stack(evidence, policy, energy, sigma_min, manual)
+    gains = gains_of(evidence.sigma, after)
+    rows = zip(evidence.names, gains, evidence.sigma, after, reasons, strict=True)
+    return {name: ModuleEdit(gain, old, new, reason) for name, gain, old, new, reason in rows}
+
+
+def edit_stack(
+    evidence: Evidence,
+    policy: Policy,
+    energy: str | None = None,
+    sigma_min: float = 0.0,
+    manual: Manual | None = None,
+) -> tuple[Float64[ndarray, "module rank"], ndarray]:
+    """σ′ of modules of equal rank, one row each, and per row why it was left alone, or None.
+
+    The arguments are those of `edit_modules`; a module may stand in several rows, each with evidence of its own.
     """
     energy = policy.usual_energy if energy is None else energy
     check_rules(energy, sigma_min)
@@ -134,44 +138,28 @@ def edit_modules(
     if energy != "none" and sigma_min == 0:
         reasons[_uniform(gains, live)] = f"the {energy} energy rule undoes a uniform scale; use energy none"
     reasons[sigma.max(axis=1) == 0] = "a zero update has nothing to reweight"
+    if energy == "functional":
+        reasons[~evidence.has_q] = _NO_INPUTS
     with np.errstate(over="ignore", invalid="ignore"):  # judged on the next line
         after = np.where(live, np.maximum(gains * sigma, sigma_min), sigma)
     _refuse_overflow(names, reasons, np.isfinite(after.max(axis=1)))
     if energy != "none":
-        left, before = _norms(after, live, energy), _norms(sigma, live, energy)
+        left, before = _norms(after, live, energy, evidence.q), _norms(sigma, live, energy, evidence.q)
         _refuse_overflow(names, reasons, np.isfinite(left) & np.isfinite(before))
         empty = (left == 0) & ~reasons.astype(bool)
         reasons[empty] = "every component was zeroed, so the energy rule has nothing to rescale"
         after = _rescaled(after, live, left, before)
     alone = reasons.astype(bool)
     after[alone] = sigma[alone]
-    gains = np.divide(after, sigma, out=np.ones_like(sigma), where=sigma > 0)
-    rows = zip(names, gains, sigma, after, reasons, strict=True)
-    return {name: ModuleEdit(gain, old, new, reason) for name, gain, old, new, reason in rows}
+    return after, reasons
 
 
-def preview(edit: Edit, sensitivity: Sensitivity | None) -> Preview | None:
-    """The preview numbers of `edit`; None when its modules were not measured."""
-    if sensitivity is None or any(name not in sensitivity.values for name in edit.modules):
-        return None
-    moments = sensitivity.moments
-    places = [moments.indices[name] for name in edit.modules]
-    if [place.size for place in places] != [module.sigma.size for module in edit.modules.values()]:
-        return None
-    sigma, after = _end_to_end(edit)
-    change = np.zeros(len(moments.g))
-    change[np.concatenate(places)] = after - sigma
-    # what stays adds nothing, even where its measurement is not finite
-    moved = np.flatnonzero(change)
-    per_example = change @ moments.g if moved.size == change.size else change[moved] @ moments.g[moved]
-    n = per_example.size
-    error = float(per_example.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    return _preview(sigma, after, float(per_example.mean()), error)
-
-
-def summary(edit: Edit) -> Preview:
-    """The preview numbers that need no sensitivities; the prediction is NaN."""
-    return _preview(*_end_to_end(edit), float("nan"), float("nan"))
+def gains_of(
+    sigma: Float64[ndarray, "*module rank"], after: Float64[ndarray, "*module rank"]
+) -> Float64[ndarray, "*module rank"]:
+    """σ′/σ, and 1 where σ is 0."""
+    gains: ndarray = np.divide(after, sigma, out=np.ones_like(sigma), where=sigma > 0)
+    return gains
 
 
 def check_rules(energy: str, sigma_min: float) -> None:
@@ -180,28 +168,6 @@ def check_rules(energy: str, sigma_min: float) -> None:
         raise PolicyError(f"energy rule {energy!r} is not known", f"use one of {', '.join(ENERGY_RULES)}")
     if not np.isfinite(sigma_min) or sigma_min < 0:
         raise PolicyError(f"sigma_min cannot be {sigma_min!r}", "use a number from 0 up")
-
-
-def _end_to_end(edit: Edit) -> tuple[Float64[ndarray, " component"], Float64[ndarray, " component"]]:
-    """σ and σ′ of all modules of an edit."""
-    modules = edit.modules.values()
-    return np.concatenate([m.sigma for m in modules]), np.concatenate([m.sigma_after for m in modules])
-
-
-def _preview(
-    sigma: Float64[ndarray, " component"], after: Float64[ndarray, " component"], predicted: float, error: float
-) -> Preview:
-    alive = sigma > 0
-    total = sigma.sum() or 1.0
-    return Preview(
-        predicted=predicted,
-        standard_error=error,
-        raised=int((after[alive] > sigma[alive] * (1 + 1e-9)).sum()),
-        lowered=int((after[alive] < sigma[alive] * (1 - 1e-9)).sum()),
-        zeroed=int((after[alive] == 0).sum()),
-        nuclear_norm_ratio=float(after.sum() / total),
-        nuclear_norm_moved=float(np.abs(after - sigma).sum() / 2 / total),
-    )
 
 
 def _wanted(
@@ -215,6 +181,9 @@ def _wanted(
         reached = evidence.has_gradient
         reasons[~reached] = "no gradient reached this module"
         asked = asked & reached
+    if policy.needs_q:
+        reasons[~evidence.has_q] = _NO_INPUTS
+        asked = asked & evidence.has_q
     if asked.any():
         with np.errstate(over="ignore"):  # judged after the clamp
             gains[asked] = policy.gains(evidence.rows(asked))
@@ -235,10 +204,15 @@ def _uniform(gains: ndarray, live: Bool[ndarray, "module rank"]) -> Bool[ndarray
 
 
 def _norms(
-    values: Float64[ndarray, "module rank"], live: Bool[ndarray, "module rank"], energy: str
+    values: Float64[ndarray, "module rank"],
+    live: Bool[ndarray, "module rank"],
+    energy: str,
+    q: Float64[ndarray, "module rank"],
 ) -> Float64[ndarray, " module"]:
+    """What the rule holds of each module, in units of σ: Σσ, ‖σ‖₂ or √(Σσ²q)."""
+    weighed = values * np.sqrt(q) if energy == "functional" else values
     with np.errstate(over="ignore"):
-        norms: ndarray = np.linalg.norm(np.where(live, values, 0.0), 1 if energy == "l1" else 2, axis=1)
+        norms: ndarray = np.linalg.norm(np.where(live, weighed, 0.0), 1 if energy == "l1" else 2, axis=1)
     return norms
 
 
@@ -261,9 +235,16 @@ def _refuse_overflow(names: Sequence[str], reasons: ndarray, finite: Bool[ndarra
         raise PolicyError(f"the gains of module {names[wrong.argmax()]!r} overflow", "take smaller steps")
 
 
-def _measured(sensitivity: Sensitivity | None, spectra: Spectra, names: Sequence[str]) -> Sensitivity:
+def _measured(
+    sensitivity: Sensitivity | None, spectra: Spectra, names: Sequence[str], needs_q: bool
+) -> Sensitivity:
     if sensitivity is None:
-        raise PolicyError("the policy works from sensitivities, and none were given", _MEASURE)
+        raise PolicyError("the edit works from sensitivities, and none were given", _MEASURE)
+    if needs_q and sensitivity.inputs is None:
+        raise PolicyError(
+            "the edit works from the second moments of inputs, and these sensitivities were measured without them",
+            f"measure again: {_MEASURE}",
+        )
     missing = [name for name in names if name not in sensitivity.values]
     if missing:
         raise PolicyError(

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.edits.edit import Edit, Preview, preview, summary
+from surgery.edits.edit import Edit
 from surgery.edits.grid import grid_of, with_knobs
 from surgery.edits.plan import EditPlan
+from surgery.edits.preview import Preview, preview, summary
 from surgery.errors import PolicyError
 from surgery.policies import ScopePolicy, knobs_of
 from surgery.sensitivity import Sensitivity

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
 
 from surgery.edits.edit import ModuleEdit
 from surgery.edits.plan import EditPlan
@@ -51,15 +53,16 @@ def put(
     """
     asked = _before_energy(spectra, plan, sensitivity, name, plan.sigma_min).sigma_after
     sigma = spectra[name].sigma
-    present = plan.apply(spectra, sensitivity).modules[name].gains
-    wanted = {k: float(present[k]) for k in plan.manual.get(name, {})} | dict(gains)
+    present = replace(plan, strength=1.0).apply(spectra, sensitivity).modules[name].gains
+    wanted = {k: float(present[k]) for k in plan.manual.get(name, {})} | _at_full_strength(plan, gains)
     if plan.energy != "none" and any(gain > 0 for gain in wanted.values()):
         power = 1 if plan.energy == "l1" else 2
+        weight = _weights(plan, sensitivity, name, sigma)
         others = np.ones(sigma.size, dtype=bool)
         others[list(wanted)] = False
-        left = (asked[others] ** power).sum()
-        total = (sigma**power).sum()
-        target = sum((gain * sigma[k]) ** power for k, gain in wanted.items())
+        left = (weight * asked**power)[others].sum()
+        total = (weight * sigma**power).sum()
+        target = sum(weight[k] * (gain * sigma[k]) ** power for k, gain in wanted.items())
         if left > 0:
             if target >= total * (1 - _ROOM):
                 raise PolicyError(
@@ -83,10 +86,36 @@ def _before_energy(
     spectra: Spectra, plan: EditPlan, sensitivity: Sensitivity | None, name: str, sigma_min: float
 ) -> ModuleEdit:
     """The module as the plan leaves it to the energy rule."""
-    modules = replace(plan, energy="none", sigma_min=sigma_min).apply(spectra, sensitivity).modules
+    modules = replace(plan, energy="none", sigma_min=sigma_min, strength=1.0).apply(spectra, sensitivity).modules
     if name not in modules:
         raise PolicyError(f"module {name!r} is not in scope", "widen the scope")
     return modules[name]
+
+
+def _at_full_strength(plan: EditPlan, gains: Mapping[int, float]) -> dict[int, float]:
+    """The gains at strength 1 that come to these at the plan's: 1 + (gain − 1)/λ."""
+    if plan.strength == 0:
+        raise PolicyError("at strength 0 no component moves", "raise the strength first")
+    whole = {k: 1 + (gain - 1) / plan.strength if plan.strength != 1 else gain for k, gain in gains.items()}
+    for k, gain in whole.items():
+        # rounding may leave a component at zero a hair below it
+        if gain < -1e-12:
+            raise PolicyError(
+                f"at strength {plan.strength:g} no gain goes below {max(0.0, 1 - plan.strength):.3g}, and component "
+                f"{k} was to have {gains[k]:.3g}",
+                "raise the strength, or ask for a larger gain",
+            )
+    return {k: max(gain, 0.0) for k, gain in whole.items()}
+
+
+def _weights(
+    plan: EditPlan, sensitivity: Sensitivity | None, name: str, sigma: Float64[ndarray, " rank"]
+) -> Float64[ndarray, " rank"]:
+    """What each component counts in the norm that the energy rule holds: q under `functional`."""
+    if plan.energy != "functional" or sensitivity is None:
+        return np.ones_like(sigma)
+    q = sensitivity.moments.q[sensitivity.moments.indices[name]]
+    return q if np.isfinite(q).all() else np.ones_like(sigma)
 
 
 def _with_manual(plan: EditPlan, name: str, gains: Mapping[int, float]) -> EditPlan:

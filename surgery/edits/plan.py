@@ -7,6 +7,7 @@ from typing import Any
 
 from surgery.adapter import RESIDUAL, SCOPES, check_scope, scope_note
 from surgery.edits.edit import Edit, Manual, check_rules, make_edit
+from surgery.edits.strength import check_strength, with_strength
 from surgery.errors import RecipeError
 from surgery.files import mapping_of, number_of, refuse_unknown
 from surgery.policies import GradDirection, Policy, knob_values, make_policy
@@ -18,7 +19,8 @@ from surgery.spectra import Spectra
 class EditPlan:
     """What is done to the singular values: a policy, where it acts, what follows it, gains by hand.
 
-    Without an energy rule it takes the policy's usual one.
+    Without an energy rule it takes the policy's usual one. `strength` is the dose λ of the whole edit, from 0 to
+    1.5: σ′(λ) = (1 − λ)σ + λσ′.
     """
 
     policy: Policy = field(default_factory=GradDirection)
@@ -26,14 +28,21 @@ class EditPlan:
     energy: str = ""
     sigma_min: float = 0.0
     manual: Manual = field(default_factory=dict)
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
+        check_strength(self.strength)
         if not self.energy:
             object.__setattr__(self, "energy", self.policy.usual_energy)
 
+    @property
+    def needs_sensitivity(self) -> bool:
+        """Whether it works from a measurement: of sensitivities, or of the second moments of inputs."""
+        return self.policy.needs_gradient or self.policy.needs_q or self.energy == "functional"
+
     def apply(self, spectra: Spectra, sensitivity: Sensitivity | None) -> Edit:
         """The edit of an adapter; raises `PolicyError` as `make_edit` does."""
-        return make_edit(
+        whole = make_edit(
             spectra,
             self.policy,
             sensitivity=sensitivity,
@@ -42,6 +51,7 @@ class EditPlan:
             sigma_min=self.sigma_min,
             manual=self.manual,
         )
+        return with_strength(whole, self.strength, self.sigma_min)
 
     def notes(self, names: Iterable[str]) -> tuple[str, ...]:
         """What is to be told of the plan where it is applied to modules of these names."""
@@ -60,12 +70,14 @@ def edit_record(plan: EditPlan) -> dict[str, Any]:
         "manual": {
             name: {k: float(gain) for k, gain in gains.items()} for name, gains in plan.manual.items() if gains
         },
+        # plans of earlier versions have none, and keep their digests
+        **({} if plan.strength == 1 else {"strength": plan.strength}),
     }
 
 
 def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
     """An `edit` section, validated; raises `RecipeError` or `PolicyError` for the first thing wrong."""
-    refuse_unknown(edit, {"scope", "policy", "knobs", "energy", "sigma_min", "manual"}, "edit")
+    refuse_unknown(edit, {"scope", "policy", "knobs", "energy", "sigma_min", "manual", "strength"}, "edit")
     policy = make_policy(str(edit.get("policy")), mapping_of(edit.get("knobs"), "edit.knobs"))
     scope, energy = edit.get("scope", "residual"), edit.get("energy", policy.usual_energy)
     sigma_min = number_of(edit.get("sigma_min", 0.0), "edit.sigma_min")
@@ -83,6 +95,7 @@ def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
         energy=energy,
         sigma_min=sigma_min,
         manual=_manual(edit.get("manual")),
+        strength=number_of(edit.get("strength", 1.0), "edit.strength"),
     )
 
 

@@ -227,7 +227,7 @@ def recipe_digest(recipe: Recipe) -> str:
 
     Nor do the rows that were measured, where the policy reads no gradient.
     """
-    rows = recipe.calibration_digest if recipe.edit.policy.needs_gradient else ""
+    rows = recipe.calibration_digest if recipe.edit.needs_sensitivity else ""
     return digest([dump_recipe(pinned(replace(recipe, evaluation=None, calibration_digest=rows)))])
 
 

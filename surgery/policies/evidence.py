@@ -23,7 +23,8 @@ class Evidence:
     """Modules of equal rank, one row each, one number per component.
 
     `signed` is the mean of g over calibration examples and `error` its standard error (NaN where
-    unknown), `magnitude` the mean of |g|, `second_moment` the mean of g².
+    unknown), `magnitude` the mean of |g|, `second_moment` the mean of g², and `q` the second moment of what
+    enters along vₖ, E[(vₖᵀx)²] (NaN where unknown).
     """
 
     names: tuple[str, ...]
@@ -32,6 +33,12 @@ class Evidence:
     error: Float64[ndarray, "module rank"]
     magnitude: Float64[ndarray, "module rank"]
     second_moment: Float64[ndarray, "module rank"]
+    q: Float64[ndarray, "module rank"]
+
+    @property
+    def has_q(self) -> Bool[ndarray, " module"]:
+        """Which modules have finite second moments of their inputs, not all of them zero."""
+        return np.isfinite(self.q).all(axis=1) & (self.q > 0).any(axis=1)
 
     @property
     def has_gradient(self) -> Bool[ndarray, " module"]:
@@ -48,19 +55,19 @@ class Evidence:
         if chosen.all():
             return self
         names = tuple(name for name, keep in zip(self.names, chosen, strict=True) if keep)
-        stacks = (self.sigma, self.signed, self.error, self.magnitude, self.second_moment)
+        stacks = (self.sigma, self.signed, self.error, self.magnitude, self.second_moment, self.q)
         return Evidence(names, *(stack[chosen] for stack in stacks))
 
 
 def evidence_for(
     names: Sequence[str], sigma: Float64[ndarray, "module rank"], moments: Moments | None
 ) -> Evidence:
-    """The rows of `names`; without a measurement every g is 0 and its error unknown."""
+    """The rows of `names`; without a measurement every g is 0, its error and q unknown."""
     if moments is None:
-        zero = np.zeros_like(sigma)
-        return Evidence(tuple(names), sigma, zero, np.full_like(sigma, np.nan), zero, zero)
+        zero, unknown = np.zeros_like(sigma), np.full_like(sigma, np.nan)
+        return Evidence(tuple(names), sigma, zero, unknown, zero, zero, unknown)
     at = np.stack([moments.indices[name] for name in names])
-    stacks = (moments.mean, moments.error, moments.magnitude, moments.second_moment)
+    stacks = (moments.mean, moments.error, moments.magnitude, moments.second_moment, moments.q)
     return Evidence(tuple(names), sigma, *(stack[at] for stack in stacks))
 
 

@@ -29,6 +29,7 @@ class Policy(Protocol):
     name: ClassVar[str]
     title: ClassVar[str]
     usual_energy: ClassVar[str]
+    needs_q: ClassVar[bool]
 
     @property
     def needs_gradient(self) -> bool:
@@ -64,6 +65,7 @@ class Given:
     name: ClassVar[str] = "given"
     title: ClassVar[str] = "Gains computed for the whole scope"
     needs_gradient: ClassVar[bool] = True
+    needs_q: ClassVar[bool] = False
     usual_energy: ClassVar[str] = "l1"
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "module rank"]:

@@ -15,6 +15,7 @@ from surgery.sensitivity.component_verdicts import (
     standings,
 )
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
+from surgery.sensitivity.input_moments import PARTS, InputMoments
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
 from surgery.sensitivity.stability import Budget, budgets
@@ -40,11 +41,13 @@ from surgery.sensitivity.timing import (
 __all__ = [
     "COMPARED",
     "KINDS",
+    "PARTS",
     "SHIPPED",
     "Budget",
     "CalibrationPace",
     "Component",
     "Dichotomy",
+    "InputMoments",
     "Measurement",
     "Moments",
     "PartFile",

@@ -7,13 +7,15 @@ import numpy as np
 from jaxtyping import Float64, Int
 from numpy import ndarray
 
+from surgery.sensitivity.input_moments import InputMoments
+
 
 @dataclass(frozen=True)
 class Moments:
     """Statistics of g over examples, the components of all measured modules end to end.
 
-    `mean` is signed and `error` its standard error, NaN from a single example. `indices` holds the
-    indices of each module's components.
+    `mean` is signed and `error` its standard error, NaN from a single example. `q` is E[(vₖᵀx)²] of what enters
+    the module, NaN where that was not measured. `indices` holds the indices of each module's components.
     """
 
     indices: Mapping[str, Int[ndarray, " rank"]]
@@ -22,9 +24,12 @@ class Moments:
     error: Float64[ndarray, " component"]
     magnitude: Float64[ndarray, " component"]
     second_moment: Float64[ndarray, " component"]
+    q: Float64[ndarray, " component"]
 
 
-def moments_of(values: Mapping[str, Float64[ndarray, "example rank"]]) -> Moments:
+def moments_of(
+    values: Mapping[str, Float64[ndarray, "example rank"]], inputs: InputMoments | None = None
+) -> Moments:
     """Aggregate per-example sensitivities; not finite where a measurement was not."""
     indices, end = {}, 0
     for name, module in values.items():
@@ -39,7 +44,21 @@ def moments_of(values: Mapping[str, Float64[ndarray, "example rank"]]) -> Moment
         mean = (up - down) / n
         _, squared = _sums(np.abs(g - mean[:, np.newaxis]))
         error = np.sqrt(squared / (n - 1) / n) if n > 1 else np.full(end, np.nan)
-        return Moments(indices, g, mean, error, (up + down) / n, (up_squared + down_squared) / n)
+        return Moments(
+            indices, g, mean, error, (up + down) / n, (up_squared + down_squared) / n, _q(values, inputs)
+        )
+
+
+def _q(
+    values: Mapping[str, Float64[ndarray, "example rank"]], inputs: InputMoments | None
+) -> Float64[ndarray, " component"]:
+    seen = inputs.prompt if inputs is not None else {}
+    return np.concatenate(
+        [
+            inputs.q(name) if inputs is not None and name in seen else np.full(module.shape[1], np.nan)
+            for name, module in values.items()
+        ]
+    )
 
 
 def _sums(

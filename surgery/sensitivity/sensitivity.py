@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from surgery.data import Encoding, encoding_record, parse_encoding
 from surgery.errors import DataError
 from surgery.files import digest, is_shipped, user_path, write_problem, write_whole
+from surgery.sensitivity.input_moments import InputMoments
 from surgery.sensitivity.moments import Moments, moments_of
 
 FORMAT = "surgery-sensitivity-1"
@@ -70,7 +71,9 @@ class Sensitivity:
     text, empty where the slice was not read from a source, and `keys` are those of its rows, several each, as
     `data.seen_keys` gives them; files of earlier versions lack them. `shipped` tells that it came with a demo,
     measured elsewhere. `without` is the loss of the first examples with every σ at zero; it is empty in earlier
-    files.
+    files. `answer_tokens`, the number of tokens that each example's loss is the mean of, and `inputs`, the second
+    moments of what enters the modules, are None there. `protected` are measurements of the same
+    adapter on slices that an edit is not to hurt.
     """
 
     values: Mapping[str, Float64[ndarray, "example rank"]]
@@ -81,6 +84,9 @@ class Sensitivity:
     shipped: bool = False
     keys: tuple[tuple[str, ...], ...] = ()
     without: Float64[ndarray, " few"] = field(default_factory=lambda: np.zeros(0))
+    answer_tokens: Int64[ndarray, " example"] | None = None
+    inputs: InputMoments | None = None
+    protected: tuple["Sensitivity", ...] = ()
 
     @property
     def examples(self) -> int:
@@ -89,7 +95,7 @@ class Sensitivity:
     @cached_property
     def moments(self) -> Moments:
         """What policies and previews read, for all modules at once; computed at the first use."""
-        return moments_of(self.values)
+        return moments_of(self.values, self.inputs)
 
     def statistics(self, name: str) -> ComponentStatistics:
         g = self.values[name]
@@ -111,6 +117,7 @@ class Sensitivity:
             values={name: g[:count] for name, g in self.values.items()},
             losses=self.losses[:count],
             without=self.without[:count],
+            answer_tokens=None if self.answer_tokens is None else self.answer_tokens[:count],
         )
 
     def of_modules(self, names: Iterable[str]) -> "Sensitivity":
@@ -140,6 +147,13 @@ def save_sensitivity(sensitivity: Sensitivity, path: Path | str, about: Mapping[
     tensors["losses"] = _as_stored(sensitivity.losses)
     if sensitivity.without.size:
         tensors["without"] = _as_stored(sensitivity.without)
+    if sensitivity.answer_tokens is not None:
+        tensors["answer_tokens"] = sensitivity.answer_tokens
+    if sensitivity.inputs is not None:
+        tensors |= _moment_tensors(sensitivity.inputs, list(sensitivity.values))
+        metadata["inputs"] = json.dumps(
+            {"tokens": dict(sensitivity.inputs.tokens), "base": sensitivity.inputs.base}
+        )
     content = save(tensors, metadata=metadata)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -164,8 +178,10 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
             names = json.loads(metadata["names"])
             values = {name: handle.get_tensor(f"g.{i}").astype(np.float64) for i, name in enumerate(names)}
             losses = handle.get_tensor("losses").astype(np.float64)
-            known = "without" in handle.keys()  # noqa: SIM118
-            without = handle.get_tensor("without").astype(np.float64) if known else np.zeros(0)
+            held = set(handle.keys())
+            without = handle.get_tensor("without").astype(np.float64) if "without" in held else np.zeros(0)
+            counts = handle.get_tensor("answer_tokens").astype(np.int64) if "answer_tokens" in held else None
+            sums = {name: handle.get_tensor(name) for name in held if name.startswith("M.")}
         record = json.loads(metadata["provenance"])
         encoding, scope = parse_encoding(record.pop("encoding")), tuple(record.pop("scope"))
         # files of earlier versions say neither what was left out nor which rows it was
@@ -175,11 +191,44 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
         provenance = Provenance(encoding=encoding, scope=scope, **record)
         keys = tuple(tuple(map(str, row)) for row in json.loads(metadata.get("keys", "[]")))
         about = left_out, metadata.get("rows", ""), is_shipped(file)
-        return Sensitivity(values, losses, provenance, *about, keys=keys, without=without)
+        return Sensitivity(
+            values,
+            losses,
+            provenance,
+            *about,
+            keys=keys,
+            without=without,
+            answer_tokens=counts,
+            inputs=_moments_read(metadata.get("inputs"), names, sums),
+        )
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{file.name!r} is no sensitivity file ({str(error)[:80]})", "write one with: surgery calibrate"
         ) from error
+
+
+def _moment_tensors(inputs: InputMoments, names: list[str]) -> dict[str, ndarray]:
+    """The sums by part and number of the module, as a file holds them."""
+    sums = {"prompt": inputs.prompt, "answer": inputs.answer}
+    return {
+        f"M.{part}.{i}": np.ascontiguousarray(by_name[name])
+        for part, by_name in sums.items()
+        for i, name in enumerate(names)
+        if name in by_name
+    }
+
+
+def _moments_read(header: str | None, names: list[str], sums: Mapping[str, ndarray]) -> InputMoments | None:
+    """What `_moment_tensors` wrote; None from files of earlier versions."""
+    if header is None:
+        return None
+    about = json.loads(header)
+    prompt, answer = (
+        {name: sums[f"M.{part}.{i}"].astype(np.float64) for i, name in enumerate(names) if f"M.{part}.{i}" in sums}
+        for part in ("prompt", "answer")
+    )
+    tokens = {str(part): int(count) for part, count in about["tokens"].items()}
+    return InputMoments(prompt, answer, tokens=tokens, base=bool(about["base"]))
 
 
 def _as_stored(values: ndarray) -> ndarray:

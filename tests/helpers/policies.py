@@ -34,14 +34,14 @@ def evidence(magnitude: Any = None, *, g: Any = None, sigma: Any = None, name: s
     size = np.abs(signs) if magnitude is None else np.asarray(magnitude, dtype=np.float64)
     given = np.arange(signs.size, 0, -1.0) if sigma is None else np.asarray(sigma, dtype=np.float64)
     with np.errstate(over="ignore"):
-        rows = [given, signs, np.full(signs.size, np.nan), size, size**2]
+        rows = [given, signs, np.full(signs.size, np.nan), size, size**2, np.full(signs.size, np.nan)]
     return Evidence((name,), *(row[np.newaxis].copy() for row in rows))
 
 
 def stacked(*modules: Evidence) -> Evidence:
     """One stack of several."""
     names = tuple(name for module in modules for name in module.names)
-    fields = ("sigma", "signed", "error", "magnitude", "second_moment")
+    fields = ("sigma", "signed", "error", "magnitude", "second_moment", "q")
     return Evidence(names, *(np.concatenate([getattr(module, field) for module in modules]) for field in fields))
 
 

@@ -154,7 +154,7 @@ def group_edits(live: "LiveModel", group: Group, measured: Mapping[int, Sensitiv
     edits = {}
     for name, edit in group.edits.items():
         sensitivity = None
-        if edit.plan.policy.needs_gradient:
+        if edit.plan.needs_sensitivity:
             place = edit.seed, edit.budget
             if place not in heads:
                 # rows that cannot be measured give way to those that follow, in a shorter pass as in a longer one

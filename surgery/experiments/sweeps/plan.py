@@ -135,9 +135,9 @@ def _passes(
 ) -> dict[int, CalibrationPlan]:
     largest: dict[int, int] = {}
     for edit in every:
-        if edit.plan.policy.needs_gradient:
+        if edit.plan.needs_sensitivity:
             largest[edit.seed] = max(largest.get(edit.seed, 0), edit.budget)
-    seeds = dict.fromkeys(edit.seed for edit in edits if edit.plan.policy.needs_gradient)
+    seeds = dict.fromkeys(edit.seed for edit in edits if edit.plan.needs_sensitivity)
     return {seed: replace(adapter.calibration, seed=seed, examples=largest[seed]) for seed in seeds}
 
 
