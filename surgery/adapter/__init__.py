@@ -24,7 +24,7 @@ from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSit
 from surgery.adapter.task import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, task_of
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
-from surgery.adapter.weights import WEIGHTS_FILE, read_tensors, read_weights
+from surgery.adapter.weights import WEIGHTS_FILE, all_finite, read_tensors, read_weights
 from surgery.adapter.zip_upload import unpack_adapter
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "adapter_folder",
     "adapter_source",
     "adapters_below",
+    "all_finite",
     "check_scope",
     "expert_of",
     "experts_of",

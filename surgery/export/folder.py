@@ -26,7 +26,6 @@ from surgery.errors import AdapterError, ExportError
 from surgery.export.card import model_card
 from surgery.export.edited_factors import (
     check_spectra,
-    edited_factor,
     relative_distance,
     same_bytes,
     written_modules,
@@ -54,7 +53,7 @@ class Verification:
     edited: int
     untouched: int
     rounding: float
-    loading: PeftLoading = PeftLoading(0, None, unchecked="nothing was asked")
+    loading: PeftLoading
 
 
 def export(
@@ -140,29 +139,6 @@ def _write_files(folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray],
         (folder / name).write_text(text, encoding="utf-8")
     for file in folder.iterdir():
         keep(file)
-
-
-def verify(
-    adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path, changed: Mapping[str, Shaped[ndarray, "..."]]
-) -> Verification:
-    """Comparison of a written folder with the original and with the edit.
-
-    adapter: the original.
-    spectra: of all its modules, by name.
-    edit: σ′ of the modules edited.
-    folder: what was written.
-    changed: what `write_back` gave.
-
-    Raises `ExportError` when keys, dtypes, shapes or config changed, or when any tensor is not byte
-    for byte what it has to be: the original's, or the exact B′ rounded once.
-    """
-    written = _read_back(adapter, folder, changed)
-    rounding = 0.0
-    for name, module in edit.modules.items():
-        factors = written.modules[name]
-        if edited_factor(factors)[0] in changed:
-            rounding = max(rounding, relative_distance(factors, spectra[name], module.sigma_after))
-    return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
 
 
 def _read_back(adapter: Adapter, folder: Path, changed: Mapping[str, Shaped[ndarray, "..."]]) -> Adapter:
