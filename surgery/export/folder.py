@@ -19,6 +19,7 @@ from surgery.adapter import (
     Adapter,
     open_adapter,
     refuse_changed,
+    same_bytes,
 )
 from surgery.data import refuse_changed_rows
 from surgery.edits import Edit
@@ -27,7 +28,6 @@ from surgery.export.card import model_card
 from surgery.export.edited_factors import (
     check_spectra,
     relative_distance,
-    same_bytes,
     written_modules,
 )
 from surgery.export.peft_loading import PeftLoading, peft_loading, refuse_ignored
@@ -143,8 +143,9 @@ def _write_files(folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray],
 
 def _read_back(adapter: Adapter, folder: Path, changed: Mapping[str, Shaped[ndarray, "..."]]) -> Adapter:
     """The written adapter, which is byte for byte what it has to be; raises `ExportError` for any other."""
+    due = {**adapter.tensors, **changed}
     try:
-        written = open_adapter(folder)
+        written = open_adapter(folder, held=due)
     except AdapterError as error:
         if not (folder / WEIGHTS_FILE).exists():
             gone = os.strerror(errno.ENOENT)
@@ -158,7 +159,7 @@ def _read_back(adapter: Adapter, folder: Path, changed: Mapping[str, Shaped[ndar
         raise ExportError("the written keys or config differ from the original", "report this as a defect")
     if written.tokenizer.contents != adapter.tokenizer.contents:
         raise ExportError("the written tokenizer differs from the original", "report this as a defect")
-    for key, before in {**adapter.tensors, **changed}.items():
+    for key, before in due.items():
         after = written.tensors[key]
         if not same_bytes(before, after):
             raise ExportError(f"{key!r} did not read back as it was written", "report this as a defect")
