@@ -16,6 +16,7 @@ from surgery.sensitivity.component_verdicts import (
 )
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
 from surgery.sensitivity.input_moments import PARTS, InputMoments
+from surgery.sensitivity.input_sums import InputSums
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
 from surgery.sensitivity.stability import Budget, budgets
@@ -48,6 +49,7 @@ __all__ = [
     "Component",
     "Dichotomy",
     "InputMoments",
+    "InputSums",
     "Measurement",
     "Moments",
     "PartFile",
