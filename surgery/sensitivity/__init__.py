@@ -17,6 +17,7 @@ from surgery.sensitivity.component_verdicts import (
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
 from surgery.sensitivity.folds import FEWEST, FOLDS, SHUFFLES, Folds, folds_of, unfitted
 from surgery.sensitivity.input_moments import PARTS, InputMoments
+from surgery.sensitivity.input_sums import InputSums
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.scope_rows import FoldStatistics, ScopeRows
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
@@ -55,6 +56,7 @@ __all__ = [
     "FoldStatistics",
     "Folds",
     "InputMoments",
+    "InputSums",
     "Measurement",
     "Moments",
     "PartFile",
