@@ -10,13 +10,13 @@ from surgery.data import Calibration
 from surgery.model import Batch, answer_losses, batch_order, recomputing, run_batches
 from surgery.progress import SILENT, Control
 from surgery.sensitivity.checkpoint import Partial
-from surgery.sensitivity.sensitivity import Provenance, Sensitivity
+from surgery.sensitivity.sensitivity import Provenance, Sensitivity, sigma_identity
 
 if TYPE_CHECKING:
-    from surgery.model import Layout, LiveModel
+    from surgery.model import Layout, LiveModel, Variant
 
 
-# nine: what is measured, how its batches are made and how it survives a break; `calibrate` asks for it by a plan
+# ten: what is measured and where, how its batches are made and how it survives a break; `calibrate` asks by a plan
 def measure_sensitivity(
     live: "LiveModel",
     calibration: Calibration,
@@ -28,8 +28,9 @@ def measure_sensitivity(
     control: Control = SILENT,
     resume: Partial | None = None,
     keep: Callable[[Partial], None] | None = None,
+    sigma: "Variant | None" = None,
 ) -> Sensitivity:
-    """gₖ = ∂loss/∂σₖ of every example for the modules `names`, at the adapter's own σ, in nats per answer token.
+    """gₖ = ∂loss/∂σₖ of every example for the modules `names`, in nats per answer token.
 
     live: the adapter in its running base model.
     calibration: encoded rows.
@@ -41,9 +42,10 @@ def measure_sensitivity(
     control: hears of examples and tokens after every batch; raises `Cancelled`.
     resume: a part of the same measurement, taken over to the same bits as without a break.
     keep: given what is finished after every batch, in arrays that go on changing.
+    sigma: σ′ by module at which it is measured, the adapter's own σ where not given, as in all other modules.
     """
     layout = layout or live.layout
-    live.set_sigma(None)
+    live.set_sigma(sigma)
     examples = calibration.examples
     live.check_positions(max((example.span for example in examples), default=0))
     values = {name: np.zeros((len(examples), live.spectra[name].rank)) for name in names}
@@ -86,12 +88,17 @@ def measure_sensitivity(
             run_batches(examples, batch_size, live.base.padding, step, layout=layout, start=done)
     finally:
         live.unperturb()
-    return Sensitivity(values, losses, provenance_of(live, calibration, names), calibration.left_out)
+        live.set_sigma(None)
+    return Sensitivity(values, losses, provenance_of(live, calibration, names, sigma), calibration.left_out)
 
 
-def provenance_of(live: "LiveModel", calibration: Calibration, names: "list[str] | tuple[str, ...]") -> Provenance:
-    """The identity of a measurement before it is made, so that a stored one can be found."""
+def provenance_of(
+    live: "LiveModel",
+    calibration: Calibration,
+    names: "list[str] | tuple[str, ...]",
+    sigma: "Variant | None" = None,
+) -> Provenance:
+    """The identity of a measurement before it is made, at σ′ where that is given, so that a stored one can be found."""
     dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
-    return Provenance(
-        live.adapter.digest, live.base.fingerprint, calibration.digest, calibration.encoding, tuple(names), dtype
-    )
+    digests = live.adapter.digest, live.base.fingerprint, calibration.digest
+    return Provenance(*digests, calibration.encoding, tuple(names), dtype, sigma_identity(sigma))
