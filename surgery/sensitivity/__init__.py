@@ -15,8 +15,10 @@ from surgery.sensitivity.component_verdicts import (
     standings,
 )
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
+from surgery.sensitivity.folds import FEWEST, FOLDS, SHUFFLES, Folds, folds_of, unfitted
 from surgery.sensitivity.input_moments import PARTS, InputMoments
 from surgery.sensitivity.moments import Moments, moments_of
+from surgery.sensitivity.scope_rows import FoldStatistics, ScopeRows
 from surgery.sensitivity.sensitivity import (
     Provenance,
     Sensitivity,
@@ -46,19 +48,25 @@ from surgery.sensitivity.timing import (
 
 __all__ = [
     "COMPARED",
+    "FEWEST",
+    "FOLDS",
     "KINDS",
     "PARTS",
     "SHIPPED",
+    "SHUFFLES",
     "Budget",
     "CalibrationPace",
     "Component",
     "Dichotomy",
+    "FoldStatistics",
+    "Folds",
     "InputMoments",
     "Measurement",
     "Moments",
     "PartFile",
     "Partial",
     "Provenance",
+    "ScopeRows",
     "Sensitivity",
     "Spent",
     "Standing",
@@ -70,6 +78,7 @@ __all__ = [
     "delete_measurement",
     "dichotomy",
     "doubts",
+    "folds_of",
     "known_pace",
     "known_proof_pace",
     "layer_shares",
@@ -89,4 +98,5 @@ __all__ = [
     "standings",
     "stored_measurements",
     "stored_sensitivity_file",
+    "unfitted",
 ]

@@ -1,13 +1,17 @@
 """Moments of per-example sensitivities: all that policies and previews read, for all modules at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float64, Int
 from numpy import ndarray
 
 from surgery.sensitivity.input_moments import InputMoments
+from surgery.sensitivity.scope_rows import ScopeRows, scope_rows
+
+_SCOPES = 4  # that are kept, because a person goes between few
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,15 @@ class Moments:
     magnitude: Float64[ndarray, " component"]
     second_moment: Float64[ndarray, " component"]
     q: Float64[ndarray, " component"]
+
+    def of_scope(self, names: Sequence[str]) -> ScopeRows:
+        """The per-example sensitivities of these modules together; the last few scopes are kept."""
+        return self._scopes(tuple(names))
+
+    @cached_property
+    def _scopes(self) -> Callable[[tuple[str, ...]], ScopeRows]:
+        indices, g, q = self.indices, self.g, self.q
+        return lru_cache(_SCOPES)(lambda names: scope_rows(indices, g, q, names))
 
 
 def moments_of(

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from surgery.data import Encoding, encoding_record, parse_encoding
 from surgery.errors import DataError
 from surgery.files import digest, is_shipped, user_path, write_problem, write_whole
+from surgery.sensitivity.folds import Folds, folds_of
 from surgery.sensitivity.input_moments import InputMoments
 from surgery.sensitivity.moments import Moments, moments_of
 
@@ -110,6 +111,11 @@ class Sensitivity:
     def moments(self) -> Moments:
         """What policies and previews read, for all modules at once; computed at the first use."""
         return moments_of(self.values, self.inputs)
+
+    @cached_property
+    def folds(self) -> Folds | None:
+        """The folds of its examples; None where they are too few."""
+        return folds_of(self.examples)
 
     def statistics(self, name: str) -> ComponentStatistics:
         g = self.values[name]
