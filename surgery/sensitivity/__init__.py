@@ -20,7 +20,13 @@ from surgery.sensitivity.input_moments import PARTS, InputMoments
 from surgery.sensitivity.input_sums import InputSums
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.scope_rows import FoldStatistics, ScopeRows
-from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
+from surgery.sensitivity.sensitivity import (
+    Provenance,
+    Sensitivity,
+    load_sensitivity,
+    save_sensitivity,
+    sigma_identity,
+)
 from surgery.sensitivity.stability import Budget, budgets
 from surgery.sensitivity.store import (
     SHIPPED,
@@ -90,6 +96,7 @@ __all__ = [
     "remember_proof_pace",
     "save_sensitivity",
     "shipped_measurements",
+    "sigma_identity",
     "standings",
     "stored_measurements",
     "stored_sensitivity_file",

@@ -29,7 +29,10 @@ FORMAT = "surgery-sensitivity-1"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a measurement belongs to: digests of adapter, base and token ids, and the settings."""
+    """What a measurement belongs to: digests of adapter, base and token ids, and the settings.
+
+    `sigma` is the digest of the σ′ at which it was made, empty for the adapter's own σ.
+    """
 
     adapter: str
     base: str
@@ -37,6 +40,7 @@ class Provenance:
     encoding: Encoding
     scope: tuple[str, ...]
     dtype: str
+    sigma: str = ""
 
     @property
     def key(self) -> str:
@@ -46,7 +50,17 @@ class Provenance:
     @property
     def record(self) -> dict[str, Any]:
         """What a stored file says of it; of the earlier rule of tokenising, as earlier versions wrote it."""
-        return {**asdict(self), "encoding": encoding_record(self.encoding)}
+        record = {**asdict(self), "encoding": encoding_record(self.encoding)}
+        if not self.sigma:
+            del record["sigma"]  # as files were before a measurement could be made elsewhere
+        return record
+
+
+def sigma_identity(sigma: Mapping[str, Float64[ndarray, " rank"]] | None) -> str:
+    """Identity of σ′ by module; empty for the adapter's own σ."""
+    if sigma is None:
+        return ""
+    return digest(part for name in sorted(sigma) for part in (name, np.ascontiguousarray(sigma[name]).tobytes()))
 
 
 @dataclass(frozen=True)
