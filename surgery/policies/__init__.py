@@ -5,7 +5,16 @@ from surgery.policies.evidence import Evidence, evidence_for, normalise
 from surgery.policies.gates import AbsSelect, DoubleSmooth, RobustZ, SmoothAbs, ZScore
 from surgery.policies.gradient import GradDirection, NaturalGradient
 from surgery.policies.knobs import Knob, knob_values, knobs_of
-from surgery.policies.policy import POLICIES, Policy, ScopePolicy, for_scope, make_policy, position_of
+from surgery.policies.policy import (
+    POLICIES,
+    Policy,
+    ScopePolicy,
+    for_scope,
+    make_policy,
+    position_of,
+    protected_slices,
+)
+from surgery.policies.protected import Protected, ProtectedSlice, StackedSlices, multipliers
 
 __all__ = [
     "POLICIES",
@@ -17,11 +26,14 @@ __all__ = [
     "Knob",
     "NaturalGradient",
     "Policy",
+    "Protected",
+    "ProtectedSlice",
     "RandomIndex",
     "RobustZ",
     "Scale",
     "ScopePolicy",
     "SmoothAbs",
+    "StackedSlices",
     "Truncate",
     "ZScore",
     "evidence_for",
@@ -29,6 +41,8 @@ __all__ = [
     "knob_values",
     "knobs_of",
     "make_policy",
+    "multipliers",
     "normalise",
     "position_of",
+    "protected_slices",
 ]

@@ -2,11 +2,11 @@
 
 A policy sees modules of equal rank as a stack and treats every row alone. Step sizes, gates and
 fractions default to those of the authors' released code, because the paper's text does not give
-them. A new policy is one frozen dataclass in `gates`, `gradient` or `controls`, listed at the end of
+them. A new policy is one frozen dataclass in `gates`, `gradient`, `protected` or `controls`, listed at the end of
 that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ from surgery.policies.evidence import Evidence, normalise
 from surgery.policies.gates import GATES
 from surgery.policies.gradient import STEPS
 from surgery.policies.knobs import refuse_unknown
+from surgery.policies.protected import SPARING, Protected, ProtectedSlice
 from surgery.sensitivity import Moments
 
 
@@ -77,12 +78,26 @@ def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, " rank"]], m
     if not isinstance(policy, ScopePolicy) or moments is None or not sigmas:
         return policy
     places = np.concatenate([moments.indices[name] for name in sigmas])
-    gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.g[places])
+    sigma, g = np.concatenate(list(sigmas.values())), moments.g[places]
+    if isinstance(policy, Protected):
+        gains = policy.gains_in_scope(sigma, g, protected_slices(moments, list(sigmas)))
+    else:
+        gains = policy.gains_in_scope(sigma, g)
     ends = np.cumsum([sigma.size for sigma in sigmas.values()])[:-1]
     return Given(dict(zip(sigmas, np.split(gains, ends), strict=True)))
 
 
-POLICIES: dict[str, type[Any]] = {policy.name: policy for policy in (*STEPS, *GATES, *CONTROLS)}
+def protected_slices(moments: Moments, names: Sequence[str]) -> tuple[ProtectedSlice, ...]:
+    """What is measured of the protected slices on the modules of `names`, end to end."""
+    return tuple(
+        ProtectedSlice(
+            beside.g[np.concatenate([beside.indices[name] for name in names])], beside.label_free, beside.tokens
+        )
+        for beside in moments.protected
+    )
+
+
+POLICIES: dict[str, type[Any]] = {policy.name: policy for policy in (*STEPS, *SPARING, *GATES, *CONTROLS)}
 
 
 def make_policy(name: str, knobs: Mapping[str, Any] | None = None) -> Policy:

@@ -15,7 +15,9 @@ class Moments:
     """Statistics of g over examples, the components of all measured modules end to end.
 
     `mean` is signed and `error` its standard error, NaN from a single example. `q` is E[(vₖᵀx)²] of what enters
-    the module, NaN where that was not measured. `indices` holds the indices of each module's components.
+    the module, NaN where that was not measured. `indices` holds the indices of each module's components. `tokens` is
+    the mean number of answer tokens, NaN where unknown; `label_free` says that the answers are the model's own, so
+    that the mean is zero but for the draw. `protected` are those of slices that an edit is not to hurt.
     """
 
     indices: Mapping[str, Int[ndarray, " rank"]]
@@ -25,6 +27,9 @@ class Moments:
     magnitude: Float64[ndarray, " component"]
     second_moment: Float64[ndarray, " component"]
     q: Float64[ndarray, " component"]
+    tokens: float = float("nan")
+    label_free: bool = False
+    protected: tuple["Moments", ...] = ()
 
 
 def moments_of(

@@ -28,7 +28,10 @@ FORMAT = "surgery-sensitivity-1"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a measurement belongs to: digests of adapter, base and token ids, and the settings."""
+    """What a measurement belongs to: digests of adapter, base and token ids, and the settings.
+
+    `sampled` is the seed of answers drawn from the model in place of those of the rows, None for theirs.
+    """
 
     adapter: str
     base: str
@@ -36,6 +39,7 @@ class Provenance:
     encoding: Encoding
     scope: tuple[str, ...]
     dtype: str
+    sampled: int | None = None
 
     @property
     def key(self) -> str:
@@ -45,7 +49,10 @@ class Provenance:
     @property
     def record(self) -> dict[str, Any]:
         """What a stored file says of it; of the earlier rule of tokenising, as earlier versions wrote it."""
-        return {**asdict(self), "encoding": encoding_record(self.encoding)}
+        record = {**asdict(self), "encoding": encoding_record(self.encoding)}
+        if self.sampled is None:  # measurements of earlier versions keep their names
+            del record["sampled"]
+        return record
 
 
 @dataclass(frozen=True)
@@ -92,10 +99,21 @@ class Sensitivity:
     def examples(self) -> int:
         return int(self.losses.size)
 
+    @property
+    def label_free(self) -> bool:
+        """Whether the answers were drawn from the model: its mean g is then zero but for the draw."""
+        return self.provenance.sampled is not None
+
     @cached_property
     def moments(self) -> Moments:
         """What policies and previews read, for all modules at once; computed at the first use."""
-        return moments_of(self.values, self.inputs)
+        counts = self.answer_tokens
+        return replace(
+            moments_of(self.values, self.inputs),
+            tokens=float("nan") if counts is None else float(counts.mean()),
+            label_free=self.label_free,
+            protected=tuple(beside.moments for beside in self.protected),
+        )
 
     def statistics(self, name: str) -> ComponentStatistics:
         g = self.values[name]
