@@ -90,7 +90,7 @@ def make_edit(
     moments = None
     needs_q = policy.needs_q or energy == "functional"
     if policy.needs_gradient or needs_q:
-        measured = _measured(sensitivity, spectra, names, needs_q)
+        measured = checked_sensitivity(sensitivity, spectra, names, needs_q)
         if measured.label_free and policy.needs_gradient:
             raise PolicyError(
                 "these sensitivities are of answers drawn from the model itself, which say how its outputs move and "
@@ -197,7 +197,8 @@ def _wanted(
     if policy.needs_gradient and sigma_min == 0:
         unmoved = asked & (gains == 1).all(axis=1)
         reasons[unmoved] = "the policy finds nothing to change in this module"
-    for row, name in enumerate(evidence.names):
+    rows = enumerate(evidence.names) if manual else ()
+    for row, name in rows:
         for component, gain in manual.get(name, {}).items():
             gains[row, component], reasons[row] = gain, None
     return gains, reasons
@@ -242,9 +243,10 @@ def _refuse_overflow(names: Sequence[str], reasons: ndarray, finite: Bool[ndarra
         raise PolicyError(f"the gains of module {names[wrong.argmax()]!r} overflow", "take smaller steps")
 
 
-def _measured(
+def checked_sensitivity(
     sensitivity: Sensitivity | None, spectra: Spectra, names: Sequence[str], needs_q: bool
 ) -> Sensitivity:
+    """The measurement, where it holds what an edit of these modules reads; else raises `PolicyError`."""
     if sensitivity is None:
         raise PolicyError("the edit works from sensitivities, and none were given", _MEASURE)
     if needs_q and sensitivity.inputs is None:

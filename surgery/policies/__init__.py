@@ -5,16 +5,8 @@ from surgery.policies.evidence import Evidence, evidence_for, normalise
 from surgery.policies.gates import AbsSelect, DoubleSmooth, RobustZ, SmoothAbs, ZScore
 from surgery.policies.gradient import GradDirection, NaturalGradient
 from surgery.policies.knobs import Knob, knob_values, knobs_of
-from surgery.policies.policy import (
-    POLICIES,
-    Policy,
-    ScopePolicy,
-    for_scope,
-    make_policy,
-    position_of,
-    protected_slices,
-)
-from surgery.policies.protected import Protected, ProtectedSlice, StackedSlices, multipliers
+from surgery.policies.policy import POLICIES, Policy, ScopePolicy, for_folds, for_scope, make_policy, position_of
+from surgery.policies.protected import Protected, multipliers
 
 __all__ = [
     "POLICIES",
@@ -27,16 +19,15 @@ __all__ = [
     "NaturalGradient",
     "Policy",
     "Protected",
-    "ProtectedSlice",
     "RandomIndex",
     "RobustZ",
     "Scale",
     "ScopePolicy",
     "SmoothAbs",
-    "StackedSlices",
     "Truncate",
     "ZScore",
     "evidence_for",
+    "for_folds",
     "for_scope",
     "knob_values",
     "knobs_of",
@@ -44,5 +35,4 @@ __all__ = [
     "multipliers",
     "normalise",
     "position_of",
-    "protected_slices",
 ]

@@ -6,7 +6,7 @@ them. A new policy is one frozen dataclass in `gates`, `gradient`, `protected` o
 that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -20,8 +20,8 @@ from surgery.policies.evidence import Evidence, normalise
 from surgery.policies.gates import GATES
 from surgery.policies.gradient import STEPS
 from surgery.policies.knobs import refuse_unknown
-from surgery.policies.protected import SPARING, Protected, ProtectedSlice
-from surgery.sensitivity import Moments
+from surgery.policies.protected import SPARING
+from surgery.sensitivity import Folds, Moments, ScopeRows
 
 
 class Policy(Protocol):
@@ -51,9 +51,12 @@ class ScopePolicy(Protocol):
     """A policy whose gains in one module depend on the other modules in scope."""
 
     def gains_in_scope(
-        self, sigma: Float64[ndarray, " component"], g: Float64[ndarray, "component example"]
-    ) -> Float64[ndarray, " component"]:
-        """αₖ of all components in scope, module after module, from σ and the per-example sensitivities."""
+        self, sigma: Float64[ndarray, " component"], rows: ScopeRows, folds: Folds | None = None
+    ) -> Float64[ndarray, "fold component"]:
+        """αₖ of all components in scope, module after module, from σ and the training examples of every fold.
+
+        Without folds there is one row, from all examples.
+        """
         ...
 
 
@@ -77,24 +80,16 @@ def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, " rank"]], m
     """The policy as it acts on these modules: itself, or the gains a `ScopePolicy` gives them together."""
     if not isinstance(policy, ScopePolicy) or moments is None or not sigmas:
         return policy
-    places = np.concatenate([moments.indices[name] for name in sigmas])
-    sigma, g = np.concatenate(list(sigmas.values())), moments.g[places]
-    if isinstance(policy, Protected):
-        gains = policy.gains_in_scope(sigma, g, protected_slices(moments, list(sigmas)))
-    else:
-        gains = policy.gains_in_scope(sigma, g)
+    return for_folds(policy, sigmas, moments, None)[0]
+
+
+def for_folds(
+    policy: ScopePolicy, sigmas: Mapping[str, Float64[ndarray, " rank"]], moments: Moments, folds: Folds | None
+) -> list[Policy]:
+    """The gains that a `ScopePolicy` gives these modules together, from the training examples of every fold."""
+    gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.of_scope(list(sigmas)), folds)
     ends = np.cumsum([sigma.size for sigma in sigmas.values()])[:-1]
-    return Given(dict(zip(sigmas, np.split(gains, ends), strict=True)))
-
-
-def protected_slices(moments: Moments, names: Sequence[str]) -> tuple[ProtectedSlice, ...]:
-    """What is measured of the protected slices on the modules of `names`, end to end."""
-    return tuple(
-        ProtectedSlice(
-            beside.g[np.concatenate([beside.indices[name] for name in names])], beside.label_free, beside.tokens
-        )
-        for beside in moments.protected
-    )
+    return [Given(dict(zip(sigmas, np.split(each, ends), strict=True))) for each in gains]
 
 
 POLICIES: dict[str, type[Any]] = {policy.name: policy for policy in (*STEPS, *SPARING, *GATES, *CONTROLS)}

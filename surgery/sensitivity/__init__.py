@@ -15,8 +15,11 @@ from surgery.sensitivity.component_verdicts import (
     standings,
 )
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
+from surgery.sensitivity.folds import FEWEST, FOLDS, SHUFFLES, Folds, folds_of, paired_folds, unfitted
 from surgery.sensitivity.input_moments import PARTS, InputMoments
+from surgery.sensitivity.joint_rows import JointRows, joint_training
 from surgery.sensitivity.moments import Moments, moments_of
+from surgery.sensitivity.scope_rows import FoldStatistics, ScopeRows
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
 from surgery.sensitivity.stability import Budget, budgets
 from surgery.sensitivity.store import (
@@ -40,19 +43,26 @@ from surgery.sensitivity.timing import (
 
 __all__ = [
     "COMPARED",
+    "FEWEST",
+    "FOLDS",
     "KINDS",
     "PARTS",
     "SHIPPED",
+    "SHUFFLES",
     "Budget",
     "CalibrationPace",
     "Component",
     "Dichotomy",
+    "FoldStatistics",
+    "Folds",
     "InputMoments",
+    "JointRows",
     "Measurement",
     "Moments",
     "PartFile",
     "Partial",
     "Provenance",
+    "ScopeRows",
     "Sensitivity",
     "Spent",
     "Standing",
@@ -64,6 +74,8 @@ __all__ = [
     "delete_measurement",
     "dichotomy",
     "doubts",
+    "folds_of",
+    "joint_training",
     "known_pace",
     "known_proof_pace",
     "layer_shares",
@@ -73,6 +85,7 @@ __all__ = [
     "measurement_header",
     "measurement_in",
     "moments_of",
+    "paired_folds",
     "provenance_of",
     "ranked",
     "remember_pace",
@@ -82,4 +95,5 @@ __all__ = [
     "standings",
     "stored_measurements",
     "stored_sensitivity_file",
+    "unfitted",
 ]

@@ -1,13 +1,17 @@
 """Moments of per-example sensitivities: all that policies and previews read, for all modules at once."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float64, Int
 from numpy import ndarray
 
 from surgery.sensitivity.input_moments import InputMoments
+from surgery.sensitivity.scope_rows import ScopeRows, scope_rows
+
+_SCOPES = 4  # that are kept, because a person goes between few
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,23 @@ class Moments:
     tokens: float = float("nan")
     label_free: bool = False
     protected: tuple["Moments", ...] = ()
+
+    def of_scope(self, names: Sequence[str]) -> ScopeRows:
+        """The per-example sensitivities of these modules together; the last few scopes are kept."""
+        return self._scopes(tuple(names))
+
+    @cached_property
+    def _scopes(self) -> Callable[[tuple[str, ...]], ScopeRows]:
+        indices, g, q, tokens, free, beside = (
+            self.indices, self.g, self.q, self.tokens, self.label_free, self.protected,
+        )  # fmt: skip
+
+        def rows(names: tuple[str, ...]) -> ScopeRows:
+            protected = tuple(moments.of_scope(names) for moments in beside)
+            own = scope_rows(indices, g, q, names)
+            return replace(own, tokens=tokens, label_free=free, protected=protected)
+
+        return lru_cache(_SCOPES)(rows)
 
 
 def moments_of(

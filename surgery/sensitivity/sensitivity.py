@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from surgery.data import Encoding, encoding_record, parse_encoding
 from surgery.errors import DataError
 from surgery.files import digest, is_shipped, user_path, write_problem, write_whole
+from surgery.sensitivity.folds import Folds, folds_of
 from surgery.sensitivity.input_moments import InputMoments
 from surgery.sensitivity.moments import Moments, moments_of
 
@@ -114,6 +115,11 @@ class Sensitivity:
             label_free=self.label_free,
             protected=tuple(beside.moments for beside in self.protected),
         )
+
+    @cached_property
+    def folds(self) -> Folds | None:
+        """The folds of its examples; None where they are too few."""
+        return folds_of(self.examples)
 
     def statistics(self, name: str) -> ComponentStatistics:
         g = self.values[name]

@@ -1,6 +1,6 @@
 """The step that spares other slices: against dense systems, its optimality conditions, and natural_gradient."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,23 +10,42 @@ from hypothesis import strategies as st
 
 from surgery.edits import make_edit
 from surgery.errors import PolicyError
-from surgery.policies import NaturalGradient, Protected, ProtectedSlice, StackedSlices, multipliers
+from surgery.policies import NaturalGradient, Protected, multipliers
+from surgery.sensitivity import folds_of
 from tests.helpers.policies import measured, spectrum
 
 seeds = st.integers(0, 10_000)
 
 
-def _slices(seed, components=9, sizes=(7, 5), pull=0.5, tokens=3.0):
+@dataclass(frozen=True)
+class Beside:
+    """A protected slice in plain numbers, g by component and example."""
+
+    g: np.ndarray
+    label_free: bool = False
+    tokens: int = 3
+
+
+def _slices(seed, components=9, sizes=(7, 5), pull=0.5):
     """Per-example sensitivities of a target and of protected slices, with means that are not zero."""
     rng = np.random.default_rng(seed)
     target = rng.standard_normal((components, sizes[0])) + pull * rng.standard_normal((components, 1))
     beside = [
-        ProtectedSlice(
-            rng.standard_normal((components, n)) + pull * rng.standard_normal((components, 1)), False, tokens
-        )
+        Beside(rng.standard_normal((components, n)) + pull * rng.standard_normal((components, 1)))
         for n in sizes[1:]
     ]
     return target, beside
+
+
+def _rows(target, beside):
+    found = measured({"m": target.T})
+    kept = []
+    for slice_ in beside:
+        other = measured({"m": slice_.g.T})
+        provenance = replace(other.provenance, sampled=0 if slice_.label_free else None)
+        tokens = np.full(slice_.g.shape[1], slice_.tokens)
+        kept.append(replace(other, provenance=provenance, answer_tokens=tokens))
+    return replace(found, protected=tuple(kept)).moments.of_scope(["m"])
 
 
 def _fisher(g, damping):
@@ -44,7 +63,7 @@ def _dense(target, beside, mu, damping):
 def _step(policy, target, beside):
     """δ, from gains of components so large that none is clamped."""
     sigma = np.full(len(target), 1e6)
-    return (policy.gains_in_scope(sigma, target, beside) - 1) * sigma
+    return (policy.gains_in_scope(sigma, _rows(target, beside))[0] - 1) * sigma
 
 
 def _changes(step, beside):
@@ -60,8 +79,8 @@ def test_without_weight_the_step_is_that_of_the_natural_gradient(seed, damping, 
     target, beside = _slices(seed)
     sigma = np.full(len(target), 1e3)
     eta = min(eta, 1.0)
-    found = Protected(eta=eta, damping=damping, mu=0.0).gains_in_scope(sigma, target, beside)
-    natural = NaturalGradient(eta=eta, damping=damping).gains_in_scope(sigma, target)
+    found = Protected(eta=eta, damping=damping, mu=0.0).gains_in_scope(sigma, _rows(target, beside))[0]
+    natural = NaturalGradient(eta=eta, damping=damping).gains_in_scope(sigma, _rows(target, beside))[0]
     assert found - 1 == pytest.approx(natural - 1, rel=1e-9, abs=1e-15)
 
 
@@ -155,16 +174,26 @@ def test_the_step_changes_with_the_weight_without_a_leap():
 def test_the_order_of_the_examples_moves_no_bit():
     target, (beside,) = _slices(5)
     sigma, policy = np.arange(9.0, 0.0, -1.0), Protected()
-    turned = policy.gains_in_scope(sigma, target[:, ::-1], [replace(beside, g=beside.g[:, ::-1])])
-    assert turned.tolist() == policy.gains_in_scope(sigma, target, [beside]).tolist()
+    turned = policy.gains_in_scope(sigma, _rows(target[:, ::-1], [replace(beside, g=beside.g[:, ::-1])]))
+    assert turned.tolist() == policy.gains_in_scope(sigma, _rows(target, [beside])).tolist()
 
 
-def test_the_longest_step_that_keeps_a_limit_is_found_for_either_slope():
-    stack = StackedSlices.of(np.array([[1.0], [0.0]]), [ProtectedSlice(np.array([[1.0], [0.0]]), False, 2.0)])
-    for step in (np.array([3.0, 0.0]), np.array([-3.0, 0.0])):
-        ((slope, bend),) = stack.expected(stack.shortened(step, 0.5))
-        assert slope + bend == pytest.approx(0.5, rel=1e-9)
-    assert stack.shortened(np.array([0.1, 0.0]), 0.5) == pytest.approx([0.1, 0.0], rel=1e-9)
+def test_a_fold_is_the_step_of_its_training_examples_of_both_slices():
+    target, (beside,) = _slices(11, sizes=(24, 17))
+    sigma, policy = np.full(9, 1e3), Protected(eta=1.0, mu=2.0)
+    found = policy.gains_in_scope(sigma, _rows(target, [beside]), folds_of(24))
+    for row, own, other in zip(found, folds_of(24).train, folds_of(17).train, strict=True):
+        alone = _rows(target[:, own], [replace(beside, g=beside.g[:, other])])
+        assert row - 1 == pytest.approx(policy.gains_in_scope(sigma, alone)[0] - 1, rel=1e-9)
+
+
+def test_a_slice_too_small_for_folds_trains_every_one_of_them():
+    target, (beside,) = _slices(11, sizes=(24, 5))
+    sigma, policy = np.full(9, 1e3), Protected(eta=1.0, mu=2.0)
+    found = policy.gains_in_scope(sigma, _rows(target, [beside]), folds_of(24))
+    for row, own in zip(found, folds_of(24).train, strict=True):
+        alone = _rows(target[:, own], [beside])
+        assert row - 1 == pytest.approx(policy.gains_in_scope(sigma, alone)[0] - 1, rel=1e-9)
 
 
 def test_make_edit_takes_the_slices_kept_beside_the_target_by_module():
@@ -177,9 +206,11 @@ def test_make_edit_takes_the_slices_kept_beside_the_target_by_module():
     edit = make_edit(spectra, Protected(), sensitivity=sensitivity)
     gains = Protected().gains_in_scope(
         np.concatenate([spectra[name].sigma for name in ranks]),
-        np.concatenate(list(target.values()), axis=1).T,
-        [ProtectedSlice(np.concatenate([beside[name] for name in ranks], axis=1).T)],
-    )
+        _rows(
+            np.concatenate(list(target.values()), axis=1).T,
+            [Beside(np.concatenate([beside[name] for name in ranks], axis=1).T)],
+        ),
+    )[0]
     assert np.concatenate([edit.modules[name].gains for name in ranks]) == pytest.approx(gains, rel=1e-14)
 
 
