@@ -31,7 +31,8 @@ FORMAT = "surgery-sensitivity-1"
 class Provenance:
     """What a measurement belongs to: digests of adapter, base and token ids, and the settings.
 
-    `sigma` is the digest of the σ′ at which it was made, empty for the adapter's own σ.
+    `sigma` is the digest of the σ′ at which it was made, empty for the adapter's own σ. `sampled` is the seed of
+    answers drawn from the model in place of those of the rows, None for theirs.
     """
 
     adapter: str
@@ -41,6 +42,7 @@ class Provenance:
     scope: tuple[str, ...]
     dtype: str
     sigma: str = ""
+    sampled: int | None = None
 
     @property
     def key(self) -> str:
@@ -51,8 +53,11 @@ class Provenance:
     def record(self) -> dict[str, Any]:
         """What a stored file says of it; of the earlier rule of tokenising, as earlier versions wrote it."""
         record = {**asdict(self), "encoding": encoding_record(self.encoding)}
+        # measurements of earlier versions keep their names
         if not self.sigma:
-            del record["sigma"]  # as files were before a measurement could be made elsewhere
+            del record["sigma"]
+        if self.sampled is None:
+            del record["sampled"]
         return record
 
 
@@ -107,10 +112,21 @@ class Sensitivity:
     def examples(self) -> int:
         return int(self.losses.size)
 
+    @property
+    def label_free(self) -> bool:
+        """Whether the answers were drawn from the model: its mean g is then zero but for the draw."""
+        return self.provenance.sampled is not None
+
     @cached_property
     def moments(self) -> Moments:
         """What policies and previews read, for all modules at once; computed at the first use."""
-        return moments_of(self.values, self.inputs)
+        counts = self.answer_tokens
+        return replace(
+            moments_of(self.values, self.inputs),
+            tokens=float("nan") if counts is None else float(counts.mean()),
+            label_free=self.label_free,
+            protected=tuple(beside.moments for beside in self.protected),
+        )
 
     @cached_property
     def folds(self) -> Folds | None:
