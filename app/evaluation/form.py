@@ -135,7 +135,8 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             scale=controls.scale,
             again=controls.again,
         )
-        slices = read_slices(seen(workspace), plan)
+        with st.spinner(f"Reading {plain(plan.data)}", show_time=True):  # which may be fetched from the hub first
+            slices = read_slices(seen(workspace), plan)
         if workspace.sensitivity is not None:  # rows that took the place of others are known by these alone
             measured = {key for keys in workspace.sensitivity.keys for key in keys}
             refuse_seen_keys(slices.held_out, measured, "the calibration")
