@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app.evaluation.answers import show_near
 from app.evaluation.forecast import power_text, time_text
 from app.evaluation.slice import Question, ask_for_slice
-from app.frame import show_error
+from app.frame import plain, show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
 from surgery.data import (
