@@ -16,6 +16,7 @@ from surgery.sensitivity.component_verdicts import (
 )
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
 from surgery.sensitivity.input_moments import PARTS, InputMoments
+from surgery.sensitivity.input_pass import measure_inputs
 from surgery.sensitivity.input_sums import InputSums
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
@@ -71,6 +72,7 @@ __all__ = [
     "layer_shares",
     "load_sensitivity",
     "losses_without",
+    "measure_inputs",
     "measure_sensitivity",
     "measurement_header",
     "measurement_in",
