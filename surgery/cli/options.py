@@ -182,7 +182,9 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
         else:
             options["metavar"] = "|".join(knob.choices) or "X"
-            parser.add_argument(flag, type=str if knob.kind is str else finite, **options)
+            parser.add_argument(
+                flag, type=str if knob.kind is str else float if knob.unbounded else finite, **options
+            )
 
 
 def finite(text: str) -> float:
