@@ -66,8 +66,9 @@ class _Transform(Knobbed):
     needs_gradient: ClassVar[bool] = False
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "module rank"]:
-        gains, live = np.ones_like(evidence.sigma), ~null_components(evidence.sigma)
-        some = live.any(axis=1)
+        gains = np.ones_like(evidence.sigma)
+        live: ndarray = ~null_components(evidence.sigma)
+        some: ndarray = live.any(axis=1)
         if some.any():
             rows, live = evidence.rows(some), live[some]
             relative = np.where(live, rows.sigma, 0.0) / rows.sigma.max(axis=1, keepdims=True)
