@@ -194,7 +194,7 @@ def _wanted(
     if asked.any():
         with np.errstate(over="ignore"):  # judged after the clamp
             gains[asked] = policy.gains(evidence.rows(asked))
-    if policy.needs_gradient and sigma_min == 0:
+    if (policy.needs_gradient or policy.needs_q) and sigma_min == 0:
         unmoved = asked & (gains == 1).all(axis=1)
         reasons[unmoved] = "the policy finds nothing to change in this module"
     rows = enumerate(evidence.names) if manual else ()

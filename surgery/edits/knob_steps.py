@@ -54,7 +54,7 @@ def knob_table(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensiti
     if found is None or not (found.slides or found.kind is bool):
         raise PolicyError(f"policy {plan.policy.name} has no knob {knob!r} with a range", "choose a sliding knob")
     size = sum(module.sigma.size for module in plan.apply(spectra, sensitivity).modules.values())
-    grid = grid_of(found, max(spectra[name].rank for name in spectra) if found.kind is int else None)
+    grid = grid_of(found, max(spectra[name].rank for name in spectra) if found.components else None)
     rows = _SCOPE_ROWS if isinstance(plan.policy, ScopePolicy) else max(2, _CELLS // max(size, 1))
     every = max(1, -(-(grid.last + 1) // rows))
     values = [grid.value(step) for step in range(0, grid.last + 1, every)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from surgery.edits import Edit, EditPlan, make_edit
+from surgery.edits import Edit, EditPlan
 from surgery.evaluation import AGAIN, BASELINE, is_random_control, random_name
 from surgery.experiments.shuffled_gains import shuffled_gains
 from surgery.policies import AbsSelect, GradDirection, RandomIndex, knob_values, knobs_of
@@ -24,15 +24,16 @@ SAME_NORM = "scale, same norm"
 
 @dataclass(frozen=True)
 class ControlRules:
-    """What random controls share with their edit: scope, energy rule, clamp, and the gates where it has some.
+    """What random controls share with their edit: scope, energy rule, clamp, strength, and the gates where it has some.
 
-    Without `gates` the edit's gains are dealt out anew.
+    Without `gates` the edit's gains, which have its strength already, are dealt out anew.
     """
 
     scope: str = "residual"
     energy: str = "l1"
     sigma_min: float = 0.0
     gates: RandomIndex | None = RandomIndex()
+    strength: float = 1.0
 
 
 def rules_of(plan: EditPlan) -> ControlRules:
@@ -43,7 +44,7 @@ def rules_of(plan: EditPlan) -> ControlRules:
         gates = RandomIndex(**{name: value for name, value in knob_values(plan.policy).items() if name in shared})
     elif isinstance(plan.policy, GradDirection):
         gates = RandomIndex()
-    return ControlRules(plan.scope, plan.energy, plan.sigma_min, gates)
+    return ControlRules(plan.scope, plan.energy, plan.sigma_min, gates, plan.strength)
 
 
 def control_sets(rules: Iterable[ControlRules]) -> int:
@@ -83,7 +84,8 @@ def _random_control(spectra: Spectra, rules: ControlRules, edit: Edit | None, se
     if edit is not None and rules.gates is None:
         return shuffled_gains(edit, energy=rules.energy, sigma_min=rules.sigma_min, seed=seed)
     gates = replace(rules.gates or RandomIndex(), seed=seed)
-    drawn = make_edit(spectra, gates, scope=rules.scope, energy=rules.energy, sigma_min=rules.sigma_min)
+    plan = EditPlan(gates, rules.scope, rules.energy, rules.sigma_min, strength=rules.strength)
+    drawn = plan.apply(spectra, None)
     alone = {} if edit is None else {name: edit.modules[name] for name in edit.skipped}
     return Edit({name: alone.get(name, module) for name, module in drawn.modules.items()})
 

@@ -50,8 +50,8 @@ def test_each_row_is_the_edit_at_its_value(name, knob):
         assert len(table.values) == len(table.gains) == len(table.numbers)
         np.testing.assert_allclose(table.values[0], limits.low)
         np.testing.assert_allclose(np.diff(table.values), limits.step * table.stride, rtol=1e-9)
-        # a whole number counts components, and a policy that solves a whole scope takes larger strides
-        high = min(limits.high, 5) if limits.kind is int else limits.high
+        # of components there are no more than the rank, and a policy that solves a whole scope takes larger strides
+        high = min(limits.high, 5) if limits.components else limits.high
         assert high - limits.step * table.stride < table.values[-1] <= high + 1e-9
         steps = round((high - limits.low) / limits.step)
         assert (table.stride > 1) == (name in ("natural_gradient", "protected") and steps >= 26)
