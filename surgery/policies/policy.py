@@ -84,7 +84,7 @@ def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, " rank"]], m
 
 def for_folds(
     policy: ScopePolicy, sigmas: Mapping[str, Float64[ndarray, " rank"]], moments: Moments, folds: Folds | None
-) -> list[Policy]:
+) -> list[Given]:
     """The gains that a `ScopePolicy` gives these modules together, from the training examples of every fold."""
     gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.of_scope(list(sigmas)), folds)
     ends = np.cumsum([sigma.size for sigma in sigmas.values()])[:-1]
