@@ -11,7 +11,7 @@ from surgery.adapter import in_scope
 from surgery.edits.edit import Edit, checked_sensitivity, edit_stack
 from surgery.edits.plan import EditPlan
 from surgery.edits.strength import sigma_at
-from surgery.policies import Evidence, ScopePolicy, for_folds
+from surgery.policies import Evidence, ScopePolicy
 from surgery.sensitivity import Folds, FoldStatistics, ScopeRows, Sensitivity, unfitted
 from surgery.spectra import Spectra, of_equal_rank
 
@@ -60,19 +60,17 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
     rows = moments.of_scope(names)
     folds = _bounded(folds, rows)
     statistics = rows.statistics(folds)
-    sigmas = {name: spectra[name].sigma for name in names}
-    after = np.empty((len(folds.held), rows.finite.size))
-    whole = for_folds(plan.policy, sigmas, moments, folds) if isinstance(plan.policy, ScopePolicy) else []
+    sigma, after = np.concatenate([spectra[name].sigma for name in names]), np.empty(statistics.mean.shape)
+    given = plan.policy.gains_in_scope(sigma, rows, folds) if isinstance(plan.policy, ScopePolicy) else None
     for group in of_equal_rank(spectra, names):
         at = np.stack([rows.indices[name] for name in group])
-        stack = _evidence(group, np.stack([sigmas[name] for name in group]), statistics, rows, at)
-        if whole:
-            stack = replace(stack, given=np.stack([fold.by_module[name] for fold in whole for name in group]))
+        stack = _evidence(group, sigma[at], statistics, rows, at)
+        if given is not None:
+            stack = replace(stack, given=given[:, at].reshape(-1, at.shape[1]))
         found, _ = edit_stack(stack, plan.policy, plan.energy, plan.sigma_min, plan.manual)
         after[:, at.ravel()] = found.reshape(-1, at.size)
     starts = np.array([rows.indices[name][0] for name in names])
-    full = FoldEdits(tuple(names), starts, np.concatenate(list(sigmas.values())), after, folds)
-    return full.at(plan.strength, plan.sigma_min)
+    return FoldEdits(tuple(names), starts, sigma, after, folds).at(plan.strength, plan.sigma_min)
 
 
 def edit_as_fold(edit: Edit, sensitivity: Sensitivity) -> FoldEdits:
