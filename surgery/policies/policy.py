@@ -81,16 +81,9 @@ def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, " rank"]], m
     """The policy as it acts on these modules: itself, or the gains a `ScopePolicy` gives them together."""
     if not isinstance(policy, ScopePolicy) or moments is None or not sigmas:
         return policy
-    return for_folds(policy, sigmas, moments, None)[0]
-
-
-def for_folds(
-    policy: ScopePolicy, sigmas: Mapping[str, Float64[ndarray, " rank"]], moments: Moments, folds: Folds | None
-) -> list[Policy]:
-    """The gains that a `ScopePolicy` gives these modules together, from the training examples of every fold."""
-    gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.of_scope(list(sigmas)), folds)
+    gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.of_scope(list(sigmas)))[0]
     ends = np.cumsum([sigma.size for sigma in sigmas.values()])[:-1]
-    return [Given(dict(zip(sigmas, np.split(each, ends), strict=True))) for each in gains]
+    return Given(dict(zip(sigmas, np.split(gains, ends), strict=True)))
 
 
 POLICIES: dict[str, type[Any]] = {
