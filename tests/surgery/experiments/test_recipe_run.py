@@ -12,8 +12,8 @@ from surgery.adapter import open_adapter
 from surgery.data import EvaluationPlan, calibration_rows, read_source, seen_keys
 from surgery.edits import make_edit
 from surgery.errors import DataError, ExportError, RecipeError
-from surgery.evaluation import AGAIN, BASELINE
-from surgery.experiments import EDIT, SAME_NORM, Proof, prove, run_recipe
+from surgery.evaluation import AGAIN, BASELINE, SAME_NORM
+from surgery.experiments import EDIT, Proof, prove, run_recipe
 from surgery.export import export_recipe, read_record
 from surgery.model import BaseChoice
 from surgery.policies import GradDirection, Identity
