@@ -31,6 +31,7 @@ from surgery.experiments.scale_or_shape import (
     shuffled_scales,
     tail_only,
 )
+from surgery.experiments.shape_expectations import shape_expectations
 from surgery.experiments.shuffled_gains import shuffled_gains
 from surgery.experiments.tuning import KnobPoint, TuningSetup, measure_edits, sweep_knob, sweep_values, tuning_plan
 
@@ -66,6 +67,7 @@ __all__ = [
     "scalar_n",
     "search",
     "shape_controls",
+    "shape_expectations",
     "shape_only",
     "shuffled_gains",
     "shuffled_scales",
