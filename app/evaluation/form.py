@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app.evaluation.answers import show_near
 from app.evaluation.forecast import power_text, time_text
 from app.evaluation.slice import Question, ask_for_slice
-from app.frame import show_error
+from app.frame import plain, show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
 from surgery.data import (
@@ -154,7 +154,8 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             scale_or_shape=controls.shape,
             again=controls.again,
         )
-        slices = read_slices(seen(workspace), plan)
+        with st.spinner(f"Reading {plain(plan.data)}", show_time=True):  # which may be fetched from the hub first
+            slices = read_slices(seen(workspace), plan)
         if workspace.sensitivity is not None:  # rows that took the place of others are known by these alone
             measured = {key for keys in workspace.sensitivity.keys for key in keys}
             refuse_seen_keys(slices.held_out, measured, "the calibration")

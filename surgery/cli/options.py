@@ -111,8 +111,10 @@ def add_variant_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_base_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", help="model folder, GGUF file or hub id; a demo has its own")
-    parser.add_argument("--revision", help="revision of a hub id")
+    parser.add_argument(
+        "--base", help="model folder, GGUF file or owner/name[@revision] on the hub; a demo has its own"
+    )
+    parser.add_argument("--revision", help="revision of a hub id, where --base does not name it")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default cpu)")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
 

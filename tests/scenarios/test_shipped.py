@@ -100,7 +100,7 @@ def test_what_ships_is_small_and_says_nothing_of_the_machine_it_was_made_on(demo
     folder = demo_folder(demo)
     runs = contents(folder / "runs")
     assert sum(map(len, runs.values())) < 1_000_000
-    assert (folder / "sensitivity.safetensors").stat().st_size < 2_000_000
+    assert (folder / "sensitivity.safetensors").stat().st_size < 2_500_000
     assert LOG not in {file.name for file in runs}
     for file, data in runs.items():
         assert b"/home/" not in data, file
