@@ -31,6 +31,9 @@ from surgery.runs import Run
 Result = tuple[dict[str, Any], str]
 KNOB_PREFIX = "knob_"
 ADAPTER_HELP = "a folder, demo:NAME, or owner/name[@revision][/folder] on the hub"
+SHAPE_HELP = (
+    "controls of each variant that have its size or its shape alone, and the share of its effect they explain"
+)
 AGAIN_HELP = "the unedited adapter once more in other batches: the noise floor"
 
 
@@ -103,6 +106,7 @@ def add_variant_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--random", type=count, default=0, help="how many random controls of each variant")
     parser.add_argument("--scope", help="of random controls where no variant says theirs (default residual)")
+    parser.add_argument("--scale-or-shape", action="store_true", help=SHAPE_HELP)
     parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
 
 

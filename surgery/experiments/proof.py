@@ -199,7 +199,8 @@ def _told(evaluation: Evaluation, proof: Proof) -> Evaluation:
     """The evaluation with whose controls its variants are, and what else of the proof a reader has to know."""
     own = {name: group.random for name, group in proof.controls.items() if name and group.random}
     notes = (*evaluation.notes, *control_notes(proof.controls), *proof.notes)
-    return replace(evaluation, own_controls=own, notes=tuple(dict.fromkeys(notes)))
+    shape = {name: dict(group.shape) for name, group in proof.controls.items() if group.shape}
+    return replace(evaluation, own_controls=own, shape_controls=shape, notes=tuple(dict.fromkeys(notes)))
 
 
 def _share(control: Control, before: int, own: int, variants: int) -> Control:
