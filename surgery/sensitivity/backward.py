@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surgery.data import Calibration
-from surgery.model import Batch, answer_losses, batch_order, recomputing, run_batches
+from surgery.model import Batch, answer_losses, batch_order, drawn_losses, recomputing, run_batches
 from surgery.progress import SILENT, Control
 from surgery.sensitivity.checkpoint import Partial
 from surgery.sensitivity.sensitivity import Provenance, Sensitivity
@@ -65,7 +65,10 @@ def measure_sensitivity(
         control.heed()
         rows = list(batch.indices)
         perturbations = live.perturb(names, len(rows))
-        loss = answer_losses(live.model, batch)
+        if calibration.sampled is None:
+            loss = answer_losses(live.model, batch)
+        else:
+            loss = drawn_losses(live.model, batch, examples, calibration.sampled)
         # examples do not share e's rows, so the gradient of the sum is every example's own
         if loss.requires_grad:  # some models read a layer's weight past its forward, so its update does nothing
             loss.sum().backward()
@@ -93,5 +96,11 @@ def provenance_of(live: "LiveModel", calibration: Calibration, names: "list[str]
     """The identity of a measurement before it is made, so that a stored one can be found."""
     dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
     return Provenance(
-        live.adapter.digest, live.base.fingerprint, calibration.digest, calibration.encoding, tuple(names), dtype
+        live.adapter.digest,
+        live.base.fingerprint,
+        calibration.digest,
+        calibration.encoding,
+        tuple(names),
+        dtype,
+        calibration.sampled,
     )
