@@ -34,10 +34,10 @@ def drawn_losses(model: Any, batch: Batch, examples: Sequence[Example], seed: in
     return mean_answer_loss(logits, drawn_labels(logits.detach(), labels, uniforms))
 
 
-def drawn_labels(logits: "Tensor", labels: "Tensor", uniforms: Sequence[Float64[ndarray, "_"]]) -> "Tensor":
+def drawn_labels(logits: "Tensor", labels: "Tensor", uniforms: Sequence[ndarray]) -> "Tensor":
     """The labels (example, token), each that counts replaced by one drawn from softmax of (example, token, vocabulary).
 
-    uniforms: of every example a number in [0, 1) for each of its labels that counts; the first token whose cumulative
+    uniforms: of every example one float64 number in [0, 1) for each of its labels that counts; the first token whose cumulative
         probability passes it is drawn.
     """
     import torch

@@ -17,10 +17,17 @@ from surgery.sensitivity.component_verdicts import (
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
 from surgery.sensitivity.folds import FEWEST, FOLDS, SHUFFLES, Folds, folds_of, paired_folds, unfitted
 from surgery.sensitivity.input_moments import PARTS, InputMoments
+from surgery.sensitivity.input_sums import InputSums
 from surgery.sensitivity.joint_rows import JointRows, joint_training
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.scope_rows import FoldStatistics, ScopeRows
-from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
+from surgery.sensitivity.sensitivity import (
+    Provenance,
+    Sensitivity,
+    load_sensitivity,
+    save_sensitivity,
+    sigma_identity,
+)
 from surgery.sensitivity.stability import Budget, budgets
 from surgery.sensitivity.store import (
     SHIPPED,
@@ -56,6 +63,7 @@ __all__ = [
     "FoldStatistics",
     "Folds",
     "InputMoments",
+    "InputSums",
     "JointRows",
     "Measurement",
     "Moments",
@@ -92,6 +100,7 @@ __all__ = [
     "remember_proof_pace",
     "save_sensitivity",
     "shipped_measurements",
+    "sigma_identity",
     "standings",
     "stored_measurements",
     "stored_sensitivity_file",
