@@ -37,6 +37,7 @@ from surgery.model.ways import Layout, Way
 
 if TYPE_CHECKING:
     from surgery.model.decoding import CACHE, Prompts, end_ids
+    from surgery.model.input_products import Seen, seeing
     from surgery.model.live_model import LiveModel
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "LoadedBase",
     "Prompts",
     "Scored",
+    "Seen",
     "Stop",
     "TokenPreview",
     "Variant",
@@ -99,6 +101,7 @@ __all__ = [
     "run_batches",
     "saved_head",
     "scored_logits",
+    "seeing",
     "stream_answers",
     "text_tokens",
     "tokenizer_alone",
@@ -109,7 +112,14 @@ __all__ = [
 ]
 
 # what imports torch is imported when it is first asked for: an adapter opens without it
-_LATER = {"CACHE": "decoding", "LiveModel": "live_model", "Prompts": "decoding", "end_ids": "decoding"}
+_LATER = {
+    "CACHE": "decoding",
+    "LiveModel": "live_model",
+    "Prompts": "decoding",
+    "Seen": "input_products",
+    "end_ids": "decoding",
+    "seeing": "input_products",
+}
 
 
 def __getattr__(name: str) -> Any:

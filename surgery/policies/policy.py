@@ -2,7 +2,7 @@
 
 A policy sees modules of equal rank as a stack and treats every row alone. Step sizes, gates and
 fractions default to those of the authors' released code, because the paper's text does not give
-them. A new policy is one frozen dataclass in `gates`, `gradient` or `controls`, listed at the end of
+them. A new policy is one frozen dataclass in `gates`, `gradient`, `protected` or `controls`, listed at the end of
 that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
 """
 
@@ -20,6 +20,7 @@ from surgery.policies.evidence import Evidence, normalise
 from surgery.policies.gates import GATES
 from surgery.policies.gradient import STEPS
 from surgery.policies.knobs import refuse_unknown
+from surgery.policies.protected import SPARING
 from surgery.sensitivity import Folds, Moments, ScopeRows
 
 
@@ -91,7 +92,7 @@ def for_folds(
     return [Given(dict(zip(sigmas, np.split(each, ends), strict=True))) for each in gains]
 
 
-POLICIES: dict[str, type[Any]] = {policy.name: policy for policy in (*STEPS, *GATES, *CONTROLS)}
+POLICIES: dict[str, type[Any]] = {policy.name: policy for policy in (*STEPS, *SPARING, *GATES, *CONTROLS)}
 
 
 def make_policy(name: str, knobs: Mapping[str, Any] | None = None) -> Policy:

@@ -15,8 +15,10 @@ from surgery.sensitivity.component_verdicts import (
     standings,
 )
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
-from surgery.sensitivity.folds import FEWEST, FOLDS, SHUFFLES, Folds, folds_of, unfitted
+from surgery.sensitivity.folds import FEWEST, FOLDS, SHUFFLES, Folds, folds_of, paired_folds, unfitted
 from surgery.sensitivity.input_moments import PARTS, InputMoments
+from surgery.sensitivity.input_sums import InputSums
+from surgery.sensitivity.joint_rows import JointRows, joint_training
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.scope_rows import FoldStatistics, ScopeRows
 from surgery.sensitivity.sensitivity import (
@@ -61,6 +63,8 @@ __all__ = [
     "FoldStatistics",
     "Folds",
     "InputMoments",
+    "InputSums",
+    "JointRows",
     "Measurement",
     "Moments",
     "PartFile",
@@ -79,6 +83,7 @@ __all__ = [
     "dichotomy",
     "doubts",
     "folds_of",
+    "joint_training",
     "known_pace",
     "known_proof_pace",
     "layer_shares",
@@ -88,6 +93,7 @@ __all__ = [
     "measurement_header",
     "measurement_in",
     "moments_of",
+    "paired_folds",
     "provenance_of",
     "ranked",
     "remember_pace",

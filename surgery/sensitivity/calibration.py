@@ -103,9 +103,14 @@ def calibrate(
 
 
 def _found_again(stored: Path) -> Sensitivity | None:
-    """The stored measurement; a damaged one is removed, to be measured again."""
+    """The stored measurement; a damaged one is removed, to be measured again.
+
+    One of an earlier version, without what enters the modules, is measured again too: its file stays until the new
+    one takes its place. A pass for the inputs alone would give them other bits than a whole measurement has.
+    """
     try:
-        return load_sensitivity(stored) if stored.is_file() else None
+        known = load_sensitivity(stored) if stored.is_file() else None
+        return known if known is not None and known.inputs is not None else None
     except OSError as error:
         raise DataError(
             f"the stored measurements cannot be read ({error.strerror})", "check who owns the workbench's folder"
