@@ -70,7 +70,7 @@ class _Transform(Knobbed):
         live = ~null_components(evidence.sigma)
         some = np.asarray(live.any(axis=1))
         if some.any():
-            rows, live = evidence.rows(np.asarray(some)), live[some]
+            rows, live = evidence.rows(some), live[some]
             relative = np.where(live, rows.sigma, 0.0) / rows.sigma.max(axis=1, keepdims=True)
             gains[some] = np.where(live, self.reshaped(_Rows(relative, live, rows)), 1.0)
         return gains
