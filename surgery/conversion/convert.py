@@ -154,13 +154,13 @@ def _of_mlx(plan: ConversionPlan, source: Source, control: Control) -> tuple[Lor
     lora = lora_of_mlx(mlx, plan.base.location if plan.base else None)
     if plan.base is None:
         return lora, _no_judge
-    from surgery.conversion.with_peft import out_by_in, weights_replaced
+    from surgery.conversion.with_peft import weight_to_fit, weights_replaced
 
     base = _loaded(plan.base, source, "loading the base model", control)
     rows = probe_ids(base, plan.data)
     control.begin("comparing logits")
     weights = (
-        (name, weight_with_mlx(out_by_in(base, name, mlx.shape(name)), parts, mlx.scale))
+        (name, weight_with_mlx(weight_to_fit(base, name, mlx.shape(name)), parts, mlx.scale))
         for name, parts in mlx.modules.items()
     )
     with weights_replaced(base, weights):

@@ -10,6 +10,8 @@ from surgery.edits.edit import (
     gains_of,
     make_edit,
 )
+from surgery.edits.expectation import Expectation, expected, expected_from, expected_of_edit, predictions
+from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
@@ -23,6 +25,8 @@ __all__ = [
     "STRONGEST",
     "Edit",
     "EditPlan",
+    "Expectation",
+    "FoldEdits",
     "Grid",
     "KnobTable",
     "LargestValues",
@@ -30,10 +34,15 @@ __all__ = [
     "Preview",
     "check_rules",
     "check_strength",
+    "edit_as_fold",
     "edit_modules",
     "edit_record",
     "edit_stack",
     "end_to_end",
+    "expected",
+    "expected_from",
+    "expected_of_edit",
+    "fold_edits",
     "gains_of",
     "grid_of",
     "hold",
@@ -43,6 +52,7 @@ __all__ = [
     "make_edit",
     "modules_at",
     "parse_edit",
+    "predictions",
     "preview",
     "put",
     "release",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 from numpy import ndarray
-from scipy.optimize import brentq
 
 from surgery.edits import Edit, ModuleEdit
 from surgery.files import digest
@@ -91,6 +90,8 @@ def _moved(rule: _Rule, step: Float64[ndarray, " rank"], distance: float) -> Flo
 
     length = distance / float(np.linalg.norm(step))
     if abs(excess(length)) > _NEAR * distance:  # a component meets the clamp on the way, or the rule bends it
+        from scipy.optimize import brentq
+
         far = _first(excess, length)
         length = float(brentq(excess, 0.0, far, xtol=1e-15, rtol=1e-14)) if excess(far) > 0 else far
     return rule(sigma + length * step)

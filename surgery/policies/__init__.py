@@ -5,7 +5,8 @@ from surgery.policies.evidence import Evidence, evidence_for, normalise
 from surgery.policies.gates import AbsSelect, DoubleSmooth, RobustZ, SmoothAbs, ZScore
 from surgery.policies.gradient import GradDirection, NaturalGradient
 from surgery.policies.knobs import Knob, knob_values, knobs_of
-from surgery.policies.policy import POLICIES, Policy, ScopePolicy, for_scope, make_policy, position_of
+from surgery.policies.policy import POLICIES, Policy, ScopePolicy, for_folds, for_scope, make_policy, position_of
+from surgery.policies.protected import Protected, multipliers
 
 __all__ = [
     "POLICIES",
@@ -17,6 +18,7 @@ __all__ = [
     "Knob",
     "NaturalGradient",
     "Policy",
+    "Protected",
     "RandomIndex",
     "RobustZ",
     "Scale",
@@ -25,10 +27,12 @@ __all__ = [
     "Truncate",
     "ZScore",
     "evidence_for",
+    "for_folds",
     "for_scope",
     "knob_values",
     "knobs_of",
     "make_policy",
+    "multipliers",
     "normalise",
     "position_of",
 ]

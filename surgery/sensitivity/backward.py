@@ -12,15 +12,15 @@ from surgery.model import Batch, answer_losses, batch_order, recomputing, run_ba
 from surgery.progress import SILENT, Control
 from surgery.sensitivity.checkpoint import Partial
 from surgery.sensitivity.input_sums import InputSums
-from surgery.sensitivity.sensitivity import Provenance, Sensitivity
+from surgery.sensitivity.sensitivity import Provenance, Sensitivity, sigma_identity
 
 if TYPE_CHECKING:
-    from surgery.model import Layout, LiveModel
+    from surgery.model import Layout, LiveModel, Variant
 
 Keep = Callable[[Partial], None]
 
 
-# nine: what is measured, how its batches are made and how it survives a break; `calibrate` asks for it by a plan
+# ten: what is measured and where, how its batches are made and how it survives a break; `calibrate` asks by a plan
 def measure_sensitivity(
     live: "LiveModel",
     calibration: Calibration,
@@ -32,8 +32,9 @@ def measure_sensitivity(
     control: Control = SILENT,
     resume: Partial | None = None,
     keep: Keep | None = None,
+    sigma: "Variant | None" = None,
 ) -> Sensitivity:
-    """gₖ = ∂loss/∂σₖ of every example for the modules `names`, at the adapter's own σ, in nats per answer token.
+    """gₖ = ∂loss/∂σₖ of every example for the modules `names`, in nats per answer token.
 
     What enters the modules on the way is summed up too, as `InputMoments`.
 
@@ -47,9 +48,10 @@ def measure_sensitivity(
     control: hears of examples and tokens after every batch; raises `Cancelled`.
     resume: a part of the same measurement, taken over to the same bits as without a break.
     keep: given what is finished after every batch, in arrays that go on changing.
+    sigma: σ′ by module at which it is measured, the adapter's own σ where not given, as in all other modules.
     """
     layout = layout or live.layout
-    live.set_sigma(None)
+    live.set_sigma(sigma)
     examples = calibration.examples
     live.check_positions(max((example.span for example in examples), default=0))
     found = _begun(live, examples, names, resume)
@@ -71,22 +73,27 @@ def measure_sensitivity(
             run_batches(examples, batch_size, live.base.padding, step, layout=layout, start=progress.done)
     finally:
         live.unperturb()
+        live.set_sigma(None)
     return Sensitivity(
         found.values,
         found.losses,
-        provenance_of(live, calibration, names),
+        provenance_of(live, calibration, names, sigma),
         calibration.left_out,
         answer_tokens=answer_counts(examples),
         inputs=found.inputs.moments(examples),
     )
 
 
-def provenance_of(live: "LiveModel", calibration: Calibration, names: "list[str] | tuple[str, ...]") -> Provenance:
-    """The identity of a measurement before it is made, so that a stored one can be found."""
+def provenance_of(
+    live: "LiveModel",
+    calibration: Calibration,
+    names: "list[str] | tuple[str, ...]",
+    sigma: "Variant | None" = None,
+) -> Provenance:
+    """The identity of a measurement before it is made, at σ′ where that is given, so that a stored one can be found."""
     dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
-    return Provenance(
-        live.adapter.digest, live.base.fingerprint, calibration.digest, calibration.encoding, tuple(names), dtype
-    )
+    digests = live.adapter.digest, live.base.fingerprint, calibration.digest
+    return Provenance(*digests, calibration.encoding, tuple(names), dtype, sigma_identity(sigma))
 
 
 def answer_counts(examples: Sequence[Example]) -> np.ndarray:

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from surgery.data import Encoding, encoding_record, parse_encoding
 from surgery.errors import DataError
 from surgery.files import digest, is_shipped, user_path, write_problem, write_whole
+from surgery.sensitivity.folds import Folds, folds_of
 from surgery.sensitivity.input_moments import InputMoments, moment_tensors, moments_header, moments_read
 from surgery.sensitivity.moments import Moments, moments_of
 
@@ -28,7 +29,11 @@ FORMAT = "surgery-sensitivity-1"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a measurement belongs to: digests of adapter, base and token ids, and the settings."""
+    """What a measurement belongs to: digests of adapter, base and token ids, and the settings.
+
+    `sigma` is the digest of the σ′ at which it was made, empty for the adapter's own σ. `sampled` is the seed of
+    answers drawn from the model in place of those of the rows, None for theirs.
+    """
 
     adapter: str
     base: str
@@ -36,6 +41,8 @@ class Provenance:
     encoding: Encoding
     scope: tuple[str, ...]
     dtype: str
+    sigma: str = ""
+    sampled: int | None = None
 
     @property
     def key(self) -> str:
@@ -45,7 +52,20 @@ class Provenance:
     @property
     def record(self) -> dict[str, Any]:
         """What a stored file says of it; of the earlier rule of tokenising, as earlier versions wrote it."""
-        return {**asdict(self), "encoding": encoding_record(self.encoding)}
+        record = {**asdict(self), "encoding": encoding_record(self.encoding)}
+        # measurements of earlier versions keep their names
+        if not self.sigma:
+            del record["sigma"]
+        if self.sampled is None:
+            del record["sampled"]
+        return record
+
+
+def sigma_identity(sigma: Mapping[str, Float64[ndarray, " rank"]] | None) -> str:
+    """Identity of σ′ by module; empty for the adapter's own σ."""
+    if sigma is None:
+        return ""
+    return digest(part for name in sorted(sigma) for part in (name, np.ascontiguousarray(sigma[name]).tobytes()))
 
 
 @dataclass(frozen=True)
@@ -92,10 +112,26 @@ class Sensitivity:
     def examples(self) -> int:
         return int(self.losses.size)
 
+    @property
+    def label_free(self) -> bool:
+        """Whether the answers were drawn from the model: its mean g is then zero but for the draw."""
+        return self.provenance.sampled is not None
+
     @cached_property
     def moments(self) -> Moments:
         """What policies and previews read, for all modules at once; computed at the first use."""
-        return moments_of(self.values, self.inputs)
+        counts = self.answer_tokens
+        return replace(
+            moments_of(self.values, self.inputs),
+            tokens=float("nan") if counts is None else float(counts.mean()),
+            label_free=self.label_free,
+            protected=tuple(beside.moments for beside in self.protected),
+        )
+
+    @cached_property
+    def folds(self) -> Folds | None:
+        """The folds of its examples; None where they are too few."""
+        return folds_of(self.examples)
 
     def statistics(self, name: str) -> ComponentStatistics:
         g = self.values[name]

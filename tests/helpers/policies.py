@@ -6,6 +6,7 @@ The formulas are written out in plain Python, one module at a time, and share no
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,14 @@ def measured(values: Mapping[str, Any]) -> Sensitivity:
     """Sensitivities from {module: rows of examples}."""
     arrays = {name: np.asarray(g, dtype=np.float64) for name, g in values.items()}
     return Sensitivity(arrays, np.ones(len(next(iter(arrays.values())))), PROVENANCE)
+
+
+def with_protected(sensitivity: Sensitivity) -> Sensitivity:
+    """The same beside a slice to protect: its examples in other places, so that the slopes are others."""
+    counts = np.full(sensitivity.examples, 3)
+    values = {name: g[:, ::-1] for name, g in sensitivity.values.items()}
+    beside = replace(sensitivity, values=values, answer_tokens=counts)
+    return replace(sensitivity, answer_tokens=counts, protected=(beside,))
 
 
 # ---- the formulas ----

@@ -29,6 +29,7 @@ from surgery.policies import (
 from surgery.sensitivity import calibrate, calibration_slice, measure_sensitivity
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, tiny_llama
+from tests.helpers.policies import with_protected
 from tests.helpers.workplace import workplace
 
 
@@ -37,10 +38,8 @@ def measured(workplace_files):
     """Spectra of an adapter and its sensitivities."""
     here = workplace(workplace_files, workplace_files / "no home")
     with here.attach() as live:
-        yield (
-            live.spectra,
-            measure_sensitivity(live, calibration_slice(live, here.calibration), list(live.spectra)),
-        )
+        found = measure_sensitivity(live, calibration_slice(live, here.calibration), list(live.spectra))
+        yield live.spectra, with_protected(found)
 
 
 def distance(edit):

@@ -50,6 +50,7 @@ DEFAULTS = {
     },
     "grad_direction": {"eta_suppress": 2.0, "eta_enhance": 0.2, "power": 1.0, "asymmetric": True, "eta": 0.2},
     "natural_gradient": {"eta": 0.1, "damping": 0.3},
+    "protected": {"eta": 0.1, "damping": 0.3, "mu": 1.0, "limited": False, "limit": 0.005},
     "scale": {"gamma": 1.0},
     "truncate": {"keep": 8, "by": "sigma", "magnitude": "mean_abs"},
 }  # fmt: skip

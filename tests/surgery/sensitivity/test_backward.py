@@ -302,3 +302,32 @@ def test_gradient_checkpointing_recomputes_the_layers_and_gives_the_same_numbers
     assert_losses(saved.losses, plain.losses, model)
     for name, g in plain.values.items():
         assert relative(saved.values[name], g) < sensitivities_apart(model)
+
+
+def test_sensitivities_at_another_sigma_equal_finite_differences_there(case):
+    model, folder = case
+    example = EXAMPLES[0]
+    with attached_to(double(model), folder) as attached:
+        rng = np.random.default_rng(0)
+        moved = {n: s.sigma * rng.uniform(0.5, 1.5, s.rank) for n, s in attached.spectra.items()}
+        slice_ = calibration([example])
+        measured = measure_sensitivity(attached, slice_, list(moved), sigma=moved)
+        for name, sigma in moved.items():
+            slopes = []
+            for k in range(sigma.size):
+                nudge = STEP * np.eye(sigma.size)[k]
+                ends = []
+                for sign in (1, -1):
+                    attached.set_sigma({**moved, name: sigma + sign * nudge})
+                    ends.append(losses_of(attached, [example])[0])
+                slopes.append((ends[0] - ends[1]) / (2 * STEP))
+            np.testing.assert_allclose(measured.values[name][0], slopes, rtol=1e-5, atol=1e-9, err_msg=name)
+
+
+def test_a_measurement_at_another_sigma_is_told_from_one_at_the_adapters_own_and_leaves_that(live):
+    own, before = measure(live), losses_of(live)
+    moved = {name: 1.5 * spectrum.sigma for name, spectrum in live.spectra.items()}
+    there = measure_sensitivity(live, calibration(), list(moved), sigma=moved)
+    assert own.provenance.key != there.provenance.key
+    assert "sigma" not in own.provenance.record
+    np.testing.assert_array_equal(losses_of(live), before)
