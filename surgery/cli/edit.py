@@ -54,9 +54,8 @@ def _measured(
     if file is None and plan.needs_sensitivity:
         file = _shipped(adapter)
         if file is None:
-            raise DataError(
-                f"policy {plan.policy.name} works from sensitivities", f"give --sensitivities FILE, {made_by}"
-            )
+            asks = "policy " + plan.policy.name if plan.policy.needs_gradient else "energy rule " + plan.energy
+            raise DataError(f"{asks} works from a measurement", f"give --sensitivities FILE, {made_by}")
     sensitivity = load_sensitivity(file) if file is not None else None
     if sensitivity is not None and sensitivity.provenance.adapter != adapter.digest:
         raise DataError("these sensitivities belong to another adapter", f"give its own, {made_by}")

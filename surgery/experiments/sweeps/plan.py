@@ -86,7 +86,7 @@ def variant_name(edit: SweptEdit) -> str:
     parts = [" ".join([policy.name, *changed]), plan.scope, plan.energy]
     if plan.sigma_min:
         parts.append(f"σ from {plan.sigma_min:g}")
-    if policy.needs_gradient:
+    if plan.needs_sensitivity:
         parts.append(f"{edit.budget} examples")
         if edit.seed:
             parts.append(f"seed {edit.seed}")
