@@ -70,7 +70,8 @@ class CalibrationPlan:
 
     `data` is a file, a folder, a demo's slice or a dataset of the hub, as `read_source` takes it; `prompt_field`,
     `answer_field`, `format` and `turns` are as in `RowFields`. `checkpointing` recomputes activations in the
-    backward pass, for contexts that do not fit.
+    backward pass, for contexts that do not fit. `base_inputs` asks for the second moments of what enters the modules
+    of the base alone, at σ = 0, in place of the adapter's.
     """
 
     data: str
@@ -84,6 +85,7 @@ class CalibrationPlan:
     answer_field: str = PLAIN_FIELDS.answer
     format: str = AUTO
     turns: str = LAST
+    base_inputs: bool = False
 
     @property
     def fields(self) -> RowFields:
