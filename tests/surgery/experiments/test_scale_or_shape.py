@@ -1,10 +1,9 @@
 """Every control of scale and shape holds what it is named for, against sums worked out component by component."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
