@@ -13,6 +13,7 @@ from surgery.experiments.control_edits import (
     shape_controls,
     with_controls,
 )
+from surgery.experiments.headroom import Headroom, Training, headroom
 from surgery.experiments.knob_search import Search, SearchLimits, search
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
 from surgery.experiments.recipe_run import run_recipe
@@ -33,30 +34,41 @@ from surgery.experiments.scale_or_shape import (
 )
 from surgery.experiments.shape_expectations import shape_expectations
 from surgery.experiments.shuffled_gains import shuffled_gains
+from surgery.experiments.steps import MOST_STEPS, Step, Steps, by_hand, check_steps, moved_to, origin, take_steps
 from surgery.experiments.tuning import KnobPoint, TuningSetup, measure_edits, sweep_knob, sweep_values, tuning_plan
 
 __all__ = [
     "CONTROLS",
     "DIAGNOSTICS",
     "EDIT",
+    "MOST_STEPS",
     "READS_Q",
     "ControlRules",
     "ControlledEdits",
     "Diagnostic",
     "Flat",
+    "Headroom",
     "KnobPoint",
     "Proof",
     "Search",
     "SearchLimits",
+    "Step",
+    "Steps",
+    "Training",
     "TuningSetup",
+    "by_hand",
+    "check_steps",
     "control_of",
     "control_sets",
     "flat_of",
     "head_only",
+    "headroom",
     "input_energies",
     "is_reserved",
     "measure_edits",
+    "moved_to",
     "one_scale",
+    "origin",
     "prove",
     "random_controls",
     "recipe_digest",
@@ -75,6 +87,7 @@ __all__ = [
     "sweep_knob",
     "sweep_values",
     "tail_only",
+    "take_steps",
     "tuning_plan",
     "with_controls",
 ]

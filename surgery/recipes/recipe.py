@@ -20,13 +20,16 @@ from surgery.model import DTYPES, BaseChoice
 # 2: rows are tokenised whole, as training does it; recipes of schema 1 go on as they did
 SCHEMA = 2
 _SCHEMAS = (1, SCHEMA)
+_SECTIONS = {"recipe", "adapter", "base", "calibration", "edit", "tuning", "evaluation", "steps", "origin"}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A whole edit: what it starts from, how it was measured, what it does, how it is proved.
 
-    `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that.
+    `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that. `steps`, where
+    above 1, are the most steps that are taken of the edit, each measured where the last one ended, until the tuning
+    rows say stop; what they lead to is a recipe of gains set by hand, and `origin` tells how those came about.
     """
 
     adapter: str
@@ -37,6 +40,8 @@ class Recipe:
     evaluation: EvaluationPlan | None = None
     tuning: CalibrationPlan | None = None
     calibration_digest: str = ""
+    steps: int = 1
+    origin: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -55,6 +60,16 @@ class Recipe:
         return [self.calibration] if self.tuning is None else [self.calibration, self.tuning]
 
 
+def in_one_step(recipe: Recipe) -> Recipe:
+    """The recipe, whose edit is made from one measurement; raises `RecipeError` for one that takes several steps."""
+    if recipe.steps > 1:
+        raise RecipeError(
+            f"this recipe takes up to {recipe.steps} steps with a measurement before each",
+            "run it (surgery run RECIPE) and use the recipe.yaml in the folder that it writes",
+        )
+    return recipe
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML; `parse_recipe` of it gives the same recipe."""
     plans = [plan for plan in (recipe.calibration, recipe.evaluation, recipe.tuning) if plan is not None]
@@ -68,6 +83,10 @@ def dump_recipe(recipe: Recipe) -> str:
         "calibration": record_of(recipe.calibration),
         "edit": edit_record(recipe.edit),
     }
+    if recipe.steps > 1:
+        record["steps"] = recipe.steps
+    if recipe.origin:
+        record["origin"] = recipe.origin
     if recipe.calibration_digest:
         record["calibration"]["digest"] = recipe.calibration_digest
     if recipe.tuning is not None:
@@ -99,9 +118,7 @@ def parse_recipe(text: str) -> Recipe:
     if not isinstance(record, dict) or type(schema) is not int or schema not in _SCHEMAS:
         raise RecipeError("this is no recipe of schema 1 or 2", f"start the file with: recipe: {SCHEMA}")
     earlier = schema < SCHEMA
-    refuse_unknown(
-        record, {"recipe", "adapter", "base", "calibration", "edit", "tuning", "evaluation"}, "the recipe"
-    )
+    refuse_unknown(record, _SECTIONS, "the recipe")
     adapter = _section(record, "adapter", {"source": str, "digest": str})
     refuse_unknown(adapter, {"source", "digest"}, "adapter")
     base = parse_plan(BaseChoice, _section(record, "base"), "base")
@@ -112,6 +129,16 @@ def parse_recipe(text: str) -> Recipe:
     rows = calibration.pop("digest", "")
     if not isinstance(rows, str):
         raise RecipeError(f"calibration.digest cannot be {rows!r}", "write a digest as text, or leave it out")
+    steps, origin = record.get("steps", 1), record.get("origin", "")
+    if type(steps) is not int or steps < 1 or not isinstance(origin, str):
+        raise RecipeError(
+            f"steps is {steps!r} and origin is {origin!r}", "write a whole number from 1 up, and a text"
+        )
+    if steps > 1 and tuning is None:
+        raise RecipeError(
+            f"{steps} steps are asked for and the recipe has no section 'tuning'",
+            "name tuning rows, which decide when to stop, or remove steps",
+        )
     return Recipe(
         adapter=adapter.get("source", ""),
         adapter_digest=adapter.get("digest", ""),
@@ -123,6 +150,8 @@ def parse_recipe(text: str) -> Recipe:
         if evaluation is None
         else parse_plan(EvaluationPlan, evaluation, "evaluation", earlier=earlier),
         tuning=None if tuning is None else parse_plan(CalibrationPlan, tuning, "tuning", earlier=earlier),
+        steps=steps,
+        origin=origin,
     )
 
 
