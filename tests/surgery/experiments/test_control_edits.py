@@ -29,6 +29,7 @@ from surgery.policies import (
 from surgery.sensitivity import calibrate, calibration_slice, measure_sensitivity
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, tiny_llama
+from tests.helpers.policies import with_some_q
 from tests.helpers.workplace import workplace
 
 
@@ -39,7 +40,7 @@ def measured(workplace_files):
     with here.attach() as live:
         yield (
             live.spectra,
-            measure_sensitivity(live, calibration_slice(live, here.calibration), list(live.spectra)),
+            with_some_q(measure_sensitivity(live, calibration_slice(live, here.calibration), list(live.spectra))),
         )
 
 
@@ -136,8 +137,19 @@ def test_a_control_has_the_scope_the_rule_the_clamp_and_the_size_of_its_edit(mea
     assert (told.scope, told.energy, told.sigma_min) == ("attention-inputs", energy, sigma_min)
     if distance(edit):
         assert told.moved == pytest.approx(np.mean(moved))
-    if policy not in ("abs_select", "grad_direction"):
+    if policy == "top_shrink":  # it lowers large values alone, and no small one can fall as far
+        assert max(moved) <= 1 + 1e-9
+    elif policy not in ("abs_select", "grad_direction"):
         assert moved == pytest.approx([1.0] * 3, rel=1e-9)
+
+
+def test_gates_drawn_at_random_have_the_strength_of_their_edit(measured):
+    whole, half = (EditPlan(GradDirection(), energy="l2", strength=strength) for strength in (1.0, 0.5))
+    drawn = [
+        with_controls(measured[0], {EDIT: (plan.apply(*measured), rules_of(plan))}, random=1).edits["random 0"]
+        for plan in (whole, half)
+    ]
+    assert distance(drawn[1]) == pytest.approx(distance(drawn[0]) / 2, rel=1e-9)
 
 
 def test_edits_of_several_scopes_get_controls_each_whose_names_say_whose_they_are(measured):
