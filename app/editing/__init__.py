@@ -41,7 +41,7 @@ from surgery.files import digest
 from surgery.policies import POLICIES, Knob, evidence_for, knob_values, knobs_of, position_of
 from surgery.spectra import of_equal_rank
 
-ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "none": "no rule"}
+ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "functional": "keep Σσ²q (functional)", "none": "no rule"}
 SOURCE = "Step sizes and gates start at the values of the authors' released code; the paper does not give them."
 _GAIN_UNIT = 4096  # a table's gains travel as whole numbers of 1/4096
 _CODES = 2**16
