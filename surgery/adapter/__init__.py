@@ -5,7 +5,7 @@ from surgery.adapter.below import adapters_below
 from surgery.adapter.conversions import CONVERTIBLE, FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
 from surgery.adapter.experts import expert_of, experts_of, of_one_expert
 from surgery.adapter.factors import Factors
-from surgery.adapter.from_hub import pinned_source
+from surgery.adapter.from_hub import fetched_adapter, pinned_source
 from surgery.adapter.location import adapter_folder
 from surgery.adapter.lora_config import (
     CONFIG_FILE,
@@ -19,12 +19,13 @@ from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
 from surgery.adapter.naming import adapter_source
 from surgery.adapter.peft_names import PREFIX
+from surgery.adapter.safetensors_file import same_bytes
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
 from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSite, Site, float64
 from surgery.adapter.task import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, task_of
 from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
-from surgery.adapter.weights import WEIGHTS_FILE, read_tensors, read_weights
+from surgery.adapter.weights import WEIGHTS_FILE, all_finite, read_tensors, read_weights
 from surgery.adapter.zip_upload import unpack_adapter
 
 __all__ = [
@@ -58,9 +59,11 @@ __all__ = [
     "adapter_folder",
     "adapter_source",
     "adapters_below",
+    "all_finite",
     "check_scope",
     "expert_of",
     "experts_of",
+    "fetched_adapter",
     "float64",
     "in_scope",
     "initialisation",
@@ -76,6 +79,7 @@ __all__ = [
     "refuse_changed",
     "refuse_unsupported",
     "role_of",
+    "same_bytes",
     "scope_for",
     "scope_note",
     "task_of",

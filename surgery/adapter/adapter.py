@@ -26,6 +26,7 @@ from surgery.adapter.lora_config import (
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of
 from surgery.adapter.notes import kind_notes, notes_of, tokenizer_notes
 from surgery.adapter.peft_names import SAVE_AGAIN, peft_names
+from surgery.adapter.safetensors_file import Tensors
 from surgery.adapter.task import task_of
 from surgery.adapter.tensor_names import FactorPair, depths_of, pair_factors, parameter_of, sites_of
 from surgery.adapter.tokenizer_files import TokenizerFiles, read_tokenizer_files
@@ -89,13 +90,16 @@ class Adapter:
         return task_of(self.config)
 
 
-def open_adapter(source: str | Path, *, download: bool = True, control: Control = SILENT) -> Adapter:
+def open_adapter(
+    source: str | Path, *, download: bool = True, control: Control = SILENT, held: Tensors | None = None
+) -> Adapter:
     """Open `source`: a folder, the weights or the config in it, `demo:NAME`, or `owner/name[@revision][/folder]` on the hub.
 
     Of a file that holds several adapters, `SOURCE#NAME` is one.
 
     download: fetch from the hub what its client has not in its cache. The adapter's `source` then names the commit.
     control: hears of the bytes that are fetched, and may stop them.
+    held: tensors in memory. Those that the file has byte for byte alike under the same names are not kept twice.
 
     Raises `ChoiceError` for a folder with adapters below it, and `AdapterError` for what is no PEFT LoRA, for a
     variant that cannot be edited exactly, for factors that do not pair up or disagree with the config, for NaN or
@@ -103,7 +107,7 @@ def open_adapter(source: str | Path, *, download: bool = True, control: Control 
     """
     text = str(source)
     try:
-        return _open(located(text, download=download, control=control))
+        return _open(located(text, download=download, control=control), held)
     except SurgeryError:
         raise
     except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
@@ -131,14 +135,14 @@ def refuse_changed(adapter: Adapter) -> None:
         )
 
 
-def _open(place: Place) -> Adapter:
+def _open(place: Place, held: Tensors | None) -> Adapter:
     folder, text, chosen = place.folder, place.source, place.chosen
     file = read_config(folder, text)
     config = file.settings
     refuse_unsupported(config)
     if is_adalora(config):
         refuse_unloadable(config)
-    weights = read_weights(folder, text)
+    weights = read_weights(folder, text, held)
     named = peft_names(weights.tensors, text, chosen, plain_base=bool(config.get("base_model_name_or_path")))
     tensors = {name: weights.tensors[key] for name, key in named.in_file.items()}
     pairs, extra = pair_factors(tensors)

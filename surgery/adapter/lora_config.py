@@ -190,6 +190,8 @@ class LoraRules:
         if isinstance(excluded, str):
             return self._matches(excluded, module, whole=True)
         saved = [*(self._config.get("modules_to_save") or []), *_HEADS.get(str(self._config.get("task_type")), ())]
+        if not saved and not self._excluded_names:
+            return False
         return not self._excluded_names.isdisjoint(_ends(module)) or any(
             self._matches(rf"(^|.*\.){name}($|\..*)", module, whole=False) for name in saved
         )

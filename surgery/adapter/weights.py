@@ -4,11 +4,10 @@ Nothing in a file is ever executed, and no file makes this room claim more memor
 """
 
 import hashlib
-import json
 import pickletools
 import re
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,9 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
-from safetensors import SafetensorError, safe_open
 
-from surgery.adapter.tensor_names import MOST_TENSORS, check_names
+from surgery.adapter.safetensors_file import ReadFile, Tensors, read_safetensors
+from surgery.adapter.tensor_names import check_names
 from surgery.errors import AdapterError, first_line
 from surgery.files import digest, file_stamp
 
@@ -29,24 +28,6 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLED_FILE = "adapter_model.bin"
 SHARD = re.compile(r"adapter_model-(\d{5})-of-(\d{5})\.safetensors", re.ASCII)
-DTYPES = {
-    "F64": np.dtype(np.float64),
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
-    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
-    "I64": np.dtype(np.int64),
-    "I32": np.dtype(np.int32),
-    "I16": np.dtype(np.int16),
-    "I8": np.dtype(np.int8),
-    "U64": np.dtype(np.uint64),
-    "U32": np.dtype(np.uint32),
-    "U16": np.dtype(np.uint16),
-    "U8": np.dtype(np.uint8),
-    "BOOL": np.dtype(np.bool_),
-}
-_MOST_HEADER = 64 << 20  # of safetensors: 300 bytes for each of the most tensors that a model has
 _MOST_PICKLE = 64 << 20
 # the release that closed the last known way (CVE-2026-24747) around torch's restricted unpickler
 _SAFE_TORCH = (2, 10)
@@ -59,13 +40,15 @@ class Weights:
     """Every tensor of the files in its own dtype, their number, their metadata and the SHA-256 of their bytes."""
 
     files: int
-    tensors: Mapping[str, Shaped[ndarray, "..."]]
+    tensors: Tensors
     metadata: Mapping[str, str]
     sha256: str
 
 
-def read_weights(folder: Path, source: str) -> Weights:
+def read_weights(folder: Path, source: str, held: Tensors | None = None) -> Weights:
     """The weights PEFT would load from `folder`: safetensors first, then `.bin`; else safetensors in shards.
+
+    held: tensors in memory, see `read_safetensors`.
 
     Raises `AdapterError` when there are none or they cannot be read.
     """
@@ -77,18 +60,19 @@ def read_weights(folder: Path, source: str) -> Weights:
     before = [file_stamp(file) for file in files]
     tensors: dict[str, ndarray] = {}
     metadata: dict[str, str] = {}
+    digests: list[str] = []
     for file in files:
-        found, about = (_pickled(file), {}) if file.name == PICKLED_FILE else read_safetensors(file)
-        if twin := next((key for key in found if key in tensors), None):
+        found = _pickled(file) if file.name == PICKLED_FILE else read_safetensors(file, held)
+        if twin := next((key for key in found.tensors if key in tensors), None):
             raise AdapterError(f"tensor {twin!r} stands in two shards", "download them again")
-        tensors |= found
-        metadata |= about
+        tensors |= found.tensors
+        metadata |= found.metadata
+        digests.append(found.sha256)
     check_names(tuple(tensors))
     _refuse_ungathered(tensors)
-    sha256 = weights_digest(folder)
     if [file_stamp(file) for file in files] != before:
         raise AdapterError(f"{source!r} changes while it is read", "wait until it is saved, then open it again")
-    return Weights(len(files), tensors, metadata, sha256)
+    return Weights(len(files), tensors, metadata, _joined(digests))
 
 
 def weights_among(names: Collection[str]) -> list[str]:
@@ -118,19 +102,24 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / f"adapter_model-{number}-of-{total}.safetensors" for number, _ in wanted]
 
 
-def read_tensors(file: Path) -> dict[str, Shaped[ndarray, "..."]]:
+def read_tensors(file: Path) -> Tensors:
     """The tensors of one safetensors file by their names; raises `AdapterError` when they cannot be read."""
-    tensors = read_safetensors(file)[0]
+    tensors = read_safetensors(file).tensors
     check_names(tuple(tensors))
     return tensors
 
 
 def weights_digest(folder: Path) -> str:
     """The SHA-256 of the file that PEFT would load from `folder`, or of those of its shards; raises `OSError` without."""
-    digests = []
-    for file in weight_files(folder) or [folder / WEIGHTS_FILE]:
-        with file.open("rb") as handle:
-            digests.append(hashlib.file_digest(handle, "sha256").hexdigest())
+    return _joined([_sha256(file) for file in weight_files(folder) or [folder / WEIGHTS_FILE]])
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _joined(digests: Sequence[str]) -> str:
     return digests[0] if len(digests) == 1 else digest(digests)
 
 
@@ -164,76 +153,7 @@ def all_finite(tensor: Shaped[ndarray, "..."]) -> bool:
         return bool(np.isfinite(tensor.astype(np.float32)).all())
 
 
-def read_safetensors(file: Path) -> tuple[dict[str, ndarray], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; the tensors are views of one copy of it, and cannot be written to.
-
-    Raises `AdapterError` for a damaged file and for a kind of number that is not known here.
-    """
-    try:
-        header = _check_header(file)
-        # the library checks that the tensors fill the file, each its place; it has no numpy type for eight-bit floats
-        with safe_open(str(file), framework="np") as handle:
-            metadata, keys = dict(handle.metadata() or {}), handle.keys()
-        content = np.fromfile(file, np.uint8)
-        start = 8 + int.from_bytes(content[:8].tobytes(), "little")
-        content.flags.writeable = False
-        return {key: _view(content, start, key, header[key]) for key in keys}, metadata
-    except AdapterError:
-        raise
-    except (
-        SafetensorError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-        MemoryError,
-        RecursionError,
-    ) as error:
-        raise AdapterError(f"{file.name} cannot be read ({str(error)[:120]})", "download it again") from error
-
-
-def _view(
-    content: Shaped[ndarray, " byte"], start: int, key: str, about: Mapping[str, Any]
-) -> Shaped[ndarray, "..."]:
-    kind = DTYPES.get(about["dtype"])
-    if kind is None:
-        raise AdapterError(
-            f"tensor {key!r} is stored as {about['dtype']}", "save it as float32, float16 or bfloat16"
-        )
-    begin, end = (start + offset for offset in about["data_offsets"])
-    found = content[begin:end]
-    # what does not lie at a multiple of its size can be viewed, and torch cannot read it
-    return (found if begin % kind.itemsize == 0 else found.copy()).view(kind).reshape(about["shape"])
-
-
-def _check_header(file: Path) -> dict[str, Any]:
-    """The entries of a header by tensor. Refused is what the library lets pass: a tensor named twice, of which it drops
-    one; a header of a million tensors.
-    """
-    with file.open("rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if length > _MOST_HEADER:
-            raise AdapterError(f"{file.name} has a header of {length:,} bytes", "download it again")
-        header = handle.read(length)
-    if header.count(b'"data_offsets"') > MOST_TENSORS:
-        raise AdapterError(
-            f"{file.name} names more than {MOST_TENSORS:,} tensors", "use the adapter of a real model"
-        )
-    names: list[str] = []
-
-    def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names[:] = [name for name, _ in pairs]  # the outermost object comes last
-        return dict(pairs)
-
-    entries: dict[str, Any] = json.loads(header, object_pairs_hook=kept)
-    check_names([name for name in names if name != "__metadata__"])
-    if len(set(names)) < len(names):
-        raise AdapterError(f"{file.name} names a tensor twice", "download it again")
-    return {name: entry for name, entry in entries.items() if name != "__metadata__"}
-
-
-def _pickled(file: Path) -> dict[str, ndarray]:
+def _pickled(file: Path) -> ReadFile:
     import torch
 
     if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < _SAFE_TORCH:
@@ -258,7 +178,7 @@ def _pickled(file: Path) -> dict[str, ndarray]:
     # a view with zero strides claims any size for a few bytes
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > 4 * file.stat().st_size:
         raise AdapterError(f"{file.name} claims more numbers than it holds", "use an intact copy of the adapter")
-    return {key: _numpy(tensor, key) for key, tensor in state.items()}
+    return ReadFile({key: _numpy(tensor, key) for key, tensor in state.items()}, {}, _sha256(file))
 
 
 def _check_pickle(file: Path) -> None:

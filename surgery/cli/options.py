@@ -31,6 +31,9 @@ from surgery.runs import Run
 Result = tuple[dict[str, Any], str]
 KNOB_PREFIX = "knob_"
 ADAPTER_HELP = "a folder, demo:NAME, or owner/name[@revision][/folder] on the hub"
+SHAPE_HELP = (
+    "controls of each variant that have its size or its shape alone, and the share of its effect they explain"
+)
 AGAIN_HELP = "the unedited adapter once more in other batches: the noise floor"
 
 
@@ -103,12 +106,15 @@ def add_variant_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--random", type=count, default=0, help="how many random controls of each variant")
     parser.add_argument("--scope", help="of random controls where no variant says theirs (default residual)")
+    parser.add_argument("--scale-or-shape", action="store_true", help=SHAPE_HELP)
     parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
 
 
 def add_base_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", help="model folder, GGUF file or hub id; a demo has its own")
-    parser.add_argument("--revision", help="revision of a hub id")
+    parser.add_argument(
+        "--base", help="model folder, GGUF file or owner/name[@revision] on the hub; a demo has its own"
+    )
+    parser.add_argument("--revision", help="revision of a hub id, where --base does not name it")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default cpu)")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
 

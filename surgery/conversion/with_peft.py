@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
-from surgery.adapter import CONFIG_FILE, PREFIX, LoraRules, task_of
+from surgery.adapter import CONFIG_FILE, PREFIX, LoraRules, all_finite, task_of
 from surgery.conversion.lora_folder import Lora
 from surgery.errors import AdapterError, BaseModelError, SurgeryError, first_line
-from surgery.model import BaseChoice, LoadedBase, load_base
+from surgery.model import BaseChoice, LoadedBase, base_weight, load_base
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,13 +24,7 @@ Tensors = Mapping[str, Shaped[ndarray, "..."]]
 
 def load_choice(choice: BaseChoice, config: Mapping[str, Any]) -> LoadedBase:
     """A base of our own for the adapter of `config`: PEFT changes the layers of the model that it is given."""
-    return load_base(
-        choice.location,
-        revision=choice.revision,
-        device=choice.device,
-        dtype=choice.dtype,
-        task=task_of(config),
-    )
+    return load_base(choice, task=task_of(config))
 
 
 def attach_with_peft(base: LoadedBase, folder: Path, config: Mapping[str, Any], tensors: Tensors) -> "PeftModel":
@@ -116,7 +110,7 @@ def weights_replaced(
 ) -> Iterator[None]:
     """The base with other weights (out, in) in these modules, made one after the other; as it was at the end.
 
-    Raises `BaseModelError` for a module that the base lacks or has in another shape.
+    Raises `BaseModelError` for a module that the base lacks, or has in another shape or quantised.
     """
     import torch
 
@@ -126,6 +120,11 @@ def weights_replaced(
             layer, transposed = _linear(base, name)
             parameter = layer.weight
             exact = torch.from_numpy(np.ascontiguousarray(weight.T if transposed else weight))
+            if exact.shape != parameter.shape or not parameter.is_floating_point():
+                raise BaseModelError(
+                    f"layer {name!r} of the base {base.location!r} cannot be given another weight",
+                    "name the base model unquantised",
+                )
             kept.append((parameter, parameter.data))
             parameter.data = exact.to(parameter.device, parameter.dtype)
         yield
@@ -143,7 +142,7 @@ def unchanged_base_note(lora: Lora, base: LoadedBase) -> Iterator[str]:
     for name in lora.modules:
         A, B = (lora.tensors.get(f"{PREFIX}{name}.lora_{side}.weight") for side in "AB")
         if A is not None and B is not None:
-            weight = out_by_in(base, name, (B.shape[0], A.shape[1]))
+            weight = weight_to_fit(base, name, (B.shape[0], A.shape[1]))
             rows = np.linalg.qr(A.astype(np.float64).T)[0]
             left = np.linalg.norm(weight @ rows) ** 2 / np.linalg.norm(weight) ** 2
             shares.append(left / (rows.shape[1] / weight.shape[1]))
@@ -154,19 +153,18 @@ def unchanged_base_note(lora: Lora, base: LoadedBase) -> Iterator[str]:
         )
 
 
-def out_by_in(base: LoadedBase, name: str, shape: tuple[int, int]) -> Float64[ndarray, "out in"]:
-    """The weight of a linear layer of the base.
+def weight_to_fit(base: LoadedBase, name: str, shape: tuple[int, int]) -> Float64[ndarray, "out in"]:
+    """`base_weight` of a linear layer that an adapter of this shape belongs to.
 
-    Raises `BaseModelError` where there is none of that name, or it has another shape.
+    Raises `BaseModelError` where the base has none of that name, or it has another shape.
     """
-    layer, transposed = _linear(base, name)
-    weight: Float64[ndarray, "out in"] = layer.weight.detach().double().cpu().numpy()
-    found = weight.T if transposed else weight
-    if found.shape != shape:
+    _linear(base, name)
+    weight = base_weight(base.model, name)
+    if weight.shape != shape:
         raise BaseModelError(
-            f"layer {name!r} of the base {base.location!r} is {found.shape}, the adapter's {shape}", _OTHER_BASE
+            f"layer {name!r} of the base {base.location!r} is {weight.shape}, the adapter's {shape}", _OTHER_BASE
         )
-    return found
+    return weight.astype(np.float64)
 
 
 def _linear(base: LoadedBase, name: str) -> tuple[Any, bool]:
@@ -186,5 +184,5 @@ def _linear(base: LoadedBase, name: str) -> tuple[Any, bool]:
 def refuse_not_finite(tensors: Tensors) -> None:
     """Raise `AdapterError` for NaN or infinity."""
     for key, tensor in tensors.items():
-        if not np.isfinite(tensor.astype(np.float32)).all():
+        if not all_finite(tensor):
             raise AdapterError(f"tensor {key!r} holds NaN or infinity", "use an intact checkpoint")

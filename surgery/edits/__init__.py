@@ -1,5 +1,6 @@
 """From gains to σ′: manual gains, clamp, energy rule, preview."""
 
+from surgery.edits.best_step import BestStep, best_step
 from surgery.edits.edit import (
     ENERGY_RULES,
     Edit,
@@ -10,30 +11,42 @@ from surgery.edits.edit import (
     gains_of,
     make_edit,
 )
+from surgery.edits.expectation import Expectation, expected, expected_from, expected_of_edit, predictions
+from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
 from surgery.edits.manual import hold, put, release
 from surgery.edits.plan import EditPlan, edit_record, parse_edit
 from surgery.edits.preview import Preview, preview, summary
-from surgery.edits.strength import STRONGEST, check_strength, modules_at, sigma_at, with_strength
+from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_at, sigma_at, with_strength
 
 __all__ = [
     "ENERGY_RULES",
+    "STRENGTH",
     "STRONGEST",
+    "BestStep",
     "Edit",
     "EditPlan",
+    "Expectation",
+    "FoldEdits",
     "Grid",
     "KnobTable",
     "LargestValues",
     "ModuleEdit",
     "Preview",
+    "best_step",
     "check_rules",
     "check_strength",
+    "edit_as_fold",
     "edit_modules",
     "edit_record",
     "edit_stack",
     "end_to_end",
+    "expected",
+    "expected_from",
+    "expected_of_edit",
+    "fold_edits",
     "gains_of",
     "grid_of",
     "hold",
@@ -43,6 +56,7 @@ __all__ = [
     "make_edit",
     "modules_at",
     "parse_edit",
+    "predictions",
     "preview",
     "put",
     "release",

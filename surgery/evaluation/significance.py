@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
-from scipy.stats import binomtest, norm
+from scipy.special import bdtr, ndtri
 
 from surgery.errors import DataError
 
@@ -37,7 +37,8 @@ def mcnemar(baseline: Float64[ndarray, " example"], variant: Float64[ndarray, " 
         raise DataError("McNemar's test needs scores that are 0 or 1", "use the interval of the mean instead")
     gained, lost = int((variant > baseline).sum()), int((variant < baseline).sum())
     changed = gained + lost
-    return McNemar(gained, lost, float(binomtest(gained, changed, 0.5).pvalue) if changed else 1.0)
+    # the two tails of a fair coin are alike; with as many gained as lost they overlap
+    return McNemar(gained, lost, min(1.0, 2 * float(bdtr(min(gained, lost), changed, 0.5))) if changed else 1.0)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -71,7 +72,7 @@ def least_detectable(
             f"no power can be told of {examples} examples at level {level} and power {power}",
             "use two or more examples, and shares between 0 and 1",
         )
-    quantiles = norm.ppf(1 - level / tests / 2) + norm.ppf(power)
+    quantiles = ndtri(1 - level / tests / 2) + ndtri(power)
     return float(quantiles * deviation / np.sqrt(examples))
 
 

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from surgery.export.edited_factors import round_to, write_back
-from surgery.export.folder import Verification, export, export_recipe, verify
+from surgery.export.folder import Verification, export, export_recipe
 from surgery.export.peft_loading import PeftLoading, peft_loading
 from surgery.export.read_back import EditReadBack, differing_modules, edit_between
 from surgery.export.record import RECORD_FILE, ExportRecord, dump_record, read_record, record_of
@@ -31,7 +31,6 @@ __all__ = [
     "read_record",
     "record_of",
     "round_to",
-    "verify",
     "write_back",
 ]
 

@@ -119,15 +119,6 @@ def update_distance(factors: Factors, spectrum: Spectrum, sigma: Float64[ndarray
     )
 
 
-def same_bytes(one: Shaped[ndarray, "..."], other: Shaped[ndarray, "..."]) -> bool:
-    """Whether two tensors are the same to the last bit, kind and shape included."""
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    if one.flags.c_contiguous and other.flags.c_contiguous and one.size:
-        return np.array_equal(one.reshape(-1).view(np.uint8), other.reshape(-1).view(np.uint8))
-    return one.tobytes() == other.tobytes()
-
-
 def round_to(values: Float64[ndarray, " *shape"], dtype: np.dtype) -> Shaped[ndarray, " *shape"]:
     """Round once to nearest-even. The way to the kinds that numpy lacks passes float32, so that step rounds to odd."""
     if dtype.name in ("float64", "float32", "float16"):

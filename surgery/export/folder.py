@@ -19,6 +19,7 @@ from surgery.adapter import (
     Adapter,
     open_adapter,
     refuse_changed,
+    same_bytes,
 )
 from surgery.data import refuse_changed_rows
 from surgery.edits import Edit
@@ -26,9 +27,7 @@ from surgery.errors import AdapterError, ExportError
 from surgery.export.card import model_card
 from surgery.export.edited_factors import (
     check_spectra,
-    edited_factor,
     relative_distance,
-    same_bytes,
     written_modules,
 )
 from surgery.export.peft_loading import PeftLoading, peft_loading, refuse_ignored
@@ -54,7 +53,7 @@ class Verification:
     edited: int
     untouched: int
     rounding: float
-    loading: PeftLoading = PeftLoading(0, None, unchecked="nothing was asked")
+    loading: PeftLoading
 
 
 def export(
@@ -142,33 +141,11 @@ def _write_files(folder: Path, adapter: Adapter, tensors: Mapping[str, ndarray],
         keep(file)
 
 
-def verify(
-    adapter: Adapter, spectra: Spectra, edit: Edit, folder: Path, changed: Mapping[str, Shaped[ndarray, "..."]]
-) -> Verification:
-    """Comparison of a written folder with the original and with the edit.
-
-    adapter: the original.
-    spectra: of all its modules, by name.
-    edit: σ′ of the modules edited.
-    folder: what was written.
-    changed: what `write_back` gave.
-
-    Raises `ExportError` when keys, dtypes, shapes or config changed, or when any tensor is not byte
-    for byte what it has to be: the original's, or the exact B′ rounded once.
-    """
-    written = _read_back(adapter, folder, changed)
-    rounding = 0.0
-    for name, module in edit.modules.items():
-        factors = written.modules[name]
-        if edited_factor(factors)[0] in changed:
-            rounding = max(rounding, relative_distance(factors, spectra[name], module.sigma_after))
-    return Verification(folder, len(changed), len(adapter.tensors) - len(changed), rounding)
-
-
 def _read_back(adapter: Adapter, folder: Path, changed: Mapping[str, Shaped[ndarray, "..."]]) -> Adapter:
     """The written adapter, which is byte for byte what it has to be; raises `ExportError` for any other."""
+    due = {**adapter.tensors, **changed}
     try:
-        written = open_adapter(folder)
+        written = open_adapter(folder, held=due)
     except AdapterError as error:
         if not (folder / WEIGHTS_FILE).exists():
             gone = os.strerror(errno.ENOENT)
@@ -182,7 +159,7 @@ def _read_back(adapter: Adapter, folder: Path, changed: Mapping[str, Shaped[ndar
         raise ExportError("the written keys or config differ from the original", "report this as a defect")
     if written.tokenizer.contents != adapter.tokenizer.contents:
         raise ExportError("the written tokenizer differs from the original", "report this as a defect")
-    for key, before in {**adapter.tensors, **changed}.items():
+    for key, before in due.items():
         after = written.tensors[key]
         if not same_bytes(before, after):
             raise ExportError(f"{key!r} did not read back as it was written", "report this as a defect")

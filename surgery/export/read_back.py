@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 
-from surgery.adapter import Adapter, Factors, float64
+from surgery.adapter import Adapter, Factors, float64, same_bytes
 from surgery.edits import Edit, ModuleEdit
-from surgery.export.edited_factors import same_bytes, update_distance
+from surgery.export.edited_factors import update_distance
 from surgery.spectra import Spectra, Spectrum
 
 _FLOAT64 = 1e-10  # of ‖B‖·‖A‖: what the decomposition itself is exact to

@@ -135,8 +135,8 @@ def decoder_start(live: LiveModel, answer: Sequence[int] = ()) -> int:
 
 def shifted_start(live: LiveModel, labels: Sequence[int]) -> int | None:
     """The first id that the model's own shift makes of labels; None where the model does not show its shift."""
-    shift = getattr(live.model, "prepare_decoder_input_ids_from_labels", None)
-    return None if shift is None else int(shift(torch.tensor([list(labels)], device=live.device))[0, 0])
+    given = decoder_inputs(live.model, torch.tensor([list(labels)], device=live.device)).get("decoder_input_ids")
+    return None if given is None else int(given[0, 0])
 
 
 def first_token(live: LiveModel, opening: int | None) -> int | None:

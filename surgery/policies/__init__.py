@@ -6,6 +6,7 @@ from surgery.policies.gates import AbsSelect, DoubleSmooth, RobustZ, SmoothAbs, 
 from surgery.policies.gradient import GradDirection, NaturalGradient
 from surgery.policies.knobs import Knob, knob_values, knobs_of
 from surgery.policies.policy import POLICIES, Policy, ScopePolicy, for_scope, make_policy, position_of
+from surgery.policies.protected import Protected, multipliers
 from surgery.policies.transforms import HNS, Clip, FunctionalFlat, FunctionalHNS, Power, TailLift, TopShrink
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "NaturalGradient",
     "Policy",
     "Power",
+    "Protected",
     "RandomIndex",
     "RobustZ",
     "Scale",
@@ -37,6 +39,7 @@ __all__ = [
     "knob_values",
     "knobs_of",
     "make_policy",
+    "multipliers",
     "normalise",
     "position_of",
 ]

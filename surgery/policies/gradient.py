@@ -14,6 +14,7 @@ from numpy import ndarray
 from surgery.errors import PolicyError
 from surgery.policies.evidence import Evidence, normalise
 from surgery.policies.knobs import Knobbed, knob
+from surgery.sensitivity import Folds, ScopeRows
 
 
 def _step(default: float, help: str, *, asymmetric: bool) -> Any:
@@ -30,6 +31,7 @@ class GradDirection(Knobbed):
     name: ClassVar[str] = "grad_direction"
     title: ClassVar[str] = "Step against the signed gradient"
     needs_gradient: ClassVar[bool] = True
+    steps: ClassVar[tuple[str, ...]] = ("eta_suppress", "eta_enhance", "eta")
 
     asymmetric: bool = knob(True, "treat the two signs differently")
     eta_suppress: float = _step(2.0, "step for components that raise the loss", asymmetric=True)
@@ -60,6 +62,7 @@ class NaturalGradient(Knobbed):
     name: ClassVar[str] = "natural_gradient"
     title: ClassVar[str] = "Step along the natural gradient of the whole scope (ours; meant for energy rule none)"
     needs_gradient: ClassVar[bool] = True
+    steps: ClassVar[tuple[str, ...]] = ("eta", "damping")
 
     eta: float = knob(0.1, "size of the step", low=0.0, high=1.0, step=0.01)
     damping: float = knob(
@@ -70,23 +73,41 @@ class NaturalGradient(Knobbed):
         raise PolicyError("natural_gradient works on a whole scope", "apply it with make_edit")
 
     def gains_in_scope(
-        self, sigma: Float64[ndarray, " component"], g: Float64[ndarray, "component example"]
-    ) -> Float64[ndarray, " component"]:
-        """αₖ of all components in scope, module after module."""
-        n = g.shape[1]
-        # a layer that no finite gradient reached neither moves nor bends the others' steps
-        g = np.where(np.isfinite(g).all(axis=1, keepdims=True), g, 0.0)
-        # sums in one order, so that the order of the examples moves no bit
-        g = g[:, sorted(range(n), key=[example.tobytes() for example in g.T].__getitem__)]
-        mean, kernel = g.mean(axis=1), g.T @ g / n
-        damp = self.damping * np.trace(kernel) / min(n, max(int(g.any(axis=1).sum()), 1))
-        if damp == 0:
-            return np.ones_like(sigma)
-        # by Woodbury's identity a system of the examples' size, not of the components'
-        inner = np.linalg.solve(kernel + damp * np.eye(n), g.T @ mean / n)
-        step = (mean - g @ inner) / damp
-        gains = 1 - np.divide(self.eta * step, sigma, out=np.zeros_like(sigma), where=sigma > 0)
+        self, sigma: Float64[ndarray, " component"], rows: ScopeRows, folds: Folds | None = None
+    ) -> Float64[ndarray, "fold component"]:
+        """αₖ of all components in scope, module after module, from the training examples of every fold.
+
+        Without folds there is one row, from all examples.
+        """
+        steps = _natural_steps(rows, self.damping, folds)
+        gains = 1 - np.divide(self.eta * steps, sigma, out=np.zeros_like(steps), where=sigma > 0)
         return np.maximum(gains, 0.0)  # a strength cannot turn its direction round
+
+
+def _natural_steps(rows: ScopeRows, damping: float, folds: Folds | None) -> Float64[ndarray, "fold component"]:
+    """(F + λI)⁻¹ḡ of the training examples of every fold.
+
+    By the push-through identity it is G·x with (GᵀG + nλI)·x = 1, a system of the examples' size. Where examples h
+    are held out it is solved on the others with the same eigenvectors: x = M⁻¹(1 − E_h·z), with z such that x_h = 0.
+    """
+    held = rows.held(folds) if folds is not None else np.zeros((1, rows.examples), dtype=bool)
+    reached = rows.statistics(folds).magnitude if folds is not None else np.abs(rows.g).max(axis=1)[np.newaxis]
+    live = np.maximum((reached > 0).sum(axis=1), 1)
+    values, vectors = rows.eigen
+    ones, squares = vectors.sum(axis=0), np.diagonal(rows.kernel)
+    x = np.zeros((rows.examples, len(held)))
+    for fold, out in enumerate(held):
+        n = int((~out).sum())
+        # nλ, with λ `damping` times the mean non-zero eigenvalue of F
+        damp = damping * squares[~out].sum() / min(n, live[fold])
+        if damp == 0:
+            continue
+        weights, right, apart = 1 / (values + damp), ones, vectors[out]
+        if folds is not None:
+            right = ones - np.linalg.solve((apart * weights) @ apart.T, apart @ (weights * ones)) @ apart
+        x[:, fold] = np.where(out, 0.0, vectors @ (weights * right))
+    steps: ndarray = x.T @ rows.g.T
+    return steps
 
 
 STEPS = (GradDirection, NaturalGradient)

@@ -2,8 +2,8 @@
 
 A policy sees modules of equal rank as a stack and treats every row alone. Step sizes, gates and
 fractions default to those of the authors' released code, because the paper's text does not give
-them. A new policy is one frozen dataclass in `gates`, `gradient`, `transforms` or `controls`, listed at the end of
-that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
+them. A new policy is one frozen dataclass in `gates`, `gradient`, `protected`, `transforms` or `controls`, listed
+at the end of that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,9 @@ from surgery.policies.evidence import Evidence, normalise
 from surgery.policies.gates import GATES
 from surgery.policies.gradient import STEPS
 from surgery.policies.knobs import refuse_unknown
+from surgery.policies.protected import SPARING
 from surgery.policies.transforms import TRANSFORMS
-from surgery.sensitivity import Moments
+from surgery.sensitivity import Folds, Moments, ScopeRows
 
 
 class Policy(Protocol):
@@ -51,9 +52,12 @@ class ScopePolicy(Protocol):
     """A policy whose gains in one module depend on the other modules in scope."""
 
     def gains_in_scope(
-        self, sigma: Float64[ndarray, " component"], g: Float64[ndarray, "component example"]
-    ) -> Float64[ndarray, " component"]:
-        """αₖ of all components in scope, module after module, from σ and the per-example sensitivities."""
+        self, sigma: Float64[ndarray, " component"], rows: ScopeRows, folds: Folds | None = None
+    ) -> Float64[ndarray, "fold component"]:
+        """αₖ of all components in scope, module after module, from σ and the training examples of every fold.
+
+        Without folds there is one row, from all examples.
+        """
         ...
 
 
@@ -77,13 +81,14 @@ def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, " rank"]], m
     """The policy as it acts on these modules: itself, or the gains a `ScopePolicy` gives them together."""
     if not isinstance(policy, ScopePolicy) or moments is None or not sigmas:
         return policy
-    places = np.concatenate([moments.indices[name] for name in sigmas])
-    gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.g[places])
+    gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.of_scope(list(sigmas)))[0]
     ends = np.cumsum([sigma.size for sigma in sigmas.values()])[:-1]
     return Given(dict(zip(sigmas, np.split(gains, ends), strict=True)))
 
 
-POLICIES: dict[str, type[Any]] = {policy.name: policy for policy in (*STEPS, *GATES, *TRANSFORMS, *CONTROLS)}
+POLICIES: dict[str, type[Any]] = {
+    policy.name: policy for policy in (*STEPS, *SPARING, *GATES, *TRANSFORMS, *CONTROLS)
+}
 
 
 def make_policy(name: str, knobs: Mapping[str, Any] | None = None) -> Policy:

@@ -80,6 +80,14 @@ def some_q(rank: int) -> np.ndarray:
     return np.random.default_rng(rank).lognormal(sigma=1.5, size=rank)
 
 
+def with_protected(sensitivity: Sensitivity) -> Sensitivity:
+    """The same beside a slice to protect: its examples in other places, so that the slopes are others."""
+    counts = np.full(sensitivity.examples, 3)
+    values = {name: g[:, ::-1] for name, g in sensitivity.values.items()}
+    beside = replace(sensitivity, values=values, answer_tokens=counts)
+    return replace(sensitivity, answer_tokens=counts, protected=(beside,))
+
+
 # ---- the formulas ----
 
 

@@ -10,7 +10,7 @@ from app.state.workspace import Workspace
 from surgery import decompose, open_adapter
 from surgery.data import Encoding
 from surgery.evaluation import BASELINE
-from surgery.export import Verification
+from surgery.export import PeftLoading, Verification
 from surgery.policies import AbsSelect
 from surgery.recipes import demo_plans
 from surgery.runs import delete_run, finish
@@ -32,7 +32,7 @@ def full() -> Workspace:
         calibration,
         evaluation,
         sensitivity=Sensitivity(values, np.zeros(2), provenance),
-        exported=Verification(None, 0, 0, 0.0),
+        exported=Verification(None, 0, 0, 0.0, PeftLoading(0, None, unchecked="no base is at hand")),
     )
 
 

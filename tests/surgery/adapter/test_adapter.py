@@ -116,7 +116,7 @@ def test_missing_files_are_named(tmp_path, one, write_adapter):
     assert "as safetensors" in message
 
 
-@pytest.mark.parametrize("reader", ["pathlib.Path.open", "surgery.adapter.weights.safe_open"])
+@pytest.mark.parametrize("reader", ["pathlib.Path.open", "surgery.adapter.safetensors_file.safe_open"])
 def test_files_that_may_not_be_read_are_refused(reader, one, write_adapter, monkeypatch):
     folder = write_adapter(one)
 

@@ -97,8 +97,12 @@ def test_gains_prints_the_numbers_of_every_policy(options, expected, ok):
     assert record["sigma"] == pytest.approx([a * s for a, s in zip(expected, SIGMA, strict=True)], rel=1e-12)
 
 
-def test_the_table_above_covers_every_policy_but_the_random_one():
-    assert {options[0] for options, _ in TABLE} == set(POLICIES) - {"random_index"}
+def test_the_table_above_covers_every_policy_but_the_random_one_and_that_which_needs_two_slices():
+    assert {options[0] for options, _ in TABLE} == set(POLICIES) - {"random_index", "protected"}
+
+
+def test_numbers_given_by_hand_have_no_slice_to_protect(fails):
+    assert "no slice to protect" in fails("gains", "--policy", "protected", *NUMBERS)
 
 
 def test_gains_of_a_random_control_depend_on_seed_and_module_name_alone(ok):

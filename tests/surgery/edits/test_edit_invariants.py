@@ -23,7 +23,7 @@ from surgery.policies import (
     knob_values,
     knobs_of,
 )
-from tests.helpers.policies import ROW_POLICIES, measured, some_q, spectrum
+from tests.helpers.policies import ROW_POLICIES, measured, some_q, spectrum, with_protected
 
 energies = st.sampled_from(["l1", "l2", "functional", "none"])
 seeds = st.integers(0, 100_000)
@@ -72,7 +72,7 @@ def adapters(draw):
         elif kind == "broken":
             g[name][0, 0] = np.nan
         spectra[name] = spectrum(name, sigma)
-    return spectra, measured(g)
+    return spectra, with_protected(measured(g))
 
 
 # ---- one module and its neighbours ----

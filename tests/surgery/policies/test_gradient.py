@@ -92,5 +92,7 @@ def test_the_damping_is_relative_to_the_mean_eigenvalue_in_a_scope_smaller_than_
     fisher = g.T @ g / 40
     damp = 0.5 * np.linalg.eigvalsh(fisher).mean()
     step = np.linalg.solve(fisher + damp * np.eye(3), g.mean(axis=0))
-    gains = NaturalGradient(eta=0.1, damping=0.5).gains_in_scope(sigma, g.T)
+    gains = NaturalGradient(eta=0.1, damping=0.5).gains_in_scope(
+        sigma, measured({"m": g}).moments.of_scope(["m"])
+    )[0]
     assert gains == pytest.approx(1 - 0.1 * step / sigma, rel=1e-10)

@@ -54,6 +54,7 @@ DEFAULTS = {
     },
     "grad_direction": {"eta_suppress": 2.0, "eta_enhance": 0.2, "power": 1.0, "asymmetric": True, "eta": 0.2},
     "natural_gradient": {"eta": 0.1, "damping": 0.3},
+    "protected": {"eta": 0.1, "damping": 0.3, "mu": 1.0, "limited": False, "limit": 0.005},
     "power": {"exponent": 0.5},
     "hns": {"fast": 4, "stable": 1},
     "top_shrink": {},

@@ -1,0 +1,107 @@
+"""One edit, computed again from the training examples of every fold, so that the others can judge it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float64, Int
+from numpy import ndarray
+
+from surgery.adapter import in_scope
+from surgery.edits.edit import Edit, checked_sensitivity, edit_stack
+from surgery.edits.plan import EditPlan
+from surgery.edits.strength import sigma_at
+from surgery.policies import Evidence, ScopePolicy
+from surgery.sensitivity import Folds, FoldStatistics, ScopeRows, Sensitivity, unfitted
+from surgery.spectra import Spectra, of_equal_rank
+
+_CELLS = 500_000  # components × folds, above which one shuffle has to do
+
+
+@dataclass(frozen=True)
+class FoldEdits:
+    """σ′ of the modules `names`, end to end, as every fold's training examples shape it.
+
+    A module's components begin at `starts`. What is derived from an edit is derived from every fold's:
+    `replace(edits, after=...)`.
+    """
+
+    names: tuple[str, ...]
+    starts: Int[ndarray, " module"]
+    sigma: Float64[ndarray, " component"]
+    after: Float64[ndarray, "fold component"]
+    folds: Folds
+
+    def at(self, strength: float, sigma_min: float = 0.0) -> "FoldEdits":
+        """The same at strength λ, as `with_strength`."""
+        if strength == 1:
+            return self
+        sigma = np.broadcast_to(self.sigma, self.after.shape)
+        return replace(self, after=sigma_at(sigma, self.after, strength, sigma_min))
+
+
+def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> FoldEdits | None:
+    """The edit of a plan from every fold's training examples; one edit where no g shapes it.
+
+    plan: the edit, at its strength.
+    spectra: of all modules, by name.
+    sensitivity: gₖ by example and component.
+
+    None where the plan reads g and the examples are too few for folds. Raises `PolicyError` as `make_edit` does.
+    """
+    if not plan.policy.needs_gradient:
+        return edit_as_fold(plan.apply(spectra, sensitivity), sensitivity)
+    folds = sensitivity.folds
+    names = in_scope(spectra, plan.scope)
+    needs_q = plan.policy.needs_q or plan.energy == "functional"
+    moments = checked_sensitivity(sensitivity, spectra, names, needs_q).moments
+    if folds is None:
+        return None
+    rows = moments.of_scope(names)
+    folds = _bounded(folds, rows)
+    statistics = rows.statistics(folds)
+    sigma, after = np.concatenate([spectra[name].sigma for name in names]), np.empty(statistics.mean.shape)
+    given = plan.policy.gains_in_scope(sigma, rows, folds) if isinstance(plan.policy, ScopePolicy) else None
+    for group in of_equal_rank(spectra, names):
+        at = np.stack([rows.indices[name] for name in group])
+        stack = _evidence(group, sigma[at], statistics, rows, at)
+        if given is not None:
+            stack = replace(stack, given=given[:, at].reshape(-1, at.shape[1]))
+        found, _ = edit_stack(stack, plan.policy, plan.energy, plan.sigma_min, plan.manual)
+        after[:, at.ravel()] = found.reshape(-1, at.size)
+    starts = np.array([rows.indices[name][0] for name in names])
+    return FoldEdits(tuple(names), starts, sigma, after, folds).at(plan.strength, plan.sigma_min)
+
+
+def edit_as_fold(edit: Edit, sensitivity: Sensitivity) -> FoldEdits:
+    """An edit that stays as it is, judged on all examples: one that none of them has shaped."""
+    modules = list(edit.modules.values())
+    starts = np.cumsum([0, *(module.sigma.size for module in modules[:-1])])
+    sigma = np.concatenate([module.sigma for module in modules])
+    after = np.concatenate([module.sigma_after for module in modules])[np.newaxis]
+    return FoldEdits(tuple(edit.modules), starts, sigma, after, unfitted(sensitivity.examples))
+
+
+def _bounded(folds: Folds, rows: ScopeRows) -> Folds:
+    """Fewer shuffles where a scope is so large that all of them would keep a person waiting."""
+    if rows.finite.size * len(folds.held) <= _CELLS:
+        return folds
+    kept: Folds = rows.__dict__.setdefault("_one_shuffle", folds.first_shuffles(1))
+    return kept
+
+
+def _evidence(
+    group: Sequence[str],
+    sigma: Float64[ndarray, "module rank"],
+    statistics: FoldStatistics,
+    rows: ScopeRows,
+    at: Int[ndarray, "module rank"],
+) -> Evidence:
+    """The modules of a group once for every fold, one row each."""
+    mean, error, magnitude, second = (
+        each[:, at].reshape(-1, at.shape[1])
+        for each in (statistics.mean, statistics.error, statistics.magnitude, statistics.second_moment)
+    )
+    folds = len(mean) // len(group)
+    names, q = tuple(group) * folds, np.tile(rows.q[at], (folds, 1))
+    return Evidence(names, np.tile(sigma, (folds, 1)), mean, error, magnitude, second, q)
