@@ -50,9 +50,7 @@ def test_each_fold_has_controls_of_its_own_edit(policy):
         changes = np.zeros((folds.shuffles, known.examples))
         for fold, held in enumerate(folds.held):
             rows = {module: g[~held] for module, g in known.values.items()}
-            fitted = replace(
-                known, values=rows, losses=known.losses[~held], answer_tokens=tokens[~held]
-            )
+            fitted = replace(known, values=rows, losses=known.losses[~held], answer_tokens=tokens[~held])
             edit = plan.apply(SPECTRA, fitted)
             control = control_of(edit, CONTROLS[name], flat_of(edit, SPECTRA, input_energies(known)))
             for module, each in control.modules.items():
