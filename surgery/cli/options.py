@@ -19,7 +19,7 @@ from surgery.data import (
     parse_date,
     template_arguments,
 )
-from surgery.edits import ENERGY_RULES
+from surgery.edits import ENERGY_RULES, STRONGEST
 from surgery.errors import DataError, RecipeError
 from surgery.evaluation import Evaluation, summarise, summary_record
 from surgery.files import is_demo
@@ -170,8 +170,15 @@ def add_field_options(parser: argparse.ArgumentParser) -> None:
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
     """Every knob of every policy; a knob of another policy than the one named is refused later."""
     parser.add_argument("--policy", required=True, help=", ".join(POLICIES))
-    parser.add_argument("--energy", help=f"{', '.join(ENERGY_RULES)} (default l1; none for truncate and scale)")
+    free = ", ".join(name for name, policy in POLICIES.items() if policy.usual_energy == "none")
+    parser.add_argument("--energy", help=f"{', '.join(ENERGY_RULES)} (default l1; none for {free})")
     parser.add_argument("--sigma-min", type=finite, default=0.0, help="smallest new singular value (default 0)")
+    parser.add_argument(
+        "--strength",
+        type=finite,
+        default=1.0,
+        help=f"how far the edit goes: 0 is none of it, 1 all, up to {STRONGEST:g} (default 1)",
+    )
     offered: dict[str, list[Knob]] = {}
     for policy in POLICIES.values():
         for knob in knobs_of(policy):
@@ -188,7 +195,9 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
         else:
             options["metavar"] = "|".join(knob.choices) or "X"
-            parser.add_argument(flag, type=str if knob.kind is str else finite, **options)
+            parser.add_argument(
+                flag, type=str if knob.kind is str else float if knob.unbounded else finite, **options
+            )
 
 
 def finite(text: str) -> float:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from surgery.edits import Edit, EditPlan, make_edit
+from surgery.edits import Edit, EditPlan
 from surgery.evaluation import (
     AGAIN,
     BASELINE,
@@ -67,15 +67,16 @@ CONTROLS: Mapping[str, Control] = {
 
 @dataclass(frozen=True)
 class ControlRules:
-    """What random controls share with their edit: scope, energy rule, clamp, and the gates where it has some.
+    """What random controls share with their edit: scope, energy rule, clamp, strength, and the gates where it has some.
 
-    Without `gates` the edit's gains are dealt out anew.
+    Without `gates` the edit's gains, which have its strength already, are dealt out anew.
     """
 
     scope: str = "residual"
     energy: str = "l1"
     sigma_min: float = 0.0
     gates: RandomIndex | None = RandomIndex()
+    strength: float = 1.0
 
 
 def rules_of(plan: EditPlan) -> ControlRules:
@@ -86,7 +87,7 @@ def rules_of(plan: EditPlan) -> ControlRules:
         gates = RandomIndex(**{name: value for name, value in knob_values(plan.policy).items() if name in shared})
     elif isinstance(plan.policy, GradDirection):
         gates = RandomIndex()
-    return ControlRules(plan.scope, plan.energy, plan.sigma_min, gates)
+    return ControlRules(plan.scope, plan.energy, plan.sigma_min, gates, plan.strength)
 
 
 def control_sets(rules: Iterable[ControlRules]) -> int:
@@ -137,14 +138,8 @@ def _random_control(
             edit, energy=rules.energy, sigma_min=rules.sigma_min, seed=seed, q=input_energies(measured)
         )
     gates = replace(rules.gates or RandomIndex(), seed=seed)
-    drawn = make_edit(
-        spectra,
-        gates,
-        sensitivity=measured,
-        scope=rules.scope,
-        energy=rules.energy,
-        sigma_min=rules.sigma_min,
-    )
+    plan = EditPlan(gates, rules.scope, rules.energy, rules.sigma_min, strength=rules.strength)
+    drawn = plan.apply(spectra, measured)
     alone = {} if edit is None else {name: edit.modules[name] for name in edit.skipped}
     return Edit({name: alone.get(name, module) for name, module in drawn.modules.items()})
 
