@@ -13,6 +13,7 @@ from surgery.experiments.control_edits import (
     shape_controls,
     with_controls,
 )
+from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
 from surgery.experiments.knob_search import Search, SearchLimits, search
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
 from surgery.experiments.recipe_run import run_recipe
@@ -38,11 +39,14 @@ from surgery.experiments.tuning import KnobPoint, TuningSetup, measure_edits, sw
 __all__ = [
     "CONTROLS",
     "DIAGNOSTICS",
+    "DOSES",
     "EDIT",
     "READS_Q",
     "ControlRules",
     "ControlledEdits",
     "Diagnostic",
+    "DoseCurve",
+    "DosePoint",
     "Flat",
     "KnobPoint",
     "Proof",
@@ -51,6 +55,7 @@ __all__ = [
     "TuningSetup",
     "control_of",
     "control_sets",
+    "dose_curve",
     "flat_of",
     "head_only",
     "input_energies",
