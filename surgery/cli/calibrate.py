@@ -35,6 +35,7 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         options.batch_size,
         encoding_from(options),
         options.checkpointing,
+        base_inputs=options.base_inputs,
         **fields_from(options),
     )
     base = base_from(options)
@@ -68,6 +69,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=8, help="examples at a time (default 8)")
     parser.add_argument(
         "--checkpointing", action="store_true", help="recompute activations: slower, for long examples"
+    )
+    parser.add_argument(
+        "--base-inputs",
+        action="store_true",
+        help="take the functional energy over the hidden states of the base alone (σ = 0), by a forward pass more",
     )
     add_field_options(parser)
     parser.add_argument("--out", help="file to write the sensitivities to")

@@ -53,6 +53,7 @@ _FIRST = frozenset(
 )
 _LARGEST = 2**63
 REFUSE, ALLOW = "refuse", "allow"
+GIVEN, SAMPLED = "given", "sampled"
 _CHOICES: Mapping[str, Collection[str]] = {
     "template": TEMPLATES,
     "tokenised": (TOGETHER, APART),
@@ -60,6 +61,7 @@ _CHOICES: Mapping[str, Collection[str]] = {
     "format": FORMATS,
     "turns": TURNS,
     "near_duplicates": (REFUSE, ALLOW),
+    "labels": (GIVEN, SAMPLED),
 }
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 
@@ -70,7 +72,9 @@ class CalibrationPlan:
 
     `data` is a file, a folder, a demo's slice or a dataset of the hub, as `read_source` takes it; `prompt_field`,
     `answer_field`, `format` and `turns` are as in `RowFields`. `checkpointing` recomputes activations in the
-    backward pass, for contexts that do not fit.
+    backward pass, for contexts that do not fit. `labels` are `given` by the rows or `sampled` by the model itself, with
+    `seed`: such a slice tells how outputs move and needs no right answers, so that it can be protected. `base_inputs`
+    asks for the second moments of what enters the modules of the base alone, at σ = 0, in place of the adapter's.
     """
 
     data: str
@@ -84,6 +88,8 @@ class CalibrationPlan:
     answer_field: str = PLAIN_FIELDS.answer
     format: str = AUTO
     turns: str = LAST
+    labels: str = GIVEN
+    base_inputs: bool = False
 
     @property
     def fields(self) -> RowFields:
