@@ -13,6 +13,7 @@ from surgery.experiments.control_edits import (
     shape_controls,
     with_controls,
 )
+from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
 from surgery.experiments.headroom import Headroom, Training, headroom
 from surgery.experiments.knob_search import Search, SearchLimits, search
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
@@ -40,12 +41,15 @@ from surgery.experiments.tuning import KnobPoint, TuningSetup, measure_edits, sw
 __all__ = [
     "CONTROLS",
     "DIAGNOSTICS",
+    "DOSES",
     "EDIT",
     "MOST_STEPS",
     "READS_Q",
     "ControlRules",
     "ControlledEdits",
     "Diagnostic",
+    "DoseCurve",
+    "DosePoint",
     "Flat",
     "Headroom",
     "KnobPoint",
@@ -60,6 +64,7 @@ __all__ = [
     "check_steps",
     "control_of",
     "control_sets",
+    "dose_curve",
     "flat_of",
     "head_only",
     "headroom",
