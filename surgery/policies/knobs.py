@@ -84,11 +84,12 @@ class Knobbed:
 
     However it is made, a value out of its knob's range raises `PolicyError`, and one in range has the knob's kind.
     `usual_energy` is the energy rule of an edit that names none; `needs_q` tells that it works from the second
-    moments of what enters a module.
+    moments of what enters a module, `needs_protected` from measurements of slices that it is not to hurt.
     """
 
     usual_energy: ClassVar[str] = "l1"
     needs_q: ClassVar[bool] = False
+    needs_protected: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for knob in knobs_of(self):
