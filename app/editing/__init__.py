@@ -163,13 +163,14 @@ def _drawn(workspace: Workspace) -> list[str]:
 def _knob(knob: Knob, plan: EditPlan, rank: int) -> dict[str, Any]:
     kind = "choice" if knob.choices else "bool" if knob.kind is bool else "range" if knob.slides else "number"
     values, high = knob_values(plan.policy), knob.high
-    if knob.slides and knob.kind is int:  # a whole number that slides counts components
+    if knob.components:
         high = max(rank if high is None else min(rank, high), values[knob.name])
     return {
         "name": knob.name,
         "label": knob.name.replace("_", " "),
         "kind": kind,
-        "value": values[knob.name],
+        # what lies past the end of a slider, infinity too, stands at its end
+        "value": min(values[knob.name], high) if knob.unbounded else values[knob.name],
         "low": knob.low,
         "high": high,
         "step": knob.step,

@@ -8,6 +8,7 @@ import streamlit as st
 import viz
 from app.editing import board, tour
 from app.editing.bench import bench
+from app.editing.shape_table import shape_panel
 from app.experts import expert_picker
 from app.frame import plain
 from app.offer import offer_calibration
@@ -238,5 +239,6 @@ if workspace.lacks_sensitivities:
 else:
     expert_picker(workspace.spectra)
     board()
+    shape_panel(workspace)
     shelf(workspace)
     bench(workspace)

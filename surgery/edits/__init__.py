@@ -1,5 +1,6 @@
 """From gains to σ′: manual gains, clamp, energy rule, preview."""
 
+from surgery.edits.best_step import BestStep, best_step
 from surgery.edits.edit import (
     ENERGY_RULES,
     Edit,
@@ -26,11 +27,13 @@ from surgery.edits.manual import hold, put, release
 from surgery.edits.plan import EditPlan, edit_record, parse_edit
 from surgery.edits.preview import Preview, preview, summary
 from surgery.edits.protection import spared, without_harm
-from surgery.edits.strength import STRONGEST, check_strength, modules_at, sigma_at, with_strength
+from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_at, sigma_at, with_strength
 
 __all__ = [
     "ENERGY_RULES",
+    "STRENGTH",
     "STRONGEST",
+    "BestStep",
     "Edit",
     "EditPlan",
     "Expectation",
@@ -40,6 +43,7 @@ __all__ = [
     "LargestValues",
     "ModuleEdit",
     "Preview",
+    "best_step",
     "check_rules",
     "check_strength",
     "edit_as_fold",

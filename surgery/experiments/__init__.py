@@ -2,15 +2,15 @@
 
 from surgery.experiments.ablations import DIAGNOSTICS, Diagnostic
 from surgery.experiments.control_edits import (
+    CONTROLS,
     EDIT,
-    SAME_NORM,
     ControlledEdits,
     ControlRules,
     control_sets,
     is_reserved,
     random_controls,
     rules_of,
-    scale_control,
+    shape_controls,
     with_controls,
 )
 from surgery.experiments.knob_search import Search, SearchLimits, search
@@ -31,14 +31,15 @@ from surgery.experiments.scale_or_shape import (
     shuffled_scales,
     tail_only,
 )
+from surgery.experiments.shape_expectations import shape_expectations
 from surgery.experiments.shuffled_gains import shuffled_gains
 from surgery.experiments.tuning import KnobPoint, TuningSetup, measure_edits, sweep_knob, sweep_values, tuning_plan
 
 __all__ = [
+    "CONTROLS",
     "DIAGNOSTICS",
     "EDIT",
     "READS_Q",
-    "SAME_NORM",
     "ControlRules",
     "ControlledEdits",
     "Diagnostic",
@@ -64,8 +65,9 @@ __all__ = [
     "scalar_e",
     "scalar_f",
     "scalar_n",
-    "scale_control",
     "search",
+    "shape_controls",
+    "shape_expectations",
     "shape_only",
     "shuffled_gains",
     "shuffled_scales",

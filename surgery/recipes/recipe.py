@@ -26,7 +26,9 @@ _SCHEMAS = (1, SCHEMA)
 class Recipe:
     """A whole edit: what it starts from, how it was measured, what it does, how it is proved.
 
-    `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that.
+    `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that. `protected`
+    are slices that the edit is not to hurt, measured beside, and `protected_digests` those of their rows, none or as
+    many.
     """
 
     adapter: str
@@ -37,12 +39,19 @@ class Recipe:
     evaluation: EvaluationPlan | None = None
     tuning: CalibrationPlan | None = None
     calibration_digest: str = ""
+    protected: tuple[CalibrationPlan, ...] = ()
+    protected_digests: tuple[str, ...] = ()
+
+    @property
+    def plans(self) -> list[CalibrationPlan | EvaluationPlan]:
+        """The slices of all its stages."""
+        plans = [self.calibration, *self.protected, self.evaluation, self.tuning]
+        return [plan for plan in plans if plan is not None]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know before the recipe is redone."""
-        plans = [self.calibration, self.evaluation, self.tuning]
-        if any(plan is not None and plan.encoding.tokenised == APART for plan in plans):
+        if any(plan.encoding.tokenised == APART for plan in self.plans):
             return (
                 "this recipe tokenises prompt and answer apart, as versions before 2 did; "
                 "with tokenised: together its rows have the ids that training sees",
@@ -52,14 +61,14 @@ class Recipe:
     @property
     def seen(self) -> list[CalibrationPlan]:
         """The slices that shaped the edit; a proof may share no example with them."""
-        return [self.calibration] if self.tuning is None else [self.calibration, self.tuning]
+        tuning = [] if self.tuning is None else [self.tuning]
+        return [self.calibration, *tuning, *self.protected]
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML; `parse_recipe` of it gives the same recipe."""
-    plans = [plan for plan in (recipe.calibration, recipe.evaluation, recipe.tuning) if plan is not None]
     # the rule of the first schema is said by its number
-    apart = all("tokenised" not in plan_record(plan) for plan in plans)
+    apart = all("tokenised" not in plan_record(plan) for plan in recipe.plans)
     record_of = plan_record if apart else _explicit
     record: dict[str, Any] = {
         "recipe": 1 if apart else SCHEMA,
@@ -70,6 +79,12 @@ def dump_recipe(recipe: Recipe) -> str:
     }
     if recipe.calibration_digest:
         record["calibration"]["digest"] = recipe.calibration_digest
+    if recipe.protected:
+        digests = recipe.protected_digests or ("",) * len(recipe.protected)
+        record["protected"] = [
+            {**record_of(plan), **({"digest": rows} if rows else {})}
+            for plan, rows in zip(recipe.protected, digests, strict=True)
+        ]
     if recipe.tuning is not None:
         record["tuning"] = record_of(recipe.tuning)
     if recipe.evaluation is not None:
@@ -99,31 +114,47 @@ def parse_recipe(text: str) -> Recipe:
     if not isinstance(record, dict) or type(schema) is not int or schema not in _SCHEMAS:
         raise RecipeError("this is no recipe of schema 1 or 2", f"start the file with: recipe: {SCHEMA}")
     earlier = schema < SCHEMA
-    refuse_unknown(
-        record, {"recipe", "adapter", "base", "calibration", "edit", "tuning", "evaluation"}, "the recipe"
-    )
+    known = {"recipe", "adapter", "base", "calibration", "protected", "edit", "tuning", "evaluation"}
+    refuse_unknown(record, known, "the recipe")
     adapter = _section(record, "adapter", {"source": str, "digest": str})
     refuse_unknown(adapter, {"source", "digest"}, "adapter")
     base = parse_plan(BaseChoice, _section(record, "base"), "base")
     if base.dtype not in DTYPES:
         raise RecipeError(f"base.dtype is {base.dtype!r}", f"use one of {', '.join(DTYPES)}")
     evaluation, tuning = record.get("evaluation"), record.get("tuning")
-    calibration = dict(_section(record, "calibration"))
-    rows = calibration.pop("digest", "")
-    if not isinstance(rows, str):
-        raise RecipeError(f"calibration.digest cannot be {rows!r}", "write a digest as text, or leave it out")
+    calibration, rows = _measured(_section(record, "calibration"), "calibration", earlier)
+    protected = _protected(record.get("protected", []), earlier)
     return Recipe(
         adapter=adapter.get("source", ""),
         adapter_digest=adapter.get("digest", ""),
         base=base,
-        calibration=parse_plan(CalibrationPlan, calibration, "calibration", earlier=earlier),
+        calibration=calibration,
         calibration_digest=rows,
         edit=parse_edit(_section(record, "edit")),
         evaluation=None
         if evaluation is None
         else parse_plan(EvaluationPlan, evaluation, "evaluation", earlier=earlier),
         tuning=None if tuning is None else parse_plan(CalibrationPlan, tuning, "tuning", earlier=earlier),
+        protected=tuple(plan for plan, _ in protected),
+        protected_digests=tuple(found for _, found in protected) if any(found for _, found in protected) else (),
     )
+
+
+def _measured(section: Mapping[str, Any], where: str, earlier: bool) -> tuple[CalibrationPlan, str]:
+    """A slice that is measured, and the digest of its rows where it has one."""
+    settings = dict(section)
+    rows = settings.pop("digest", "")
+    if not isinstance(rows, str):
+        raise RecipeError(f"{where}.digest cannot be {rows!r}", "write a digest as text, or leave it out")
+    return parse_plan(CalibrationPlan, settings, where, earlier=earlier), rows
+
+
+def _protected(value: Any, earlier: bool) -> list[tuple[CalibrationPlan, str]]:
+    if not isinstance(value, list):
+        raise RecipeError(f"protected is no list but {value!r}", "write a list of slices, each as calibration is")
+    return [
+        _measured(mapping_of(each, f"protected[{i}]"), f"protected[{i}]", earlier) for i, each in enumerate(value)
+    ]
 
 
 def _section(record: Mapping[str, Any], name: str, types: Mapping[str, type] | None = None) -> Mapping[str, Any]:
