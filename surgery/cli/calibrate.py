@@ -36,6 +36,7 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         encoding_from(options),
         options.checkpointing,
         labels=options.labels,
+        base_inputs=options.base_inputs,
         **fields_from(options),
     )
     base = base_from(options)
@@ -75,6 +76,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
         choices=(GIVEN, SAMPLED),
         default=GIVEN,
         help="given: the answers of the rows; sampled: drawn from the model, for a slice to protect that has none",
+    )
+    parser.add_argument(
+        "--base-inputs",
+        action="store_true",
+        help="take the functional energy over the hidden states of the base alone (σ = 0), by a forward pass more",
     )
     add_field_options(parser)
     parser.add_argument("--out", help="file to write the sensitivities to")

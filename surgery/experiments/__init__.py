@@ -15,6 +15,15 @@ from surgery.experiments.control_edits import (
 )
 from surgery.experiments.knob_search import Search, SearchLimits, search
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
+from surgery.experiments.protected_front import (
+    PROVEN,
+    WEIGHTS,
+    FrontPoint,
+    front_name,
+    measure_front,
+    protected_front,
+    spread,
+)
 from surgery.experiments.recipe_run import run_recipe
 from surgery.experiments.scale_or_shape import (
     READS_Q,
@@ -39,11 +48,14 @@ __all__ = [
     "CONTROLS",
     "DIAGNOSTICS",
     "EDIT",
+    "PROVEN",
     "READS_Q",
+    "WEIGHTS",
     "ControlRules",
     "ControlledEdits",
     "Diagnostic",
     "Flat",
+    "FrontPoint",
     "KnobPoint",
     "Proof",
     "Search",
@@ -52,11 +64,14 @@ __all__ = [
     "control_of",
     "control_sets",
     "flat_of",
+    "front_name",
     "head_only",
     "input_energies",
     "is_reserved",
     "measure_edits",
+    "measure_front",
     "one_scale",
+    "protected_front",
     "prove",
     "random_controls",
     "recipe_digest",
@@ -72,6 +87,7 @@ __all__ = [
     "shuffled_gains",
     "shuffled_scales",
     "sigma_digest",
+    "spread",
     "sweep_knob",
     "sweep_values",
     "tail_only",

@@ -67,10 +67,10 @@ class _Transform(Knobbed):
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "module rank"]:
         gains = np.ones_like(evidence.sigma)
-        live: ndarray = ~null_components(evidence.sigma)
-        some: ndarray = live.any(axis=1)
+        live = ~null_components(evidence.sigma)
+        some = np.asarray(live.any(axis=1))
         if some.any():
-            rows, live = evidence.rows(some), np.asarray(live[some])
+            rows, live = evidence.rows(some), live[some]
             relative = np.where(live, rows.sigma, 0.0) / rows.sigma.max(axis=1, keepdims=True)
             gains[some] = np.where(live, self.reshaped(_Rows(relative, live, rows)), 1.0)
         return gains

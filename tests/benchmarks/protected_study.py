@@ -110,7 +110,9 @@ def _print(
     changes: Mapping[str, Mapping[str, ndarray]],
 ) -> None:
     rows = len(next(iter(changes[OWN].values())))
-    print(f"\n| edit | expected, own | {slice_name}, own ({rows} rows) | expected, protected | {slice_name}, protected |")
+    print(
+        f"\n| edit | expected, own | {slice_name}, own ({rows} rows) | expected, protected | {slice_name}, protected |"
+    )
     print("|---|---|---|---|---|")
     for name, plan in plans.items():
         own = expected(plan, spectra, sensitivity)
