@@ -237,5 +237,9 @@ def _measured(live: "LiveModel", variants: Variants, base: BaseChoice, slices: S
     measured = {}
     for name, recipe in variants.recipes.items():
         plan, control = recipe.calibration, progress_reporter(f"calibrating {name}")
-        measured[name] = calibrate(live, plan, base=base, slice_=slices.seen[plan], control=control)
+        own, *protected = (
+            calibrate(live, each, base=base, slice_=slices.seen[each], control=control)
+            for each in (plan, *recipe.protected)
+        )
+        measured[name] = replace(own, protected=tuple(protected))
     return measured

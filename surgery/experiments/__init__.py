@@ -17,6 +17,15 @@ from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_cur
 from surgery.experiments.headroom import Headroom, Training, headroom
 from surgery.experiments.knob_search import Search, SearchLimits, search
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
+from surgery.experiments.protected_front import (
+    PROVEN,
+    WEIGHTS,
+    FrontPoint,
+    front_name,
+    measure_front,
+    protected_front,
+    spread,
+)
 from surgery.experiments.recipe_run import run_recipe
 from surgery.experiments.scale_or_shape import (
     READS_Q,
@@ -44,13 +53,16 @@ __all__ = [
     "DOSES",
     "EDIT",
     "MOST_STEPS",
+    "PROVEN",
     "READS_Q",
+    "WEIGHTS",
     "ControlRules",
     "ControlledEdits",
     "Diagnostic",
     "DoseCurve",
     "DosePoint",
     "Flat",
+    "FrontPoint",
     "Headroom",
     "KnobPoint",
     "Proof",
@@ -66,14 +78,17 @@ __all__ = [
     "control_sets",
     "dose_curve",
     "flat_of",
+    "front_name",
     "head_only",
     "headroom",
     "input_energies",
     "is_reserved",
     "measure_edits",
+    "measure_front",
     "moved_to",
     "one_scale",
     "origin",
+    "protected_front",
     "prove",
     "random_controls",
     "recipe_digest",
@@ -89,6 +104,7 @@ __all__ = [
     "shuffled_gains",
     "shuffled_scales",
     "sigma_digest",
+    "spread",
     "sweep_knob",
     "sweep_values",
     "tail_only",

@@ -14,7 +14,7 @@ from surgery.export import read_record
 from surgery.files import demo_folder
 from surgery.policies import Clip, RandomIndex, Scale
 from surgery.recipes import Recipe, demo_plans, read_recipe
-from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
+from surgery.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, save_model, tiny_llama
 from tests.surgery.cli.conftest import strict
@@ -194,3 +194,21 @@ def test_an_edit_in_the_default_scope_of_an_adapter_without_residual_writers_say
     assert f"note: {note}" in ok(*words, str(tmp_path / "text"))
     assert ok(*words, str(tmp_path / "named"), "--scope", "all", "--json")["notes"] == []
     assert note in ok("inspect", folder, "--json")["notes"]
+
+
+def test_edit_spares_the_slices_of_the_files_kept_beside(small_adapter, measured, tmp_path, ok, fails):
+    own = load_sensitivity(measured)
+    turned = replace(own, values={name: -g for name, g in own.values.items()})
+    beside = tmp_path / "beside.safetensors"
+    save_sensitivity(turned, beside)
+    words = ["edit", str(small_adapter), "--sensitivities", str(measured), "--policy", "grad_direction", "--scope"]
+    words += ["all", "--energy", "none", "--json", "--out"]
+    assert ok(*words, str(tmp_path / "free"), "--protected", str(beside))["predicted"] < 0
+    # what helps the one slice hurts the other, whose slopes are the opposite: nothing is left to gain
+    record = ok(*words, str(tmp_path / "spared"), "--protect", "--protected", str(beside))
+    assert abs(record["predicted"]) < 1e-9
+    assert read_record(tmp_path / "spared").edit.protect
+    assert "there is none" in fails(*words, str(tmp_path / "none"), "--protect")
+    foreign = replace(own, provenance=replace(own.provenance, adapter="another"))
+    save_sensitivity(foreign, beside)
+    assert "another adapter" in fails(*words, str(tmp_path / "other"), "--protected", str(beside))
