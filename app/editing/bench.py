@@ -117,7 +117,7 @@ def start_sweep(workspace: Workspace, knob: Knob, count: int) -> None:
     from surgery.experiments import TuningSetup, sweep_knob, sweep_values
 
     rank = max(module.sigma.size for module in workspace.edit.modules.values())
-    values = sweep_values(knob, count, high=rank if knob.kind is int else None)
+    values = sweep_values(knob, count, high=rank if knob.components else None)
     tuning = tuning_rows(workspace)
 
     def work(live: Any, job: jobs.Job) -> Any:

@@ -35,8 +35,8 @@ const plusMinus = (error) => (error == null ? "" : ` ± ${error.toFixed(4)}`)
 
 // where what is expected may not be trusted; empty where it may
 export function doubtsOf(expectation) {
-  const text = (expectation?.doubts ?? []).join(". ")
-  return text && `Expected on held-out rows: ${text}.`
+  const told = (expectation?.doubts ?? []).join(". ")
+  return told && `Expected on held-out rows: ${told}.`
 }
 
 // what stands under the bars, and what a screen reader is told of them

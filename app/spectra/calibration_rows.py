@@ -21,6 +21,7 @@ from surgery.data import (
 )
 from surgery.errors import DataError
 from surgery.files import (
+    PROVING,
     SLICES,
     demo_names,
     digest,
@@ -42,7 +43,7 @@ def rows_controls(present: CalibrationPlan, key: str) -> tuple[str, RowFields]:
     kind = kind or before
     data = ""
     if kind == DEMO:
-        slices = [f"demo:{name}/{part}" for name in demo_names() for part in SLICES if part != "test"]
+        slices = [f"demo:{name}/{part}" for name in demo_names() for part in SLICES if part not in PROVING]
         if is_demo(present.data) and present.data not in slices:
             slices.insert(0, present.data)
         at = slices.index(present.data) if present.data in slices else 0

@@ -1,7 +1,7 @@
 """How the two demo adapters and their slices were made: seeded, on CPU, with the paper's recipe.
 
-    python assets/demo/train.py kinship OUT
-    python assets/demo/train.py arithmetic OUT
+    python -m assets.demo.train kinship OUT
+    python -m assets.demo.train arithmetic OUT
 
 writes OUT/adapter_model.safetensors and adapter_config.json (bf16), calibration.jsonl (256),
 tuning.jsonl (256), test.jsonl (512) and card.json. Recipe (paper, appendix A): rank 16, alpha 32,
@@ -17,35 +17,17 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import reasoning_gym
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from surgery.calibration import batches  # MISSING
 
+from assets.demo.rows import SLICES, TASKS, unique_rows, write_rows
 from surgery.data import Encoding, Row, choose, encode
 from surgery.files import DEMO_BASE
 from surgery.model import load_base
 
-TASKS = {
-    "kinship": ("family_relationships", {}),
-    "arithmetic": ("chain_sum", {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2}),
-}
-SLICES = {"calibration": 256, "tuning": 256, "test": 512}
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-def unique_rows(task: str, count: int, seed: int) -> list[Row]:
-    """`count` generated rows without a repeated content, in generation order."""
-    name, options = TASKS[task]
-    generator = reasoning_gym.create_dataset(name, size=4 * count, seed=seed, **options)
-    rows: dict[str, Row] = {}
-    for item in generator:
-        row = Row(item["question"].strip(), item["answer"].strip())
-        rows.setdefault(row.key, row)
-        if len(rows) == count:
-            return list(rows.values())
-    raise SystemExit(f"only {len(rows)} distinct rows of {name}")
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -153,8 +135,7 @@ def main() -> None:
     config.inference_mode = True
     config.save_pretrained(arguments.out)
     for name, chosen in slices.items():
-        lines = (json.dumps({"prompt": row.prompt, "answer": row.answer}) for row in chosen)
-        (arguments.out / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        write_rows(arguments.out / f"{name}.jsonl", chosen)
     generator, options = TASKS[arguments.task]
     card = {
         "task": f"reasoning_gym {version('reasoning_gym')} {generator}",

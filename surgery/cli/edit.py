@@ -21,7 +21,9 @@ from surgery.spectra import decompose
 def edit_command(options: argparse.Namespace) -> Result:
     adapter = open_adapter(options.adapter, control=progress_reporter())
     spectra = decompose(adapter)
-    plan = EditPlan(policy_from(options), options.scope, options.energy or "", options.sigma_min)
+    plan = EditPlan(
+        policy_from(options), options.scope, options.energy or "", options.sigma_min, strength=options.strength
+    )
     file, sensitivity = _measured(options, adapter, plan)
     edit = plan.apply(spectra, sensitivity)
     recipe = None if sensitivity is None or file is None else _recipe(adapter, plan, sensitivity, file)
@@ -54,9 +56,8 @@ def _measured(
     if file is None and plan.needs_sensitivity:
         file = _shipped(adapter)
         if file is None:
-            raise DataError(
-                f"policy {plan.policy.name} works from sensitivities", f"give --sensitivities FILE, {made_by}"
-            )
+            what = f"policy {plan.policy.name}" if EditPlan(plan.policy).needs_sensitivity else "energy functional"
+            raise DataError(f"{what} works from a measurement", f"give --sensitivities FILE, {made_by}")
     sensitivity = load_sensitivity(file) if file is not None else None
     if sensitivity is not None and sensitivity.provenance.adapter != adapter.digest:
         raise DataError("these sensitivities belong to another adapter", f"give its own, {made_by}")

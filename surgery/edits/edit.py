@@ -90,7 +90,14 @@ def make_edit(
     moments = None
     needs_q = policy.needs_q or energy == "functional"
     if policy.needs_gradient or needs_q:
-        moments = checked_sensitivity(sensitivity, spectra, names, needs_q).moments
+        measured = checked_sensitivity(sensitivity, spectra, names, needs_q)
+        if measured.label_free and policy.needs_gradient:
+            raise PolicyError(
+                "these sensitivities are of answers drawn from the model itself, which say how its outputs move and "
+                "not where they should go",
+                "keep them beside as a protected slice, and measure the answers of the rows to edit for",
+            )
+        moments = measured.moments
     policy = for_scope(policy, {name: spectra[name].sigma for name in names}, moments)
     edited: dict[str, ModuleEdit] = {}
     for group in of_equal_rank(spectra, names):
@@ -188,7 +195,7 @@ def _wanted(
         with np.errstate(over="ignore"):  # judged after the clamp
             rows = evidence.rows(asked)
             gains[asked] = policy.gains(rows) if rows.given is None else rows.given
-    if policy.needs_gradient and sigma_min == 0:
+    if (policy.needs_gradient or policy.needs_q) and sigma_min == 0:
         unmoved = asked & (gains == 1).all(axis=1)
         reasons[unmoved] = "the policy finds nothing to change in this module"
     for row, name in enumerate(evidence.names) if manual else ():
@@ -247,6 +254,14 @@ def checked_sensitivity(
             "the edit works from the second moments of inputs, and these sensitivities were measured without them",
             f"measure again: {_MEASURE}",
         )
+    for beside in sensitivity.protected:
+        _refuse_unfit(beside, spectra, names)
+    _refuse_unfit(sensitivity, spectra, names)
+    return sensitivity
+
+
+def _refuse_unfit(sensitivity: Sensitivity, spectra: Spectra, names: Sequence[str]) -> None:
+    """Raise `PolicyError` for a measurement that does not have every component of these modules."""
     missing = [name for name in names if name not in sensitivity.values]
     if missing:
         raise PolicyError(
@@ -260,7 +275,6 @@ def checked_sensitivity(
                 f"module {name!r} has {rank} components and sensitivities for {found}",
                 f"give those of this very adapter, or {_MEASURE}",
             )
-    return sensitivity
 
 
 def _check_manual(manual: Manual, spectra: Spectra, names: Sequence[str]) -> None:

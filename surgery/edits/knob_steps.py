@@ -60,7 +60,7 @@ def knob_table(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensiti
     """
     found = _sliding(plan, knob)
     size = sum(module.sigma.size for module in plan.apply(spectra, sensitivity).modules.values())
-    grid = grid_of(found, max(spectra[name].rank for name in spectra) if found.kind is int else None)
+    grid = grid_of(found, max(spectra[name].rank for name in spectra) if found.components else None)
     solved = isinstance(plan.policy, ScopePolicy) and found is not STRENGTH
     rows = _SCOPE_ROWS if solved else max(2, _CELLS // max(size, 1))
     every = max(1, -(-(grid.last + 1) // rows))

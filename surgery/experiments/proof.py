@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from surgery.adapter import Adapter, refuse_changed
 from surgery.data import CalibrationPlan, EvaluationPlan, Slices, plan_record, read_slices
 from surgery.edits import Edit, EditPlan, edit_record
@@ -35,6 +33,7 @@ from surgery.runs import (
     finish,
     stored_run,
 )
+from surgery.sensitivity import sigma_identity
 from surgery.spectra import decompose
 
 if TYPE_CHECKING:
@@ -200,7 +199,8 @@ def _told(evaluation: Evaluation, proof: Proof) -> Evaluation:
     """The evaluation with whose controls its variants are, and what else of the proof a reader has to know."""
     own = {name: group.random for name, group in proof.controls.items() if name and group.random}
     notes = (*evaluation.notes, *control_notes(proof.controls), *proof.notes)
-    return replace(evaluation, own_controls=own, notes=tuple(dict.fromkeys(notes)))
+    shape = {name: dict(group.shape) for name, group in proof.controls.items() if group.shape}
+    return replace(evaluation, own_controls=own, shape_controls=shape, notes=tuple(dict.fromkeys(notes)))
 
 
 def _share(control: Control, before: int, own: int, variants: int) -> Control:
@@ -233,7 +233,4 @@ def recipe_digest(recipe: Recipe) -> str:
 
 def sigma_digest(edit: Edit | None) -> str:
     """Identity of what a variant does: its σ′ by module. Empty for the unedited adapter."""
-    if edit is None:
-        return ""
-    after = edit.sigma_after
-    return digest(part for name in sorted(after) for part in (name, np.ascontiguousarray(after[name]).tobytes()))
+    return sigma_identity(None if edit is None else edit.sigma_after)

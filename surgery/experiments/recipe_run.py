@@ -57,7 +57,7 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
         evaluation = None
         if recipe.evaluation is not None:
             control.begin("evaluating")
-            proof = _proof(recipe, recipe.evaluation, spectra, edit)
+            proof = _proof(recipe, recipe.evaluation, spectra, edit, sensitivity)
             evaluation = prove(live, proof, slices=slices, control=control).evaluation
     verification = export_recipe(adapter, spectra, edit, recipe, out, sensitivity)
     return RunReport(edit, sensitivity, evaluation, verification, recipe.edit.notes(spectra))
@@ -83,9 +83,16 @@ def _slices_of(recipe: Recipe) -> Slices:
     return slices
 
 
-def _proof(recipe: Recipe, plan: EvaluationPlan, spectra: Spectra, edit: Edit) -> Proof:
+def _proof(recipe: Recipe, plan: EvaluationPlan, spectra: Spectra, edit: Edit, sensitivity: Sensitivity) -> Proof:
     edits = {EDIT: (edit, rules_of(recipe.edit))}
-    controlled = with_controls(spectra, edits, random=plan.random, scale=plan.scale)
+    controlled = with_controls(
+        spectra,
+        edits,
+        random=plan.random,
+        scale=plan.scale,
+        shape=plan.scale_or_shape,
+        measured={EDIT: sensitivity},
+    )
     return Proof(
         plan,
         controlled.edits,

@@ -13,6 +13,8 @@ def model_card(adapter: Adapter, recipe: Recipe, edit: Edit, loading: PeftLoadin
     knobs = ", ".join(f"`{name}` {value}" for name, value in knob_values(recipe.edit.policy).items()) or "none"
     manual = sum(len(gains) for gains in recipe.edit.manual.values())
     skipped = "".join(f"- `{_plain(name)}`: {reason}\n" for name, reason in edit.skipped.items())
+    # an edit at its whole strength has the card it always had
+    strength = "" if recipe.edit.strength == 1 else f"| strength | {recipe.edit.strength:g} |\n"
     base = _plain(adapter.base_name or recipe.base.location)
     changes = "".join(f"- {_plain(change, 600)}\n" for change in adapter.changes)
     return f"""---
@@ -36,7 +38,7 @@ loads like the original, with the same config, tensor names, shapes and dtypes{"
 | knobs | {knobs} |
 | scope | `{_plain(recipe.edit.scope)}`: {len(edit.modules)} modules, {edit.scalars} singular values |
 | energy rule | `{recipe.edit.energy}`, Σσ′/Σσ = {numbers.nuclear_norm_ratio:.6f} |
-| raised / lowered / zeroed | {numbers.raised} / {numbers.lowered} / {numbers.zeroed} |
+{strength}| raised / lowered / zeroed | {numbers.raised} / {numbers.lowered} / {numbers.zeroed} |
 | gains set by hand | {manual} |
 | loaded by PEFT | {_plain(str(loading), 600)} |
 

@@ -63,9 +63,15 @@ def record_of(
         rows["calibration"] = sensitivity.keys or _keys_from(plan, sensitivity.rows)
     if recipe is not None and recipe.tuning is not None:
         rows["tuning"] = _keys_from(recipe.tuning)
-    measured = {} if sensitivity is None else {**asdict(sensitivity.provenance), "rows": sensitivity.rows}
+    measured = {} if sensitivity is None else _told(sensitivity)
     known = {name: keys for name, keys in rows.items() if keys}
     return ExportRecord(adapter, edit, known, measured, tuple(name for name in rows if name not in known))
+
+
+def _told(sensitivity: Sensitivity) -> dict[str, Any]:
+    """Provenance and rows of a measurement, without what only later ones have."""
+    found = {**asdict(sensitivity.provenance), "rows": sensitivity.rows}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _keys_from(plan: CalibrationPlan | None, measured: str = "") -> Keys:

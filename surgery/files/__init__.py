@@ -6,6 +6,7 @@ from surgery.files.bounded import read_limited
 from surgery.files.demo import (
     DEMO_BASE,
     DEMO_FOLDER,
+    PROVING,
     SLICES,
     data_file,
     demo_folder,
@@ -47,6 +48,7 @@ __all__ = [
     "LONGEST_LINE",
     "MISSING",
     "MOST_RECORDS",
+    "PROVING",
     "SLICES",
     "arrow_records",
     "bases_folder",

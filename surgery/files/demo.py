@@ -7,7 +7,8 @@ from surgery.files.paths import user_path
 from surgery.files.shipped import MISSING, shipped_folder
 
 DEMO_FOLDER = shipped_folder("demo")
-SLICES = ("calibration", "tuning", "test")
+SLICES = ("calibration", "tuning", "test", "confirmation")
+PROVING = SLICES[2:]  # nothing of an edit is made or chosen on them
 _PREFIX = "demo:"
 
 

@@ -18,6 +18,7 @@ from surgery.model.choice import BaseChoice
 from surgery.model.classified import Classified
 from surgery.model.dense_weight import base_weight
 from surgery.model.device_map import DeviceMap, execution_device, is_offloaded, parse_device_map
+from surgery.model.drawn_labels import drawn_labels, drawn_losses
 from surgery.model.engine import VariantEngine
 from surgery.model.gguf import demo_gguf, read_once
 from surgery.model.greedy_search import Answered, Stop
@@ -37,6 +38,7 @@ from surgery.model.ways import Layout, Way
 
 if TYPE_CHECKING:
     from surgery.model.decoding import CACHE, Prompts, end_ids
+    from surgery.model.input_products import Seen, seeing
     from surgery.model.live_model import LiveModel
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "LoadedBase",
     "Prompts",
     "Scored",
+    "Seen",
     "Stop",
     "TokenPreview",
     "Variant",
@@ -72,6 +75,8 @@ __all__ = [
     "common_prefix",
     "demo_gguf",
     "difference",
+    "drawn_labels",
+    "drawn_losses",
     "empty_models",
     "encoding_notes",
     "end_ids",
@@ -99,6 +104,7 @@ __all__ = [
     "run_batches",
     "saved_head",
     "scored_logits",
+    "seeing",
     "stream_answers",
     "text_tokens",
     "tokenizer_alone",
@@ -109,7 +115,14 @@ __all__ = [
 ]
 
 # what imports torch is imported when it is first asked for: an adapter opens without it
-_LATER = {"CACHE": "decoding", "LiveModel": "live_model", "Prompts": "decoding", "end_ids": "decoding"}
+_LATER = {
+    "CACHE": "decoding",
+    "LiveModel": "live_model",
+    "Prompts": "decoding",
+    "Seen": "input_products",
+    "end_ids": "decoding",
+    "seeing": "input_products",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -36,7 +36,7 @@ from surgery.model.device_map import execution_device
 from surgery.model.extra_tensors import output_magnitudes, put_extras, update_biases
 from surgery.model.heads import refuse_other_head
 from surgery.model.renamed import placed
-from surgery.model.spectral_layers import Components, SpectralLayer
+from surgery.model.spectral_layers import Components, SpectralLayer, Watch
 from surgery.model.tokenizers import positions_of, tokenizer_of
 from surgery.model.vocabulary import lengths
 from surgery.model.ways import Layout, Way, decoding_note, scoring_note
@@ -250,6 +250,19 @@ class LiveModel:
             )
             perturbations[name] = parts.perturbation
         return perturbations
+
+    def watch(self, watches: Mapping[str, Watch]) -> None:
+        """Show each watch x V and x of its module whenever that runs; all others are watched no longer.
+
+        Updates on raw parameters, as of stacked experts, have no x V.
+        """
+        for name, parts in self._components.items():
+            parts.watch = watches.get(name)
+
+    def name_of(self, layer: Any) -> str | None:
+        """The name of the module that a layer of the running model is; None for one without an update."""
+        own = getattr(layer, "components", None)
+        return next((name for name, parts in self._components.items() if parts is own), None)
 
     @contextmanager
     def detached(self) -> Iterator[LoadedBase]:

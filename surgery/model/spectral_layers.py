@@ -4,7 +4,7 @@ The base layer is wrapped, not changed, so a quantised one works as well. σ may
 axis, so that the rows of one batch belong to different variants; a perturbation is added to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,11 +16,14 @@ from surgery.errors import RowsMixedError
 from surgery.model.weight_norm import WeightNorm
 from surgery.spectra import Spectrum
 
+Watch = Callable[[Tensor, Tensor], None]
+
 
 class Components(nn.Module):
     """U, σ and V of one update on the device and in the compute dtype of the layer they belong to.
 
-    σ and its perturbation are float32 or better, so the sum of ∂loss/∂e over tokens is too.
+    σ and its perturbation are float32 or better, so the sum of ∂loss/∂e over tokens is too. `watch` is shown x V and x
+    whenever the layer runs.
     """
 
     U: Tensor
@@ -34,13 +37,18 @@ class Components(nn.Module):
         precise = torch.promote_types(dtype, torch.float32)
         self.register_buffer("sigma", torch.as_tensor(spectrum.sigma).to(device, precise), persistent=False)
         self.perturbation: Tensor | None = None
+        self.watch: Watch | None = None
 
     @property
     def strength(self) -> Float[Tensor, "*row rank"]:
         return self.sigma if self.perturbation is None else self.sigma + self.perturbation
 
-    def weigh(self, projected: Float[Tensor, "row *place rank"]) -> Float[Tensor, "row *place rank"]:
-        """(x V) ∘ σ; a σ with rows needs as many rows of x."""
+    def weigh(
+        self, projected: Float[Tensor, "row *place rank"], entered: Tensor
+    ) -> Float[Tensor, "row *place rank"]:
+        """(x V) ∘ σ of x V, where x is what `entered` the layer; a σ with rows needs as many rows of x."""
+        if self.watch is not None:
+            self.watch(projected, entered)
         strength = self.strength
         if strength.dim() == 2 and strength.shape[0] == 1:
             strength = strength[0]
@@ -91,7 +99,7 @@ class SpectralLinear(SpectralLayer):
 
     def forward(self, x: Float[Tensor, "row *token in"]) -> Float[Tensor, "row *token out"]:
         parts = self.components
-        update = parts.weigh(x.to(parts.V.dtype) @ parts.V) @ parts.U.T
+        update = parts.weigh(x.to(parts.V.dtype) @ parts.V, x) @ parts.U.T
         if self.bias_update is not None:
             update = update + self.bias_update
         return self._output(self.base(x), update, parts)
@@ -106,7 +114,7 @@ class SpectralEmbedding(SpectralLayer):
 
     def forward(self, ids: Tensor) -> Float[Tensor, "row token out"]:
         parts = self.components
-        update = parts.weigh(nn.functional.embedding(ids, parts.V)) @ parts.U.T
+        update = parts.weigh(nn.functional.embedding(ids, parts.V), ids) @ parts.U.T
         scale = getattr(self.base, "embed_scale", None)
         if scale is not None:
             update = update * torch.as_tensor(scale).to(update)
@@ -136,7 +144,7 @@ class SpectralConv(SpectralLayer):
         parts, layer = self.components, self.base
         kernel = parts.V.T.reshape(-1, *self._kernel)
         projected = self._convolve(x.to(kernel.dtype), kernel, stride=layer.stride, padding=layer.padding)
-        update = parts.weigh(projected.movedim(1, -1)) @ parts.U.T
+        update = parts.weigh(projected.movedim(1, -1), x) @ parts.U.T
         if self.bias_update is not None:
             update = update + self.bias_update
         base: Tensor = layer(x)

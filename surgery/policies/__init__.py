@@ -6,22 +6,32 @@ from surgery.policies.gates import AbsSelect, DoubleSmooth, RobustZ, SmoothAbs, 
 from surgery.policies.gradient import GradDirection, NaturalGradient
 from surgery.policies.knobs import Knob, knob_values, knobs_of
 from surgery.policies.policy import POLICIES, Policy, ScopePolicy, for_scope, make_policy, position_of
+from surgery.policies.protected import Protected, multipliers
+from surgery.policies.transforms import HNS, Clip, FunctionalFlat, FunctionalHNS, Power, TailLift, TopShrink
 
 __all__ = [
+    "HNS",
     "POLICIES",
     "AbsSelect",
+    "Clip",
     "DoubleSmooth",
     "Evidence",
+    "FunctionalFlat",
+    "FunctionalHNS",
     "GradDirection",
     "Identity",
     "Knob",
     "NaturalGradient",
     "Policy",
+    "Power",
+    "Protected",
     "RandomIndex",
     "RobustZ",
     "Scale",
     "ScopePolicy",
     "SmoothAbs",
+    "TailLift",
+    "TopShrink",
     "Truncate",
     "ZScore",
     "evidence_for",
@@ -29,6 +39,7 @@ __all__ = [
     "knob_values",
     "knobs_of",
     "make_policy",
+    "multipliers",
     "normalise",
     "position_of",
 ]

@@ -2,8 +2,8 @@
 
 A policy sees modules of equal rank as a stack and treats every row alone. Step sizes, gates and
 fractions default to those of the authors' released code, because the paper's text does not give
-them. A new policy is one frozen dataclass in `gates`, `gradient` or `controls`, listed at the end of
-that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
+them. A new policy is one frozen dataclass in `gates`, `gradient`, `protected`, `transforms` or `controls`, listed
+at the end of that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,8 @@ from surgery.policies.evidence import Evidence, normalise
 from surgery.policies.gates import GATES
 from surgery.policies.gradient import STEPS
 from surgery.policies.knobs import refuse_unknown
+from surgery.policies.protected import SPARING
+from surgery.policies.transforms import TRANSFORMS
 from surgery.sensitivity import Folds, Moments, ScopeRows
 
 
@@ -84,7 +86,9 @@ def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, " rank"]], m
     return Given(dict(zip(sigmas, np.split(gains, ends), strict=True)))
 
 
-POLICIES: dict[str, type[Any]] = {policy.name: policy for policy in (*STEPS, *GATES, *CONTROLS)}
+POLICIES: dict[str, type[Any]] = {
+    policy.name: policy for policy in (*STEPS, *SPARING, *GATES, *TRANSFORMS, *CONTROLS)
+}
 
 
 def make_policy(name: str, knobs: Mapping[str, Any] | None = None) -> Policy:

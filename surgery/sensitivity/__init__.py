@@ -15,11 +15,20 @@ from surgery.sensitivity.component_verdicts import (
     standings,
 )
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
-from surgery.sensitivity.folds import FEWEST, FOLDS, SHUFFLES, Folds, folds_of, unfitted
+from surgery.sensitivity.folds import FEWEST, FOLDS, SHUFFLES, Folds, folds_of, paired_folds, unfitted
 from surgery.sensitivity.input_moments import PARTS, InputMoments
+from surgery.sensitivity.input_pass import measure_inputs
+from surgery.sensitivity.input_sums import InputSums
+from surgery.sensitivity.joint_rows import JointRows, joint_training
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.scope_rows import FoldStatistics, ScopeRows
-from surgery.sensitivity.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
+from surgery.sensitivity.sensitivity import (
+    Provenance,
+    Sensitivity,
+    load_sensitivity,
+    save_sensitivity,
+    sigma_identity,
+)
 from surgery.sensitivity.stability import Budget, budgets
 from surgery.sensitivity.store import (
     SHIPPED,
@@ -55,6 +64,8 @@ __all__ = [
     "FoldStatistics",
     "Folds",
     "InputMoments",
+    "InputSums",
+    "JointRows",
     "Measurement",
     "Moments",
     "PartFile",
@@ -73,21 +84,25 @@ __all__ = [
     "dichotomy",
     "doubts",
     "folds_of",
+    "joint_training",
     "known_pace",
     "known_proof_pace",
     "layer_shares",
     "load_sensitivity",
     "losses_without",
+    "measure_inputs",
     "measure_sensitivity",
     "measurement_header",
     "measurement_in",
     "moments_of",
+    "paired_folds",
     "provenance_of",
     "ranked",
     "remember_pace",
     "remember_proof_pace",
     "save_sensitivity",
     "shipped_measurements",
+    "sigma_identity",
     "standings",
     "stored_measurements",
     "stored_sensitivity_file",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.adapter import refuse_changed
-from surgery.data import Calibration, CalibrationPlan, Slice, planned_rows, rows_digest, seen_keys
+from surgery.data import SAMPLED, Calibration, CalibrationPlan, Slice, planned_rows, rows_digest, seen_keys
 from surgery.errors import DataError
 from surgery.files import sensitivities_folder
 from surgery.model import BaseChoice, batch_order, is_offloaded
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 def calibration_slice(live: "LiveModel", plan: CalibrationPlan) -> Calibration:
     """The encoded examples of a calibration plan."""
-    slice_ = planned_rows(plan)
-    return live.encode(slice_.rows, plan.encoding, left_out=slice_.left_out, spare=slice_.spare)
+    return _encoded(live, plan, planned_rows(plan))
+
+
+def _encoded(live: "LiveModel", plan: CalibrationPlan, slice_: Slice) -> Calibration:
+    found = live.encode(slice_.rows, plan.encoding, left_out=slice_.left_out, spare=slice_.spare)
+    return replace(found, sampled=plan.seed) if plan.labels == SAMPLED else found
 
 
 def calibrate(
@@ -53,7 +57,7 @@ def calibrate(
     """
     refuse_changed(live.adapter)
     slice_ = planned_rows(plan) if slice_ is None else slice_
-    calibration = live.encode(slice_.rows, plan.encoding, left_out=slice_.left_out, spare=slice_.spare)
+    calibration = _encoded(live, plan, slice_)
     rows = slice_.first(calibration.tried)
     keys = tuple(map(seen_keys, rows))
     names = list(live.spectra)
@@ -94,8 +98,10 @@ def calibrate(
         part.flush()
         raise
     spent = Spent(sum(lengths[resume.done if resume else 0 :]), time.monotonic() - begun)
-    without = losses_without(live, calibration.examples[:COMPARED], plan.batch_size)
-    sensitivity = replace(sensitivity, rows=rows_digest(slice_.rows), keys=keys, without=without)
+    if not sensitivity.label_free:  # losses of drawn answers have nothing to be compared with
+        without = losses_without(live, calibration.examples[:COMPARED], plan.batch_size)
+        sensitivity = replace(sensitivity, without=without)
+    sensitivity = replace(sensitivity, rows=rows_digest(slice_.rows), keys=keys)
     save_sensitivity(sensitivity, stored, measurement_header(plan, base, provenance, calibration.left_out))
     part.drop()
     remember_pace(base, plan, rows, calibration, live.tokenizer_for(plan.encoding), spent)
@@ -103,9 +109,14 @@ def calibrate(
 
 
 def _found_again(stored: Path) -> Sensitivity | None:
-    """The stored measurement; a damaged one is removed, to be measured again."""
+    """The stored measurement; a damaged one is removed, to be measured again.
+
+    One of an earlier version, without what enters the modules, is measured again too: its file stays until the new
+    one takes its place. A pass for the inputs alone would give them other bits than a whole measurement has.
+    """
     try:
-        return load_sensitivity(stored) if stored.is_file() else None
+        known = load_sensitivity(stored) if stored.is_file() else None
+        return known if known is not None and known.inputs is not None else None
     except OSError as error:
         raise DataError(
             f"the stored measurements cannot be read ({error.strerror})", "check who owns the workbench's folder"

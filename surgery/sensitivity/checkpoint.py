@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from surgery.files import write_whole
+from surgery.sensitivity.input_sums import InputSums
 
-PART_FORMAT = "surgery-partial-1"
+PART_FORMAT = "surgery-partial-2"  # the first held no sums over inputs
 _SECONDS, _BATCHES = 5.0, 16
 _ABANDONED = 60.0  # seconds after which nobody writes any more
 _SHARE = 20  # writing takes at most one part in so many of the time
@@ -29,13 +30,14 @@ class Partial:
     """Per-example gₖ and losses, of which the first `done` examples of `calibration.batch_order` are measured.
 
     The other rows hold anything. `batch_size` is what the next batch is to have: it falls where memory
-    ran out, and the same batches give the same bits.
+    ran out, and the same batches give the same bits. `inputs` are the sums over those examples.
     """
 
     done: int
     batch_size: int
     values: Mapping[str, Float64[ndarray, "example rank"]]
     losses: Float64[ndarray, " example"]
+    inputs: InputSums
 
 
 class PartFile:
@@ -75,11 +77,12 @@ class PartFile:
                     return None
                 values = {name: self._spread(handle.get_tensor(f"g.{i}")) for i, name in enumerate(names)}
                 losses = self._spread(handle.get_tensor("losses"))
+                inputs = InputSums.read(handle, self._ranks)
                 if any(values[name].shape[1:] != (rank,) for name, rank in self._ranks.items()):
                     return None
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError):
             return None
-        return Partial(done, batch_size, values, losses)
+        return Partial(done, batch_size, values, losses, inputs)
 
     def _spread(self, rows: ndarray) -> ndarray:
         """Rows in the order they were finished, put where their examples are."""
@@ -108,6 +111,7 @@ class PartFile:
         partial, rows = self._latest, self._order[: self._latest.done]
         tensors = {f"g.{i}": partial.values[name][rows] for i, name in enumerate(self._ranks)}
         tensors["losses"] = partial.losses[rows]
+        tensors |= partial.inputs.tensors()
         metadata = {
             "format": PART_FORMAT,
             "done": str(partial.done),

@@ -51,6 +51,12 @@ def folds_of(examples: int) -> Folds | None:
     return Folds(held, SHUFFLES)
 
 
+def paired_folds(folds: Folds, examples: int) -> Folds | None:
+    """The folds of another slice of so many examples, one for each of `folds`; None where it has too few for as many."""
+    own = folds_of(examples)
+    return own.first_shuffles(folds.shuffles) if own is not None and own.count == folds.count else None
+
+
 def unfitted(examples: int) -> Folds:
     """One fold that holds all examples, for an edit that none of them has shaped."""
     return Folds(np.ones((1, examples), dtype=bool), 1, fitted=False)

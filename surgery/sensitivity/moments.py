@@ -1,7 +1,7 @@
 """Moments of per-example sensitivities: all that policies and previews read, for all modules at once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -19,7 +19,9 @@ class Moments:
     """Statistics of g over examples, the components of all measured modules end to end.
 
     `mean` is signed and `error` its standard error, NaN from a single example. `q` is E[(vₖᵀx)²] of what enters
-    the module, NaN where that was not measured. `indices` holds the indices of each module's components.
+    the module, NaN where that was not measured. `indices` holds the indices of each module's components. `tokens` is
+    the mean number of answer tokens, NaN where unknown; `label_free` says that the answers are the model's own, so
+    that the mean is zero but for the draw. `protected` are those of slices that an edit is not to hurt.
     """
 
     indices: Mapping[str, Int[ndarray, " rank"]]
@@ -29,6 +31,9 @@ class Moments:
     magnitude: Float64[ndarray, " component"]
     second_moment: Float64[ndarray, " component"]
     q: Float64[ndarray, " component"]
+    tokens: float = float("nan")
+    label_free: bool = False
+    protected: tuple["Moments", ...] = ()
 
     def of_scope(self, names: Sequence[str]) -> ScopeRows:
         """The per-example sensitivities of these modules together; the last few scopes are kept."""
@@ -36,8 +41,16 @@ class Moments:
 
     @cached_property
     def _scopes(self) -> Callable[[tuple[str, ...]], ScopeRows]:
-        indices, g, q = self.indices, self.g, self.q
-        return lru_cache(_SCOPES)(lambda names: scope_rows(indices, g, q, names))
+        indices, g, q, tokens, free, beside = (
+            self.indices, self.g, self.q, self.tokens, self.label_free, self.protected,
+        )  # fmt: skip
+
+        def rows(names: tuple[str, ...]) -> ScopeRows:
+            protected = tuple(moments.of_scope(names) for moments in beside)
+            own = scope_rows(indices, g, q, names)
+            return replace(own, tokens=tokens, label_free=free, protected=protected)
+
+        return lru_cache(_SCOPES)(rows)
 
 
 def moments_of(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float64, Int
 from numpy import ndarray
 
 from surgery.sensitivity.folds import Folds
+from surgery.sensitivity.joint_rows import JointRows, joint_rows
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ScopeRows:
 
     The columns stand in an order of their own content, `order` of the slice's examples, so that the order of the
     examples moves no bit. Components whose measurement is not `finite` have zeros. `indices` holds the indices of
-    each module's components.
+    each module's components. `tokens`, `label_free` and `protected` are as in `Moments`.
     """
 
     indices: Mapping[str, Int[ndarray, " rank"]]
@@ -35,10 +36,18 @@ class ScopeRows:
     order: Int[ndarray, " example"]
     finite: Bool[ndarray, " component"]
     q: Float64[ndarray, " component"]
+    tokens: float = float("nan")
+    label_free: bool = False
+    protected: tuple["ScopeRows", ...] = ()
 
     @property
     def examples(self) -> int:
         return int(self.order.size)
+
+    @cached_property
+    def joint(self) -> JointRows:
+        """These examples and those of the protected slices side by side."""
+        return joint_rows(self, self.protected)
 
     @cached_property
     def kernel(self) -> Float64[ndarray, "example example"]:

@@ -21,7 +21,7 @@ from surgery.data import Encoding, encoding_record, parse_encoding
 from surgery.errors import DataError
 from surgery.files import digest, is_shipped, user_path, write_problem, write_whole
 from surgery.sensitivity.folds import Folds, folds_of
-from surgery.sensitivity.input_moments import InputMoments
+from surgery.sensitivity.input_moments import InputMoments, moment_tensors, moments_header, moments_read
 from surgery.sensitivity.moments import Moments, moments_of
 
 FORMAT = "surgery-sensitivity-1"
@@ -29,7 +29,11 @@ FORMAT = "surgery-sensitivity-1"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a measurement belongs to: digests of adapter, base and token ids, and the settings."""
+    """What a measurement belongs to: digests of adapter, base and token ids, and the settings.
+
+    `sigma` is the digest of the σ′ at which it was made, empty for the adapter's own σ. `sampled` is the seed of
+    answers drawn from the model in place of those of the rows, None for theirs.
+    """
 
     adapter: str
     base: str
@@ -37,6 +41,8 @@ class Provenance:
     encoding: Encoding
     scope: tuple[str, ...]
     dtype: str
+    sigma: str = ""
+    sampled: int | None = None
 
     @property
     def key(self) -> str:
@@ -46,7 +52,20 @@ class Provenance:
     @property
     def record(self) -> dict[str, Any]:
         """What a stored file says of it; of the earlier rule of tokenising, as earlier versions wrote it."""
-        return {**asdict(self), "encoding": encoding_record(self.encoding)}
+        record = {**asdict(self), "encoding": encoding_record(self.encoding)}
+        # measurements of earlier versions keep their names
+        if not self.sigma:
+            del record["sigma"]
+        if self.sampled is None:
+            del record["sampled"]
+        return record
+
+
+def sigma_identity(sigma: Mapping[str, Float64[ndarray, " rank"]] | None) -> str:
+    """Identity of σ′ by module; empty for the adapter's own σ."""
+    if sigma is None:
+        return ""
+    return digest(part for name in sorted(sigma) for part in (name, np.ascontiguousarray(sigma[name]).tobytes()))
 
 
 @dataclass(frozen=True)
@@ -93,10 +112,21 @@ class Sensitivity:
     def examples(self) -> int:
         return int(self.losses.size)
 
+    @property
+    def label_free(self) -> bool:
+        """Whether the answers were drawn from the model: its mean g is then zero but for the draw."""
+        return self.provenance.sampled is not None
+
     @cached_property
     def moments(self) -> Moments:
         """What policies and previews read, for all modules at once; computed at the first use."""
-        return moments_of(self.values, self.inputs)
+        counts = self.answer_tokens
+        return replace(
+            moments_of(self.values, self.inputs),
+            tokens=float("nan") if counts is None else float(counts.mean()),
+            label_free=self.label_free,
+            protected=tuple(beside.moments for beside in self.protected),
+        )
 
     @cached_property
     def folds(self) -> Folds | None:
@@ -156,10 +186,8 @@ def save_sensitivity(sensitivity: Sensitivity, path: Path | str, about: Mapping[
     if sensitivity.answer_tokens is not None:
         tensors["answer_tokens"] = sensitivity.answer_tokens
     if sensitivity.inputs is not None:
-        tensors |= _moment_tensors(sensitivity.inputs, list(sensitivity.values))
-        metadata["inputs"] = json.dumps(
-            {"tokens": dict(sensitivity.inputs.tokens), "base": sensitivity.inputs.base}
-        )
+        tensors |= moment_tensors(sensitivity.inputs, list(sensitivity.values))
+        metadata["inputs"] = moments_header(sensitivity.inputs)
     content = save(tensors, metadata=metadata)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -187,6 +215,7 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
             held = set(handle.keys())
             without = handle.get_tensor("without").astype(np.float64) if "without" in held else np.zeros(0)
             counts = handle.get_tensor("answer_tokens").astype(np.int64) if "answer_tokens" in held else None
+            ranks = {name: g.shape[1] for name, g in values.items()}
             sums = {name: handle.get_tensor(name) for name in held if name.startswith("M.")}
         record = json.loads(metadata["provenance"])
         encoding, scope = parse_encoding(record.pop("encoding")), tuple(record.pop("scope"))
@@ -194,6 +223,8 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
         left_out = {
             str(reason): int(count) for reason, count in json.loads(metadata.get("left_out", "{}")).items()
         }
+        if type(record.get("sampled", 0)) is not int:
+            raise ValueError("no seed of drawn answers")
         provenance = Provenance(encoding=encoding, scope=scope, **record)
         keys = tuple(tuple(map(str, row)) for row in json.loads(metadata.get("keys", "[]")))
         about = left_out, metadata.get("rows", ""), is_shipped(file)
@@ -205,36 +236,12 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
             keys=keys,
             without=without,
             answer_tokens=counts,
-            inputs=_moments_read(metadata.get("inputs"), names, sums),
+            inputs=moments_read(metadata.get("inputs"), ranks, sums),
         )
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{file.name!r} is no sensitivity file ({str(error)[:80]})", "write one with: surgery calibrate"
         ) from error
-
-
-def _moment_tensors(inputs: InputMoments, names: list[str]) -> dict[str, ndarray]:
-    """The sums by part and number of the module, as a file holds them."""
-    sums = {"prompt": inputs.prompt, "answer": inputs.answer}
-    return {
-        f"M.{part}.{i}": np.ascontiguousarray(by_name[name])
-        for part, by_name in sums.items()
-        for i, name in enumerate(names)
-        if name in by_name
-    }
-
-
-def _moments_read(header: str | None, names: list[str], sums: Mapping[str, ndarray]) -> InputMoments | None:
-    """What `_moment_tensors` wrote; None from files of earlier versions."""
-    if header is None:
-        return None
-    about = json.loads(header)
-    prompt, answer = (
-        {name: sums[f"M.{part}.{i}"].astype(np.float64) for i, name in enumerate(names) if f"M.{part}.{i}" in sums}
-        for part in ("prompt", "answer")
-    )
-    tokens = {str(part): int(count) for part, count in about["tokens"].items()}
-    return InputMoments(prompt, answer, tokens=tokens, base=bool(about["base"]))
 
 
 def _as_stored(values: ndarray) -> ndarray:

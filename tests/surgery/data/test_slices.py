@@ -6,6 +6,7 @@ import pytest
 
 from surgery.data import CalibrationPlan, EvaluationPlan, Row, calibration_rows, planned_rows, read_slices
 from surgery.errors import DataError
+from surgery.files import demo_names
 from tests.helpers.refusals import refusal
 from tests.helpers.workplace import write_rows
 
@@ -58,3 +59,11 @@ def test_no_spare_row_belongs_to_another_slice_or_to_the_proof(files):
     whole = planned_rows(CalibrationPlan(files[0], 12)).rows
     assert (first.rows, second.rows, found.held_out) == (whole[:3], whole[3:7], whole[10:])
     assert first.spare == second.spare == whole[7:10]
+
+
+@pytest.mark.parametrize("demo", demo_names())
+def test_the_confirmation_rows_of_a_demo_are_apart_from_all_others(demo):
+    seen = [CalibrationPlan(f"demo:{demo}/{part}", 256) for part in ("calibration", "tuning")]
+    seen.append(CalibrationPlan(f"demo:{demo}/test", 512))
+    rows = read_slices(seen, EvaluationPlan(f"demo:{demo}/confirmation")).held_out
+    assert len({row.prompt for row in rows}) == 1024

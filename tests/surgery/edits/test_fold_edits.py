@@ -8,7 +8,7 @@ import pytest
 from surgery.edits import EditPlan, edit_as_fold, fold_edits, with_strength
 from surgery.errors import PolicyError
 from surgery.policies import POLICIES, AbsSelect, NaturalGradient, RandomIndex, make_policy
-from tests.helpers.policies import measured, spectrum
+from tests.helpers.policies import measured, spectrum, with_protected
 
 SIGMA = {
     "model.layers.0.self_attn.o_proj": [4.0, 3.0, 2.0, 1.0, 0.5],
@@ -18,7 +18,7 @@ SIGMA = {
 SPECTRA = {name: spectrum(name, sigma) for name, sigma in SIGMA.items()}
 RNG = np.random.default_rng(8)
 VALUES = {name: RNG.normal(size=(18, len(sigma))) for name, sigma in SIGMA.items()}
-SENSITIVITY = measured(VALUES)
+SENSITIVITY = with_protected(measured(VALUES))
 READING = [name for name, kind in POLICIES.items() if EditPlan(kind()).policy.needs_gradient]
 
 
@@ -36,7 +36,7 @@ def test_the_edit_of_a_fold_is_that_of_its_training_examples(name):
         edits = fold_edits(plan, SPECTRA, SENSITIVITY)
         assert len(edits.after) == len(SENSITIVITY.folds.held)
         for fold, train in enumerate(SENSITIVITY.folds.train):
-            alone = plan.apply(SPECTRA, measured({name: g[train] for name, g in VALUES.items()}))
+            alone = plan.apply(SPECTRA, with_protected(measured({name: g[train] for name, g in VALUES.items()})))
             assert tuple(alone.modules) == edits.names
             expected = np.concatenate([module.sigma_after for module in alone.modules.values()])
             assert edits.after[fold] == pytest.approx(expected, rel=1e-9, abs=1e-12)

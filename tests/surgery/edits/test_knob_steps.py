@@ -19,7 +19,7 @@ from surgery.policies import (
     knobs_of,
     make_policy,
 )
-from tests.helpers.policies import measured, spectrum
+from tests.helpers.policies import measured, spectrum, with_protected
 
 SIGMA = {
     "model.layers.0.self_attn.o_proj": [4.0, 3.0, 2.0, 1.0, 0.5],
@@ -29,8 +29,8 @@ SIGMA = {
 }
 SPECTRA = {name: spectrum(name, sigma) for name, sigma in SIGMA.items()}
 RNG = np.random.default_rng(5)
-SENSITIVITY = measured({name: RNG.normal(size=(6, len(sigma))) for name, sigma in SIGMA.items()})
-LONGER = measured({name: RNG.normal(size=(12, len(sigma))) for name, sigma in SIGMA.items()})
+SENSITIVITY = with_protected(measured({name: RNG.normal(size=(6, len(sigma))) for name, sigma in SIGMA.items()}))
+LONGER = with_protected(measured({name: RNG.normal(size=(12, len(sigma))) for name, sigma in SIGMA.items()}))
 LONGER = replace(LONGER, answer_tokens=RNG.integers(1, 5, 12))
 SLIDING = [(name, knob.name) for name, kind in POLICIES.items() for knob in knobs_of(kind) if knob.slides]
 
@@ -52,10 +52,11 @@ def test_each_row_is_the_edit_at_its_value(name, knob):
         assert len(table.values) == len(table.gains) == len(table.numbers)
         np.testing.assert_allclose(table.values[0], limits.low)
         np.testing.assert_allclose(np.diff(table.values), limits.step * table.stride, rtol=1e-9)
-        # a whole number counts components, and a policy that solves a whole scope takes larger strides
-        high = min(limits.high, 5) if limits.kind is int else limits.high
+        # of components there are no more than the rank, and a policy that solves a whole scope takes larger strides
+        high = min(limits.high, 5) if limits.components else limits.high
         assert high - limits.step * table.stride < table.values[-1] <= high + 1e-9
-        assert (table.stride > 1) == (name == "natural_gradient")
+        steps = round((high - limits.low) / limits.step)
+        assert (table.stride > 1) == (name in ("natural_gradient", "protected") and steps >= 26)
         for value, gains, numbers in zip(table.values, table.gains, table.numbers, strict=True):
             knobs = {**knob_values(plan.policy), knob: round(float(value), 9)}
             try:

@@ -12,8 +12,8 @@ from surgery.adapter import open_adapter
 from surgery.data import EvaluationPlan, calibration_rows, read_source, seen_keys
 from surgery.edits import make_edit
 from surgery.errors import DataError, ExportError, RecipeError
-from surgery.evaluation import AGAIN, BASELINE
-from surgery.experiments import EDIT, SAME_NORM, Proof, prove, run_recipe
+from surgery.evaluation import AGAIN, BASELINE, SAME_ENERGY
+from surgery.experiments import EDIT, Proof, prove, run_recipe
 from surgery.export import export_recipe, read_record
 from surgery.model import BaseChoice
 from surgery.policies import GradDirection, Identity
@@ -47,7 +47,7 @@ def test_a_recipe_runs_from_calibration_to_export(place, tmp_path):
         "evaluating",
     ]
     assert steps[-1][1:] == (6 * 6, 6 * 6)
-    assert list(report.evaluation.scores) == [BASELINE, EDIT, SAME_NORM, "random 0", "random 1", AGAIN]
+    assert list(report.evaluation.scores) == [BASELINE, EDIT, SAME_ENERGY, "random 0", "random 1", AGAIN]
     assert report.verification.folder == tmp_path / "out"
     assert str(report.verification.loading) == (
         f"PEFT applies {len(report.edit.modules)} of {len(report.edit.modules)} modules to "

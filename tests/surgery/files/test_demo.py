@@ -3,7 +3,16 @@
 import pytest
 
 from surgery.errors import AdapterError, DataError
-from surgery.files import DEMO_FOLDER, data_file, demo_folder, demo_names, demo_slice, is_shipped, shipped_files
+from surgery.files import (
+    DEMO_FOLDER,
+    SLICES,
+    data_file,
+    demo_folder,
+    demo_names,
+    demo_slice,
+    is_shipped,
+    shipped_files,
+)
 from tests.helpers.refusals import refusal
 
 
@@ -11,7 +20,7 @@ def test_every_demo_has_its_folder_and_its_slices():
     assert demo_names()[0] == "kinship"
     for name in demo_names():
         assert demo_folder(f"demo:{name}") == DEMO_FOLDER / name
-        for part in ("calibration", "tuning", "test"):
+        for part in SLICES:
             assert data_file(demo_slice(f"demo:{name}", part)).is_file()
 
 

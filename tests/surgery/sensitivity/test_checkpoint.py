@@ -18,6 +18,7 @@ from surgery.errors import Cancelled
 from surgery.model import batch_order, run_batches
 from surgery.progress import Control
 from surgery.sensitivity import (
+    InputSums,
     PartFile,
     Partial,
     Sensitivity,
@@ -227,7 +228,7 @@ def test_parts_are_written_every_sixteen_batches_or_five_seconds(tmp_path):
     values = {"m": np.arange(200.0).reshape(100, 2)}
 
     def keep(done):
-        part.keep(Partial(done, 1, values, np.arange(100.0)))
+        part.keep(Partial(done, 1, values, np.arange(100.0), InputSums.of({"m": 2})))
         found = part.read()
         return found.done if found else 0
 
@@ -251,7 +252,7 @@ def test_parts_are_written_every_sixteen_batches_or_five_seconds(tmp_path):
 def test_a_folder_that_cannot_be_written_stops_no_measurement(tmp_path):
     (tmp_path / "taken").write_text("")
     part = PartFile(tmp_path / "taken" / "a.part", [0, 1], {"m": 1}, lambda done: {})
-    part.keep(Partial(1, 1, {"m": np.zeros((2, 1))}, np.zeros(2)))
+    part.keep(Partial(1, 1, {"m": np.zeros((2, 1))}, np.zeros(2), InputSums.of({"m": 1})))
     part.flush()
     assert part.read() is None
     part.drop()

@@ -1,0 +1,169 @@
+"""An edit in several steps: measured again at the σ′ that a step reached, and stepped again from there.
+
+Sensitivities are a tangent: they tell the truth at the σ where they were measured. The rows that sensitivities come
+from do not say when to stop, because every step lowers their loss a little further; the tuning slice does.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from surgery.edits import Edit, EditPlan
+from surgery.errors import PolicyError
+from surgery.evaluation import Effect, paired_effect
+from surgery.experiments.tuning import TuningSetup
+from surgery.model import Variant, VariantEngine
+from surgery.policies import Identity, knob_values
+from surgery.progress import SILENT, Control
+from surgery.sensitivity import Sensitivity
+from surgery.spectra import Spectra
+
+MOST_STEPS = 16
+# measures the calibration slice at σ′ by module
+Measure = Callable[[Variant], Sensitivity]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a step ends: the edit that leads there from the adapter's own σ, and what that does on the tuning rows.
+
+    `plan` makes the edit, bit for bit: gains by hand under energy rule none. `change` is of the mean loss since the
+    step before, `total` since the unedited adapter, both paired by row, in nats per answer token.
+    """
+
+    plan: EditPlan
+    edit: Edit
+    change: Effect
+    total: Effect
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps that were taken, and the one that the tuning rows refused, where one was."""
+
+    taken: tuple[Step, ...]
+    start: Step
+    refused: Step | None = None
+
+    @property
+    def end(self) -> Step:
+        """Where the steps lead: the adapter's own σ where none was taken."""
+        return self.taken[-1] if self.taken else self.start
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What every step did on the tuning rows, a sentence each."""
+        told = [f"step {number} {_told(step)}" for number, step in enumerate(self.taken, 1)]
+        if self.refused is not None:
+            told.append(f"step {len(self.taken) + 1} {_told(self.refused)}: it was not taken")
+        return tuple(told)
+
+
+def take_steps(
+    setup: TuningSetup, plan: EditPlan, measure: Measure, most: int, *, control: Control = SILENT
+) -> Steps:
+    """Up to `most` steps of a plan, each from sensitivities measured where the one before ended.
+
+    setup: the live model, the tuning slice that decides when to stop, and the sensitivities at the adapter's own σ.
+    plan: of each step, strength and energy rule included; the rule holds a step's own start.
+    measure: gives the sensitivities of the calibration slice at σ′ by module.
+    most: steps, from 1 to `MOST_STEPS`.
+    control: hears of tuning rows, over all steps.
+
+    The steps end before the first one after which the mean loss of the tuning rows is not lower than before it.
+    Raises `PolicyError` for a plan that has no second step, and `Cancelled`.
+    """
+    check_steps(plan, most)
+    rows = len(setup.slice_.examples)
+    spectra, sensitivity = setup.live.spectra, setup.sensitivity
+    control.progress(0, rows * (1 + most))
+    unedited = _losses(setup, None, control.part(0, rows * (1 + most)))
+    start = _step(spectra, plan.scope, {}, (unedited, unedited, unedited))
+    taken: list[Step] = []
+    before, at = unedited, start
+    for number in range(1, most + 1):
+        if number > 1:
+            sensitivity = measure(at.edit.sigma_after)
+        after = plan.apply(moved_to(spectra, at.edit), sensitivity).sigma_after
+        edit = by_hand(spectra, after, plan.scope).apply(spectra, None)
+        losses = _losses(setup, edit.sigma_after, control.part(number * rows, rows * (1 + most)))
+        at = _step(spectra, plan.scope, after, (unedited, before, losses))
+        if not at.change.mean < 0:
+            return Steps(tuple(taken), start, at)
+        taken.append(at)
+        before = losses
+    return Steps(tuple(taken), start)
+
+
+def check_steps(plan: EditPlan, most: int) -> None:
+    """Raises `PolicyError` for a number of steps out of range, and for a plan whose second step would be its first."""
+    if not 1 <= most <= MOST_STEPS:
+        raise PolicyError(f"{most} steps were asked for", f"use 1 to {MOST_STEPS}")
+    if most > 1 and not plan.policy.needs_gradient:
+        raise PolicyError(
+            f"policy {plan.policy.name} reads no sensitivities, so measuring again changes nothing",
+            "take 1 step, or choose a policy that reads them",
+        )
+    if most > 1 and any(plan.manual.values()):
+        raise PolicyError(
+            "gains set by hand are relative to the adapter's own σ, and would be applied again at every step",
+            "take 1 step, or remove the gains set by hand",
+        )
+
+
+def moved_to(spectra: Spectra, edit: Edit) -> Spectra:
+    """The spectra with the σ′ of an edit for σ: where the next step starts."""
+    return {
+        name: replace(spectrum, sigma=edit.modules[name].sigma_after) if name in edit.modules else spectrum
+        for name, spectrum in spectra.items()
+    }
+
+
+def by_hand(spectra: Spectra, after: Mapping[str, Float64[ndarray, " rank"]], scope: str) -> EditPlan:
+    """The plan that leads from the adapter's own σ to σ′, without sensitivities: every changed gain set by hand.
+
+    Its edit has σ′ up to one rounding of float64, and is the same whenever the plan is applied.
+    """
+    manual = {}
+    for name, sigma_after in after.items():
+        sigma = spectra[name].sigma
+        changed = np.flatnonzero((sigma_after != sigma) & (sigma > 0))
+        if changed.size:
+            manual[name] = {int(k): float(sigma_after[k] / sigma[k]) for k in changed}
+    return EditPlan(Identity(), scope, "none", manual=manual)
+
+
+def origin(plan: EditPlan, steps: Steps, most: int) -> str:
+    """How an edit by hand came about, for its recipe and card."""
+    knobs = ", ".join(f"{name} {value:g}" for name, value in knob_values(plan.policy).items())
+    rules = f"energy {plan.energy}, sigma_min {plan.sigma_min:g}, strength {plan.strength:g}"
+    return f"{len(steps.taken)} of {most} steps of {plan.policy.name} ({knobs or 'no knobs'}; {rules})"
+
+
+def _step(
+    spectra: Spectra,
+    scope: str,
+    after: Mapping[str, Float64[ndarray, " rank"]],
+    losses: tuple[Float64[ndarray, " example"], ...],
+) -> Step:
+    """The step that ends at σ′; losses are those of the unedited adapter, before the step and after it."""
+    unedited, before, now = losses
+    plan = by_hand(spectra, after, scope)
+    return Step(plan, plan.apply(spectra, None), paired_effect(before, now), paired_effect(unedited, now))
+
+
+def _losses(setup: TuningSetup, sigma: Variant | None, control: Control) -> Float64[ndarray, " example"]:
+    engine = VariantEngine(setup.live, {"step": sigma}, rows=setup.batch_size)
+    return engine.answer_losses(setup.slice_.examples, control=control)["step"]
+
+
+def _told(step: Step) -> str:
+    change, total = step.change, step.total
+    certain = "" if change.certain else ", within noise"
+    return (
+        f"changes the tuning loss by {change.mean:+.4f} ± {change.standard_error:.4f}{certain} "
+        f"({total.mean:+.4f} ± {total.standard_error:.4f} in all)"
+    )
