@@ -19,11 +19,11 @@ from tests.e2e.surgery_page.board import (
     button,
     confirmed,
     count,
+    expectation,
+    first_order,
     gain,
     gain_field,
     gain_of,
-    expectation,
-    first_order,
     slider,
 )
 

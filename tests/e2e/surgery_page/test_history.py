@@ -69,7 +69,7 @@ def test_a_reloaded_and_a_reopened_page_find_the_workspace_again_and_a_second_vi
     again.goto(f"{app_url}/surgery")
     drawn(again)
     at(again, 4)
-    assert (workspace_id(again), predicted(again).inner_text()) == (mine, number)
+    assert (workspace_id(again), expectation(again).inner_text()) == (mine, number)
 
     other = visit()
     other.goto(f"{app_url}/surgery")
@@ -95,7 +95,7 @@ def test_the_address_of_a_page_that_is_open_gives_a_copy(opened: Open, visit: Vi
     copy.goto(page.url)
     drawn(copy)
     at(copy, 2)
-    assert predicted(copy).inner_text() == number
+    assert expectation(copy).inner_text() == number
     assert workspace_id(copy) != workspace_id(page)
     confirmed(copy, lambda: slider(copy, "eta_suppress").press("ArrowRight"))
     page.reload()

@@ -10,7 +10,7 @@ import yaml
 from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.driving import go, no_message_of_failure, rested
-from tests.e2e.surgery_page.board import SOON, Open, Record, at, confirmed, drawn, predicted
+from tests.e2e.surgery_page.board import SOON, Open, Record, at, confirmed, drawn, expectation
 
 OPEN = "[data-testid=stButton] button:has-text('Open')"  # of a kept recipe
 
