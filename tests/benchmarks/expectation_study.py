@@ -27,7 +27,7 @@ from surgery import decompose, open_adapter
 from surgery.adapter import Adapter, in_scope
 from surgery.data import Calibration, planned_rows
 from surgery.edits import Edit, EditPlan, Expectation, expected, expected_of_edit
-from surgery.experiments import measure_edits, random_controls, scale_control, shuffled_gains
+from surgery.experiments import measure_edits, random_controls, shape_controls, shuffled_gains
 from surgery.model import LiveModel, attach
 from surgery.policies import Identity, make_policy
 from surgery.recipes import demo_plans
@@ -189,7 +189,13 @@ def controls(edits: Mapping[str, Edit], spectra: Spectra) -> dict[str, Edit]:
         )
         for seed in (0, 1)
     }
-    return {"same norm as grad_direction": scale_control(direction), **dealt, **random_controls(spectra, 2)}
+    # without the second moments of inputs: the scale to the same Frobenius norm
+    scaled = shape_controls(direction, spectra, None, shape=False)
+    return {
+        **{f"{name}, of grad_direction": edit for name, edit in scaled.items()},
+        **dealt,
+        **random_controls(spectra, 2),
+    }
 
 
 def calibration_of(demo: str, live: LiveModel) -> Calibration:
