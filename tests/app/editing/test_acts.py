@@ -14,7 +14,7 @@ from app.editing import ENERGY_LABELS
 from app.editing.acts import applied
 from app.state import saved as sessions
 from app.state.workspace import Workspace
-from surgery.edits import EditPlan, edit_record, parse_edit, preview
+from surgery.edits import EditPlan, best_step, edit_record, parse_edit, preview
 from surgery.errors import PolicyError, SurgeryError
 from surgery.policies import (
     POLICIES,
@@ -24,7 +24,7 @@ from surgery.policies import (
 )
 from surgery.sensitivity import InputMoments
 from tests.app.conftest import D0, O0, O1, Q0, SIGMA
-from tests.app.editing.conftest import SMALL, UNMEASURED, numbers, shown, with_plan
+from tests.app.editing.conftest import LONGER, SMALL, UNMEASURED, numbers, shown, with_plan
 
 
 def acted(workspace: Workspace, **act: Any) -> EditPlan:
@@ -40,11 +40,27 @@ def test_each_act_changes_its_part_of_the_plan_and_no_other() -> None:
     assert acted(SMALL, type="knob", knob="asymmetric", value=False) == replace(
         plan, policy=GradDirection(asymmetric=False)
     )
+    assert acted(SMALL, type="strength", value=0.5) == replace(plan, strength=0.5)
     assert acted(SMALL, type="energy", value="none") == replace(plan, energy="none")
     assert acted(SMALL, type="sigma_min", value=0.5) == replace(plan, sigma_min=0.5)
     by_hand = with_plan(SMALL, manual={O0: {0: 2.0}, D0: {1: 0.5}})
     assert acted(by_hand, type="forget") == plan
     assert acted(by_hand, type="manual", module=O0, gains={"0": None}) == replace(plan, manual={D0: {1: 0.5}})
+
+
+def test_one_act_takes_the_step_that_is_expected_to_do_best() -> None:
+    best = applied(LONGER, {"type": "best"})
+    assert best.plan == best_step(LONGER.plan, LONGER.spectra, LONGER.sensitivity).plan
+    assert best.expectation.mean < 0
+    assert applied(best, {"type": "undo"}).plan == LONGER.plan
+    with pytest.raises(PolicyError, match="no sensitivities"):
+        applied(UNMEASURED, {"type": "best"})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.6, None, "1", True, math.nan])
+def test_a_strength_out_of_its_range_is_refused(value: Any) -> None:
+    with pytest.raises(PolicyError):
+        applied(SMALL, {"type": "strength", "value": value})
 
 
 def test_a_policy_brings_its_usual_energy_rule_and_a_rule_that_was_chosen_stays() -> None:
