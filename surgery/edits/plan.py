@@ -38,7 +38,12 @@ class EditPlan:
     @property
     def needs_sensitivity(self) -> bool:
         """Whether it works from a measurement: of sensitivities, or of the second moments of inputs."""
-        return self.policy.needs_gradient or self.policy.needs_q or self.energy == "functional"
+        return self.policy.needs_gradient or self.needs_inputs
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether it works from the second moments of what enters the modules, which earlier measurements lack."""
+        return self.policy.needs_q or self.energy == "functional"
 
     def apply(self, spectra: Spectra, sensitivity: Sensitivity | None) -> Edit:
         """The edit of an adapter; raises `PolicyError` as `make_edit` does."""
