@@ -27,6 +27,11 @@ def offer_calibration(workspace: Workspace, promise: str) -> None:
             f"{workspace.plan.policy.name} first needs sensitivities: how much each singular value raises or lowers the "
             "loss, measured by a calibration."
         )
+        if workspace.plan.needs_inputs:
+            need = (
+                "This edit works from functional energy, E‖ΔWx‖²: what enters the modules is measured by a calibration, "
+                "and those of earlier versions lack it."
+            )
     with st.container(border=True):
         st.markdown(f":material/science: {promise} {need}")
         if workspace.base is None:

@@ -99,8 +99,10 @@ class Workspace:
 
     @property
     def lacks_sensitivities(self) -> bool:
-        """Whether the policy cannot be applied before a calibration."""
-        return self.sensitivity is None and self.plan.needs_sensitivity
+        """Whether the plan cannot be applied before a calibration, or before one that has what it works from."""
+        if self.sensitivity is None:
+            return self.plan.needs_sensitivity
+        return self.plan.needs_inputs and self.sensitivity.inputs is None
 
     @cached_property
     def edit(self) -> Edit:

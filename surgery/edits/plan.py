@@ -40,13 +40,17 @@ class EditPlan:
     @property
     def needs_sensitivity(self) -> bool:
         """Whether it works from a measurement: of sensitivities, or of the second moments of inputs."""
-        reads = self.policy.needs_gradient or self.policy.needs_q
-        return reads or self.energy == "functional" or self.protect
+        return self.policy.needs_gradient or self.needs_inputs or self.protect
 
     @property
     def needs_protected(self) -> bool:
         """Whether it works from the measurements of protected slices too."""
         return self.protect or self.policy.needs_protected
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether it works from the second moments of what enters the modules, which earlier measurements lack."""
+        return self.policy.needs_q or self.energy == "functional"
 
     def apply(self, spectra: Spectra, sensitivity: Sensitivity | None) -> Edit:
         """The edit of an adapter; raises `PolicyError` as `make_edit` does."""

@@ -250,10 +250,13 @@ def test_the_functional_rule_is_refused_without_what_enters_the_modules_and_hold
         applied(SMALL, act)
     waiting = applied(UNMEASURED, act)
     assert waiting.lacks_sensitivities
+    # an earlier measurement taken up under such a plan asks for a calibration, as none does
+    assert replace(waiting, sensitivity=SMALL.sensitivity).lacks_sensitivities
     rng = np.random.default_rng(2)
     rows = {name: rng.standard_normal((5, len(sigma))) for name, sigma in SIGMA.items()}
     sums = {name: x.T @ x for name, x in rows.items()}
     inputs = InputMoments(sums, sums, tokens={"prompt": 5, "answer": 5})
+    assert not replace(waiting, sensitivity=replace(SMALL.sensitivity, inputs=inputs)).lacks_sensitivities
     held = applied(replace(SMALL, sensitivity=replace(SMALL.sensitivity, inputs=inputs)), act)
     assert preview(held.edit, held.sensitivity).functional_energy_ratio == pytest.approx(1, rel=1e-12)
     assert "functional" in ENERGY_LABELS

@@ -29,7 +29,9 @@ from surgery.sensitivity import (
     calibration_slice,
     characters,
     known_pace,
+    measurement_header,
     remember_pace,
+    save_sensitivity,
     stored_measurements,
     stored_sensitivity_file,
 )
@@ -448,3 +450,21 @@ def test_a_damaged_file_that_ships_leaves_the_page_as_without_one(
     for data in (b"\x08" * 40, kept[:200], kept[:-8]):
         file.write_bytes(data)
         assert with_shipped(workspace) is workspace
+
+
+def test_a_stored_result_without_inputs_is_measured_again_by_the_button_that_would_have_used_it(
+    workspace: Workspace,
+) -> None:
+    with attach(workspace.adapter, workspace.spectra, workspace.base) as live:
+        first = calibrate(live, workspace.calibration, base=workspace.base)
+    (stored,) = stored_measurements(workspace.adapter.digest)
+    assert stored.inputs
+    about = measurement_header(workspace.calibration, workspace.base, first.provenance, first.left_out)
+    save_sensitivity(replace(first, inputs=None, answer_tokens=None), stored.file, about)
+    test = opened(workspace)
+    assert "without functional energy" in said(test)
+    assert "This is measured already" not in said(test)
+    clean(button(test, "Calibrate with these settings").click().run())
+    found = finished(test).session_state["workspace"].sensitivity
+    assert found.inputs is not None
+    assert equal(found, first)
