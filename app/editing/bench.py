@@ -46,8 +46,8 @@ def bench(workspace: Workspace) -> None:
 
 def measure_panel(workspace: Workspace) -> None:
     st.caption(
-        "Predicted comes from the stored sensitivities, to first order. Measured runs the model: on the calibration "
-        "rows, where the two test each other, and on tuning rows that the sensitivities have not seen."
+        "First-order and expected come from the stored sensitivities. Measured runs the model: on the calibration rows, "
+        "where it tests the first, and on tuning rows that the sensitivities have not seen, where it tests the second."
     )
     if not ready(workspace):
         return
@@ -59,10 +59,15 @@ def measure_panel(workspace: Workspace) -> None:
     if result is None:
         return
     numbers = preview(workspace.edit, workspace.sensitivity)
-    cells = st.columns(3)
+    cells = st.columns(4)
     if numbers is not None:
-        cells[0].metric("Predicted, calibration rows", f"{numbers.predicted:+.4f} ± {numbers.standard_error:.4f}")
-    for cell, (name, effects) in zip(cells[1:], result.items(), strict=False):
+        cells[0].metric(
+            "First-order, calibration rows", f"{numbers.predicted:+.4f} ± {numbers.standard_error:.4f}"
+        )
+    told = workspace.expectation
+    if told is not None:
+        cells[2].metric("Expected, held-out rows", f"{told.mean:+.4f} ± {told.standard_error:.4f}")
+    for cell, (name, effects) in zip((cells[1], cells[3]), result.items(), strict=False):
         effect: Effect = effects["edit"]
         cell.metric(
             f"Measured, {name} rows",

@@ -1,6 +1,5 @@
 """One edit, computed again from the training examples of every fold, so that the others can judge it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,10 +9,11 @@ from numpy import ndarray
 from surgery.adapter import in_scope
 from surgery.edits.edit import Edit, checked_sensitivity, edit_stack
 from surgery.edits.plan import EditPlan
+from surgery.edits.protection import may_move, without_harm
 from surgery.edits.strength import sigma_at
 from surgery.policies import Evidence, ScopePolicy
-from surgery.sensitivity import Folds, FoldStatistics, ScopeRows, Sensitivity, unfitted
-from surgery.spectra import Spectra, of_equal_rank
+from surgery.sensitivity import Folds, FoldStatistics, ScopeRows, Sensitivity, joint_training, unfitted
+from surgery.spectra import Spectra
 
 _CELLS = 500_000  # components × folds, above which one shuffle has to do
 
@@ -49,7 +49,7 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
 
     None where the plan reads g and the examples are too few for folds. Raises `PolicyError` as `make_edit` does.
     """
-    if not plan.policy.needs_gradient:
+    if not plan.policy.needs_gradient and not plan.protect:
         return edit_as_fold(plan.apply(spectra, sensitivity), sensitivity)
     folds = sensitivity.folds
     names = in_scope(spectra, plan.scope)
@@ -62,13 +62,14 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
     statistics = rows.statistics(folds)
     sigma, after = np.concatenate([spectra[name].sigma for name in names]), np.empty(statistics.mean.shape)
     given = plan.policy.gains_in_scope(sigma, rows, folds) if isinstance(plan.policy, ScopePolicy) else None
-    for group in of_equal_rank(spectra, names):
-        at = np.stack([rows.indices[name] for name in group])
+    for group, at in rows.groups:
         stack = _evidence(group, sigma[at], statistics, rows, at)
         if given is not None:
             stack = replace(stack, given=given[:, at].reshape(-1, at.shape[1]))
         found, _ = edit_stack(stack, plan.policy, plan.energy, plan.sigma_min, plan.manual)
         after[:, at.ravel()] = found.reshape(-1, at.size)
+    if plan.protect:
+        _spare(after, sigma, plan, rows, folds)
     starts = np.array([rows.indices[name][0] for name in names])
     return FoldEdits(tuple(names), starts, sigma, after, folds).at(plan.strength, plan.sigma_min)
 
@@ -82,6 +83,20 @@ def edit_as_fold(edit: Edit, sensitivity: Sensitivity) -> FoldEdits:
     return FoldEdits(tuple(edit.modules), starts, sigma, after, unfitted(sensitivity.examples))
 
 
+def _spare(
+    after: Float64[ndarray, "fold component"],
+    sigma: Float64[ndarray, " component"],
+    plan: EditPlan,
+    rows: ScopeRows,
+    folds: Folds,
+) -> None:
+    """Take what hurts the protected slices out of every fold's step, as its training examples of all slices tell it."""
+    places = {name: slice(int(own[0]), int(own[-1]) + 1) for name, own in rows.indices.items()}
+    for fold, train in enumerate(joint_training(rows, rows.protected, folds)):
+        free = may_move(sigma, after[fold], places, plan.manual)
+        after[fold] = without_harm(sigma, after[fold], free, rows.joint.only(train), plan.sigma_min)
+
+
 def _bounded(folds: Folds, rows: ScopeRows) -> Folds:
     """Fewer shuffles where a scope is so large that all of them would keep a person waiting."""
     if rows.finite.size * len(folds.held) <= _CELLS:
@@ -91,7 +106,7 @@ def _bounded(folds: Folds, rows: ScopeRows) -> Folds:
 
 
 def _evidence(
-    group: Sequence[str],
+    group: tuple[str, ...],
     sigma: Float64[ndarray, "module rank"],
     statistics: FoldStatistics,
     rows: ScopeRows,
@@ -103,5 +118,5 @@ def _evidence(
         for each in (statistics.mean, statistics.error, statistics.magnitude, statistics.second_moment)
     )
     folds = len(mean) // len(group)
-    names, q = tuple(group) * folds, np.tile(rows.q[at], (folds, 1))
+    names, q = group * folds, np.tile(rows.q[at], (folds, 1))
     return Evidence(names, np.tile(sigma, (folds, 1)), mean, error, magnitude, second, q)
