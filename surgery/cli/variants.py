@@ -220,6 +220,12 @@ def _subjects(
 def _folder_rules(name: str, folder: FolderVariant, spectra: Spectra, scope: str | None) -> ControlRules:
     differing = scope_for(spectra, folder.differing) if folder.differing else None
     if folder.edit is not None and differing is not None:
+        if folder.plan is not None and folder.plan.energy == "functional":
+            raise DataError(
+                f"the random controls of {name!r} have to hold its functional energy, and a folder does not say what "
+                "enters its modules",
+                "name its recipe.yaml in place of the folder, or leave out --random",
+            )
         if folder.plan is not None:
             return replace(rules_of(folder.plan), scope=differing)
         return ControlRules(differing, folder.energy, 0.0, None)

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from surgery.edits import Edit, ModuleEdit
+from surgery.errors import PolicyError
 from surgery.files import digest
 from surgery.policies import RandomIndex
 from surgery.spectra import null_components
@@ -41,6 +42,8 @@ def shuffled_gains(
     Modules that the edit leaves as they are stay so. Where all gains of a module are one number, there is nothing
     to deal out, and the paper's random gates give the direction instead. A module whose components cannot move as
     far within the rules moves as far as they can.
+
+    Raises `PolicyError` where rule `functional` has no q.
     """
     modules = {}
     for name, module in edit.modules.items():
@@ -80,6 +83,11 @@ def _shuffled(module: ModuleEdit, rule: _Rule, rng: np.random.Generator) -> Modu
     distance = float(np.linalg.norm(module.sigma_after - module.sigma))
     if distance == 0:
         return module
+    if rule.energy == "functional" and rule.q is None:
+        raise PolicyError(
+            "a control under energy rule functional needs the second moments of inputs, and a module has none",
+            "calibrate again, or choose another energy rule",
+        )
     sigma, live = module.sigma, rule.live
     gains = np.ones_like(sigma)
     gains[live] = rng.permutation(module.gains[live])

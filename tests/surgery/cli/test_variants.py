@@ -12,7 +12,7 @@ from surgery.adapter import in_scope, open_adapter
 from surgery.cli import main
 from surgery.data import Encoding, Row, calibration_rows, encode
 from surgery.edits import EditPlan, edit_record, make_edit
-from surgery.evaluation import BASELINE
+from surgery.evaluation import BASELINE, SAME_ENERGY, SHAPE_CONTROLS, SHAPE_ONLY
 from surgery.experiments import run_recipe, sigma_digest
 from surgery.export import export
 from surgery.policies import AbsSelect, RandomIndex, Truncate
@@ -98,6 +98,45 @@ def test_several_recipes_are_counted_among_their_own_controls_alone(place, capsy
     text = capsys.readouterr().out
     assert "control of a.yaml" in text
     assert "control of b.yaml" in text
+
+
+def test_scale_or_shape_adds_the_controls_of_each_recipe_and_tells_its_shares(place, capsys):
+    plans = {
+        "a.yaml": EditPlan(Truncate(keep=2), scope="all", energy="none"),
+        "b.yaml": EditPlan(Truncate(keep=1), scope="gate-up", energy="none"),
+    }
+    files = [recipe_file(place, name, plan) for name, plan in plans.items()]
+    record = told(capsys, *words(place, "--variant", *files, "--scale-or-shape", "--loss-only"))
+    named = {name: {control: f"{control} of {name}" for control in SHAPE_CONTROLS} for name in plans}
+    for name in plans:
+        assert record["variants"][name]["shape_controls"] == named[name]
+        assert set(record["variants"][name]["shares"]) == {SAME_ENERGY, SHAPE_ONLY}
+    assert set(record["variants"]) == {BASELINE, *plans, *(n for each in named.values() for n in each.values())}
+    capsys.readouterr()
+    assert main(["runs", record["run"]]) == 0
+    text = capsys.readouterr().out
+    assert "Scale or shape, a.yaml, answer loss: " in text
+    assert "Scale or shape, b.yaml, answer loss: " in text
+
+
+def test_a_recipe_is_run_with_the_controls_of_scale_and_shape(place, capsys):
+    name = recipe_file(place, "r.yaml", EditPlan(Truncate(keep=2), scope="all", energy="none"))
+    record = told(capsys, "run", name, "--out", "out", "--scale-or-shape")
+    assert set(SHAPE_CONTROLS) < set(record["evaluation"]["variants"])
+    assert read_recipe("out/recipe.yaml").evaluation.scale_or_shape
+    Path("bare.yaml").write_text(dump_recipe(replace(read_recipe(name), evaluation=None)), encoding="utf-8")
+    assert "leave out --scale-or-shape" in refused(capsys, "run", "bare.yaml", "--out", "o2", "--scale-or-shape")
+
+
+def test_random_controls_of_a_folder_under_the_functional_rule_are_refused_with_a_way_that_works(place, capsys):
+    plan = EditPlan(RandomIndex(amp=2.0, seed=5), scope="all", energy="functional")
+    recipe_file(place, "f.yaml", plan)
+    told(capsys, "run", "f.yaml", "--out", "functional")
+    said = refused(capsys, *words(place, "--variant", "functional", "--random", "1"))
+    assert "functional energy" in said
+    assert "functional" in told(capsys, *words(place, "--variant", "functional"))["variants"]
+    record = told(capsys, *words(place, "--variant", "functional/recipe.yaml", "--random", "1"))
+    assert "random 0" in record["variants"]
 
 
 def test_an_adapter_of_q_and_v_alone_has_controls(place, capsys, tmp_path):

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgery.edits import Edit, ModuleEdit
+from surgery.errors import PolicyError
 from surgery.experiments import shuffled_gains
+from tests.helpers.refusals import refusal
 
 SIGMA = np.array([5.0, 3.0, 2.0, 1.0])
 
@@ -85,3 +87,20 @@ def test_a_draw_depends_on_the_seed_and_the_module_alone():
     backwards = shuffled_gains(Edit(dict(reversed(two.modules.items()))), energy="none", sigma_min=0.0, seed=5)
     np.testing.assert_array_equal(found.modules["m"].sigma_after, control(Edit({"m": two.modules["m"]}), 5))
     np.testing.assert_array_equal(found.modules["n"].sigma_after, backwards.modules["n"].sigma_after)
+
+
+def test_the_functional_rule_without_moments_is_refused():
+    edit = edit_of([4.0, 3.5, 2.0, 1.0])
+    assert "calibrate again" in refusal(
+        PolicyError, shuffled_gains, edit, energy="functional", sigma_min=0.0, seed=0
+    )
+
+
+def test_the_functional_rule_holds_the_functional_energy():
+    q = np.array([1.0, 5.0, 0.2, 3.0])
+    after = SIGMA * [1.3, 0.7, 1.0, 1.1]
+    after *= np.sqrt((SIGMA**2 * q).sum() / (after**2 * q).sum())
+    for seed in range(10):
+        found = shuffled_gains(edit_of(after), energy="functional", sigma_min=0.0, seed=seed, q={"m": q})
+        values = found.modules["m"].sigma_after
+        assert (values**2 * q).sum() == pytest.approx((SIGMA**2 * q).sum(), rel=1e-12)
