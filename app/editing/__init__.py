@@ -25,8 +25,10 @@ from app.spectra.numbers import ERRORS
 from app.state.workspace import Workspace, current, keep
 from surgery.edits import (
     ENERGY_RULES,
+    STRENGTH,
     Edit,
     EditPlan,
+    Expectation,
     KnobTable,
     Preview,
     edit_record,
@@ -121,7 +123,10 @@ def _data(
         "step": history.steps[history.at].label,
         "policies": [{"name": name, "title": kind.title} for name, kind in POLICIES.items()],
         "policy": plan.policy.name,
-        "knobs": [_knob(knob, plan, max(spectra[name].rank for name in names)) for knob in knobs_of(plan.policy)],
+        "knobs": [
+            _knob(knob, plan, max(spectra[name].rank for name in names))
+            for knob in (STRENGTH, *knobs_of(plan.policy))
+        ],
         "energies": [[rule, ENERGY_LABELS[rule]] for rule in ENERGY_RULES],
         "energy": plan.energy,
         "sigmaMin": plan.sigma_min,
@@ -150,6 +155,8 @@ def _data(
         "gateTitle": f"Gate: gain of every component under {plan.policy.name}",
         "manual": {name: {str(k): gain for k, gain in gains.items()} for name, gains in plan.manual.items()},
         "numbers": _numbers(preview(edit, workspace.sensitivity) or summary(edit)),
+        "expectation": _expectation(workspace.expectation),
+        "measured": workspace.sensitivity is not None,
         "skipped": " ".join(filter(None, (_skipped(edit), _raised(edit, plan.energy)))),
         "tableKeys": dict(keys),
         "table": table,
@@ -167,7 +174,7 @@ def _drawn(workspace: Workspace) -> list[str]:
 
 def _knob(knob: Knob, plan: EditPlan, rank: int) -> dict[str, Any]:
     kind = "choice" if knob.choices else "bool" if knob.kind is bool else "range" if knob.slides else "number"
-    values, high = knob_values(plan.policy), knob.high
+    values, high = {**knob_values(plan.policy), STRENGTH.name: plan.strength}, knob.high
     if knob.components:
         high = max(rank if high is None else min(rank, high), values[knob.name])
     return {
@@ -227,20 +234,31 @@ def _packed(table: KnobTable, key: str) -> dict[str, Any]:
         "unit": _GAIN_UNIT,
         "gains": _codes(table.gains),
         "numbers": [_numbers(numbers) if numbers else None for numbers in table.numbers],
+        "expectations": [_expectation(expectation) for expectation in table.expectations],
     }
 
 
 def _table_keys(workspace: Workspace) -> dict[str, str]:
     """What the table of each sliding knob depends on: everything but the knob's own value."""
     record = edit_record(workspace.plan)
-    knobs = record.pop("knobs")
+    knobs = {**record.pop("knobs"), STRENGTH.name: record.pop(STRENGTH.name, STRENGTH.default)}
     measured = workspace.measured_key
     common = digest([repr(record), workspace.adapter.digest, measured, *shown(workspace.spectra)])
     return {
         knob.name: digest([common, knob.name, repr({k: v for k, v in knobs.items() if k != knob.name})])[:16]
-        for knob in knobs_of(workspace.plan.policy)
+        for knob in (STRENGTH, *knobs_of(workspace.plan.policy))
         if knob.slides
     }
+
+
+def _expectation(found: Expectation | None) -> dict[str, Any] | None:
+    """What is expected on held-out rows, as the component reads it; JSON has no word for what is no number."""
+    if found is None:
+        return None
+    numbers = {name: getattr(found, name) for name in ("mean", "low", "high", "linear", "curvature")}
+    told = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    error = found.standard_error if math.isfinite(found.standard_error) else None
+    return {**told, "error": error, "folds": found.folds, "doubts": list(found.doubts)}
 
 
 def _numbers(numbers: Preview) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.state.workspace import Workspace
-from surgery.edits import EditPlan, check_rules, hold, put, release
+from surgery.edits import EditPlan, best_step, check_rules, hold, put, release
 from surgery.errors import PolicyError
 from surgery.policies import Identity, knob_values, make_policy
 
@@ -26,6 +26,12 @@ def applied(workspace: Workspace, act: Mapping[str, Any]) -> Workspace:
                 value = round(value, 9)
             turned = make_policy(plan.policy.name, {**knob_values(plan.policy), knob: value})
             return _tried(workspace, f"{knob} {value}", replace(plan, policy=turned))
+        case "strength":
+            strength = round(_number(act.get("value")), 9)
+            return _tried(workspace, f"strength {strength:g}", replace(plan, strength=strength))
+        case "best":
+            best = best_step(plan, workspace.spectra, workspace.sensitivity)
+            return _tried(workspace, "best expected step", best.plan)
         case "energy":
             energy = str(act.get("value"))
             check_rules(energy, plan.sigma_min)

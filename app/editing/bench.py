@@ -1,4 +1,4 @@
-"""Below the board: measure what is predicted, sweep a knob, search them all, and two further tabs."""
+"""Below the board: measure what is predicted, the dose curve, sweep a knob, search them all, and two further tabs."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 import viz
+from app.editing.dosing import dose_panel
 from app.editing.measuring import busy, ready, result_of, show_waiting, start, tuning_rows
 from app.editing.protecting import protect_panel
 from app.editing.recipes import recipe_panel
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 
 def bench(workspace: Workspace) -> None:
     """The folded tools of the Surgery page; each knows what it still needs."""
-    names = ["Measure", "Protect", "Sweep a knob", "Search", "Try it", "Recipe"]
+    names = ["Measure", "Protect", "Dose curve", "Sweep a knob", "Search", "Try it", "Recipe"]
     tabs = st.tabs(names, on_change="rerun", key="bench-tab")
     panels: tuple[Callable[[Workspace], None], ...] = (
         measure_panel,
         protect_panel,
+        dose_panel,
         sweep_panel,
         search_panel,
         try_panel,
@@ -45,8 +47,8 @@ def bench(workspace: Workspace) -> None:
 
 def measure_panel(workspace: Workspace) -> None:
     st.caption(
-        "Predicted comes from the stored sensitivities, to first order. Measured runs the model: on the calibration "
-        "rows, where the two test each other, and on tuning rows that the sensitivities have not seen."
+        "First-order and expected come from the stored sensitivities. Measured runs the model: on the calibration rows, "
+        "where it tests the first, and on tuning rows that the sensitivities have not seen, where it tests the second."
     )
     if not ready(workspace):
         return
@@ -58,10 +60,15 @@ def measure_panel(workspace: Workspace) -> None:
     if result is None:
         return
     numbers = preview(workspace.edit, workspace.sensitivity)
-    cells = st.columns(3)
+    cells = st.columns(4)
     if numbers is not None:
-        cells[0].metric("Predicted, calibration rows", f"{numbers.predicted:+.4f} ± {numbers.standard_error:.4f}")
-    for cell, (name, effects) in zip(cells[1:], result.items(), strict=False):
+        cells[0].metric(
+            "First-order, calibration rows", f"{numbers.predicted:+.4f} ± {numbers.standard_error:.4f}"
+        )
+    told = workspace.expectation
+    if told is not None:
+        cells[2].metric("Expected, held-out rows", f"{told.mean:+.4f} ± {told.standard_error:.4f}")
+    for cell, (name, effects) in zip((cells[1], cells[3]), result.items(), strict=False):
         effect: Effect = effects["edit"]
         cell.metric(
             f"Measured, {name} rows",

@@ -3,10 +3,10 @@ import { element, inkOf, mounted, report, setOptions, sheetOf, showTip, watch, w
 import { barAt, drawBars, drawGains, drawGate, gainAt } from "./figures.mjs"
 import { knobField, setKnob } from "./knobs.mjs"
 import {
-  acted, allPicked, armed, blank, byHand, dropped, gainsNow, grabbed, keyed, letGo, moduleOf, numbersNow, opened,
+  acted, allPicked, armed, blank, byHand, dropped, expectationNow, gainsNow, grabbed, keyed, letGo, moduleOf, numbersNow, opened,
   pulled, pulling, received, slid, stepped,
 } from "./state.mjs"
-import { handWords, numberRows, tipLines } from "./words.mjs"
+import { doubtsOf, handWords, numberRows, tipLines } from "./words.mjs"
 
 const QUIET = 500 // ms without an act, after which the page around the board is brought up to date
 
@@ -98,6 +98,7 @@ class Board {
     const floor = this.part("sigma-min")
     if (!floor.dirty) floor.value = data.sigmaMin
     this.part("source").textContent = data.source
+    this.part("best").disabled = !data.measured
     this.knobs(data)
     const skipped = this.part("skipped")
     skipped.hidden = !data.skipped
@@ -128,7 +129,7 @@ class Board {
     }
     return {
       arm,
-      change: (knob, value) => this.act("knob", { knob, value }),
+      change: (knob, value) => (knob === "strength" ? this.act("strength", { value }) : this.act("knob", { knob, value })),
       hold: (held) => this.to({ ...this.state, held }),
       slide: (knob, value) => {
         arm(knob.name)
@@ -146,6 +147,7 @@ class Board {
     }
     on("undo", "click", () => this.act("undo"))
     on("redo", "click", () => this.act("redo"))
+    on("best", "click", () => this.act("best"))
     on("policy", "change", (e) => this.act("policy", { value: e.target.value }))
     on("energy", "change", (e) => this.act("energy", { value: e.target.value }))
     on("sigma-min", "change", (e) => this.act("sigma_min", { value: Number(e.target.value) }))
@@ -230,7 +232,9 @@ class Board {
     const { state } = this
     if (!state.data || !this.root.isConnected) return
     const ink = inkOf(this.root, state.data.palette), gains = gainsNow(state)
-    this.numbers(numberRows(state.data, numbersNow(state)))
+    const expectation = expectationNow(state)
+    this.numbers(numberRows(state.data, numbersNow(state), expectation))
+    this.doubts(doubtsOf(expectation))
     if (!state.data.modules.length) return
     const sheet = (name) => sheetOf(this.canvas[name], this.size)
     this.bars = drawBars(sheet("bars"), ink, state, gains, state.drag?.component !== undefined ? this.bars?.high : null)
@@ -247,6 +251,12 @@ class Board {
       const node = list.children[i].children[j]
       if (node.textContent !== String(value)) node.textContent = value
     }))
+  }
+
+  doubts(text) {
+    const note = this.part("doubts")
+    note.hidden = !text
+    if (note.textContent !== text) note.textContent = text
   }
 
   words({ picked, gain, label }) {

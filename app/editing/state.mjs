@@ -141,6 +141,15 @@ export function gainsNow(state) {
   return gains
 }
 
+// what is expected on held-out rows: the server's word, or while a knob is dragged that of the nearest step that has one
+export function expectationNow(state) {
+  const row = rowOf(state)
+  if (row === null) return state.data.expectation
+  const told = state.table.expectations, away = (at) => Math.abs(at - row)
+  const nearest = told.reduce((best, found, at) => (found && (best === null || away(at) < away(best)) ? at : best), null)
+  return nearest === null ? null : told[nearest]
+}
+
 export function numbersNow(state) {
   const row = rowOf(state)
   return row === null ? state.data.numbers : state.table.numbers[row]

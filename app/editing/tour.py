@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.state.workspace import Workspace, keep
 from surgery.adapter import in_scope
-from surgery.edits import EditPlan, preview
+from surgery.edits import EditPlan
 from surgery.policies import AbsSelect, GradDirection, Identity, RandomIndex
 
 _STEP = "tour-step"
@@ -50,7 +50,7 @@ STOPS = (
         "Ranking by size",
         "The small marks under the bars are **sensitivities**: how the loss on the calibration rows would change with "
         "each σ. `abs_select` amplifies the components that matter most, whichever way they push. What it gains on "
-        "helpful components it loses on harmful ones: look at the predicted change and its error.",
+        "helpful components it loses on harmful ones: look at the expected change and its band.",
         lambda workspace: EditPlan(AbsSelect()),
     ),
     Stop(
@@ -67,8 +67,8 @@ STOPS = (
     ),
     Stop(
         "What the intervals say",
-        "A prediction is first order and speaks of the calibration rows only; large steps overshoot it. Open **Measure** "
-        "below to run the model, then prove the edit on held-out rows on the Evaluate page. A change whose 95 % "
+        "What is expected on held-out rows comes without a run of the model, and its band holds the truth 95 times in 100 "
+        "only where no doubt is told. Open **Measure** below to run the model, then prove the edit on held-out rows on the Evaluate page. A change whose 95 % "
         "interval holds zero is noise, and the workbench says so.",
         lambda workspace: EditPlan(GradDirection(eta_suppress=0.2, eta_enhance=0.2)),
     ),
@@ -97,10 +97,10 @@ def tour(workspace: Workspace) -> None:
                 "This step needs a calibration: the Spectra page measures one in under a minute on the demo."
             )
         elif workspace.sensitivity is not None:
-            numbers = preview(workspace.edit, workspace.sensitivity)
-            if numbers is not None:
-                share = abs(numbers.predicted) / numbers.standard_error if numbers.standard_error else 0.0
-                st.caption(f"Here the predicted change is {share:.1f} standard errors from zero.")
+            told = workspace.expectation
+            if told is not None:
+                share = abs(told.mean) / told.standard_error if told.standard_error else 0.0
+                st.caption(f"Here the change expected on held-out rows is {share:.1f} standard errors from zero.")
         with st.container(horizontal=True, gap="small"):
             if st.button("Back", disabled=at == 0, key="tour-back"):
                 _go(workspace, at - 1)

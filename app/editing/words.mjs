@@ -2,12 +2,11 @@
 import { signed, text } from "../components/sheet.mjs"
 import { moduleOf } from "./state.mjs"
 
-// the numbers above the figures: name, value, remark
-export function numberRows(data, numbers) {
-  const error = numbers.standardError === null ? "" : ` ± ${numbers.standardError.toFixed(4)}`
-  const measured = numbers.predicted !== null
+// the numbers above the figures: name, value, remark; what the calibration rows promise stands small beside what is
+// expected of others
+export function numberRows(data, numbers, expectation) {
   return [
-    ["Predicted Δ loss", measured ? signed(numbers.predicted) + error : "not measured", remark(data, numbers)],
+    ["Expected Δ loss, held-out rows", headline(numbers, expectation), remark(numbers, expectation)],
     ["Edited scalars", data.scalars.toLocaleString("en"), `${data.modules.length} modules`],
     ["Raised", numbers.raised, ""],
     ["Lowered", numbers.lowered, `${numbers.zeroed} zeroed`],
@@ -15,11 +14,29 @@ export function numberRows(data, numbers) {
   ]
 }
 
-function remark(data, { predicted, standardError }) {
+function headline({ predicted }, expectation) {
+  if (predicted === null) return "not measured"
+  return expectation?.mean == null ? "not known" : signed(expectation.mean) + plusMinus(expectation.error)
+}
+
+function remark({ predicted, standardError }, expectation) {
   if (predicted === null) return "calibrate on Spectra"
   if (predicted === 0) return "nothing changes"
-  if (Math.abs(predicted) <= data.errors * (standardError ?? Infinity)) return "within noise"
-  return "first order, nats per token; lower is better"
+  const first = `first-order, calibration rows ${signed(predicted)}${plusMinus(standardError)}`
+  return expectation?.low == null ? first : `${band(expectation)}; ${first}`
+}
+
+function band({ low, high }) {
+  const noise = low <= 0 && high >= 0 ? ", within noise" : ""
+  return `95 % ${signed(low)} … ${signed(high)}${noise}`
+}
+
+const plusMinus = (error) => (error == null ? "" : ` ± ${error.toFixed(4)}`)
+
+// where what is expected may not be trusted; empty where it may
+export function doubtsOf(expectation) {
+  const told = (expectation?.doubts ?? []).join(". ")
+  return told && `Expected on held-out rows: ${told}.`
 }
 
 // what stands under the bars, and what a screen reader is told of them

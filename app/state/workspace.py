@@ -17,7 +17,7 @@ import streamlit as st
 from app.state.undo import History, Step
 from surgery.adapter import Adapter, open_adapter
 from surgery.data import CalibrationPlan, EvaluationPlan
-from surgery.edits import Edit, EditPlan
+from surgery.edits import Edit, EditPlan, Expectation, expected
 from surgery.errors import DataError
 from surgery.export import Verification
 from surgery.files import demo_names, file_stamp, is_demo
@@ -141,6 +141,11 @@ class Workspace:
     def edit(self) -> Edit:
         """The present edit; raises `PolicyError` when it needs sensitivities that are not there."""
         return self.plan.apply(self.spectra, self.sensitivity)
+
+    @cached_property
+    def expectation(self) -> Expectation | None:
+        """What is expected of the present edit on held-out rows; None where its modules are not measured."""
+        return expected(self.plan, self.spectra, self.sensitivity, self.edit)
 
 
 def current() -> Workspace:

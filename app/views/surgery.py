@@ -8,13 +8,14 @@ import streamlit as st
 import viz
 from app.editing import board, tour
 from app.editing.bench import bench
+from app.editing.expecting import expectation_text
 from app.editing.shape_table import shape_panel
 from app.experts import expert_picker
 from app.frame import plain
 from app.offer import offer_calibration
 from app.state.workspace import Workspace, current, keep
 from surgery.adapter import SCOPES, in_scope, modules_in, scope_for
-from surgery.edits import EditPlan, preview, summary
+from surgery.edits import EditPlan, expected, preview, summary
 from surgery.errors import SurgeryError
 from surgery.policies import POLICIES, make_policy
 
@@ -32,6 +33,10 @@ def bar(workspace: Workspace) -> None:
             history_list(workspace)
         if st.button(f"Scope: {plain(_scope_name(workspace.plan.scope))}", icon=":material/filter_alt:"):
             scope_picker(workspace)
+        if workspace.plan.scope != "all" and st.button(
+            "All families", help="Edit every module of the adapter", key="all-families"
+        ):
+            set_scope(workspace, list(workspace.spectra), "all")
         with st.popover("Keep as a recipe", icon=":material/bookmark_add:"):
             keep_form(workspace)
         if not tour.running() and st.button(
@@ -195,8 +200,9 @@ def card(workspace: Workspace, name: str, plan: EditPlan) -> None:
         st.caption(plain(error.problem))
     else:
         numbers = preview(edit, workspace.sensitivity)
-        if numbers is not None:
-            st.caption(f"predicted Δ loss {numbers.predicted:+.4f} ± {numbers.standard_error:.4f}")
+        told = expected(plan, workspace.spectra, workspace.sensitivity, edit)
+        if told is not None:
+            st.caption(expectation_text(told))
         rank = max(module.gains.size for module in edit.modules.values())
         gains = np.full((len(edit.modules), rank), np.nan)
         for row, module in enumerate(edit.modules.values()):
@@ -223,7 +229,7 @@ if tour.running():
 if workspace.lacks_sensitivities:
     offer_calibration(
         workspace,
-        "The board stands here: drag a knob or a bar, and every singular value, its gain and the predicted change of "
+        "The board stands here: drag a knob or a bar, and every singular value, its gain and the expected change of "
         "the loss follow.",
     )
     if workspace.history.can_undo and st.button("Undo", icon=":material/undo:"):

@@ -1,6 +1,5 @@
 """One edit, computed again from the training examples of every fold, so that the others can judge it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from surgery.edits.protection import may_move, without_harm
 from surgery.edits.strength import sigma_at
 from surgery.policies import Evidence, ScopePolicy
 from surgery.sensitivity import Folds, FoldStatistics, ScopeRows, Sensitivity, joint_training, unfitted
-from surgery.spectra import Spectra, of_equal_rank
+from surgery.spectra import Spectra
 
 _CELLS = 500_000  # components × folds, above which one shuffle has to do
 
@@ -63,8 +62,7 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
     statistics = rows.statistics(folds)
     sigma, after = np.concatenate([spectra[name].sigma for name in names]), np.empty(statistics.mean.shape)
     given = plan.policy.gains_in_scope(sigma, rows, folds) if isinstance(plan.policy, ScopePolicy) else None
-    for group in of_equal_rank(spectra, names):
-        at = np.stack([rows.indices[name] for name in group])
+    for group, at in rows.groups:
         stack = _evidence(group, sigma[at], statistics, rows, at)
         if given is not None:
             stack = replace(stack, given=given[:, at].reshape(-1, at.shape[1]))
@@ -108,7 +106,7 @@ def _bounded(folds: Folds, rows: ScopeRows) -> Folds:
 
 
 def _evidence(
-    group: Sequence[str],
+    group: tuple[str, ...],
     sigma: Float64[ndarray, "module rank"],
     statistics: FoldStatistics,
     rows: ScopeRows,
@@ -120,5 +118,5 @@ def _evidence(
         for each in (statistics.mean, statistics.error, statistics.magnitude, statistics.second_moment)
     )
     folds = len(mean) // len(group)
-    names, q = tuple(group) * folds, np.tile(rows.q[at], (folds, 1))
+    names, q = group * folds, np.tile(rows.q[at], (folds, 1))
     return Evidence(names, np.tile(sigma, (folds, 1)), mean, error, magnitude, second, q)

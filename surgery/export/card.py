@@ -41,7 +41,7 @@ loads like the original, with the same config, tensor names, shapes and dtypes{"
 | energy rule | `{recipe.edit.energy}`, Σσ′/Σσ = {numbers.nuclear_norm_ratio:.6f} |
 {strength}| raised / lowered / zeroed | {numbers.raised} / {numbers.lowered} / {numbers.zeroed} |
 | gains set by hand | {manual} |{_protected(recipe)}
-| loaded by PEFT | {_plain(str(loading), 600)} |
+{f"| they came about by | {_plain(recipe.origin, 600)} |{chr(10)}" if recipe.origin else ""}| loaded by PEFT | {_plain(str(loading), 600)} |
 
 Redo it with `python -m surgery run recipe.yaml`.
 {f"{chr(10)}Modules left alone:{chr(10)}{chr(10)}{skipped}" if skipped else ""}"""

@@ -20,15 +20,20 @@ from surgery.model import DTYPES, BaseChoice
 # 2: rows are tokenised whole, as training does it; recipes of schema 1 go on as they did
 SCHEMA = 2
 _SCHEMAS = (1, SCHEMA)
+_SECTIONS = {
+    *("recipe", "adapter", "base", "calibration", "protected", "edit", "tuning", "evaluation", "steps", "origin")
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A whole edit: what it starts from, how it was measured, what it does, how it is proved.
 
-    `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that. `protected`
-    are slices that the edit is not to hurt, measured beside, and `protected_digests` those of their rows, none or as
-    many.
+    `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that. `steps`, where
+    above 1, are the most steps that are taken of the edit, each measured where the last one ended, until the tuning
+    rows say stop; what they lead to is a recipe of gains set by hand, and `origin` tells how those came about.
+    `protected` are slices that the edit is not to hurt, measured beside, and `protected_digests` those of their rows,
+    none or as many.
     """
 
     adapter: str
@@ -39,6 +44,8 @@ class Recipe:
     evaluation: EvaluationPlan | None = None
     tuning: CalibrationPlan | None = None
     calibration_digest: str = ""
+    steps: int = 1
+    origin: str = ""
     protected: tuple[CalibrationPlan, ...] = ()
     protected_digests: tuple[str, ...] = ()
 
@@ -65,6 +72,16 @@ class Recipe:
         return [self.calibration, *tuning, *self.protected]
 
 
+def in_one_step(recipe: Recipe) -> Recipe:
+    """The recipe, whose edit is made from one measurement; raises `RecipeError` for one that takes several steps."""
+    if recipe.steps > 1:
+        raise RecipeError(
+            f"this recipe takes up to {recipe.steps} steps with a measurement before each",
+            "run it (surgery run RECIPE) and use the recipe.yaml in the folder that it writes",
+        )
+    return recipe
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML; `parse_recipe` of it gives the same recipe."""
     # the rule of the first schema is said by its number
@@ -77,6 +94,10 @@ def dump_recipe(recipe: Recipe) -> str:
         "calibration": record_of(recipe.calibration),
         "edit": edit_record(recipe.edit),
     }
+    if recipe.steps > 1:
+        record["steps"] = recipe.steps
+    if recipe.origin:
+        record["origin"] = recipe.origin
     if recipe.calibration_digest:
         record["calibration"]["digest"] = recipe.calibration_digest
     if recipe.protected:
@@ -114,14 +135,14 @@ def parse_recipe(text: str) -> Recipe:
     if not isinstance(record, dict) or type(schema) is not int or schema not in _SCHEMAS:
         raise RecipeError("this is no recipe of schema 1 or 2", f"start the file with: recipe: {SCHEMA}")
     earlier = schema < SCHEMA
-    known = {"recipe", "adapter", "base", "calibration", "protected", "edit", "tuning", "evaluation"}
-    refuse_unknown(record, known, "the recipe")
+    refuse_unknown(record, _SECTIONS, "the recipe")
     adapter = _section(record, "adapter", {"source": str, "digest": str})
     refuse_unknown(adapter, {"source", "digest"}, "adapter")
     base = parse_plan(BaseChoice, _section(record, "base"), "base")
     if base.dtype not in DTYPES:
         raise RecipeError(f"base.dtype is {base.dtype!r}", f"use one of {', '.join(DTYPES)}")
     evaluation, tuning = record.get("evaluation"), record.get("tuning")
+    steps, origin = _steps(record)
     calibration, rows = _measured(_section(record, "calibration"), "calibration", earlier)
     protected = _protected(record.get("protected", []), earlier)
     return Recipe(
@@ -135,9 +156,26 @@ def parse_recipe(text: str) -> Recipe:
         if evaluation is None
         else parse_plan(EvaluationPlan, evaluation, "evaluation", earlier=earlier),
         tuning=None if tuning is None else parse_plan(CalibrationPlan, tuning, "tuning", earlier=earlier),
+        steps=steps,
+        origin=origin,
         protected=tuple(plan for plan, _ in protected),
         protected_digests=tuple(found for _, found in protected) if any(found for _, found in protected) else (),
     )
+
+
+def _steps(record: Mapping[str, Any]) -> tuple[int, str]:
+    """The most steps and where gains set by hand came from."""
+    steps, origin = record.get("steps", 1), record.get("origin", "")
+    if type(steps) is not int or steps < 1 or not isinstance(origin, str):
+        raise RecipeError(
+            f"steps is {steps!r} and origin is {origin!r}", "write a whole number from 1 up, and a text"
+        )
+    if steps > 1 and record.get("tuning") is None:
+        raise RecipeError(
+            f"{steps} steps are asked for and the recipe has no section 'tuning'",
+            "name tuning rows, which decide when to stop, or remove steps",
+        )
+    return steps, origin
 
 
 def _measured(section: Mapping[str, Any], where: str, earlier: bool) -> tuple[CalibrationPlan, str]:

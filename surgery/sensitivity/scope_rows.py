@@ -61,6 +61,16 @@ class ScopeRows:
         values, vectors = np.linalg.eigh(self.kernel)
         return np.maximum(values, 0.0), vectors
 
+    @cached_property
+    def groups(self) -> tuple[tuple[tuple[str, ...], Int[ndarray, "module rank"]], ...]:
+        """Modules of equal rank, which can be stacked: their names, and the indices of their components."""
+        by_rank: dict[int, list[str]] = {}
+        for name, at in self.indices.items():
+            by_rank.setdefault(at.size, []).append(name)
+        return tuple(
+            (tuple(group), np.stack([self.indices[name] for name in group])) for group in by_rank.values()
+        )
+
     def held(self, folds: Folds) -> Bool[ndarray, "fold example"]:
         """What each fold holds out, in the order of the columns."""
         return folds.held[:, self.order]

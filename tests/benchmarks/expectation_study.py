@@ -1,6 +1,7 @@
 """Does the expectation of an edit come true on held-out rows? Both demos, as Markdown.
 
     python tests/benchmarks/expectation_study.py predict                       # no model but the tokenizer
+    python tests/benchmarks/expectation_study.py compare                       # with what DEMO_REPORT.md measured
     python tests/benchmarks/expectation_study.py measure kinship arithmetic    # > tests/benchmarks/EXPECTATION_REPORT.md
 
 42 edits an adapter: policies, step sizes, strengths, scopes, energy rules, gains by hand, controls. Each is expected
@@ -26,7 +27,7 @@ from surgery import decompose, open_adapter
 from surgery.adapter import Adapter, in_scope
 from surgery.data import Calibration, planned_rows
 from surgery.edits import Edit, EditPlan, Expectation, expected, expected_of_edit
-from surgery.experiments import measure_edits, random_controls, scale_control, shuffled_gains
+from surgery.experiments import measure_edits, random_controls, shape_controls, shuffled_gains
 from surgery.model import LiveModel, attach
 from surgery.policies import Identity, make_policy
 from surgery.recipes import demo_plans
@@ -140,6 +141,30 @@ class Study:
         return [Row(name, beside[name], scores.get(self.demo, rows, name) or (0.0, 0.0)) for name in edits]
 
 
+MEASURED = Path(__file__).with_name("DEMO_REPORT.md")
+
+
+def published(study: Study) -> list[Row]:
+    """The edits of DEMO_REPORT.md, with what was measured there on 512 test rows."""
+    named = {
+        "grad_direction": TABLE["grad_direction 2/0.2"],
+        "grad_direction 0.2/0.2": TABLE["grad_direction 0.2/0.2"],
+        "natural_gradient": TABLE["natural_gradient 0.1/0.3"],
+        **{name: EditPlan(make_policy(name)) for name in ("smooth_abs", "abs_select", "double_smooth", "z_score")},
+        "robust_z": EditPlan(make_policy("robust_z")),
+        "truncate": EditPlan(make_policy("truncate"), energy="l1"),
+    }
+    _, _, section = MEASURED.read_text(encoding="utf-8").partition(f"## `demo:{study.demo}`")
+    found = []
+    for name, plan in named.items():
+        line = next(line for line in section.splitlines() if line.startswith(f"| {name} |"))
+        mean, error = (float(part) for part in line.split("|")[2].split("±"))
+        each = expected(plan, study.spectra, study.sensitivity)
+        assert each is not None
+        found.append(Row(name, each, (mean, error)))
+    return found
+
+
 class Scores:
     """Measured changes by demo, rows and edit, kept in a file."""
 
@@ -164,7 +189,13 @@ def controls(edits: Mapping[str, Edit], spectra: Spectra) -> dict[str, Edit]:
         )
         for seed in (0, 1)
     }
-    return {"same norm as grad_direction": scale_control(direction), **dealt, **random_controls(spectra, 2)}
+    # without the second moments of inputs: the scale to the same Frobenius norm
+    scaled = shape_controls(direction, spectra, None, shape=False)
+    return {
+        **{f"{name}, of grad_direction": edit for name, edit in scaled.items()},
+        **dealt,
+        **random_controls(spectra, 2),
+    }
 
 
 def calibration_of(demo: str, live: LiveModel) -> Calibration:
@@ -234,7 +265,7 @@ def inside(row: Row) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("predict", "measure"))
+    parser.add_argument("what", choices=("predict", "compare", "measure"))
     parser.add_argument("demos", nargs="*", default=["kinship", "arithmetic"])
     parser.add_argument("--rows", type=int, default=512, help="rows of the test slice")
     parser.add_argument("--scores", type=Path, default=Path("expectation_study.json"))
@@ -255,6 +286,9 @@ def main() -> None:
             study = Study(demo, live)
             if options.what == "predict":
                 print("\n".join(predicted_table(study)), flush=True)
+                continue
+            if options.what == "compare":
+                print("\n".join(report(demo, published(study))), flush=True)
                 continue
             rows = study.measured(study.edits(), options.rows, Scores(options.scores))
             print("\n".join(report(demo, rows)), flush=True)

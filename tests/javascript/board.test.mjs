@@ -3,14 +3,15 @@ import test from "node:test"
 
 import { barAt, drawBars, drawGains, drawGate, gainAt, shadeOf } from "../../app/editing/figures.mjs"
 import {
-  acted, armed, blank, byHand, dropped, gainsNow, grabbed, keyed, letGo, moduleOf, numbersNow, opened, pulled, received,
+  acted, armed, blank, byHand, dropped, expectationNow, gainsNow, grabbed, keyed, letGo, moduleOf, numbersNow, opened, pulled, received,
   slid, stepped,
 } from "../../app/editing/state.mjs"
-import { handWords, numberRows, tipLines } from "../../app/editing/words.mjs"
+import { doubtsOf, handWords, numberRows, tipLines } from "../../app/editing/words.mjs"
 import { floats, INK, PALETTE, Recording, shorts } from "./recording.mjs"
 
 const NUMBERS = { predicted: -0.5, standardError: 0.1, raised: 1, lowered: 2, zeroed: 1, nuclearNormMoved: 0.25, nuclearNormRatio: 1 }
 const OF_ROW = { ...NUMBERS, predicted: -0.75 }
+const EXPECTED = { mean: -0.25, error: 0.05, low: -0.35, high: -0.15, linear: -0.3, curvature: 0.05, folds: 8, doubts: [] }
 const KNOB = { name: "gamma", low: 0, step: 0.5 }
 const UNIT = 1000
 
@@ -33,6 +34,7 @@ function sent(changes = {}) {
     positionLabel: "|g|",
     manual: {},
     numbers: NUMBERS,
+    expectation: EXPECTED,
     tableKeys: { gamma: "key" },
     table: null,
     errors: 2,
@@ -50,6 +52,7 @@ const TABLE = {
   unit: UNIT,
   gains: shorts([250, 500, 750, 9999, 9999, 9999, 2000, 3000, 4000]),
   numbers: [OF_ROW, null, OF_ROW],
+  expectations: [null, null, { ...EXPECTED, mean: -0.5 }],
 }
 
 const start = (changes) => received(blank(0), sent(changes))
@@ -191,13 +194,31 @@ test("the gate shows every component, and those of the open module in a line by 
   assert.equal(sheet.of("dot", "BY HAND").length, 1)
 })
 
-test("a change within two standard errors is called noise", () => {
-  const remark = (numbers) => numberRows(sent(), { ...NUMBERS, ...numbers })[0].slice(1)
-  assert.deepEqual(remark({}), ["−0.5000 ± 0.1000", "first order, nats per token; lower is better"])
-  assert.deepEqual(remark({ predicted: 0.2 }), ["+0.2000 ± 0.1000", "within noise"])
-  assert.deepEqual(remark({ predicted: 0.2, standardError: null }), ["+0.2000", "within noise"])
-  assert.deepEqual(remark({ predicted: 0 })[1], "nothing changes")
-  assert.deepEqual(remark({ predicted: null, standardError: null }), ["not measured", "calibrate on Spectra"])
+test("what is expected on held-out rows leads, with its band, and the first-order number stands beside it", () => {
+  const row = (expectation, numbers) => numberRows(sent(), { ...NUMBERS, ...numbers }, expectation)[0]
+  const first = "first-order, calibration rows −0.5000 ± 0.1000"
+  assert.deepEqual(row(EXPECTED), [
+    "Expected Δ loss, held-out rows", "−0.2500 ± 0.0500", `95 % −0.3500 … −0.1500; ${first}`,
+  ])
+  assert.match(row({ ...EXPECTED, high: 0.01 })[2], /^95 % −0\.3500 … \+0\.0100, within noise; /)
+  const few = { ...EXPECTED, mean: null, error: null, low: null, high: null }
+  assert.deepEqual(row(few).slice(1), ["not known", first])
+  assert.deepEqual(row(null, { predicted: null, standardError: null }).slice(1), ["not measured", "calibrate on Spectra"])
+  assert.deepEqual(row(EXPECTED, { predicted: 0 })[2], "nothing changes")
+})
+
+test("doubts are told in one line, and nothing where there are none", () => {
+  assert.equal(doubtsOf(EXPECTED), "")
+  assert.equal(doubtsOf(null), "")
+  assert.equal(doubtsOf({ ...EXPECTED, doubts: ["a", "b"] }), "Expected on held-out rows: a. b.")
+})
+
+test("a dragged knob tells the expectation of the nearest step that has one, and let go the server's", () => {
+  assert.equal(expectationNow(dragged(0)).mean, -0.5)
+  assert.equal(expectationNow(dragged(1)).mean, -0.5)
+  assert.equal(expectationNow(start()).mean, -0.25)
+  const none = { ...TABLE, expectations: [null, null, null] }
+  assert.equal(expectationNow(slid(start({ table: none }), KNOB, 0)), null)
 })
 
 test("what is picked is told with its σ and gain", () => {

@@ -17,6 +17,19 @@ UNMEASURED = replace(workspace_of(SIGMA), sensitivity=None)
 SMALL = workspace_of(SIGMA)
 
 
+def with_a_slope(workspace: Workspace) -> Workspace:
+    """With sensitivities whose means are no noise, and the tokens of the answers counted."""
+    found, rng = workspace.sensitivity, np.random.default_rng(6)
+    assert found is not None
+    values = {name: g + rng.normal(0, 0.01, g.shape[1]) for name, g in found.values.items()}
+    return replace(
+        workspace, sensitivity=replace(found, values=values, answer_tokens=rng.integers(1, 6, found.examples))
+    )
+
+
+LONGER = with_a_slope(workspace_of(SIGMA, examples=64))
+
+
 def shown(workspace: Workspace, knob: str | None = None) -> dict[str, Any]:
     """What the browser gets, through strict JSON."""
     keys = board._table_keys(workspace)

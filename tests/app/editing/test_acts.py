@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.editing import ENERGY_LABELS
 from app.editing.acts import applied
 from app.state import saved as sessions
 from app.state.workspace import Workspace
-from surgery.edits import EditPlan, edit_record, parse_edit
+from surgery.edits import EditPlan, best_step, edit_record, parse_edit, preview
 from surgery.errors import PolicyError, SurgeryError
 from surgery.policies import (
     POLICIES,
@@ -21,8 +22,9 @@ from surgery.policies import (
     GradDirection,
     knobs_of,
 )
+from surgery.sensitivity import InputMoments
 from tests.app.conftest import D0, O0, O1, Q0, SIGMA
-from tests.app.editing.conftest import SMALL, UNMEASURED, numbers, shown, with_plan
+from tests.app.editing.conftest import LONGER, SMALL, UNMEASURED, numbers, shown, with_plan
 
 
 def acted(workspace: Workspace, **act: Any) -> EditPlan:
@@ -38,11 +40,27 @@ def test_each_act_changes_its_part_of_the_plan_and_no_other() -> None:
     assert acted(SMALL, type="knob", knob="asymmetric", value=False) == replace(
         plan, policy=GradDirection(asymmetric=False)
     )
+    assert acted(SMALL, type="strength", value=0.5) == replace(plan, strength=0.5)
     assert acted(SMALL, type="energy", value="none") == replace(plan, energy="none")
     assert acted(SMALL, type="sigma_min", value=0.5) == replace(plan, sigma_min=0.5)
     by_hand = with_plan(SMALL, manual={O0: {0: 2.0}, D0: {1: 0.5}})
     assert acted(by_hand, type="forget") == plan
     assert acted(by_hand, type="manual", module=O0, gains={"0": None}) == replace(plan, manual={D0: {1: 0.5}})
+
+
+def test_one_act_takes_the_step_that_is_expected_to_do_best() -> None:
+    best = applied(LONGER, {"type": "best"})
+    assert best.plan == best_step(LONGER.plan, LONGER.spectra, LONGER.sensitivity).plan
+    assert best.expectation.mean < 0
+    assert applied(best, {"type": "undo"}).plan == LONGER.plan
+    with pytest.raises(PolicyError, match="no sensitivities"):
+        applied(UNMEASURED, {"type": "best"})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.6, None, "1", True, math.nan])
+def test_a_strength_out_of_its_range_is_refused(value: Any) -> None:
+    with pytest.raises(PolicyError):
+        applied(SMALL, {"type": "strength", "value": value})
 
 
 def test_a_policy_brings_its_usual_energy_rule_and_a_rule_that_was_chosen_stays() -> None:
@@ -224,3 +242,18 @@ def test_pulls_in_any_order_leave_a_plan_that_can_be_read_again(module: str, dat
     found = workspace.edit.modules[module]
     assert np.isfinite(found.sigma_after).all()
     assert found.sigma_after.sum() == pytest.approx(sum(SIGMA[module]))
+
+
+def test_the_functional_rule_is_refused_without_what_enters_the_modules_and_holds_it_otherwise() -> None:
+    act = {"type": "energy", "value": "functional"}
+    with pytest.raises(PolicyError, match="measured without them"):
+        applied(SMALL, act)
+    waiting = applied(UNMEASURED, act)
+    assert waiting.lacks_sensitivities
+    rng = np.random.default_rng(2)
+    rows = {name: rng.standard_normal((5, len(sigma))) for name, sigma in SIGMA.items()}
+    sums = {name: x.T @ x for name, x in rows.items()}
+    inputs = InputMoments(sums, sums, tokens={"prompt": 5, "answer": 5})
+    held = applied(replace(SMALL, sensitivity=replace(SMALL.sensitivity, inputs=inputs)), act)
+    assert preview(held.edit, held.sensitivity).functional_energy_ratio == pytest.approx(1, rel=1e-12)
+    assert "functional" in ENERGY_LABELS

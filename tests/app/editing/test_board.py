@@ -22,7 +22,7 @@ from surgery.policies import (
     make_policy,
 )
 from tests.app.conftest import O0, O1, SIGMA, workspace_of
-from tests.app.editing.conftest import SMALL, UNMEASURED, gains, shown, with_plan
+from tests.app.editing.conftest import LONGER, SMALL, UNMEASURED, gains, shown, with_plan
 from tests.helpers.painting import painted
 from tests.helpers.policies import measured
 from viz.style import HARMFUL, HELPFUL
@@ -54,12 +54,16 @@ def test_the_data_of_every_policy_is_strict_json_and_decodes_to_the_edit(name: s
             assert floats(data["sigma"])[start : start + rank].tolist() == pytest.approx(SIGMA[module["name"]])
         assert data["scalars"] == len(sigma)
         assert (data["policy"], data["scope"], data["energy"]) == (name, scope, energy)
-        assert {knob["name"]: knob["value"] for knob in data["knobs"]} == knob_values(policy)
+        assert data["knobs"][0]["name"] == "strength"
+        assert {knob["name"]: knob["value"] for knob in data["knobs"]} == {"strength": 1.0, **knob_values(policy)}
         assert data["positionRange"][0] <= data["positionRange"][1]
         numbers = preview(edit, workspace.sensitivity)
         if numbers is None:
             assert data["numbers"]["predicted"] is None
+            assert data["expectation"] is None
         else:
+            # six examples: too few for an edit that is computed from them
+            assert (data["expectation"]["mean"] is None) == policy.needs_gradient
             assert data["numbers"]["predicted"] == pytest.approx(numbers.predicted)
             assert data["numbers"]["standardError"] == pytest.approx(numbers.standard_error)
 
@@ -110,7 +114,14 @@ def test_gains_by_hand_and_idle_knobs_are_marked() -> None:
     data = shown(workspace)
     assert data["manual"] == {O0: {"1": 0.5}}
     idle = {knob["name"]: knob["idle"] for knob in data["knobs"]}
-    assert idle == {"asymmetric": False, "eta_suppress": True, "eta_enhance": True, "power": True, "eta": False}
+    assert idle == {
+        "strength": False,
+        "asymmetric": False,
+        "eta_suppress": True,
+        "eta_enhance": True,
+        "power": True,
+        "eta": False,
+    }
 
 
 @pytest.mark.parametrize(
@@ -148,6 +159,25 @@ def test_the_page_shows_under_a_dragged_knob_the_edit_of_its_value(value: float)
     assert told["numbers"]["predicted"] == pytest.approx(preview(edit, SMALL.sensitivity).predicted)
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.45, 1.0, 1.5])
+def test_the_page_shows_under_a_dragged_strength_its_edit_and_what_is_expected_of_it(strength: float) -> None:
+    told = painted("board", shown(LONGER, "strength"), drag={"knob": "strength", "value": strength})
+    workspace = with_plan(LONGER, strength=strength)
+    np.testing.assert_allclose(told["gains"], end_to_end(workspace.edit), atol=1 / 8192, rtol=0)
+    assert told["numbers"]["predicted"] == pytest.approx(preview(workspace.edit, LONGER.sensitivity).predicted)
+    found = workspace.expectation
+    for name in ("mean", "low", "high", "linear", "curvature"):
+        assert told["expectation"][name] == pytest.approx(getattr(found, name)), name
+    assert told["expectation"]["doubts"] == list(found.doubts)
+
+
+def test_the_tables_of_all_knobs_but_the_strength_hang_on_it() -> None:
+    whole, half = (shown(with_plan(SMALL, strength=each))["tableKeys"] for each in (1.0, 0.5))
+    assert {knob for knob in whole if whole[knob] == half[knob]} == {"strength"}
+    other = shown(with_plan(SMALL, policy=GradDirection(eta_suppress=1.0)))["tableKeys"]
+    assert {knob for knob in whole if whole[knob] == other[knob]} == {"eta_suppress"}
+
+
 def test_the_page_shows_the_edit_there_is_under_a_knob_at_a_value_that_the_policy_refuses() -> None:
     workspace = with_plan(SMALL, policy=make_policy("smooth_abs"), energy="none")
     data = shown(workspace, "sup")
@@ -172,7 +202,7 @@ def test_a_tables_key_is_independent_of_the_knobs_own_value_and_dependent_on_all
     plan = {"policy": policy, "scope": "o_proj", "energy": "l2", "sigma_min": 0.1, "manual": {O0: {0: 1.5}}}
     start = with_plan(SMALL, **plan)
     keys = board._table_keys(start)
-    assert set(keys) == {knob.name for knob in knobs_of(policy) if knob.slides}
+    assert set(keys) == {"strength", *(knob.name for knob in knobs_of(policy) if knob.slides)}
     assert len(set(keys.values())) == len(keys)
     key = board._table_keys(start)["amp"]
     assert board._table_keys(with_plan(start, policy=AbsSelect(amp=3.0)))["amp"] == key
@@ -184,6 +214,7 @@ def test_a_tables_key_is_independent_of_the_knobs_own_value_and_dependent_on_all
         with_plan(start, policy=RandomIndex()),
         with_plan(start, scope="all"),
         with_plan(start, energy="l1"),
+        with_plan(start, strength=0.5),
         with_plan(start, sigma_min=0.2),
         with_plan(start, manual={O0: {0: 1.25}}),
         with_plan(start, manual={O0: {1: 1.5}}),

@@ -17,12 +17,18 @@ Open = Callable[..., Page]
 
 
 def drawn(page: Page) -> None:
-    expect(predicted(page)).to_contain_text("±", timeout=60_000)
+    expect(expectation(page)).to_contain_text("±", timeout=60_000)
     rested(page)
 
 
-def predicted(page: Page) -> Locator:
+def expectation(page: Page) -> Locator:
+    """What is expected on held-out rows."""
     return page.locator(".board .numbers dd").first
+
+
+def first_order(page: Page) -> Locator:
+    """The small print under it: its band, and what the calibration rows promise."""
+    return page.locator(".board .numbers small").first
 
 
 def gain_field(page: Page) -> Locator:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from surgery import Sensitivity, Spectrum, make_edit
-from surgery.edits import preview
+from surgery.edits import EditPlan, expected, preview
 from surgery.policies import GradDirection
 from tests.e2e.driving import no_message_of_failure, rested
 from tests.e2e.surgery_page.board import (
@@ -19,10 +19,11 @@ from tests.e2e.surgery_page.board import (
     button,
     confirmed,
     count,
+    expectation,
+    first_order,
     gain,
     gain_field,
     gain_of,
-    predicted,
     slider,
 )
 
@@ -66,7 +67,7 @@ def test_a_dragged_knob_repaints_all_the_way_and_ends_at_the_number_the_library_
 ) -> None:
     page = opened()
     knob = slider(page, "eta_suppress")
-    before = predicted(page).inner_text()
+    before = expectation(page).inner_text()
     box = knob.bounding_box()
     assert box is not None
     low, high, value = (float(knob.get_attribute(name) or 0) for name in ("min", "max", "value"))
@@ -78,23 +79,29 @@ def test_a_dragged_knob_repaints_all_the_way_and_ends_at_the_number_the_library_
     page.mouse.move(x0, y)
     rested(page)  # the table of this knob is on its way to the page
     page.mouse.down()
-    seen = set()
+    seen, promised = set(), set()
     for move in range(1, 41):
         page.mouse.move(x0 + (x1 - x0) * move / 40, y)
         page.evaluate("() => new Promise(requestAnimationFrame)")
-        seen.add(predicted(page).inner_text())
+        seen.add(expectation(page).inner_text())
+        promised.add(first_order(page).inner_text())
     repaints = count(page, "drag")
     assert repaints >= 30
-    assert len(seen - {before}) >= 20
+    # the promise of the calibration rows changes with every step, the expectation with every third or fourth
+    assert len(promised) >= 20
+    assert len(seen - {before}) >= 10
     assert count(page, "confirm") == 0
     confirmed(page, page.mouse.up)
 
     chosen = float(knob.input_value())
     assert chosen > value + 3
-    edit = make_edit(spectra, GradDirection(eta_suppress=round(chosen, 9)), sensitivity=sensitivity)
+    plan = EditPlan(GradDirection(eta_suppress=round(chosen, 9)))
+    edit = plan.apply(spectra, sensitivity)
     numbers = preview(edit, sensitivity)
     assert numbers is not None
-    assert predicted(page).inner_text() == shown(numbers.predicted, numbers.standard_error)
+    told = expected(plan, spectra, sensitivity)
+    assert expectation(page).inner_text() == shown(told.mean, told.standard_error)
+    assert shown(numbers.predicted, numbers.standard_error) in first_order(page).inner_text()
     # Σ ḡₖ(σ′ₖ − σₖ), summed here once more
     change = sum(
         float(sensitivity.values[name].mean(axis=0) @ (module.sigma_after - module.sigma))
@@ -102,6 +109,38 @@ def test_a_dragged_knob_repaints_all_the_way_and_ends_at_the_number_the_library_
     )
     assert change == pytest.approx(numbers.predicted, rel=1e-9)
     at(page, 2, "eta_suppress")
+    no_message_of_failure(page)
+
+
+def test_the_strength_is_dragged_and_the_expectation_and_its_doubts_follow(
+    opened: Open, spectra: dict[str, Spectrum], sensitivity: Sensitivity
+) -> None:
+    page = opened()
+    strength = slider(page, "strength")
+    box = strength.bounding_box()
+    assert box is not None
+    y, x0, x1 = box["y"] + box["height"] / 2, box["x"] + 8, box["x"] + box["width"] - 8
+    page.mouse.move(x0 + (x1 - x0) / 1.5, y)
+    rested(page)
+    before = expectation(page).inner_text()
+    page.mouse.down()
+    seen = set()
+    for move in range(1, 21):
+        page.mouse.move(x0 + (x1 - x0) * (2 / 3 + move / 60), y)
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        seen.add(expectation(page).inner_text())
+    assert count(page, "confirm") == 0
+    assert len(seen - {before}) >= 8
+    dragged = expectation(page).inner_text()
+    confirmed(page, page.mouse.up)
+    chosen = float(strength.input_value())
+    assert chosen == 1.5
+    told = expected(EditPlan(GradDirection(), strength=chosen), spectra, sensitivity)
+    assert told.doubts
+    assert dragged == expectation(page).inner_text() == shown(told.mean, told.standard_error)
+    for doubt in told.doubts:
+        expect(page.locator('.board [data-role="doubts"]')).to_contain_text(doubt)
+    at(page, 2, "strength 1.5")
     no_message_of_failure(page)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from tests.e2e.driving import no_message_of_failure, rested, workspace_id
-from tests.e2e.surgery_page.board import SOON, Open, Visit, at, confirmed, drawn, predicted, slider
+from tests.e2e.surgery_page.board import SOON, Open, Visit, at, confirmed, drawn, expectation, slider
 
 
 def test_twenty_changes_are_undone_and_redone_by_keys(opened: Open) -> None:
@@ -13,21 +13,21 @@ def test_twenty_changes_are_undone_and_redone_by_keys(opened: Open) -> None:
     knob = slider(page, "eta_suppress")
     knob.focus()
     rested(page)
-    numbers = [predicted(page).inner_text()]
+    numbers = [expectation(page).inner_text()]
     for step in range(2, 22):
         confirmed(page, lambda: knob.press("ArrowRight"))
         at(page, step, "eta_suppress")
-        numbers.append(predicted(page).inner_text())
+        numbers.append(expectation(page).inner_text())
     assert len(set(numbers)) > 15
     for step in range(20, 0, -1):
         page.keyboard.press("Control+z")
         at(page, step)
-        expect(predicted(page)).to_have_text(numbers[step - 1], timeout=SOON)
+        expect(expectation(page)).to_have_text(numbers[step - 1], timeout=SOON)
     assert float(knob.input_value()) == 2.0
     for step in range(2, 22):
         page.keyboard.press("Control+Shift+Z")
         at(page, step)
-        expect(predicted(page)).to_have_text(numbers[step - 1], timeout=SOON)
+        expect(expectation(page)).to_have_text(numbers[step - 1], timeout=SOON)
     assert float(knob.input_value()) == 4.0
     no_message_of_failure(page)
 
@@ -53,11 +53,11 @@ def test_a_reloaded_and_a_reopened_page_find_the_workspace_again_and_a_second_vi
     for _ in range(3):
         confirmed(page, lambda: knob.press("ArrowRight"))
     at(page, 4)
-    mine, number = workspace_id(page), predicted(page).inner_text()
+    mine, number = workspace_id(page), expectation(page).inner_text()
     page.reload()
     drawn(page)
     at(page, 4, "eta_suppress")
-    assert (workspace_id(page), predicted(page).inner_text()) == (mine, number)
+    assert (workspace_id(page), expectation(page).inner_text()) == (mine, number)
     page.keyboard.press("Control+z")
     at(page, 3)
     page.keyboard.press("Control+Shift+Z")
@@ -69,7 +69,7 @@ def test_a_reloaded_and_a_reopened_page_find_the_workspace_again_and_a_second_vi
     again.goto(f"{app_url}/surgery")
     drawn(again)
     at(again, 4)
-    assert (workspace_id(again), predicted(again).inner_text()) == (mine, number)
+    assert (workspace_id(again), expectation(again).inner_text()) == (mine, number)
 
     other = visit()
     other.goto(f"{app_url}/surgery")
@@ -90,15 +90,15 @@ def test_a_reloaded_and_a_reopened_page_find_the_workspace_again_and_a_second_vi
 def test_the_address_of_a_page_that_is_open_gives_a_copy(opened: Open, visit: Visit, app_url: str) -> None:
     page = opened()
     confirmed(page, lambda: slider(page, "eta_suppress").press("ArrowRight"))
-    number = predicted(page).inner_text()
+    number = expectation(page).inner_text()
     copy = visit()
     copy.goto(page.url)
     drawn(copy)
     at(copy, 2)
-    assert predicted(copy).inner_text() == number
+    assert expectation(copy).inner_text() == number
     assert workspace_id(copy) != workspace_id(page)
     confirmed(copy, lambda: slider(copy, "eta_suppress").press("ArrowRight"))
     page.reload()
     drawn(page)
     at(page, 2)
-    assert predicted(page).inner_text() == number
+    assert expectation(page).inner_text() == number

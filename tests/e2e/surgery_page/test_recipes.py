@@ -10,7 +10,7 @@ import yaml
 from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.driving import go, no_message_of_failure, rested
-from tests.e2e.surgery_page.board import SOON, Open, Record, at, confirmed, drawn, predicted
+from tests.e2e.surgery_page.board import SOON, Open, Record, at, confirmed, drawn, expectation
 
 OPEN = "[data-testid=stButton] button:has-text('Open')"  # of a kept recipe
 
@@ -51,12 +51,12 @@ def test_recipes_are_kept_duplicated_opened_and_deleted_and_a_name_is_never_html
         expect(page.get_by_text(f"{name} · grad_direction")).to_have_count(0, timeout=SOON)
         expect(cards).to_have_count(number)
 
-    number = predicted(page).inner_text()
+    number = expectation(page).inner_text()
     confirmed(page, lambda: page.locator('.board select[data-role="policy"]').select_option("abs_select"))
-    assert predicted(page).inner_text() != number
+    assert expectation(page).inner_text() != number
     card(page, "plain").locator(OPEN).click()
     at(page, 3, "recipe plain")
-    expect(predicted(page)).to_have_text(number)
+    expect(expectation(page)).to_have_text(number)
     page.reload()
     drawn(page)
     expect(cards).to_have_count(4)
@@ -75,10 +75,10 @@ def test_a_dropped_recipe_is_opened_and_its_command_writes_the_folder_of_the_exp
     recipe["edit"] |= {"policy": "smooth_abs", "knobs": {"amp": 1.5}, "energy": "l2"}
     file = tmp_path / "dropped.yaml"
     file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    number = predicted(page).inner_text()
+    number = expectation(page).inner_text()
     page.get_by_test_id("stFileUploader").locator("input[type=file]").set_input_files(file)
     at(page, 2, "recipe opened")
-    expect(predicted(page)).not_to_have_text(number)
+    expect(expectation(page)).not_to_have_text(number)
     expect(page.locator('.board select[data-role="policy"]')).to_have_value("smooth_abs")
     expect(page.locator('.board select[data-role="energy"]')).to_have_value("l2")
     no_message_of_failure(page)

@@ -33,7 +33,7 @@ def test_an_edit_is_measured_a_knob_swept_and_its_knobs_searched(opened: Open, m
     for name in ("calibration", "tuning"):
         shown = metric.filter(has_text=f"Measured, {name} rows")
         expect(shown).to_contain_text(re.compile(r"[+−-]\d\.\d{4} ± \d\.\d{4}"), timeout=LONG)
-    expect(metric.filter(has_text="Predicted, calibration rows")).to_have_count(1)
+    expect(metric.filter(has_text="First-order, calibration rows")).to_have_count(1)
 
     page.get_by_role("tab", name="Sweep a knob").click()
     page.get_by_role("spinbutton", name="Values").fill("3")

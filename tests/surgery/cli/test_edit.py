@@ -1,5 +1,6 @@
 """`surgery edit`."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from surgery.data import Encoding, calibration_rows, rows_digest, seen_keys
 from surgery.edits import EditPlan
 from surgery.export import read_record
 from surgery.files import demo_folder
-from surgery.policies import RandomIndex
+from surgery.policies import Clip, RandomIndex, Scale
 from surgery.recipes import Recipe, demo_plans, read_recipe
 from surgery.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
 from surgery.spectra import decompose
@@ -73,6 +74,19 @@ def test_edit_writes_a_folder_and_says_what_it_wrote(small_adapter, tmp_path, ok
     assert 0 < record["rounding"] < 1e-6
     assert record["skipped"] == {}
     assert open_adapter(out).config == open_adapter(small_adapter).config
+
+
+def test_edit_takes_a_strength_that_its_record_tells(small_adapter, tmp_path, ok):
+    words = ["--policy", "scale", "--gamma", "0.5", "--strength", "0.5", "--json"]
+    record = ok("edit", str(small_adapter), "--out", str(tmp_path / "half"), *words)
+    assert record["energy_kept"] == pytest.approx(0.75, rel=1e-12)
+    assert read_record(tmp_path / "half").edit == EditPlan(Scale(gamma=0.5), strength=0.5)
+
+
+def test_edit_with_an_infinite_cap_says_so_in_its_record(small_adapter, tmp_path, ok):
+    ok("edit", str(small_adapter), "--out", str(tmp_path / "out"), "--policy", "clip", "--cap", "inf", "--json")
+    assert read_record(tmp_path / "out").edit == EditPlan(Clip(cap=math.inf))
+    assert open_adapter(tmp_path / "out").digest == open_adapter(small_adapter).digest
 
 
 def test_edit_with_a_scope_and_sensitivities_predicts_the_change(small_adapter, measured, tmp_path, ok):
