@@ -1,6 +1,7 @@
 """Figures: plain arrays and labels in, a plotly Figure out. Knows neither the app nor the method."""
 
 from viz.effects import dose_response, effect_intervals, sweep_curve
+from viz.front import protected_front
 from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
 from viz.paper import OwnRun, reward_against_risk, signal_against_control
@@ -20,6 +21,7 @@ __all__ = [
     "gain_thumbnail",
     "module_spectrum",
     "over_depth",
+    "protected_front",
     "ranking_stability",
     "reward_against_risk",
     "signal_against_control",

@@ -242,7 +242,7 @@ def _table_keys(workspace: Workspace) -> dict[str, str]:
     """What the table of each sliding knob depends on: everything but the knob's own value."""
     record = edit_record(workspace.plan)
     knobs = {**record.pop("knobs"), STRENGTH.name: record.pop(STRENGTH.name, STRENGTH.default)}
-    measured = workspace.sensitivity.provenance.key if workspace.sensitivity else ""
+    measured = workspace.measured_key
     common = digest([repr(record), workspace.adapter.digest, measured, *shown(workspace.spectra)])
     return {
         knob.name: digest([common, knob.name, repr({k: v for k, v in knobs.items() if k != knob.name})])[:16]

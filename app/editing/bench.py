@@ -8,6 +8,7 @@ import streamlit as st
 import viz
 from app.editing.dosing import dose_panel
 from app.editing.measuring import busy, ready, result_of, show_waiting, start, tuning_rows
+from app.editing.protecting import protect_panel
 from app.editing.recipes import recipe_panel
 from app.editing.trying import try_panel
 from app.frame import show_error
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 def bench(workspace: Workspace) -> None:
     """The folded tools of the Surgery page; each knows what it still needs."""
-    tabs = st.tabs(
-        ["Measure", "Dose curve", "Sweep a knob", "Search", "Try it", "Recipe"], on_change="rerun", key="bench-tab"
-    )
+    names = ["Measure", "Protect", "Dose curve", "Sweep a knob", "Search", "Try it", "Recipe"]
+    tabs = st.tabs(names, on_change="rerun", key="bench-tab")
     panels: tuple[Callable[[Workspace], None], ...] = (
         measure_panel,
+        protect_panel,
         dose_panel,
         sweep_panel,
         search_panel,

@@ -94,7 +94,7 @@ def _key(workspace: Workspace, free: str = "") -> str:
     """Everything a measurement depends on, but for the knob `free` that it varies, or `*` for all knobs."""
     record = edit_record(workspace.plan)
     record["knobs"] = {k: v for k, v in record["knobs"].items() if free not in (k, "*")}
-    measured = workspace.sensitivity.provenance.key if workspace.sensitivity else ""
+    measured = workspace.measured_key
     return digest(
         [repr(record), workspace.adapter.digest, repr(workspace.base), repr(workspace.calibration), measured]
     )

@@ -10,7 +10,7 @@ from app.frame import plain, show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep, stored_sensitivity
 from surgery.adapter import Adapter
-from surgery.data import CalibrationPlan, fetch_source, left_out_text, planned_rows
+from surgery.data import SAMPLED, CalibrationPlan, fetch_source, left_out_text, planned_rows
 from surgery.errors import DataError, SurgeryError
 from surgery.files import sensitivities_folder
 from surgery.model import BaseChoice
@@ -87,7 +87,7 @@ def list_stored(workspace: Workspace, stored: Sequence[Measurement]) -> None:
 
 
 def _stored_result(workspace: Workspace, measurement: Measurement) -> None:
-    text, use, delete = st.columns([5, 1.6, 1], vertical_alignment="center")
+    text, use, protect, delete = st.columns([4.4, 1.4, 1.4, 1], vertical_alignment="center")
     text.markdown(_described(measurement))
     key, base, plan = measurement.file.name, workspace.base, measurement.plan
     ours = measurement.is_of(base)
@@ -97,6 +97,12 @@ def _stored_result(workspace: Workspace, measurement: Measurement) -> None:
         reason = f"Measured on {measurement.base.location}, {measurement.dtype}: choose that base model first."
     else:
         reason = None
+    drawn = plan is not None and plan.labels == SAMPLED
+    if measurement.finished and plan is not None and ours:
+        with protect:
+            _protect_button(workspace, measurement, plan)
+        if drawn:
+            reason = "Its answers were drawn from the model: it can be protected, not edited for."
     blocked = reason is not None or jobs.active(KIND) is not None
     if measurement.finished:
         if use.button("Use", key=f"use-{key}", disabled=blocked, help=reason and plain(reason), width="stretch"):
@@ -121,17 +127,47 @@ def _stored_result(workspace: Workspace, measurement: Measurement) -> None:
             st.rerun()
 
 
+def _protect_button(workspace: Workspace, measurement: Measurement, plan: CalibrationPlan) -> None:
+    """Keep a stored result beside as a slice that edits are not to hurt, or let it go."""
+    key = measurement.file.name
+    if plan in workspace.protected:
+        if st.button("Protected ✓", key=f"free-{key}", width="stretch", help="Edits need not spare it any more"):
+            keep(workspace.without_protected(plan))
+            st.rerun()
+        return
+    target = plan == workspace.calibration
+    reason = "This is the slice to edit for." if target else "Choose a slice to edit for first."
+    blocked = target or workspace.sensitivity is None
+    words = (
+        reason
+        if blocked
+        else "Keep it beside the slice to edit for: edits are then foretold on it and can spare it"
+    )
+    if st.button("Protect", key=f"protect-{key}", disabled=blocked, help=words, width="stretch"):
+        found = _found(workspace, measurement)
+        if found is not None:
+            keep(workspace.with_protected(plan, found))
+            st.rerun()
+
+
 def take_up(workspace: Workspace, plan: CalibrationPlan, measurement: Measurement) -> None:
     """Take a stored result up as if it had just been measured."""
+    found = _found(workspace, measurement)
+    if found is not None:
+        keep(workspace.with_sensitivity(plan, found))
+        st.rerun()
+
+
+def _found(workspace: Workspace, measurement: Measurement) -> Sensitivity | None:
+    """What a file holds of the open adapter; what is wrong with it is shown."""
     try:
         found = stored_sensitivity(measurement.file)
         if found.provenance.adapter != workspace.adapter.digest:
             raise DataError("this result belongs to another adapter", "measure this one")
     except SurgeryError as error:
         show_error(error)
-        return
-    keep(workspace.with_sensitivity(plan, found))
-    st.rerun()
+        return None
+    return found
 
 
 def _described(measurement: Measurement) -> str:
@@ -148,6 +184,7 @@ def _described(measurement: Measurement) -> str:
             f"seed {plan.seed}",
             f"start {plan.start}",
             f"batch {plan.batch_size}",
+            *(["answers drawn from the model"] if plan.labels == SAMPLED else []),
         ]
         if plan.fields != CalibrationPlan("").fields:
             parts.append(plan.fields.described)

@@ -8,7 +8,6 @@ in their stores, and jobs that still run by the workspace that started them.
 import json
 import re
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,6 +140,12 @@ def record_of(workspace: Workspace) -> dict[str, Any]:
         "adapter": {"source": workspace.adapter.source, "digest": workspace.adapter.digest},
         **{name: plan and plan_record(plan) for name, plan in _plans(workspace).items()},
         "sensitivity": sensitivity.provenance.key if sensitivity and not sensitivity.shipped else None,
+        "protected": [
+            {"plan": plan_record(plan), "sensitivity": measured.provenance.key}
+            for plan, measured in zip(workspace.protected, sensitivity.protected, strict=True)
+        ]
+        if sensitivity
+        else [],
         "history": [{"label": step.label, "edit": edit_record(step.plan)} for step in workspace.history.steps],
         "at": workspace.history.at,
         "shelf": {name: edit_record(plan) for name, plan in workspace.shelf.items()},
@@ -170,18 +175,21 @@ def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
         raise ValueError("a history is never empty")
     shelf = {str(name): _edit(edit) for name, edit in record["shelf"].items()}
     history = History(steps).jump(int(record["at"]))
-    return with_shipped(
-        replace(workspace, **plans, history=history, shelf=shelf, sensitivity=_measured(workspace, record, plans))
-    )
+    measured = _measured(workspace, record["sensitivity"], plans["calibration"])
+    found = with_shipped(replace(workspace, **plans, history=history, shelf=shelf, sensitivity=measured))
+    for each in record.get("protected", []):
+        plan = parse_stored_plan(CalibrationPlan, each["plan"], "protected")
+        beside = _measured(workspace, each["sensitivity"], plan)
+        found = found if beside is None else found.with_protected(plan, beside)
+    return found
 
 
-def _measured(workspace: Workspace, record: dict[str, Any], plans: Mapping[str, Any]) -> Sensitivity | None:
+def _measured(workspace: Workspace, key: str | None, plan: CalibrationPlan | None) -> Sensitivity | None:
     """What was measured here and is still stored; None for sensitivities that shipped with a demo."""
-    if not record["sensitivity"] or plans["calibration"] is None:
+    if not key or plan is None:
         return None
     try:
-        plan = plans["calibration"]
-        file = stored_sensitivity_file(record["sensitivity"], plan.batch_size, base_inputs=plan.base_inputs)
+        file = stored_sensitivity_file(key, plan.batch_size, base_inputs=plan.base_inputs)
         found = stored_sensitivity(file)
     except SurgeryError:
         return None

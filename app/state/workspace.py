@@ -33,7 +33,8 @@ _KEY, _REFUSED = "workspace", "refused-source"
 class Workspace:
     """Adapter → base and plans → sensitivities → edit → export.
 
-    `tuning` names the rows on which edits were measured and chosen, once that was done.
+    `tuning` names the rows on which edits were measured and chosen, once that was done. `protected` are the plans of
+    the slices that an edit is not to hurt, whose measurements are `sensitivity.protected`, in this order.
     """
 
     adapter: Adapter
@@ -46,12 +47,44 @@ class Workspace:
     history: History = field(default_factory=History)
     shelf: Mapping[str, EditPlan] = field(default_factory=dict)
     exported: Verification | None = None
+    protected: tuple[CalibrationPlan, ...] = ()
 
     def with_base(self, base: BaseChoice | None) -> "Workspace":
-        return replace(self, base=base, sensitivity=None, exported=None)
+        return replace(self, base=base, sensitivity=None, protected=(), exported=None)
 
     def with_sensitivity(self, plan: CalibrationPlan, sensitivity: Sensitivity) -> "Workspace":
+        """Another measurement to edit for; what is protected stays beside it."""
+        beside = self.sensitivity.protected if self.sensitivity else ()
+        sensitivity = replace(sensitivity, protected=beside) if beside else sensitivity
         return replace(self, calibration=plan, sensitivity=sensitivity, tuning=None, exported=None)
+
+    def with_protected(self, plan: CalibrationPlan, measured: Sensitivity) -> "Workspace":
+        """One more slice that edits are not to hurt, measured on this adapter; none without sensitivities to edit for."""
+        if self.sensitivity is None or plan in self.protected:
+            return self
+        beside = (*self.sensitivity.protected, replace(measured, protected=()))
+        return self._with_beside((*self.protected, plan), beside)
+
+    def without_protected(self, plan: CalibrationPlan) -> "Workspace":
+        """Without one of the protected slices."""
+        if self.sensitivity is None:
+            return self
+        kept = [i for i, each in enumerate(self.protected) if each != plan]
+        beside = self.sensitivity.protected
+        return self._with_beside(tuple(self.protected[i] for i in kept), tuple(beside[i] for i in kept))
+
+    def _with_beside(self, plans: tuple[CalibrationPlan, ...], beside: tuple[Sensitivity, ...]) -> "Workspace":
+        assert self.sensitivity is not None
+        measured = replace(self.sensitivity, protected=beside)
+        return replace(self, protected=plans, sensitivity=measured, exported=None)
+
+    @property
+    def measured_key(self) -> str:
+        """Identity of what edits are made from, the protected slices among it; empty without any."""
+        if self.sensitivity is None:
+            return ""
+        every = (self.sensitivity, *self.sensitivity.protected)
+        return " ".join(each.provenance.key for each in every)
 
     def with_tuning(self, plan: CalibrationPlan) -> "Workspace":
         """The rows that edits were measured and chosen on: from now on no proof may use them."""
@@ -95,6 +128,8 @@ class Workspace:
             evaluation=self.evaluation,
             tuning=self.tuning,
             calibration_digest=self.sensitivity.rows if self.sensitivity else "",
+            protected=self.protected,
+            protected_digests=tuple(each.rows for each in self.sensitivity.protected) if self.sensitivity else (),
         )
 
     @property

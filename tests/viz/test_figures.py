@@ -220,3 +220,14 @@ def test_a_thumbnail_of_any_size_is_a_picture(shape: tuple[int, int]) -> None:
 
 def test_a_map_without_colours_breaks_no_thumbnail() -> None:
     assert (viz.gain_thumbnail(np.full((2, 3), np.nan)) == 128).all()
+
+
+def test_a_protected_front_has_a_point_for_every_edit_with_its_bands():
+    bands = [(-0.03, -0.04, -0.02), (-0.02, -0.03, -0.01)]
+    costs = [(0.01, 0.0, 0.03), (0.0, -0.01, 0.02)]
+    drawn = viz.protected_front(["μ 0", "μ 1"], bands, costs, title="t", chosen="μ 1").data[0]
+    assert (drawn.x, drawn.y) == ((-0.03, -0.02), (0.01, 0.0))
+    assert drawn.error_y.array == pytest.approx((0.02, 0.02))
+    assert drawn.error_x.arrayminus == pytest.approx((0.01, 0.01))
+    assert drawn.marker.size[1] > drawn.marker.size[0]
+    assert not viz.protected_front([], [], [], title="t").data
