@@ -20,7 +20,11 @@ def base_form(workspace: Workspace) -> None:
             help="Needed to calibrate and to evaluate. Geometry and spectra need only the adapter.",
         )
         left, middle, right = st.columns(3)
-        revision = left.text_input("Revision", value=present.revision or "", help="For hub ids.")
+        revision = left.text_input(
+            "Revision",
+            value=present.revision or "",
+            help="For hub ids; it may stand behind the id too, as owner/name@revision.",
+        )
         device = middle.selectbox("Device", _devices(), index=0)
         dtype = right.selectbox("Dtype", DTYPES, index=DTYPES.index(present.dtype))
         use, estimate = st.columns(2)
@@ -29,9 +33,13 @@ def base_form(workspace: Workspace) -> None:
         )
         estimated = estimate.form_submit_button("Estimate memory", width="stretch")
     if asked:
-        choice = (
-            BaseChoice(location.strip(), revision.strip() or None, device, dtype) if location.strip() else None
-        )
+        try:
+            choice = (
+                BaseChoice(location.strip(), revision.strip() or None, device, dtype) if location.strip() else None
+            )
+        except SurgeryError as error:
+            show_error(error)
+            return
         if choice != workspace.base:
             keep(with_shipped(workspace.with_base(choice)))
             st.rerun()
@@ -41,8 +49,9 @@ def base_form(workspace: Workspace) -> None:
 
 def _show_memory(location: str, revision: str | None, dtype: str) -> None:
     try:
-        estimate = estimate_memory(location, revision=revision, dtype=dtype)
-        size = base_size(location, revision) if estimate is None else None
+        base = BaseChoice(location, revision)
+        estimate = estimate_memory(base.location, revision=base.revision, dtype=dtype)
+        size = base_size(base.location, base.revision) if estimate is None else None
     except SurgeryError as error:
         show_error(error)
         return

@@ -27,7 +27,12 @@ def opened_or_offered(way: str, act: Callable[[], object]) -> None:
     try:
         act()
     except ChoiceError as error:
-        st.session_state[_KEY] = _Found(way, error.problem, error.choices)
+        keep_found(way, error)
+
+
+def keep_found(way: str, error: ChoiceError) -> None:
+    """Keep for `offer_found` what was found where one adapter was to be opened."""
+    st.session_state[_KEY] = _Found(way, error.problem, error.choices)
 
 
 def offer_found(way: str, open_one: Callable[[str], object]) -> None:

@@ -288,7 +288,6 @@ TESTED_ELSEWHERE = {
         "empty models are what PEFT's loading is tried on",
     ),
     "model/attachment": ("tests/surgery/experiments/test_recipe_run.py", "attach", "attaches to a base on disk"),
-    "model/choice": ("tests/surgery/recipes/test_recipe.py", "BaseChoice", "plain values of a recipe"),
     "model/dense_weight": (
         "tests/surgery/spectra/test_intruders.py",
         "base_weight",

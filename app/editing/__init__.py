@@ -41,7 +41,12 @@ from surgery.files import digest
 from surgery.policies import POLICIES, Knob, evidence_for, knob_values, knobs_of, position_of
 from surgery.spectra import of_equal_rank
 
-ENERGY_LABELS = {"l1": "keep Σσ (l1)", "l2": "keep ‖σ‖₂ (l2)", "none": "no rule"}
+ENERGY_LABELS = {
+    "l1": "keep the nuclear norm Σσ (l1)",
+    "l2": "keep the Frobenius norm ‖σ‖₂ (l2)",
+    "functional": "keep the functional energy E‖ΔWx‖²",
+    "none": "no rule",
+}
 SOURCE = "Step sizes and gates start at the values of the authors' released code; the paper does not give them."
 _GAIN_UNIT = 4096  # a table's gains travel as whole numbers of 1/4096
 _CODES = 2**16
@@ -163,13 +168,14 @@ def _drawn(workspace: Workspace) -> list[str]:
 def _knob(knob: Knob, plan: EditPlan, rank: int) -> dict[str, Any]:
     kind = "choice" if knob.choices else "bool" if knob.kind is bool else "range" if knob.slides else "number"
     values, high = knob_values(plan.policy), knob.high
-    if knob.slides and knob.kind is int:  # a whole number that slides counts components
+    if knob.components:
         high = max(rank if high is None else min(rank, high), values[knob.name])
     return {
         "name": knob.name,
         "label": knob.name.replace("_", " "),
         "kind": kind,
-        "value": values[knob.name],
+        # what lies past the end of a slider, infinity too, stands at its end
+        "value": min(values[knob.name], high) if knob.unbounded else values[knob.name],
         "low": knob.low,
         "high": high,
         "step": knob.step,
@@ -242,6 +248,7 @@ def _numbers(numbers: Preview) -> dict[str, Any]:
         "standard_error": "standardError",
         "nuclear_norm_ratio": "nuclearNormRatio",
         "nuclear_norm_moved": "nuclearNormMoved",
+        "functional_energy_ratio": "functionalEnergyRatio",
     }
     return {
         camel.get(name, name): value if math.isfinite(value) else None for name, value in asdict(numbers).items()

@@ -91,8 +91,7 @@ def _signal(workspace: Workspace, run: Run) -> None:
         "Run 16 random controls", type="primary", icon=":material/play_arrow:", disabled=_busy()
     ):
         try:
-            edits = {EDIT: (workspace.edit, rules_of(workspace.plan))}
-            start(question_of(run), with_controls(workspace.spectra, edits), {EDIT: workspace.plan}, purpose=PROOF)
+            start(question_of(run), _beside(workspace), {EDIT: workspace.plan}, purpose=PROOF)
         except SurgeryError as error:
             show_error(error)
             return
@@ -133,6 +132,11 @@ def _risk(workspace: Workspace, run: Run) -> None:
             return
         st.rerun()
     st.caption("Or prove the edit on ifeval above: it counts as risk, as in the paper.")
+
+
+def _beside(workspace: Workspace) -> ControlledEdits:
+    edits = {EDIT: (workspace.edit, rules_of(workspace.plan))}
+    return with_controls(workspace.spectra, edits, measured={EDIT: workspace.sensitivity})
 
 
 def _other_rows(workspace: Workspace) -> str:

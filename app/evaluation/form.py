@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app.evaluation.answers import show_near
 from app.evaluation.forecast import power_text, time_text
 from app.evaluation.slice import Question, ask_for_slice
-from app.frame import show_error
+from app.frame import plain, show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
 from surgery.data import (
@@ -24,10 +24,13 @@ from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import TaskPlan
 from surgery.experiments import (
+    CONTROLS,
     EDIT,
+    READS_Q,
     ControlledEdits,
     Proof,
     control_sets,
+    input_energies,
     is_reserved,
     prove,
     rules_of,
@@ -42,9 +45,10 @@ VIEW = "evaluate-view"  # and which of its views
 
 @dataclass(frozen=True)
 class Controls:
-    """What stands beside the edit: random controls, the same norm, the unedited adapter again, recipes by name.
+    """What stands beside the edit: random controls, scale controls, the unedited adapter again, recipes by name.
 
-    `sets` counts the sets of random controls, of which edits under other rules have one each.
+    `sets` counts the sets of random controls, of which edits under other rules have one each; `scaled` the controls of
+    scale and shape of each edit.
     """
 
     random: int
@@ -52,11 +56,13 @@ class Controls:
     again: bool
     recipes: tuple[str, ...]
     sets: int
+    shape: bool = False
+    scaled: int = 0
 
     @property
     def variants(self) -> int:
         """How many are compared with the unedited adapter, the edit among them."""
-        return (1 + len(self.recipes)) * (1 + int(self.scale)) + self.random * self.sets
+        return (1 + len(self.recipes)) * (1 + self.scaled) + self.random * self.sets
 
 
 def form(workspace: Workspace, newest: Run | None) -> None:
@@ -66,9 +72,9 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     if workspace.calibration is not None:
         present = replace(present, encoding=workspace.calibration.encoding)
     question = ask_for_slice(workspace.adapter, present)
-    cells = st.columns([1, 1.3, 1.3, 1.6, 1], vertical_alignment="bottom")
+    cells = st.columns([1, 1.2, 1.1, 1.2, 1.5, 0.9], vertical_alignment="bottom")
     controls = _ask_for_controls(cells, present, workspace)
-    asked = cells[4].button("Prove it", type="primary", width="stretch", disabled=question is None)
+    asked = cells[5].button("Prove it", type="primary", width="stretch", disabled=question is None)
     if question is None:
         return
     st.caption(
@@ -101,27 +107,39 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
         help="Of each edit, in its scope and under its rules: what any such reweighting would do.",
     )
     scale = cells[1].checkbox(
-        "Rescaling to the same norm",
+        "Plain scale beside it",
         present.scale,
         key="evaluate-scale",
         persist_state="session",
-        help="Every module scaled as a whole to the norm that the edit gives it: tells reweighting from resizing.",
+        help="Every module scaled as a whole to the functional energy that the edit gives it, or to its Frobenius norm "
+        "where the inputs were not measured: tells reweighting from resizing.",
     )
-    again = cells[2].checkbox(
+    shape = cells[2].checkbox(
+        "Scale or shape?",
+        present.scale_or_shape,
+        key="evaluate-shape",
+        persist_state="session",
+        help="Seven more variants that have the edit's size, its shape, its head or its tail alone, and the share of its "
+        "effect that a plain scale explains.",
+    )
+    again = cells[3].checkbox(
         "Unedited once more",
         present.again,
         key="evaluate-again",
         persist_state="session",
         help="The unedited adapter again in other batches: the noise of the machine, below which nothing counts.",
     )
-    recipes = cells[3].multiselect(
+    recipes = cells[4].multiselect(
         "Recipes beside it",
         list(workspace.shelf),
         key="evaluate-shelf",
         help="Named edits from the shelf of the Surgery page.",
     )
     plans = [workspace.plan, *(workspace.shelf[name] for name in recipes)]
-    return Controls(int(count), scale, again, tuple(recipes), control_sets(map(rules_of, plans)))
+    known = input_energies(workspace.sensitivity)
+    scaled = sum(bool(known) or control not in READS_Q for control in CONTROLS.values()) if shape else int(scale)
+    sets = control_sets(map(rules_of, plans))
+    return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled)
 
 
 def _prove(workspace: Workspace, question: Question, controls: Controls) -> None:
@@ -133,9 +151,11 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             question.plan,
             random=controls.random,
             scale=controls.scale,
+            scale_or_shape=controls.shape,
             again=controls.again,
         )
-        slices = read_slices(seen(workspace), plan)
+        with st.spinner(f"Reading {plain(plan.data)}", show_time=True):  # which may be fetched from the hub first
+            slices = read_slices(seen(workspace), plan)
         if workspace.sensitivity is not None:  # rows that took the place of others are known by these alone
             measured = {key for keys in workspace.sensitivity.keys for key in keys}
             refuse_seen_keys(slices.held_out, measured, "the calibration")
@@ -221,4 +241,12 @@ def _variants(workspace: Workspace, controls: Controls) -> tuple[ControlledEdits
         label = f"recipe {name}" if is_reserved(name) else name
         edits[label], plans[label] = plan.apply(workspace.spectra, workspace.sensitivity), plan
     subjects = {name: (edit, rules_of(plans[name])) for name, edit in edits.items()}
-    return with_controls(workspace.spectra, subjects, random=controls.random, scale=controls.scale), plans
+    controlled = with_controls(
+        workspace.spectra,
+        subjects,
+        random=controls.random,
+        scale=controls.scale,
+        shape=controls.shape,
+        measured=dict.fromkeys(subjects, workspace.sensitivity),
+    )
+    return controlled, plans

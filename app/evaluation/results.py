@@ -5,7 +5,7 @@ import streamlit as st
 
 import viz
 from app.frame import plain
-from surgery.evaluation import ACCURACY, AGAIN, BASELINE, EXACT, Evaluation, Metric
+from surgery.evaluation import ACCURACY, AGAIN, BASELINE, EXACT, Evaluation, Metric, scale_or_shape, summarise
 from surgery.experiments import EDIT
 
 LEVEL = 0.05  # of the corrected p from which a change of answers is called one
@@ -163,6 +163,8 @@ def _say(evaluation: Evaluation) -> None:
         else f"The edit: {found}."
     )
     st.info(f"**{text}**", icon=icon)
+    for sentence in scale_or_shape(summarise(evaluation)):
+        st.info(plain(sentence), icon=":material/straighten:")
     if words:
         st.caption(" ".join(words))
 

@@ -11,7 +11,7 @@ from app.base_proposal import base_proposal
 from app.conversion_form import offer_conversion
 from app.found_adapters import offer_found, opened_or_offered
 from app.frame import plain, show_error, show_title
-from app.hub_form import hub_form, open_or_fetch
+from app.hub_form import HUB, hub_form, open_or_fetch
 from app.state.workspace import Workspace, current, open_source
 from surgery.adapter import TASKS, unpack_adapter
 from surgery.errors import SurgeryError
@@ -21,9 +21,9 @@ from surgery.spectra import ModuleFacts, module_facts, scope_scalars
 
 def choose_adapter() -> None:
     kind = st.segmented_control(
-        "Open", ["Demo", "Folder", "Hub", "Upload a zip"], default="Demo", key="open-kind", persist_state="session"
+        "Open", ["Demo", "Folder", HUB, "Upload a zip"], default="Demo", key="open-kind", persist_state="session"
     )
-    if kind == "Hub":
+    if kind == HUB:
         hub_form()
         return
     if kind == "Upload a zip":
@@ -40,8 +40,8 @@ def choose_adapter() -> None:
             source = st.text_input("Adapter folder", placeholder="/path/to/adapter", key="open-path")
             asked = st.form_submit_button("Open", type="primary")
         if asked and source.strip():
-            opened_or_offered(kind, lambda: open_or_fetch(source.strip()))
-        offer_found(kind, open_source)
+            opened_or_offered(kind, lambda: open_or_fetch(source.strip(), kind))
+        offer_found(kind, lambda chosen: open_or_fetch(chosen, kind))
         return
     names = [f"demo:{name}" for name in demo_names()]
     opened = current().adapter.source

@@ -8,6 +8,7 @@ import streamlit as st
 import viz
 from app.editing import board, tour
 from app.editing.bench import bench
+from app.editing.shape_table import shape_panel
 from app.experts import expert_picker
 from app.frame import plain
 from app.offer import offer_calibration
@@ -31,6 +32,10 @@ def bar(workspace: Workspace) -> None:
             history_list(workspace)
         if st.button(f"Scope: {plain(_scope_name(workspace.plan.scope))}", icon=":material/filter_alt:"):
             scope_picker(workspace)
+        if workspace.plan.scope != "all" and st.button(
+            "All families", help="Edit every module of the adapter", key="all-families"
+        ):
+            set_scope(workspace, list(workspace.spectra), "all")
         with st.popover("Keep as a recipe", icon=":material/bookmark_add:"):
             keep_form(workspace)
         if not tour.running() and st.button(
@@ -238,5 +243,6 @@ if workspace.lacks_sensitivities:
 else:
     expert_picker(workspace.spectra)
     board()
+    shape_panel(workspace)
     shelf(workspace)
     bench(workspace)

@@ -43,6 +43,7 @@ def measure(source: str, examples: int) -> None:
             {EDIT: (edit, rules_of(PLANS[STRONGEST]))},
             random=held_out.random,
             scale=held_out.scale,
+            measured={EDIT: sensitivity},
         )
         recipe = Recipe(
             adapter=source,

@@ -5,7 +5,7 @@ from surgery.adapter.below import adapters_below
 from surgery.adapter.conversions import CONVERTIBLE, FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
 from surgery.adapter.experts import expert_of, experts_of, of_one_expert
 from surgery.adapter.factors import Factors
-from surgery.adapter.from_hub import pinned_source
+from surgery.adapter.from_hub import fetched_adapter, pinned_source
 from surgery.adapter.location import adapter_folder
 from surgery.adapter.lora_config import (
     CONFIG_FILE,
@@ -63,6 +63,7 @@ __all__ = [
     "check_scope",
     "expert_of",
     "experts_of",
+    "fetched_adapter",
     "float64",
     "in_scope",
     "initialisation",

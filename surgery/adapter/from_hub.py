@@ -5,6 +5,7 @@ repository. What comes is read as any other folder is.
 from collections.abc import Sequence
 from pathlib import Path
 
+from surgery.adapter.below import choice_below, in_order
 from surgery.adapter.lora_config import CONFIG_FILE
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES
 from surgery.adapter.weights import weights_among
@@ -24,7 +25,8 @@ def fetched_adapter(name: HubName, *, download: bool = True, control: Control = 
     download: ask the hub; without, what is not in the cache is refused.
     control: hears of the bytes, and may stop them.
 
-    Raises `AdapterError` for what cannot be fetched and for a folder without an adapter.
+    Raises `AdapterError` for what cannot be fetched and for a folder without an adapter, and `ChoiceError` where
+    several lie below.
     """
     found = fetch_files(
         name.repository,
@@ -83,11 +85,8 @@ def _no_adapter(name: HubName, paths: Sequence[str], here: set[str]) -> AdapterE
         if path.startswith(prefix) and path.endswith(end)
     ]
     if below:
-        shown = ", ".join(repr(folder) for folder in below[:_SHOWN]) + (", …" if len(below) > _SHOWN else "")
-        return AdapterError(
-            f"{str(name)!r} has no {CONFIG_FILE} itself; there are adapters in {shown}",
-            f"name one of them: {HubName(name.repository, name.inside(below[0]))}",
-        )
+        problem = f"{str(name)!r} on the hub holds no adapter itself, but {len(below)} below it"
+        return choice_below(str(name), problem, in_order(below))
     if name.folder and not here:
         return AdapterError(f"{name.repository.name!r} has no folder {name.folder!r}", "check the folder's name")
     if "config.json" in here:

@@ -81,7 +81,10 @@ def pair_factors(tensors: Iterable[str]) -> tuple[list[FactorPair], list[str]]:
                 raise AdapterError(f"tensors {known[side]!r} and {key!r} are the same factor", SAVE_AGAIN)
             known[side] = key
         elif ".lora_" in key and not (LORA_BIAS.match(key) or TRAINING_ONLY.search(key)):
-            raise AdapterError(f"tensor {key!r} is a LoRA part that is not known", "convert it to a plain LoRA")
+            raise AdapterError(
+                f"tensor {key!r} is a LoRA part that is not known, and no conversion of it is",
+                "train it as a plain LoRA",
+            )
         else:
             extra.append(key)
     if not any(form != "magnitude" for _, form in halves):

@@ -62,7 +62,9 @@ def _text(done: Conversion) -> str:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("adapter", help="a folder of MLX or PEFT that does not open as a LoRA")
+    parser.add_argument(
+        "adapter", help="a folder of MLX or PEFT, or owner/name on the hub, that does not open as a LoRA"
+    )
     parser.add_argument("--out", required=True, help="new folder for the LoRA")
     add_base_options(parser)
     parser.add_argument(

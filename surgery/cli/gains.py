@@ -1,29 +1,57 @@
 """`surgery gains`: a policy's gains for numbers given by hand."""
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 
 from surgery.cli.options import Command, Result, add_policy_options, policy_from
 from surgery.cli.text import gains_record, gains_text
-from surgery.edits import edit_modules
+from surgery.edits import EditPlan, edit_modules, modules_at
 from surgery.errors import PolicyError
 from surgery.policies import evidence_for, for_scope
 from surgery.sensitivity import moments_of
 
 
 def gains_command(options: argparse.Namespace) -> Result:
-    sigma, g = _numbers(options.sigma, "--sigma"), _numbers(options.sensitivity, "--sensitivity")
-    if sigma.size != g.size:
-        raise PolicyError(f"{sigma.size} singular values met {g.size} sensitivities", "give one for each")
-    if (sigma < 0).any():
-        raise PolicyError("singular values cannot be negative", "give numbers from 0 up")
+    plan = EditPlan(
+        policy_from(options), "all", options.energy or "", options.sigma_min, strength=options.strength
+    )
+    sigma = _numbers(options.sigma, "--sigma")
+    _refuse_negative(sigma, "singular values")
+    g = _one_for_each(options.sensitivity, "--sensitivity", "sensitivities", sigma)
+    q = _one_for_each(options.q, "--q", "second moments", sigma)
+    if g is None and plan.policy.needs_gradient:
+        raise PolicyError(
+            f"policy {plan.policy.name} works from sensitivities",
+            "give one a component: --sensitivity 0.1,-0.4,0.2",
+        )
+    if q is None and (plan.policy.needs_q or plan.energy == "functional"):
+        what = f"policy {plan.policy.name}" if plan.policy.needs_q else "energy functional"
+        raise PolicyError(f"{what} works from second moments of inputs", "give one a component: --q 1.5,0.2,0.9")
     # numbers given by hand count as one calibration example
-    moments = moments_of({options.module: g[np.newaxis]})
+    moments = None if g is None else moments_of({options.module: g[np.newaxis]})
     evidence = evidence_for([options.module], sigma[np.newaxis], moments)
-    policy = for_scope(policy_from(options), {options.module: sigma}, moments)
-    edited = edit_modules(evidence, policy, options.energy, options.sigma_min)[options.module]
+    if q is not None:
+        _refuse_negative(q, "second moments")
+        evidence = replace(evidence, q=q[np.newaxis])
+    policy = for_scope(plan.policy, {options.module: sigma}, moments)
+    whole = edit_modules(evidence, policy, plan.energy, plan.sigma_min)
+    edited = modules_at(whole, plan.strength, plan.sigma_min)[options.module]
     return gains_record(edited), gains_text(edited)
+
+
+def _one_for_each(text: str | None, option: str, what: str, sigma: np.ndarray) -> np.ndarray | None:
+    """The numbers of an option, one for every singular value; None where it was not given."""
+    values = None if text is None else _numbers(text, option)
+    if values is not None and values.size != sigma.size:
+        raise PolicyError(f"{sigma.size} singular values met {values.size} {what}", "give one for each")
+    return values
+
+
+def _refuse_negative(values: np.ndarray, what: str) -> None:
+    if (values < 0).any():
+        raise PolicyError(f"{what} cannot be negative", "give numbers from 0 up")
 
 
 def _numbers(text: str, option: str) -> np.ndarray:
@@ -38,7 +66,14 @@ def _numbers(text: str, option: str) -> np.ndarray:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sigma", required=True, help="singular values, as 3,2,1")
-    parser.add_argument("--sensitivity", required=True, help="signed sensitivities, as 0.1,-0.4,0.2")
+    parser.add_argument(
+        "--sensitivity", help="signed sensitivities, as 0.1,-0.4,0.2, for policies that work from them"
+    )
+    parser.add_argument(
+        "--q",
+        help="second moments of the input along each direction, as 1.5,0.2,0.9, for functional policies and energy "
+        "functional",
+    )
     parser.add_argument("--module", default="module", help="name that seeds random_index")
     add_policy_options(parser)
 

@@ -19,7 +19,7 @@ from surgery.data import (
     parse_date,
     template_arguments,
 )
-from surgery.edits import ENERGY_RULES
+from surgery.edits import STRONGEST
 from surgery.errors import DataError, RecipeError
 from surgery.evaluation import Evaluation, summarise, summary_record
 from surgery.files import is_demo
@@ -31,6 +31,9 @@ from surgery.runs import Run
 Result = tuple[dict[str, Any], str]
 KNOB_PREFIX = "knob_"
 ADAPTER_HELP = "a folder, demo:NAME, or owner/name[@revision][/folder] on the hub"
+SHAPE_HELP = (
+    "controls of each variant that have its size or its shape alone, and the share of its effect they explain"
+)
 AGAIN_HELP = "the unedited adapter once more in other batches: the noise floor"
 
 
@@ -103,12 +106,15 @@ def add_variant_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--random", type=count, default=0, help="how many random controls of each variant")
     parser.add_argument("--scope", help="of random controls where no variant says theirs (default residual)")
+    parser.add_argument("--scale-or-shape", action="store_true", help=SHAPE_HELP)
     parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
 
 
 def add_base_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", help="model folder, GGUF file or hub id; a demo has its own")
-    parser.add_argument("--revision", help="revision of a hub id")
+    parser.add_argument(
+        "--base", help="model folder, GGUF file or owner/name[@revision] on the hub; a demo has its own"
+    )
+    parser.add_argument("--revision", help="revision of a hub id, where --base does not name it")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default cpu)")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
 
@@ -164,8 +170,19 @@ def add_field_options(parser: argparse.ArgumentParser) -> None:
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
     """Every knob of every policy; a knob of another policy than the one named is refused later."""
     parser.add_argument("--policy", required=True, help=", ".join(POLICIES))
-    parser.add_argument("--energy", help=f"{', '.join(ENERGY_RULES)} (default l1; none for truncate and scale)")
+    free = ", ".join(name for name, policy in POLICIES.items() if policy.usual_energy == "none")
+    parser.add_argument(
+        "--energy",
+        help="what is held of each module: l1 its nuclear norm, l2 its Frobenius norm, functional its functional energy "
+        f"E‖ΔWx‖², none nothing (default l1; none for {free})",
+    )
     parser.add_argument("--sigma-min", type=finite, default=0.0, help="smallest new singular value (default 0)")
+    parser.add_argument(
+        "--strength",
+        type=finite,
+        default=1.0,
+        help=f"how far the edit goes: 0 is none of it, 1 all, up to {STRONGEST:g} (default 1)",
+    )
     offered: dict[str, list[Knob]] = {}
     for policy in POLICIES.values():
         for knob in knobs_of(policy):
@@ -182,7 +199,9 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
         else:
             options["metavar"] = "|".join(knob.choices) or "X"
-            parser.add_argument(flag, type=str if knob.kind is str else finite, **options)
+            parser.add_argument(
+                flag, type=str if knob.kind is str else float if knob.unbounded else finite, **options
+            )
 
 
 def finite(text: str) -> float:

@@ -1,10 +1,12 @@
 """`surgery run`: a recipe redone."""
 
 import argparse
+from dataclasses import replace
 
-from surgery.cli.options import Command, Result
+from surgery.cli.options import SHAPE_HELP, Command, Result
 from surgery.cli.progress import progress_reporter
 from surgery.cli.text import evaluation_text, export_record, export_text
+from surgery.errors import RecipeError
 from surgery.evaluation import summarise, summary_record
 from surgery.experiments import run_recipe
 from surgery.files import user_path
@@ -14,6 +16,13 @@ from surgery.recipes import read_recipe
 def run_command(options: argparse.Namespace) -> Result:
     file = user_path(options.recipe)
     recipe = read_recipe(file)
+    if options.scale_or_shape:
+        if recipe.evaluation is None:
+            raise RecipeError(
+                f"recipe {options.recipe!r} has no evaluation to tell scale from shape in",
+                "add an evaluation section, or leave out --scale-or-shape",
+            )
+        recipe = replace(recipe, evaluation=replace(recipe.evaluation, scale_or_shape=True))
     out = options.out or file.with_name(f"{file.stem}-export")
     report = run_recipe(recipe, out, control=progress_reporter())
     notes = (*recipe.notes, *report.notes)
@@ -28,6 +37,7 @@ def run_command(options: argparse.Namespace) -> Result:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a recipe.yaml")
+    parser.add_argument("--scale-or-shape", action="store_true", help=SHAPE_HELP)
     parser.add_argument("--out", help="new folder (default: beside the recipe, named after it)")
 
 

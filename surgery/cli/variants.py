@@ -11,13 +11,13 @@ from surgery.cli.progress import progress_reporter
 from surgery.data import CalibrationPlan, EvaluationPlan, Examples, Slices, refuse_seen_keys
 from surgery.edits import Edit, EditPlan
 from surgery.errors import DataError
-from surgery.experiments import ControlledEdits, ControlRules, Proof, is_reserved, rules_of, with_controls
+from surgery.experiments import ControlRules, Proof, is_reserved, rules_of, with_controls
 from surgery.export import RECIPE_FILE, RECORD_FILE, ExportRecord, differing_modules, edit_between, read_record
 from surgery.files import is_demo, user_path
 from surgery.hub import hub_name
 from surgery.model import BaseChoice
 from surgery.recipes import Recipe, in_one_step, read_recipe
-from surgery.sensitivity import calibrate
+from surgery.sensitivity import Sensitivity, calibrate
 from surgery.spectra import Spectra
 
 if TYPE_CHECKING:
@@ -165,8 +165,17 @@ def proof_of(
     base: how `live` was loaded.
     slices: the rows of the recipes.
     """
-    edits = _edits_of(live, variants, base, slices)
-    beside = _controlled(live.spectra, variants, edits, random=options.random, scope=options.scope)
+    measured = _measured(live, variants, base, slices)
+    edits = {name: variants.recipes[name].edit.apply(live.spectra, each) for name, each in measured.items()}
+    subjects = _subjects(live.spectra, variants, edits, random=options.random, scope=options.scope)
+    beside = with_controls(
+        live.spectra,
+        subjects,
+        random=options.random,
+        scale=False,
+        shape=options.scale_or_shape,
+        measured=measured,
+    )
     return Proof(
         question,
         beside.edits,
@@ -182,10 +191,10 @@ def proof_of(
     )
 
 
-def _controlled(
+def _subjects(
     spectra: Spectra, variants: Variants, edits: Mapping[str, Edit], *, random: int, scope: str | None
-) -> ControlledEdits:
-    """The edits of recipes and folders, with the random controls of each.
+) -> dict[str, tuple[Edit | None, ControlRules]]:
+    """The edits of recipes and folders, with the rules of their controls.
 
     spectra: of all modules of the adapter, by name.
     variants: recipes and folders.
@@ -205,7 +214,7 @@ def _controlled(
             subjects[name] = (folder.edit, ControlRules())
     if not subjects and random:
         subjects[""] = (None, ControlRules() if scope is None else ControlRules(scope))
-    return with_controls(spectra, subjects, random=random, scale=False)
+    return subjects
 
 
 def _folder_rules(name: str, folder: FolderVariant, spectra: Spectra, scope: str | None) -> ControlRules:
@@ -223,11 +232,14 @@ def _folder_rules(name: str, folder: FolderVariant, spectra: Spectra, scope: str
     return ControlRules(scope, folder.energy)
 
 
-def _edits_of(live: "LiveModel", variants: Variants, base: BaseChoice, slices: Slices) -> dict[str, Edit]:
-    """The edits of the recipes, calibrated where that was not done before."""
-    edits = {}
+def _measured(live: "LiveModel", variants: Variants, base: BaseChoice, slices: Slices) -> dict[str, Sensitivity]:
+    """What the recipes' edits are made from, calibrated where that was not done before."""
+    measured = {}
     for name, recipe in variants.recipes.items():
         plan, control = recipe.calibration, progress_reporter(f"calibrating {name}")
-        measured = calibrate(live, plan, base=base, slice_=slices.seen[plan], control=control)
-        edits[name] = recipe.edit.apply(live.spectra, measured)
-    return edits
+        own, *protected = (
+            calibrate(live, each, base=base, slice_=slices.seen[each], control=control)
+            for each in (plan, *recipe.protected)
+        )
+        measured[name] = replace(own, protected=tuple(protected))
+    return measured

@@ -10,6 +10,7 @@ from surgery.adapter import (
     FROM_BASE,
     FROM_INITIAL,
     FROM_RESIDUAL,
+    fetched_adapter,
     initialisation,
     open_adapter,
     read_config,
@@ -26,6 +27,7 @@ from surgery.conversion.plan import ENERGY, Conversion, ConversionPlan, LogitErr
 from surgery.errors import AdapterError, SurgeryError, first_line
 from surgery.export import new_folder
 from surgery.files import demo_folder, is_demo, user_path
+from surgery.hub import hub_name
 from surgery.model import BaseChoice, LoadedBase
 from surgery.progress import SILENT, Control
 
@@ -49,12 +51,17 @@ class Source:
     config: Mapping[str, Any]
 
 
-def convertible(source: str) -> Source | None:
+def convertible(source: str, *, control: Control = SILENT) -> Source | None:
     """What a conversion can make of `source`; None for what opens as it is and for what nothing converts.
 
-    Raises `AdapterError` for a folder without a config that can be read.
+    Of a name on the hub its files are fetched; `control` hears of the bytes. Raises `AdapterError` for what cannot be,
+    and for a folder without a config that can be read.
     """
-    folder = demo_folder(source) if is_demo(source) else user_path(source, AdapterError)
+    on_hub = hub_name(source, AdapterError)
+    if on_hub is not None:
+        folder, _ = fetched_adapter(on_hub, control=control)
+    else:
+        folder = demo_folder(source) if is_demo(source) else user_path(source, AdapterError)
     config = read_config(folder, source).settings
     named = config.get("model" if is_mlx(config) else "base_model_name_or_path")
     found = Source(folder, "", (), named if isinstance(named, str) and named else None, config)
@@ -81,7 +88,7 @@ def convert(plan: ConversionPlan, out: Path | str, *, control: Control = SILENT)
     plan.check()
     new_folder(out)
     try:
-        source = convertible(plan.source)
+        source = convertible(plan.source, control=control)
         if source is None:
             raise _not_convertible(plan.source)
         _check_ways(plan, source)

@@ -24,13 +24,7 @@ Tensors = Mapping[str, Shaped[ndarray, "..."]]
 
 def load_choice(choice: BaseChoice, config: Mapping[str, Any]) -> LoadedBase:
     """A base of our own for the adapter of `config`: PEFT changes the layers of the model that it is given."""
-    return load_base(
-        choice.location,
-        revision=choice.revision,
-        device=choice.device,
-        dtype=choice.dtype,
-        task=task_of(config),
-    )
+    return load_base(choice, task=task_of(config))
 
 
 def attach_with_peft(base: LoadedBase, folder: Path, config: Mapping[str, Any], tensors: Tensors) -> "PeftModel":

@@ -31,7 +31,9 @@ from surgery.data.label_encoding import Head, LabelEncoder, label_numbers
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plans import (
     ALLOW,
+    GIVEN,
     REFUSE,
+    SAMPLED,
     CalibrationPlan,
     EvaluationPlan,
     Slice,
@@ -58,9 +60,11 @@ __all__ = [
     "DATE",
     "FIELDS",
     "FORMATS",
+    "GIVEN",
     "IGNORED",
     "LEAVE_OUT",
     "REFUSE",
+    "SAMPLED",
     "SUFFIXES",
     "TEMPLATES",
     "TOGETHER",

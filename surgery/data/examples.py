@@ -30,7 +30,8 @@ class Calibration:
 
     Rows that were left out for their tokens are counted among those tried, all others in the whole source;
     `problem` says what is wrong with the first of them. `tried` counts the rows that were looked at, spare ones after
-    all others.
+    all others. `sampled` is the seed of answers that the model draws itself, at the positions of the rows' own; None
+    for theirs.
     """
 
     examples: tuple[Example, ...]
@@ -38,6 +39,7 @@ class Calibration:
     left_out: Mapping[str, int] = field(default_factory=dict)
     problem: str = ""
     tried: int = 0
+    sampled: int | None = None
 
     @property
     def dropped(self) -> int:

@@ -53,6 +53,7 @@ _FIRST = frozenset(
 )
 _LARGEST = 2**63
 REFUSE, ALLOW = "refuse", "allow"
+GIVEN, SAMPLED = "given", "sampled"
 _CHOICES: Mapping[str, Collection[str]] = {
     "template": TEMPLATES,
     "tokenised": (TOGETHER, APART),
@@ -60,6 +61,7 @@ _CHOICES: Mapping[str, Collection[str]] = {
     "format": FORMATS,
     "turns": TURNS,
     "near_duplicates": (REFUSE, ALLOW),
+    "labels": (GIVEN, SAMPLED),
 }
 _FROM_ONE = ("examples", "batch_size", "max_length", "limit")
 
@@ -70,7 +72,9 @@ class CalibrationPlan:
 
     `data` is a file, a folder, a demo's slice or a dataset of the hub, as `read_source` takes it; `prompt_field`,
     `answer_field`, `format` and `turns` are as in `RowFields`. `checkpointing` recomputes activations in the
-    backward pass, for contexts that do not fit.
+    backward pass, for contexts that do not fit. `labels` are `given` by the rows or `sampled` by the model itself, with
+    `seed`: such a slice tells how outputs move and needs no right answers, so that it can be protected. `base_inputs`
+    asks for the second moments of what enters the modules of the base alone, at σ = 0, in place of the adapter's.
     """
 
     data: str
@@ -84,6 +88,8 @@ class CalibrationPlan:
     answer_field: str = PLAIN_FIELDS.answer
     format: str = AUTO
     turns: str = LAST
+    labels: str = GIVEN
+    base_inputs: bool = False
 
     @property
     def fields(self) -> RowFields:
@@ -96,8 +102,9 @@ class EvaluationPlan:
     """Held-out rows and what stands beside the edit: `limit` rows from `start` on, in file order or shuffled by `seed`.
 
     `data` and its fields are as in `CalibrationPlan`. Rows that cannot be asked refuse the plan unless `leave_out`
-    is set. `random` counts random controls; `scale` adds a rescaling to the edit's norm, and `again` the unedited
-    adapter once more in other batches, as the noise floor. `generate` asks for greedy answers, without which there
+    is set. `random` counts random controls; `scale` adds a rescaling to the edit's functional energy,
+    `scale_or_shape` all controls that tell scale from shape, and `again` the unedited adapter once more in other
+    batches, as the noise floor. `generate` asks for greedy answers, without which there
     is the loss alone; they end at a text of `stop`, and are right where `filters`, as `AnswerFilters` takes them,
     leave of them what they leave of the reference. `near_duplicates` says whether rows may be nearly the same as
     those that the edit was made on: `refuse` or `allow`.
@@ -121,6 +128,7 @@ class EvaluationPlan:
     filters: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     near_duplicates: str = REFUSE
+    scale_or_shape: bool = False
 
     @property
     def fields(self) -> RowFields:

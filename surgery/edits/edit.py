@@ -193,12 +193,12 @@ def _wanted(
         asked = asked & evidence.has_q
     if asked.any():
         with np.errstate(over="ignore"):  # judged after the clamp
-            gains[asked] = policy.gains(evidence.rows(asked))
-    if policy.needs_gradient and sigma_min == 0:
+            rows = evidence.rows(asked)
+            gains[asked] = policy.gains(rows) if rows.given is None else rows.given
+    if (policy.needs_gradient or policy.needs_q) and sigma_min == 0:
         unmoved = asked & (gains == 1).all(axis=1)
         reasons[unmoved] = "the policy finds nothing to change in this module"
-    rows = enumerate(evidence.names) if manual else ()
-    for row, name in rows:
+    for row, name in enumerate(evidence.names) if manual else ():
         for component, gain in manual.get(name, {}).items():
             gains[row, component], reasons[row] = gain, None
     return gains, reasons

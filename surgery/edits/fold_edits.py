@@ -10,9 +10,10 @@ from numpy import ndarray
 from surgery.adapter import in_scope
 from surgery.edits.edit import Edit, checked_sensitivity, edit_stack
 from surgery.edits.plan import EditPlan
+from surgery.edits.protection import may_move, without_harm
 from surgery.edits.strength import sigma_at
-from surgery.policies import Evidence, Policy, ScopePolicy, for_folds
-from surgery.sensitivity import Folds, FoldStatistics, ScopeRows, Sensitivity, unfitted
+from surgery.policies import Evidence, ScopePolicy
+from surgery.sensitivity import Folds, FoldStatistics, ScopeRows, Sensitivity, joint_training, unfitted
 from surgery.spectra import Spectra, of_equal_rank
 
 _CELLS = 500_000  # components × folds, above which one shuffle has to do
@@ -49,7 +50,7 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
 
     None where the plan reads g and the examples are too few for folds. Raises `PolicyError` as `make_edit` does.
     """
-    if not plan.policy.needs_gradient:
+    if not plan.policy.needs_gradient and not plan.protect:
         return edit_as_fold(plan.apply(spectra, sensitivity), sensitivity)
     folds = sensitivity.folds
     names = in_scope(spectra, plan.scope)
@@ -60,23 +61,19 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
     rows = moments.of_scope(names)
     folds = _bounded(folds, rows)
     statistics = rows.statistics(folds)
-    sigmas = {name: spectra[name].sigma for name in names}
-    after = np.empty((len(folds.held), rows.finite.size))
-    policies: Sequence[Policy] = [plan.policy]
-    if isinstance(plan.policy, ScopePolicy):
-        policies = for_folds(plan.policy, sigmas, moments, folds)
-    for number, policy in enumerate(policies):
-        # a scope has gains of its own in every fold; else all folds are one stack
-        chosen = slice(number, number + 1) if len(policies) > 1 else slice(None)
-        for group in of_equal_rank(spectra, names):
-            at = np.stack([rows.indices[name] for name in group])
-            sigma = np.stack([sigmas[name] for name in group])
-            stack = _evidence(group, sigma, statistics, rows, at, chosen)
-            found, _ = edit_stack(stack, policy, plan.energy, plan.sigma_min, plan.manual)
-            after[chosen, at.ravel()] = found.reshape(-1, at.size)
+    sigma, after = np.concatenate([spectra[name].sigma for name in names]), np.empty(statistics.mean.shape)
+    given = plan.policy.gains_in_scope(sigma, rows, folds) if isinstance(plan.policy, ScopePolicy) else None
+    for group in of_equal_rank(spectra, names):
+        at = np.stack([rows.indices[name] for name in group])
+        stack = _evidence(group, sigma[at], statistics, rows, at)
+        if given is not None:
+            stack = replace(stack, given=given[:, at].reshape(-1, at.shape[1]))
+        found, _ = edit_stack(stack, plan.policy, plan.energy, plan.sigma_min, plan.manual)
+        after[:, at.ravel()] = found.reshape(-1, at.size)
+    if plan.protect:
+        _spare(after, sigma, plan, rows, folds)
     starts = np.array([rows.indices[name][0] for name in names])
-    whole = FoldEdits(tuple(names), starts, np.concatenate(list(sigmas.values())), after, folds)
-    return whole.at(plan.strength, plan.sigma_min)
+    return FoldEdits(tuple(names), starts, sigma, after, folds).at(plan.strength, plan.sigma_min)
 
 
 def edit_as_fold(edit: Edit, sensitivity: Sensitivity) -> FoldEdits:
@@ -86,6 +83,20 @@ def edit_as_fold(edit: Edit, sensitivity: Sensitivity) -> FoldEdits:
     sigma = np.concatenate([module.sigma for module in modules])
     after = np.concatenate([module.sigma_after for module in modules])[np.newaxis]
     return FoldEdits(tuple(edit.modules), starts, sigma, after, unfitted(sensitivity.examples))
+
+
+def _spare(
+    after: Float64[ndarray, "fold component"],
+    sigma: Float64[ndarray, " component"],
+    plan: EditPlan,
+    rows: ScopeRows,
+    folds: Folds,
+) -> None:
+    """Take what hurts the protected slices out of every fold's step, as its training examples of all slices tell it."""
+    places = {name: slice(int(own[0]), int(own[-1]) + 1) for name, own in rows.indices.items()}
+    for fold, train in enumerate(joint_training(rows, rows.protected, folds)):
+        free = may_move(sigma, after[fold], places, plan.manual)
+        after[fold] = without_harm(sigma, after[fold], free, rows.joint.only(train), plan.sigma_min)
 
 
 def _bounded(folds: Folds, rows: ScopeRows) -> Folds:
@@ -102,11 +113,10 @@ def _evidence(
     statistics: FoldStatistics,
     rows: ScopeRows,
     at: Int[ndarray, "module rank"],
-    chosen: slice,
 ) -> Evidence:
-    """The modules of a group once for every chosen fold, one row each."""
+    """The modules of a group once for every fold, one row each."""
     mean, error, magnitude, second = (
-        each[chosen][:, at].reshape(-1, at.shape[1])
+        each[:, at].reshape(-1, at.shape[1])
         for each in (statistics.mean, statistics.error, statistics.magnitude, statistics.second_moment)
     )
     folds = len(mean) // len(group)

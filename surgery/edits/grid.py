@@ -57,9 +57,9 @@ def searchable(plan: EditPlan, names: Sequence[str] | None, spectra: Spectra) ->
     usable = {name for name in wanted if _can_matter(offered[name], wanted, own)}
     if not usable:
         raise PolicyError(f"there is no knob of {plan.policy.name} to search", "choose knobs or another policy")
-    # a whole number counts components, and there are no more than the largest rank
+    # there are no more components than the largest rank
     rank = max(spectra[name].rank for name in in_scope(spectra, plan.scope))
-    return [grid_of(knob, rank if knob.kind is int else None) for name, knob in offered.items() if name in usable]
+    return [grid_of(knob, rank if knob.components else None) for name, knob in offered.items() if name in usable]
 
 
 def _can_matter(knob: Knob, varied: set[str], own: Mapping[str, Any]) -> bool:

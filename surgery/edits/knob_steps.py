@@ -4,24 +4,30 @@ The policies are the only place where gains are computed: a page that repaints w
 reads this table.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.edits.edit import Edit
-from surgery.edits.grid import grid_of, with_knobs
+from surgery.edits.expectation import Expectation, expected, expected_from
+from surgery.edits.fold_edits import fold_edits
+from surgery.edits.grid import Grid, grid_of, with_knobs
 from surgery.edits.plan import EditPlan
 from surgery.edits.preview import Preview, preview, summary
+from surgery.edits.strength import STRENGTH, with_strength
 from surgery.errors import PolicyError
-from surgery.policies import ScopePolicy, knobs_of
+from surgery.policies import Knob, ScopePolicy, knobs_of
 from surgery.sensitivity import Sensitivity
 from surgery.spectra import Spectra
 
 # what a browser takes in at once, and how often a whole scope is solved while a person waits
 _CELLS = 400_000
 _SCOPE_ROWS = 26
+# components × folds × steps that are computed while a person waits; a strength costs a fraction of a new edit
+_FOLD_CELLS, _STRENGTH_CELLS = 600_000, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class KnobTable:
 
     The values are every `stride`-th step of the knob.
 
-    A row of NaN gains and None for its numbers mark a value that the policy refuses.
+    A row of NaN gains and None for its numbers mark a value that the policy refuses. `expectations` are there for
+    some of the values, evenly spread, and None for the others.
     """
 
     knob: str
@@ -38,6 +45,7 @@ class KnobTable:
     stride: int
     gains: Float64[ndarray, "step component"]
     numbers: tuple[Preview | None, ...]
+    expectations: tuple[Expectation | None, ...]
 
 
 def knob_table(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensitivity | None) -> KnobTable:
@@ -45,30 +53,80 @@ def knob_table(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensiti
 
     spectra: of all modules, by name.
     plan: the edit that the knob belongs to.
-    knob: one of the plan's policy.
+    knob: one of the plan's policy, or `strength`.
     sensitivity: gₖ by example and component, where it is measured.
 
     Raises `PolicyError` for a knob that has no range, and where the plan itself cannot be applied.
     """
-    found = {each.name: each for each in knobs_of(plan.policy)}.get(knob)
-    if found is None or not (found.slides or found.kind is bool):
-        raise PolicyError(f"policy {plan.policy.name} has no knob {knob!r} with a range", "choose a sliding knob")
+    found = _sliding(plan, knob)
     size = sum(module.sigma.size for module in plan.apply(spectra, sensitivity).modules.values())
-    grid = grid_of(found, max(spectra[name].rank for name in spectra) if found.kind is int else None)
-    rows = _SCOPE_ROWS if isinstance(plan.policy, ScopePolicy) else max(2, _CELLS // max(size, 1))
+    grid = grid_of(found, max(spectra[name].rank for name in spectra) if found.components else None)
+    solved = isinstance(plan.policy, ScopePolicy) and found is not STRENGTH
+    rows = _SCOPE_ROWS if solved else max(2, _CELLS // max(size, 1))
     every = max(1, -(-(grid.last + 1) // rows))
     values = [grid.value(step) for step in range(0, grid.last + 1, every)]
+    at = (_strengths if found is STRENGTH else _edits)(spectra, plan, knob, sensitivity)
+    told = _told(grid, len(values), size, sensitivity)
     gains = np.full((len(values), size), np.nan)
     numbers: list[Preview | None] = []
+    expectations: list[Expectation | None] = []
     for row, value in enumerate(values):
         try:
-            edit = with_knobs(plan, {knob: value}).apply(spectra, sensitivity)
+            edit, expectation = at(value, row % told == 0)
         except PolicyError:
             numbers.append(None)
+            expectations.append(None)
             continue
         gains[row] = end_to_end(edit)
         numbers.append(preview(edit, sensitivity) or summary(edit))
-    return KnobTable(knob, np.array(values, dtype=np.float64), every, gains, tuple(numbers))
+        expectations.append(expectation)
+    return KnobTable(knob, np.array(values, dtype=np.float64), every, gains, tuple(numbers), tuple(expectations))
+
+
+_At = Callable[[float, bool], tuple[Edit, Expectation | None]]
+
+
+def _sliding(plan: EditPlan, knob: str) -> Knob:
+    found = {each.name: each for each in (STRENGTH, *knobs_of(plan.policy))}.get(knob)
+    if found is None or not (found.slides or found.kind is bool):
+        raise PolicyError(f"policy {plan.policy.name} has no knob {knob!r} with a range", "choose a sliding knob")
+    return found
+
+
+def _told(grid: Grid, steps: int, size: int, sensitivity: Sensitivity | None) -> int:
+    """Every how many steps an expectation is worked out."""
+    folds = 1 if sensitivity is None or sensitivity.folds is None else len(sensitivity.folds.held)
+    cells = _STRENGTH_CELLS if grid.knob is STRENGTH else _FOLD_CELLS
+    return max(1, -(-steps // max(2, cells // max(size * folds, 1))))
+
+
+def _edits(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensitivity | None) -> _At:
+    """The edit at a value of the knob, and what is expected of it where that is asked for."""
+
+    def at(value: float, told: bool) -> tuple[Edit, Expectation | None]:
+        turned = with_knobs(plan, {knob: value})
+        edit = turned.apply(spectra, sensitivity)
+        return edit, expected(turned, spectra, sensitivity, edit) if told else None
+
+    return at
+
+
+def _strengths(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensitivity | None) -> _At:
+    """The same for a strength: neither the edit nor those of its folds are computed again."""
+    whole = replace(plan, strength=1.0)
+    edit = whole.apply(spectra, sensitivity)
+    if sensitivity is None or preview(edit, sensitivity) is None:
+        return lambda value, told: (with_strength(edit, value, plan.sigma_min), None)
+    folds = fold_edits(whole, spectra, sensitivity)
+
+    def at(value: float, told: bool) -> tuple[Edit, Expectation | None]:
+        present = with_strength(edit, value, plan.sigma_min)
+        if not told:
+            return present, None
+        held = folds.at(value, plan.sigma_min) if folds is not None else None
+        return present, expected_from(held, sensitivity, preview(present, sensitivity))
+
+    return at
 
 
 def end_to_end(edit: Edit) -> Float64[ndarray, " component"]:

@@ -12,8 +12,18 @@ from numpy import ndarray
 
 from surgery.edits.edit import Edit, ModuleEdit, gains_of
 from surgery.errors import PolicyError
+from surgery.policies import Knob
 
 STRONGEST = 1.5
+STRENGTH = Knob(
+    "strength",
+    float,
+    1.0,
+    "how far every σ goes towards its new value: 0 nowhere, 1 all the way, more beyond it",
+    low=0.0,
+    high=STRONGEST,
+    step=0.05,
+)
 
 
 def check_strength(strength: float) -> None:

@@ -110,7 +110,7 @@ class Evaluation:
     The first of `metrics` is the slice's headline, the one that verdicts go by. `aggregates` are an lm-eval
     task's own totals by variant; `notes` say what a reader has to know of how it was scored. `own_controls` names
     the random controls of each edit. Without it, as in what earlier versions wrote, all random controls stand
-    beside every variant.
+    beside every variant. `shape_controls` names by edit and by control the variants that tell scale from shape.
     """
 
     scores: Mapping[str, Scores]
@@ -119,6 +119,7 @@ class Evaluation:
     aggregates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     own_controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shape_controls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def caution(self) -> str:
@@ -221,6 +222,7 @@ class Evaluation:
             aggregates={**self.aggregates, **other.aggregates},
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
             own_controls={**self.own_controls, **other.own_controls},
+            shape_controls={**self.shape_controls, **other.shape_controls},
         )
 
     @cached_property

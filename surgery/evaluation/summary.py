@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric
+from surgery.evaluation.scale_or_shape import Shares, parse_shares, share_text, shares_of, shares_record
 from surgery.evaluation.significance import McNemar, PermutationRank
 
 
@@ -22,7 +23,8 @@ class VariantMetrics:
 
     The unedited adapter has `means` alone. `tests` are of 0/1 metrics, and `ranks` among random controls those of
     other variants, each among its own. `aggregates` are an lm-eval task's own totals, None where there are none.
-    `control_of` names the edits that a random control belongs to, where the evaluation says so.
+    `control_of` names the edits that a random control belongs to, where the evaluation says so. `shares` tell by
+    control and metric which share of its effect that control explains, and `shape_controls` what these are called here.
     """
 
     means: Mapping[str, float]
@@ -31,6 +33,8 @@ class VariantMetrics:
     ranks: Mapping[str, PermutationRank] = field(default_factory=dict)
     aggregates: Mapping[str, Any] | None = None
     control_of: tuple[str, ...] = ()
+    shares: Shares = field(default_factory=dict)
+    shape_controls: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,23 @@ def summarise(evaluation: Evaluation) -> EvaluationSummary:
     )
 
 
+def scale_or_shape(summary: EvaluationSummary) -> tuple[str, ...]:
+    """A sentence for each edit and metric with controls that tell scale from shape: what they explain of its change."""
+    said = []
+    for name, found in summary.variants.items():
+        for metric in summary.metrics:
+            effects = {
+                control: summary.variants[variant].changes[metric.name]
+                for control, variant in found.shape_controls.items()
+                if variant in summary.variants
+            }
+            shares = {control: each[metric.name] for control, each in found.shares.items() if metric.name in each}
+            edit = found.changes.get(metric.name)
+            if edit is not None and shares:
+                said.append(f"Scale or shape, {name}, {share_text(metric, effects, shares, edit)}")
+    return tuple(said)
+
+
 def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
     keys = [metric.name for metric in evaluation.metrics]
     means = {key: evaluation.mean(name, key) for key in keys}
@@ -81,6 +102,8 @@ def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
         {key: rank for key, rank in ranks.items() if rank is not None},
         aggregates,
         evaluation.control_of(name),
+        shares_of(evaluation, name),
+        evaluation.shape_controls.get(name, {}),
     )
 
 
@@ -115,6 +138,9 @@ def _variant_record(found: VariantMetrics, keys: list[str]) -> dict[str, Any]:
         record["aggregates"] = dict(found.aggregates)
     if found.control_of:
         record["control_of"] = list(found.control_of)
+    if found.shape_controls:
+        record["shape_controls"] = dict(found.shape_controls)
+        record["shares"] = shares_record(found.shares)
     return record
 
 
@@ -138,6 +164,8 @@ def _parse_variant(record: Mapping[str, Any]) -> VariantMetrics:
         ranks={key: PermutationRank(**rank) for key, rank in record.get("place", {}).items()},
         aggregates=record.get("aggregates"),
         control_of=tuple(record.get("control_of", ())),
+        shares=parse_shares(record.get("shares", {})),
+        shape_controls=dict(record.get("shape_controls", {})),
     )
 
 

@@ -28,6 +28,7 @@ from surgery.errors import DataError, SurgeryError
 from surgery.evaluation import Evaluation, Marking, Sample, answer_limit, answered, stop_texts
 from surgery.files import digest
 from surgery.progress import Control
+from surgery.recipes import pinned_rows
 from surgery.runs import LoggedEngine
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> PreparedQu
     tokenizer = live.tokenizer_for(plan.encoding)
     parts = [slice_.digest, *(part for e in examples for part in (e.key, e.answer)), *_ends(live, examples), *lost]
     return PreparedQuestion(
-        {"rows": plan_record(plan), **_near_record(slices.near)},
+        {"rows": plan_record(pinned_rows(plan)), **_near_record(slices.near)},
         digest([*parts, *_answer_parts(examples, marking)]),
         len(examples),
         lambda engine, control: replace(

@@ -47,6 +47,11 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
     spectra = decompose(adapter)
     in_scope(spectra, recipe.edit.scope)
     check_steps(recipe.edit, recipe.steps)
+    if recipe.edit.needs_protected and not recipe.protected:
+        raise RecipeError(
+            "the edit is to spare protected slices, and the recipe names none",
+            "add a section protected: a list of slices, each as calibration is",
+        )
     for plan in recipe.seen:
         fetch_source(plan.data, control)
     if recipe.evaluation is not None:
@@ -60,7 +65,16 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
         sensitivity = calibrate(
             live, recipe.calibration, base=recipe.base, slice_=slices.seen[recipe.calibration], control=control
         )
-        recipe = replace(recipe, calibration_digest=sensitivity.rows)
+        protected = []
+        for plan in recipe.protected:
+            control.begin(f"calibrating what is protected: {plan.data}")
+            protected.append(calibrate(live, plan, base=recipe.base, slice_=slices.seen[plan], control=control))
+        sensitivity = replace(sensitivity, protected=tuple(protected))
+        recipe = replace(
+            recipe,
+            calibration_digest=sensitivity.rows,
+            protected_digests=tuple(beside.rows for beside in protected),
+        )
         notes = recipe.edit.notes(spectra)
         if recipe.steps > 1:
             control.begin("taking steps")
@@ -70,7 +84,7 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
         evaluation = None
         if recipe.evaluation is not None:
             control.begin("evaluating")
-            proof = _proof(recipe, recipe.evaluation, spectra, edit)
+            proof = _proof(recipe, recipe.evaluation, spectra, edit, sensitivity)
             evaluation = prove(live, proof, slices=slices, control=control).evaluation
     verification = export_recipe(adapter, spectra, edit, recipe, out, sensitivity)
     return RunReport(edit, sensitivity, evaluation, verification, notes)
@@ -112,17 +126,26 @@ def _adapter_of(recipe: Recipe, control: Control) -> Adapter:
 
 def _slices_of(recipe: Recipe) -> Slices:
     slices = read_slices(recipe.seen, recipe.evaluation)
-    if recipe.calibration_digest not in ("", rows_digest(slices.seen[recipe.calibration].rows)):
-        raise RecipeError(
-            f"the rows of {recipe.calibration.data!r} are not those that the recipe was made with",
-            "restore the file, or clear calibration.digest in the recipe to use it by name",
-        )
+    named = zip(recipe.protected, recipe.protected_digests, strict=False)
+    for plan, rows in ((recipe.calibration, recipe.calibration_digest), *named):
+        if rows not in ("", rows_digest(slices.seen[plan].rows)):
+            raise RecipeError(
+                f"the rows of {plan.data!r} are not those that the recipe was made with",
+                "restore the file, or clear its digest in the recipe to use it by name",
+            )
     return slices
 
 
-def _proof(recipe: Recipe, plan: EvaluationPlan, spectra: Spectra, edit: Edit) -> Proof:
+def _proof(recipe: Recipe, plan: EvaluationPlan, spectra: Spectra, edit: Edit, sensitivity: Sensitivity) -> Proof:
     edits = {EDIT: (edit, rules_of(recipe.edit))}
-    controlled = with_controls(spectra, edits, random=plan.random, scale=plan.scale)
+    controlled = with_controls(
+        spectra,
+        edits,
+        random=plan.random,
+        scale=plan.scale,
+        shape=plan.scale_or_shape,
+        measured={EDIT: sensitivity},
+    )
     return Proof(
         plan,
         controlled.edits,

@@ -29,7 +29,7 @@ from surgery.spectra import Spectra, null_components
 
 InputEnergies = Mapping[str, Float64[ndarray, " rank"]]
 NO_MOMENTS = "the second moments of this module's input were not measured"
-_SILENT = "no energy passes through this module, so none can be matched"
+SILENT = "no energy passes through this module, so none can be matched"
 _EMPTY = "every component was zeroed, so there is no shape to rescale"
 
 
@@ -210,7 +210,7 @@ def _unmatched(size: float, size_after: float, control: Control) -> str | None:
     if np.isnan(size):
         return NO_MOMENTS
     if size == 0:
-        return _SILENT
+        return SILENT
     return _EMPTY if control is shape_only and size_after == 0 else None
 
 

@@ -5,7 +5,7 @@ did for the edit. The step from σ is then made longer or shorter until the modu
 edit moves it: a control that moves less than its edit would be beaten by size alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +22,21 @@ _NEAR = 1e-12
 _NO_OTHER = "no other spectrum of this module keeps to the edit's rules"
 
 
-def shuffled_gains(edit: Edit, *, energy: str, sigma_min: float, seed: int) -> Edit:
+def shuffled_gains(
+    edit: Edit,
+    *,
+    energy: str,
+    sigma_min: float,
+    seed: int,
+    q: Mapping[str, Float64[ndarray, " rank"]] | None = None,
+) -> Edit:
     """A control that deals each module's gains out to other components and moves it as far as the edit does.
 
     edit: σ′ of its modules.
-    energy: `l1` holds Σσ of each module, `l2` Σσ², `none` neither.
+    energy: `l1` holds Σσ of each module, `l2` Σσ², `functional` Σσ²q, `none` nothing.
     sigma_min: least σ′ of an edited component.
     seed: of the draw, which also depends on the module's name.
+    q: second moments of the inputs by module, for rule `functional`.
 
     Modules that the edit leaves as they are stay so. Where all gains of a module are one number, there is nothing
     to deal out, and the paper's random gates give the direction instead. A module whose components cannot move as
@@ -37,17 +45,19 @@ def shuffled_gains(edit: Edit, *, energy: str, sigma_min: float, seed: int) -> E
     modules = {}
     for name, module in edit.modules.items():
         rng = np.random.default_rng(int(digest(["shuffled gains", str(seed), name])[:32], 16))
-        modules[name] = _shuffled(module, _Rule(module.sigma, energy, sigma_min), rng)
+        weights = (q or {}).get(name) if energy == "functional" else None
+        modules[name] = _shuffled(module, _Rule(module.sigma, energy, sigma_min, weights), rng)
     return Edit(modules)
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """Clamp and energy rule of one module."""
+    """Clamp and energy rule of one module; `q` for the rule that weighs by it."""
 
     sigma: Float64[ndarray, " rank"]
     energy: str
     sigma_min: float
+    q: Float64[ndarray, " rank"] | None = None
 
     @property
     def live(self) -> Bool[ndarray, " rank"]:
@@ -61,7 +71,8 @@ class _Rule:
         if self.energy == "none":
             return after
         order = 1 if self.energy == "l1" else 2
-        left, before = np.linalg.norm(after[live], order), np.linalg.norm(self.sigma[live], order)
+        weights = 1.0 if self.q is None else np.sqrt(self.q)
+        left, before = (np.linalg.norm((weights * each)[live], order) for each in (after, self.sigma))
         return np.where(live, after / left * before, after) if left > 0 else self.sigma
 
 

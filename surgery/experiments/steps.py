@@ -107,6 +107,11 @@ def check_steps(plan: EditPlan, most: int) -> None:
             f"policy {plan.policy.name} reads no sensitivities, so measuring again changes nothing",
             "take 1 step, or choose a policy that reads them",
         )
+    if most > 1 and plan.needs_protected:
+        raise PolicyError(
+            "what protected slices say is measured at the adapter's own σ alone",
+            "take 1 step, or an edit without protected slices",
+        )
     if most > 1 and any(plan.manual.values()):
         raise PolicyError(
             "gains set by hand are relative to the adapter's own σ, and would be applied again at every step",

@@ -18,6 +18,7 @@ from surgery.model.choice import BaseChoice
 from surgery.model.classified import Classified
 from surgery.model.dense_weight import base_weight
 from surgery.model.device_map import DeviceMap, execution_device, is_offloaded, parse_device_map
+from surgery.model.drawn_labels import drawn_labels, drawn_losses
 from surgery.model.engine import VariantEngine
 from surgery.model.gguf import demo_gguf, read_once
 from surgery.model.greedy_search import Answered, Stop
@@ -74,6 +75,8 @@ __all__ = [
     "common_prefix",
     "demo_gguf",
     "difference",
+    "drawn_labels",
+    "drawn_losses",
     "empty_models",
     "encoding_notes",
     "end_ids",

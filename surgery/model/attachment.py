@@ -23,11 +23,4 @@ def base_for(adapter: Adapter, choice: BaseChoice, *, control: Control = SILENT)
     """The base of `choice`, loaded for the adapter's task as the class that has its modules; see `load_base`."""
     from surgery.model.base import load_base
 
-    return load_base(
-        choice.location,
-        revision=choice.revision,
-        device=choice.device,
-        dtype=choice.dtype,
-        adapter=adapter,
-        control=control,
-    )
+    return load_base(choice, adapter=adapter, control=control)

@@ -13,6 +13,7 @@ from surgery.data import CLASSIFIERS
 from surgery.errors import BaseModelError
 from surgery.files import DEMO_BASE, digest, user_path
 from surgery.model.base_names import unquantised
+from surgery.model.choice import BaseChoice
 from surgery.model.device_map import parse_device_map
 from surgery.model.gguf import conversion_of, converted_gguf, demo_gguf
 from surgery.model.heads import NO_HEAD, Shapes, brought, head_options, labels_of, refuse_unlabelled, saved_head
@@ -76,23 +77,16 @@ class LoadedBase:
         return labels_of(self.model.config) if self.task in CLASSIFIERS else ()
 
 
-# eight: the fields of a `BaseChoice` one by one, what it is loaded for, and who hears of it
 def load_base(
-    location: str,
+    base: BaseChoice | str,
     *,
-    revision: str | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
     adapter: Adapter | None = None,
     task: str = CAUSAL_LM,
     control: Control = SILENT,
 ) -> LoadedBase:
     """A base model for calibration and evaluation, frozen and in eval mode.
 
-    location: a folder, a `.gguf` file, a hub id or `demo:smollm2`.
-    revision: of a hub id.
-    device: one device, or `auto` for a base that exceeds it, as `parse_device_map` reads it.
-    dtype: precision of the weights.
+    base: which one, and how it is held; a location alone is on the CPU in float32.
     adapter: what it is loaded for, which says the task, the class of transformers and the size of a classifier's head;
         a model of `task` where none is given.
     control: hears of the bytes of a hub id that is fetched, and may stop them.
@@ -103,19 +97,13 @@ def load_base(
     import torch
     from transformers import AutoConfig, AutoTokenizer
 
+    choice = BaseChoice(base) if isinstance(base, str) else base
+    location, device = choice.location, choice.device
     task, head = (task, NO_HEAD) if adapter is None else (adapter.task, saved_head(adapter))
     refuse_task(task)
-    if dtype not in DTYPES:
-        raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise BaseModelError(f"device {device!r} was asked for but no CUDA device is here", "use device cpu")
-    if task != CAUSAL_LM and location.lower().endswith(".gguf"):
-        raise BaseModelError(
-            f"{location!r} is a GGUF file, which is read as a causal language model, and the adapter is of a {TASKS[task]}",
-            "name the folder or the hub id of the original model",
-        )
+    _refuse_choice(choice, task)
     device_map = parse_device_map(device)
-    source = _fetched(resolve_base(location), revision, control=control)
+    source = _fetched(resolve_base(location), choice.revision, control=control)
     placed = device_map.options() if device_map is not None else {}
     try:
         with quiet_loading():
@@ -123,7 +111,7 @@ def load_base(
             chosen = model_class(config, task, adapter)
             loaded: Any = chosen.from_pretrained(
                 source,
-                dtype=getattr(torch, dtype),
+                dtype=getattr(torch, choice.dtype),
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -150,6 +138,22 @@ def load_base(
     )
 
 
+def _refuse_choice(choice: BaseChoice, task: str) -> None:
+    """Raise `BaseModelError` for what is wrong with a choice before anything of it is read."""
+    import torch
+
+    location, device, dtype = choice.location, choice.device, choice.dtype
+    if dtype not in DTYPES:
+        raise BaseModelError(f"dtype {dtype!r} is not known", f"use one of {', '.join(DTYPES)}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BaseModelError(f"device {device!r} was asked for but no CUDA device is here", "use device cpu")
+    if task != CAUSAL_LM and location.lower().endswith(".gguf"):
+        raise BaseModelError(
+            f"{location!r} is a GGUF file, which is read as a causal language model, and the adapter is of a {TASKS[task]}",
+            "name the folder or the hub id of the original model",
+        )
+
+
 def resolve_base(location: str) -> str:
     """The folder or hub id behind `location`, converting a GGUF file on first use. Fetches nothing."""
     if location == DEMO_BASE:
@@ -171,7 +175,7 @@ def resolve_base(location: str) -> str:
             raise BaseModelError(f"{location!r} has no config.json", "name a transformers model folder")
         return str(path)
     raise BaseModelError(
-        f"no base model at {location!r}", "name a folder, a .gguf file or a hub id like owner/name"
+        f"no base model at {location!r}", "name a folder, a .gguf file or a hub id, owner/name[@revision]"
     )
 
 

@@ -2,7 +2,8 @@
 
 A layer in spectral form computes x V anyway, so this costs one small product more. Padding is left out. Prompt tokens
 are those of a causal language model that carry no loss, what the encoder of a sequence-to-sequence model reads, and
-all of a classifier's; answer tokens are those that carry loss, and what the decoder reads.
+all of a classifier's; answer tokens are those that carry loss, and what the decoder reads. The output layer of a
+causal language model is given little more than the answers, and counts those alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,32 +38,39 @@ class _Sequence:
 
     parts: Bool[Tensor, "2 row token"]
 
-    def fitting(self, places: tuple[int, ...], keep: int) -> Bool[Tensor, "2 place"] | None:
-        """The parts of an input of this shape: (row, token), the same in one axis, or its last `keep` tokens."""
+    def fitting(self, places: tuple[int, ...]) -> Bool[Tensor, "2 place"] | None:
+        """The parts of an input of this shape: (row, token), or the same in one axis."""
         _, rows, width = self.parts.shape
-        if places in ((rows, width), (rows * width,)):
-            return self.parts.flatten(1)
-        return self.parts[:, :, -keep:].flatten(1) if keep and places == (rows, keep) else None
+        return self.parts.flatten(1) if places in ((rows, width), (rows * width,)) else None
+
+    def ending(self, keep: int) -> "_Sequence":
+        """Its last `keep` places, without the tokens of the prompt."""
+        parts = self.parts[:, :, -keep:].clone()
+        parts[0] = False
+        return _Sequence(parts)
 
 
 class InputProducts:
-    """What the modules are given while a batch runs, call by call.
+    """What the modules are given while a batch runs, call by call; `output` is the name of the output layer.
 
     `seen` holds None for a call whose input does not stand as (row, token), as that of an expert, which gets some of
     the tokens only: nobody can tell then which they are.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, output: str | None = None) -> None:
         self.seen: dict[str, list[Seen | None]] = {}
         self._sequences = _sequences(batch)
-        self._keep = batch.keep if batch.task == CAUSAL_LM else 0
+        self._output = output
+        whole = self._sequences[0]
+        # a model may be unable to leave the logits of prompts out
+        self._ends = (whole.ending(batch.keep), whole.ending(batch.input_ids.shape[1]))
         self._places: dict[Any, tuple[Tensor, tuple[int, int]] | None] = {}
         self._decoding = False
         self._looked_up: int | None = None
 
     def see(self, name: str, projected: Float[Tensor, "*place rank"], entered: Tensor) -> None:
         """Take note of x V in one call of a module; `entered` is x."""
-        found = self._tokens(tuple(projected.shape[:-1]), entered, projected.device)
+        found = self._tokens(name == self._output, projected, entered)
         calls = self.seen.setdefault(name, [])
         if found is None:
             calls.append(None)
@@ -81,17 +89,17 @@ class InputProducts:
         self._looked_up = _storage(states) if isinstance(states, Tensor) else None
 
     def _tokens(
-        self, places: tuple[int, ...], entered: Tensor, device: torch.device
+        self, output: bool, projected: Tensor, entered: Tensor
     ) -> tuple[Bool[Tensor, "2 place 1"], tuple[int, int]] | None:
         """The parts of an input, on its device, and how many tokens they hold."""
+        places = tuple(projected.shape[:-1])
         own = self._decoding and _storage(entered) != self._looked_up
-        key = (own, places, device)
+        key = (output, own, places, projected.device)
         if key not in self._places:
             # states moved to another device are told by their shape
-            order = self._sequences[::-1] if own else self._sequences
-            fitting = (sequence.fitting(places, self._keep) for sequence in order)
-            parts = next((parts for parts in fitting if parts is not None), None)
-            self._places[key] = None if parts is None else (parts[:, :, None].to(device), _counts(parts))
+            order = self._ends if output else self._sequences[:: -1 if own else 1]
+            parts = next((p for p in (sequence.fitting(places) for sequence in order) if p is not None), None)
+            self._places[key] = None if parts is None else (parts[:, :, None].to(projected.device), _counts(parts))
         return self._places[key]
 
 
@@ -101,7 +109,7 @@ def seeing(live: "LiveModel", names: Sequence[str], batch: Batch) -> Iterator[In
 
     A layer that is run again outside it, as in a backward pass that recomputes, is not counted twice.
     """
-    products = InputProducts(batch)
+    products = InputProducts(batch, _output(live) if batch.task == CAUSAL_LM else None)
     decoder = live.model.get_decoder() if batch.task == SEQ_2_SEQ_LM else None
     hook = decoder and decoder.register_forward_pre_hook(products.begin_decoder, with_kwargs=True)
     live.watch({name: partial(products.see, name) for name in names})
@@ -111,6 +119,11 @@ def seeing(live: "LiveModel", names: Sequence[str], batch: Batch) -> Iterator[In
         live.watch({})
         if hook:
             hook.remove()
+
+
+def _output(live: "LiveModel") -> str | None:
+    head = getattr(live.model, "get_output_embeddings", lambda: None)()
+    return None if head is None else live.name_of(head)
 
 
 def _sequences(batch: Batch) -> tuple[_Sequence, ...]:

@@ -259,6 +259,11 @@ class LiveModel:
         for name, parts in self._components.items():
             parts.watch = watches.get(name)
 
+    def name_of(self, layer: Any) -> str | None:
+        """The name of the module that a layer of the running model is; None for one without an update."""
+        own = getattr(layer, "components", None)
+        return next((name for name, parts in self._components.items() if parts is own), None)
+
     @contextmanager
     def detached(self) -> Iterator[LoadedBase]:
         """The base model without this adapter, so that another one can be attached to it meanwhile.

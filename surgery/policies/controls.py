@@ -61,7 +61,7 @@ class Truncate(Knobbed):
     usual_energy: ClassVar[str] = "none"
     title: ClassVar[str] = "Keep the leading components only"
 
-    keep: int = knob(8, "components kept in every module", low=0, high=256, step=1)
+    keep: int = knob(8, "components kept in every module", low=0, high=256, step=1, components=True)
     by: str = knob("sigma", "what ranks them", choices=("sigma", "sensitivity"))
     magnitude: str = magnitude_knob(when=("by", "sensitivity"))
 

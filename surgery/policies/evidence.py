@@ -6,7 +6,7 @@ Every row is computed as if it stood alone: no module changes a bit of another.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -24,7 +24,8 @@ class Evidence:
 
     `signed` is the mean of g over calibration examples and `error` its standard error (NaN where
     unknown), `magnitude` the mean of |g|, `second_moment` the mean of g², and `q` the second moment of what
-    enters along vₖ, E[(vₖᵀx)²] (NaN where unknown).
+    enters along vₖ, E[(vₖᵀx)²] (NaN where unknown). `given` are gains that are already known, as of a policy that
+    looks at a whole scope.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,7 @@ class Evidence:
     magnitude: Float64[ndarray, "module rank"]
     second_moment: Float64[ndarray, "module rank"]
     q: Float64[ndarray, "module rank"]
+    given: Float64[ndarray, "module rank"] | None = None
 
     @property
     def has_q(self) -> Bool[ndarray, " module"]:
@@ -56,7 +58,8 @@ class Evidence:
             return self
         names = tuple(name for name, keep in zip(self.names, chosen, strict=True) if keep)
         stacks = (self.sigma, self.signed, self.error, self.magnitude, self.second_moment, self.q)
-        return Evidence(names, *(stack[chosen] for stack in stacks))
+        found = Evidence(names, *(stack[chosen] for stack in stacks))
+        return found if self.given is None else replace(found, given=self.given[chosen])
 
 
 def evidence_for(

@@ -35,7 +35,7 @@ class ThreeGates(Knobbed):
 
     core_frac: float = fraction_knob(0.2, "share of components to amplify")
     noise_frac: float = fraction_knob(0.2, "share of components to suppress")
-    min_core_k: int = knob(1, "at least this many are amplified", low=0, high=64, step=1)
+    min_core_k: int = knob(1, "at least this many are amplified", low=0, high=64, step=1, components=True)
     amp: float = gate_knob(1.25, "gain of the amplified")
     sup: float = gate_knob(0.80, "gain of the suppressed")
     mid: float = gate_knob(1.0, "gain of all others")

@@ -31,6 +31,7 @@ class GradDirection(Knobbed):
     name: ClassVar[str] = "grad_direction"
     title: ClassVar[str] = "Step against the signed gradient"
     needs_gradient: ClassVar[bool] = True
+    steps: ClassVar[tuple[str, ...]] = ("eta_suppress", "eta_enhance", "eta")
 
     asymmetric: bool = knob(True, "treat the two signs differently")
     eta_suppress: float = _step(2.0, "step for components that raise the loss", asymmetric=True)
@@ -61,6 +62,7 @@ class NaturalGradient(Knobbed):
     name: ClassVar[str] = "natural_gradient"
     title: ClassVar[str] = "Step along the natural gradient of the whole scope (ours; meant for energy rule none)"
     needs_gradient: ClassVar[bool] = True
+    steps: ClassVar[tuple[str, ...]] = ("eta", "damping")
 
     eta: float = knob(0.1, "size of the step", low=0.0, high=1.0, step=0.01)
     damping: float = knob(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -15,7 +16,9 @@ from surgery.policies.evidence import MAGNITUDES, NORMS
 class Knob:
     """How a knob is offered: its range, step and one line of help. Limits are inclusive.
 
-    `when` names an earlier knob and the value it must have for this one to matter.
+    `when` names an earlier knob and the value it must have for this one to matter. `unbounded` tells that `high` is
+    only where a slider ends: larger values and infinity are allowed. `components` tells that it counts components, of
+    which a module has no more than its rank.
     """
 
     name: str
@@ -27,6 +30,8 @@ class Knob:
     step: float | None = None
     choices: tuple[str, ...] = ()
     when: tuple[str, Any] | None = None
+    unbounded: bool = False
+    components: bool = False
 
     @property
     def slides(self) -> bool:
@@ -84,11 +89,14 @@ class Knobbed:
 
     However it is made, a value out of its knob's range raises `PolicyError`, and one in range has the knob's kind.
     `usual_energy` is the energy rule of an edit that names none; `needs_q` tells that it works from the second
-    moments of what enters a module.
+    moments of what enters a module, `needs_protected` from measurements of slices that it is not to hurt; `steps` names
+    the knobs that say how far it goes.
     """
 
     usual_energy: ClassVar[str] = "l1"
     needs_q: ClassVar[bool] = False
+    needs_protected: ClassVar[bool] = False
+    steps: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for knob in knobs_of(self):
@@ -109,11 +117,13 @@ def _checked(knob: Knob, value: Any) -> Any:
         valid = isinstance(value, knob.kind) and (not knob.choices or value in knob.choices)
         expected = f"one of {', '.join(knob.choices)}" if knob.choices else "true or false"
     else:
-        low, high = knob.low or 0, knob.high if knob.high is not None else math.inf
+        low, high = knob.low or 0, math.inf if knob.high is None else knob.high
+        if knob.unbounded:  # a whole number may be too large for a float, and infinity is one
+            high = sys.float_info.max if value != math.inf else math.inf
         number = isinstance(value, Real) and not isinstance(value, bool)
         # compared before anything is computed: a whole number may be too large for a float
         valid = number and low <= value <= high and (knob.kind is float or float(value).is_integer())
-        expected = f"a {'whole ' if knob.kind is int else ''}number from {low:g} to {high:g}"
+        expected = f"a {'whole ' if knob.kind is int else ''}number from {low:g} {'up' if knob.unbounded else f'to {high:g}'}"
     if not valid:
         raise PolicyError(f"knob {knob.name} cannot be {value!r}", f"use {expected}")
     return knob.kind(value)

@@ -2,8 +2,8 @@
 
 A policy sees modules of equal rank as a stack and treats every row alone. Step sizes, gates and
 fractions default to those of the authors' released code, because the paper's text does not give
-them. A new policy is one frozen dataclass in `gates`, `gradient`, `protected` or `controls`, listed at the end of
-that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
+them. A new policy is one frozen dataclass in `gates`, `gradient`, `protected`, `transforms` or `controls`, listed
+at the end of that file; its fields are its knobs, and the app, the command line and the recipe pick them up.
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from surgery.policies.gates import GATES
 from surgery.policies.gradient import STEPS
 from surgery.policies.knobs import refuse_unknown
 from surgery.policies.protected import SPARING
+from surgery.policies.transforms import TRANSFORMS
 from surgery.sensitivity import Folds, Moments, ScopeRows
 
 
@@ -31,6 +32,7 @@ class Policy(Protocol):
     title: ClassVar[str]
     usual_energy: ClassVar[str]
     needs_q: ClassVar[bool]
+    needs_protected: ClassVar[bool]
 
     @property
     def needs_gradient(self) -> bool:
@@ -70,6 +72,7 @@ class Given:
     title: ClassVar[str] = "Gains computed for the whole scope"
     needs_gradient: ClassVar[bool] = True
     needs_q: ClassVar[bool] = False
+    needs_protected: ClassVar[bool] = False
     usual_energy: ClassVar[str] = "l1"
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "module rank"]:
@@ -80,19 +83,14 @@ def for_scope(policy: Policy, sigmas: Mapping[str, Float64[ndarray, " rank"]], m
     """The policy as it acts on these modules: itself, or the gains a `ScopePolicy` gives them together."""
     if not isinstance(policy, ScopePolicy) or moments is None or not sigmas:
         return policy
-    return for_folds(policy, sigmas, moments, None)[0]
-
-
-def for_folds(
-    policy: ScopePolicy, sigmas: Mapping[str, Float64[ndarray, " rank"]], moments: Moments, folds: Folds | None
-) -> list[Policy]:
-    """The gains that a `ScopePolicy` gives these modules together, from the training examples of every fold."""
-    gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.of_scope(list(sigmas)), folds)
+    gains = policy.gains_in_scope(np.concatenate(list(sigmas.values())), moments.of_scope(list(sigmas)))[0]
     ends = np.cumsum([sigma.size for sigma in sigmas.values()])[:-1]
-    return [Given(dict(zip(sigmas, np.split(each, ends), strict=True))) for each in gains]
+    return Given(dict(zip(sigmas, np.split(gains, ends), strict=True)))
 
 
-POLICIES: dict[str, type[Any]] = {policy.name: policy for policy in (*STEPS, *SPARING, *GATES, *CONTROLS)}
+POLICIES: dict[str, type[Any]] = {
+    policy.name: policy for policy in (*STEPS, *SPARING, *GATES, *TRANSFORMS, *CONTROLS)
+}
 
 
 def make_policy(name: str, knobs: Mapping[str, Any] | None = None) -> Policy:

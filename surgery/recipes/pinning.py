@@ -24,13 +24,15 @@ def pinned(recipe: Recipe) -> Recipe:
         recipe,
         adapter=pinned_source(recipe.adapter),
         base=pinned_base(recipe.base),
-        calibration=_data(recipe.calibration),
-        evaluation=None if evaluation is None else _data(evaluation),
-        tuning=None if tuning is None else _data(tuning),
+        calibration=pinned_rows(recipe.calibration),
+        evaluation=None if evaluation is None else pinned_rows(evaluation),
+        tuning=None if tuning is None else pinned_rows(tuning),
+        protected=tuple(map(pinned_rows, recipe.protected)),
     )
 
 
-def _data(plan: _Plan) -> _Plan:
+def pinned_rows(plan: _Plan) -> _Plan:
+    """A plan of rows with the commit that their dataset's revision stood for when it was fetched last; others stay."""
     if not is_hub(plan.data):
         return plan
     try:

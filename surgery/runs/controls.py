@@ -1,10 +1,10 @@
 """Whose control a variant of a run is, by which rule it was drawn, and where earlier versions drew another edit's."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from surgery.evaluation import is_random_control
+from surgery.evaluation import SAME_ENERGY, SAME_NORM, is_random_control
 
 RANDOM_GATES, SHUFFLED_GAINS = "random gates", "shuffled gains"
 _EDIT = "edit"  # the name under which a proof of the page and of a recipe has its edit
@@ -18,7 +18,8 @@ class ControlGroup:
 
     `random` names its random controls and `scaled` its rescaling, empty without one. `kind` is how the random ones
     are drawn. `moved` is ‖σ′ − σ‖₂ of a random control over that of the edit, on average; None where the edit
-    moves nothing.
+    moves nothing. `shape` names by control those that tell scale from shape, the rescaling among them, and
+    `unmatched` counts the modules whose functional energy could not be matched.
     """
 
     random: tuple[str, ...]
@@ -28,19 +29,41 @@ class ControlGroup:
     kind: str
     moved: float | None = None
     scaled: str = ""
+    shape: Mapping[str, str] = field(default_factory=dict)
+    unmatched: int = 0
 
 
 def parse_controls(record: Mapping[str, Mapping[str, Any]]) -> dict[str, ControlGroup]:
     """Groups by the name of their edit, as a run keeps them; raises `TypeError` for anything else."""
     return {
-        name: ControlGroup(**{**group, "random": tuple(map(str, group["random"]))})
+        name: ControlGroup(
+            **{**group, "random": tuple(map(str, group["random"])), "shape": dict(group.get("shape", {}))}
+        )
         for name, group in record.items()
     }
 
 
 def control_notes(controls: Mapping[str, ControlGroup]) -> tuple[str, ...]:
-    """A sentence for each edit with random controls: which they are, under which rules and how far they move."""
-    return tuple(_note(name, group) for name, group in controls.items() if group.random)
+    """A sentence for each edit with random controls: which they are, under which rules and how far they move.
+
+    And one where a scale control could not be matched in functional energy.
+    """
+    random = (_note(name, group) for name, group in controls.items() if group.random)
+    return (*random, *filter(None, (_scale_note(name, group) for name, group in controls.items())))
+
+
+def _scale_note(edit: str, group: ControlGroup) -> str:
+    if SAME_NORM in group.shape and SAME_ENERGY not in group.shape:
+        return (
+            f"{group.scaled}: matched in Frobenius norm, because how much of the inputs each direction carries was not "
+            "measured with these sensitivities; calibrate again for controls at the same functional energy"
+        )
+    if not group.unmatched:
+        return ""
+    return (
+        f"{group.unmatched} of the modules of {edit!r} stay unedited in the controls at a functional energy: the second "
+        "moments of their inputs are not known, or nothing passes through them"
+    )
 
 
 def _note(edit: str, group: ControlGroup) -> str:

@@ -37,6 +37,8 @@ def samples_file(evaluation: Evaluation) -> bytes:
     }
     if evaluation.own_controls:
         about["controls"] = {edit: list(names) for edit, names in evaluation.own_controls.items()}
+    if evaluation.shape_controls:
+        about["shape_controls"] = {edit: dict(names) for edit, names in evaluation.shape_controls.items()}
     table = pa.table({**columns, **arrays}).replace_schema_metadata({"evaluation": json.dumps(about)})
     written = pa.BufferOutputStream()
     pq.write_table(table, written)
@@ -67,6 +69,7 @@ def read_samples(file: Path, written: str) -> Evaluation:
         first = table.slice(0, len(next(iter(scores.values())).answers)).select(present)
         samples = tuple(Sample(**row) for row in first.to_pylist())
         own = {edit: tuple(names) for edit, names in about.get("controls", {}).items()}
-        return Evaluation(scores, samples, metrics, about["aggregates"], tuple(about["notes"]), own)
+        shape = {edit: dict(names) for edit, names in about.get("shape_controls", {}).items()}
+        return Evaluation(scores, samples, metrics, about["aggregates"], tuple(about["notes"]), own, shape)
     except (OSError, pa.ArrowException, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise ValueError(str(error)) from error

@@ -17,6 +17,7 @@ from surgery.sensitivity.component_verdicts import (
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
 from surgery.sensitivity.folds import FEWEST, FOLDS, SHUFFLES, Folds, folds_of, paired_folds, unfitted
 from surgery.sensitivity.input_moments import PARTS, InputMoments
+from surgery.sensitivity.input_pass import measure_inputs
 from surgery.sensitivity.input_sums import InputSums
 from surgery.sensitivity.joint_rows import JointRows, joint_training
 from surgery.sensitivity.moments import Moments, moments_of
@@ -89,6 +90,7 @@ __all__ = [
     "layer_shares",
     "load_sensitivity",
     "losses_without",
+    "measure_inputs",
     "measure_sensitivity",
     "measurement_header",
     "measurement_in",

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from surgery.data import IGNORED, Calibration, Example
-from surgery.model import Batch, answer_losses, batch_order, recomputing, run_batches
+from surgery.model import Batch, answer_losses, batch_order, drawn_losses, recomputing, run_batches
 from surgery.progress import SILENT, Control
 from surgery.sensitivity.checkpoint import Partial
 from surgery.sensitivity.input_sums import InputSums
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from surgery.model import Layout, LiveModel, Variant
 
 Keep = Callable[[Partial], None]
+_Losses = Callable[[Any, Batch], Any]
 
 
 # ten: what is measured and where, how its batches are made and how it survives a break; `calibrate` asks by a plan
@@ -57,10 +59,13 @@ def measure_sensitivity(
     found = _begun(live, examples, names, resume)
     batch_size = batch_size if resume is None else resume.batch_size
     progress = _Progress(control, examples, resume.done if resume else 0)
+    losses_of: _Losses = answer_losses
+    if calibration.sampled is not None:
+        losses_of = partial(drawn_losses, examples=examples, seed=calibration.sampled)
 
     def step(batch: Batch) -> None:
         control.heed()
-        _measure(live, batch, found)
+        _measure(live, batch, found, losses_of)
         progress.advance(batch)
         if keep is not None:
             # a batch of one length ends where the length does, which says nothing of memory
@@ -93,7 +98,9 @@ def provenance_of(
     """The identity of a measurement before it is made, at σ′ where that is given, so that a stored one can be found."""
     dtype = str(next(live.model.parameters()).dtype).removeprefix("torch.")
     digests = live.adapter.digest, live.base.fingerprint, calibration.digest
-    return Provenance(*digests, calibration.encoding, tuple(names), dtype, sigma_identity(sigma))
+    return Provenance(
+        *digests, calibration.encoding, tuple(names), dtype, sigma_identity(sigma), calibration.sampled
+    )
 
 
 def answer_counts(examples: Sequence[Example]) -> np.ndarray:
@@ -131,14 +138,14 @@ def _begun(live: "LiveModel", examples: Sequence[Example], names: Sequence[str],
     return found
 
 
-def _measure(live: "LiveModel", batch: Batch, found: _Found) -> None:
+def _measure(live: "LiveModel", batch: Batch, found: _Found, losses_of: _Losses) -> None:
     """One batch; nothing is noted of it where that fails."""
     from surgery.model import seeing
 
     names, rows = list(found.values), list(batch.indices)
     perturbations = live.perturb(names, len(rows))
     with seeing(live, names, batch) as products:
-        loss = answer_losses(live.model, batch)
+        loss = losses_of(live.model, batch)
     # examples do not share e's rows, so the gradient of the sum is every example's own
     if loss.requires_grad:  # some models read a layer's weight past its forward, so its update does nothing
         loss.sum().backward()

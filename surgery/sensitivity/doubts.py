@@ -44,6 +44,8 @@ def losses_without(
 def doubts(sensitivity: "Sensitivity") -> tuple[str, ...]:
     """What the losses of a measurement say against its base model, rows or format, a sentence each."""
     losses, without = sensitivity.losses, sensitivity.without
+    if sensitivity.label_free:
+        return ()  # the loss of drawn answers is an entropy, large or small
     found = []
     mean = float(losses.mean())
     if mean > _FAR:

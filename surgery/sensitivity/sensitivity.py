@@ -223,6 +223,8 @@ def load_sensitivity(path: Path | str) -> Sensitivity:
         left_out = {
             str(reason): int(count) for reason, count in json.loads(metadata.get("left_out", "{}")).items()
         }
+        if type(record.get("sampled", 0)) is not int:
+            raise ValueError("no seed of drawn answers")
         provenance = Provenance(encoding=encoding, scope=scope, **record)
         keys = tuple(tuple(map(str, row)) for row in json.loads(metadata.get("keys", "[]")))
         about = left_out, metadata.get("rows", ""), is_shipped(file)

@@ -138,7 +138,6 @@ def test_work_that_was_begun_meanwhile_is_kept(adapter: HubFiles, held: Held) ->
     ("name", "words"),
     [
         ("owner/nothing", "no model 'owner/nothing' on the hub"),
-        ("owner/name", "name one of them: owner/name/last"),
         ("owner/name/../x", "leads out of"),
         ("something", "write owner/name"),
     ],
@@ -147,6 +146,20 @@ def test_what_cannot_be_had_is_a_message_and_changes_nothing(adapter: HubFiles, 
     test = named(opened(), name)
     after(test, lambda page: words in " ".join(error.value for error in page.error).replace("\\", ""))
     assert source(test) == "demo:kinship"
+
+
+@pytest.mark.parametrize("kind", ["Hub", "Folder"])
+def test_adapters_below_a_name_are_offered_and_the_chosen_one_opens(adapter: HubFiles, kind: str) -> None:
+    test = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    test.button_group(key="open-kind").set_value(kind).run()
+    test.text_input(key="open-hub-name" if kind == "Hub" else "open-path").set_value("owner/name")
+    next(b for b in test.button if b.label == "Open").click().run()
+    after(test, lambda page: any(box.key == "open-found-choice" for box in page.selectbox))
+    assert not test.error
+    assert source(test) == "demo:kinship"
+    assert test.selectbox(key="open-found-choice").value == "owner/name/last"
+    next(b for b in test.button if b.label == "Open this one").click().run()
+    after(test, lambda page: source(page).startswith("owner/name@"))
 
 
 def test_a_name_in_the_field_for_folders_is_fetched_too(adapter: HubFiles) -> None:

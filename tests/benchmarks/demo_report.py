@@ -2,7 +2,7 @@
 
     python tests/benchmarks/demo_report.py kinship arithmetic > tests/benchmarks/DEMO_REPORT.md
 
-512 held-out examples of its own task and 128 of the other, 128 for calibration, 16 random controls, the rescaling to the norm of grad_direction, the
+512 held-out examples of its own task and 128 of the other, 128 for calibration, 16 random controls, the rescaling to the functional energy of grad_direction, the
 unedited adapter once more in other batches. The proofs are runs of the history: cut off, the command goes on where
 it was, and asked again it reads what it found.
 """
@@ -20,8 +20,8 @@ from surgery import decompose, make_policy, open_adapter, preview
 from surgery.adapter import Adapter
 from surgery.data import CalibrationPlan, EvaluationPlan
 from surgery.edits import EditPlan
-from surgery.evaluation import AGAIN, BASELINE, Evaluation, least_detectable
-from surgery.experiments import SAME_NORM, Proof, prove, random_controls, scale_control
+from surgery.evaluation import AGAIN, BASELINE, SAME_ENERGY, SAME_NORM, Evaluation, least_detectable
+from surgery.experiments import Proof, prove, random_controls, shape_controls
 from surgery.model import BaseChoice, attach
 from surgery.paper import reward_and_risk
 from surgery.progress import Control
@@ -29,7 +29,7 @@ from surgery.recipes import demo_plans
 from surgery.sensitivity import calibrate
 
 FAR = 128  # examples of the other task
-STRONGEST = "grad_direction"  # whose norm the rescaling takes
+STRONGEST = "grad_direction"  # whose functional energy the rescaling takes
 PLANS = {
     STRONGEST: EditPlan(),
     "grad_direction 0.2/0.2": EditPlan(make_policy("grad_direction", {"eta_suppress": 0.2, "eta_enhance": 0.2})),
@@ -59,7 +59,8 @@ class Study:
             self.sensitivity = calibrate(live, self.calibration, base=self.base, control=_told("calibrating"))
             edits = {name: plan.apply(self.spectra, self.sensitivity) for name, plan in PLANS.items()}
             self.edits = edits
-            beside = {**edits, SAME_NORM: scale_control(edits[STRONGEST])}
+            scaled = shape_controls(edits[STRONGEST], self.spectra, self.sensitivity, shape=False)
+            beside = {**edits, **scaled}
             beside |= random_controls(self.spectra, self.controls)
             seen = [self.calibration]
             near = Proof(self.rows, beside, seen, PLANS, again=True, base=self.base)
@@ -92,7 +93,7 @@ class Study:
             "predicted Δ calibration loss |"
         )
         yield "|---|---|---|---|---|---|---|---|---|"
-        for name in [*PLANS, SAME_NORM]:
+        for name in [*PLANS, *(name for name in (SAME_ENERGY, SAME_NORM) if name in self.beside)]:
             loss, exact, test = own.effect(name, "loss"), own.effect(name, "exact"), own.tests("exact")[name]
             rank = own.permutation_rank(name, "loss")
             guess = preview(self.beside[name], self.sensitivity)

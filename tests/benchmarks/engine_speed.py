@@ -29,7 +29,7 @@ from safetensors.numpy import save_file
 from surgery import decompose, make_edit, open_adapter
 from surgery.data import Example, choose, encode, read_rows
 from surgery.files import data_file, demo_folder
-from surgery.model import LiveModel, LoadedBase, Variant, VariantEngine, load_base
+from surgery.model import BaseChoice, LiveModel, LoadedBase, Variant, VariantEngine, load_base
 from surgery.policies import RandomIndex
 from surgery.recipes import demo_plans
 
@@ -89,7 +89,7 @@ def random_live(name: str, device: str) -> Iterator[LiveModel]:
 def demo_live(device: str) -> Iterator[LiveModel]:
     adapter = open_adapter(demo_folder(DEMO))
     dtype = "float32" if device == "cpu" else "bfloat16"
-    base = load_base(demo_plans(DEMO)[0].location, device=device, dtype=dtype)
+    base = load_base(BaseChoice(demo_plans(DEMO)[0].location, device=device, dtype=dtype))
     with LiveModel(base, adapter, decompose(adapter)) as live:
         yield live
 

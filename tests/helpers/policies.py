@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from surgery.data import Encoding
 from surgery.policies import POLICIES, Evidence
-from surgery.sensitivity import Provenance, Sensitivity
+from surgery.sensitivity import InputMoments, Provenance, Sensitivity
 from surgery.spectra import Spectrum
 
 # the policies that treat every module alone; natural_gradient looks at the whole scope
@@ -29,13 +29,16 @@ fractions = st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3125, 0.5, 0.9, 1.0])
 norms = st.sampled_from(["mean", "l2", "none"])
 
 
-def evidence(magnitude: Any = None, *, g: Any = None, sigma: Any = None, name: str = "m") -> Evidence:
-    """A stack of one module, from mean |g| or from g itself."""
+def evidence(
+    magnitude: Any = None, *, g: Any = None, sigma: Any = None, q: Any = None, name: str = "m"
+) -> Evidence:
+    """A stack of one module, from mean |g| or from g itself, with some q where none is given."""
     signs = np.asarray(g if g is not None else magnitude, dtype=np.float64)
     size = np.abs(signs) if magnitude is None else np.asarray(magnitude, dtype=np.float64)
     given = np.arange(signs.size, 0, -1.0) if sigma is None else np.asarray(sigma, dtype=np.float64)
     with np.errstate(over="ignore"):
-        rows = [given, signs, np.full(signs.size, np.nan), size, size**2, np.full(signs.size, np.nan)]
+        rows = [given, signs, np.full(signs.size, np.nan), size, size**2]
+    rows.append(some_q(signs.size) if q is None else np.asarray(q, dtype=np.float64))
     return Evidence((name,), *(row[np.newaxis].copy() for row in rows))
 
 
@@ -61,9 +64,20 @@ def spectrum(name: str, sigma: Any) -> Spectrum:
 
 
 def measured(values: Mapping[str, Any]) -> Sensitivity:
-    """Sensitivities from {module: rows of examples}."""
+    """Sensitivities from {module: rows of examples}, with some second moments of every module's input."""
     arrays = {name: np.asarray(g, dtype=np.float64) for name, g in values.items()}
-    return Sensitivity(arrays, np.ones(len(next(iter(arrays.values())))), PROVENANCE)
+    return with_some_q(Sensitivity(arrays, np.ones(len(next(iter(arrays.values())))), PROVENANCE))
+
+
+def with_some_q(sensitivity: Sensitivity) -> Sensitivity:
+    """The measurement with made-up second moments of every module's input."""
+    sums = {name: np.diag(some_q(g.shape[1])) for name, g in sensitivity.values.items()}
+    return replace(sensitivity, inputs=InputMoments(sums, sums, {"prompt": 1, "answer": 1}))
+
+
+def some_q(rank: int) -> np.ndarray:
+    """Second moments of a few sizes, the same for every module of a rank."""
+    return np.random.default_rng(rank).lognormal(sigma=1.5, size=rank)
 
 
 def with_protected(sensitivity: Sensitivity) -> Sensitivity:

@@ -13,7 +13,7 @@ from huggingface_hub import constants, file_download
 from surgery.adapter import open_adapter
 from surgery.data import read_source
 from surgery.errors import AdapterError, BaseModelError, DataError, SurgeryError
-from surgery.model import load_base
+from surgery.model import BaseChoice, load_base
 from tests.helpers.hub_server import TOKEN, HubFiles, HubServer
 from tests.helpers.models import save_model, tiny_llama
 from tests.helpers.refusals import refusal
@@ -75,7 +75,7 @@ def kind(request: pytest.FixtureRequest, small_adapter: Path, base_folder: Path)
         {**other, **own},
         "model.safetensors",
         BaseModelError,
-        lambda name, revision="": load_base(name, revision=revision or None).fingerprint,
+        lambda name, revision="": load_base(BaseChoice(name, revision or None)).fingerprint,
         frozenset(own),
     )
 

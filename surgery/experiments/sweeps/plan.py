@@ -86,10 +86,13 @@ def variant_name(edit: SweptEdit) -> str:
     parts = [" ".join([policy.name, *changed]), plan.scope, plan.energy]
     if plan.sigma_min:
         parts.append(f"σ from {plan.sigma_min:g}")
+    if plan.strength != 1:
+        parts.append(f"strength {plan.strength:g}")
     if policy.needs_gradient:
         parts.append(f"{edit.budget} examples")
-        if edit.seed:
-            parts.append(f"seed {edit.seed}")
+    # second moments of inputs are those of all rows that were measured, whatever the budget
+    if plan.needs_sensitivity and edit.seed:
+        parts.append(f"seed {edit.seed}")
     return ", ".join(parts)
 
 

@@ -6,6 +6,7 @@ may be is what a recipe allows for the same setting.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -14,7 +15,7 @@ from typing import Any
 
 from surgery.adapter import SCOPES, check_scope
 from surgery.data import ALLOW, REFUSE, CalibrationPlan, EvaluationPlan, parse_plan
-from surgery.edits import EditPlan, check_rules, edit_record
+from surgery.edits import EditPlan, check_rules, check_strength, edit_record
 from surgery.errors import DataError, SweepError
 from surgery.evaluation.lm_eval import TaskPlan, has_several_tasks
 from surgery.files import (
@@ -36,7 +37,7 @@ SCHEMA = 1
 MOST_CELLS = 100_000
 _LOOK = f"compare {shipped_folder('sweeps') / 'demos.yaml'}"
 _OF_TASKS = ("run_programs", "batch_size", "task", "near_duplicates")
-_GRID = ("policies", "scopes", "energies", "budgets", "seeds", "sigma_min")
+_GRID = ("policies", "scopes", "energies", "budgets", "seeds", "strengths", "sigma_min")
 
 
 @dataclass(frozen=True)
@@ -236,10 +237,14 @@ def _edits(value: Any, examples: int | None) -> tuple[SweptEdit, ...]:
         for scope in scopes:
             if scope not in SCOPES:
                 check_scope(scope)
-        if len(policies) * len(scopes) * len(energies) * len(budgets) * len(seeds) > MOST_CELLS:
+        strengths = _list(grid, "strengths", where, (int, float), [1.0])
+        for strength in strengths:
+            check_strength(strength)
+        axes = (policies, scopes, energies, strengths, budgets, seeds)
+        if math.prod(map(len, axes)) > MOST_CELLS:
             raise SweepError(f"{where} makes more than {MOST_CELLS:,} edits", "shorten its lists")
-        for policy, scope, energy, budget, seed in product(policies, scopes, energies, budgets, seeds):
-            plan = EditPlan(policy, scope, energy, float(sigma_min))
+        for policy, scope, energy, strength, budget, seed in product(*axes):
+            plan = EditPlan(policy, scope, energy, float(sigma_min), strength=float(strength))
             check_rules(plan.energy, plan.sigma_min)
             edit = SweptEdit(plan, min(budget, examples or budget), seed)
             found[json.dumps([edit_record(plan), edit.budget, edit.seed])] = edit
@@ -286,7 +291,8 @@ def _list(record: Mapping[str, Any], name: str, where: str, kind: Any, default: 
     value = record.get(name, list(default))
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, list) or not value or not all(type(item) in kinds for item in value):
-        words = " or ".join({str: "texts", int: "whole numbers", dict: "settings"}[each] for each in kinds)
+        names = {str: "texts", int: "whole numbers", float: "numbers", dict: "settings"}
+        words = " or ".join(names[each] for each in kinds)
         raise SweepError(f"{where}.{name} cannot be {value!r}", f"write a list of {words}: [a, b]")
     return value
 

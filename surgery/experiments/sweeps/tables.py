@@ -142,7 +142,7 @@ def _fits(edit: SweptEdit, asked: Mapping[str, Any]) -> bool:
     return (
         (policy.name, edit.plan.energy, edit.plan.scope) == (asked["policy"], asked["energy"], asked["scope"])
         and edit.budget == asked["budget"]
-        and edit.plan.sigma_min == 0
+        and (edit.plan.sigma_min, edit.plan.strength) == (0, 1)
         and knobs == usual
     )
 
@@ -222,6 +222,7 @@ def edit_values(edit: SweptEdit) -> dict[str, Any]:
         "scope": edit.plan.scope,
         "energy": edit.plan.energy,
         "sigma_min": edit.plan.sigma_min,
+        "strength": edit.plan.strength,
         "budget": edit.budget,
         "seed": edit.seed,
     }

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from safetensors.torch import load
 
 from surgery.adapter import open_adapter, refuse_changed
-from surgery.errors import AdapterError
+from surgery.errors import AdapterError, ChoiceError
 from tests.helpers.hub_server import HubFiles, HubServer
 from tests.helpers.refusals import refusal
 
@@ -79,13 +79,19 @@ def test_weights_as_a_pickle_are_fetched_where_there_are_no_others(hub, own, fol
     assert len(hub.fetched(".bin")) == 1
 
 
-def test_an_adapter_below_is_named_and_opens_by_that_name(hub, own):
-    hub.add("owner/name", {f"runs/{step}/{name}": content for step in (1, 2) for name, content in own.items()})
-    for asked in ("owner/name", "owner/name/runs"):
-        message = refusal(AdapterError, open_adapter, asked)
-        named = message.rpartition("name one of them: ")[2]
-        assert named == "owner/name/runs/1"
-        assert len(open_adapter(named).modules) == 6
+def test_adapters_below_are_the_choices_that_a_folder_here_gives_and_each_opens(hub, own):
+    hub.add("owner/name", {f"runs/{step}/{name}": content for step in (9, 10) for name, content in own.items()})
+    commit = hub.repositories["model", "owner/name"].refs["main"]
+    for asked in ("owner/name", "owner/name/runs", f"owner/name@{commit}/runs"):
+        with pytest.raises(
+            ChoiceError, match=r"holds no adapter itself, but 2 below it: (runs/)?9, (runs/)?10"
+        ) as found:
+            open_adapter(asked)
+        before = asked.removesuffix("/runs")
+        assert found.value.choices == (f"{before}/runs/9", f"{before}/runs/10")
+        assert found.value.remedy == f"name one of them, such as {before}/runs/10"
+        for choice in found.value.choices:
+            assert len(open_adapter(choice).modules) == 6
 
 
 def test_a_folder_that_is_not_there_is_refused(nested):

@@ -61,6 +61,27 @@ TABLE = [
         ["natural_gradient", "--energy", "none"],
         [1 - 0.1 * g / (0.39 * s) for g, s in zip((-0.4, 0.1, 0.2, 0.3), (4, 3, 2, 1), strict=True)],
     ),
+    (["power"], rescaled([s**-0.5 for s in SIGMA])),
+    (["power", "--energy", "none", "--exponent", "0"], [1 / s for s in SIGMA]),
+    (["power", "--energy", "functional", "--q", "1,1,1,1"], rescaled([s**-0.5 for s in SIGMA], 2)),
+    # one round of x(2 − 1.5x² + 0.5x⁴) on σ/√30
+    (["hns", "--fast", "0"], rescaled([2 - 1.5 * s**2 / 30 + 0.5 * s**4 / 900 for s in SIGMA])),
+    (["top_shrink"], [2.5 / 4, 2.5 / 3, 1, 1]),
+    (["tail_lift"], [1, 1, 1.25, 2.5]),
+    (["clip", "--cap", "1"], [2.5 / 4, 2.5 / 3, 1, 1]),
+    (["clip", "--cap", "inf"], [1, 1, 1, 1]),
+    (
+        ["functional_hns", "--fast", "0", "--alpha", "1", "--q", "4,1,1,1"],
+        # 30 + 3·16 is the sum of (σ∘w)²
+        rescaled([2 - 1.5 * x**2 / 78 + 0.5 * x**4 / 78**2 for x in (8, 3, 2, 1)]),
+    ),
+    (["functional_flat", "--q", "4,1,1,1"], rescaled([0.5 / 4, 1 / 3, 1 / 2, 1])),
+    (["scale", "--gamma", "0.5", "--strength", "0.5"], [0.75, 0.75, 0.75, 0.75]),
+    (["abs_select", "--strength", "0"], [1, 1, 1, 1]),
+    (
+        ["abs_select", "--energy", "none", "--strength", "1.5"],
+        [1.375, 0.7, 1, 1],
+    ),
     (["scale", "--gamma", "0.5"], [0.5, 0.5, 0.5, 0.5]),
     (["truncate", "--keep", "2", "--energy", "l1"], rescaled([1, 1, 0, 0])),
     (["truncate", "--keep", "2", "--by", "sensitivity"], [1, 0, 0, 1]),
@@ -132,7 +153,16 @@ def test_a_module_left_alone_says_why_in_both_forms(ok):
         (["--policy", "identity", "--amp", "2"], "amp"),
         (["--policy", "scale", "--amp", "2"], "gamma"),
         (["--policy", "abs_select", "--align-mid"], "align_mid"),
-        (["--policy", "abs_select", "--strength", "2"], "--strength"),
+        (["--policy", "abs_select", "--vigour", "2"], "--vigour"),
+        (["--policy", "abs_select", "--strength", "2"], "from 0 to 1.5"),
+        (["--policy", "abs_select", "--strength", "nan"], "--strength"),
+        (["--policy", "functional_hns"], "--q"),
+        (["--policy", "abs_select", "--energy", "functional"], "--q"),
+        (["--policy", "functional_flat", "--q", "1,2"], "4 singular values met 2 second moments"),
+        (["--policy", "functional_flat", "--q", "1,2,3,-4"], "negative"),
+        (["--policy", "functional_flat", "--q", "1,2,3,inf"], "--q"),
+        (["--policy", "power", "--exponent", "inf"], "--exponent"),
+        (["--policy", "clip", "--cap", "nan"], "cap"),
         (["--policy", "abs_select", "--am", "2"], "--am"),
         (["--policy", "abs_select", "--amp"], "--amp"),
         (["--policy", "abs_select", "--amp", "big"], "--amp"),
@@ -175,3 +205,17 @@ def test_a_wrong_policy_knob_or_value_is_one_line_and_exit_code_2(words, said, f
 )
 def test_a_list_that_is_no_list_of_numbers_is_one_line(sigma, g, said, fails):
     assert said in fails("gains", "--policy", "identity", "--sigma", sigma, "--sensitivity", g)
+
+
+def test_sensitivities_are_asked_for_where_a_policy_works_from_them_and_nowhere_else(ok, fails):
+    for policy in POLICIES.values():
+        words = ["gains", "--sigma", "4,3,2,1", "--policy", policy.name]
+        if policy().needs_gradient:
+            assert "--sensitivity" in fails(*words)
+            continue
+        words += ["--q", "1,2,3,4"] if policy.needs_q else []
+        assert ok(*words, "--json") == ok(*words, "--json", "--sensitivity", "-0.4,0.1,0.2,0.3")
+    # what the refusal proposes works
+    assert ok("gains", "--sigma", "3,2,1", "--policy", "abs_select", "--sensitivity", "0.1,-0.4,0.2")
+    assert ok("gains", "--sigma", "3,2,1", "--policy", "functional_flat", "--q", "1.5,0.2,0.9")
+    assert ok("gains", "--sigma", "3,2,1", "--policy", "power", "--energy", "functional", "--q", "1.5,0.2,0.9")

@@ -129,3 +129,18 @@ def test_an_initialisation_with_any_values_beside_it_is_converted_or_refused(sma
         (trained / "adapter_config.json").write_text(json.dumps({**plain, key: value}))
         with contextlib.suppress(SurgeryError):
             convert(ConversionPlan(str(trained), initial=str(initial)), tmp_path / f"{number}")
+
+
+def test_a_name_on_the_hub_is_converted_as_its_folder_is(hub, base_folder, tmp_path):
+    adapted(peft.LoHaConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "loha")
+    hub.add(
+        "owner/loha", {file.name: file.read_bytes() for file in (tmp_path / "loha").iterdir() if file.is_file()}
+    )
+    assert "surgery convert" in refusal(AdapterError, open_adapter, "owner/loha")
+    plans = (
+        ConversionPlan(source, BaseChoice(str(base_folder))) for source in ("owner/loha", str(tmp_path / "loha"))
+    )
+    fetched, here = (open_adapter(convert(plan, tmp_path / f"out{n}").folder) for n, plan in enumerate(plans))
+    assert {key: tensor.tobytes() for key, tensor in fetched.tensors.items()} == {
+        key: tensor.tobytes() for key, tensor in here.tensors.items()
+    }

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from surgery.edits import EditPlan, end_to_end, knob_table, make_edit, preview, summary
+from surgery.edits import EditPlan, end_to_end, expected, knob_table, make_edit, preview, summary
 from surgery.errors import PolicyError
 from surgery.policies import (
     POLICIES,
@@ -30,6 +30,8 @@ SIGMA = {
 SPECTRA = {name: spectrum(name, sigma) for name, sigma in SIGMA.items()}
 RNG = np.random.default_rng(5)
 SENSITIVITY = with_protected(measured({name: RNG.normal(size=(6, len(sigma))) for name, sigma in SIGMA.items()}))
+LONGER = with_protected(measured({name: RNG.normal(size=(12, len(sigma))) for name, sigma in SIGMA.items()}))
+LONGER = replace(LONGER, answer_tokens=RNG.integers(1, 5, 12))
 SLIDING = [(name, knob.name) for name, kind in POLICIES.items() for knob in knobs_of(kind) if knob.slides]
 
 
@@ -50,8 +52,8 @@ def test_each_row_is_the_edit_at_its_value(name, knob):
         assert len(table.values) == len(table.gains) == len(table.numbers)
         np.testing.assert_allclose(table.values[0], limits.low)
         np.testing.assert_allclose(np.diff(table.values), limits.step * table.stride, rtol=1e-9)
-        # a whole number counts components, and a policy that solves a whole scope takes larger strides
-        high = min(limits.high, 5) if limits.kind is int else limits.high
+        # of components there are no more than the rank, and a policy that solves a whole scope takes larger strides
+        high = min(limits.high, 5) if limits.components else limits.high
         assert high - limits.step * table.stride < table.values[-1] <= high + 1e-9
         steps = round((high - limits.low) / limits.step)
         assert (table.stride > 1) == (name in ("natural_gradient", "protected") and steps >= 26)
@@ -76,6 +78,37 @@ def test_the_row_of_the_present_value_is_the_present_edit():
     table = knob_table(SPECTRA, plan, "eta_suppress", SENSITIVITY)
     at = int(np.abs(table.values - plan.policy.eta_suppress).argmin())
     np.testing.assert_array_equal(table.gains[at], end_to_end(plan.apply(SPECTRA, SENSITIVITY)))
+
+
+@pytest.mark.parametrize("name", ["grad_direction", "natural_gradient", "truncate"])
+def test_each_strength_is_the_plan_at_it(name):
+    for plan in plans(name):
+        table = knob_table(SPECTRA, plan, "strength", LONGER)
+        np.testing.assert_allclose(table.values, np.arange(31) * 0.05)
+        for value, gains, numbers, told in zip(
+            table.values, table.gains, table.numbers, table.expectations, strict=True
+        ):
+            turned = replace(plan, strength=float(value))
+            edit = turned.apply(SPECTRA, LONGER)
+            np.testing.assert_array_equal(gains, end_to_end(edit))
+            assert numbers == preview(edit, LONGER)
+            assert told == expected(turned, SPECTRA, LONGER)
+
+
+def test_expectations_stand_beside_some_steps_evenly_spread_and_are_those_of_the_edit():
+    plan = EditPlan(make_policy("grad_direction"), scope="all")
+    wide = {f"model.layers.{n}.mlp.down_proj": spectrum("m", np.arange(64, 0, -1.0)) for n in range(20)}
+    sensitivity = measured({name: RNG.normal(size=(16, 64)) for name in wide})
+    sensitivity = replace(sensitivity, answer_tokens=np.full(16, 3))
+    table = knob_table(wide, plan, "eta_suppress", sensitivity)
+    told = np.array([each is not None for each in table.expectations])
+    at = np.flatnonzero(told)
+    assert 2 <= len(at) < len(told)
+    assert at[0] == 0
+    assert len(set(np.diff(at))) == 1
+    row = int(at[len(at) // 2])
+    policy = make_policy("grad_direction", {"eta_suppress": float(table.values[row])})
+    assert table.expectations[row] == expected(replace(plan, policy=policy), wide, sensitivity)
 
 
 def test_values_that_the_policy_refuses_have_no_numbers_and_the_others_do():

@@ -1,19 +1,31 @@
 """Controls beside an edit: random ones, and its rescaling."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from surgery.adapter import in_scope, open_adapter
 from surgery.edits import EditPlan, make_edit
+from surgery.evaluation import (
+    HEAD_ONLY,
+    ONE_SCALE,
+    SAME_ENERGY,
+    SAME_NORM,
+    SAME_SUM,
+    SHAPE_CONTROLS,
+    SHAPE_ONLY,
+    SHUFFLED_SCALES,
+    TAIL_ONLY,
+)
 from surgery.experiments import (
     EDIT,
-    SAME_NORM,
     ControlRules,
     control_sets,
     is_reserved,
     random_controls,
     rules_of,
-    scale_control,
+    shape_controls,
     sigma_digest,
     with_controls,
 )
@@ -26,8 +38,10 @@ from surgery.policies import (
     Truncate,
     make_policy,
 )
+from surgery.runs import control_notes
 from surgery.sensitivity import calibrate, calibration_slice, measure_sensitivity
 from surgery.spectra import decompose
+from tests.helpers.input_moments import with_moments
 from tests.helpers.models import save_adapter, tiny_llama
 from tests.helpers.policies import with_protected
 from tests.helpers.workplace import workplace
@@ -72,6 +86,11 @@ def test_random_controls_move_as_much_as_the_selection_they_stand_beside(place):
             np.testing.assert_allclose(np.sort(module.gains), np.sort(edit.modules[name].gains))
 
 
+def scale_control(edit, spectra):
+    """The scale control where nothing is known of the inputs."""
+    return shape_controls(edit, spectra, None, shape=False)[SAME_NORM]
+
+
 @pytest.mark.parametrize("rank", [1, 4])
 def test_the_scale_control_has_the_edits_norms_and_the_adapters_shape(tmp_path, rank):
     spectra = decompose(open_adapter(save_adapter(tiny_llama(), tmp_path / "adapter", r=rank)))
@@ -79,18 +98,17 @@ def test_the_scale_control_has_the_edits_norms_and_the_adapters_shape(tmp_path, 
     edit = make_edit(spectra, RandomIndex(amp=2.0), scope="residual", energy="none")
     silenced = make_edit(spectra, Scale(1.0), scope="all", energy="none", manual=manual)
     for original in (edit, silenced):
-        control = scale_control(original)
+        control = scale_control(original, spectra)
         assert list(control.modules) == list(original.modules)
         for name, module in control.modules.items():
             edited = original.modules[name]
             np.testing.assert_array_equal(module.sigma, edited.sigma)
-            assert len(set(module.gains)) == 1
-            np.testing.assert_array_equal(module.sigma_after, module.gains * module.sigma)
+            assert np.ptp(module.gains) <= 2 * np.finfo(float).eps * module.gains.max()
             expected = sum(value * value for value in edited.sigma_after.tolist()) ** 0.5
             assert sum(value * value for value in module.sigma_after.tolist()) ** 0.5 == pytest.approx(expected)
             if np.array_equal(edited.sigma, edited.sigma_after):
                 assert set(module.gains) == {1.0}, "what the edit leaves alone stays so to the bit"
-    assert not any(scale_control(silenced).modules[name].sigma_after.any() for name in manual)
+    assert not any(scale_control(silenced, spectra).modules[name].sigma_after.any() for name in manual)
 
 
 def test_the_edit_comes_first_then_its_rescaling_then_random_controls(place):
@@ -100,7 +118,7 @@ def test_the_edit_comes_first_then_its_rescaling_then_random_controls(place):
     beside = with_controls(spectra, {EDIT: (edit, rules_of(plan))}, random=3)
     assert list(beside.edits) == [EDIT, SAME_NORM, "random 0", "random 1", "random 2"]
     assert beside.edits[EDIT] is edit
-    assert sigma_digest(beside.edits[SAME_NORM]) == sigma_digest(scale_control(edit))
+    assert sigma_digest(beside.edits[SAME_NORM]) == sigma_digest(scale_control(edit, spectra))
     for seed in range(3):
         gates = RandomIndex(amp=1.7, sup=0.4, seed=seed)
         expected = make_edit(spectra, gates, scope="o_proj", energy="none", sigma_min=0.01)
@@ -136,7 +154,22 @@ def test_a_control_has_the_scope_the_rule_the_clamp_and_the_size_of_its_edit(mea
     if distance(edit):
         assert told.moved == pytest.approx(np.mean(moved))
     if policy not in ("abs_select", "grad_direction"):
-        assert moved == pytest.approx([1.0] * 3, rel=1e-9)
+        for name in beside.controls[EDIT].random:
+            for own, module in zip(edit.modules.values(), beside.edits[name].modules.values(), strict=True):
+                wanted, found = (np.linalg.norm(each.sigma_after - each.sigma) for each in (own, module))
+                # one that moves less has met the clamp
+                assert found == pytest.approx(wanted, rel=1e-9) or (
+                    found < wanted and module.sigma_after.min() == pytest.approx(sigma_min, abs=1e-9)
+                )
+
+
+def test_gates_drawn_at_random_have_the_strength_of_their_edit(measured):
+    whole, half = (EditPlan(GradDirection(), energy="l2", strength=strength) for strength in (1.0, 0.5))
+    drawn = [
+        with_controls(measured[0], {EDIT: (plan.apply(*measured), rules_of(plan))}, random=1).edits["random 0"]
+        for plan in (whole, half)
+    ]
+    assert distance(drawn[1]) == pytest.approx(distance(drawn[0]) / 2, rel=1e-9)
 
 
 def test_edits_of_several_scopes_get_controls_each_whose_names_say_whose_they_are(measured):
@@ -180,3 +213,68 @@ def test_what_is_no_edit_of_these_spectra_gets_random_gates_in_the_scope_given(m
     expected = make_edit(measured[0], RandomIndex(), scope="q_proj", energy="l2")
     assert sigma_digest(beside.edits["random 0"]) == sigma_digest(expected)
     assert (beside.controls["other"].moved, beside.controls["other"].scaled) == (None, "")
+
+
+def test_where_the_inputs_were_measured_the_scale_control_has_the_edits_functional_energy(measured):
+    spectra, known = measured[0], with_moments(measured[1])
+    plan = EditPlan(GradDirection(), "all", "none")
+    edit = plan.apply(spectra, known)
+    beside = with_controls(spectra, {EDIT: (edit, rules_of(plan))}, random=0, measured={EDIT: known})
+    assert list(beside.edits) == [EDIT, SAME_ENERGY]
+    group = beside.controls[EDIT]
+    assert (group.scaled, dict(group.shape), group.unmatched) == (SAME_ENERGY, {SAME_ENERGY: SAME_ENERGY}, 0)
+    assert not control_notes(beside.controls)
+    for name, module in beside.edits[SAME_ENERGY].modules.items():
+        q = known.inputs.q(name)
+        energy = sum(v * v * w for v, w in zip(module.sigma_after.tolist(), q.tolist(), strict=True))
+        wanted = sum(v * v * w for v, w in zip(edit.modules[name].sigma_after.tolist(), q.tolist(), strict=True))
+        assert energy == pytest.approx(wanted, rel=1e-12)
+    # and without them the Frobenius norm, which is told
+    earlier = with_controls(
+        spectra, {EDIT: (edit, rules_of(plan))}, random=0, measured={EDIT: replace(known, inputs=None)}
+    )
+    assert list(earlier.edits) == [EDIT, SAME_NORM]
+    (note,) = control_notes(earlier.controls)
+    assert "Frobenius norm" in note
+    assert "calibrate again" in note
+
+
+@pytest.mark.parametrize("energy", ["l1", "none"])
+def test_scale_or_shape_adds_every_control_that_is_not_the_adapter_itself(measured, energy):
+    spectra, known = measured[0], with_moments(measured[1])
+    plan = EditPlan(GradDirection(), "all", energy)
+    edit = plan.apply(spectra, known)
+    beside = with_controls(spectra, {EDIT: (edit, rules_of(plan))}, random=1, shape=True, measured={EDIT: known})
+    expected = [control for control in SHAPE_CONTROLS if (control, energy) != (SAME_SUM, "l1")]
+    assert list(beside.edits) == [EDIT, *expected, "random 0"]
+    assert list(beside.controls[EDIT].shape) == expected
+    assert len({sigma_digest(each) for each in beside.edits.values()}) == len(beside.edits)
+    assert all(map(is_reserved, expected))
+    # without moments only those that need none
+    bare = with_controls(spectra, {EDIT: (edit, rules_of(plan))}, random=0, shape=True)
+    assert not {SAME_ENERGY, ONE_SCALE, SHUFFLED_SCALES, SHAPE_ONLY} & set(bare.edits)
+    assert {SAME_NORM, HEAD_ONLY, TAIL_ONLY} < set(bare.edits)
+
+
+def test_modules_whose_inputs_are_unknown_are_counted_and_told(measured):
+    spectra, known = measured[0], with_moments(measured[1])
+    for sums in (known.inputs.prompt, known.inputs.answer):
+        del sums[next(iter(spectra))]
+    plan = EditPlan(GradDirection(), "all", "none")
+    edits = {EDIT: (plan.apply(spectra, known), rules_of(plan))}
+    beside = with_controls(spectra, edits, random=0, measured={EDIT: known})
+    assert beside.controls[EDIT].unmatched == 1
+    (note,) = control_notes(beside.controls)
+    assert note.startswith("1 of the modules of 'edit' stay unedited")
+
+
+def test_random_controls_of_a_functional_edit_hold_its_functional_energy(measured):
+    spectra, known = measured[0], with_moments(measured[1])
+    for policy in (GradDirection(), make_policy("natural_gradient")):
+        plan = EditPlan(policy, "all", "functional")
+        edits = {EDIT: (plan.apply(spectra, known), rules_of(plan))}
+        beside = with_controls(spectra, edits, random=2, scale=False, measured={EDIT: known})
+        for control in beside.controls[EDIT].random:
+            for name, module in beside.edits[control].modules.items():
+                q = known.inputs.q(name)
+                assert (module.sigma_after**2 * q).sum() == pytest.approx((module.sigma**2 * q).sum(), rel=1e-9)

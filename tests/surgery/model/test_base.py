@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers.utils import logging
 
-from surgery.model import load_base, resolve_base
+from surgery.model import BaseChoice, load_base, resolve_base
 from tests.helpers.models import save_adapter, save_model, tiny_gpt2, tiny_llama, tiny_tokenizer
 from tests.surgery.model.conftest import refused_base
 
@@ -34,7 +34,7 @@ def test_a_folder_loads_frozen_in_eval_mode_with_its_own_weights(saved_base):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_weights_are_held_in_the_dtype_asked_for(saved_base, dtype):
-    model = load_base(str(saved_base), dtype=dtype).model
+    model = load_base(BaseChoice(str(saved_base), dtype=dtype)).model
     assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, dtype)}
 
 
@@ -47,7 +47,7 @@ def test_tied_embeddings_are_complete(tmp_path):
 def test_the_fingerprint_follows_weights_and_config_not_the_place(saved_base, folder, tmp_path):
     expected = load_base(str(saved_base)).fingerprint
     assert load_base(str(folder)).fingerprint == expected
-    assert load_base(str(saved_base), dtype="bfloat16").fingerprint == expected
+    assert load_base(BaseChoice(str(saved_base), dtype="bfloat16")).fingerprint == expected
     other = save_model(tiny_llama(seed=1), tmp_path / "other")
     configure(folder, rms_norm_eps=1e-4)
     assert len({expected, load_base(str(other)).fingerprint, load_base(str(folder)).fingerprint}) == 3
@@ -66,18 +66,22 @@ def test_loading_shows_no_progress_bar_and_leaves_the_settings_as_they_were(save
 
 
 def test_an_unknown_dtype_is_refused_with_the_known_ones(saved_base):
-    message = refused_base(saved_base, dtype="float8")
+    message = refused_base(saved_base, function=lambda base: load_base(BaseChoice(base, dtype="float8")))
     assert "'float8'" in message
     assert "bfloat16" in message
 
 
 def test_a_device_that_is_not_here_is_refused(saved_base, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "no CUDA device" in refused_base(saved_base, device="cuda:0")
+    assert "no CUDA device" in refused_base(
+        saved_base, function=lambda base: load_base(BaseChoice(base, device="cuda:0"))
+    )
 
 
 def test_a_device_that_does_not_exist_is_refused(saved_base):
-    assert "'banana'" in refused_base(saved_base, device="banana")
+    assert "'banana'" in refused_base(
+        saved_base, function=lambda base: load_base(BaseChoice(base, device="banana"))
+    )
 
 
 def test_an_adapter_folder_is_no_base_model(tmp_path):
@@ -105,7 +109,7 @@ def test_two_words_with_a_slash_may_be_a_hub_id(tmp_path, monkeypatch):
 def test_a_folder_wins_over_a_hub_id_of_the_same_name(saved_base, tmp_path, monkeypatch):
     shutil.copytree(saved_base, tmp_path / "owner" / "name")
     monkeypatch.chdir(tmp_path)
-    assert load_base("owner/name", revision="main").fingerprint == load_base(str(saved_base)).fingerprint
+    assert load_base(BaseChoice("owner/name", "main")).fingerprint == load_base(str(saved_base)).fingerprint
 
 
 def test_a_folder_without_config_is_refused(folder):

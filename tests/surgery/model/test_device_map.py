@@ -11,6 +11,7 @@ from surgery.edits import make_edit
 from surgery.errors import BaseModelError
 from surgery.experiments import Proof, prove
 from surgery.model import (
+    BaseChoice,
     DeviceMap,
     LiveModel,
     attach,
@@ -145,7 +146,7 @@ def test_a_gpt2_with_tied_embeddings_can_be_split_too(tmp_path):
     spectra = decompose(adapter)
     ids, logits = torch.tensor([[6, 7, 8, 9]]), []
     for device in ("cpu", f"auto:cpu=40KB,disk={tmp_path / 'offload'}"):
-        with LiveModel(load_base(str(base), device=device), adapter, spectra) as live, torch.no_grad():
+        with LiveModel(load_base(BaseChoice(str(base), device=device)), adapter, spectra) as live, torch.no_grad():
             logits.append(live.model(input_ids=ids).logits)
     assert "disk" in parts(live.model)
     assert relative(*logits) < logits_apart(tiny_gpt2())

@@ -53,7 +53,7 @@ def test_another_commit_has_another_fingerprint(hub, files):
     config = json.dumps({**json.loads(files["config.json"]), "rms_norm_eps": 0.1}).encode()
     repository.commit({**files, "config.json": config})
     assert load_base("owner/base").fingerprint != first
-    assert load_base("owner/base", revision=before).fingerprint == first
+    assert load_base(f"owner/base@{before}").fingerprint == first
 
 
 def test_a_base_that_was_never_fetched_is_told_by_its_name(hub, files):

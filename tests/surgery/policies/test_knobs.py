@@ -7,6 +7,7 @@ import pytest
 from surgery.errors import PolicyError
 from surgery.policies import (
     POLICIES,
+    Clip,
     Scale,
     Truncate,
     knobs_of,
@@ -48,16 +49,28 @@ def impossible(knob):
         return [1, "true"]
     if knob.kind is str:
         return ["", 1]
-    ends = [] if knob.high is None else [knob.high + 1]
+    ends = [] if knob.unbounded else [knob.high + 1, float("inf")]
     return [
         (knob.low or 0) - 1,
         float("nan"),
-        float("inf"),
         "1",
         True,
         *ends,
         *([0.5] if knob.kind is int else []),
     ]
+
+
+def test_a_knob_whose_range_is_only_that_of_its_slider_takes_what_lies_past_its_end():
+    (cap,) = knobs_of(Clip)
+    for value in (cap.high * 50, float("inf")):
+        assert make_policy("clip", {"cap": value}) == Clip(cap=value)
+    for value in (10**400, float("nan"), -float("inf"), cap.low / 2):
+        assert "number from 0.5 up" in refusal(PolicyError, make_policy, "clip", {"cap": value})
+
+
+def test_only_counts_of_components_end_at_the_rank():
+    counting = {(kind.name, knob.name) for kind in POLICIES.values() for knob in knobs_of(kind) if knob.components}
+    assert counting == {("abs_select", "min_core_k"), ("random_index", "min_core_k"), ("truncate", "keep")}
 
 
 def test_whole_numbers_stand_for_floats_and_whole_floats_for_integers():

@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 
 from surgery.errors import PolicyError
 from surgery.policies import (
+    HNS,
     POLICIES,
+    Clip,
+    FunctionalHNS,
     GradDirection,
+    Power,
     Scale,
     SmoothAbs,
     Truncate,
@@ -51,6 +55,13 @@ DEFAULTS = {
     "grad_direction": {"eta_suppress": 2.0, "eta_enhance": 0.2, "power": 1.0, "asymmetric": True, "eta": 0.2},
     "natural_gradient": {"eta": 0.1, "damping": 0.3},
     "protected": {"eta": 0.1, "damping": 0.3, "mu": 1.0, "limited": False, "limit": 0.005},
+    "power": {"exponent": 0.5},
+    "hns": {"fast": 4, "stable": 1},
+    "top_shrink": {},
+    "tail_lift": {},
+    "clip": {"cap": 3.0},
+    "functional_hns": {"fast": 4, "stable": 1, "alpha": 0.5},
+    "functional_flat": {},
     "scale": {"gamma": 1.0},
     "truncate": {"keep": 8, "by": "sigma", "magnitude": "mean_abs"},
 }  # fmt: skip
@@ -64,6 +75,10 @@ EVERY_POLICY = [
     GradDirection(asymmetric=False),
     GradDirection(power=1.7),
     Truncate(by="sensitivity", keep=3),
+    HNS(fast=8, stable=0),
+    Power(exponent=1.3),
+    Clip(cap=1.0),
+    FunctionalHNS(alpha=1.0),
 ]
 
 
@@ -74,7 +89,7 @@ def test_defaults_are_those_of_the_design():
 def test_policies_do_not_change_what_they_are_given():
     g = np.array([1.0, -2.0, 0.5])
     given_ = evidence(g=g, magnitude=np.abs(g))
-    fields = ("sigma", "signed", "error", "magnitude", "second_moment")
+    fields = ("sigma", "signed", "error", "magnitude", "second_moment", "q")
     copies = [getattr(given_, field).copy() for field in fields]
     for policy in EVERY_POLICY:
         gains_of(policy, given_)
@@ -105,7 +120,7 @@ def test_a_policy_is_made_by_name_with_its_knobs_at_the_limits_of_their_ranges()
 
 OUTSIDE = {
     "below": lambda knob: knob.low - 1 if knob.low is not None else None,
-    "above": lambda knob: knob.high * 2 + 1 if knob.high is not None else None,
+    "above": lambda knob: knob.high * 2 + 1 if knob.high is not None and not knob.unbounded else None,
     "no number": lambda knob: float("nan") if knob.kind in (int, float) else None,
     "another kind": lambda knob: 1 if knob.kind in (bool, str) else "1",
     "no choice": lambda knob: "nothing of the kind" if knob.choices else None,

@@ -6,7 +6,7 @@ import pytest
 
 from surgery.data import CalibrationPlan, EvaluationPlan
 from surgery.model import BaseChoice
-from surgery.recipes import Recipe, demo_plans, pinned
+from surgery.recipes import Recipe, demo_plans, dump_recipe, parse_recipe, pinned
 
 MODEL, DATA = "a" * 40, "b" * 40
 RECIPE = Recipe(
@@ -36,6 +36,12 @@ def test_names_on_the_hub_are_pinned_to_the_commits_in_the_cache(cache):
     assert found.evaluation.data == f"hub:owner/rows@{DATA}/main:test"
     assert found.tuning == RECIPE.tuning
     assert pinned(found) == found
+
+
+def test_a_revision_behind_a_name_is_pinned_as_one_beside_it(cache):
+    (cache / "models--owner--name" / "refs" / "v1").write_text("c" * 40)
+    text = dump_recipe(RECIPE).replace("location: owner/name", "location: owner/name@v1")
+    assert pinned(parse_recipe(text)).base == BaseChoice("owner/name", "c" * 40)
 
 
 def test_a_commit_that_was_chosen_stays(cache):

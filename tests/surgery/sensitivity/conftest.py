@@ -60,6 +60,10 @@ def same(first: Sensitivity, second: Sensitivity) -> bool:
         and first.left_out == second.left_out
         and np.array_equal(first.losses, second.losses)
         and all(np.array_equal(g, second.values[name]) for name, g in first.values.items())
+        and np.array_equal(first.answer_tokens, second.answer_tokens)
+        and (first.inputs.tokens, first.inputs.apart) == (second.inputs.tokens, second.inputs.apart)
+        and all(np.array_equal(M, second.inputs.prompt[name]) for name, M in first.inputs.prompt.items())
+        and all(np.array_equal(M, second.inputs.answer[name]) for name, M in first.inputs.answer.items())
     )
 
 

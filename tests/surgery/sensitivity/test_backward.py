@@ -1,6 +1,7 @@
 """Sensitivities of a live model against finite differences and the dense gradient in float64."""
 
 import copy
+import dataclasses
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -331,3 +332,75 @@ def test_a_measurement_at_another_sigma_is_told_from_one_at_the_adapters_own_and
     assert own.provenance.key != there.provenance.key
     assert "sigma" not in own.provenance.record
     np.testing.assert_array_equal(losses_of(live), before)
+
+
+# ---- answers drawn from the model ----
+
+
+def log_probabilities(live, sigma, example) -> np.ndarray:
+    """log p (position, token) at the places of an example's answer, with the live model's σ set."""
+    live.set_sigma(sigma)
+    ids = torch.tensor([[*example.prompt_ids, *example.answer_ids]])
+    with torch.no_grad():
+        logits = live.model(input_ids=ids).logits[0, len(example.prompt_ids) - 1 : -1]
+    live.set_sigma()
+    return logits.log_softmax(-1).numpy()
+
+
+@pytest.fixture(scope="module")
+def enumerated(case):
+    """The exact Fisher information of one module's σ for one example, by every token at every position."""
+    model, folder = case
+    example = max(EXAMPLES, key=lambda each: len(each.answer_ids))
+    with attached_to(double(model), folder) as live:
+        name, spectrum = next(iter(live.spectra.items()))
+
+        def at(change):
+            return log_probabilities(live, {name: spectrum.sigma + change}, example)
+
+        steps = STEP * np.eye(spectrum.rank)
+        slopes = np.stack([(at(step) - at(-step)) / (2 * STEP) for step in steps], axis=-1)
+        yield live, name, example, np.exp(at(0 * steps[0])), slopes, at
+
+
+def test_the_second_moment_of_drawn_sensitivities_is_the_exact_fisher_information(enumerated):
+    live, name, example, shares, slopes, _ = enumerated
+    positions = len(example.answer_ids)
+    # the tokens of two positions are independent, so that their cross terms vanish in the mean
+    exact = np.einsum("tv,tvi,tvj->ij", shares, slopes, slopes) / positions**2
+    draws = 150
+    drawn = Calibration((example,), Encoding())
+    g = np.concatenate(
+        [
+            measure_sensitivity(live, dataclasses.replace(drawn, sampled=seed), [name]).values[name]
+            for seed in range(draws)
+        ]
+    )
+    products = g[:, :, np.newaxis] * g[:, np.newaxis, :]
+    error = products.std(axis=0, ddof=1) / np.sqrt(draws)
+    assert (np.abs(products.mean(axis=0) - exact) < 5 * error).all()
+    assert (np.abs(g.mean(axis=0)) < 5 * g.std(axis=0, ddof=1) / np.sqrt(draws)).all()
+
+
+def test_half_the_answers_length_times_the_drawn_second_moment_is_the_divergence_of_a_small_edit(enumerated):
+    _, _, example, shares, slopes, at = enumerated
+    positions, rank = len(example.answer_ids), slopes.shape[-1]
+    second = np.einsum("tv,tvi,tvj->ij", shares, slopes, slopes) / positions**2
+    for seed in range(3):
+        change = 1e-3 * np.random.default_rng(seed).standard_normal(rank)
+        exact = (shares * (np.log(shares) - at(change))).sum(axis=1).mean()
+        assert positions / 2 * change @ second @ change == pytest.approx(exact, rel=0.02)
+
+
+def test_a_drawn_gradient_is_that_of_one_of_the_enumerated_answers(enumerated):
+    live, name, whole, _, slopes, _ = enumerated
+    example = dataclasses.replace(
+        whole, answer_ids=whole.answer_ids[:2]
+    )  # the first positions see no more than these
+    found = measure(live, [example])
+    drawn = measure_sensitivity(live, dataclasses.replace(calibration([example]), sampled=3), list(live.spectra))
+    assert drawn.label_free
+    assert not found.label_free
+    assert drawn.provenance.key != found.provenance.key
+    sums = -(slopes[0][:, np.newaxis] + slopes[1]) / 2
+    assert np.abs(sums - drawn.values[name][0]).max(axis=-1).min() < 1e-6 * np.abs(slopes).max()

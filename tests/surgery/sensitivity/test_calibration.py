@@ -25,7 +25,15 @@ from surgery.data import (
 from surgery.errors import BaseModelError, Cancelled, DataError, SurgeryError
 from surgery.model import BaseChoice
 from surgery.progress import Control
-from surgery.sensitivity import calibrate, calibration_slice, load_sensitivity, stored_sensitivity_file
+from surgery.sensitivity import (
+    calibrate,
+    calibration_slice,
+    load_sensitivity,
+    measure_inputs,
+    save_sensitivity,
+    stored_measurements,
+    stored_sensitivity_file,
+)
 from tests.helpers.limited_system import files_of_at_most, unprivileged
 from tests.helpers.models import characters, save_adapter, save_model, tiny_llama, tiny_tokenizer
 from tests.helpers.refusals import refusal
@@ -271,3 +279,42 @@ def test_rows_too_long_to_measure_give_way_to_those_that_follow_in_the_shuffle(p
     assert set(measured.keys) == {seen_keys(row) for row in planned_rows(replace(plan, examples=12 + lost)).rows}
     assert again.keys == measured.keys
     assert measured.rows == rows_digest(planned_rows(plan).rows)
+
+
+def test_a_stored_measurement_without_inputs_is_measured_again_and_has_them_then(place):
+    seen = []
+    control = Control(progress=lambda done, _: seen.append(done))
+    with place.attach() as live:
+        expected = calibrate(live, place.calibration, base=place.base)
+        (stored,) = stored_files(place)
+        save_sensitivity(replace(load_sensitivity(stored), inputs=None, answer_tokens=None), stored)
+        again = calibrate(live, place.calibration, base=place.base, control=control)
+    assert seen == [4, 8, 10]
+    assert stored_files(place) == [stored]
+    for found in (again, load_sensitivity(stored)):
+        assert same(found, expected)
+        assert found.answer_tokens.tolist() == expected.answer_tokens.tolist()
+        for name, M in expected.inputs.answer.items():
+            np.testing.assert_array_equal(found.inputs.answer[name], M)
+
+
+def test_the_base_s_inputs_are_kept_beside_the_adapter_s_and_found_again(place):
+    plan = replace(place.calibration, base_inputs=True)
+    with place.attach() as live:
+        own = calibrate(live, place.calibration, base=place.base)
+        seen = []
+        control = Control(progress=lambda done, _: seen.append(done))
+        found = calibrate(live, plan, base=place.base, control=control)
+        calibration = calibration_slice(live, plan)
+        expected = measure_inputs(live, calibration, list(own.values), batch_size=plan.batch_size)
+        again = calibrate(live, plan, base=place.base)
+    assert seen == [10, 4, 8, 10]  # what is measured already, and one forward pass
+    assert (own.inputs.base, found.inputs.base) == (False, True)
+    for name, g in own.values.items():
+        np.testing.assert_array_equal(found.values[name], g)
+        for each in (found, again):
+            np.testing.assert_array_equal(each.inputs.prompt[name], expected.prompt[name])
+        assert not np.allclose(found.inputs.answer[name], own.inputs.answer[name]) or ".0." in name
+    kept = {each.plan.base_inputs: each for each in stored_measurements(own.provenance.adapter)}
+    assert set(kept) == {True, False}
+    assert load_sensitivity(kept[True].file).inputs.base
