@@ -93,7 +93,7 @@ CANDIDATES = {
     ],
     "arithmetic": [natural(0.2, 0.3, "all"), natural(0.15, 0.1, "all"), natural(0.3, 0.3, "all")],
 }
-# of the most right answers on tuning rows; of equals the one of better expectation
+# of the most right answers on tuning rows; of equals the smaller step
 CHOSEN = {"kinship": (0.2, 0.1, "residual"), "arithmetic": (0.15, 0.1, "all")}
 
 
