@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 5 as data, and what its Figures 3 and 4 draw from Table 2 (§5.2, §5.3).
+"""The paper's Tables 1 to 5 and its follow-up's as data, and what Figures 3 and 4 draw (§5.2, §5.3).
 
 The tables are CSV files as a person types them; `manifest.json` beside them says what the columns
 mean and what does not add up. An empty cell is one that our copy of the paper lost.
@@ -125,6 +125,31 @@ class TradeOff:
     risk: float
 
 
+@dataclass(frozen=True)
+class Paired:
+    """A difference on the target in points, paired over the adapters, with its 95 % bootstrap interval."""
+
+    of: str
+    against: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """The table of the authors' follow-up: points by method and column, and notes of ours on them."""
+
+    title: str
+    reference: str
+    url: str
+    about: str
+    columns: Mapping[str, str]
+    rows: tuple[Mapping[str, str | float], ...]
+    paired: tuple[Paired, ...]
+    notes: tuple[str, ...]
+
+
 @cache
 def reference(folder: Path = PAPER_FOLDER) -> Reference:
     """What to cite."""
@@ -152,6 +177,18 @@ def unstated(folder: Path = PAPER_FOLDER) -> tuple[str, tuple[Unstated, ...]]:
     """What the text leaves open: a remark on all of it, and the settings one by one."""
     record = _read(folder / "unstated.json")
     return record["about"], tuple(Unstated(**setting) for setting in record["settings"])
+
+
+@cache
+def follow_up(folder: Path = PAPER_FOLDER) -> FollowUp:
+    """What the paper's authors found later (TTtianTT/peft-sft-lab); raises `DataError` where the file is not whole."""
+    record = _read(folder / "follow_up.json")
+    wanted = {"method", *record["columns"]}
+    for row in record["rows"]:
+        if set(row) != wanted or not all(math.isfinite(row[name]) for name in record["columns"]):
+            raise DataError(f"follow_up.json holds the row {row}, not numbers for {sorted(wanted)}", MISSING)
+    paired = tuple(Paired(**each) for each in record["paired"])
+    return FollowUp(**{**record, "rows": tuple(record["rows"]), "paired": paired, "notes": tuple(record["notes"])})
 
 
 def signal_points(table: PaperTable, policy: str) -> tuple[SignalPoint, ...]:

@@ -1,6 +1,6 @@
 """Figures: plain arrays and labels in, a plotly Figure out. Knows neither the app nor the method."""
 
-from viz.effects import effect_intervals, sweep_curve
+from viz.effects import dose_response, effect_intervals, sweep_curve
 from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
 from viz.paper import OwnRun, reward_against_risk, signal_against_control
@@ -15,6 +15,7 @@ __all__ = [
     "alignment_heatmaps",
     "all_spectra",
     "component_map",
+    "dose_response",
     "effect_intervals",
     "gain_thumbnail",
     "module_spectrum",

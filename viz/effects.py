@@ -50,6 +50,38 @@ def effect_intervals(
     return empty
 
 
+Band = tuple[Sequence[float], Sequence[float], Sequence[float]]
+
+
+def dose_response(doses: Sequence[float], edit: Band, scale: Band, *, title: str, unit: str) -> go.Figure:
+    """Change along the strength of an edit, and of a plain scale of its size at each dose.
+
+    Both bands are means, lower and upper ends of 95 % intervals, one for each dose.
+    """
+    empty = figure(title, height=300, x="strength λ", y=unit)
+    if not doses:
+        return say_empty(empty, "nothing was measured yet")
+    drawn = (("edit", edit, SERIES[0], "solid"), ("plain scale of the same size", scale, SERIES[1], "dot"))
+    for name, (means, lows, highs), ink, dash in drawn:
+        empty.add_scatter(
+            x=list(doses),
+            y=list(means),
+            mode="lines+markers",
+            name=name,
+            line={"color": ink, "width": 2, "dash": dash},
+            marker={"size": 8},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - mean for high, mean in zip(highs, means, strict=True)],
+                "arrayminus": [mean - low for low, mean in zip(lows, means, strict=True)],
+            },
+            hovertemplate="λ %{x:g}: %{y:+.4f}<extra>" + name + "</extra>",
+        )
+    empty.add_hline(y=0, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
+    return empty
+
+
 # seven: a figure takes its columns one by one, named as they are drawn
 def sweep_curve(
     values: Sequence[float],

@@ -44,9 +44,9 @@ from surgery.policies import POLICIES, Knob, evidence_for, knob_values, knobs_of
 from surgery.spectra import of_equal_rank
 
 ENERGY_LABELS = {
-    "l1": "keep Σσ (l1)",
-    "l2": "keep ‖σ‖₂ (l2)",
-    "functional": "keep Σσ²q (functional)",
+    "l1": "keep the nuclear norm Σσ (l1)",
+    "l2": "keep the Frobenius norm ‖σ‖₂ (l2)",
+    "functional": "keep the functional energy E‖ΔWx‖²",
     "none": "no rule",
 }
 SOURCE = "Step sizes and gates start at the values of the authors' released code; the paper does not give them."
@@ -256,6 +256,7 @@ def _numbers(numbers: Preview) -> dict[str, Any]:
         "standard_error": "standardError",
         "nuclear_norm_ratio": "nuclearNormRatio",
         "nuclear_norm_moved": "nuclearNormMoved",
+        "functional_energy_ratio": "functionalEnergyRatio",
     }
     return {
         camel.get(name, name): value if math.isfinite(value) else None for name, value in asdict(numbers).items()

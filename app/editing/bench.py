@@ -1,4 +1,4 @@
-"""Below the board: measure what is predicted, sweep a knob, search them all, and two further tabs."""
+"""Below the board: measure what is predicted, the dose curve, sweep a knob, search them all, and two further tabs."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 import viz
+from app.editing.dosing import dose_panel
 from app.editing.measuring import busy, ready, result_of, show_waiting, start, tuning_rows
 from app.editing.recipes import recipe_panel
 from app.editing.trying import try_panel
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 
 def bench(workspace: Workspace) -> None:
     """The folded tools of the Surgery page; each knows what it still needs."""
-    tabs = st.tabs(["Measure", "Sweep a knob", "Search", "Try it", "Recipe"], on_change="rerun", key="bench-tab")
+    tabs = st.tabs(
+        ["Measure", "Dose curve", "Sweep a knob", "Search", "Try it", "Recipe"], on_change="rerun", key="bench-tab"
+    )
     panels: tuple[Callable[[Workspace], None], ...] = (
         measure_panel,
+        dose_panel,
         sweep_panel,
         search_panel,
         try_panel,

@@ -10,7 +10,7 @@ from app.frame import plain
 from app.state.workspace import Workspace, keep
 from surgery.errors import ExportError
 from surgery.files import digest, recipes_folder, write_whole
-from surgery.recipes import dump_recipe, parse_recipe, pinned
+from surgery.recipes import dump_recipe, in_one_step, parse_recipe, pinned
 
 
 def recipe_panel(workspace: Workspace) -> None:
@@ -48,7 +48,7 @@ def recipe_panel(workspace: Workspace) -> None:
 
 def open_recipe(workspace: Workspace, data: bytes) -> None:
     """Take a recipe's edit over; one that was made for another adapter goes on by the names of its modules."""
-    recipe = parse_recipe(data.decode("utf-8", errors="replace"))
+    recipe = in_one_step(parse_recipe(data.decode("utf-8", errors="replace")))
     plan = recipe.edit
     notes = []
     if recipe.adapter_digest and recipe.adapter_digest != workspace.adapter.digest:

@@ -147,6 +147,7 @@ def _data(workspace: Workspace, numbers: Numbers) -> dict[str, Any]:
                 "effective": _number(numbers.effective[name]),
                 "stable": _number(numbers.stable[name]),
                 "k90": numbers.k90[name],
+                **{ratio: _number(by_name[name]) for ratio, by_name in numbers.ratios.items()},
                 "shares": found.shares[name].tolist() if found and name in found.shares else None,
             }
             for name, spectrum in numbers.spectra.items()
@@ -154,6 +155,7 @@ def _data(workspace: Workspace, numbers: Numbers) -> dict[str, Any]:
         "sigma": _floats(numbers.sigma),
         "share": _floats(numbers.share),
         "energy": _floats(numbers.energy),
+        "functional": _floats(numbers.functional) if np.isfinite(numbers.functional).any() else None,
         "degenerate": _bytes(numbers.degenerate.astype(np.uint8)),
         "errors": ERRORS,
         "labels": {"show": list(SHOW_LABELS.items()), "measure": list(MEASURE_LABELS.items())},

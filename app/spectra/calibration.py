@@ -173,7 +173,8 @@ def start_button(
         width="stretch",
         disabled=not startable or jobs.active(KIND) is not None,
     ):
-        if part is not None and part.finished:
+        if _complete(part):
+            assert part is not None
             take_up(workspace, plan, part)
         else:
             start_calibration(workspace, base, plan)
@@ -194,12 +195,19 @@ def start_button(
 def _start_label(part: Measurement | None) -> str:
     if part is None:
         return CALIBRATE
-    return "Use the stored result" if part.finished else f"Resume ({part.done} of {part.examples} done)"
+    if part.finished:
+        return "Use the stored result" if _complete(part) else CALIBRATE
+    return f"Resume ({part.done} of {part.examples} done)"
+
+
+def _complete(found: Measurement | None) -> bool:
+    """Whether a stored result has all that is measured now; those of earlier versions lack what enters the modules."""
+    return found is not None and found.finished and found.inputs
 
 
 def _time_text(base: BaseChoice, plan: CalibrationPlan, rows: Sequence[Row], part: Measurement | None) -> str:
     """How long it takes, by the pace of earlier runs and nothing else."""
-    if part is not None and part.finished:
+    if _complete(part):
         return "This is measured already."
     pace = known_pace(base, plan)
     if pace is None:
@@ -207,7 +215,7 @@ def _time_text(base: BaseChoice, plan: CalibrationPlan, rows: Sequence[Row], par
             "Time: unknown until the first batch, as no run on this base model with this kind of prompt is known; "
             "then the line at the top of every page tells it."
         )
-    if part is not None:
+    if part is not None and not part.finished:
         seconds = part.tokens_left / pace.tokens_per_second
     else:
         seconds = pace.seconds(len(rows), characters(rows))

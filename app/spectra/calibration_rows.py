@@ -116,6 +116,14 @@ def number_controls(
         present.checkpointing,
         "Gradient checkpointing: about a third slower, for long rows.",
     )
+    base_inputs = st.checkbox(
+        "Functional energy over the base's hidden states",
+        present.base_inputs,
+        key=f"{key}-base-inputs",
+        persist_state="session",
+        help="A forward pass more, at σ = 0, as the follow-up to the paper measures it; otherwise over those of the "
+        "adapter, which the calibration pass sees anyway.",
+    )
     return CalibrationPlan(
         data,
         examples,
@@ -128,6 +136,8 @@ def number_controls(
         fields.answer,
         fields.format,
         fields.turns,
+        present.labels,
+        bool(base_inputs),
     )
 
 

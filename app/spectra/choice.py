@@ -7,8 +7,8 @@ from typing import Any
 from surgery.spectra import Spectra
 
 VIEWS = ("all", "one", "depth", "lists", "stability")
-SHOWS = ("sigma", "energy", "mean", "magnitude")
-MEASURES = ("effective", "stable", "k90")
+SHOWS = ("sigma", "energy", "share", "functional", "mean", "magnitude")
+MEASURES = ("effective", "stable", "k90", "nuclear", "functional", "full")
 LISTS = ("harmful", "wasteful", "helpful")
 COLUMNS = ("layer", "family", "component", "sigma", "share", "mean", "error", "silence")
 _OPTIONS = {

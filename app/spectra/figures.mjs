@@ -17,8 +17,8 @@ export function drawAll(sheet, ink, box, m, c, live) {
     high: (box.y + box.height - 34 - top) / Math.max(rows.length, 1),
   }
   const values = m[c.show], log = c.scale === "log" && (c.show === "sigma" || c.show === "magnitude")
-  const each = c.range === "each" && c.show !== "energy"
-  const same = ends(c.show === "energy" ? { low: 0, high: 1, least: 0 } : extent(values, 0, values.length), log)
+  const isShare = ["energy", "share", "functional"].includes(c.show), each = c.range === "each" && !isShare
+  const same = ends(isShare ? { low: 0, high: 1, least: 0 } : extent(values, 0, values.length), log)
   drawGrid(sheet, ink, box, m.data, grid)
   for (const module of m.modules) {
     const scale = each ? ends(extent(values, module.start, module.start + module.rank), log) : same

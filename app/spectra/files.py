@@ -13,11 +13,21 @@ import viz
 from app.spectra.choice import Choice
 from app.spectra.numbers import ALL, UNKNOWN, Measured, Numbers
 
-SHOW_LABELS = {"sigma": "σ", "energy": "cumulative energy", "mean": "signed mean g", "magnitude": "mean |g|"}
+SHOW_LABELS = {
+    "sigma": "σ",
+    "energy": "cumulative Frobenius energy Σσ²",
+    "share": "share of Frobenius energy σ²",
+    "functional": "share of functional energy σ²q",
+    "mean": "signed mean g",
+    "magnitude": "mean |g|",
+}
 MEASURE_LABELS = {
     "effective": "effective rank",
     "stable": "stable rank",
-    "k90": "components for 90 % of the energy",
+    "k90": "components for 90 % of the energy Σσ²",
+    "nuclear": "r₂ = (Σσ)²/Σσ²",
+    "functional": "functional participation ratio (σ²q)",
+    "full": "full-moment participation ratio",
 }
 FORMATS = ("csv", "html")
 _STANDING = {standing.code: standing.name for standing in viz.STANDINGS} | {UNKNOWN: ""}
@@ -73,6 +83,8 @@ def _components(numbers: Numbers, names: list[str]) -> Iterable[dict[str, Any]]:
                 "sigma": numbers.sigma[at],
                 "energy_share": numbers.share[at],
                 "cumulative_energy": numbers.energy[at],
+                "functional_energy_share": numbers.functional[at],
+                "q": numbers.q[at],
                 "degenerate": bool(numbers.degenerate[at]),
             }
             if found is not None:
@@ -96,6 +108,9 @@ def _modules(numbers: Numbers) -> Iterable[dict[str, Any]]:
             "effective_rank": numbers.effective[name],
             "stable_rank": numbers.stable[name],
             "components_for_90_percent_energy": numbers.k90[name],
+            "r2": numbers.ratios["nuclear"][name],
+            "functional_participation_ratio": numbers.ratios["functional"][name],
+            "full_moment_participation_ratio": numbers.ratios["full"][name],
         }
         if numbers.measured is not None:
             shares = numbers.measured.shares.get(name, np.full(3, np.nan))
@@ -160,6 +175,8 @@ def _all(choice: Choice, numbers: Numbers) -> go.Figure:
     values = {
         "sigma": numbers.sigma,
         "energy": numbers.energy,
+        "share": numbers.share,
+        "functional": numbers.functional if np.isfinite(numbers.functional).any() else None,
         "mean": found.mean if found else None,
         "magnitude": found.magnitude if found else None,
     }[choice.show]

@@ -12,6 +12,7 @@ export function model(data) {
     sigma: floats(data.sigma),
     share: floats(data.share),
     energy: floats(data.energy),
+    functional: data.functional ? floats(data.functional) : null,
     degenerate: new Uint8Array(bytes(data.degenerate)),
     ...(measured && measurement(measured, palette)),
     byName: new Map(modules.map((module) => [module.name, module])),
@@ -38,5 +39,8 @@ function measurement(measured, palette) {
 }
 
 export const standingAt = (m, i) => m.standings?.[i] ?? m.palette.unmeasured
+
+// whether what enters the module of a component was measured
+export const isSeen = (m, i) => Boolean(m.functional) && !Number.isNaN(m.functional[i])
 
 export const isMeasured = (m, i) => Boolean(m.measured) && !Number.isNaN(m.mean[i])

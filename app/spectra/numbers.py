@@ -11,11 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int8
 from numpy import ndarray
 
+from surgery.errors import PolicyError
 from surgery.sensitivity import (
     KINDS,
     Budget,
     Component,
     Dichotomy,
+    InputMoments,
     Sensitivity,
     budgets,
     dichotomy,
@@ -23,7 +25,16 @@ from surgery.sensitivity import (
     ranked,
     standings,
 )
-from surgery.spectra import Spectra, components_for_energy, effective_rank, stable_rank
+from surgery.spectra import (
+    Spectra,
+    components_for_energy,
+    effective_rank,
+    full_participation,
+    functional_participation,
+    functional_shares,
+    nuclear_participation,
+    stable_rank,
+)
 
 ERRORS = 2.0  # standard errors from which a sign counts as sure
 UNKNOWN = 2  # a standing of a component that has none: null, not measured, or without a finite gradient
@@ -60,7 +71,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The spectra, `share` being σₖ² over the module's Σσ² and `energy` its running sum."""
+    """The spectra, `share` being σₖ² over the module's Σσ² and `energy` its running sum.
+
+    `functional` is σₖ²qₖ over the module's Σσ²q and `q` = E[(vₖᵀx)²], NaN where what enters was not measured.
+    `ratios` holds r₂ (`nuclear`), and the participation ratios `functional` and `full`, by module.
+    """
 
     spectra: Spectra
     starts: Mapping[str, int]
@@ -71,6 +86,9 @@ class Numbers:
     effective: Mapping[str, float]
     stable: Mapping[str, float]
     k90: Mapping[str, int]
+    functional: Float64[ndarray, " component"]
+    q: Float64[ndarray, " component"]
+    ratios: Mapping[str, Mapping[str, float]]
     measured: Measured | None
 
     def places(self, name: str) -> slice:
@@ -79,7 +97,7 @@ class Numbers:
 
     def profile(self, measure: str) -> Mapping[str, float]:
         """One of the measures over depth, per module."""
-        return {"effective": self.effective, "stable": self.stable, "k90": self.k90}[measure]
+        return {"effective": self.effective, "stable": self.stable, "k90": self.k90, **self.ratios}[measure]
 
 
 def numbers_of(spectra: Spectra, sensitivity: Sensitivity | None) -> Numbers:
@@ -101,8 +119,37 @@ def _numbers_of(spectra: Spectra, sensitivity: Sensitivity | None) -> Numbers:
         {name: float(effective_rank(spectrum.sigma)) for name, spectrum in spectra.items()},
         {name: float(stable_rank(spectrum.sigma)) for name, spectrum in spectra.items()},
         {name: int(components_for_energy(spectrum.sigma)) for name, spectrum in spectra.items()},
+        *_functional(spectra, None if sensitivity is None else sensitivity.inputs),
         None if sensitivity is None else _measured(spectra, sensitivity),
     )
+
+
+def _functional(
+    spectra: Spectra, inputs: InputMoments | None
+) -> tuple[Float64[ndarray, " component"], Float64[ndarray, " component"], dict[str, dict[str, float]]]:
+    """σ²q as shares of its module, q, and the participation ratios; NaN where what enters was not measured.
+
+    Raises `PolicyError` where the measurement is of another adapter.
+    """
+    shares, qs = [], []
+    nuclear = {name: nuclear_participation(spectrum.sigma) for name, spectrum in spectra.items()}
+    functional, full = dict.fromkeys(spectra, np.nan), dict.fromkeys(spectra, np.nan)
+    for name, spectrum in spectra.items():
+        share = q = np.full(spectrum.rank, np.nan)
+        if inputs is not None and name in inputs.prompt:
+            M = inputs.of(name)
+            if len(M) != spectrum.rank:
+                raise PolicyError(
+                    f"module {name!r} has {spectrum.rank} components and what enters it was measured for {len(M)}",
+                    "calibrate this adapter",
+                )
+            q = np.diagonal(M).copy()
+            share = functional_shares(spectrum.sigma, q)
+            functional[name] = functional_participation(spectrum.sigma, q)
+            full[name] = full_participation(spectrum.sigma, M)
+        shares.append(share)
+        qs.append(q)
+    return _joined(shares), _joined(qs), {"nuclear": nuclear, "functional": functional, "full": full}
 
 
 def verdicts(measured: Measured) -> list[str]:

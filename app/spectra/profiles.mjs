@@ -23,7 +23,8 @@ export function drawDepth(sheet, ink, box, m, c, live) {
 
 function drawCurves(sheet, ink, { left, right, top, bottom, head }, m, c, chosen) {
   const { layers } = m, measure = labelOf(m.data.labels.measure, c.measure), value = (module) => module[c.measure] ?? 0
-  const inLayers = m.modules.filter((module) => module.layer !== null)
+  // a module whose number is not known has no point
+  const inLayers = m.modules.filter((module) => module.layer !== null && module[c.measure] != null)
   const most = Math.max(1, ...inLayers.map(value))
   const x = (at) => left + 8 + (at / Math.max(layers.length - 1, 1)) * (right - left - 16)
   const y = scaleOf(0, most * 1.04, false, top, bottom)
@@ -40,10 +41,10 @@ function drawCurves(sheet, ink, { left, right, top, bottom, head }, m, c, chosen
   })
   drawNames(sheet, ink, ends, right, top, bottom)
   drawLayers(sheet, ink, layers, x, left, right, bottom)
-  if (chosen && chosen.layer !== null) sheet.dot(...place(chosen), 5, ink.accent)
+  if (inLayers.includes(chosen)) sheet.dot(...place(chosen), 5, ink.accent)
   return (px, py) => {
     const at = Math.max(0, Math.min(layers.length - 1, Math.round(((px - left - 8) / (right - left - 16)) * (layers.length - 1))))
-    const near = m.modules.filter((module) => module.layer === layers[at])
+    const near = inLayers.filter((module) => module.layer === layers[at])
     if (!near.length) return null
     const away = (module) => Math.abs(y(value(module)) - py)
     const module = near.reduce((best, each) => (away(each) < away(best) ? each : best))

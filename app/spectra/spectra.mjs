@@ -173,7 +173,7 @@ class SpectraPage {
       select.value = c[name]
     }
     this.root.querySelector("[data-choice=scale]").disabled = c.view === "all" && !["sigma", "magnitude"].includes(c.show)
-    this.root.querySelector("[data-choice=range]").disabled = c.show === "energy"
+    this.root.querySelector("[data-choice=range]").disabled = ["energy", "share", "functional"].includes(c.show)
   }
 
   facts() {

@@ -82,7 +82,11 @@ export function listed({ m, choice }) {
   return found
 }
 
-export const lacks = ({ m, choice }) => choice.view === "all" && NEEDS.has(choice.show) && !m.measured
+export const lacks = ({ m, choice }) => choice.view === "all" && ((NEEDS.has(choice.show) && !m.measured) || (choice.show === "functional" && !m.functional))
+
+// whether the view asks for what enters the modules, which was not measured
+export const lacksInputs = ({ m, choice: { view, show, measure } }) =>
+  !m.functional && ((view === "all" && show === "functional") || (view === "depth" && ["functional", "full"].includes(measure)))
 
 // the name of the figure that is drawn; null where there is none, or nothing to draw it of
 export function figureOf(state) {

@@ -151,6 +151,10 @@ def _described(measurement: Measurement) -> str:
         ]
         if plan.fields != CalibrationPlan("").fields:
             parts.append(plan.fields.described)
+        if plan.base_inputs:
+            parts.append("inputs of the base alone")
+    if measurement.finished and not measurement.inputs:
+        parts.append("without functional energy")
     parts.append(measurement.dtype)
     if measurement.loss is not None:
         parts.append(f"mean loss {measurement.loss:.4f}")

@@ -1,10 +1,13 @@
 // What the Spectra page says of its numbers and of what it shows.
 import { text } from "../components/sheet.mjs"
-import { isMeasured, standingAt } from "./model.mjs"
-import { lacks, moduleOf } from "./state.mjs"
+import { isMeasured, isSeen, standingAt } from "./model.mjs"
+import { lacks, lacksInputs, moduleOf } from "./state.mjs"
 
 export const PER_SIGMA = "nats per unit of σ"
-const WHAT = { sigma: "Singular values σ", energy: "Cumulative energy", mean: "Signed mean g", magnitude: "Mean |g|" }
+const WHAT = {
+  sigma: "Singular values σ", energy: "Cumulative Frobenius energy Σσ²", share: "Share of Frobenius energy σ²",
+  functional: "Share of functional energy σ²q", mean: "Signed mean g", magnitude: "Mean |g|",
+}
 export const LISTS = [["harmful", "most harmful"], ["wasteful", "most wasteful"], ["helpful", "most helpful"]]
 
 export const labelOf = (pairs, name) => pairs.find(([key]) => key === name)[1]
@@ -18,8 +21,9 @@ export function told(m, module, k) {
   const i = module.start + k, standing = standingAt(m, i)
   const lines = [
     `${module.label} · component ${k} of ${module.rank}`,
-    `σ ${text(m.sigma[i])}, ${percent(m.share[i])} of the module's energy, ${percent(m.energy[i])} up to here`,
+    `σ ${text(m.sigma[i])}, ${percent(m.share[i])} of the module's energy Σσ², ${percent(m.energy[i])} up to here`,
   ]
+  if (isSeen(m, i)) lines.push(`${percent(m.functional[i])} of the module's functional energy Σσ²q`)
   if (isMeasured(m, i)) {
     lines.push(
       `mean g ${plus(m.mean[i])} ± ${text(m.error[i])}: ${standing === m.palette.unmeasured ? "no standing" : standing.words}`,
@@ -42,6 +46,8 @@ export function sharesTold(m, c, layer) {
 export function needOf(state) {
   const { m, choice: { view, show } } = state
   if (!m.modules.length) return "This adapter has no modules."
+  if (lacksInputs(state))
+    return `Not known yet: what the directions do to what enters them, σ²q. ${m.measured ? "This calibration is of an earlier version: press “Calibrate again” above and measure." : "This needs a calibration: open “Calibrate” above, choose rows and press Measure."}`
   if (m.measured) return view === "stability" && !m.measured.stability.length ? m.measured.verdicts[0] : ""
   const what = {
     lists: "which components hurt, waste energy or help",
@@ -69,14 +75,17 @@ function luckOf({ data, measured }, list) {
   return list === "wasteful" ? `Most energy without a sure effect on the loss. ${luck}` : luck
 }
 
+const known = (value) => (value == null ? "–" : text(value))
+
 // the numbers beside one module: name and value, or the head of a group
 export function factRows(m, module, k) {
   const i = module.start + k
   const rows = [
     [`Component ${k}`],
     ["σ", text(m.sigma[i])],
-    ["share of energy", percent(m.share[i])],
+    ["share of energy Σσ²", percent(m.share[i])],
     ["energy up to here", percent(m.energy[i])],
+    ["share of Σσ²q", isSeen(m, i) ? percent(m.functional[i]) : "not measured"],
   ]
   if (isMeasured(m, i))
     rows.push(
@@ -93,6 +102,9 @@ export function factRows(m, module, k) {
     ["effective rank", module.effective === null ? "–" : text(module.effective)],
     ["stable rank", module.stable === null ? "–" : text(module.stable)],
     ["k at 90 % energy", module.k90],
+    ["r₂", known(module.nuclear)],
+    ["functional part. ratio", known(module.functional)],
+    ["full-moment part. ratio", known(module.full)],
   )
   if (module.shares) m.palette.standings.forEach(({ name }, kind) => rows.push([`energy ${name}`, percent(module.shares[kind])]))
   return rows
@@ -105,5 +117,5 @@ export function readoutOf(state) {
   if (c.view === "stability") return m.measured ? m.measured.verdicts.join("\n") : ""
   if (c.view !== "depth") return told(m, module, c.component).join("; ") + "."
   const [head, words] = module.layer === null || !m.measured ? [] : sharesTold(m, c, module.layer)
-  return `${module.label}: ${labelOf(m.data.labels.measure, c.measure)} ${text(module[c.measure] ?? 0)} of ${module.rank}.` + (head ? ` ${upper(head)}: ${words}.` : "")
+  return `${module.label}: ${labelOf(m.data.labels.measure, c.measure)} ${known(module[c.measure])} of ${module.rank}.` + (head ? ` ${upper(head)}: ${words}.` : "")
 }

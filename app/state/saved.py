@@ -180,7 +180,8 @@ def _measured(workspace: Workspace, record: dict[str, Any], plans: Mapping[str, 
     if not record["sensitivity"] or plans["calibration"] is None:
         return None
     try:
-        file = stored_sensitivity_file(record["sensitivity"], plans["calibration"].batch_size)
+        plan = plans["calibration"]
+        file = stored_sensitivity_file(record["sensitivity"], plan.batch_size, base_inputs=plan.base_inputs)
         found = stored_sensitivity(file)
     except SurgeryError:
         return None

@@ -1,6 +1,7 @@
 """Paper: its tables as data, its Figures 3 and 4 redrawn, and one's own runs on the same axes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -16,6 +17,7 @@ from surgery import paper
 
 VIEWS = {"figure 3": "Figure 3", "figure 4": "Figure 4"}
 VIEWS |= {f"table {number}": f"Table {number}" for number in paper.tables()}
+VIEWS |= {"follow-up": "Follow-up"}
 VIEWS |= {"open": "What the paper does not say"}
 KEYS = {
     "model": "The base model the paper's adapter was trained on",
@@ -214,6 +216,31 @@ def table_view(number: int) -> None:
     show_notes(table.notes)
 
 
+def follow_up_view() -> None:
+    """What the paper's authors found over eighteen adapters, with the reference."""
+    found = paper.follow_up()
+    st.markdown(f"**{found.title}** · [{plain(found.reference)}]({found.url})")
+    frame = pd.DataFrame(list(found.rows))
+    config: dict[str, Any] = {"method": st.column_config.TextColumn(width="large")}
+    config |= {
+        name: st.column_config.NumberColumn(help=meaning, format="%.2f") for name, meaning in found.columns.items()
+    }
+    st.dataframe(frame, hide_index=True, width="stretch", height="content", column_config=config)
+    st.caption(found.about)
+    for each in found.paired:
+        st.markdown(
+            f"**{each.of} − {each.against}** on the target: {each.mean:+.2f} points, 95 % {each.low:+.2f} … {each.high:+.2f}."
+        )
+    st.download_button(
+        "Download the table as CSV",
+        frame.to_csv(index=False),
+        "paper-follow-up.csv",
+        "text/csv",
+        on_click="ignore",
+    )
+    show_notes(found.notes)
+
+
 def open_view() -> None:
     """Settings that the text leaves open, and where ours come from."""
     about, settings = paper.unstated()
@@ -289,6 +316,8 @@ if view == "figure 4":
     trade_off_view(runs)
 elif view == "open":
     open_view()
+elif view == "follow-up":
+    follow_up_view()
 elif view.startswith("table"):
     table_view(int(view.removeprefix("table ")))
 else:

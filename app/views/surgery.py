@@ -33,6 +33,10 @@ def bar(workspace: Workspace) -> None:
             history_list(workspace)
         if st.button(f"Scope: {plain(_scope_name(workspace.plan.scope))}", icon=":material/filter_alt:"):
             scope_picker(workspace)
+        if workspace.plan.scope != "all" and st.button(
+            "All families", help="Edit every module of the adapter", key="all-families"
+        ):
+            set_scope(workspace, list(workspace.spectra), "all")
         with st.popover("Keep as a recipe", icon=":material/bookmark_add:"):
             keep_form(workspace)
         if not tour.running() and st.button(

@@ -18,7 +18,7 @@ from surgery.cli.options import (
 from surgery.cli.progress import progress_reporter
 from surgery.cli.text import sensitivity_record, sensitivity_text
 from surgery.cli.tokens_text import tokens_record, tokens_text
-from surgery.data import CalibrationPlan, fetch_source, read_slices
+from surgery.data import GIVEN, SAMPLED, CalibrationPlan, fetch_source, read_slices
 from surgery.errors import DataError
 from surgery.model import attach, encoding_notes, preview_tokens
 from surgery.sensitivity import calibrate, measurement_header, save_sensitivity
@@ -35,6 +35,8 @@ def calibrate_command(options: argparse.Namespace) -> Result:
         options.batch_size,
         encoding_from(options),
         options.checkpointing,
+        labels=options.labels,
+        base_inputs=options.base_inputs,
         **fields_from(options),
     )
     base = base_from(options)
@@ -68,6 +70,17 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=8, help="examples at a time (default 8)")
     parser.add_argument(
         "--checkpointing", action="store_true", help="recompute activations: slower, for long examples"
+    )
+    parser.add_argument(
+        "--labels",
+        choices=(GIVEN, SAMPLED),
+        default=GIVEN,
+        help="given: the answers of the rows; sampled: drawn from the model, for a slice to protect that has none",
+    )
+    parser.add_argument(
+        "--base-inputs",
+        action="store_true",
+        help="take the functional energy over the hidden states of the base alone (σ = 0), by a forward pass more",
     )
     add_field_options(parser)
     parser.add_argument("--out", help="file to write the sensitivities to")

@@ -2,6 +2,8 @@
 
 import argparse
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from surgery.adapter import Adapter, open_adapter
@@ -22,11 +24,20 @@ def edit_command(options: argparse.Namespace) -> Result:
     adapter = open_adapter(options.adapter, control=progress_reporter())
     spectra = decompose(adapter)
     plan = EditPlan(
-        policy_from(options), options.scope, options.energy or "", options.sigma_min, strength=options.strength
+        policy_from(options),
+        options.scope,
+        options.energy or "",
+        options.sigma_min,
+        strength=options.strength,
+        protect=options.protect,
     )
     file, sensitivity = _measured(options, adapter, plan)
     edit = plan.apply(spectra, sensitivity)
-    recipe = None if sensitivity is None or file is None else _recipe(adapter, plan, sensitivity, file)
+    recipe = (
+        None
+        if sensitivity is None or file is None
+        else _recipe(adapter, plan, sensitivity, file, list(map(Path, options.protected)))
+    )
     documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
     if recipe is not None:
         documents[RECIPE_FILE] = dump_recipe(pinned(recipe))
@@ -58,19 +69,36 @@ def _measured(
         if file is None:
             what = f"policy {plan.policy.name}" if EditPlan(plan.policy).needs_sensitivity else "energy functional"
             raise DataError(f"{what} works from a measurement", f"give --sensitivities FILE, {made_by}")
-    sensitivity = load_sensitivity(file) if file is not None else None
-    if sensitivity is not None and sensitivity.provenance.adapter != adapter.digest:
-        raise DataError("these sensitivities belong to another adapter", f"give its own, {made_by}")
-    return file, sensitivity
+    if file is None:
+        return None, None
+    protected = [user_path(path, DataError) for path in options.protected]
+    measured, *beside = map(load_sensitivity, (file, *protected))
+    for path, found in zip((file, *protected), (measured, *beside), strict=True):
+        if found.provenance.adapter != adapter.digest:
+            raise DataError(
+                f"the sensitivities of {path.name!r} belong to another adapter", f"give its own, {made_by}"
+            )
+    return file, replace(measured, protected=tuple(beside))
 
 
-def _recipe(adapter: Adapter, plan: EditPlan, sensitivity: Sensitivity, file: Path) -> Recipe | None:
+def _recipe(
+    adapter: Adapter, plan: EditPlan, sensitivity: Sensitivity, file: Path, protected: Sequence[Path]
+) -> Recipe | None:
     """The recipe that redoes the edit; None where the sensitivities do not say on which base and rows they were measured."""
     about = measurement_in(file)
-    if about is None or about.plan is None or about.base is None:
+    beside = [found.plan if (found := measurement_in(path)) else None for path in protected]
+    plans = [known for known in beside if known is not None]
+    if about is None or about.plan is None or about.base is None or len(plans) < len(beside):
         return None
     return Recipe(
-        adapter.source, adapter.digest, about.base, about.plan, plan, calibration_digest=sensitivity.rows
+        adapter.source,
+        adapter.digest,
+        about.base,
+        about.plan,
+        plan,
+        calibration_digest=sensitivity.rows,
+        protected=tuple(plans),
+        protected_digests=tuple(each.rows for each in sensitivity.protected),
     )
 
 
@@ -95,6 +123,18 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "else the one that the adapter names, where the hub's cache has it)",
     )
     parser.add_argument("--out", required=True, help="new folder for the edited adapter")
+    parser.add_argument(
+        "--protected",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files written by calibrate for slices that the edit is not to hurt",
+    )
+    parser.add_argument(
+        "--protect",
+        action="store_true",
+        help="take out of the step what hurts the protected slices, whatever the policy",
+    )
     add_policy_options(parser)
 
 

@@ -19,7 +19,7 @@ from surgery.data import (
     parse_date,
     template_arguments,
 )
-from surgery.edits import ENERGY_RULES, STRONGEST
+from surgery.edits import STRONGEST
 from surgery.errors import DataError, RecipeError
 from surgery.evaluation import Evaluation, summarise, summary_record
 from surgery.files import is_demo
@@ -171,7 +171,11 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
     """Every knob of every policy; a knob of another policy than the one named is refused later."""
     parser.add_argument("--policy", required=True, help=", ".join(POLICIES))
     free = ", ".join(name for name, policy in POLICIES.items() if policy.usual_energy == "none")
-    parser.add_argument("--energy", help=f"{', '.join(ENERGY_RULES)} (default l1; none for {free})")
+    parser.add_argument(
+        "--energy",
+        help="what is held of each module: l1 its nuclear norm, l2 its Frobenius norm, functional its functional energy "
+        f"E‖ΔWx‖², none nothing (default l1; none for {free})",
+    )
     parser.add_argument("--sigma-min", type=finite, default=0.0, help="smallest new singular value (default 0)")
     parser.add_argument(
         "--strength",

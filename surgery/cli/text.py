@@ -129,7 +129,12 @@ def peft_record(loading: PeftLoading) -> dict[str, Any]:
 
 def _preview_record(numbers: Preview) -> dict[str, Any]:
     """The preview under the keys that the command line has always printed."""
-    names = {"zeroed": "silenced", "nuclear_norm_ratio": "energy_kept", "nuclear_norm_moved": "energy_moved"}
+    names = {
+        "zeroed": "silenced",
+        "nuclear_norm_ratio": "energy_kept",
+        "nuclear_norm_moved": "energy_moved",
+        "functional_energy_ratio": "functional_energy_kept",
+    }
     return {names.get(name, name): value for name, value in asdict(numbers).items()}
 
 
@@ -140,6 +145,11 @@ def export_text(record: Mapping[str, Any]) -> str:
     ]
     if record["largest"] is not None:
         lines.append(largest_text(LargestValues(**record["largest"]), record["energy"]))
+    if math.isfinite(record["functional_energy_kept"]):
+        lines.append(
+            f"kept: {record['energy_kept']:.1%} of the nuclear norm, "
+            f"{record['functional_energy_kept']:.1%} of the functional energy E‖ΔWx‖²"
+        )
     if math.isfinite(record["predicted"]):
         lines.append(
             f"predicted change of the calibration loss {record['predicted']:+.5f} ± {record['standard_error']:.5f}"

@@ -16,7 +16,7 @@ from surgery.export import RECIPE_FILE, RECORD_FILE, ExportRecord, differing_mod
 from surgery.files import is_demo, user_path
 from surgery.hub import hub_name
 from surgery.model import BaseChoice
-from surgery.recipes import Recipe, read_recipe
+from surgery.recipes import Recipe, in_one_step, read_recipe
 from surgery.sensitivity import Sensitivity, calibrate
 from surgery.spectra import Spectra
 
@@ -104,7 +104,7 @@ def variants_from(sources: Sequence[str], adapter: Adapter, spectra: Spectra) ->
         path = user_path(adapter_source(source)) if hub_name(source, DataError) is None else Path(source)
         name = _short_name(path, {*recipes, *folders})
         if path.is_file():
-            recipes[name] = read_recipe(path)
+            recipes[name] = in_one_step(read_recipe(path))
             made_for = recipes[name].adapter_digest
             if made_for and made_for != adapter.digest:
                 raise DataError(f"recipe {source!r} was made for another adapter", "evaluate it with its own")
@@ -237,5 +237,9 @@ def _measured(live: "LiveModel", variants: Variants, base: BaseChoice, slices: S
     measured = {}
     for name, recipe in variants.recipes.items():
         plan, control = recipe.calibration, progress_reporter(f"calibrating {name}")
-        measured[name] = calibrate(live, plan, base=base, slice_=slices.seen[plan], control=control)
+        own, *protected = (
+            calibrate(live, each, base=base, slice_=slices.seen[each], control=control)
+            for each in (plan, *recipe.protected)
+        )
+        measured[name] = replace(own, protected=tuple(protected))
     return measured

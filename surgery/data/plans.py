@@ -73,7 +73,8 @@ class CalibrationPlan:
     `data` is a file, a folder, a demo's slice or a dataset of the hub, as `read_source` takes it; `prompt_field`,
     `answer_field`, `format` and `turns` are as in `RowFields`. `checkpointing` recomputes activations in the
     backward pass, for contexts that do not fit. `labels` are `given` by the rows or `sampled` by the model itself, with
-    `seed`: such a slice tells how outputs move and needs no right answers, so that it can be protected.
+    `seed`: such a slice tells how outputs move and needs no right answers, so that it can be protected. `base_inputs`
+    asks for the second moments of what enters the modules of the base alone, at σ = 0, in place of the adapter's.
     """
 
     data: str
@@ -88,6 +89,7 @@ class CalibrationPlan:
     format: str = AUTO
     turns: str = LAST
     labels: str = GIVEN
+    base_inputs: bool = False
 
     @property
     def fields(self) -> RowFields:

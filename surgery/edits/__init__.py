@@ -11,7 +11,14 @@ from surgery.edits.edit import (
     gains_of,
     make_edit,
 )
-from surgery.edits.expectation import Expectation, expected, expected_from, expected_of_edit, predictions
+from surgery.edits.expectation import (
+    Expectation,
+    expected,
+    expected_beside,
+    expected_from,
+    expected_of_edit,
+    predictions,
+)
 from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
@@ -19,6 +26,7 @@ from surgery.edits.largest import LargestValues, largest_text, largest_values
 from surgery.edits.manual import hold, put, release
 from surgery.edits.plan import EditPlan, edit_record, parse_edit
 from surgery.edits.preview import Preview, preview, summary
+from surgery.edits.protection import spared, without_harm
 from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_at, sigma_at, with_strength
 
 __all__ = [
@@ -44,6 +52,7 @@ __all__ = [
     "edit_stack",
     "end_to_end",
     "expected",
+    "expected_beside",
     "expected_from",
     "expected_of_edit",
     "fold_edits",
@@ -62,7 +71,9 @@ __all__ = [
     "release",
     "searchable",
     "sigma_at",
+    "spared",
     "summary",
     "with_knobs",
     "with_strength",
+    "without_harm",
 ]

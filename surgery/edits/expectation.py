@@ -5,7 +5,7 @@ curvature of a mean over T answer tokens: g of the mean loss is the mean of the 
 independent where the model is right, so the curvature along δ is T·E[(g·δ)²] (the empirical Fisher information).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -16,7 +16,7 @@ from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.plan import EditPlan
 from surgery.edits.preview import Preview, preview
 from surgery.errors import PolicyError
-from surgery.sensitivity import FEWEST, Sensitivity
+from surgery.sensitivity import FEWEST, Sensitivity, paired_folds
 from surgery.spectra import Spectra
 
 _Z = 1.959963984540054
@@ -65,11 +65,27 @@ def expected(
         return None
     try:
         edits = fold_edits(plan, spectra, sensitivity)
-    except (
-        PolicyError
-    ) as error:  # what all examples shape can be applied, and what seven eighths of them shape cannot
+    except PolicyError as error:  # the edit of all examples can be applied, and one without some of them cannot
         return _unknown(numbers.predicted, sensitivity.examples, f"without some examples, {error.problem}")
     return expected_from(edits, sensitivity, numbers)
+
+
+def expected_beside(
+    plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity, edit: Edit | None = None
+) -> tuple[Expectation, ...]:
+    """What is expected of a plan's edit on every protected slice; their rows are held out where they shape the edit.
+
+    On answers drawn from the model it is the divergence of the edited outputs from the unedited, in nats per token.
+    Raises `PolicyError` as `make_edit` does.
+    """
+    edit = plan.apply(spectra, sensitivity) if edit is None else edit
+    edits = fold_edits(plan, spectra, sensitivity) if plan.needs_protected else None
+    found = []
+    for beside in sensitivity.protected:
+        own = None if edits is None else paired_folds(edits.folds, beside.examples)
+        judged = edit_as_fold(edit, beside) if edits is None or own is None else replace(edits, folds=own)
+        found.append(expected_from(judged, beside, preview(edit, beside)))
+    return tuple(found)
 
 
 def expected_of_edit(edit: Edit, sensitivity: Sensitivity) -> Expectation | None:
@@ -95,8 +111,10 @@ def expected_from(
     changes = predictions(edits, sensitivity)
     tokens = sensitivity.answer_tokens
     bends = np.zeros(n) if tokens is None else tokens / 2 * (changes**2).mean(axis=0)
-    by_example = changes.mean(axis=0) + bends
-    linear, mean = float(changes.mean()), float(by_example.mean())
+    # answers drawn from the model have no slope but that of the draw
+    slopes = np.zeros(n) if sensitivity.label_free else changes.mean(axis=0)
+    by_example = slopes + bends
+    linear, mean = float(slopes.mean()), float(by_example.mean())
     error = float(by_example.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
     curvature = float("nan") if tokens is None else float(bends.mean())
     return Expectation(
@@ -146,7 +164,7 @@ def _doubts(
             "the curvature is not in it, because this measurement did not count the tokens of its answers: large steps "
             "look better than they are; calibrate again"
         )
-    elif curvature > _BENT * abs(linear):
+    elif linear and curvature > _BENT * abs(linear):
         found.append("the step is so large that the loss bends: measure it, or lower the strength")
     if n < _FEW:
         found.append(f"{n} examples are few: the band itself is uncertain")

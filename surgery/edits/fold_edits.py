@@ -9,9 +9,10 @@ from numpy import ndarray
 from surgery.adapter import in_scope
 from surgery.edits.edit import Edit, checked_sensitivity, edit_stack
 from surgery.edits.plan import EditPlan
+from surgery.edits.protection import may_move, without_harm
 from surgery.edits.strength import sigma_at
 from surgery.policies import Evidence, ScopePolicy
-from surgery.sensitivity import Folds, FoldStatistics, ScopeRows, Sensitivity, unfitted
+from surgery.sensitivity import Folds, FoldStatistics, ScopeRows, Sensitivity, joint_training, unfitted
 from surgery.spectra import Spectra
 
 _CELLS = 500_000  # components × folds, above which one shuffle has to do
@@ -48,7 +49,7 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
 
     None where the plan reads g and the examples are too few for folds. Raises `PolicyError` as `make_edit` does.
     """
-    if not plan.policy.needs_gradient:
+    if not plan.policy.needs_gradient and not plan.protect:
         return edit_as_fold(plan.apply(spectra, sensitivity), sensitivity)
     folds = sensitivity.folds
     names = in_scope(spectra, plan.scope)
@@ -67,6 +68,8 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
             stack = replace(stack, given=given[:, at].reshape(-1, at.shape[1]))
         found, _ = edit_stack(stack, plan.policy, plan.energy, plan.sigma_min, plan.manual)
         after[:, at.ravel()] = found.reshape(-1, at.size)
+    if plan.protect:
+        _spare(after, sigma, plan, rows, folds)
     starts = np.array([rows.indices[name][0] for name in names])
     return FoldEdits(tuple(names), starts, sigma, after, folds).at(plan.strength, plan.sigma_min)
 
@@ -78,6 +81,20 @@ def edit_as_fold(edit: Edit, sensitivity: Sensitivity) -> FoldEdits:
     sigma = np.concatenate([module.sigma for module in modules])
     after = np.concatenate([module.sigma_after for module in modules])[np.newaxis]
     return FoldEdits(tuple(edit.modules), starts, sigma, after, unfitted(sensitivity.examples))
+
+
+def _spare(
+    after: Float64[ndarray, "fold component"],
+    sigma: Float64[ndarray, " component"],
+    plan: EditPlan,
+    rows: ScopeRows,
+    folds: Folds,
+) -> None:
+    """Take what hurts the protected slices out of every fold's step, as its training examples of all slices tell it."""
+    places = {name: slice(int(own[0]), int(own[-1]) + 1) for name, own in rows.indices.items()}
+    for fold, train in enumerate(joint_training(rows, rows.protected, folds)):
+        free = may_move(sigma, after[fold], places, plan.manual)
+        after[fold] = without_harm(sigma, after[fold], free, rows.joint.only(train), plan.sigma_min)
 
 
 def _bounded(folds: Folds, rows: ScopeRows) -> Folds:

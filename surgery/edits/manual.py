@@ -86,7 +86,11 @@ def _before_energy(
     spectra: Spectra, plan: EditPlan, sensitivity: Sensitivity | None, name: str, sigma_min: float
 ) -> ModuleEdit:
     """The module as the plan leaves it to the energy rule."""
-    modules = replace(plan, energy="none", sigma_min=sigma_min, strength=1.0).apply(spectra, sensitivity).modules
+    modules = (
+        replace(plan, energy="none", sigma_min=sigma_min, strength=1.0, protect=False)
+        .apply(spectra, sensitivity)
+        .modules
+    )
     if name not in modules:
         raise PolicyError(f"module {name!r} is not in scope", "widen the scope")
     return modules[name]

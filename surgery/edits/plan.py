@@ -7,6 +7,7 @@ from typing import Any
 
 from surgery.adapter import RESIDUAL, SCOPES, check_scope, scope_note
 from surgery.edits.edit import Edit, Manual, check_rules, make_edit
+from surgery.edits.protection import spared
 from surgery.edits.strength import check_strength, with_strength
 from surgery.errors import RecipeError
 from surgery.files import mapping_of, number_of, refuse_unknown
@@ -20,7 +21,7 @@ class EditPlan:
     """What is done to the singular values: a policy, where it acts, what follows it, gains by hand.
 
     Without an energy rule it takes the policy's usual one. `strength` is the dose λ of the whole edit, from 0 to
-    1.5: σ′(λ) = (1 − λ)σ + λσ′.
+    1.5: σ′(λ) = (1 − λ)σ + λσ′. `protect` takes out of the step what hurts the protected slices, as `spared`.
     """
 
     policy: Policy = field(default_factory=GradDirection)
@@ -29,6 +30,7 @@ class EditPlan:
     sigma_min: float = 0.0
     manual: Manual = field(default_factory=dict)
     strength: float = 1.0
+    protect: bool = False
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
@@ -38,7 +40,13 @@ class EditPlan:
     @property
     def needs_sensitivity(self) -> bool:
         """Whether it works from a measurement: of sensitivities, or of the second moments of inputs."""
-        return self.policy.needs_gradient or self.policy.needs_q or self.energy == "functional"
+        reads = self.policy.needs_gradient or self.policy.needs_q
+        return reads or self.energy == "functional" or self.protect
+
+    @property
+    def needs_protected(self) -> bool:
+        """Whether it works from the measurements of protected slices too."""
+        return self.protect or self.policy.needs_protected
 
     def apply(self, spectra: Spectra, sensitivity: Sensitivity | None) -> Edit:
         """The edit of an adapter; raises `PolicyError` as `make_edit` does."""
@@ -51,6 +59,8 @@ class EditPlan:
             sigma_min=self.sigma_min,
             manual=self.manual,
         )
+        if self.protect:
+            whole = spared(whole, sensitivity, self.sigma_min, self.manual)
         return with_strength(whole, self.strength, self.sigma_min)
 
     def notes(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -72,12 +82,17 @@ def edit_record(plan: EditPlan) -> dict[str, Any]:
         },
         # plans of earlier versions have none, and keep their digests
         **({} if plan.strength == 1 else {"strength": plan.strength}),
+        **({"protect": True} if plan.protect else {}),
     }
 
 
 def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
     """An `edit` section, validated; raises `RecipeError` or `PolicyError` for the first thing wrong."""
-    refuse_unknown(edit, {"scope", "policy", "knobs", "energy", "sigma_min", "manual", "strength"}, "edit")
+    known = {"scope", "policy", "knobs", "energy", "sigma_min", "manual", "strength", "protect"}
+    refuse_unknown(edit, known, "edit")
+    protect = edit.get("protect", False)
+    if not isinstance(protect, bool):
+        raise RecipeError(f"edit.protect cannot be {protect!r}", "write true or false")
     policy = make_policy(str(edit.get("policy")), mapping_of(edit.get("knobs"), "edit.knobs"))
     scope, energy = edit.get("scope", "residual"), edit.get("energy", policy.usual_energy)
     sigma_min = number_of(edit.get("sigma_min", 0.0), "edit.sigma_min")
@@ -96,6 +111,7 @@ def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
         sigma_min=sigma_min,
         manual=_manual(edit.get("manual")),
         strength=number_of(edit.get("strength", 1.0), "edit.strength"),
+        protect=protect,
     )
 
 

@@ -13,8 +13,19 @@ from surgery.experiments.control_edits import (
     shape_controls,
     with_controls,
 )
+from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
+from surgery.experiments.headroom import Headroom, Training, headroom
 from surgery.experiments.knob_search import Search, SearchLimits, search
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
+from surgery.experiments.protected_front import (
+    PROVEN,
+    WEIGHTS,
+    FrontPoint,
+    front_name,
+    measure_front,
+    protected_front,
+    spread,
+)
 from surgery.experiments.recipe_run import run_recipe
 from surgery.experiments.scale_or_shape import (
     READS_Q,
@@ -33,30 +44,51 @@ from surgery.experiments.scale_or_shape import (
 )
 from surgery.experiments.shape_expectations import shape_expectations
 from surgery.experiments.shuffled_gains import shuffled_gains
+from surgery.experiments.steps import MOST_STEPS, Step, Steps, by_hand, check_steps, moved_to, origin, take_steps
 from surgery.experiments.tuning import KnobPoint, TuningSetup, measure_edits, sweep_knob, sweep_values, tuning_plan
 
 __all__ = [
     "CONTROLS",
     "DIAGNOSTICS",
+    "DOSES",
     "EDIT",
+    "MOST_STEPS",
+    "PROVEN",
     "READS_Q",
+    "WEIGHTS",
     "ControlRules",
     "ControlledEdits",
     "Diagnostic",
+    "DoseCurve",
+    "DosePoint",
     "Flat",
+    "FrontPoint",
+    "Headroom",
     "KnobPoint",
     "Proof",
     "Search",
     "SearchLimits",
+    "Step",
+    "Steps",
+    "Training",
     "TuningSetup",
+    "by_hand",
+    "check_steps",
     "control_of",
     "control_sets",
+    "dose_curve",
     "flat_of",
+    "front_name",
     "head_only",
+    "headroom",
     "input_energies",
     "is_reserved",
     "measure_edits",
+    "measure_front",
+    "moved_to",
     "one_scale",
+    "origin",
+    "protected_front",
     "prove",
     "random_controls",
     "recipe_digest",
@@ -72,9 +104,11 @@ __all__ = [
     "shuffled_gains",
     "shuffled_scales",
     "sigma_digest",
+    "spread",
     "sweep_knob",
     "sweep_values",
     "tail_only",
+    "take_steps",
     "tuning_plan",
     "with_controls",
 ]

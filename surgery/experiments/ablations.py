@@ -78,7 +78,7 @@ DIAGNOSTICS = (
         "energy",
         3,
         "Energy rule",
-        "Does holding Σσ or Σσ² of each module help or hold the edit back?",
+        "Does holding Σσ, Σσ² or E‖ΔWx‖² of each module help or hold the edit back?",
         energy_rules,
     ),
     Diagnostic("budget", 4, "Calibration budget", "How many examples does the edit need?", calibration_budgets),

@@ -225,10 +225,13 @@ def _other_batch(batch_size: int | None, variants: int, examples: int) -> int:
 def recipe_digest(recipe: Recipe) -> str:
     """Identity of an edit and of how it was made; how it is evaluated does not count.
 
-    Nor do the rows that were measured, where the policy reads no gradient.
+    Nor do the rows that were measured, where the policy reads no gradient, and protected slices that it does not read.
     """
-    rows = recipe.calibration_digest if recipe.edit.needs_sensitivity else ""
-    return digest([dump_recipe(pinned(replace(recipe, evaluation=None, calibration_digest=rows)))])
+    if not recipe.edit.needs_sensitivity:
+        recipe = replace(recipe, calibration_digest="")
+    if not recipe.edit.needs_protected:
+        recipe = replace(recipe, protected=(), protected_digests=())
+    return digest([dump_recipe(pinned(replace(recipe, evaluation=None)))])
 
 
 def sigma_digest(edit: Edit | None) -> str:

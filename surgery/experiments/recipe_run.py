@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, in_scope, open_adapter
 from surgery.data import EvaluationPlan, Slices, fetch_source, read_slices, rows_digest
@@ -10,12 +11,17 @@ from surgery.errors import RecipeError
 from surgery.evaluation import Evaluation
 from surgery.experiments.control_edits import EDIT, rules_of, with_controls
 from surgery.experiments.proof import Proof, prove
+from surgery.experiments.steps import check_steps, origin, take_steps
+from surgery.experiments.tuning import TuningSetup
 from surgery.export import Verification, export_recipe, new_folder
-from surgery.model import attach
+from surgery.model import Variant, attach, is_offloaded
 from surgery.progress import SILENT, Control
 from surgery.recipes import Recipe
-from surgery.sensitivity import Sensitivity, calibrate
+from surgery.sensitivity import Sensitivity, calibrate, measure_sensitivity
 from surgery.spectra import Spectra, decompose
+
+if TYPE_CHECKING:
+    from surgery.model import LiveModel
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class RunReport:
 def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) -> RunReport:
     """Redo a recipe: calibrate, edit, evaluate, export to `out`.
 
+    Of an edit in several steps, the recipe that is exported holds where they led, as gains set by hand.
     Raises `RecipeError` when the adapter or the rows at hand are not those that the recipe was made for.
     """
     new_folder(out)
@@ -39,6 +46,12 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
     recipe = replace(recipe, adapter=adapter.source, adapter_digest=adapter.digest)
     spectra = decompose(adapter)
     in_scope(spectra, recipe.edit.scope)
+    check_steps(recipe.edit, recipe.steps)
+    if recipe.edit.needs_protected and not recipe.protected:
+        raise RecipeError(
+            "the edit is to spare protected slices, and the recipe names none",
+            "add a section protected: a list of slices, each as calibration is",
+        )
     for plan in recipe.seen:
         fetch_source(plan.data, control)
     if recipe.evaluation is not None:
@@ -52,7 +65,21 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
         sensitivity = calibrate(
             live, recipe.calibration, base=recipe.base, slice_=slices.seen[recipe.calibration], control=control
         )
-        recipe = replace(recipe, calibration_digest=sensitivity.rows)
+        protected = []
+        for plan in recipe.protected:
+            control.begin(f"calibrating what is protected: {plan.data}")
+            protected.append(calibrate(live, plan, base=recipe.base, slice_=slices.seen[plan], control=control))
+        sensitivity = replace(sensitivity, protected=tuple(protected))
+        recipe = replace(
+            recipe,
+            calibration_digest=sensitivity.rows,
+            protected_digests=tuple(beside.rows for beside in protected),
+        )
+        notes = recipe.edit.notes(spectra)
+        if recipe.steps > 1:
+            control.begin("taking steps")
+            recipe, told = _stepped(live, recipe, sensitivity, slices, control)
+            notes = (*notes, *told)
         edit = recipe.edit.apply(spectra, sensitivity)
         evaluation = None
         if recipe.evaluation is not None:
@@ -60,7 +87,31 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
             proof = _proof(recipe, recipe.evaluation, spectra, edit, sensitivity)
             evaluation = prove(live, proof, slices=slices, control=control).evaluation
     verification = export_recipe(adapter, spectra, edit, recipe, out, sensitivity)
-    return RunReport(edit, sensitivity, evaluation, verification, recipe.edit.notes(spectra))
+    return RunReport(edit, sensitivity, evaluation, verification, notes)
+
+
+def _stepped(
+    live: "LiveModel", recipe: Recipe, sensitivity: Sensitivity, slices: Slices, control: Control
+) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe of where the steps of a recipe lead, and what each of them did on the tuning rows."""
+    planned, tuning = recipe.calibration, recipe.tuning
+    if tuning is None:
+        raise RecipeError("several steps need tuning rows, which decide when to stop", "name a tuning slice")
+    rows, judges = slices.seen[planned], slices.seen[tuning]
+    calibration = live.encode(rows.rows, planned.encoding, left_out=rows.left_out, spare=rows.spare)
+    names = in_scope(live.spectra, recipe.edit.scope)
+
+    def measure(sigma: Variant) -> Sensitivity:
+        checkpointing = planned.checkpointing or is_offloaded(live.model)
+        return measure_sensitivity(
+            live, calibration, names, batch_size=planned.batch_size, checkpointing=checkpointing, sigma=sigma
+        )
+
+    slice_ = live.encode(judges.rows, tuning.encoding, left_out=judges.left_out, spare=judges.spare)
+    setup = TuningSetup(live, slice_, sensitivity)
+    steps = take_steps(setup, recipe.edit, measure, recipe.steps, control=control)
+    told = origin(recipe.edit, steps, recipe.steps)
+    return replace(recipe, edit=steps.end.plan, steps=1, origin=told), (told, *steps.notes)
 
 
 def _adapter_of(recipe: Recipe, control: Control) -> Adapter:
@@ -75,11 +126,13 @@ def _adapter_of(recipe: Recipe, control: Control) -> Adapter:
 
 def _slices_of(recipe: Recipe) -> Slices:
     slices = read_slices(recipe.seen, recipe.evaluation)
-    if recipe.calibration_digest not in ("", rows_digest(slices.seen[recipe.calibration].rows)):
-        raise RecipeError(
-            f"the rows of {recipe.calibration.data!r} are not those that the recipe was made with",
-            "restore the file, or clear calibration.digest in the recipe to use it by name",
-        )
+    named = zip(recipe.protected, recipe.protected_digests, strict=False)
+    for plan, rows in ((recipe.calibration, recipe.calibration_digest), *named):
+        if rows not in ("", rows_digest(slices.seen[plan].rows)):
+            raise RecipeError(
+                f"the rows of {plan.data!r} are not those that the recipe was made with",
+                "restore the file, or clear its digest in the recipe to use it by name",
+            )
     return slices
 
 

@@ -5,7 +5,7 @@ from do not say when to stop, because every step lowers their loss a little furt
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
@@ -19,7 +19,7 @@ from surgery.model import Variant, VariantEngine
 from surgery.policies import Identity, knob_values
 from surgery.progress import SILENT, Control
 from surgery.sensitivity import Sensitivity
-from surgery.spectra import Spectra
+from surgery.spectra import Spectra, Spectrum
 
 MOST_STEPS = 16
 # measures the calibration slice at σ′ by module
@@ -80,7 +80,7 @@ def take_steps(
     rows = len(setup.slice_.examples)
     spectra, sensitivity = setup.live.spectra, setup.sensitivity
     control.progress(0, rows * (1 + most))
-    unedited = _losses(setup, None, control.part(0, rows * (1 + most)))
+    unedited = tuning_losses(setup, None, control.part(0, rows * (1 + most)))
     start = _step(spectra, plan.scope, {}, (unedited, unedited, unedited))
     taken: list[Step] = []
     before, at = unedited, start
@@ -89,7 +89,7 @@ def take_steps(
             sensitivity = measure(at.edit.sigma_after)
         after = plan.apply(moved_to(spectra, at.edit), sensitivity).sigma_after
         edit = by_hand(spectra, after, plan.scope).apply(spectra, None)
-        losses = _losses(setup, edit.sigma_after, control.part(number * rows, rows * (1 + most)))
+        losses = tuning_losses(setup, edit.sigma_after, control.part(number * rows, rows * (1 + most)))
         at = _step(spectra, plan.scope, after, (unedited, before, losses))
         if not at.change.mean < 0:
             return Steps(tuple(taken), start, at)
@@ -107,6 +107,11 @@ def check_steps(plan: EditPlan, most: int) -> None:
             f"policy {plan.policy.name} reads no sensitivities, so measuring again changes nothing",
             "take 1 step, or choose a policy that reads them",
         )
+    if most > 1 and plan.needs_protected:
+        raise PolicyError(
+            "what protected slices say is measured at the adapter's own σ alone",
+            "take 1 step, or an edit without protected slices",
+        )
     if most > 1 and any(plan.manual.values()):
         raise PolicyError(
             "gains set by hand are relative to the adapter's own σ, and would be applied again at every step",
@@ -116,10 +121,12 @@ def check_steps(plan: EditPlan, most: int) -> None:
 
 def moved_to(spectra: Spectra, edit: Edit) -> Spectra:
     """The spectra with the σ′ of an edit for σ: where the next step starts."""
-    return {
-        name: replace(spectrum, sigma=edit.modules[name].sigma_after) if name in edit.modules else spectrum
-        for name, spectrum in spectra.items()
-    }
+    moved = dict(spectra)
+    for name, module in edit.modules.items():
+        one = spectra[name]
+        sigma = module.sigma_after
+        moved[name] = Spectrum(one.name, one.layer, one.family, one.U, sigma, one.V, one.precision)
+    return moved
 
 
 def by_hand(spectra: Spectra, after: Mapping[str, Float64[ndarray, " rank"]], scope: str) -> EditPlan:
@@ -155,7 +162,8 @@ def _step(
     return Step(plan, plan.apply(spectra, None), paired_effect(before, now), paired_effect(unedited, now))
 
 
-def _losses(setup: TuningSetup, sigma: Variant | None, control: Control) -> Float64[ndarray, " example"]:
+def tuning_losses(setup: TuningSetup, sigma: Variant | None, control: Control) -> Float64[ndarray, " example"]:
+    """Loss of every tuning row at σ′ by module, in nats per answer token."""
     engine = VariantEngine(setup.live, {"step": sigma}, rows=setup.batch_size)
     return engine.answer_losses(setup.slice_.examples, control=control)["step"]
 

@@ -1,6 +1,7 @@
 """The model card of an exported adapter: what was changed, from what, and how to redo it."""
 
 from surgery.adapter import Adapter
+from surgery.data import SAMPLED
 from surgery.edits import Edit, summary
 from surgery.export.peft_loading import PeftLoading
 from surgery.policies import knob_values
@@ -39,11 +40,23 @@ loads like the original, with the same config, tensor names, shapes and dtypes{"
 | scope | `{_plain(recipe.edit.scope)}`: {len(edit.modules)} modules, {edit.scalars} singular values |
 | energy rule | `{recipe.edit.energy}`, Σσ′/Σσ = {numbers.nuclear_norm_ratio:.6f} |
 {strength}| raised / lowered / zeroed | {numbers.raised} / {numbers.lowered} / {numbers.zeroed} |
-| gains set by hand | {manual} |
-| loaded by PEFT | {_plain(str(loading), 600)} |
+| gains set by hand | {manual} |{_protected(recipe)}
+{f"| they came about by | {_plain(recipe.origin, 600)} |{chr(10)}" if recipe.origin else ""}| loaded by PEFT | {_plain(str(loading), 600)} |
 
 Redo it with `python -m surgery run recipe.yaml`.
 {f"{chr(10)}Modules left alone:{chr(10)}{chr(10)}{skipped}" if skipped else ""}"""
+
+
+def _protected(recipe: Recipe) -> str:
+    """A row of the card on the slices that the edit was not to hurt; empty where it looked at none."""
+    if not recipe.edit.needs_protected:
+        return ""
+    how = "what hurts them taken out of the step" if recipe.edit.protect else "weighed by the policy"
+    slices = ", ".join(
+        f"`{_plain(plan.data)}` ({plan.examples} rows{', without answers' if plan.labels == SAMPLED else ''})"
+        for plan in recipe.protected
+    )
+    return f"\n| protected slices | {slices}: {how} |"
 
 
 def _plain(text: str, longest: int = 200) -> str:

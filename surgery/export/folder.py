@@ -188,6 +188,8 @@ def export_recipe(
     """
     if recipe.calibration_digest:
         refuse_changed_rows(recipe.calibration, recipe.calibration_digest)
+    for plan, rows in zip(recipe.protected, recipe.protected_digests, strict=False):
+        refuse_changed_rows(plan, rows)
     record = record_of(adapter.digest, recipe.edit, sensitivity, recipe)
 
     def documents(loading: PeftLoading) -> dict[str, str]:

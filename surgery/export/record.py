@@ -61,6 +61,9 @@ def record_of(
     if sensitivity is not None:
         plan = recipe.calibration if recipe is not None else None
         rows["calibration"] = sensitivity.keys or _keys_from(plan, sensitivity.rows)
+        for i, beside in enumerate(sensitivity.protected):
+            plan = recipe.protected[i] if recipe is not None and i < len(recipe.protected) else None
+            rows[f"protected {i + 1}"] = beside.keys or _keys_from(plan, beside.rows)
     if recipe is not None and recipe.tuning is not None:
         rows["tuning"] = _keys_from(recipe.tuning)
     measured = {} if sensitivity is None else _told(sensitivity)

@@ -89,11 +89,13 @@ class Knobbed:
 
     However it is made, a value out of its knob's range raises `PolicyError`, and one in range has the knob's kind.
     `usual_energy` is the energy rule of an edit that names none; `needs_q` tells that it works from the second
-    moments of what enters a module; `steps` names the knobs that say how far it goes.
+    moments of what enters a module, `needs_protected` from measurements of slices that it is not to hurt; `steps` names
+    the knobs that say how far it goes.
     """
 
     usual_energy: ClassVar[str] = "l1"
     needs_q: ClassVar[bool] = False
+    needs_protected: ClassVar[bool] = False
     steps: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:

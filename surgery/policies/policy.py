@@ -32,6 +32,7 @@ class Policy(Protocol):
     title: ClassVar[str]
     usual_energy: ClassVar[str]
     needs_q: ClassVar[bool]
+    needs_protected: ClassVar[bool]
 
     @property
     def needs_gradient(self) -> bool:
@@ -71,6 +72,7 @@ class Given:
     title: ClassVar[str] = "Gains computed for the whole scope"
     needs_gradient: ClassVar[bool] = True
     needs_q: ClassVar[bool] = False
+    needs_protected: ClassVar[bool] = False
     usual_energy: ClassVar[str] = "l1"
 
     def gains(self, evidence: Evidence) -> Float64[ndarray, "module rank"]:

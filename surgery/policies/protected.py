@@ -38,6 +38,8 @@ class Protected(Knobbed):
     title: ClassVar[str] = "Step along the natural gradient and spare the protected slices (ours)"
     needs_gradient: ClassVar[bool] = True
     usual_energy: ClassVar[str] = "none"
+    needs_protected: ClassVar[bool] = True
+    steps: ClassVar[tuple[str, ...]] = ("eta", "damping")
 
     eta: float = knob(0.1, "size of the step", low=0.0, high=1.0, step=0.01)
     damping: float = knob(

@@ -27,6 +27,7 @@ def pinned(recipe: Recipe) -> Recipe:
         calibration=pinned_rows(recipe.calibration),
         evaluation=None if evaluation is None else pinned_rows(evaluation),
         tuning=None if tuning is None else pinned_rows(tuning),
+        protected=tuple(map(pinned_rows, recipe.protected)),
     )
 
 

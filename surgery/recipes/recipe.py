@@ -20,13 +20,20 @@ from surgery.model import DTYPES, BaseChoice
 # 2: rows are tokenised whole, as training does it; recipes of schema 1 go on as they did
 SCHEMA = 2
 _SCHEMAS = (1, SCHEMA)
+_SECTIONS = {
+    *("recipe", "adapter", "base", "calibration", "protected", "edit", "tuning", "evaluation", "steps", "origin")
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A whole edit: what it starts from, how it was measured, what it does, how it is proved.
 
-    `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that.
+    `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that. `steps`, where
+    above 1, are the most steps that are taken of the edit, each measured where the last one ended, until the tuning
+    rows say stop; what they lead to is a recipe of gains set by hand, and `origin` tells how those came about.
+    `protected` are slices that the edit is not to hurt, measured beside, and `protected_digests` those of their rows,
+    none or as many.
     """
 
     adapter: str
@@ -37,12 +44,21 @@ class Recipe:
     evaluation: EvaluationPlan | None = None
     tuning: CalibrationPlan | None = None
     calibration_digest: str = ""
+    steps: int = 1
+    origin: str = ""
+    protected: tuple[CalibrationPlan, ...] = ()
+    protected_digests: tuple[str, ...] = ()
+
+    @property
+    def plans(self) -> list[CalibrationPlan | EvaluationPlan]:
+        """The slices of all its stages."""
+        plans = [self.calibration, *self.protected, self.evaluation, self.tuning]
+        return [plan for plan in plans if plan is not None]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know before the recipe is redone."""
-        plans = [self.calibration, self.evaluation, self.tuning]
-        if any(plan is not None and plan.encoding.tokenised == APART for plan in plans):
+        if any(plan.encoding.tokenised == APART for plan in self.plans):
             return (
                 "this recipe tokenises prompt and answer apart, as versions before 2 did; "
                 "with tokenised: together its rows have the ids that training sees",
@@ -52,14 +68,24 @@ class Recipe:
     @property
     def seen(self) -> list[CalibrationPlan]:
         """The slices that shaped the edit; a proof may share no example with them."""
-        return [self.calibration] if self.tuning is None else [self.calibration, self.tuning]
+        tuning = [] if self.tuning is None else [self.tuning]
+        return [self.calibration, *tuning, *self.protected]
+
+
+def in_one_step(recipe: Recipe) -> Recipe:
+    """The recipe, whose edit is made from one measurement; raises `RecipeError` for one that takes several steps."""
+    if recipe.steps > 1:
+        raise RecipeError(
+            f"this recipe takes up to {recipe.steps} steps with a measurement before each",
+            "run it (surgery run RECIPE) and use the recipe.yaml in the folder that it writes",
+        )
+    return recipe
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML; `parse_recipe` of it gives the same recipe."""
-    plans = [plan for plan in (recipe.calibration, recipe.evaluation, recipe.tuning) if plan is not None]
     # the rule of the first schema is said by its number
-    apart = all("tokenised" not in plan_record(plan) for plan in plans)
+    apart = all("tokenised" not in plan_record(plan) for plan in recipe.plans)
     record_of = plan_record if apart else _explicit
     record: dict[str, Any] = {
         "recipe": 1 if apart else SCHEMA,
@@ -68,8 +94,18 @@ def dump_recipe(recipe: Recipe) -> str:
         "calibration": record_of(recipe.calibration),
         "edit": edit_record(recipe.edit),
     }
+    if recipe.steps > 1:
+        record["steps"] = recipe.steps
+    if recipe.origin:
+        record["origin"] = recipe.origin
     if recipe.calibration_digest:
         record["calibration"]["digest"] = recipe.calibration_digest
+    if recipe.protected:
+        digests = recipe.protected_digests or ("",) * len(recipe.protected)
+        record["protected"] = [
+            {**record_of(plan), **({"digest": rows} if rows else {})}
+            for plan, rows in zip(recipe.protected, digests, strict=True)
+        ]
     if recipe.tuning is not None:
         record["tuning"] = record_of(recipe.tuning)
     if recipe.evaluation is not None:
@@ -99,31 +135,64 @@ def parse_recipe(text: str) -> Recipe:
     if not isinstance(record, dict) or type(schema) is not int or schema not in _SCHEMAS:
         raise RecipeError("this is no recipe of schema 1 or 2", f"start the file with: recipe: {SCHEMA}")
     earlier = schema < SCHEMA
-    refuse_unknown(
-        record, {"recipe", "adapter", "base", "calibration", "edit", "tuning", "evaluation"}, "the recipe"
-    )
+    refuse_unknown(record, _SECTIONS, "the recipe")
     adapter = _section(record, "adapter", {"source": str, "digest": str})
     refuse_unknown(adapter, {"source", "digest"}, "adapter")
     base = parse_plan(BaseChoice, _section(record, "base"), "base")
     if base.dtype not in DTYPES:
         raise RecipeError(f"base.dtype is {base.dtype!r}", f"use one of {', '.join(DTYPES)}")
     evaluation, tuning = record.get("evaluation"), record.get("tuning")
-    calibration = dict(_section(record, "calibration"))
-    rows = calibration.pop("digest", "")
-    if not isinstance(rows, str):
-        raise RecipeError(f"calibration.digest cannot be {rows!r}", "write a digest as text, or leave it out")
+    steps, origin = _steps(record)
+    calibration, rows = _measured(_section(record, "calibration"), "calibration", earlier)
+    protected = _protected(record.get("protected", []), earlier)
     return Recipe(
         adapter=adapter.get("source", ""),
         adapter_digest=adapter.get("digest", ""),
         base=base,
-        calibration=parse_plan(CalibrationPlan, calibration, "calibration", earlier=earlier),
+        calibration=calibration,
         calibration_digest=rows,
         edit=parse_edit(_section(record, "edit")),
         evaluation=None
         if evaluation is None
         else parse_plan(EvaluationPlan, evaluation, "evaluation", earlier=earlier),
         tuning=None if tuning is None else parse_plan(CalibrationPlan, tuning, "tuning", earlier=earlier),
+        steps=steps,
+        origin=origin,
+        protected=tuple(plan for plan, _ in protected),
+        protected_digests=tuple(found for _, found in protected) if any(found for _, found in protected) else (),
     )
+
+
+def _steps(record: Mapping[str, Any]) -> tuple[int, str]:
+    """The most steps and where gains set by hand came from."""
+    steps, origin = record.get("steps", 1), record.get("origin", "")
+    if type(steps) is not int or steps < 1 or not isinstance(origin, str):
+        raise RecipeError(
+            f"steps is {steps!r} and origin is {origin!r}", "write a whole number from 1 up, and a text"
+        )
+    if steps > 1 and record.get("tuning") is None:
+        raise RecipeError(
+            f"{steps} steps are asked for and the recipe has no section 'tuning'",
+            "name tuning rows, which decide when to stop, or remove steps",
+        )
+    return steps, origin
+
+
+def _measured(section: Mapping[str, Any], where: str, earlier: bool) -> tuple[CalibrationPlan, str]:
+    """A slice that is measured, and the digest of its rows where it has one."""
+    settings = dict(section)
+    rows = settings.pop("digest", "")
+    if not isinstance(rows, str):
+        raise RecipeError(f"{where}.digest cannot be {rows!r}", "write a digest as text, or leave it out")
+    return parse_plan(CalibrationPlan, settings, where, earlier=earlier), rows
+
+
+def _protected(value: Any, earlier: bool) -> list[tuple[CalibrationPlan, str]]:
+    if not isinstance(value, list):
+        raise RecipeError(f"protected is no list but {value!r}", "write a list of slices, each as calibration is")
+    return [
+        _measured(mapping_of(each, f"protected[{i}]"), f"protected[{i}]", earlier) for i, each in enumerate(value)
+    ]
 
 
 def _section(record: Mapping[str, Any], name: str, types: Mapping[str, type] | None = None) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from surgery.progress import SILENT, Control
 from surgery.sensitivity.backward import measure_sensitivity, provenance_of
 from surgery.sensitivity.checkpoint import PartFile
 from surgery.sensitivity.doubts import COMPARED, losses_without
+from surgery.sensitivity.input_pass import measure_inputs
 from surgery.sensitivity.sensitivity import Sensitivity, load_sensitivity, save_sensitivity
 from surgery.sensitivity.store import PART, WHOLE, measurement_header
 from surgery.sensitivity.timing import Spent, remember_pace
@@ -57,6 +58,8 @@ def calibrate(
     """
     refuse_changed(live.adapter)
     slice_ = planned_rows(plan) if slice_ is None else slice_
+    if plan.base_inputs:
+        return _with_base_inputs(live, plan, base, slice_, control)
     calibration = _encoded(live, plan, slice_)
     rows = slice_.first(calibration.tried)
     keys = tuple(map(seen_keys, rows))
@@ -108,6 +111,23 @@ def calibrate(
     return sensitivity
 
 
+def _with_base_inputs(
+    live: "LiveModel", plan: CalibrationPlan, base: BaseChoice | None, slice_: Slice, control: Control
+) -> Sensitivity:
+    """The measurement with the base's inputs in place of the adapter's, kept beside it; one forward pass more."""
+    own = calibrate(live, replace(plan, base_inputs=False), base=base, slice_=slice_, control=control)
+    stored = stored_sensitivity_file(own.provenance.key, plan.batch_size, base_inputs=True)
+    known = _found_again(stored)
+    if known is not None:
+        return replace(own, inputs=known.inputs)
+    calibration = _encoded(live, plan, slice_)
+    inputs = measure_inputs(live, calibration, list(own.values), batch_size=plan.batch_size, control=control)
+    found = replace(own, inputs=inputs)
+    base = base or BaseChoice(live.base.location, None, str(live.device), own.provenance.dtype)
+    save_sensitivity(found, stored, measurement_header(plan, base, own.provenance, own.left_out))
+    return found
+
+
 def _found_again(stored: Path) -> Sensitivity | None:
     """The stored measurement; a damaged one is removed, to be measured again.
 
@@ -126,9 +146,9 @@ def _found_again(stored: Path) -> Sensitivity | None:
         return None
 
 
-def stored_sensitivity_file(key: str, batch_size: int) -> Path:
-    """Where the measurement of this provenance key is kept.
+def stored_sensitivity_file(key: str, batch_size: int, *, base_inputs: bool = False) -> Path:
+    """Where the measurement of this provenance key is kept, with the inputs of the adapter or of the base alone.
 
     The batch size moves the last bits, and a recipe is to give the same bytes, so it is in the name.
     """
-    return sensitivities_folder() / f"{key}-{batch_size}{WHOLE}"
+    return sensitivities_folder() / f"{key}-{batch_size}{'-base' if base_inputs else ''}{WHOLE}"

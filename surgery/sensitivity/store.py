@@ -28,7 +28,8 @@ class Measurement:
 
     `done` of `examples` are measured; a file with fewer is a part that `run.calibrate` goes on from. `plan`
     and `base` are None, and `loss` too, in files of earlier versions, which say less of themselves. `loss` is
-    the mean in nats per answer token, `tokens_left` what a part still has to put through the model.
+    the mean in nats per answer token, `tokens_left` what a part still has to put through the model. `inputs` tells
+    that what enters the modules was measured too, which files of earlier versions lack.
     """
 
     file: Path
@@ -42,6 +43,7 @@ class Measurement:
     loss: float | None
     left_out: Mapping[str, int]
     tokens_left: int
+    inputs: bool = True
 
     @property
     def finished(self) -> bool:
@@ -143,6 +145,7 @@ def measurement_in(file: Path) -> Measurement | None:
             loss=float(loss) if loss is not None else None,
             left_out={str(reason): int(count) for reason, count in left_out.items()},
             tokens_left=int(metadata.get("tokens_left", 0)),
+            inputs=part or "inputs" in metadata,
         )
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError):
         return None

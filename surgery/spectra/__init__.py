@@ -23,6 +23,12 @@ from surgery.spectra.facts_of_folder import (
     many_text,
     write_parquet,
 )
+from surgery.spectra.functional import (
+    full_participation,
+    functional_participation,
+    functional_shares,
+    nuclear_participation,
+)
 from surgery.spectra.intruders import Capture, Intruders, capture, find_intruders, leading_directions
 from surgery.spectra.pairing import depth, family_members, family_of_both, paired_families
 from surgery.spectra.random_subspaces import (
@@ -72,6 +78,9 @@ __all__ = [
     "family_members",
     "family_of_both",
     "find_intruders",
+    "full_participation",
+    "functional_participation",
+    "functional_shares",
     "inspect_many",
     "inspect_one",
     "inspection",
@@ -81,6 +90,7 @@ __all__ = [
     "many_text",
     "module_facts",
     "module_synergy",
+    "nuclear_participation",
     "null_components",
     "of_equal_rank",
     "one_thread",

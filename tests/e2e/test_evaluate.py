@@ -91,6 +91,18 @@ def test_a_proof_is_found_again_by_the_page_that_started_it_and_by_a_later_one(
         assert {file.name for file in folder.iterdir()} == set(KINDS)
 
 
+def test_one_tick_tells_scale_from_shape(opened: Open) -> None:
+    page = opened()
+    fill(page, Examples=6, Random_controls=0)
+    page.get_by_text("Scale or shape?", exact=True).click()
+    rested(page)
+    prove(page)
+    proven(page, 6)
+    expect(page.get_by_text("Scale or shape, edit, answer loss").first).to_contain_text("its shape alone")
+    expect(page.get_by_text("scale, same functional energy").first).to_be_visible()
+    no_message_of_failure(page)
+
+
 def test_generated_programs_stay_off_until_they_are_turned_on(opened: Open) -> None:
     page = opened()
     view(page, "Benchmark")

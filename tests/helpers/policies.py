@@ -66,9 +66,13 @@ def spectrum(name: str, sigma: Any) -> Spectrum:
 def measured(values: Mapping[str, Any]) -> Sensitivity:
     """Sensitivities from {module: rows of examples}, with some second moments of every module's input."""
     arrays = {name: np.asarray(g, dtype=np.float64) for name, g in values.items()}
-    sums = {name: np.diag(some_q(g.shape[1])) for name, g in arrays.items()}
-    inputs = InputMoments(sums, sums, {"prompt": 1, "answer": 1})
-    return Sensitivity(arrays, np.ones(len(next(iter(arrays.values())))), PROVENANCE, inputs=inputs)
+    return with_some_q(Sensitivity(arrays, np.ones(len(next(iter(arrays.values())))), PROVENANCE))
+
+
+def with_some_q(sensitivity: Sensitivity) -> Sensitivity:
+    """The measurement with made-up second moments of every module's input."""
+    sums = {name: np.diag(some_q(g.shape[1])) for name, g in sensitivity.values.items()}
+    return replace(sensitivity, inputs=InputMoments(sums, sums, {"prompt": 1, "answer": 1}))
 
 
 def some_q(rank: int) -> np.ndarray:

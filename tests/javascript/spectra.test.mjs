@@ -200,3 +200,18 @@ test("an axis holds 0 and what errors reach; a log axis ends some decades down",
   const y = scaleOf(0.01, 100, true, 0, 40)
   assert.deepEqual([100, 1, 0.01, 0].map((value) => Math.round(y(value))), [0, 20, 40, 40])
 })
+
+test("what enters the modules is told where it was measured, and how to get it where it was not", () => {
+  const shares = { ...sent(), functional: floats([0.3, 0.7, NaN, 1, 0]), key: "with inputs" }
+  const state = received(blank(), shares)
+  const a0 = state.m.byName.get("a0"), a1 = state.m.byName.get("a1")
+  assert.ok(told(state.m, a0, 1).includes("70.0 % of the module's functional energy Σσ²q"))
+  assert.ok(!told(state.m, a1, 0).some((line) => line.includes("functional")))
+  assert.deepEqual(factRows(state.m, a1, 0).find(([name]) => name === "share of Σσ²q"), ["share of Σσ²q", "not measured"])
+  assert.equal(needOf(chosen(state, { view: "all", show: "functional" })), "")
+  assert.ok(painted(drawAll, chosen(state, { show: "functional" })).sheet.words.some((words) => words.includes("0 to 1")))
+  for (const change of [{ view: "all", show: "functional" }, { view: "depth", measure: "full" }])
+    assert.match(needOf(chosen(start(), change)), /^Not known yet: .*σ²q\. This calibration is of an earlier version: press “Calibrate again”/)
+  assert.match(needOf(chosen(start(null), { view: "all", show: "functional" })), /This needs a calibration/)
+  assert.equal(figureOf(chosen(start(), { view: "all", show: "functional" })), null)
+})

@@ -268,3 +268,35 @@ def test_the_manifest_names_every_file_and_every_task() -> None:
     assert {cell.task for cell in paper.tables()[2].cells} == set(manifest["tasks"])
     assert paper.reference().authors[0] == "Zailong Tian"
     assert list(paper.figures()) == [3, 4]
+
+
+# typed once more from the follow-up: target, off, forgetting gap
+FOLLOW_UP = """66.47 69.99 0, 68.00 69.55 2.71, 68.76 68.28 3.72, 68.78 70.01 2.37, 68.58 69.64 2.70, 68.44 69.78 2.56,
+72.08 72.79 0.34, 72.27 72.57 0.40, 72.70 72.47 0.52, 70.64 71.56 1.11, 72.11 72.59 0.25, 71.60 72.28 0.29"""
+
+
+def test_the_follow_up_holds_its_twelve_rows_and_what_our_notes_say_of_them() -> None:
+    found = paper.follow_up()
+    rows = [[row[name] for name in found.columns] for row in found.rows]
+    assert rows == [[float(text) for text in line.split()] for line in FOLLOW_UP.split(",")]
+    by_name = {str(row["method"]).partition(":")[0].partition(",")[0]: row for row in found.rows}
+    trained, edited = by_name["the trained LoRA"], by_name["grad_direction 2/0.2"]
+    assert f"{edited['target'] - trained['target']:.2f}" == "0.76"
+    assert f"{edited['forgetting'] - trained['forgetting']:.2f}" == "1.01"
+    assert any("0.76" in note and "1.01" in note for note in found.notes)
+    for each in found.paired:
+        assert each.low < each.mean < each.high
+        difference = by_name[f"{each.of} 4+1"]["target"] - by_name[each.against]["target"]
+        # the rows are rounded to hundredths
+        assert each.mean == pytest.approx(difference, abs=0.011)
+    # on the target plain scaling at equal functional energy does as well, at equal norm it does not
+    assert [each.low < 0 < each.high for each in found.paired] == [True, False]
+    assert "peft-sft-lab" in found.reference
+
+
+def test_a_follow_up_without_a_number_is_refused(own_copy: Path) -> None:
+    file = own_copy / "follow_up.json"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace('"target": 68.00, ', ""), encoding="utf-8")
+    with pytest.raises(DataError, match="the trained LoRA"):
+        paper.follow_up(own_copy)

@@ -153,11 +153,24 @@ def test_no_data_gives_an_empty_titled_figure() -> None:
         viz.ranking_stability([], {}, title="t"),
         viz.effect_intervals([], [], [], [], title="t", unit="u", lower_is_better=True),
         viz.sweep_curve([], [], [], [], [], title="t", knob="k"),
+        viz.dose_response([], ([], [], []), ([], [], []), title="t", unit="nats"),
     ]
     for figure in empty:
         assert figure.layout.title.text == "t"
         assert not figure.data
         assert figure.layout.annotations
+
+
+def test_a_dose_curve_draws_the_edit_and_the_scale_of_its_size_with_their_intervals():
+    edit, scale = ([0.0, -0.2], [0.0, -0.3], [0.0, -0.05]), ([0.0, 0.1], [0.0, 0.0], [0.0, 0.3])
+    figure = viz.dose_response([0.0, 1.0], edit, scale, title="t", unit="nats")
+    assert [trace.name for trace in figure.data] == ["edit", "plain scale of the same size"]
+    for trace, (means, lows, highs) in zip(figure.data, (edit, scale), strict=True):
+        assert list(trace.x) == [0.0, 1.0]
+        assert list(trace.y) == means
+        ends = [mean - down for mean, down in zip(trace.y, trace.error_y.arrayminus, strict=True)]
+        assert ends == pytest.approx(lows)
+        assert [m + up for m, up in zip(trace.y, trace.error_y.array, strict=True)] == pytest.approx(highs)
 
 
 def test_a_sweep_holds_what_was_measured_and_what_was_predicted() -> None:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.editing import ENERGY_LABELS
 from app.editing.acts import applied
 from app.state import saved as sessions
 from app.state.workspace import Workspace
-from surgery.edits import EditPlan, best_step, edit_record, parse_edit
+from surgery.edits import EditPlan, best_step, edit_record, parse_edit, preview
 from surgery.errors import PolicyError, SurgeryError
 from surgery.policies import (
     POLICIES,
@@ -21,6 +22,7 @@ from surgery.policies import (
     GradDirection,
     knobs_of,
 )
+from surgery.sensitivity import InputMoments
 from tests.app.conftest import D0, O0, O1, Q0, SIGMA
 from tests.app.editing.conftest import LONGER, SMALL, UNMEASURED, numbers, shown, with_plan
 
@@ -240,3 +242,18 @@ def test_pulls_in_any_order_leave_a_plan_that_can_be_read_again(module: str, dat
     found = workspace.edit.modules[module]
     assert np.isfinite(found.sigma_after).all()
     assert found.sigma_after.sum() == pytest.approx(sum(SIGMA[module]))
+
+
+def test_the_functional_rule_is_refused_without_what_enters_the_modules_and_holds_it_otherwise() -> None:
+    act = {"type": "energy", "value": "functional"}
+    with pytest.raises(PolicyError, match="measured without them"):
+        applied(SMALL, act)
+    waiting = applied(UNMEASURED, act)
+    assert waiting.lacks_sensitivities
+    rng = np.random.default_rng(2)
+    rows = {name: rng.standard_normal((5, len(sigma))) for name, sigma in SIGMA.items()}
+    sums = {name: x.T @ x for name, x in rows.items()}
+    inputs = InputMoments(sums, sums, tokens={"prompt": 5, "answer": 5})
+    held = applied(replace(SMALL, sensitivity=replace(SMALL.sensitivity, inputs=inputs)), act)
+    assert preview(held.edit, held.sensitivity).functional_energy_ratio == pytest.approx(1, rel=1e-12)
+    assert "functional" in ENERGY_LABELS

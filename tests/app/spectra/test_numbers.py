@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from app import spectra as spectra_board
 from app.spectra.numbers import UNKNOWN, numbers_of, verdicts
 from app.state.workspace import Workspace
+from surgery.errors import PolicyError
+from surgery.sensitivity import InputMoments
 from tests.app.conftest import D0, D1, O0, O1, Q0, SIGMA, workspace_of
 from tests.app.spectra.conftest import (
     NAMES,
@@ -214,3 +216,42 @@ def test_the_numbers_are_computed_once_for_a_measurement(monkeypatch: pytest.Mon
     test.session_state["workspace"] = UNMEASURED
     assert component(test.run())["measured"] is None
     assert len(calls) == 2
+
+
+def test_functional_shares_and_participation_ratios_are_those_of_the_stored_moments() -> None:
+    rng = np.random.default_rng(5)
+    rows = {name: rng.standard_normal((9, len(SIGMA[name]))) for name in NAMES if name != O0}
+    inputs = InputMoments(
+        {name: x[:4].T @ x[:4] for name, x in rows.items()},
+        {name: x[4:].T @ x[4:] for name, x in rows.items()},
+        tokens={"prompt": 4, "answer": 5},
+    )
+    data = shown(replace(SMALL, sensitivity=replace(SMALL.sensitivity, inputs=inputs)))
+    functional = parts(data, floats(data["functional"]))
+    for module in data["modules"]:
+        name, sigma = module["name"], np.array(SIGMA[module["name"]])
+        if name == O0:  # what enters it was not measured
+            assert np.isnan(functional[name]).all()
+            assert (module["functional"], module["full"]) == (None, None)
+            continue
+        M = rows[name].T @ rows[name] / 9
+        weights, G = sigma**2 * np.diag(M), np.diag(sigma) @ M @ np.diag(sigma)
+        if not sigma.any():
+            assert (module["functional"], module["full"]) == (0, 0)
+            continue
+        np.testing.assert_allclose(functional[name], weights / weights.sum(), rtol=1e-6, atol=1e-40)
+        assert module["functional"] == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+        assert module["full"] == pytest.approx(np.trace(G) ** 2 / (G**2).sum())
+        assert module["nuclear"] == pytest.approx(sigma.sum() ** 2 / (sigma**2).sum())
+
+
+def test_without_inputs_no_functional_energy_is_shown() -> None:
+    data = shown(SMALL)
+    assert data["functional"] is None
+    assert {(module["functional"], module["full"]) for module in data["modules"]} == {(None, None)}
+
+
+def test_moments_of_another_rank_are_refused() -> None:
+    other = InputMoments({O0: np.eye(1)}, {O0: np.eye(1)}, tokens={"prompt": 1, "answer": 1})
+    with pytest.raises(PolicyError, match="calibrate this adapter"):
+        shown(replace(SMALL, sensitivity=replace(SMALL.sensitivity, inputs=other)))

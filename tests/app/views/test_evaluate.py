@@ -14,11 +14,21 @@ from app.evaluation.slice import question_of
 from app.state import jobs
 from app.state.runs import evaluation_of, newest_proof, runs_of_adapter
 from app.state.workspace import Workspace, workspace_for
+from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan, EvaluationPlan
-from surgery.evaluation import AGAIN
+from surgery.evaluation import (
+    AGAIN,
+    SAME_ENERGY,
+    SHAPE_CONTROLS,
+    SHAPE_ONLY,
+    scale_or_shape,
+    shares_of,
+    summarise,
+)
 from surgery.experiments import EDIT
-from surgery.model import BaseChoice
-from surgery.policies import Scale
+from surgery.model import BaseChoice, attach
+from surgery.policies import GradDirection, Scale
+from surgery.sensitivity import calibrate
 from tests.app.evaluation.conftest import proof
 from tests.helpers.models import save_adapter, save_model, tiny_llama
 from tests.helpers.own_tasks import own_tasks
@@ -100,6 +110,25 @@ def test_a_proof_runs_is_kept_and_fills_the_views(workspace: Workspace) -> None:
     # another session finds all of it
     again = page(workspace)
     assert "verdict" in {name for each in again.dataframe for name in each.value}
+
+
+def test_one_tick_tells_scale_from_shape_and_says_which_share_a_plain_scale_explains(workspace: Workspace) -> None:
+    adapter = open_adapter(workspace.adapter.source)
+    with attach(adapter, workspace.spectra, workspace.base) as live:
+        measured = calibrate(live, workspace.calibration, base=workspace.base)
+    workspace = replace(workspace, sensitivity=measured, evaluation=replace(workspace.evaluation, random=0))
+    test = page(workspace.with_edit("step", policy=GradDirection(), energy="none", scope="all"))
+    test = clean(test.checkbox(key="evaluate-shape").check().run())
+    test = finished(clean(press(test, "Prove it")))
+    assert list(frame(test, "verdict")["variant"]) == [EDIT, *SHAPE_CONTROLS, AGAIN]
+    (run,) = runs_of_adapter(test.session_state["workspace"])
+    assert question_of(run).plan.scale_or_shape
+    assert run.plan.controls[EDIT].shape == {name: name for name in SHAPE_CONTROLS}
+    found = evaluation_of(run)
+    told = [each.value.replace("\\", "") for each in test.info if "Scale or shape" in each.value]
+    assert told == list(scale_or_shape(summarise(found)))
+    assert any("its shape alone, at the old energy, makes" in each for each in told)
+    assert shares_of(found, EDIT).keys() == {SAME_ENERGY, SHAPE_ONLY}
 
 
 def test_near_duplicates_are_a_table_until_they_are_allowed_and_answers_are_asked_as_the_form_says(

@@ -312,6 +312,19 @@ def test_undo_redo_and_a_jump_move_through_the_plans(measured: Workspace) -> Non
     assert (board(test)["at"], board(test)["step"]) == (2, "amp 2.0")
 
 
+def test_all_families_are_one_click_away_and_the_button_goes_once_they_are_chosen(measured: Workspace) -> None:
+    test = opened("surgery", measured)
+    test.button(key="all-families").click().run()
+    assert not test.exception
+    plan = test.session_state["workspace"].plan
+    assert plan.scope == "all"
+    assert not [button for button in test.button if button.key == "all-families"]
+    assert test.session_state["workspace"].edit.scalars == sum(s.rank for s in measured.spectra.values())
+    act(test, type="undo")
+    assert test.session_state["workspace"].plan.scope == measured.plan.scope
+    assert [button for button in test.button if button.key == "all-families"]
+
+
 def test_the_scope_picker_selects_by_name_by_kind_and_by_expression(measured: Workspace) -> None:
     o_proj, down_proj = (next(n for n in measured.spectra if n.endswith(kind)) for kind in ("o_proj", "down_proj"))
     by_hand = measured.with_edit("by hand", manual={o_proj: {0: 0.5}, down_proj: {0: 0.5}})

@@ -65,7 +65,7 @@ def yours(test: AppTest) -> list[dict[str, Any]]:
 
 def test_every_view_opens_without_an_error() -> None:
     test = opened()
-    for view in ("figure 4", *(f"table {number}" for number in range(1, 6)), "open", "figure 3"):
+    for view in ("figure 4", *(f"table {number}" for number in range(1, 6)), "follow-up", "open", "figure 3"):
         show(test, view)
 
 
@@ -90,6 +90,16 @@ def test_a_table_shows_its_file_and_its_changes() -> None:
     whole(test.toggle(key="paper-changes").set_value(True).run())
     (frame,) = test.dataframe
     assert frame.value["smooth_abs"].tolist() == pytest.approx([1.1, 0.6, 0.7, -0.5, -1.3, 1.8, -3.8, -0.4])
+
+
+def test_the_follow_up_shows_its_numbers_its_intervals_and_its_reference() -> None:
+    test = show(opened(), "follow-up")
+    (frame,) = test.dataframe
+    assert frame.value.set_index("method").loc["the trained LoRA"].tolist() == [68.0, 69.55, 2.71]
+    assert len(frame.value) == 12
+    text = " ".join(element.value for element in test.markdown)
+    assert "TTtianTT/peft-sft-lab" in text
+    assert "HNS − Scalar-E** on the target: -0.62 points, 95 % -1.64 … +0.25" in text
 
 
 def test_without_a_proof_the_page_says_what_to_run(demo: Workspace) -> None:

@@ -1,5 +1,6 @@
 """`surgery edit`."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,9 @@ from surgery.data import Encoding, calibration_rows, rows_digest, seen_keys
 from surgery.edits import EditPlan
 from surgery.export import read_record
 from surgery.files import demo_folder
-from surgery.policies import RandomIndex
+from surgery.policies import Clip, RandomIndex, Scale
 from surgery.recipes import Recipe, demo_plans, read_recipe
-from surgery.sensitivity import Provenance, Sensitivity, save_sensitivity
+from surgery.sensitivity import Provenance, Sensitivity, load_sensitivity, save_sensitivity
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, save_model, tiny_llama
 from tests.surgery.cli.conftest import strict
@@ -73,6 +74,19 @@ def test_edit_writes_a_folder_and_says_what_it_wrote(small_adapter, tmp_path, ok
     assert 0 < record["rounding"] < 1e-6
     assert record["skipped"] == {}
     assert open_adapter(out).config == open_adapter(small_adapter).config
+
+
+def test_edit_takes_a_strength_that_its_record_tells(small_adapter, tmp_path, ok):
+    words = ["--policy", "scale", "--gamma", "0.5", "--strength", "0.5", "--json"]
+    record = ok("edit", str(small_adapter), "--out", str(tmp_path / "half"), *words)
+    assert record["energy_kept"] == pytest.approx(0.75, rel=1e-12)
+    assert read_record(tmp_path / "half").edit == EditPlan(Scale(gamma=0.5), strength=0.5)
+
+
+def test_edit_with_an_infinite_cap_says_so_in_its_record(small_adapter, tmp_path, ok):
+    ok("edit", str(small_adapter), "--out", str(tmp_path / "out"), "--policy", "clip", "--cap", "inf", "--json")
+    assert read_record(tmp_path / "out").edit == EditPlan(Clip(cap=math.inf))
+    assert open_adapter(tmp_path / "out").digest == open_adapter(small_adapter).digest
 
 
 def test_edit_with_a_scope_and_sensitivities_predicts_the_change(small_adapter, measured, tmp_path, ok):
@@ -180,3 +194,21 @@ def test_an_edit_in_the_default_scope_of_an_adapter_without_residual_writers_say
     assert f"note: {note}" in ok(*words, str(tmp_path / "text"))
     assert ok(*words, str(tmp_path / "named"), "--scope", "all", "--json")["notes"] == []
     assert note in ok("inspect", folder, "--json")["notes"]
+
+
+def test_edit_spares_the_slices_of_the_files_kept_beside(small_adapter, measured, tmp_path, ok, fails):
+    own = load_sensitivity(measured)
+    turned = replace(own, values={name: -g for name, g in own.values.items()})
+    beside = tmp_path / "beside.safetensors"
+    save_sensitivity(turned, beside)
+    words = ["edit", str(small_adapter), "--sensitivities", str(measured), "--policy", "grad_direction", "--scope"]
+    words += ["all", "--energy", "none", "--json", "--out"]
+    assert ok(*words, str(tmp_path / "free"), "--protected", str(beside))["predicted"] < 0
+    # what helps the one slice hurts the other, whose slopes are the opposite: nothing is left to gain
+    record = ok(*words, str(tmp_path / "spared"), "--protect", "--protected", str(beside))
+    assert abs(record["predicted"]) < 1e-9
+    assert read_record(tmp_path / "spared").edit.protect
+    assert "there is none" in fails(*words, str(tmp_path / "none"), "--protect")
+    foreign = replace(own, provenance=replace(own.provenance, adapter="another"))
+    save_sensitivity(foreign, beside)
+    assert "another adapter" in fails(*words, str(tmp_path / "other"), "--protected", str(beside))

@@ -154,7 +154,22 @@ def test_a_control_has_the_scope_the_rule_the_clamp_and_the_size_of_its_edit(mea
     if distance(edit):
         assert told.moved == pytest.approx(np.mean(moved))
     if policy not in ("abs_select", "grad_direction"):
-        assert moved == pytest.approx([1.0] * 3, rel=1e-9)
+        for name in beside.controls[EDIT].random:
+            for own, module in zip(edit.modules.values(), beside.edits[name].modules.values(), strict=True):
+                wanted, found = (np.linalg.norm(each.sigma_after - each.sigma) for each in (own, module))
+                # one that moves less has met the clamp
+                assert found == pytest.approx(wanted, rel=1e-9) or (
+                    found < wanted and module.sigma_after.min() == pytest.approx(sigma_min, abs=1e-9)
+                )
+
+
+def test_gates_drawn_at_random_have_the_strength_of_their_edit(measured):
+    whole, half = (EditPlan(GradDirection(), energy="l2", strength=strength) for strength in (1.0, 0.5))
+    drawn = [
+        with_controls(measured[0], {EDIT: (plan.apply(*measured), rules_of(plan))}, random=1).edits["random 0"]
+        for plan in (whole, half)
+    ]
+    assert distance(drawn[1]) == pytest.approx(distance(drawn[0]) / 2, rel=1e-9)
 
 
 def test_edits_of_several_scopes_get_controls_each_whose_names_say_whose_they_are(measured):

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 from surgery.adapter import open_adapter
-from surgery.data import EvaluationPlan, calibration_rows, read_source, seen_keys
+from surgery.data import SAMPLED, EvaluationPlan, calibration_rows, read_source, seen_keys
 from surgery.edits import make_edit
 from surgery.errors import DataError, ExportError, RecipeError
 from surgery.evaluation import AGAIN, BASELINE, SAME_ENERGY
@@ -171,3 +171,39 @@ def test_rows_are_read_once_before_the_model_and_once_more_to_see_that_the_sourc
     rows, held_out = place.calibration.data, place.evaluation.data
     # and the tuning rows a last time, for the digests that the export carries
     assert seen == [(rows, ""), (held_out, ""), (rows, "evaluating"), (rows, "evaluating")]
+
+
+def test_a_recipe_measures_its_protected_slices_and_bars_their_rows_from_the_proof(place, tmp_path):
+    plain = place.recipe(scope="all")
+    beside = replace(plain.calibration, start=plain.calibration.start + plain.calibration.examples)
+    drawn = replace(beside, labels=SAMPLED)
+    recipe = replace(plain, protected=(beside, drawn), evaluation=None, edit=replace(plain.edit, protect=True))
+    report = run_recipe(recipe, tmp_path / "out")
+    own, other = report.sensitivity.protected
+    assert (own.label_free, other.label_free) == (False, True)
+    step = {name: module.sigma_after - module.sigma for name, module in report.edit.modules.items()}
+    slopes = sum(own.values[name].mean(axis=0) @ each for name, each in step.items())
+    size = sum(np.abs(own.values[name].mean(axis=0)) @ np.abs(each) for name, each in step.items())
+    assert slopes <= 1e-9 * size
+    found = read_recipe(tmp_path / "out" / "recipe.yaml")
+    assert found.protected_digests == (own.rows, other.rows)
+    record = read_record(tmp_path / "out")
+    assert set(record.rows) == {"calibration", "protected 1", "protected 2"}
+    assert {row.key for row in calibration_rows(beside)} <= record.keys
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "protected slices" in card
+    assert "without answers" in card
+    again = run_recipe(found, tmp_path / "again")
+    for file in (tmp_path / "out").iterdir():
+        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
+    assert again.edit.sigma_after.keys() == report.edit.sigma_after.keys()
+    barred = replace(plain, protected=(beside,), evaluation=EvaluationPlan(beside.data, encoding=beside.encoding))
+    with pytest.raises(DataError, match="used for calibration"):
+        run_recipe(barred, tmp_path / "barred")
+
+
+def test_a_recipe_that_is_to_spare_nothing_named_is_refused_before_a_model_is_loaded(place, tmp_path, monkeypatch):
+    forbid_measuring(monkeypatch)
+    plain = place.recipe(scope="all")
+    with pytest.raises(RecipeError, match="names none"):
+        run_recipe(replace(plain, edit=replace(plain.edit, protect=True)), tmp_path / "out")

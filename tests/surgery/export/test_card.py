@@ -14,9 +14,10 @@ from surgery.spectra import decompose
 LOADED = PeftLoading(6, 6, "some/base (LlamaForCausalLM)")
 
 
-def card_of(small_adapter, source: str, loading: PeftLoading = LOADED) -> str:
+def card_of(small_adapter, source: str, loading: PeftLoading = LOADED, strength: float = 1.0) -> str:
     adapter = open_adapter(small_adapter)
-    plan = EditPlan(Truncate(keep=2), energy="none", manual={"model.layers.0.self_attn.o_proj": {0: 0.5}})
+    manual = {"model.layers.0.self_attn.o_proj": {0: 0.5}}
+    plan = EditPlan(Truncate(keep=2), energy="none", manual=manual, strength=strength)
     recipe = Recipe(source, adapter.digest, BaseChoice("some/base"), CalibrationPlan("rows.jsonl"), plan)
     return card.model_card(adapter, recipe, plan.apply(decompose(adapter), None), loading)
 
@@ -32,6 +33,11 @@ def test_the_card_counts_what_was_done(small_adapter):
     assert "`my/adapter`" in text
     assert "| loaded by PEFT | PEFT applies 6 of 6 modules to some/base (LlamaForCausalLM) |" in text
     assert text == card_of(small_adapter, "my/adapter")
+
+
+def test_the_card_tells_a_strength_other_than_one(small_adapter):
+    assert "strength" not in card_of(small_adapter, "my/adapter")
+    assert "| strength | 0.5 |\n| raised" in card_of(small_adapter, "my/adapter", strength=0.5)
 
 
 def test_the_card_says_why_peft_was_not_asked(small_adapter):

@@ -8,7 +8,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgery.data import APART, DATE, TOGETHER, TOKENIZERS, CalibrationPlan, Encoding, EvaluationPlan
+from surgery.data import (
+    APART,
+    DATE,
+    GIVEN,
+    SAMPLED,
+    TOGETHER,
+    TOKENIZERS,
+    CalibrationPlan,
+    Encoding,
+    EvaluationPlan,
+)
 from surgery.edits import EditPlan
 from surgery.errors import PolicyError, RecipeError, SurgeryError
 from surgery.model import BaseChoice
@@ -99,6 +109,10 @@ recipes = st.builds(
         counts,
         encodings,
     ),
+    protected=st.lists(
+        st.builds(CalibrationPlan, texts, counts, encoding=encodings, labels=st.sampled_from([GIVEN, SAMPLED])),
+        max_size=2,
+    ).map(tuple),
 )
 
 
@@ -170,11 +184,11 @@ def test_a_recipe_of_the_first_schema_goes_on_as_it_did_and_says_so(recipe):
     record = yaml.safe_load(dump_recipe(recipe))
     record["recipe"] = 1
     sections = [record[name] for name in ("calibration", "evaluation") if name in record]
-    for section in sections:
+    for section in [*sections, *record.get("protected", [])]:
         for name in ("separator", "tokenised", "system", "template_args", "date", "tokenizer"):
             section.pop(name, None)
     found = parse_recipe(yaml.safe_dump(record))
-    for plan in filter(None, (found.calibration, found.evaluation)):
+    for plan in filter(None, (found.calibration, found.evaluation, *found.protected)):
         assert (plan.encoding.tokenised, plan.encoding.separator, plan.encoding.tokenizer) == (APART, True, "base")
     (note,) = found.notes
     assert "apart" in note
@@ -427,3 +441,22 @@ def test_the_rows_that_chose_an_edit_are_part_of_its_recipe():
     assert parse_recipe(dump_recipe(recipe)) == recipe
     assert recipe.seen == [recipe.calibration, tuning]
     assert PLAIN.seen == [PLAIN.calibration]
+
+
+def test_protected_slices_keep_the_digests_of_their_rows_and_count_as_seen():
+    slices = (CalibrationPlan("other.jsonl", 4), CalibrationPlan("text.jsonl", labels=SAMPLED))
+    recipe = dataclasses.replace(PLAIN, protected=slices, protected_digests=("a", "b"))
+    assert parse_recipe(dump_recipe(recipe)) == recipe
+    assert recipe.seen == [PLAIN.calibration, *slices]
+    assert "protected" not in RECORD
+    assert "labels" not in RECORD["calibration"]
+
+
+@pytest.mark.parametrize(
+    ("protected", "word"),
+    [("rows.jsonl", "list"), ([3], r"protected\[0\]"), ([{"data": "a"}, {}], r"protected\[1\]"),
+     ([{"data": "a", "digest": 3}], r"protected\[0\].digest"), ([{"data": "a", "labels": "mine"}], "labels")],
+)  # fmt: skip
+def test_a_broken_list_of_protected_slices_is_refused_with_its_place(protected, word):
+    with pytest.raises(RecipeError, match=word):
+        parse_recipe(yaml.safe_dump({**RECORD, "protected": protected}))

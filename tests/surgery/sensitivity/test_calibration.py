@@ -29,7 +29,9 @@ from surgery.sensitivity import (
     calibrate,
     calibration_slice,
     load_sensitivity,
+    measure_inputs,
     save_sensitivity,
+    stored_measurements,
     stored_sensitivity_file,
 )
 from tests.helpers.limited_system import files_of_at_most, unprivileged
@@ -294,3 +296,25 @@ def test_a_stored_measurement_without_inputs_is_measured_again_and_has_them_then
         assert found.answer_tokens.tolist() == expected.answer_tokens.tolist()
         for name, M in expected.inputs.answer.items():
             np.testing.assert_array_equal(found.inputs.answer[name], M)
+
+
+def test_the_base_s_inputs_are_kept_beside_the_adapter_s_and_found_again(place):
+    plan = replace(place.calibration, base_inputs=True)
+    with place.attach() as live:
+        own = calibrate(live, place.calibration, base=place.base)
+        seen = []
+        control = Control(progress=lambda done, _: seen.append(done))
+        found = calibrate(live, plan, base=place.base, control=control)
+        calibration = calibration_slice(live, plan)
+        expected = measure_inputs(live, calibration, list(own.values), batch_size=plan.batch_size)
+        again = calibrate(live, plan, base=place.base)
+    assert seen == [10, 4, 8, 10]  # what is measured already, and one forward pass
+    assert (own.inputs.base, found.inputs.base) == (False, True)
+    for name, g in own.values.items():
+        np.testing.assert_array_equal(found.values[name], g)
+        for each in (found, again):
+            np.testing.assert_array_equal(each.inputs.prompt[name], expected.prompt[name])
+        assert not np.allclose(found.inputs.answer[name], own.inputs.answer[name]) or ".0." in name
+    kept = {each.plan.base_inputs: each for each in stored_measurements(own.provenance.adapter)}
+    assert set(kept) == {True, False}
+    assert load_sensitivity(kept[True].file).inputs.base

@@ -27,6 +27,18 @@ def test_lists_of_knobs_are_an_axis_of_their_own(place):
     assert len({variant_name(edit) for edit in sweep.edits}) == 7
 
 
+def test_strengths_are_an_axis_whose_points_have_names_of_their_own(place):
+    edits = [{"policies": ["power", "scale"], "energies": ["none", "functional"], "strengths": [0.5, 1, 1.5]}]
+    sweep = parse_sweep(yaml.safe_dump(record(place, edits=edits)))
+    assert [edit.plan.strength for edit in sweep.edits] == [0.5, 1.0, 1.5] * 4
+    assert len({variant_name(edit) for edit in sweep.edits}) == 12
+    # the name of a whole edit is the one it always had
+    assert [variant_name(edit) for edit in sweep.edits[:2]] == [
+        "power, residual, none, strength 0.5",
+        "power, residual, none",
+    ]
+
+
 def test_the_committed_sweep_fills_the_tables_of_the_paper():
     sweep = read_sweep(DEMOS)
     plan = expand(sweep)
@@ -56,6 +68,9 @@ def test_the_committed_sweep_fills_the_tables_of_the_paper():
         ({"edits": [{"policies": ["gradient"]}]}, "no policy called 'gradient'"),
         ({"edits": [{"policies": [{"policy": "scale", "knobs": {"eta": [1]}}]}]}, "no knob 'eta'"),
         ({"edits": [{"policies": [{"policy": "scale", "knobs": {"gamma": []}}]}]}, "no value of the knob 'gamma'"),
+        ({"edits": [{"policies": ["scale"], "strengths": [2]}]}, "from 0 to 1.5"),
+        ({"edits": [{"policies": ["scale"], "strengths": [10**400]}]}, "from 0 to 1.5"),
+        ({"edits": [{"policies": ["scale"], "strengths": ["1"]}]}, "a list of whole numbers or numbers"),
         ({"edits": [{"policies": ["scale"], "budgets": [0]}]}, "edits[0].budgets cannot be 0"),
         ({"edits": [{"policies": ["scale"], "budgets": [True]}]}, "edits[0].budgets cannot be [True]"),
         ({"edits": [{"policies": ["scale"], "energies": ["l3"]}]}, "l3"),
