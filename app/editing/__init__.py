@@ -19,6 +19,7 @@ from numpy import ndarray
 import viz
 from app.components import component
 from app.editing.acts import applied
+from app.editing.expecting import expectation_record
 from app.experts import shown
 from app.frame import keep_on_disk, show_error
 from app.spectra.numbers import ERRORS
@@ -28,7 +29,6 @@ from surgery.edits import (
     STRENGTH,
     Edit,
     EditPlan,
-    Expectation,
     KnobTable,
     Preview,
     edit_record,
@@ -155,7 +155,7 @@ def _data(
         "gateTitle": f"Gate: gain of every component under {plan.policy.name}",
         "manual": {name: {str(k): gain for k, gain in gains.items()} for name, gains in plan.manual.items()},
         "numbers": _numbers(preview(edit, workspace.sensitivity) or summary(edit)),
-        "expectation": _expectation(workspace.expectation),
+        "expectation": expectation_record(workspace.expectation),
         "measured": workspace.sensitivity is not None,
         "skipped": " ".join(filter(None, (_skipped(edit), _raised(edit, plan.energy)))),
         "tableKeys": dict(keys),
@@ -234,7 +234,7 @@ def _packed(table: KnobTable, key: str) -> dict[str, Any]:
         "unit": _GAIN_UNIT,
         "gains": _codes(table.gains),
         "numbers": [_numbers(numbers) if numbers else None for numbers in table.numbers],
-        "expectations": [_expectation(expectation) for expectation in table.expectations],
+        "expectations": [expectation_record(expectation) for expectation in table.expectations],
     }
 
 
@@ -249,16 +249,6 @@ def _table_keys(workspace: Workspace) -> dict[str, str]:
         for knob in (STRENGTH, *knobs_of(workspace.plan.policy))
         if knob.slides
     }
-
-
-def _expectation(found: Expectation | None) -> dict[str, Any] | None:
-    """What is expected on held-out rows, as the component reads it; JSON has no word for what is no number."""
-    if found is None:
-        return None
-    numbers = {name: getattr(found, name) for name in ("mean", "low", "high", "linear", "curvature")}
-    told = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-    error = found.standard_error if math.isfinite(found.standard_error) else None
-    return {**told, "error": error, "folds": found.folds, "doubts": list(found.doubts)}
 
 
 def _numbers(numbers: Preview) -> dict[str, Any]:

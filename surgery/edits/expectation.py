@@ -15,6 +15,7 @@ from surgery.edits.edit import Edit
 from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.plan import EditPlan
 from surgery.edits.preview import Preview, preview
+from surgery.errors import PolicyError
 from surgery.sensitivity import FEWEST, Sensitivity, paired_folds
 from surgery.spectra import Spectra
 
@@ -62,7 +63,11 @@ def expected(
     numbers = preview(edit, sensitivity)
     if sensitivity is None or numbers is None:
         return None
-    return expected_from(fold_edits(plan, spectra, sensitivity), sensitivity, numbers)
+    try:
+        edits = fold_edits(plan, spectra, sensitivity)
+    except PolicyError as error:  # the edit of all examples can be applied, and one without some of them cannot
+        return _unknown(numbers.predicted, sensitivity.examples, f"without some examples, {error.problem}")
+    return expected_from(edits, sensitivity, numbers)
 
 
 def expected_beside(
@@ -102,8 +107,7 @@ def expected_from(
     n = sensitivity.examples
     if edits is None:
         doubt = f"{n} examples are too few to hold some out: calibrate on {FEWEST} or more, better 128"
-        none = float("nan")
-        return Expectation(none, none, none, none, none, none, first, n, 0, (doubt,))
+        return _unknown(first, n, doubt)
     changes = predictions(edits, sensitivity)
     tokens = sensitivity.answer_tokens
     bends = np.zeros(n) if tokens is None else tokens / 2 * (changes**2).mean(axis=0)
@@ -125,6 +129,11 @@ def expected_from(
         edits.folds.count if edits.folds.fitted else 0,
         _doubts(edits, changes, linear, curvature, error),
     )
+
+
+def _unknown(first_order: float, examples: int, doubt: str) -> Expectation:
+    none = float("nan")
+    return Expectation(none, none, none, none, none, none, first_order, examples, 0, (doubt,))
 
 
 def predictions(edits: FoldEdits, sensitivity: Sensitivity) -> Float64[ndarray, "shuffle example"]:

@@ -77,6 +77,21 @@ def test_too_few_examples_are_said_and_give_no_number():
     assert found.doubts == ("7 examples are too few to hold some out: calibrate on 8 or more, better 128",)
 
 
+def test_a_step_that_overflows_in_some_fold_only_has_no_expectation_and_is_no_error():
+    """One example holds the others' direction back; held out, its fold's gain is beyond all numbers."""
+    g = np.full((24, 2), -1e-9)
+    g[:, 1] = 0.0
+    g[0] = [0.0, 3e-6]
+    alone = replace(measured({NAMES[1]: g}), answer_tokens=TOKENS)
+    spectra = {NAMES[1]: spectrum(NAMES[1], [1e308, 1e300])}
+    plan = EditPlan(GradDirection(eta_enhance=4.0, eta_suppress=0.0), energy="none")
+    plan.apply(spectra, alone)
+    found = expected(plan, spectra, alone)
+    assert np.isnan(found.mean)
+    assert np.isfinite(found.first_order)
+    assert "overflow" in found.doubts[0]
+
+
 def test_a_step_beyond_the_quadratic_model_and_few_examples_are_doubted():
     doubts = expected(EditPlan(GradDirection(eta_suppress=4.0, eta_enhance=4.0)), SPECTRA, SENSITIVITY).doubts
     assert any("the loss bends" in doubt for doubt in doubts)
