@@ -82,7 +82,7 @@ def _tried(workspace: Workspace, label: str, plan: EditPlan) -> Workspace:
 def checked(workspace: Workspace) -> Workspace:
     """The workspace, if its plan or what of it can be applied before a calibration can; else raises `PolicyError`."""
     if workspace.lacks_sensitivities:
-        replace(workspace.plan, policy=Identity()).apply(workspace.spectra, None)
+        replace(workspace.plan, policy=Identity(), energy="none").apply(workspace.spectra, None)
     else:
         workspace.edit  # noqa: B018 - applied here and kept: the page draws this one
     return workspace
