@@ -81,10 +81,10 @@ def _tried(workspace: Workspace, label: str, plan: EditPlan) -> Workspace:
 
 def checked(workspace: Workspace) -> Workspace:
     """The workspace, if its plan or what of it can be applied before a calibration can; else raises `PolicyError`."""
-    if workspace.sensitivity is None and workspace.lacks_sensitivities:
+    if workspace.lacks_sensitivities:
         plan = workspace.plan
-        energy = "l1" if plan.energy == "functional" else plan.energy  # that rule waits for a calibration too
-        replace(plan, policy=Identity(), energy=energy).apply(workspace.spectra, None)
+        energy = "none" if plan.energy == "functional" else plan.energy  # that rule waits for a calibration too
+        replace(plan, policy=Identity(), energy=energy, protect=False).apply(workspace.spectra, None)
     else:
         workspace.edit  # noqa: B018 - applied here and kept: the page draws this one
     return workspace

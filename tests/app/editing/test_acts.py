@@ -247,7 +247,7 @@ def test_pulls_in_any_order_leave_a_plan_that_can_be_read_again(module: str, dat
 def test_the_functional_rule_is_refused_without_what_enters_the_modules_and_holds_it_otherwise() -> None:
     act = {"type": "energy", "value": "functional"}
     with pytest.raises(PolicyError, match="measured without them"):
-        applied(SMALL, act)
+        applied(replace(SMALL, sensitivity=replace(SMALL.sensitivity, inputs=None)), act)
     waiting = applied(UNMEASURED, act)
     assert waiting.lacks_sensitivities
     # an earlier measurement taken up under such a plan asks for a calibration, as none does
