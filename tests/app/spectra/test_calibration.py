@@ -16,7 +16,7 @@ from app.state import jobs
 from app.state.jobs import Job
 from app.state.workspace import Workspace, with_shipped
 from surgery import decompose, open_adapter
-from surgery.data import CalibrationPlan, Encoding, calibration_rows
+from surgery.data import SAMPLED, CalibrationPlan, Encoding, calibration_rows
 from surgery.errors import Cancelled, DataError
 from surgery.files import demo_folder
 from surgery.model import BaseChoice, attach
@@ -210,6 +210,25 @@ def test_a_stored_result_is_listed_used_and_deleted(workspace: Workspace) -> Non
     clean(test.button(key=key.replace("use-", "delete-")).click().run())
     assert len(stored_measurements(workspace.adapter.digest)) == 1
     assert test.session_state["workspace"].sensitivity is not None  # what is in use stays
+
+
+def test_a_stored_result_is_protected_beside_the_slice_to_edit_for_and_let_go(workspace: Workspace) -> None:
+    drawn = replace(workspace.calibration, labels=SAMPLED)
+    with attach(workspace.adapter, workspace.spectra, workspace.base) as live:
+        own = calibrate(live, workspace.calibration, base=workspace.base)
+        other = calibrate(live, drawn, base=workspace.base)
+    test = opened(workspace)
+    at = f"{other.provenance.key}-2.safetensors"
+    assert test.button(key=f"protect-{at}").disabled, "there is no slice to edit for yet"
+    assert test.button(key=f"use-{at}").disabled, "answers drawn from the model say not where to go"
+    clean(test.button(key=f"use-{own.provenance.key}-2.safetensors").click().run())
+    clean(button(test, "Stored results (2)").click().run())
+    button(test, "Stored results (2)").click()
+    clean(test.button(key=f"protect-{at}").click().run())
+    now: Workspace = test.session_state["workspace"]
+    assert now.protected == (drawn,)
+    assert equal(now.sensitivity.protected[0], other)
+    assert now.recipe.seen == [workspace.calibration, drawn]
 
 
 def test_the_time_is_that_of_earlier_runs(workspace: Workspace) -> None:
