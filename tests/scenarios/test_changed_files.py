@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,14 +95,14 @@ def test_an_edit_outlives_the_files_of_its_adapter(place, tmp_path):
 def test_an_adapter_that_is_being_saved_is_not_opened(place, monkeypatch):
     from surgery.adapter import weights
 
-    original = weights.weights_digest
+    original = weights.read_safetensors
 
-    def saved_meanwhile(folder: Path) -> str:
-        found = original(folder)
-        flipped(folder)
+    def saved_meanwhile(file: Path, *given: Any) -> Any:
+        found = original(file, *given)
+        flipped(file.parent)
         return found
 
-    monkeypatch.setattr("surgery.adapter.weights.weights_digest", saved_meanwhile)
+    monkeypatch.setattr("surgery.adapter.weights.read_safetensors", saved_meanwhile)
     assert "changes while it is read" in refusal(AdapterError, open_adapter, place.adapter)
 
 
@@ -164,7 +165,8 @@ def test_a_recipe_names_its_rows_and_is_not_redone_on_others(place, tmp_path):
     write_rows(Path(place.calibration.data), ROWS[1:31])
     elsewhere = replace(written, base=BaseChoice("/nowhere"))
     said = refusal(RecipeError, run_recipe, elsewhere, tmp_path / "second", control=Control(begin=pytest.fail))
-    assert "calibration.digest" in said
+    assert "restore the file" in said
+    assert "digest" in said
     assert not (tmp_path / "second").exists()
     run_recipe(replace(written, calibration_digest=""), tmp_path / "second")
     assert read_recipe(tmp_path / "second" / "recipe.yaml").calibration_digest != written.calibration_digest

@@ -479,7 +479,7 @@ def a_knob_of_another_policy(scene: Scene) -> Steps:
 
 @way("python -m surgery edit --help")
 def an_option_that_is_not_there(scene: Scene) -> Steps:
-    error = yield scene.edit("--strength", "2")
+    error = yield scene.edit("--might", "2")
     with pytest.raises(SystemExit):
         main(named_in(error, "see: python -m surgery").split())
     assert "--scope" in scene.printed.readouterr().out

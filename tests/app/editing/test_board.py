@@ -24,7 +24,7 @@ from surgery.policies import (
 from tests.app.conftest import O0, O1, SIGMA, workspace_of
 from tests.app.editing.conftest import LONGER, SMALL, UNMEASURED, gains, shown, with_plan
 from tests.helpers.painting import painted
-from tests.helpers.policies import measured
+from tests.helpers.policies import measured, with_protected
 from viz.style import HARMFUL, HELPFUL
 
 
@@ -40,7 +40,8 @@ def floats(text: str) -> np.ndarray:
 def test_the_data_of_every_policy_is_strict_json_and_decodes_to_the_edit(name: str, measured_: bool) -> None:
     policy = make_policy(name)
     for scope, energy in (("residual", "l1"), ("all", "none"), ("o_proj", "l2")):
-        workspace = with_plan(SMALL if measured_ else UNMEASURED, policy=policy, scope=scope, energy=energy)
+        beside = replace(SMALL, sensitivity=with_protected(SMALL.sensitivity))
+        workspace = with_plan(beside if measured_ else UNMEASURED, policy=policy, scope=scope, energy=energy)
         data, edit = shown(workspace), workspace.edit
         expected = np.concatenate([module.gains for module in edit.modules.values()])
         np.testing.assert_allclose(floats(data["gains"]), expected, rtol=1e-6)

@@ -246,7 +246,7 @@ def test_functional_shares_and_participation_ratios_are_those_of_the_stored_mome
 
 
 def test_without_inputs_no_functional_energy_is_shown() -> None:
-    data = shown(SMALL)
+    data = shown(replace(SMALL, sensitivity=replace(SMALL.sensitivity, inputs=None)))
     assert data["functional"] is None
     assert {(module["functional"], module["full"]) for module in data["modules"]} == {(None, None)}
 

@@ -18,11 +18,12 @@ from surgery.sensitivity import (
 )
 from surgery.spectra import decompose
 from tests.helpers.models import example_loss, loaded_base, random_examples, save_adapter, tiny_llama
+from tests.helpers.policies import PROVENANCE
 from tests.helpers.rounding import assert_losses
 
 
 def _sensitivity(losses, without=()):
-    return Sensitivity({}, np.asarray(losses, float), None, without=np.asarray(without, float))
+    return Sensitivity({}, np.asarray(losses, float), PROVENANCE, without=np.asarray(without, float))
 
 
 def test_the_losses_without_the_adapter_are_those_of_the_base_alone(tmp_path):
