@@ -78,7 +78,8 @@ def edit_record(plan: EditPlan) -> dict[str, Any]:
     return {
         "scope": plan.scope,
         "policy": plan.policy.name,
-        "knobs": knob_values(plan.policy),
+        # JSON has no word for infinity; a knob that may be infinite reads this one
+        "knobs": {k: "inf" if value == math.inf else value for k, value in knob_values(plan.policy).items()},
         "energy": plan.energy,
         "sigma_min": plan.sigma_min,
         "manual": {

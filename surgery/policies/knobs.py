@@ -117,6 +117,7 @@ def _checked(knob: Knob, value: Any) -> Any:
         valid = isinstance(value, knob.kind) and (not knob.choices or value in knob.choices)
         expected = f"one of {', '.join(knob.choices)}" if knob.choices else "true or false"
     else:
+        value = math.inf if knob.unbounded and value == "inf" else value
         low, high = knob.low or 0, math.inf if knob.high is None else knob.high
         if knob.unbounded:  # a whole number may be too large for a float, and infinity is one
             high = sys.float_info.max if value != math.inf else math.inf

@@ -1,5 +1,6 @@
 """What an edit does, as a record and back."""
 
+import json
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from surgery.edits import EditPlan, edit_record, make_edit, parse_edit
 from surgery.errors import PolicyError, RecipeError
-from surgery.policies import POLICIES, Scale, Truncate
+from surgery.policies import POLICIES, Scale, Truncate, make_policy
 from tests.helpers.policies import spectrum
 from tests.helpers.refusals import refusal
 
@@ -72,3 +73,10 @@ def test_a_plan_makes_the_edit_of_its_parts():
     np.testing.assert_array_equal(plan.apply(spectra, None).sigma_after[NAME], expected.sigma_after[NAME])
     scaled = EditPlan(Scale(2.0), energy="none").apply(spectra, None)
     assert scaled.sigma_after[NAME].tolist() == [8.0, 4.0, 2.0]
+
+
+def test_a_knob_without_an_end_is_recorded_in_words_that_json_has():
+    plan = EditPlan(make_policy("clip", {"cap": float("inf")}))
+    record = edit_record(plan)
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert parse_edit(record) == plan
