@@ -98,7 +98,7 @@ def test_one_tick_tells_scale_from_shape(opened: Open) -> None:
     rested(page)
     prove(page)
     proven(page, 6)
-    expect(page.get_by_text("Scale or shape, edit, answer loss").first).to_contain_text("its shape alone")
+    expect(page.get_by_text("Scale or shape, edit, answer loss").first).to_contain_text("a plain scale")
     expect(page.get_by_text("scale, same functional energy").first).to_be_visible()
     no_message_of_failure(page)
 
