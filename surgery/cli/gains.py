@@ -26,7 +26,7 @@ def gains_command(options: argparse.Namespace) -> Result:
             f"policy {plan.policy.name} works from sensitivities",
             "give one a component: --sensitivity 0.1,-0.4,0.2",
         )
-    if q is None and (plan.policy.needs_q or plan.energy == "functional"):
+    if q is None and plan.needs_inputs:
         what = f"policy {plan.policy.name}" if plan.policy.needs_q else "energy functional"
         raise PolicyError(f"{what} works from second moments of inputs", "give one a component: --q 1.5,0.2,0.9")
     # numbers given by hand count as one calibration example

@@ -53,8 +53,7 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
         return edit_as_fold(plan.apply(spectra, sensitivity), sensitivity)
     folds = sensitivity.folds
     names = in_scope(spectra, plan.scope)
-    needs_q = plan.policy.needs_q or plan.energy == "functional"
-    moments = checked_sensitivity(sensitivity, spectra, names, needs_q).moments
+    moments = checked_sensitivity(sensitivity, spectra, names, plan.needs_inputs).moments
     if folds is None:
         return None
     rows = moments.of_scope(names)

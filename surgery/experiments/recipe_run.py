@@ -17,7 +17,7 @@ from surgery.export import Verification, export_recipe, new_folder
 from surgery.model import Variant, attach, is_offloaded
 from surgery.progress import SILENT, Control
 from surgery.recipes import Recipe
-from surgery.sensitivity import Sensitivity, calibrate, measure_sensitivity
+from surgery.sensitivity import Sensitivity, calibrate, calibration_slice, measure_sensitivity
 from surgery.spectra import Spectra, decompose
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def _stepped(
     planned, tuning = recipe.calibration, recipe.tuning
     if tuning is None:
         raise RecipeError("several steps need tuning rows, which decide when to stop", "name a tuning slice")
-    rows, judges = slices.seen[planned], slices.seen[tuning]
-    calibration = live.encode(rows.rows, planned.encoding, left_out=rows.left_out, spare=rows.spare)
+    calibration = calibration_slice(live, planned, slices.seen[planned])
     names = in_scope(live.spectra, recipe.edit.scope)
 
     def measure(sigma: Variant) -> Sensitivity:
@@ -107,8 +106,7 @@ def _stepped(
             live, calibration, names, batch_size=planned.batch_size, checkpointing=checkpointing, sigma=sigma
         )
 
-    slice_ = live.encode(judges.rows, tuning.encoding, left_out=judges.left_out, spare=judges.spare)
-    setup = TuningSetup(live, slice_, sensitivity)
+    setup = TuningSetup(live, calibration_slice(live, tuning, slices.seen[tuning]), sensitivity)
     steps = take_steps(setup, recipe.edit, measure, recipe.steps, control=control)
     told = origin(recipe.edit, steps, recipe.steps)
     return replace(recipe, edit=steps.end.plan, steps=1, origin=told), (told, *steps.notes)

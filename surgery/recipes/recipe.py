@@ -21,7 +21,16 @@ from surgery.model import DTYPES, BaseChoice
 SCHEMA = 2
 _SCHEMAS = (1, SCHEMA)
 _SECTIONS = {
-    *("recipe", "adapter", "base", "calibration", "protected", "edit", "tuning", "evaluation", "steps", "origin")
+    "recipe",
+    "adapter",
+    "base",
+    "calibration",
+    "protected",
+    "edit",
+    "tuning",
+    "evaluation",
+    "steps",
+    "origin",
 }
 
 

@@ -23,12 +23,9 @@ if TYPE_CHECKING:
     from surgery.model import LiveModel
 
 
-def calibration_slice(live: "LiveModel", plan: CalibrationPlan) -> Calibration:
-    """The encoded examples of a calibration plan."""
-    return _encoded(live, plan, planned_rows(plan))
-
-
-def _encoded(live: "LiveModel", plan: CalibrationPlan, slice_: Slice) -> Calibration:
+def calibration_slice(live: "LiveModel", plan: CalibrationPlan, slice_: Slice | None = None) -> Calibration:
+    """The encoded examples of a calibration plan; its rows are read unless they are given."""
+    slice_ = planned_rows(plan) if slice_ is None else slice_
     found = live.encode(slice_.rows, plan.encoding, left_out=slice_.left_out, spare=slice_.spare)
     return replace(found, sampled=plan.seed) if plan.labels == SAMPLED else found
 
@@ -60,7 +57,7 @@ def calibrate(
     slice_ = planned_rows(plan) if slice_ is None else slice_
     if plan.base_inputs:
         return _with_base_inputs(live, plan, base, slice_, control)
-    calibration = _encoded(live, plan, slice_)
+    calibration = calibration_slice(live, plan, slice_)
     rows = slice_.first(calibration.tried)
     keys = tuple(map(seen_keys, rows))
     names = list(live.spectra)
@@ -120,7 +117,7 @@ def _with_base_inputs(
     known = _found_again(stored)
     if known is not None:
         return replace(own, inputs=known.inputs)
-    calibration = _encoded(live, plan, slice_)
+    calibration = calibration_slice(live, plan, slice_)
     inputs = measure_inputs(live, calibration, list(own.values), batch_size=plan.batch_size, control=control)
     found = replace(own, inputs=inputs)
     base = base or BaseChoice(live.base.location, None, str(live.device), own.provenance.dtype)
