@@ -1,6 +1,7 @@
 """From gains to σ′: manual gains, clamp, energy rule, preview."""
 
 from surgery.edits.best_step import BestStep, best_step
+from surgery.edits.budgets import budgets, expected_by_budget
 from surgery.edits.edit import (
     ENERGY_RULES,
     Edit,
@@ -44,6 +45,7 @@ __all__ = [
     "ModuleEdit",
     "Preview",
     "best_step",
+    "budgets",
     "check_rules",
     "check_strength",
     "edit_as_fold",
@@ -52,6 +54,7 @@ __all__ = [
     "edit_stack",
     "end_to_end",
     "expected",
+    "expected_by_budget",
     "expected_beside",
     "expected_from",
     "expected_of_edit",
