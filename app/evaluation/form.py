@@ -7,7 +7,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.evaluation.answers import show_near
-from app.evaluation.forecast import power_text, time_text
+from app.evaluation.forecast import last_evaluation, power_text, time_text
+from app.evaluation.margin import ask_for_margins, margin_power_text
 from app.evaluation.slice import Question, ask_for_slice
 from app.frame import plain, show_error
 from app.state import jobs
@@ -15,6 +16,7 @@ from app.state.workspace import Workspace, current, keep
 from surgery.data import (
     CalibrationPlan,
     EvaluationPlan,
+    Margins,
     NearDuplicatesError,
     Slices,
     read_slices,
@@ -74,20 +76,23 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     question = ask_for_slice(workspace.adapter, present)
     cells = st.columns([1, 1.2, 1.1, 1.2, 1.5, 0.9], vertical_alignment="bottom")
     controls = _ask_for_controls(cells, present, workspace)
+    margins = ask_for_margins(present)
     asked = cells[5].button("Prove it", type="primary", width="stretch", disabled=question is None)
     if question is None:
         return
+    last = last_evaluation(newest)
     st.caption(
         " ".join(
             [
                 time_text(question, controls.variants + 1 + int(controls.again), workspace.base),
-                power_text(newest, question.examples, controls.variants),
+                power_text(last, question.examples, controls.variants),
+                margin_power_text(last, question.examples, margins),
             ]
         )
     )
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
-            _prove(workspace, question, controls)
+            _prove(workspace, question, controls, margins)
         except SurgeryError as error:
             show_error(error)
             if isinstance(error, NearDuplicatesError):
@@ -142,7 +147,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled)
 
 
-def _prove(workspace: Workspace, question: Question, controls: Controls) -> None:
+def _prove(workspace: Workspace, question: Question, controls: Controls, margins: Margins | None) -> None:
     """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
     variants, plans = _variants(workspace, controls)
     slices = None
@@ -153,6 +158,7 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             scale=controls.scale,
             scale_or_shape=controls.shape,
             again=controls.again,
+            margin=margins.texts if margins else (),
         )
         with st.spinner(f"Reading {plain(plan.data)}", show_time=True):  # which may be fetched from the hub first
             slices = read_slices(seen(workspace), plan)
@@ -161,7 +167,7 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             refuse_seen_keys(slices.held_out, measured, "the calibration")
         question = replace(question, plan=plan)
         keep(workspace.with_evaluation(plan))
-    start(question, variants, plans, purpose=PROOF, again=controls.again, slices=slices)
+    start(question, variants, plans, purpose=PROOF, again=controls.again, slices=slices, margins=margins)
 
 
 def start(
@@ -172,6 +178,7 @@ def start(
     purpose: str,
     again: bool = False,
     slices: Slices | None = None,
+    margins: Margins | None = None,
 ) -> None:
     """Put the question to the edits and their controls in the background; the run joins the history.
 
@@ -219,6 +226,7 @@ def start(
                 base,
                 controls=variants.controls,
                 allow_near=question.allow_near,
+                margins=margins,
             )
             return prove(live, proof, slices=slices, judge=judge, control=job.control)
 

@@ -24,6 +24,19 @@ from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
+from surgery.edits.layer_groups import (
+    LARGEST_GAIN,
+    THIRDS,
+    LayerGroups,
+    component_gains,
+    group_gains,
+    grouped,
+    groups_record,
+    groups_text,
+    parse_groups,
+    scaled_sigma,
+    thirds_of,
+)
 from surgery.edits.manual import hold, put, release
 from surgery.edits.plan import EditPlan, edit_record, parse_edit
 from surgery.edits.preview import Preview, preview, summary
@@ -32,8 +45,10 @@ from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_
 
 __all__ = [
     "ENERGY_RULES",
+    "LARGEST_GAIN",
     "STRENGTH",
     "STRONGEST",
+    "THIRDS",
     "BestStep",
     "Edit",
     "EditPlan",
@@ -42,12 +57,14 @@ __all__ = [
     "Grid",
     "KnobTable",
     "LargestValues",
+    "LayerGroups",
     "ModuleEdit",
     "Preview",
     "best_step",
     "budgets",
     "check_rules",
     "check_strength",
+    "component_gains",
     "edit_as_fold",
     "edit_modules",
     "edit_record",
@@ -61,6 +78,10 @@ __all__ = [
     "fold_edits",
     "gains_of",
     "grid_of",
+    "group_gains",
+    "grouped",
+    "groups_record",
+    "groups_text",
     "hold",
     "knob_table",
     "largest_text",
@@ -68,14 +89,17 @@ __all__ = [
     "make_edit",
     "modules_at",
     "parse_edit",
+    "parse_groups",
     "predictions",
     "preview",
     "put",
     "release",
+    "scaled_sigma",
     "searchable",
     "sigma_at",
     "spared",
     "summary",
+    "thirds_of",
     "with_knobs",
     "with_strength",
     "without_harm",

@@ -8,6 +8,7 @@ from numpy import ndarray
 
 from surgery.adapter import in_scope
 from surgery.edits.edit import Edit, checked_sensitivity, edit_stack
+from surgery.edits.layer_groups import component_gains, scaled_sigma
 from surgery.edits.plan import EditPlan
 from surgery.edits.protection import may_move, without_harm
 from surgery.edits.strength import sigma_at
@@ -67,6 +68,8 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
             stack = replace(stack, given=given[:, at].reshape(-1, at.shape[1]))
         found, _ = edit_stack(stack, plan.policy, plan.energy, plan.sigma_min, plan.manual)
         after[:, at.ravel()] = found.reshape(-1, at.size)
+    if not plan.groups.plain:
+        after = scaled_sigma(after, component_gains(plan.groups, spectra, names), plan.sigma_min)
     if plan.protect:
         _spare(after, sigma, plan, rows, folds)
     starts = np.array([rows.indices[name][0] for name in names])
