@@ -188,6 +188,7 @@ def proof_of(
         adapters=variants.adapters,
         notes=variants.notes,
         allow_near=options.allow_near_duplicates,
+        base_arm=options.base_arm,
     )
 
 

@@ -2,6 +2,7 @@
 
 from surgery.evaluation.evaluation import (
     AGAIN,
+    BASE,
     BASELINE,
     EXACT,
     LOSS,
@@ -48,6 +49,7 @@ from surgery.evaluation.summary import (
 __all__ = [
     "ACCURACY",
     "AGAIN",
+    "BASE",
     "BASELINE",
     "EXACT",
     "HEAD_ONLY",
