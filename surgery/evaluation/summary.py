@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric
+from surgery.evaluation.ledger import Ledger, ledger_record, ledgers_of, parse_ledger
 from surgery.evaluation.scale_or_shape import Shares, parse_shares, share_text, shares_of, shares_record
 from surgery.evaluation.significance import McNemar, PermutationRank
 
@@ -25,6 +26,7 @@ class VariantMetrics:
     other variants, each among its own. `aggregates` are an lm-eval task's own totals, None where there are none.
     `control_of` names the edits that a random control belongs to, where the evaluation says so. `shares` tell by
     control and metric which share of its effect that control explains, and `shape_controls` what these are called here.
+    `ledgers` stand beside the base, by metric; empty without one.
     """
 
     means: Mapping[str, float]
@@ -35,6 +37,7 @@ class VariantMetrics:
     control_of: tuple[str, ...] = ()
     shares: Shares = field(default_factory=dict)
     shape_controls: Mapping[str, str] = field(default_factory=dict)
+    ledgers: Mapping[str, Ledger] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
         evaluation.control_of(name),
         shares_of(evaluation, name),
         evaluation.shape_controls.get(name, {}),
+        ledgers_of(evaluation, name),
     )
 
 
@@ -141,6 +145,8 @@ def _variant_record(found: VariantMetrics, keys: list[str]) -> dict[str, Any]:
     if found.shape_controls:
         record["shape_controls"] = dict(found.shape_controls)
         record["shares"] = shares_record(found.shares)
+    if found.ledgers:
+        record["ledgers"] = {key: ledger_record(each) for key, each in found.ledgers.items()}
     return record
 
 
@@ -166,6 +172,7 @@ def _parse_variant(record: Mapping[str, Any]) -> VariantMetrics:
         control_of=tuple(record.get("control_of", ())),
         shares=parse_shares(record.get("shares", {})),
         shape_controls=dict(record.get("shape_controls", {})),
+        ledgers={key: parse_ledger(each) for key, each in record.get("ledgers", {}).items()},
     )
 
 
