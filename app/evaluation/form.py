@@ -45,7 +45,7 @@ VIEW = "evaluate-view"  # and which of its views
 
 @dataclass(frozen=True)
 class Controls:
-    """What stands beside the edit: random controls, scale controls, the unedited adapter again, recipes by name.
+    """What stands beside the edit: random controls, scale controls, the unedited adapter again, the base, recipes by name.
 
     `sets` counts the sets of random controls, of which edits under other rules have one each; `scaled` the controls of
     scale and shape of each edit.
@@ -58,6 +58,7 @@ class Controls:
     sets: int
     shape: bool = False
     scaled: int = 0
+    base_arm: bool = False
 
     @property
     def variants(self) -> int:
@@ -80,7 +81,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     st.caption(
         " ".join(
             [
-                time_text(question, controls.variants + 1 + int(controls.again), workspace.base),
+                time_text(question, controls.variants + 1 + controls.again + controls.base_arm, workspace.base),
                 power_text(newest, question.examples, controls.variants),
             ]
         )
@@ -129,6 +130,14 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
         persist_state="session",
         help="The unedited adapter again in other batches: the noise of the machine, below which nothing counts.",
     )
+    base_arm = cells[3].checkbox(
+        "Base model beside it",
+        present.base_arm,
+        key="evaluate-base-arm",
+        persist_state="session",
+        help="The base without the adapter answers too: which right answers training broke and taught, and what the edit "
+        "gives back, keeps, adds and damages.",
+    )
     recipes = cells[4].multiselect(
         "Recipes beside it",
         list(workspace.shelf),
@@ -139,7 +148,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     known = input_energies(workspace.sensitivity)
     scaled = sum(bool(known) or control not in READS_Q for control in CONTROLS.values()) if shape else int(scale)
     sets = control_sets(map(rules_of, plans))
-    return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled)
+    return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled, base_arm)
 
 
 def _prove(workspace: Workspace, question: Question, controls: Controls) -> None:
@@ -153,6 +162,7 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             scale=controls.scale,
             scale_or_shape=controls.shape,
             again=controls.again,
+            base_arm=controls.base_arm,
         )
         with st.spinner(f"Reading {plain(plan.data)}", show_time=True):  # which may be fetched from the hub first
             slices = read_slices(seen(workspace), plan)
@@ -161,7 +171,15 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             refuse_seen_keys(slices.held_out, measured, "the calibration")
         question = replace(question, plan=plan)
         keep(workspace.with_evaluation(plan))
-    start(question, variants, plans, purpose=PROOF, again=controls.again, slices=slices)
+    start(
+        question,
+        variants,
+        plans,
+        purpose=PROOF,
+        again=controls.again,
+        base_arm=controls.base_arm,
+        slices=slices,
+    )
 
 
 def start(
@@ -171,6 +189,7 @@ def start(
     *,
     purpose: str,
     again: bool = False,
+    base_arm: bool = False,
     slices: Slices | None = None,
 ) -> None:
     """Put the question to the edits and their controls in the background; the run joins the history.
@@ -219,6 +238,7 @@ def start(
                 base,
                 controls=variants.controls,
                 allow_near=question.allow_near,
+                base_arm=base_arm,
             )
             return prove(live, proof, slices=slices, judge=judge, control=job.control)
 

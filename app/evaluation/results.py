@@ -5,7 +5,17 @@ import streamlit as st
 
 import viz
 from app.frame import plain
-from surgery.evaluation import ACCURACY, AGAIN, BASELINE, EXACT, Evaluation, Metric, scale_or_shape, summarise
+from surgery.evaluation import (
+    ACCURACY,
+    AGAIN,
+    BASE,
+    BASELINE,
+    EXACT,
+    Evaluation,
+    Metric,
+    scale_or_shape,
+    summarise,
+)
 from surgery.experiments import EDIT
 
 LEVEL = 0.05  # of the corrected p from which a change of answers is called one
@@ -129,6 +139,8 @@ def verdict(evaluation: Evaluation, name: str) -> str:
     """What a variant does beyond noise: intervals decide for numbers, corrected exact tests for shares."""
     if name == AGAIN:
         return "the noise floor"
+    if name == BASE:
+        return "the base, without the adapter"
     parts = []
     for metric in evaluation.metrics:
         change = evaluation.effect(name, metric.name)

@@ -165,6 +165,23 @@ def ledgers_by_part(evaluation: Evaluation, variant: str, metric: str) -> dict[s
     return {name: ledger(*(row[of == name] for row in rows)) for name in dict.fromkeys(names)}
 
 
+def in_words(found: Ledger) -> str:
+    """The ledger in sentences that need no formula."""
+    n, rates = found.counts, found.rates
+    had, broken = n["111"] + n["110"] + n["101"] + n["100"], rates["recovery"].of
+    said = [
+        f"Of {found.examples} answers the base has {had} right.",
+        f"Training broke {broken} of them, and the edit gives {rates['recovery'].count} back."
+        if broken
+        else "Training broke none of them, so there is nothing to recover.",
+        f"Training taught {rates['retention'].of} others, and the edit keeps {rates['retention'].count}."
+        if rates["retention"].of
+        else "Training taught no other, so there is nothing to retain.",
+        f"The edit gets {n['001']} right that neither had, and damages {n['110']} that both had.",
+    ]
+    return " ".join(said)
+
+
 def _parts(evaluation: Evaluation) -> Sequence[str] | None:
     return evaluation.parts if len(set(evaluation.parts)) > 1 else None
 
