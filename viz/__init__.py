@@ -1,6 +1,7 @@
 """Figures: plain arrays and labels in, a plotly Figure out. Knows neither the app nor the method."""
 
 from viz.effects import BudgetCurve, budget_curves, dose_response, effect_intervals, sweep_curve
+from viz.flow import Stream, outcome_flow
 from viz.front import protected_front
 from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
@@ -14,6 +15,7 @@ __all__ = [
     "BudgetCurve",
     "Heatmap",
     "OwnRun",
+    "Stream",
     "alignment_heatmaps",
     "all_spectra",
     "budget_curves",
@@ -22,6 +24,7 @@ __all__ = [
     "effect_intervals",
     "gain_thumbnail",
     "module_spectrum",
+    "outcome_flow",
     "over_depth",
     "protected_front",
     "ranking_stability",

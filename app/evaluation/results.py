@@ -9,6 +9,7 @@ from app.frame import plain
 from surgery.evaluation import (
     ACCURACY,
     AGAIN,
+    BASE,
     BASELINE,
     EXACT,
     Evaluation,
@@ -145,6 +146,8 @@ def verdict(evaluation: Evaluation, name: str) -> str:
     """What a variant does beyond noise: intervals decide for numbers, corrected exact tests for shares."""
     if name == AGAIN:
         return "the noise floor"
+    if name == BASE:
+        return "the base, without the adapter"
     parts = []
     for metric in evaluation.metrics:
         change = evaluation.effect(name, metric.name)

@@ -165,7 +165,7 @@ def test_table_4_shows_what_each_budget_of_the_open_adapter_is_expected_to_give(
     found = dict(expected_by_budget(EditPlan(NaturalGradient()), demo.spectra, demo.sensitivity))
     assert natural.loc[32, "expected Δ loss"] == f"{found[32].mean:+.4f}"
     curves = traces(test)
-    assert [curve["name"] for curve in curves][0] == "grad_direction"
+    assert curves[0]["name"] == "grad_direction"
     assert len(curves) == 4  # two policies, with the first order of each
 
 

@@ -1,0 +1,179 @@
+"""Right answers as they flow over three models, an alluvial diagram: one stream for all that goes the same way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float64
+from numpy import ndarray
+
+from viz.style import AFTER, CHOSEN, HARMFUL, HELPFUL, NEUTRAL, as_text, figure, say_empty
+
+_STEPS = 24  # of a ribbon between two columns
+_APART = 0.08  # between right and wrong, of the height of all
+_BAR = 0.018  # half the width of a column
+_LABELS = 2.14  # where the labels stand, in columns
+_LINE = 0.068  # least distance between two labels
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Examples that go one way: `path` has a `1` for each column in which they are right, and a `0` for wrong."""
+
+    path: str
+    words: str
+    count: int
+
+
+def outcome_flow(streams: Sequence[Stream], columns: Sequence[str], *, title: str) -> go.Figure:
+    """The streams over the columns, right above wrong; the marks at their ends carry their paths, to be clicked.
+
+    Green is what the last column gets right that the one before it got wrong, red the other way round. Blue is what
+    was won before and kept, orange what was lost before and stays lost, grey what never changed.
+    """
+    drawn = figure(title, height=430)
+    present = sorted((stream for stream in streams if stream.count), key=lambda stream: stream.path, reverse=True)
+    total = sum(stream.count for stream in present)
+    if not total:
+        return say_empty(drawn, "no example was answered by all three")
+    tops = [_tops(present, column, total) for column in range(len(columns))]
+    for stream in present:
+        drawn.add_scatter(**_ribbon(stream, [top[stream.path] for top in tops], total))
+    for column, name in enumerate(columns):
+        _draw_column(drawn, column, name, present, total)
+    _draw_labels(drawn, present, tops[-1], total)
+    drawn.update_xaxes(visible=False, range=[-0.34, _LABELS + 1.4], fixedrange=True)
+    drawn.update_yaxes(visible=False, range=[1.04 + _APART, -0.12], fixedrange=True)
+    drawn.update_layout(clickmode="event+select", dragmode=False, hovermode="closest")
+    return drawn
+
+
+def _tops(streams: Sequence[Stream], column: int, total: int) -> dict[str, float]:
+    """Where each stream begins in a column, from above: right ones first, then those that were alike before."""
+    found, top = {}, 0.0
+    for right in "10":
+        inside = [stream for stream in streams if stream.path[column] == right]
+        for stream in sorted(inside, key=lambda each: _beside(each.path, column), reverse=True):
+            found[stream.path] = top
+            top += stream.count / total
+        top = max(top, _share(streams, column, total)) + _APART if right == "1" else top
+    return found
+
+
+def _beside(path: str, column: int) -> str:
+    """The path as it is seen from a column: what comes next decides, so that ribbons seldom cross."""
+    return path[column + 1 :] + path[:column][::-1] if column else path[1:]
+
+
+def _share(streams: Sequence[Stream], column: int, total: int) -> float:
+    return sum(stream.count for stream in streams if stream.path[column] == "1") / total
+
+
+def _ribbon(stream: Stream, tops: Sequence[float], total: int) -> dict[str, object]:
+    """One closed shape through all columns; a trace of plotly's."""
+    edges = [_curve(column, *tops[column : column + 2]) for column in range(len(tops) - 1)]
+    x, y = (np.concatenate(part) for part in zip(*edges, strict=True))
+    colour, opacity = _ink(stream.path)
+    return {
+        "x": [*x, *x[::-1]],
+        "y": [*y, *(y[::-1] + stream.count / total)],
+        "mode": "lines",
+        "fill": "toself",
+        "fillcolor": colour,
+        "opacity": opacity,
+        "line": {"width": 0.5, "color": colour},
+        "hoveron": "fills",
+        "hoverinfo": "text",
+        "text": f"{as_text(stream.words)}: {stream.count} of {total}",
+        "showlegend": False,
+    }
+
+
+def _curve(
+    column: int, first: float, second: float
+) -> tuple[Float64[ndarray, " step"], Float64[ndarray, " step"]]:
+    way = np.linspace(0, 1, _STEPS)
+    return column + way, first + (second - first) * way**2 * (3 - 2 * way)
+
+
+def _ink(path: str) -> tuple[str, float]:
+    if path[-1] != path[-2]:
+        return (HELPFUL if path[-1] == "1" else HARMFUL), 0.85
+    if path[-1] != path[0]:
+        return (AFTER if path[-1] == "1" else CHOSEN), 0.65
+    return NEUTRAL, 0.4 if path[0] == "1" else 0.2
+
+
+def _draw_column(drawn: go.Figure, column: int, name: str, streams: Sequence[Stream], total: int) -> None:
+    right = sum(stream.count for stream in streams if stream.path[column] == "1")
+    drawn.add_annotation(
+        x=column,
+        y=-0.02,
+        yanchor="bottom",
+        showarrow=False,
+        text=f"<b>{as_text(name)}</b><br>{right / total:.1%} right",
+    )
+    share = right / total
+    for words, count, top in (("right", right, 0.0), ("wrong", total - right, share + _APART)):
+        if count:
+            end = top + count / total
+            drawn.add_shape(
+                type="rect",
+                x0=column - _BAR,
+                x1=column + _BAR,
+                y0=top,
+                y1=end,
+                line={"width": 0},
+                fillcolor=NEUTRAL,
+            )
+            drawn.add_annotation(
+                x=column - 2 * _BAR,
+                y=(top + end) / 2,
+                xanchor="right",
+                showarrow=False,
+                text=f"{words} {count}",
+                font={"size": 11},
+            )
+
+
+def _draw_labels(drawn: go.Figure, streams: Sequence[Stream], tops: dict[str, float], total: int) -> None:
+    """A mark and the words of each stream beside its end, apart enough to be read and joined to it by a thin line."""
+    middles = {stream.path: tops[stream.path] + stream.count / total / 2 for stream in streams}
+    order = sorted(streams, key=lambda stream: middles[stream.path])
+    places = _spread([middles[stream.path] for stream in order], 1 + _APART)
+    for stream, place in zip(order, places, strict=True):
+        drawn.add_shape(
+            type="line",
+            x0=len(stream.path) - 1 + _BAR,
+            x1=_LABELS,
+            y0=middles[stream.path],
+            y1=place,
+            line={"width": 1, "color": NEUTRAL},
+            layer="below",
+        )
+    drawn.add_scatter(
+        x=[_LABELS] * len(order),
+        y=places,
+        mode="markers+text",
+        marker={"size": 15, "color": [_ink(stream.path)[0] for stream in order], "symbol": "circle"},
+        text=[f"  <b>{stream.count}</b>  {as_text(stream.words)}" for stream in order],
+        textposition="middle right",
+        customdata=[stream.path for stream in order],
+        hovertemplate="%{text}<br>click for the answers<extra></extra>",
+        # what is not selected keeps its colour: the choice is told below the figure
+        unselected={"marker": {"opacity": 1}},
+        selected={"marker": {"size": 20}},
+        showlegend=False,
+    )
+
+
+def _spread(wanted: Sequence[float], height: float) -> list[float]:
+    """Places in the order of `wanted`, at least a line apart and within the height."""
+    places: list[float] = []
+    for place in wanted:
+        places.append(max(place, places[-1] + _LINE) if places else place)
+    for at in range(len(places) - 1, -1, -1):
+        most = height if at == len(places) - 1 else places[at + 1] - _LINE
+        places[at] = min(places[at], most)
+    return places
