@@ -33,6 +33,7 @@ from surgery.edits.layer_groups import (
     groups_record,
     groups_text,
     parse_groups,
+    scaled_module,
     scaled_sigma,
     thirds_of,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "preview",
     "put",
     "release",
+    "scaled_module",
     "scaled_sigma",
     "searchable",
     "sigma_at",
