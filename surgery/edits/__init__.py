@@ -21,6 +21,7 @@ from surgery.edits.expectation import (
 )
 from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
+from surgery.edits.group_knobs import group_knobs, group_value, is_group_knob, with_group
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
 from surgery.edits.layer_groups import (
@@ -77,10 +78,13 @@ __all__ = [
     "gains_of",
     "grid_of",
     "group_gains",
+    "group_knobs",
+    "group_value",
     "grouped",
     "groups_record",
     "groups_text",
     "hold",
+    "is_group_knob",
     "knob_table",
     "largest_text",
     "largest_values",
@@ -99,6 +103,7 @@ __all__ = [
     "spared",
     "summary",
     "thirds_of",
+    "with_group",
     "with_knobs",
     "with_strength",
     "without_harm",
