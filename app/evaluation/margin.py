@@ -12,11 +12,11 @@ from surgery.evaluation import (
     LOSS,
     NOT_INFERIOR,
     Evaluation,
+    comparison,
     examples_for_share,
     margin_text,
     mean_power,
     share_power,
-    summarise,
 )
 from surgery.experiments import EDIT
 
@@ -27,7 +27,11 @@ _MARKS = {NOT_INFERIOR: ":material/check_circle:", INFERIOR: ":material/cancel:"
 def ask_for_margins(present: EvaluationPlan) -> Margins | None:
     """The margins that are named in the form; None where no claim is to be tested."""
     named = present.margins
-    start = named or Margins()
+    usual = Margins()
+    in_points, in_nats = (
+        (named and named.points) or usual.points or 0.0,
+        (named and named.nats) or usual.nats or 0.0,
+    )
     cells = st.columns([2.2, 1.3, 1.3, 2.4], vertical_alignment="bottom")
     claimed = cells[0].checkbox(
         "Is it not inferior?",
@@ -41,9 +45,9 @@ def ask_for_margins(present: EvaluationPlan) -> Margins | None:
         return None
     points = cells[1].number_input(
         "Margin, points",
-        0.1,
-        50.0,
-        start.points or 1.0,
+        min(0.1, in_points),  # a recipe may name any
+        max(50.0, in_points),
+        in_points,
         0.1,
         key="evaluate-margin-points",
         persist_state="session",
@@ -51,9 +55,9 @@ def ask_for_margins(present: EvaluationPlan) -> Margins | None:
     )
     nats = cells[2].number_input(
         "Margin, nats",
-        0.0001,
-        10.0,
-        start.nats or 0.005,
+        min(0.0001, in_nats),
+        max(10.0, in_nats),
+        in_nats,
         0.001,
         "%.4f",
         key="evaluate-margin-nats",
@@ -90,11 +94,11 @@ def margin_power_text(newest: Evaluation | None, examples: int, margins: Margins
 
 def say_margins(evaluation: Evaluation) -> None:
     """The verdict on the edit of each metric with a margin."""
-    found = summarise(evaluation).variants[EDIT].margins if EDIT in evaluation.scores else {}
-    for metric in evaluation.metrics:
-        if metric.name in found:
-            icon = _MARKS.get(found[metric.name].verdict, ":material/help:")
-            st.info(plain(f"{metric.title}: {margin_text(metric, found[metric.name])}"), icon=icon)
+    for metric in evaluation.metrics if EDIT in evaluation.scores else ():
+        found = comparison(evaluation, EDIT, metric.name)
+        if found is not None:
+            icon = _MARKS.get(found.verdict, ":material/help:")
+            st.info(plain(f"{metric.title}: {margin_text(metric, found)}"), icon=icon)
 
 
 def _times(power: float) -> str:

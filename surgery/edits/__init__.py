@@ -22,6 +22,7 @@ from surgery.edits.expectation import (
 )
 from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
+from surgery.edits.group_knobs import group_knobs, group_value, is_group_knob, with_group
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
 from surgery.edits.layer_groups import (
@@ -34,6 +35,7 @@ from surgery.edits.layer_groups import (
     groups_record,
     groups_text,
     parse_groups,
+    scaled_module,
     scaled_sigma,
     thirds_of,
 )
@@ -79,10 +81,13 @@ __all__ = [
     "gains_of",
     "grid_of",
     "group_gains",
+    "group_knobs",
+    "group_value",
     "grouped",
     "groups_record",
     "groups_text",
     "hold",
+    "is_group_knob",
     "knob_table",
     "largest_text",
     "largest_values",
@@ -94,12 +99,14 @@ __all__ = [
     "preview",
     "put",
     "release",
+    "scaled_module",
     "scaled_sigma",
     "searchable",
     "sigma_at",
     "spared",
     "summary",
     "thirds_of",
+    "with_group",
     "with_knobs",
     "with_strength",
     "without_harm",

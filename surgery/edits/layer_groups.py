@@ -95,7 +95,16 @@ def grouped(edit: Edit, groups: LayerGroups, spectra: Spectra, sigma_min: float 
     if groups.plain:
         return edit
     gains = group_gains(groups, spectra, edit.modules)
-    return Edit({name: _scaled(module, gains[name], sigma_min) for name, module in edit.modules.items()})
+    return Edit({name: scaled_module(module, gains[name], sigma_min) for name, module in edit.modules.items()})
+
+
+def scaled_module(module: ModuleEdit, gain: float, sigma_min: float) -> ModuleEdit:
+    """A module scaled by its gain, as `grouped` does."""
+    if gain == 1 or not module.sigma.any():
+        return module
+    gains = np.where(null_components(module.sigma), 1.0, gain)
+    after = scaled_sigma(module.sigma_after, gains, sigma_min)
+    return replace(module, sigma_after=after, gains=gains_of(module.sigma, after), skipped=None)
 
 
 def component_gains(groups: LayerGroups, spectra: Spectra, names: Iterable[str]) -> Float64[ndarray, " component"]:
@@ -140,14 +149,6 @@ def groups_text(groups: LayerGroups) -> str:
     for name, gains in groups.both.items():
         said += [f"{name} in the {third} third ×{g:g}" for third, g in zip(THIRDS, gains, strict=True) if g != 1]
     return ", ".join(said)
-
-
-def _scaled(module: ModuleEdit, gain: float, sigma_min: float) -> ModuleEdit:
-    if gain == 1 or not module.sigma.any():
-        return module
-    gains = np.where(null_components(module.sigma), 1.0, gain)
-    after = scaled_sigma(module.sigma_after, gains, sigma_min)
-    return replace(module, sigma_after=after, gains=gains_of(module.sigma, after), skipped=None)
 
 
 def _check(gain: float) -> None:
