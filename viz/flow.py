@@ -43,7 +43,7 @@ def outcome_flow(streams: Sequence[Stream], columns: Sequence[str], *, title: st
     for column, name in enumerate(columns):
         _draw_column(drawn, column, name, present, total)
     _draw_labels(drawn, present, tops[-1], total)
-    drawn.update_xaxes(visible=False, range=[-0.34, _LABELS + 1.4], fixedrange=True)
+    drawn.update_xaxes(visible=False, range=[-0.3, _LABELS + 1.4], fixedrange=True)
     drawn.update_yaxes(visible=False, range=[1.04 + _APART, -0.12], fixedrange=True)
     drawn.update_layout(clickmode="event+select", dragmode=False, hovermode="closest")
     return drawn
@@ -107,34 +107,25 @@ def _ink(path: str) -> tuple[str, float]:
 
 def _draw_column(drawn: go.Figure, column: int, name: str, streams: Sequence[Stream], total: int) -> None:
     right = sum(stream.count for stream in streams if stream.path[column] == "1")
-    drawn.add_annotation(
-        x=column,
-        y=-0.02,
-        yanchor="bottom",
-        showarrow=False,
-        text=f"<b>{as_text(name)}</b><br>{right / total:.1%} right",
-    )
+    said = f"<b>{as_text(name)}</b>, {right / total:.1%}<br>{right} right, {total - right} wrong"
+    drawn.add_annotation(x=column, y=-0.02, yanchor="bottom", showarrow=False, text=said)
     share = right / total
     for words, count, top in (("right", right, 0.0), ("wrong", total - right, share + _APART)):
-        if count:
-            end = top + count / total
-            drawn.add_shape(
-                type="rect",
-                x0=column - _BAR,
-                x1=column + _BAR,
-                y0=top,
-                y1=end,
-                line={"width": 0},
-                fillcolor=NEUTRAL,
-            )
-            drawn.add_annotation(
-                x=column - 2 * _BAR,
-                y=(top + end) / 2,
-                xanchor="right",
-                showarrow=False,
-                text=f"{words} {count}",
-                font={"size": 11},
-            )
+        if not count:
+            continue
+        end = top + count / total
+        drawn.add_shape(
+            type="rect",
+            x0=column - _BAR,
+            x1=column + _BAR,
+            y0=top,
+            y1=end,
+            line={"width": 0},
+            fillcolor=NEUTRAL,
+        )
+        if not column:  # further on, words would lie over the streams
+            middle = (top + end) / 2
+            drawn.add_annotation(x=-2 * _BAR, y=middle, xanchor="right", showarrow=False, text=words)
 
 
 def _draw_labels(drawn: go.Figure, streams: Sequence[Stream], tops: dict[str, float], total: int) -> None:
@@ -143,6 +134,15 @@ def _draw_labels(drawn: go.Figure, streams: Sequence[Stream], tops: dict[str, fl
     order = sorted(streams, key=lambda stream: middles[stream.path])
     places = _spread([middles[stream.path] for stream in order], 1 + _APART)
     for stream, place in zip(order, places, strict=True):
+        # beside the marks, not of them: those that are not selected would fade
+        drawn.add_annotation(
+            x=_LABELS,
+            y=place,
+            xshift=14,
+            xanchor="left",
+            showarrow=False,
+            text=f"<b>{stream.count}</b>  {as_text(stream.words)}",
+        )
         drawn.add_shape(
             type="line",
             x0=len(stream.path) - 1 + _BAR,
@@ -155,10 +155,9 @@ def _draw_labels(drawn: go.Figure, streams: Sequence[Stream], tops: dict[str, fl
     drawn.add_scatter(
         x=[_LABELS] * len(order),
         y=places,
-        mode="markers+text",
+        mode="markers",
         marker={"size": 15, "color": [_ink(stream.path)[0] for stream in order], "symbol": "circle"},
-        text=[f"  <b>{stream.count}</b>  {as_text(stream.words)}" for stream in order],
-        textposition="middle right",
+        text=[f"{as_text(stream.words)}: {stream.count} of {total}" for stream in order],
         customdata=[stream.path for stream in order],
         hovertemplate="%{text}<br>click for the answers<extra></extra>",
         # what is not selected keeps its colour: the choice is told below the figure
