@@ -151,3 +151,21 @@ def test_the_proof_that_ships_with_the_demo_stands_beside_the_papers_own_points(
     assert point["x"] == [pytest.approx(100 * found.random_effect("exact").mean)]
     assert point["y"] == [pytest.approx(100 * found.effect("edit", "exact").mean)]
     assert "64 examples of demo:kinship/test" in str(point)
+
+
+def test_own_proofs_with_the_base_tell_what_an_edit_forgets_on_every_slice_and_on_average(demo: Workspace) -> None:
+    test = show(opened(proven(demo, "without the base", 8)), "follow-up")
+    assert any("Base model beside it" in each.value for each in test.caption)
+    loss, right = np.ones(100), np.ones(100)
+    for rows, edited in (("own", right), ("other", BEFORE)):
+        scores = {"unedited": right, "edit": edited, "base": right}
+        kept_proof(demo, rows, evaluation_of({name: simple(loss, exact) for name, exact in scores.items()}))
+    test = show(opened(demo), "follow-up")
+    (table,) = [each.value for each in test.dataframe if "Gap of the adapter" in each.value]
+    found = table.set_index("slice")
+    assert set(found.index) == {"own", "other", "mean over 2 slices"}
+    assert found.loc["other", "Forgetting gap"].startswith("50.0 [")
+    assert found.loc["mean over 2 slices", "Forgetting gap"].startswith("25.0 [")
+    assert found.loc["mean over 2 slices", "Recovery"] == "NA"
+    assert found.loc["mean over 2 slices", "New damage"].endswith("50 of 200")
+    assert set(found["Gap of the adapter"]) == {"0.0"}
