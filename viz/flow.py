@@ -1,7 +1,8 @@
 """Right answers as they flow over three models, an alluvial diagram: one stream for all that goes the same way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,6 +11,7 @@ from numpy import ndarray
 
 from viz.style import AFTER, CHOSEN, HARMFUL, HELPFUL, NEUTRAL, as_text, figure, say_empty
 
+Part = Mapping[str, Any]  # as plotly takes it
 _STEPS = 24  # of a ribbon between two columns
 _APART = 0.08  # between right and wrong, of the height of all
 _BAR = 0.018  # half the width of a column
@@ -38,12 +40,24 @@ def outcome_flow(streams: Sequence[Stream], columns: Sequence[str], *, title: st
     if not total:
         return say_empty(drawn, "no example was answered by all three")
     tops = [_tops(present, column, total) for column in range(len(columns))]
+    middles = {stream.path: tops[-1][stream.path] + stream.count / total / 2 for stream in present}
+    order = sorted(present, key=lambda stream: middles[stream.path])
+    places = _spread([middles[stream.path] for stream in order], 1 + _APART)
     for stream in present:
         drawn.add_scatter(**_ribbon(stream, [top[stream.path] for top in tops], total))
-    for column, name in enumerate(columns):
-        _draw_column(drawn, column, name, present, total)
-    _draw_labels(drawn, present, tops[-1], total)
-    drawn.update_xaxes(visible=False, range=[-0.34, _LABELS + 1.4], fixedrange=True)
+    drawn.add_scatter(**_marks(order, places, total))
+    bars = list(_bars(len(columns), present, total))
+    labels = [_label(stream, middles[stream.path], place) for stream, place in zip(order, places, strict=True)]
+    # at once: plotly checks all of them again at each one that is added
+    drawn.update_layout(
+        shapes=[*(line for _, line in labels), *(bar for bar, _ in bars)],
+        annotations=[
+            *_headings(columns, present, total),
+            *(word for _, word in bars if word is not None),
+            *(words for words, _ in labels),
+        ],
+    )
+    drawn.update_xaxes(visible=False, range=[-0.3, _LABELS + 1.4], fixedrange=True)
     drawn.update_yaxes(visible=False, range=[1.04 + _APART, -0.12], fixedrange=True)
     drawn.update_layout(clickmode="event+select", dragmode=False, hovermode="closest")
     return drawn
@@ -70,7 +84,7 @@ def _share(streams: Sequence[Stream], column: int, total: int) -> float:
     return sum(stream.count for stream in streams if stream.path[column] == "1") / total
 
 
-def _ribbon(stream: Stream, tops: Sequence[float], total: int) -> dict[str, object]:
+def _ribbon(stream: Stream, tops: Sequence[float], total: int) -> Part:
     """One closed shape through all columns; a trace of plotly's."""
     edges = [_curve(column, *tops[column : column + 2]) for column in range(len(tops) - 1)]
     x, y = (np.concatenate(part) for part in zip(*edges, strict=True))
@@ -105,67 +119,72 @@ def _ink(path: str) -> tuple[str, float]:
     return NEUTRAL, 0.4 if path[0] == "1" else 0.2
 
 
-def _draw_column(drawn: go.Figure, column: int, name: str, streams: Sequence[Stream], total: int) -> None:
-    right = sum(stream.count for stream in streams if stream.path[column] == "1")
-    drawn.add_annotation(
-        x=column,
-        y=-0.02,
-        yanchor="bottom",
-        showarrow=False,
-        text=f"<b>{as_text(name)}</b><br>{right / total:.1%} right",
-    )
-    share = right / total
-    for words, count, top in (("right", right, 0.0), ("wrong", total - right, share + _APART)):
-        if count:
-            end = top + count / total
-            drawn.add_shape(
-                type="rect",
-                x0=column - _BAR,
-                x1=column + _BAR,
-                y0=top,
-                y1=end,
-                line={"width": 0},
-                fillcolor=NEUTRAL,
-            )
-            drawn.add_annotation(
-                x=column - 2 * _BAR,
-                y=(top + end) / 2,
-                xanchor="right",
-                showarrow=False,
-                text=f"{words} {count}",
-                font={"size": 11},
-            )
+def _headings(columns: Sequence[str], streams: Sequence[Stream], total: int) -> Iterator[Part]:
+    """What stands over each column."""
+    for column, name in enumerate(columns):
+        right = sum(stream.count for stream in streams if stream.path[column] == "1")
+        said = f"<b>{as_text(name)}</b>, {right / total:.1%}<br>{right} right, {total - right} wrong"
+        yield {"x": column, "y": -0.02, "yanchor": "bottom", "showarrow": False, "text": said}
 
 
-def _draw_labels(drawn: go.Figure, streams: Sequence[Stream], tops: dict[str, float], total: int) -> None:
-    """A mark and the words of each stream beside its end, apart enough to be read and joined to it by a thin line."""
-    middles = {stream.path: tops[stream.path] + stream.count / total / 2 for stream in streams}
-    order = sorted(streams, key=lambda stream: middles[stream.path])
-    places = _spread([middles[stream.path] for stream in order], 1 + _APART)
-    for stream, place in zip(order, places, strict=True):
-        drawn.add_shape(
-            type="line",
-            x0=len(stream.path) - 1 + _BAR,
-            x1=_LABELS,
-            y0=middles[stream.path],
-            y1=place,
-            line={"width": 1, "color": NEUTRAL},
-            layer="below",
-        )
-    drawn.add_scatter(
-        x=[_LABELS] * len(order),
-        y=places,
-        mode="markers+text",
-        marker={"size": 15, "color": [_ink(stream.path)[0] for stream in order], "symbol": "circle"},
-        text=[f"  <b>{stream.count}</b>  {as_text(stream.words)}" for stream in order],
-        textposition="middle right",
-        customdata=[stream.path for stream in order],
-        hovertemplate="%{text}<br>click for the answers<extra></extra>",
+def _bars(columns: int, streams: Sequence[Stream], total: int) -> Iterator[tuple[Part, Part | None]]:
+    """The bar of what is right and of what is wrong in each column, and its word where no stream is in the way."""
+    for column in range(columns):
+        share = _share(streams, column, total)
+        for word, size, top in (("right", share, 0.0), ("wrong", 1 - share, share + _APART)):
+            if size <= 0:
+                continue
+            bar = {
+                "type": "rect",
+                "x0": column - _BAR,
+                "x1": column + _BAR,
+                "y0": top,
+                "y1": top + size,
+                "line": {"width": 0},
+                "fillcolor": NEUTRAL,
+            }
+            beside = {"x": -2 * _BAR, "y": top + size / 2, "xanchor": "right", "showarrow": False, "text": word}
+            yield bar, None if column else beside
+
+
+def _label(stream: Stream, middle: float, place: float) -> tuple[Part, Part]:
+    """The words of a stream and the thin line that joins them to its end."""
+    # beside the marks, not of them: those that are not selected would fade
+    words = {
+        "x": _LABELS,
+        "y": place,
+        "xshift": 14,
+        "xanchor": "left",
+        "showarrow": False,
+        "text": f"<b>{stream.count}</b>  {as_text(stream.words)}",
+    }
+    line = {
+        "type": "line",
+        "x0": len(stream.path) - 1 + _BAR,
+        "x1": _LABELS,
+        "y0": middle,
+        "y1": place,
+        "line": {"width": 1, "color": NEUTRAL},
+        "layer": "below",
+    }
+    return words, line
+
+
+def _marks(order: Sequence[Stream], places: Sequence[float], total: int) -> Part:
+    """What is clicked: a trace of plotly's with one mark for each stream."""
+    return {
+        "x": [_LABELS] * len(order),
+        "y": list(places),
+        "mode": "markers",
+        "marker": {"size": 15, "color": [_ink(stream.path)[0] for stream in order], "symbol": "circle"},
+        "text": [f"{as_text(stream.words)}: {stream.count} of {total}" for stream in order],
+        "customdata": [stream.path for stream in order],
+        "hovertemplate": "%{text}<br>click for the answers<extra></extra>",
         # what is not selected keeps its colour: the choice is told below the figure
-        unselected={"marker": {"opacity": 1}},
-        selected={"marker": {"size": 20}},
-        showlegend=False,
-    )
+        "unselected": {"marker": {"opacity": 1}},
+        "selected": {"marker": {"size": 20}},
+        "showlegend": False,
+    }
 
 
 def _spread(wanted: Sequence[float], height: float) -> list[float]:

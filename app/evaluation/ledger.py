@@ -62,8 +62,6 @@ def show_ledger(run: Run) -> None:
     ledgers = {name: summary.variants[name].ledgers[metric.name] for name in names}
     found = ledgers[variant]
     st.info(plain(in_words(found)), icon=":material/account_tree:")
-    _show_flow(found, variant, metric, key)
-    _show_answers(evaluation_of(run), variant, metric, key)
     _show_table(ledger_table(ledgers), f"ledger-{key}")
     by_part = _by_part(key, variant, metric.name, evaluation_of(run))
     if by_part:
@@ -73,6 +71,8 @@ def show_ledger(run: Run) -> None:
         "Intervals are 95 %: Wilson's for shares, the paired bootstrap for differences"
         + (", and rates are means over the tasks that have them, combined by square-and-add." if by_part else ".")
     )
+    _show_flow(found, variant, metric, key)
+    _show_answers(evaluation_of(run), variant, metric, key)
 
 
 def _show_flow(found: Ledger, variant: str, metric: Metric, key: str) -> None:

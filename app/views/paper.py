@@ -9,6 +9,7 @@ import viz
 from app.evaluation import proven_edits as own_runs
 from app.evaluation.ablations import DIAGNOSTIC
 from app.evaluation.form import VIEW
+from app.evaluation.own_gaps import show_own_gaps
 from app.evaluation.proven_edits import ProvenEdit
 from app.frame import plain, show_title
 from app.paper_budgets import budget_view
@@ -213,6 +214,7 @@ elif view == "open":
     open_view()
 elif view == "follow-up":
     follow_up_view()
+    show_own_gaps(current())
 elif view.startswith("table"):
     table_view(int(view.removeprefix("table ")))
     if view == "table 4":

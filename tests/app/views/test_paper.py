@@ -172,3 +172,21 @@ def test_table_4_shows_what_each_budget_of_the_open_adapter_is_expected_to_give(
 def test_table_4_asks_for_a_calibration_where_there_is_none(demo):
     test = show(opened(replace(demo, sensitivity=None)), "table 4")
     assert any("Calibrate first" in caption.value for caption in test.caption)
+
+
+def test_own_proofs_with_the_base_tell_what_an_edit_forgets_on_every_slice_and_on_average(demo: Workspace) -> None:
+    test = show(opened(proven(demo, "without the base", 8)), "follow-up")
+    assert any("Base model beside it" in each.value for each in test.caption)
+    loss, right = np.ones(100), np.ones(100)
+    for rows, edited in (("own", right), ("other", BEFORE)):
+        scores = {"unedited": right, "edit": edited, "base": right}
+        kept_proof(demo, rows, evaluation_of({name: simple(loss, exact) for name, exact in scores.items()}))
+    test = show(opened(demo), "follow-up")
+    (table,) = [each.value for each in test.dataframe if "Gap of the adapter" in each.value]
+    found = table.set_index("slice")
+    assert set(found.index) == {"own", "other", "mean over 2 slices"}
+    assert found.loc["other", "Forgetting gap"].startswith("50.0 [")
+    assert found.loc["mean over 2 slices", "Forgetting gap"].startswith("25.0 [")
+    assert found.loc["mean over 2 slices", "Recovery"] == "NA"
+    assert found.loc["mean over 2 slices", "New damage"].endswith("50 of 200")
+    assert set(found["Gap of the adapter"]) == {"0.0"}
