@@ -62,8 +62,8 @@ def _is_control(name: str) -> bool:
 
 def _fitting(
     evaluation: Evaluation, tables: Mapping[str, pd.DataFrame], order: Sequence[str]
-) -> tuple[_Kept, dict[str, Any]]:
-    """As much as fits, and its record for the script."""
+) -> tuple[_Kept, str]:
+    """As much as fits, and its packed record for the script."""
     every = tuple(range(len(evaluation.samples)))
     plain = tuple(name for name in order if not _is_control(name)) or tuple(order[:1])
     changed = tuple(row for row in every if any(tables[name]["changed"].iloc[row] for name in plain))
@@ -72,8 +72,8 @@ def _fitting(
     while len(choices[-1].rows) > 1:
         choices.append(_Kept(tuple(order[:1]), changed[: len(choices[-1].rows) // 2], _LONGEST))
     for kept in choices:
-        data = _record(evaluation, tables, kept)
-        if len(packed(data)) <= _LARGEST:
+        data = packed(_record(evaluation, tables, kept))
+        if len(data) <= _LARGEST:
             break
     return kept, data
 

@@ -13,6 +13,7 @@ from numpy import ndarray
 import viz
 from app.report.markup import Html, element, facts, join, paragraphs, table, visible
 from app.report.material import Material, Part
+from app.report.payload import packed
 from app.report.places import figure_place
 from surgery.edits import Edit, ModuleEdit, Preview, largest_text, largest_values, preview, summary
 from surgery.spectra import Spectra
@@ -64,7 +65,7 @@ def edit_at_rest(material: Material) -> Part:
             ),
         ]
     )
-    return Part(html, figures, {"modules": _record(edit, drawn)} if most else {})
+    return Part(html, figures, {"modules": packed(_record(edit, drawn))} if most else {})
 
 
 def _said(material: Material, drawn: int) -> list[str]:

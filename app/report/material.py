@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -33,11 +32,11 @@ class Material:
 
 @dataclass(frozen=True)
 class Part:
-    """What one section puts into the report: HTML, figures by the name of their place in it, data for the script."""
+    """What one section puts into the report: HTML, figures by the name of their place, packed data for the script."""
 
     html: Html
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,7 @@ def page(material: Material, sections: Sequence[Section]) -> str:
     """The whole document of a run, the sections that have something to say in their order."""
     parts = {section: part for section in sections if (part := section.part(material)) is not None}
     figures = {name: _record(drawn) for part in parts.values() for name, drawn in part.figures.items()}
-    data: dict[str, Any] = {"figures": figures}
-    for part in parts.values():
-        data |= part.data
+    data = {name: text for part in parts.values() for name, text in part.data.items()}
     library, small = plotly_script()
     script = _script()
     head = join(
@@ -42,7 +40,7 @@ def page(material: Material, sections: Sequence[Section]) -> str:
         [
             _header(material),
             element("main", *_contents(parts)),
-            _block("data", packed(data)),
+            *(_block(name, text) for name, text in {"figures": packed(figures), **data}.items()),
             _block("plotly", small),
             Html(f'<script type="module">{script}</script>'),
         ]
@@ -99,7 +97,7 @@ def _record(drawn: go.Figure) -> dict[str, Any]:
 
 def _block(name: str, text: str) -> Html:
     """Packed data; base64 has no sign that could end the block."""
-    return Html(f'<script type="text/plain" id="{name}">{text}</script>')
+    return Html(f'<script type="text/plain" id="data-{name}">{text}</script>')
 
 
 def _script() -> str:

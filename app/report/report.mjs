@@ -128,22 +128,33 @@ function chooseModules(document, plotly, { figures, modules }, places) {
   }
 }
 
+// what a section packed under that name; undefined where the run has nothing of it
+async function carried(document, name) {
+  const block = document.getElementById(`data-${name}`)
+  return block ? unpack(block.textContent) : undefined
+}
+
+async function parsed(document, name) {
+  const text = await carried(document, name)
+  return text === undefined ? undefined : JSON.parse(text)
+}
+
 export async function start(document) {
-  const block = (name) => document.getElementById(name).textContent
   const trouble = document.getElementById("trouble")
   if (typeof DecompressionStream === "undefined") {
     trouble.textContent = "This browser cannot unpack the figures and the other answers; newer ones can. The tables are whole."
     trouble.hidden = false
     return
   }
-  const data = JSON.parse(await unpack(block("data")))
   for (const control of document.querySelectorAll(".script")) control.hidden = false
-  if (data.answers) showAnswers(document, data.answers)
+  const answers = await parsed(document, "answers")
+  if (answers) showAnswers(document, answers)
   const library = document.createElement("script")
-  library.textContent = await unpack(block("plotly"))
+  library.textContent = await carried(document, "plotly")
   document.head.append(library)
   const plotly = document.defaultView.Plotly
-  const places = drawFigures(document, plotly, data.figures)
-  if (data.modules) chooseModules(document, plotly, data, places)
+  const figures = await parsed(document, "figures"), modules = await parsed(document, "modules")
+  const places = drawFigures(document, plotly, figures)
+  if (modules) chooseModules(document, plotly, { figures, modules }, places)
   document.documentElement.dataset.drawn = "true"
 }
