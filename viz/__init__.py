@@ -1,5 +1,6 @@
 """Figures: plain arrays and labels in, a plotly Figure out. Knows neither the app nor the method."""
 
+from viz.edits import gain_map, spectrum_before_and_after
 from viz.effects import BudgetCurve, budget_curves, dose_response, effect_intervals, sweep_curve
 from viz.flow import Stream, outcome_flow
 from viz.front import protected_front
@@ -22,6 +23,7 @@ __all__ = [
     "component_map",
     "dose_response",
     "effect_intervals",
+    "gain_map",
     "gain_thumbnail",
     "module_spectrum",
     "outcome_flow",
@@ -30,5 +32,6 @@ __all__ = [
     "ranking_stability",
     "reward_against_risk",
     "signal_against_control",
+    "spectrum_before_and_after",
     "sweep_curve",
 ]

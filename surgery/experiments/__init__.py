@@ -16,6 +16,7 @@ from surgery.experiments.control_edits import (
 from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
 from surgery.experiments.headroom import Headroom, Training, headroom
 from surgery.experiments.knob_search import Search, SearchLimits, search
+from surgery.experiments.made_again import EditMadeAgain, made_again
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
 from surgery.experiments.protected_front import (
     PROVEN,
@@ -61,6 +62,7 @@ __all__ = [
     "Diagnostic",
     "DoseCurve",
     "DosePoint",
+    "EditMadeAgain",
     "Flat",
     "FrontPoint",
     "Headroom",
@@ -83,6 +85,7 @@ __all__ = [
     "headroom",
     "input_energies",
     "is_reserved",
+    "made_again",
     "measure_edits",
     "measure_front",
     "moved_to",

@@ -267,6 +267,24 @@ def test_a_run_of_another_adapter_is_not_opened_as_if_it_were_of_this(
     }.items()
 
 
+def test_the_report_of_a_run_is_offered_once_it_has_ended(workspace: Workspace) -> None:
+    """Where it is shown, and in the history for one run that is picked."""
+    assert reports(page(workspace)) == []
+    kept_proof(workspace, "rows.jsonl", proof())
+    kept_proof(workspace.with_edit("more", policy=Scale(2.0)), "rows.jsonl", proof(), done=False)
+    test = page(workspace)
+    assert reports(test) == [False]
+    test = show(test, "History")
+    for picked, waits in (([], True), ([0], True), ([1], False), ([0, 1], True)):
+        test.session_state["history"] = {"selection": {"rows": picked}}
+        assert reports(clean(test.run())) == [waits], picked
+
+
+def reports(test: AppTest) -> list[bool]:
+    """Of every button that gives a report, whether it waits."""
+    return [each.proto.disabled for each in test.get("download_button") if each.proto.label == "Report"]
+
+
 def picked_rows(test: AppTest) -> list[int]:
     return list(test.session_state["history"]["selection"]["rows"])
 
@@ -288,6 +306,11 @@ def test_a_run_whose_files_were_changed_is_a_message(workspace: Workspace) -> No
     test.session_state["workspace"] = workspace
     test = test.run().switch_page("views/evaluate.py").run()
     assert not test.exception
+    assert any("were changed" in error.value for error in test.error)
+    assert reports(test) == []
+    test = clean(test.button_group(key="evaluate-view").set_value("History").run())
+    test.session_state["history"] = {"selection": {"rows": [0]}}
+    assert reports(test.run()) == [True]
     assert any("were changed" in error.value for error in test.error)
 
 
