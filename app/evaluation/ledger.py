@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 import viz
-from app.evaluation.samples import searched
+from app.evaluation.compared import searched
 from app.frame import plain
 from app.state.runs import evaluation_of
 from surgery.evaluation import (
