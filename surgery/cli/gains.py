@@ -35,7 +35,7 @@ def gains_command(options: argparse.Namespace) -> Result:
     if q is not None:
         _refuse_negative(q, "second moments")
         evidence = replace(evidence, q=q[np.newaxis])
-    policy = for_scope(plan.policy, {options.module: sigma}, moments)
+    policy = for_scope(plan.policy, [options.module], [evidence], moments)
     whole = edit_modules(evidence, policy, plan.energy, plan.sigma_min)
     edited = modules_at(whole, plan.strength, plan.sigma_min)[options.module]
     return gains_record(edited), gains_text(edited)

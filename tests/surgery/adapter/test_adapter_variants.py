@@ -29,7 +29,7 @@ from surgery.data import Encoding
 from surgery.edits import make_edit
 from surgery.errors import AdapterError, SurgeryError
 from surgery.export import export
-from surgery.policies import GradDirection, Truncate, make_policy
+from surgery.policies import GradDirection, Rank, make_policy
 from surgery.sensitivity import Provenance, Sensitivity
 from surgery.spectra import decompose
 
@@ -118,7 +118,7 @@ def test_an_exported_edit_of_every_kind_of_layer_is_the_edit_in_peft(kind, tmp_p
     model, folder = saved(tmp_path / "adapter", **KINDS[kind])
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=2), scope="all")
+    edit = make_edit(spectra, Rank(keep=2), scope="all")
     report = export(adapter, spectra, edit, tmp_path / "out")
     assert report.rounding < 1e-6
     reloaded = updates(peft.PeftModel.from_pretrained(model.unload(), str(tmp_path / "out")))
@@ -132,7 +132,7 @@ def test_the_factor_that_is_not_edited_stays_byte_equal(kind, tmp_path):
     _, folder = saved(tmp_path / "adapter", **KINDS[kind])
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    export(adapter, spectra, make_edit(spectra, Truncate(keep=1), scope="all"), tmp_path / "out")
+    export(adapter, spectra, make_edit(spectra, Rank(keep=1), scope="all"), tmp_path / "out")
     after = load_file(tmp_path / "out" / "adapter_model.safetensors")
     side = "A" if kind == "mica" else "B"
     for key, tensor in adapter.tensors.items():
@@ -144,7 +144,7 @@ def test_experts_that_share_a_tensor_are_edited_apart(tmp_path):
     _, folder = saved(tmp_path / "adapter", **KINDS["experts"])
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=0), scope=r"\.2\.down_proj$", energy="none")
+    edit = make_edit(spectra, Rank(keep=0), scope=r"\.2\.down_proj$", energy="none")
     export(adapter, spectra, edit, tmp_path / "out")
     after = decompose(open_adapter(tmp_path / "out"))
     for name, spectrum in after.items():
@@ -190,7 +190,7 @@ def test_both_projections_of_torchs_own_attention_are_edited_as_peft_applies_the
     adapter = open_adapter(attention_saved(tmp_path / "adapter"))
     assert sorted(adapter.modules) == ["attn", "attn.out_proj"]
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=1), scope="all")
+    edit = make_edit(spectra, Rank(keep=1), scope="all")
     export(adapter, spectra, edit, tmp_path / "out")
     torch.manual_seed(0)
     base, x = Attention().double(), torch.randn(2, 5, 6, dtype=torch.float64)
@@ -235,7 +235,7 @@ def test_an_adapted_router_beside_stacked_experts_is_told_from_them(parameters, 
     model.save_pretrained(str(tmp_path / "adapter"))
     adapter = open_adapter(tmp_path / "adapter")
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=2), scope="all")
+    edit = make_edit(spectra, Rank(keep=2), scope="all")
     export(adapter, spectra, edit, tmp_path / "out")
     reloaded = peft.PeftModel.from_pretrained(mixture(), str(tmp_path / "out"))
     expected = updates(reloaded)
