@@ -340,9 +340,9 @@ def test_a_written_folder_that_differs_is_found_by_reading_it_back(damage, opene
     adapter, spectra = opened
     read_back = export_module._read_back
 
-    def of_damaged(adapter: Adapter, folder: Path, changed: dict) -> Adapter:
+    def of_damaged(adapter: Adapter, folder: Path) -> Adapter:
         damage(folder)
-        return read_back(adapter, folder, changed)
+        return read_back(adapter, folder)
 
     monkeypatch.setattr(export_module, "_read_back", of_damaged)
     with pytest.raises(ExportError):
