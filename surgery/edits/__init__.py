@@ -1,5 +1,6 @@
 """From gains to σ′: manual gains, clamp, energy rule, preview."""
 
+from surgery.edits.activation_cut import Turned, activation_cuts, truncated, turned
 from surgery.edits.best_step import BestStep, best_step
 from surgery.edits.edit import (
     ENERGY_RULES,
@@ -21,6 +22,7 @@ from surgery.edits.expectation import (
 )
 from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
+from surgery.edits.kept import Kept, kept_in_sum, kept_of
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
 from surgery.edits.manual import hold, put, release
@@ -39,10 +41,13 @@ __all__ = [
     "Expectation",
     "FoldEdits",
     "Grid",
+    "Kept",
     "KnobTable",
     "LargestValues",
     "ModuleEdit",
     "Preview",
+    "Turned",
+    "activation_cuts",
     "best_step",
     "check_rules",
     "check_strength",
@@ -59,6 +64,8 @@ __all__ = [
     "gains_of",
     "grid_of",
     "hold",
+    "kept_in_sum",
+    "kept_of",
     "knob_table",
     "largest_text",
     "largest_values",
@@ -73,6 +80,8 @@ __all__ = [
     "sigma_at",
     "spared",
     "summary",
+    "truncated",
+    "turned",
     "with_knobs",
     "with_strength",
     "without_harm",

@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.export.edited_factors import round_to, write_back
 from surgery.export.folder import Verification, export, export_recipe, export_truncations
-from surgery.export.layout import VLLM_RANKS, Layout, Smaller, edited_layout, kept_components, layout_of
+from surgery.export.layout import (
+    VLLM_RANKS,
+    Layout,
+    Saving,
+    Smaller,
+    edited_layout,
+    kept_components,
+    layout_of,
+    savings,
+    servers,
+)
 from surgery.export.peft_loading import PeftLoading, peft_loading
 from surgery.export.read_back import EditReadBack, differing_modules, edit_between
 from surgery.export.record import RECORD_FILE, ExportRecord, dump_record, read_record, record_of
@@ -23,6 +33,7 @@ __all__ = [
     "ExportRecord",
     "Layout",
     "PeftLoading",
+    "Saving",
     "Smaller",
     "SmallerAdapter",
     "Verification",
@@ -41,6 +52,8 @@ __all__ = [
     "read_record",
     "record_of",
     "round_to",
+    "savings",
+    "servers",
     "smaller_adapter",
     "truncations",
     "write_back",

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from surgery.adapter import Adapter, ConvSite, EmbeddingSite, Factors, Site
-from surgery.edits import Edit, ModuleEdit
+from surgery.edits import Edit, ModuleEdit, make_edit
 from surgery.errors import ExportError
-from surgery.spectra import null_components
+from surgery.policies import Rank
+from surgery.spectra import Spectra, null_components
 
 # vLLM's list, the 1 since 0.14; before the list it was any of the powers of two up to 512 and 320
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -52,6 +53,15 @@ class Layout:
     def saved(self) -> float:
         """The share of the factors' bytes that is gone."""
         return 1 - self.bytes / self.bytes_before
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A cut that keeps a `share` of Σσ² over all modules: each at its own rank, and padded to the largest."""
+
+    share: float
+    ragged: Layout
+    padded: Layout
 
 
 def kept_components(module: ModuleEdit) -> list[int]:
@@ -135,6 +145,21 @@ def _can_be_left_out(adapter: Adapter, empty: Iterable[str]) -> set[str]:
         if not clash and stay:
             return out
         out -= clash or {next(name for name in modules if name in out)}
+
+
+def savings(adapter: Adapter, spectra: Spectra, shares: Iterable[float] = (0.9, 0.95, 0.99)) -> list[Saving]:
+    """What cuts by one threshold over all modules would save, without anything that was measured.
+
+    AdaLoRA has none.
+    """
+    if adapter.kind == "AdaLoRA":
+        return []
+    found = []
+    for share in shares:
+        edit = make_edit(spectra, Rank(cut="para", share=share), scope="all")
+        forms = (edited_layout(adapter, edit, Smaller(pad)) for pad in (None, 0))
+        found.append(Saving(share, *forms))
+    return found
 
 
 def servers(found: Layout, scalings: Iterable[float]) -> tuple[str, ...]:

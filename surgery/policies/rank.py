@@ -3,7 +3,7 @@
 Two choices make a picker: the number that a component is kept for (`by`), and where the line is drawn (`cut`). Kept
 values are not rescaled. U has orthonormal columns, so E‖ΔWx − ΔW′x‖² of a cut is Σσ²q over what was left out: with the
 directions as they are, σ²q is the best that can be known of the inputs, whatever their correlations. Correlations
-count only where directions may turn, as `surgery.spectra.activation_cut` turns them.
+count only where directions may turn, as `surgery.edits.activation_cuts` turns them.
 """
 
 from dataclasses import dataclass
