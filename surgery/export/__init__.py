@@ -19,7 +19,7 @@ from surgery.export.layout import (
 from surgery.export.peft_loading import PeftLoading, peft_loading
 from surgery.export.read_back import EditReadBack, differing_modules, edit_between
 from surgery.export.record import RECORD_FILE, ExportRecord, dump_record, read_record, record_of
-from surgery.export.smaller import SmallerAdapter, smaller_adapter, truncations
+from surgery.export.smaller import SmallerAdapter, from_truncations, smaller_adapter, truncations
 from surgery.export.staging import RECIPE_FILE, new_folder
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ __all__ = [
     "export",
     "export_recipe",
     "export_truncations",
+    "from_truncations",
     "kept_components",
     "layout_of",
     "new_folder",
