@@ -16,6 +16,7 @@ from surgery.cli import (
     gains,
     inspect,
     report,
+    resize,
     run,
     runs,
     sweep,
@@ -29,7 +30,7 @@ from surgery.files import without_nan
 
 COMMANDS = tuple(
     module.COMMAND
-    for module in (inspect, convert, gains, calibrate, edit, evaluate, runs, report, benchmark, run, sweep)
+    for module in (inspect, convert, gains, calibrate, edit, resize, evaluate, runs, report, benchmark, run, sweep)
 )
 
 

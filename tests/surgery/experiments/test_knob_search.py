@@ -22,9 +22,9 @@ from surgery.policies import (
     AbsSelect,
     Identity,
     RandomIndex,
+    Rank,
     Scale,
     SmoothAbs,
-    Truncate,
 )
 from surgery.progress import Control
 from tests.helpers.refusals import refusal
@@ -117,7 +117,7 @@ def test_settings_that_give_the_same_sigma_are_measured_once(shop):
     assert len(found.trials) == 1
     assert found.best.measured.mean == 0
     assert max(seen) == 14
-    found = searched(shop, EditPlan(Truncate(), energy="none"), trials=30)
+    found = searched(shop, EditPlan(Rank(), energy="none"), trials=30)
     assert 2 < len(found.trials) <= 5
     assert found.trials[0].plan.policy.keep == 8
 
@@ -217,7 +217,7 @@ def test_the_warning_counts_the_trials(shop):
         (PLAN, {"knobs": []}, "choose knobs"),
         (PLAN, {"knobs": ["keep"]}, "keep"),
         (PLAN, {"knobs": ["eta"]}, "asymmetric"),
-        (EditPlan(Truncate()), {"knobs": ["by"]}, "choose from keep"),
+        (EditPlan(Rank()), {"knobs": ["by"]}, "choose from keep"),
         (EditPlan(RandomIndex()), {"knobs": ["seed"]}, "seed"),
         (EditPlan(SmoothAbs(sup=2.0)), {}, "align_mid"),
         (EditPlan(scope="nothing like it"), {}, "scope"),
