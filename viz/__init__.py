@@ -1,7 +1,7 @@
 """Figures: plain arrays and labels in, a plotly Figure out. Knows neither the app nor the method."""
 
 from viz.effects import dose_response, effect_intervals, sweep_curve
-from viz.front import protected_front
+from viz.front import FrontAxis, TriedPoint, protected_front, search_front
 from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
 from viz.paper import OwnRun, reward_against_risk, signal_against_control
@@ -11,8 +11,10 @@ from viz.style import PALETTE, STANDINGS
 __all__ = [
     "PALETTE",
     "STANDINGS",
+    "FrontAxis",
     "Heatmap",
     "OwnRun",
+    "TriedPoint",
     "alignment_heatmaps",
     "all_spectra",
     "component_map",
@@ -24,6 +26,7 @@ __all__ = [
     "protected_front",
     "ranking_stability",
     "reward_against_risk",
+    "search_front",
     "signal_against_control",
     "sweep_curve",
 ]

@@ -23,15 +23,8 @@ from surgery.spectra import decompose
 def edit_command(options: argparse.Namespace) -> Result:
     adapter = open_adapter(options.adapter, control=progress_reporter())
     spectra = decompose(adapter)
-    plan = EditPlan(
-        policy_from(options),
-        options.scope,
-        options.energy or "",
-        options.sigma_min,
-        strength=options.strength,
-        protect=options.protect,
-    )
-    file, sensitivity = _measured(options, adapter, plan)
+    plan = edit_plan_from(options)
+    file, sensitivity = measured_for(options, adapter, plan)
     edit = plan.apply(spectra, sensitivity)
     recipe = (
         None
@@ -49,6 +42,18 @@ def edit_command(options: argparse.Namespace) -> Result:
     return record, export_text(record)
 
 
+def edit_plan_from(options: argparse.Namespace) -> EditPlan:
+    """The edit that options of `add_edit_options` name."""
+    return EditPlan(
+        policy_from(options),
+        options.scope,
+        options.energy or "",
+        options.sigma_min,
+        strength=options.strength,
+        protect=options.protect,
+    )
+
+
 def _base(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None) -> BaseChoice | None:
     """The base that PEFT's loading is checked on: the one named, measured on, or a demo's; None for the adapter's own."""
     if options.base:
@@ -58,7 +63,7 @@ def _base(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None) 
     return demo_plans(adapter.source)[0] if is_demo(adapter.source) else None
 
 
-def _measured(
+def measured_for(
     options: argparse.Namespace, adapter: Adapter, plan: EditPlan
 ) -> tuple[Path | None, Sensitivity | None]:
     """The sensitivities that were named, or that ship with a demo where the policy works from some."""
@@ -111,18 +116,12 @@ def _shipped(adapter: Adapter) -> Path | None:
     return found.file
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("adapter", help=ADAPTER_HELP)
+def add_edit_options(parser: argparse.ArgumentParser) -> None:
+    """What says which edit is made, and from which measurements."""
     parser.add_argument("--sensitivities", help="file written by calibrate")
     parser.add_argument(
         "--scope", default="residual", help="residual, attention-inputs, all, or a regular expression"
     )
-    parser.add_argument(
-        "--base",
-        help="base model that PEFT's loading is checked on (default: the one of the sensitivities or of the demo, "
-        "else the one that the adapter names, where the hub's cache has it)",
-    )
-    parser.add_argument("--out", required=True, help="new folder for the edited adapter")
     parser.add_argument(
         "--protected",
         nargs="+",
@@ -136,6 +135,17 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="take out of the step what hurts the protected slices, whatever the policy",
     )
     add_policy_options(parser)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("adapter", help=ADAPTER_HELP)
+    parser.add_argument(
+        "--base",
+        help="base model that PEFT's loading is checked on (default: the one of the sensitivities or of the demo, "
+        "else the one that the adapter names, where the hub's cache has it)",
+    )
+    parser.add_argument("--out", required=True, help="new folder for the edited adapter")
+    add_edit_options(parser)
 
 
 COMMAND = Command("edit", "apply a policy and write the edited adapter", _options, edit_command)

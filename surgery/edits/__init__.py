@@ -24,7 +24,7 @@ from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
 from surgery.edits.manual import hold, put, release
-from surgery.edits.plan import EditPlan, edit_record, parse_edit
+from surgery.edits.plan import EditPlan, edit_record, parse_edit, stored_edit
 from surgery.edits.preview import Preview, preview, summary
 from surgery.edits.protection import spared, without_harm
 from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_at, sigma_at, with_strength
@@ -72,6 +72,7 @@ __all__ = [
     "searchable",
     "sigma_at",
     "spared",
+    "stored_edit",
     "summary",
     "with_knobs",
     "with_strength",
