@@ -1,7 +1,16 @@
 """Search for the edit that is best in what a person cares about, several things at once."""
 
-from surgery.experiments.search.folder import StoredSearch, delete_search, stored_searches
+from surgery.experiments.search.drift import divergences
+from surgery.experiments.search.folder import (
+    ABOUT,
+    StoredSearch,
+    delete_search,
+    keep_about,
+    search_key,
+    stored_searches,
+)
 from surgery.experiments.search.front import BROKEN, MEASURED, OUTCOMES, REFUSED, STOPPED, Trial, front, warning
+from surgery.experiments.search.measuring import Judges
 from surgery.experiments.search.objectives import (
     OBJECTIVES,
     OWN,
@@ -11,11 +20,16 @@ from surgery.experiments.search.objectives import (
     objectives_named,
 )
 from surgery.experiments.search.plan import SearchPlan, parse_search, read_judges, search_record, settings
+from surgery.experiments.search.race import LEVEL, dominated, looks, surely_worse
 from surgery.experiments.search.run import Search, SearchLimits, search
-from surgery.experiments.search.space import PARTS, SearchSpace
+from surgery.experiments.search.space import PARTS, Room, SearchSpace, room_of
+from surgery.experiments.search.study import JOURNAL, Study, stored_trials
 
 __all__ = [
+    "ABOUT",
     "BROKEN",
+    "JOURNAL",
+    "LEVEL",
     "MEASURED",
     "OBJECTIVES",
     "OUTCOMES",
@@ -24,22 +38,33 @@ __all__ = [
     "PROTECTED",
     "REFUSED",
     "STOPPED",
+    "Judges",
     "Objective",
+    "Room",
     "Search",
     "SearchLimits",
     "SearchPlan",
     "SearchSpace",
     "StoredSearch",
+    "Study",
     "Trial",
     "delete_search",
+    "divergences",
+    "dominated",
     "front",
+    "keep_about",
     "kept_share",
+    "looks",
     "objectives_named",
     "parse_search",
     "read_judges",
+    "room_of",
     "search",
+    "search_key",
     "search_record",
     "settings",
     "stored_searches",
+    "stored_trials",
+    "surely_worse",
     "warning",
 ]

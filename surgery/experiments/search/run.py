@@ -15,6 +15,7 @@ from surgery.data import Calibration
 from surgery.edits import Edit
 from surgery.errors import Cancelled, DataError, PolicyError
 from surgery.evaluation import Effect, paired_effect
+from surgery.experiments import TuningSetup
 from surgery.experiments.search.folder import keep_about, search_key, unwritable
 from surgery.experiments.search.front import BROKEN, MEASURED, REFUSED, STOPPED, Trial, front
 from surgery.experiments.search.measuring import Judges, Numbers
@@ -23,7 +24,6 @@ from surgery.experiments.search.plan import SearchPlan
 from surgery.experiments.search.race import LEVEL, dominated, looks
 from surgery.experiments.search.space import Room, room_of
 from surgery.experiments.search.study import JOURNAL, Proposal, Study
-from surgery.experiments.tuning import TuningSetup
 from surgery.files import runs_folder
 from surgery.progress import SILENT, Control
 from surgery.runs import LOG, AnswerLog
