@@ -12,6 +12,7 @@ from app.state import jobs
 from app.state.workspace import Workspace, current, keep
 from surgery.evaluation import Effect
 from surgery.experiments.search import (
+    JOURNAL,
     MEASURED,
     OUTCOMES,
     STOPPED,
@@ -25,8 +26,9 @@ from surgery.experiments.search import (
     stored_searches,
     warning,
 )
+from surgery.files import file_stamp
 
-_EVERY = 2.0  # seconds between two looks at a search that runs
+_EVERY = 3.0  # seconds between two looks at a search that runs
 _NUMBER = viz.FrontAxis("trial", unedited=None)
 
 
@@ -36,7 +38,7 @@ def show_searches(workspace: Workspace) -> None:
     if job is not None and isinstance(job.partial, Search):
         _growing()
         return
-    stored = stored_searches(workspace.adapter.digest)
+    stored = [each for each in stored_searches(workspace.adapter.digest) if (each.folder / JOURNAL).exists()]
     if not stored:
         return
     by_key = {search.folder.name: search for search in stored}
@@ -49,7 +51,14 @@ def show_searches(workspace: Workspace) -> None:
         format_func=lambda key: _search_name(by_key[key]),
         key=f"search-shown-{newest}-{len(stored)}",
     )
-    _result(by_key[picked].plan, by_key[picked].trials)
+    journal = by_key[picked].folder / JOURNAL
+    _result(by_key[picked].plan, _trials(str(journal), file_stamp(journal), by_key[picked]))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _trials(journal: str, stamp: tuple[int, int, int], _search: StoredSearch) -> tuple[Trial, ...]:
+    """Read once for each state of the journal: a page asks on every run."""
+    return _search.trials
 
 
 def _search_name(search: StoredSearch) -> str:

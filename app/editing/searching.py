@@ -1,6 +1,6 @@
 """The search of the bench: what is to improve, what is varied, and the job that tries one edit after the other."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -11,7 +11,9 @@ from app.state import jobs
 from app.state.workspace import Workspace, current, keep
 from surgery.experiments import tuning_plan
 from surgery.experiments.search import (
+    KNOBS,
     OBJECTIVES,
+    OWN,
     PARTS,
     PROTECTED,
     Search,
@@ -22,9 +24,40 @@ from surgery.experiments.search import (
 )
 from surgery.files import demo_names, demo_slice, is_demo
 
-_KNOBS = "knobs"
-_VARIED = {_KNOBS: "knobs of the policy", "strength": "strength", "scope": "scope", "energy": "energy rule"}
+_VARIED = {KNOBS: "knobs of the policy", "strength": "strength", "scope": "scope", "energy": "energy rule"}
 _FEW = 64  # rows that are asked unless a person wants more
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the form asks for: objectives, what is varied, rows of another task, how many rows, and whether to race."""
+
+    objectives: tuple[str, ...]
+    varied: tuple[str, ...]
+    other: str
+    rows: int
+    race: bool
+
+    @property
+    def protected(self) -> bool:
+        return any(OBJECTIVES[name].rows == PROTECTED for name in self.objectives)
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.objectives and self.varied and (self.other or not self.protected))
+
+    def plan(self, workspace: Workspace) -> SearchPlan:
+        """The search from the present edit; reads the rows to find those that are left for tuning."""
+        assert workspace.calibration is not None
+        tuning = replace(tuning_plan(workspace.calibration), examples=self.rows)
+        return SearchPlan(
+            workspace.plan,
+            tuning,
+            self.objectives,
+            SearchSpace(None if KNOBS in self.varied else (), tuple(p for p in PARTS if p in self.varied)),
+            replace(tuning, data=self.other, start=0) if self.protected else None,
+            race=self.race,
+        )
 
 
 def search_panel(workspace: Workspace) -> None:
@@ -35,16 +68,19 @@ def search_panel(workspace: Workspace) -> None:
     )
     if not ready(workspace):
         return
-    plan, limits = _form(workspace)
-    if st.button("Search", type="primary", disabled=busy() or plan is None) and plan is not None:
-        start_search(workspace, plan, limits)
+    asked, limits = _form(workspace)
+    if not asked.complete:
+        st.caption(
+            "Tick something to improve and something to vary, and name rows where protected ones are asked for."
+        )
+    if st.button("Search", type="primary", disabled=busy() or not asked.complete):
+        start_search(workspace, asked.plan(workspace), limits)
         st.rerun()
     show_waiting()
     show_searches(workspace)
 
 
-def _form(workspace: Workspace) -> tuple[SearchPlan | None, SearchLimits]:
-    """What is asked for; no plan while something is missing, which is then told."""
+def _form(workspace: Workspace) -> tuple[_Asked, SearchLimits]:
     assert workspace.calibration is not None
     left, right = st.columns(2)
     names = left.pills(
@@ -58,18 +94,17 @@ def _form(workspace: Workspace) -> tuple[SearchPlan | None, SearchLimits]:
     )
     varied = right.pills(
         "What to vary",
-        [_KNOBS, *PARTS],
+        list(_VARIED),
         selection_mode="multi",
-        default=[_KNOBS],
+        default=[KNOBS],
         format_func=_VARIED.__getitem__,
         key="search-varied",
         persist_state="session",
     )
-    asks = any(OBJECTIVES[name].rows == PROTECTED for name in names)
-    other = _protected_rows(workspace) if asks else ""
+    other = _protected_rows(workspace) if any(OBJECTIVES[name].rows == PROTECTED for name in names) else ""
     cells = st.columns(4, vertical_alignment="bottom")
     most = workspace.calibration.examples
-    rows = int(cells[0].number_input("Rows", 2, most, min(_FEW, most), key="search-rows"))
+    rows = int(cells[0].number_input("Rows", 1, most, min(_FEW, most), key="search-rows"))
     trials = int(cells[1].number_input("Trials at most", 2, 500, 20, key="search-trials"))
     minutes = float(cells[2].number_input("Minutes at most", 1, 600, 10, key="search-minutes"))
     race = cells[3].checkbox(
@@ -79,22 +114,8 @@ def _form(workspace: Workspace) -> tuple[SearchPlan | None, SearchLimits]:
         help="A trial ends early when its first rows show beyond doubt that it is worse than the unedited adapter in "
         "everything that is ticked.",
     )
-    limits = SearchLimits(trials, 60.0 * minutes)
-    if not names or not varied or (asks and not other):
-        st.caption(
-            "Tick something to improve and something to vary, and name rows where protected ones are asked for."
-        )
-        return None, limits
-    tuning = replace(tuning_plan(workspace.calibration), examples=rows)
-    plan = SearchPlan(
-        workspace.plan,
-        tuning,
-        tuple(name for name in OBJECTIVES if name in names),
-        SearchSpace(None if _KNOBS in varied else (), tuple(part for part in PARTS if part in varied)),
-        replace(tuning, data=other, start=0) if asks else None,
-        race=race,
-    )
-    return plan, limits
+    objectives = tuple(name for name in OBJECTIVES if name in names)
+    return _Asked(objectives, tuple(varied), other, rows, race), SearchLimits(trials, 60.0 * minutes)
 
 
 def _protected_rows(workspace: Workspace) -> str:
@@ -128,7 +149,7 @@ def start_search(workspace: Workspace, plan: SearchPlan, limits: SearchLimits) -
         from surgery.sensitivity import calibration_slice
 
         encoded = {whose: calibration_slice(live, plan.slices[whose], each) for whose, each in slices.items()}
-        own = encoded.get("own", next(iter(encoded.values())))
+        own = encoded.get(OWN, next(iter(encoded.values())))
         job.begin("searching")
 
         def tell(found: Search) -> None:

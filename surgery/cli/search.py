@@ -23,6 +23,7 @@ from surgery.data import CalibrationPlan, fetch_source
 from surgery.errors import DataError
 from surgery.experiments import TuningSetup, tuning_plan
 from surgery.experiments.search import (
+    KNOBS,
     OBJECTIVES,
     OWN,
     PARTS,
@@ -43,7 +44,6 @@ from surgery.recipes import Recipe, demo_plans, dump_recipe, pinned
 from surgery.sensitivity import calibration_slice, measurement_in
 from surgery.spectra import decompose
 
-_KNOBS = "knobs"
 _ROWS = 64
 
 
@@ -108,7 +108,7 @@ def _tuning(options: argparse.Namespace, calibration: CalibrationPlan | None) ->
 
 
 def _plan(options: argparse.Namespace, start: Any, tuning: CalibrationPlan) -> SearchPlan:
-    knobs: tuple[str, ...] | None = () if _KNOBS not in options.vary else None
+    knobs: tuple[str, ...] | None = () if KNOBS not in options.vary else None
     if options.only:
         knobs = tuple(name.replace("-", "_") for name in options.only)
     return SearchPlan(
@@ -213,9 +213,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vary",
         nargs="+",
-        default=[_KNOBS],
-        choices=(_KNOBS, *PARTS),
-        help=f"what of the edit is varied (default {_KNOBS})",
+        default=[KNOBS],
+        choices=(KNOBS, *PARTS),
+        help=f"what of the edit is varied (default {KNOBS})",
     )
     parser.add_argument(
         "--only", nargs="+", metavar="KNOB", help="knobs to vary (default: every one with a range)"

@@ -22,13 +22,14 @@ from surgery.experiments.search.objectives import (
 from surgery.experiments.search.plan import SearchPlan, parse_search, read_judges, search_record, settings
 from surgery.experiments.search.race import LEVEL, dominated, looks, surely_worse
 from surgery.experiments.search.run import Search, SearchLimits, search
-from surgery.experiments.search.space import PARTS, Room, SearchSpace, room_of
+from surgery.experiments.search.space import KNOBS, PARTS, Room, SearchSpace, room_of
 from surgery.experiments.search.study import JOURNAL, Study, stored_trials
 
 __all__ = [
     "ABOUT",
     "BROKEN",
     "JOURNAL",
+    "KNOBS",
     "LEVEL",
     "MEASURED",
     "OBJECTIVES",

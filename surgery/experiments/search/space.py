@@ -11,6 +11,7 @@ from surgery.policies import Knob, knob_values, knobs_of
 from surgery.sensitivity import Sensitivity
 from surgery.spectra import Spectra
 
+KNOBS = "knobs"
 PARTS = ("strength", "scope", "energy")
 _OF_EDIT = "edit."  # a knob of a policy may have the same name
 
@@ -36,18 +37,19 @@ class SearchSpace:
 class Dimension:
     """One thing that is varied: the steps of a grid, or a choice among names.
 
-    `start` is the step or the name that the plan given has, the nearest step where it lies between two.
+    `part` is `knobs` or one of `PARTS`. `start` is the step or the name that the plan given has, the nearest step where
+    it lies between two.
     """
 
     name: str
+    part: str
     start: int | str
     grid: Grid | None = None
     choices: tuple[str, ...] = ()
 
-    @property
-    def of_policy(self) -> bool:
-        """Whether it is a knob of the policy, not of the edit."""
-        return self.grid is not None and self.grid.knob is not STRENGTH
+    def value(self, chosen: Any) -> Any:
+        """What a step or a name stands for."""
+        return chosen if self.grid is None else self.grid.value(chosen)
 
 
 @dataclass(frozen=True)
@@ -66,26 +68,20 @@ class Room:
         """What `choose` says of each dimension in turn; not asked of knobs that do nothing beside those before."""
         knobs, found = knob_values(self.plan.policy), {}
         for each in self.dimensions:
-            if each.of_policy and each.grid is not None:
-                if not each.grid.knob.matters(knobs):
-                    continue
-                found[each.name] = choose(each)
-                knobs[each.name] = each.grid.value(found[each.name])
-            else:
-                found[each.name] = choose(each)
+            knob = each.grid.knob if each.grid is not None and each.part == KNOBS else None
+            if knob is not None and not knob.matters(knobs):
+                continue
+            found[each.name] = choose(each)
+            if knob is not None:
+                knobs[each.name] = each.value(found[each.name])
         return found
 
     def plan_at(self, values: Mapping[str, Any]) -> EditPlan:
         """The plan where dimensions have these values; raises `PolicyError` for knobs that are refused together."""
-        knobs: dict[str, Any] = {}
-        parts: dict[str, Any] = {}
-        for each in self.dimensions:
-            if each.name in values:
-                value = values[each.name] if each.grid is None else each.grid.value(values[each.name])
-                (knobs if each.of_policy else parts)[each.name] = value
-        return replace(
-            with_knobs(self.plan, knobs), **{name.removeprefix(_OF_EDIT): v for name, v in parts.items()}
-        )
+        given = [(each, each.value(values[each.name])) for each in self.dimensions if each.name in values]
+        knobs = {each.name: value for each, value in given if each.part == KNOBS}
+        parts = {each.part: value for each, value in given if each.part != KNOBS}
+        return replace(with_knobs(self.plan, knobs), **parts)
 
 
 def room_of(plan: EditPlan, space: SearchSpace, spectra: Spectra, sensitivity: Sensitivity | None) -> Room:
@@ -100,14 +96,14 @@ def room_of(plan: EditPlan, space: SearchSpace, spectra: Spectra, sensitivity: S
     """
     own = knob_values(plan.policy)
     grids = _knob_grids(plan, space, spectra)
-    found = [Dimension(grid.knob.name, grid.nearest(own[grid.knob.name]), grid) for grid in grids]
+    found = [Dimension(grid.knob.name, KNOBS, grid.nearest(own[grid.knob.name]), grid) for grid in grids]
     for part in space.parts:
         name = f"{_OF_EDIT}{part}"
         if part == STRENGTH.name:
-            found.append(Dimension(name, grid_of(STRENGTH).nearest(plan.strength), grid_of(STRENGTH)))
+            found.append(Dimension(name, part, grid_of(STRENGTH).nearest(plan.strength), grid_of(STRENGTH)))
         else:
             choices = _scopes(plan, spectra) if part == "scope" else _energies(plan, sensitivity)
-            found.append(Dimension(name, getattr(plan, part), choices=choices))
+            found.append(Dimension(name, part, getattr(plan, part), choices=choices))
     return Room(plan, tuple(found))
 
 
