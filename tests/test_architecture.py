@@ -39,6 +39,7 @@ ROOMS = (
     "evaluation.lm_eval",
     "runs",
     "experiments",
+    "experiments.search",
     "experiments.sweeps",
     "cli",
 )

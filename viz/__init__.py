@@ -3,7 +3,7 @@
 from viz.edits import gain_map, spectrum_before_and_after
 from viz.effects import BudgetCurve, budget_curves, dose_response, effect_intervals, sweep_curve
 from viz.flow import Stream, outcome_flow
-from viz.front import protected_front
+from viz.front import FrontAxis, TriedPoint, protected_front, search_front
 from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
 from viz.paper import OwnRun, reward_against_risk, signal_against_control
@@ -14,9 +14,11 @@ __all__ = [
     "PALETTE",
     "STANDINGS",
     "BudgetCurve",
+    "FrontAxis",
     "Heatmap",
     "OwnRun",
     "Stream",
+    "TriedPoint",
     "alignment_heatmaps",
     "all_spectra",
     "budget_curves",
@@ -31,6 +33,7 @@ __all__ = [
     "protected_front",
     "ranking_stability",
     "reward_against_risk",
+    "search_front",
     "signal_against_control",
     "spectrum_before_and_after",
     "sweep_curve",

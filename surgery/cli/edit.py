@@ -24,16 +24,8 @@ from surgery.spectra import decompose
 def edit_command(options: argparse.Namespace) -> Result:
     adapter = open_adapter(options.adapter, control=progress_reporter())
     spectra = decompose(adapter)
-    plan = EditPlan(
-        policy_from(options),
-        options.scope,
-        options.energy or "",
-        options.sigma_min,
-        strength=options.strength,
-        protect=options.protect,
-        groups=groups_from(options),
-    )
-    file, sensitivity = measured(options, adapter, plan)
+    plan = edit_plan_from(options)
+    file, sensitivity = measured_for(options, adapter, plan)
     edit = plan.apply(spectra, sensitivity)
     recipe, documents = documents_of(options, adapter, plan, sensitivity, file)
     base = base_of(options, adapter, recipe)
@@ -60,6 +52,19 @@ def documents_of(
     return recipe, documents
 
 
+def edit_plan_from(options: argparse.Namespace) -> EditPlan:
+    """The edit that options of `add_edit_options` name."""
+    return EditPlan(
+        policy_from(options),
+        options.scope,
+        options.energy or "",
+        options.sigma_min,
+        strength=options.strength,
+        protect=options.protect,
+        groups=groups_from(options),
+    )
+
+
 def base_of(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None) -> BaseChoice | None:
     """The base that PEFT's loading is checked on: the one named, measured on, or a demo's; None for the adapter's own."""
     if options.base:
@@ -69,7 +74,7 @@ def base_of(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None
     return demo_plans(adapter.source)[0] if is_demo(adapter.source) else None
 
 
-def measured(
+def measured_for(
     options: argparse.Namespace, adapter: Adapter, plan: EditPlan
 ) -> tuple[Path | None, Sensitivity | None]:
     """The sensitivities that were named, or that ship with a demo where the policy works from some."""
@@ -122,18 +127,12 @@ def _shipped(adapter: Adapter) -> Path | None:
     return found.file
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("adapter", help=ADAPTER_HELP)
+def add_edit_options(parser: argparse.ArgumentParser) -> None:
+    """What says which edit is made, and from which measurements."""
     parser.add_argument("--sensitivities", help="file written by calibrate")
     parser.add_argument(
         "--scope", default="residual", help="residual, attention-inputs, all, or a regular expression"
     )
-    parser.add_argument(
-        "--base",
-        help="base model that PEFT's loading is checked on (default: the one of the sensitivities or of the demo, "
-        "else the one that the adapter names, where the hub's cache has it)",
-    )
-    parser.add_argument("--out", required=True, help="new folder for the edited adapter")
     parser.add_argument(
         "--protected",
         nargs="+",
@@ -148,6 +147,17 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     add_policy_options(parser)
     add_group_options(parser)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("adapter", help=ADAPTER_HELP)
+    parser.add_argument(
+        "--base",
+        help="base model that PEFT's loading is checked on (default: the one of the sensitivities or of the demo, "
+        "else the one that the adapter names, where the hub's cache has it)",
+    )
+    parser.add_argument("--out", required=True, help="new folder for the edited adapter")
+    add_edit_options(parser)
 
 
 COMMAND = Command("edit", "apply a policy and write the edited adapter", _options, edit_command)

@@ -19,6 +19,7 @@ from surgery.cli import (
     resize,
     run,
     runs,
+    search,
     sweep,
 )
 from surgery.cli.answer_options import near_record, near_text
@@ -30,7 +31,21 @@ from surgery.files import without_nan
 
 COMMANDS = tuple(
     module.COMMAND
-    for module in (inspect, convert, gains, calibrate, edit, resize, evaluate, runs, report, benchmark, run, sweep)
+    for module in (
+        inspect,
+        convert,
+        gains,
+        calibrate,
+        edit,
+        resize,
+        evaluate,
+        runs,
+        report,
+        benchmark,
+        run,
+        search,
+        sweep,
+    )
 )
 
 

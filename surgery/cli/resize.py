@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from surgery.adapter import Adapter, in_scope, open_adapter
-from surgery.cli.edit import base_of, documents_of, measured
+from surgery.cli.edit import base_of, documents_of, measured_for
 from surgery.cli.options import ADAPTER_HELP, Command, Result, count, positive
 from surgery.cli.progress import progress_reporter
 from surgery.cli.smaller_text import smaller_record, smaller_text
@@ -30,7 +30,7 @@ def resize_command(options: argparse.Namespace) -> Result:
     turns = options.by == ACTIVATION
     policy = _policy(options, "functional" if turns else options.by)
     plan = EditPlan(policy, options.scope)
-    file, sensitivity = measured(options, adapter, plan)
+    file, sensitivity = measured_for(options, adapter, plan)
     form = Smaller(options.pad)
     notes = [*adapter.changes, *plan.notes(spectra)]
     if turns:
@@ -78,7 +78,7 @@ def _turned(
     names = in_scope(spectra, plan.scope)
     cut, alone = activation_cuts(spectra, sensitivity.inputs, replace(policy, by="sigma"), names)
     record = record_of(adapter.digest, plan, sensitivity)
-    told = replace(record, measured={**record.measured, "directions": "turned by an activation-aware cut"})
+    told = replace(record, measured_for={**record.measured, "directions": "turned by an activation-aware cut"})
     verification = export_truncations(
         adapter,
         cut,

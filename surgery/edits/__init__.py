@@ -42,7 +42,7 @@ from surgery.edits.layer_groups import (
     thirds_of,
 )
 from surgery.edits.manual import hold, put, release
-from surgery.edits.plan import EditPlan, edit_record, parse_edit
+from surgery.edits.plan import EditPlan, edit_record, parse_edit, stored_edit
 from surgery.edits.preview import Preview, preview, summary
 from surgery.edits.protection import spared, without_harm
 from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_at, sigma_at, with_strength
@@ -111,6 +111,7 @@ __all__ = [
     "searchable",
     "sigma_at",
     "spared",
+    "stored_edit",
     "summary",
     "thirds_of",
     "truncated",

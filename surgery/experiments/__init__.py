@@ -1,4 +1,4 @@
-"""An edit against its controls, ablations, tuning and search."""
+"""An edit against its controls, ablations and tuning."""
 
 from surgery.experiments.ablations import DIAGNOSTICS, Diagnostic
 from surgery.experiments.control_edits import (
@@ -15,7 +15,6 @@ from surgery.experiments.control_edits import (
 )
 from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
 from surgery.experiments.headroom import Headroom, Training, headroom
-from surgery.experiments.knob_search import Search, SearchLimits, search
 from surgery.experiments.made_again import EditMadeAgain, made_again
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
 from surgery.experiments.protected_front import (
@@ -68,8 +67,6 @@ __all__ = [
     "Headroom",
     "KnobPoint",
     "Proof",
-    "Search",
-    "SearchLimits",
     "Step",
     "Steps",
     "Training",
@@ -100,7 +97,6 @@ __all__ = [
     "scalar_e",
     "scalar_f",
     "scalar_n",
-    "search",
     "shape_controls",
     "shape_expectations",
     "shape_only",

@@ -1,6 +1,6 @@
 """One folder for every evaluation, resumable."""
 
-from surgery.runs.answer_log import AnswerLog, logged_answers, under_way
+from surgery.runs.answer_log import AnswerLog, RequestKey, logged_answers, under_way
 from surgery.runs.controls import (
     RANDOM_GATES,
     SHUFFLED_GAINS,
@@ -45,6 +45,7 @@ __all__ = [
     "AnswerTime",
     "ControlGroup",
     "LoggedEngine",
+    "RequestKey",
     "Run",
     "RunMetrics",
     "RunPlan",
