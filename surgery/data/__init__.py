@@ -29,6 +29,7 @@ from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowField
 from surgery.data.hub_source import HubSource, NotFetchedError, fetch_source, is_hub, parse_hub
 from surgery.data.label_encoding import Head, LabelEncoder, label_numbers
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
+from surgery.data.plain_text import TextPlan, TextWindows, read_text, text_windows
 from surgery.data.plans import (
     ALLOW,
     GIVEN,
@@ -90,6 +91,8 @@ __all__ = [
     "Slices",
     "SourceRows",
     "TaskDocument",
+    "TextPlan",
+    "TextWindows",
     "Token",
     "UnusableRow",
     "calibration_rows",
@@ -118,6 +121,7 @@ __all__ = [
     "read_rows",
     "read_slices",
     "read_source",
+    "read_text",
     "refuse_changed_rows",
     "refuse_seen_keys",
     "refuse_shared",
@@ -129,5 +133,6 @@ __all__ = [
     "specimen",
     "task_document",
     "template_arguments",
+    "text_windows",
     "token_view",
 ]

@@ -107,7 +107,8 @@ class EvaluationPlan:
     batches, as the noise floor. `generate` asks for greedy answers, without which there
     is the loss alone; they end at a text of `stop`, and are right where `filters`, as `AnswerFilters` takes them,
     leave of them what they leave of the reference. `near_duplicates` says whether rows may be nearly the same as
-    those that the edit was made on: `refuse` or `allow`.
+    those that the edit was made on: `refuse` or `allow`. `divergence` asks for the KL of the answers' tokens from the
+    unedited adapter and from the base in place of answers.
     """
 
     data: str
@@ -129,6 +130,7 @@ class EvaluationPlan:
     stop: tuple[str, ...] = ()
     near_duplicates: str = REFUSE
     scale_or_shape: bool = False
+    divergence: bool = False
 
     @property
     def fields(self) -> RowFields:

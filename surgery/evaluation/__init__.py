@@ -1,5 +1,6 @@
 """Scores on held-out rows and paired statistics."""
 
+from surgery.evaluation.divergences import CROSS_ENTROPY, KL_BASE, KL_UNEDITED
 from surgery.evaluation.evaluation import (
     AGAIN,
     BASELINE,
@@ -16,7 +17,7 @@ from surgery.evaluation.evaluation import (
     row_scores,
 )
 from surgery.evaluation.labels import ACCURACY, LABEL_LOSS, WORD_ACCURACY, label_metrics, label_scores
-from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, evaluate, stop_texts
+from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, diverged, evaluate, stop_texts
 from surgery.evaluation.scale_or_shape import (
     HEAD_ONLY,
     ONE_SCALE,
@@ -49,8 +50,11 @@ __all__ = [
     "ACCURACY",
     "AGAIN",
     "BASELINE",
+    "CROSS_ENTROPY",
     "EXACT",
     "HEAD_ONLY",
+    "KL_BASE",
+    "KL_UNEDITED",
     "LABEL_LOSS",
     "LOSS",
     "LOSS_ALONE",
@@ -77,6 +81,7 @@ __all__ = [
     "answer_limit",
     "answered",
     "cut",
+    "diverged",
     "evaluate",
     "explained_share",
     "holm",

@@ -21,10 +21,17 @@ from surgery.evaluation.significance import McNemar, PermutationRank, holm, mcne
 
 BASELINE = "unedited"
 AGAIN = "unedited, batched otherwise"
+BASE = "base"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
 _RANDOM = re.compile(r"random \d+( of .+)?", re.DOTALL)
-_NATS = {"answer loss": "nats per answer token", "label loss": "nats per label"}
+_NATS = {
+    "answer loss": "nats per answer token",
+    "label loss": "nats per label",
+    "cross-entropy": "nats per token",
+    "KL from the unedited adapter": "nats per token",
+    "KL from the base": "nats per token",
+}
 FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly too narrow
 
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, refuse_changed
-from surgery.data import CalibrationPlan, EvaluationPlan, Slices, plan_record, read_slices
+from surgery.data import CalibrationPlan, EvaluationPlan, Slices, TextPlan, plan_record, read_slices
 from surgery.edits import Edit, EditPlan, edit_record
 from surgery.errors import DataError
 from surgery.evaluation import AGAIN, BASELINE, Evaluation
@@ -48,7 +48,7 @@ _OTHER_BATCHES = (7, 5, 3, 2, 1)
 class Proof:
     """Edits and the question that is put to them.
 
-    question: held-out rows or a loaded task.
+    question: held-out rows, a loaded task or plain text.
     edits: by the names of their variants, which are neither of the unedited adapter's two; `DataError` otherwise.
     seen: the slices that the edits were made or chosen on.
     plans: what made the edits, of those that a plan made.
@@ -64,7 +64,7 @@ class Proof:
         rows says so itself.
     """
 
-    question: "EvaluationPlan | LoadedTask"
+    question: "EvaluationPlan | LoadedTask | TextPlan"
     edits: Mapping[str, Edit]
     seen: Sequence[CalibrationPlan] = ()
     plans: Mapping[str, EditPlan] = field(default_factory=dict)
@@ -87,13 +87,14 @@ class Proof:
 
     @property
     def rows(self) -> EvaluationPlan | None:
-        """The held-out rows; None for a task."""
+        """The held-out rows; None for a task and for text."""
         return self.question if isinstance(self.question, EvaluationPlan) else None
 
     @property
     def requests_at_once(self) -> int | None:
         """Requests of a batch at most; None where memory decides."""
-        return self.rows.batch_size if self.batch_size is None and self.rows is not None else self.batch_size
+        own = self.question.batch_size if isinstance(self.question, EvaluationPlan | TextPlan) else None
+        return own if self.batch_size is None else self.batch_size
 
 
 def prove(
@@ -167,7 +168,8 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: PreparedQuestion) -> RunPl
 
 def _batch_record(proof: Proof) -> dict[str, int]:
     """The batch size where it was chosen: answers may depend on it, and runs of the default never had it."""
-    default = None if proof.rows is None else EvaluationPlan("").batch_size
+    question = proof.question
+    default = type(question)("").batch_size if isinstance(question, EvaluationPlan | TextPlan) else None
     size = proof.requests_at_once
     return {} if size is None or size == default else {"batch_size": size}
 
@@ -186,7 +188,7 @@ def _answered(
     evaluation = asked.put(engine, _share(control, 0, len(variants), count))
     if proof.again:
         other = _other_batch(batch_size, len(variants), asked.examples)
-        engine = LoggedEngine(live, {AGAIN: None}, log, batch_size=other)
+        engine = LoggedEngine(live, {AGAIN: None}, log, batch_size=other, beside={BASELINE: None})
         evaluation = evaluation.joined(asked.put(engine, _share(control, len(variants), 1, count)))
     for place, (name, adapter) in enumerate(proof.adapters.items(), len(variants) + int(proof.again)):
         with live.detached() as base, LiveModel(base, adapter, decompose(adapter)) as alone:

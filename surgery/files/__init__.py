@@ -6,6 +6,7 @@ from surgery.files.bounded import read_limited
 from surgery.files.demo import (
     DEMO_BASE,
     DEMO_FOLDER,
+    DEMO_TEXT,
     PROVING,
     SLICES,
     data_file,
@@ -15,6 +16,7 @@ from surgery.files.demo import (
     is_demo,
     is_shipped,
     shipped_files,
+    text_path,
 )
 from surgery.files.hashing import digest, file_stamp
 from surgery.files.locks import is_locked, try_lock
@@ -43,6 +45,7 @@ from surgery.files.text_file import LONGEST_LINE, open_text, text_lines
 __all__ = [
     "DEMO_BASE",
     "DEMO_FOLDER",
+    "DEMO_TEXT",
     "FOLDERS",
     "LONGEST",
     "LONGEST_LINE",
@@ -83,6 +86,7 @@ __all__ = [
     "shipped_folder",
     "sweeps_folder",
     "text_lines",
+    "text_path",
     "timings_file",
     "try_lock",
     "uploads_folder",
