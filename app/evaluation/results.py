@@ -95,7 +95,7 @@ def effects_table(evaluation: Evaluation) -> pd.DataFrame:
         for metric in evaluation.metrics[:4]:
             effect = evaluation.effect(name, metric.name)
             mean = evaluation.mean(name, metric.name)
-            scale, digits = (100, 1) if metric.binary else (1, 4)
+            scale, digits = (100, 1) if metric.binary else (1, metric.digits)
             row[metric.title] = _level(mean, metric)
             row[f"Δ {metric.title}"] = (
                 f"{scale * effect.mean:+.{digits}f} ± {scale * effect.standard_error:.{digits}f}"
@@ -178,7 +178,7 @@ def _direction(metric: Metric, change: float) -> str:
 
 
 def _level(mean: float, metric: Metric) -> str:
-    return f"{mean:.1%}" if metric.binary else f"{mean:.4f}"
+    return f"{mean:.1%}" if metric.binary else f"{mean:.{metric.digits}f}"
 
 
 def _unit(metric: Metric) -> str:

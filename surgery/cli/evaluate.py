@@ -4,6 +4,7 @@ import argparse
 
 from surgery.adapter import open_adapter
 from surgery.cli.answer_options import add_answer_options, answer_settings
+from surgery.cli.guards import add_guard_option, group_result, joined
 from surgery.cli.options import (
     Command,
     Result,
@@ -22,13 +23,14 @@ from surgery.cli.progress import progress_reporter
 from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
 from surgery.data import EvaluationPlan, TextPlan, fetch_source, read_slices, read_text
 from surgery.errors import DataError
-from surgery.experiments import prove
+from surgery.experiments import load_guards, parse_guard, prove_with_guards
 from surgery.model import attach
 from surgery.spectra import decompose
 
 
 def evaluate_command(options: argparse.Namespace) -> Result:
     question = _text(options) if options.text is not None else _rows(options)
+    guards = [parse_guard(each) for each in options.guard]
     adapter = open_adapter(options.adapter, control=progress_reporter())
     spectra = decompose(adapter)
     variants = variants_from(options.variant or [], adapter, spectra)
@@ -44,9 +46,11 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         read_as = slices.format
     with attach(adapter, spectra, base, control=progress_reporter()) as live:
         proof = proof_of(live, question, variants, options, base, slices)
-        run = prove(live, proof, slices=slices, control=progress_reporter("evaluating"))
+        asked = load_guards(live, guards)
+        run, group = prove_with_guards(live, proof, asked, slices=slices, control=progress_reporter("evaluating"))
     record, text = kept_run(run.evaluation, run)
-    return {**record, "format": read_as}, f"{text}\nrows read as: {read_as}"
+    record, text = {**record, "format": read_as}, f"{text}\nrows read as: {read_as}"
+    return (record, text) if group is None else joined((record, text), group_result(group))
 
 
 def _rows(options: argparse.Namespace) -> EvaluationPlan:
@@ -82,6 +86,7 @@ def _text(options: argparse.Namespace) -> TextPlan:
 def _options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser, "held-out rows; a demo has its own")
     add_variant_options(parser)
+    add_guard_option(parser)
     parser.add_argument("--start", type=count, default=0, help="offset of the slice")
     parser.add_argument("--seed", type=count, help="shuffle before the slice is taken (default: file order)")
     add_field_options(parser)

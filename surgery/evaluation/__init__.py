@@ -16,6 +16,7 @@ from surgery.evaluation.evaluation import (
     random_name,
     row_scores,
 )
+from surgery.evaluation.guarded import Outcome, outcomes
 from surgery.evaluation.labels import ACCURACY, LABEL_LOSS, WORD_ACCURACY, label_metrics, label_scores
 from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, diverged, evaluate, stop_texts
 from surgery.evaluation.scale_or_shape import (
@@ -74,6 +75,7 @@ __all__ = [
     "ExplainedShare",
     "Marking",
     "Metric",
+    "Outcome",
     "Sample",
     "Scores",
     "Stops",
@@ -91,6 +93,7 @@ __all__ = [
     "label_scores",
     "least_detectable",
     "mcnemar",
+    "outcomes",
     "paired_effect",
     "parse_summary",
     "permutation_rank",

@@ -53,6 +53,11 @@ class Metric:
         """What its numbers are counted in: points for shares of examples, nats for losses."""
         return "points" if self.binary else _NATS.get(self.title, self.title)
 
+    @property
+    def digits(self) -> int:
+        """Decimals that its numbers are told with: a KL of a millionth of a nat is no zero."""
+        return 6 if self.title.startswith("KL ") else 4
+
     def record(self) -> dict[str, Any]:
         """The metric as plain values; `macro` is left out where it is not so, as earlier versions wrote it."""
         return {name: value for name, value in asdict(self).items() if name != "macro" or value}

@@ -25,6 +25,7 @@ from surgery.files.paths import FOLDERS, named_folders, user_path
 from surgery.files.places import (
     bases_folder,
     exports_folder,
+    groups_folder,
     home,
     offload_folder,
     proposed_export,
@@ -63,6 +64,7 @@ __all__ = [
     "digest",
     "exports_folder",
     "file_stamp",
+    "groups_folder",
     "home",
     "is_demo",
     "is_locked",

@@ -9,6 +9,7 @@ from surgery.runs.controls import (
     parse_controls,
     unlike_note,
 )
+from surgery.runs.groups import RunGroup, group_of, keep_group, stored_group, stored_groups
 from surgery.runs.history import known_run, known_runs
 from surgery.runs.logged_engine import LoggedEngine
 from surgery.runs.metrics import AnswerTime, RunMetrics, metrics_record, parse_metrics
@@ -44,12 +45,15 @@ __all__ = [
     "ControlGroup",
     "LoggedEngine",
     "Run",
+    "RunGroup",
     "RunMetrics",
     "RunPlan",
     "begin",
     "control_notes",
     "delete_run",
     "finish",
+    "group_of",
+    "keep_group",
     "known_run",
     "known_runs",
     "logged_answers",
@@ -57,6 +61,8 @@ __all__ = [
     "parse_controls",
     "parse_metrics",
     "samples_file",
+    "stored_group",
+    "stored_groups",
     "stored_run",
     "stored_runs",
     "under_way",

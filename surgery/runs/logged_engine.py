@@ -238,7 +238,18 @@ class LoggedEngine:
         asked = {name: self._all[name] for name in dict.fromkeys((*names, *call.references))}
         rows = None if self._batch_size is None else self._batch_size * len(asked)
         engine = VariantEngine(self._live, asked, rows=rows)
-        call.ask(engine, [key.number for key in keys], control, done)
+        call.ask(engine, [key.number for key in keys], _share(control, len(names), len(asked)), done)
+
+
+def _share(control: Control, names: int, asked: int) -> Control:
+    """The control of work on `asked` variants, of which `names` count: those beside them answer nothing."""
+    if names == asked:
+        return control
+    return replace(
+        control,
+        progress=lambda done, total: control.progress(done * names // asked, total * names // asked),
+        tokens=lambda done, total: control.tokens(done * names // asked, total * names // asked),
+    )
 
 
 def _following(control: Control, before: int, total: int) -> Callable[[int, int], None]:
