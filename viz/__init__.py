@@ -4,6 +4,7 @@ from viz.effects import dose_response, effect_intervals, sweep_curve
 from viz.front import protected_front
 from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
+from viz.guards import GuardPanel, own_against_guards
 from viz.paper import OwnRun, reward_against_risk, signal_against_control
 from viz.spectra import all_spectra, module_spectrum, over_depth, ranking_stability
 from viz.style import PALETTE, STANDINGS
@@ -11,6 +12,7 @@ from viz.style import PALETTE, STANDINGS
 __all__ = [
     "PALETTE",
     "STANDINGS",
+    "GuardPanel",
     "Heatmap",
     "OwnRun",
     "alignment_heatmaps",
@@ -21,6 +23,7 @@ __all__ = [
     "gain_thumbnail",
     "module_spectrum",
     "over_depth",
+    "own_against_guards",
     "protected_front",
     "ranking_stability",
     "reward_against_risk",

@@ -8,6 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.evaluation.answers import show_near
 from app.evaluation.forecast import power_text, time_text
+from app.evaluation.guards import Guard, ask_for_guards
 from app.evaluation.slice import Question, ask_for_slice
 from app.frame import plain, show_error
 from app.state import jobs
@@ -17,6 +18,7 @@ from surgery.data import (
     EvaluationPlan,
     NearDuplicatesError,
     Slices,
+    TextPlan,
     read_slices,
     refuse_seen_keys,
 )
@@ -32,7 +34,8 @@ from surgery.experiments import (
     control_sets,
     input_energies,
     is_reserved,
-    prove,
+    load_guards,
+    prove_with_guards,
     rules_of,
     with_controls,
 )
@@ -72,6 +75,11 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     if workspace.calibration is not None:
         present = replace(present, encoding=workspace.calibration.encoding)
     question = ask_for_slice(workspace.adapter, present)
+    try:
+        guards = ask_for_guards(workspace.adapter)
+    except SurgeryError as error:
+        show_error(error)
+        return
     cells = st.columns([1, 1.2, 1.1, 1.2, 1.5, 0.9], vertical_alignment="bottom")
     controls = _ask_for_controls(cells, present, workspace)
     asked = cells[5].button("Prove it", type="primary", width="stretch", disabled=question is None)
@@ -81,13 +89,15 @@ def form(workspace: Workspace, newest: Run | None) -> None:
         " ".join(
             [
                 time_text(question, controls.variants + 1 + int(controls.again), workspace.base),
-                power_text(newest, question.examples, controls.variants),
+                ""
+                if isinstance(question.plan, TextPlan)
+                else power_text(newest, question.examples, controls.variants),
             ]
         )
     )
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
-            _prove(workspace, question, controls)
+            _prove(workspace, question, controls, guards)
         except SurgeryError as error:
             show_error(error)
             if isinstance(error, NearDuplicatesError):
@@ -142,7 +152,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled)
 
 
-def _prove(workspace: Workspace, question: Question, controls: Controls) -> None:
+def _prove(workspace: Workspace, question: Question, controls: Controls, guards: Sequence[Guard]) -> None:
     """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
     variants, plans = _variants(workspace, controls)
     slices = None
@@ -161,7 +171,7 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             refuse_seen_keys(slices.held_out, measured, "the calibration")
         question = replace(question, plan=plan)
         keep(workspace.with_evaluation(plan))
-    start(question, variants, plans, purpose=PROOF, again=controls.again, slices=slices)
+    start(question, variants, plans, purpose=PROOF, again=controls.again, slices=slices, guards=guards)
 
 
 def start(
@@ -172,8 +182,9 @@ def start(
     purpose: str,
     again: bool = False,
     slices: Slices | None = None,
+    guards: Sequence[Guard] = (),
 ) -> None:
-    """Put the question to the edits and their controls in the background; the run joins the history.
+    """Put the question, and those of the guards, to the edits and their controls in the background; the run joins the history.
 
     What can be refused without the model is refused before the job waits for it.
     """
@@ -196,7 +207,7 @@ def start(
         job.begin("loading the base model")
         loaded = models.base(base, adapter, job.control)
         with LiveModel(loaded, adapter, spectra) as live:
-            asked: EvaluationPlan | LoadedTask
+            asked: EvaluationPlan | LoadedTask | TextPlan
             if isinstance(question.plan, TaskPlan):
                 job.begin(f"loading the task {question.plan.name}")
                 asked = load_task(
@@ -207,6 +218,7 @@ def start(
                 )
             else:
                 asked = question.plan
+            beside = load_guards(live, guards, control=job.control)
             job.begin("answering, example")
             proof = Proof(
                 asked,
@@ -220,7 +232,7 @@ def start(
                 controls=variants.controls,
                 allow_near=question.allow_near,
             )
-            return prove(live, proof, slices=slices, judge=judge, control=job.control)
+            return prove_with_guards(live, proof, beside, slices=slices, judge=judge, control=job.control)[0]
 
     def collect(run: Run) -> None:
         if purpose == PROOF:  # a table of the diagnostics shows itself

@@ -5,7 +5,17 @@ import streamlit as st
 
 import viz
 from app.frame import plain
-from surgery.evaluation import ACCURACY, AGAIN, BASELINE, EXACT, Evaluation, Metric, scale_or_shape, summarise
+from surgery.evaluation import (
+    ACCURACY,
+    AGAIN,
+    BASELINE,
+    EXACT,
+    KL_UNEDITED,
+    Evaluation,
+    Metric,
+    scale_or_shape,
+    summarise,
+)
 from surgery.experiments import EDIT
 
 LEVEL = 0.05  # of the corrected p from which a change of answers is called one
@@ -15,7 +25,7 @@ _DRAWN = 2
 def show_results(evaluation: Evaluation, title: str, key: str) -> None:
     """Charts and a table for all variants, and words for the edit where it is among them."""
     means = ", ".join(
-        f"{metric.title} {_level(evaluation.mean(BASELINE, metric.name), metric)}"
+        f"{metric.title} {level(evaluation.mean(BASELINE, metric.name), metric)}"
         for metric in evaluation.metrics[:_DRAWN]
     )
     st.caption(
@@ -96,7 +106,7 @@ def effects_table(evaluation: Evaluation) -> pd.DataFrame:
             effect = evaluation.effect(name, metric.name)
             mean = evaluation.mean(name, metric.name)
             scale, digits = (100, 1) if metric.binary else (1, metric.digits)
-            row[metric.title] = _level(mean, metric)
+            row[metric.title] = level(mean, metric)
             row[f"Δ {metric.title}"] = (
                 f"{scale * effect.mean:+.{digits}f} ± {scale * effect.standard_error:.{digits}f}"
             )
@@ -131,6 +141,8 @@ def verdict(evaluation: Evaluation, name: str) -> str:
         return "the noise floor"
     parts = []
     for metric in evaluation.metrics:
+        if metric.name == KL_UNEDITED.name:  # every edit has one: how large it is stands in the table
+            continue
         change = evaluation.effect(name, metric.name)
         test = evaluation.adjusted(metric.name).get(name)
         if change.certain if test is None else test <= LEVEL:
@@ -177,7 +189,7 @@ def _direction(metric: Metric, change: float) -> str:
     return f"{metric.title} {'higher' if change > 0 else 'lower'}"
 
 
-def _level(mean: float, metric: Metric) -> str:
+def level(mean: float, metric: Metric) -> str:
     return f"{mean:.1%}" if metric.binary else f"{mean:.{metric.digits}f}"
 
 

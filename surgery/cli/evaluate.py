@@ -75,6 +75,8 @@ def _rows(options: argparse.Namespace) -> EvaluationPlan:
 
 
 def _text(options: argparse.Namespace) -> TextPlan:
+    if options.divergence:
+        raise DataError("--divergence is for rows: a text is asked for nothing else", "leave it out")
     if options.data is not None:
         raise DataError("rows and a text were asked for", "evaluate them one after the other (--data or --text)")
     given = {"window": options.window, "stride": options.stride, "batch_size": options.batch_size}

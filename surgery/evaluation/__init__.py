@@ -3,6 +3,7 @@
 from surgery.evaluation.divergences import CROSS_ENTROPY, KL_BASE, KL_UNEDITED
 from surgery.evaluation.evaluation import (
     AGAIN,
+    BASE,
     BASELINE,
     EXACT,
     LOSS,
@@ -50,6 +51,7 @@ from surgery.evaluation.summary import (
 __all__ = [
     "ACCURACY",
     "AGAIN",
+    "BASE",
     "BASELINE",
     "CROSS_ENTROPY",
     "EXACT",
