@@ -357,7 +357,7 @@ def test_a_proof_with_guards_shows_own_task_against_them(workspace: Workspace, t
     finished(press(test, "Prove it"))
     table = frame(test, "95 % of the gain")
     asked = ["own task", "own task", "guard", "guard", "guard", "guard"]
-    each = table.drop_duplicates(["question", "metric"])
+    each = table.drop_duplicates(["question", "asked as", "metric"])
     assert list(each["asked as"]) == asked
     assert list(each["metric"]) == [
         "answer loss",
