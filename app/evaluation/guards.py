@@ -12,7 +12,7 @@ from app.evaluation.results import level
 from app.state.runs import evaluation_of
 from surgery.adapter import CAUSAL_LM, Adapter
 from surgery.data import EvaluationPlan, TextPlan
-from surgery.evaluation import AGAIN, BASE, Effect, Outcome, outcomes
+from surgery.evaluation import AGAIN, BASE, Effect, TaskOutcome, task_outcomes
 from surgery.evaluation.lm_eval import TaskPlan
 from surgery.experiments import EDIT, is_reserved, parse_guard
 from surgery.files import demo_names
@@ -51,7 +51,7 @@ def show_guards(run: Run) -> None:
     if missing := 1 + len(group.guards) - len(runs):
         st.caption(f"{missing} of {len(group.guards)} guards are gone from the history.")
     named = [(each.plan.slice_name, evaluation_of(each)) for each in runs]
-    found = outcomes(named[0], named[1:])
+    found = task_outcomes(named[0], named[1:])
     own, guards = [each for each in found if not each.guard], [each for each in found if each.guard]
     reward = _chosen(own, run.plan.key)
     st.plotly_chart(
@@ -79,7 +79,7 @@ def show_guards(run: Run) -> None:
     st.dataframe(guards_table(found), hide_index=True, width="stretch", key=f"guards-table-{run.plan.key}")
 
 
-def _chosen(own: Sequence[Outcome], key: str) -> Outcome:
+def _chosen(own: Sequence[TaskOutcome], key: str) -> TaskOutcome:
     """The metric of the own task that is the reward: right answers, where they were asked for."""
     names = [each.metric.title for each in own]
     if len(own) == 1:
@@ -91,7 +91,7 @@ def _chosen(own: Sequence[Outcome], key: str) -> Outcome:
     return own[names.index(name)]
 
 
-def guards_table(found: Sequence[Outcome]) -> pd.DataFrame:
+def guards_table(found: Sequence[TaskOutcome]) -> pd.DataFrame:
     """A row for each variant of each question and metric: gains, above 0 where it is better, and their intervals."""
     rows = []
     for each in found:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from surgery.errors import DataError
-from surgery.evaluation import Effect, Outcome, outcomes
+from surgery.evaluation import Effect, TaskOutcome, task_outcomes
 from surgery.runs import Run, RunGroup
 
 
@@ -35,13 +35,13 @@ def joined(run: tuple[dict[str, Any], str], group: tuple[dict[str, Any], str]) -
     return {**run[0], **group[0]}, f"{run[1]}\n\n{group[1]}"
 
 
-def outcomes_of(runs: tuple[Run, ...]) -> tuple[Outcome, ...]:
+def outcomes_of(runs: tuple[Run, ...]) -> tuple[TaskOutcome, ...]:
     """What the runs of a group found, the own task's first."""
     named = [(run.plan.slice_name, run.evaluation) for run in runs]
-    return outcomes(named[0], named[1:])
+    return task_outcomes(named[0], named[1:])
 
 
-def _record(outcome: Outcome) -> Mapping[str, Any]:
+def _record(outcome: TaskOutcome) -> Mapping[str, Any]:
     return {
         "question": outcome.question,
         "guard": outcome.guard,
@@ -53,7 +53,7 @@ def _record(outcome: Outcome) -> Mapping[str, Any]:
     }
 
 
-def _table(found: tuple[Outcome, ...]) -> str:
+def _table(found: tuple[TaskOutcome, ...]) -> str:
     """A row for each variant and a column for each question: gains, above 0 where it is better."""
     titles = [f"{'guard' if each.guard else 'own'} {each.question}: {each.metric.title}" for each in found]
     lines = [
@@ -67,7 +67,7 @@ def _table(found: tuple[Outcome, ...]) -> str:
     return "\n".join(lines)
 
 
-def _cell(gain: Effect, outcome: Outcome) -> str:
+def _cell(gain: Effect, outcome: TaskOutcome) -> str:
     digits = 1 if outcome.metric.binary else outcome.metric.digits
     sign = "" if gain.certain else "~ "
     return f"{sign}{gain.mean:+.{digits}f} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"

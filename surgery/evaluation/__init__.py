@@ -17,7 +17,7 @@ from surgery.evaluation.evaluation import (
     random_name,
     row_scores,
 )
-from surgery.evaluation.guarded import Outcome, outcomes
+from surgery.evaluation.guarded import TaskOutcome, task_outcomes
 from surgery.evaluation.labels import ACCURACY, LABEL_LOSS, WORD_ACCURACY, label_metrics, label_scores
 from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, diverged, evaluate, stop_texts
 from surgery.evaluation.scale_or_shape import (
@@ -77,10 +77,10 @@ __all__ = [
     "ExplainedShare",
     "Marking",
     "Metric",
-    "Outcome",
     "Sample",
     "Scores",
     "Stops",
+    "TaskOutcome",
     "VariantMetrics",
     "answer_limit",
     "answered",
@@ -95,7 +95,6 @@ __all__ = [
     "label_scores",
     "least_detectable",
     "mcnemar",
-    "outcomes",
     "paired_effect",
     "parse_summary",
     "permutation_rank",
@@ -107,4 +106,5 @@ __all__ = [
     "stop_texts",
     "summarise",
     "summary_record",
+    "task_outcomes",
 ]

@@ -17,7 +17,7 @@ _BESIDE = (EXACT.name, ACCURACY.name, KL_UNEDITED.name, KL_BASE.name)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """What one question found by one metric: the unedited adapter's mean, and the paired changes of the variants.
 
     `question` names it, and `examples` counts what was asked. `guard` tells the others from the own task.
@@ -43,7 +43,9 @@ class Outcome:
         return Effect(-gain.mean, gain.standard_error, -gain.high, -gain.low)
 
 
-def outcomes(own: tuple[str, Evaluation], guards: Sequence[tuple[str, Evaluation]]) -> tuple[Outcome, ...]:
+def task_outcomes(
+    own: tuple[str, Evaluation], guards: Sequence[tuple[str, Evaluation]]
+) -> tuple[TaskOutcome, ...]:
     """The own task and each guard by its headline metric, by right answers and by KL; then the guards' mean in points.
 
     own, guards: evaluations by the names of their questions. Guards of which that mean is taken count the same,
@@ -63,13 +65,13 @@ def _looked_at(evaluation: Evaluation) -> list[Metric]:
     return [headline, *(metric for metric in others if metric.name in _BESIDE)]
 
 
-def _outcome(name: str, evaluation: Evaluation, metric: Metric, *, guard: bool) -> Outcome:
+def _outcome(name: str, evaluation: Evaluation, metric: Metric, *, guard: bool) -> TaskOutcome:
     changes = {variant: evaluation.effect(variant, metric.name) for variant in evaluation.variants}
     mean = evaluation.mean(BASELINE, metric.name)
-    return Outcome(name, metric, len(evaluation.samples), guard, mean, changes)
+    return TaskOutcome(name, metric, len(evaluation.samples), guard, mean, changes)
 
 
-def _macro(guards: Sequence[tuple[Evaluation, Metric]]) -> tuple[Outcome, ...]:
+def _macro(guards: Sequence[tuple[Evaluation, Metric]]) -> tuple[TaskOutcome, ...]:
     """The mean over guards of their shares of right answers, with its interval; nothing for fewer than two."""
     if len(guards) < 2:
         return ()
@@ -83,4 +85,4 @@ def _macro(guards: Sequence[tuple[Evaluation, Metric]]) -> tuple[Outcome, ...]:
     changes = {name: paired_effect(baseline, numbers(name), parts=parts) for name in shared}
     metric = Metric("macro", "mean of their shares", higher_is_better=True, binary=True, macro=True)
     mean = macro_mean(baseline, parts)
-    return (Outcome(f"{len(guards)} guards", metric, len(parts), True, mean, changes),)
+    return (TaskOutcome(f"{len(guards)} guards", metric, len(parts), True, mean, changes),)

@@ -11,7 +11,6 @@ from surgery.evaluation import (
     Evaluation,
     Sample,
     Scores,
-    outcomes,
     paired_effect,
 )
 
@@ -33,7 +32,7 @@ def rows(count: int, *metrics) -> Evaluation:
 
 def test_gain_and_cost_follow_the_direction_of_the_metric_and_shares_are_told_in_points():
     own = rows(30, LOSS, EXACT)
-    loss, exact = outcomes(("own", own), [])
+    loss, exact = task_outcomes(("own", own), [])
     for outcome, metric, sign in ((loss, "loss", -1), (exact, "exact", 100)):
         change = own.effect("edit", metric)
         gain, cost = outcome.gain("edit"), outcome.cost("edit")
@@ -48,7 +47,7 @@ def test_gain_and_cost_follow_the_direction_of_the_metric_and_shares_are_told_in
 
 def test_every_question_is_told_by_its_headline_by_right_answers_and_by_kl():
     text = rows(25, LOSS, KL_UNEDITED)
-    found = outcomes(("own", rows(30, LOSS, EXACT)), [("text", text), ("task", rows(24, EXACT))])
+    found = task_outcomes(("own", rows(30, LOSS, EXACT)), [("text", text), ("task", rows(24, EXACT))])
     assert [(each.question, each.metric.name, each.guard) for each in found] == [
         ("own", "loss", False),
         ("own", "exact", False),
@@ -60,7 +59,7 @@ def test_every_question_is_told_by_its_headline_by_right_answers_and_by_kl():
 
 def test_the_mean_over_guards_weighs_them_the_same_and_resamples_within_each():
     first, second = rows(40, LOSS, EXACT), rows(10, EXACT)
-    *_, macro = outcomes(("own", rows(5, EXACT)), [("a", first), ("b", second)])
+    *_, macro = task_outcomes(("own", rows(5, EXACT)), [("a", first), ("b", second)])
     assert (macro.question, macro.examples, macro.guard) == ("2 guards", 50, True)
     means = [each.effect("edit", "exact").mean for each in (first, second)]
     assert macro.gain("edit").mean == pytest.approx(100 * np.mean(means))
