@@ -6,6 +6,7 @@ from viz.flow import Stream, outcome_flow
 from viz.front import FrontAxis, TriedPoint, protected_front, search_front
 from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
+from viz.guards import GuardPanel, own_against_guards
 from viz.paper import OwnRun, reward_against_risk, signal_against_control
 from viz.spectra import all_spectra, module_spectrum, over_depth, ranking_stability
 from viz.style import PALETTE, STANDINGS
@@ -15,6 +16,7 @@ __all__ = [
     "STANDINGS",
     "BudgetCurve",
     "FrontAxis",
+    "GuardPanel",
     "Heatmap",
     "OwnRun",
     "Stream",
@@ -30,6 +32,7 @@ __all__ = [
     "module_spectrum",
     "outcome_flow",
     "over_depth",
+    "own_against_guards",
     "protected_front",
     "ranking_stability",
     "reward_against_risk",

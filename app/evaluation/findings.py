@@ -10,6 +10,7 @@ from surgery.evaluation import (
     BASE,
     BASELINE,
     EXACT,
+    KL_UNEDITED,
     Evaluation,
     Metric,
     comparison,
@@ -105,7 +106,7 @@ def effects_table(evaluation: Evaluation) -> pd.DataFrame:
         for metric in evaluation.metrics[:4]:
             effect = evaluation.effect(name, metric.name)
             mean = evaluation.mean(name, metric.name)
-            scale, digits = (100, 1) if metric.binary else (1, 4)
+            scale, digits = (100, 1) if metric.binary else (1, metric.digits)
             row[metric.title] = level(mean, metric)
             row[f"Δ {metric.title}"] = (
                 f"{scale * effect.mean:+.{digits}f} ± {scale * effect.standard_error:.{digits}f}"
@@ -147,6 +148,8 @@ def verdict(evaluation: Evaluation, name: str) -> str:
         return "without the adapter"
     parts = []
     for metric in evaluation.metrics:
+        if metric.name == KL_UNEDITED.name:  # every edit has one: how large it is stands in the table
+            continue
         change = evaluation.effect(name, metric.name)
         test = evaluation.adjusted(metric.name).get(name)
         if change.certain if test is None else test <= LEVEL:
@@ -155,8 +158,8 @@ def verdict(evaluation: Evaluation, name: str) -> str:
 
 
 def level(mean: float, metric: Metric) -> str:
-    """A mean as it is told: a share in percent, any other number with four digits."""
-    return f"{mean:.1%}" if metric.binary else f"{mean:.4f}"
+    """A mean as it is told: a share in percent, any other number with the digits of its metric."""
+    return f"{mean:.1%}" if metric.binary else f"{mean:.{metric.digits}f}"
 
 
 def _context(evaluation: Evaluation, metric: Metric) -> list[str]:

@@ -5,6 +5,7 @@ import streamlit as st
 from app.evaluation.ablations import show_diagnostics
 from app.evaluation.answers import show_near
 from app.evaluation.form import KIND, SHOWN, VIEW, form
+from app.evaluation.guards import show_guards
 from app.evaluation.ledger import show_ledger
 from app.evaluation.reporting import report_button
 from app.evaluation.results import show_results
@@ -84,6 +85,7 @@ def results_panel(workspace: Workspace) -> None:
             show_results(evaluation, _title(run), run.plan.key)
             show_ledger(run)
             _show_near(run)
+            show_guards(run)
         elif view == "Answers":
             show_samples(evaluation, run.plan.key)
         else:

@@ -78,7 +78,7 @@ def _turned(
     names = in_scope(spectra, plan.scope)
     cut, alone = activation_cuts(spectra, sensitivity.inputs, replace(policy, by="sigma"), names)
     record = record_of(adapter.digest, plan, sensitivity)
-    told = replace(record, measured_for={**record.measured, "directions": "turned by an activation-aware cut"})
+    told = replace(record, measured={**record.measured, "directions": "turned by an activation-aware cut"})
     verification = export_truncations(
         adapter,
         cut,

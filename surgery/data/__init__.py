@@ -30,6 +30,7 @@ from surgery.data.hub_source import HubSource, NotFetchedError, fetch_source, is
 from surgery.data.label_encoding import Head, LabelEncoder, label_numbers
 from surgery.data.margins import Margins, margins_from
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
+from surgery.data.plain_text import TextPlan, TextWindows, read_text, text_windows
 from surgery.data.plans import (
     ALLOW,
     GIVEN,
@@ -92,6 +93,8 @@ __all__ = [
     "Slices",
     "SourceRows",
     "TaskDocument",
+    "TextPlan",
+    "TextWindows",
     "Token",
     "UnusableRow",
     "calibration_rows",
@@ -121,6 +124,7 @@ __all__ = [
     "read_rows",
     "read_slices",
     "read_source",
+    "read_text",
     "refuse_changed_rows",
     "refuse_seen_keys",
     "refuse_shared",
@@ -132,5 +136,6 @@ __all__ = [
     "specimen",
     "task_document",
     "template_arguments",
+    "text_windows",
     "token_view",
 ]

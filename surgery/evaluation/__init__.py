@@ -1,5 +1,6 @@
 """Scores on held-out rows and paired statistics."""
 
+from surgery.evaluation.divergences import CROSS_ENTROPY, KL_BASE, KL_UNEDITED
 from surgery.evaluation.evaluation import (
     AGAIN,
     BASE,
@@ -16,6 +17,7 @@ from surgery.evaluation.evaluation import (
     random_name,
     row_scores,
 )
+from surgery.evaluation.guarded import TaskOutcome, task_outcomes
 from surgery.evaluation.labels import ACCURACY, LABEL_LOSS, WORD_ACCURACY, label_metrics, label_scores
 from surgery.evaluation.ledger import (
     EMPTY,
@@ -45,7 +47,7 @@ from surgery.evaluation.non_inferiority import (
     score_interval,
     share_power,
 )
-from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, evaluate, stop_texts
+from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, diverged, evaluate, stop_texts
 from surgery.evaluation.scale_or_shape import (
     HEAD_ONLY,
     ONE_SCALE,
@@ -80,11 +82,14 @@ __all__ = [
     "AGAIN",
     "BASE",
     "BASELINE",
+    "CROSS_ENTROPY",
     "EMPTY",
     "EXACT",
     "HEAD_ONLY",
     "INCONCLUSIVE",
     "INFERIOR",
+    "KL_BASE",
+    "KL_UNEDITED",
     "LABEL_LOSS",
     "LOSS",
     "LOSS_ALONE",
@@ -114,12 +119,14 @@ __all__ = [
     "Sample",
     "Scores",
     "Stops",
+    "TaskOutcome",
     "VariantMetrics",
     "answer_limit",
     "answered",
     "averaged",
     "comparison",
     "cut",
+    "diverged",
     "evaluate",
     "examples_for_share",
     "explained_share",
@@ -155,4 +162,5 @@ __all__ = [
     "stop_texts",
     "summarise",
     "summary_record",
+    "task_outcomes",
 ]

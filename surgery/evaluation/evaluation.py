@@ -26,7 +26,13 @@ BASE = "base"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
 _RANDOM = re.compile(r"random \d+( of .+)?", re.DOTALL)
-_NATS = {"answer loss": "nats per answer token", "label loss": "nats per label"}
+_NATS = {
+    "answer loss": "nats per answer token",
+    "label loss": "nats per label",
+    "cross-entropy": "nats per token",
+    "KL from the unedited adapter": "nats per token",
+    "KL from the base": "nats per token",
+}
 FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly too narrow
 
 
@@ -47,6 +53,11 @@ class Metric:
     def unit(self) -> str:
         """What its numbers are counted in: points for shares of examples, nats for losses."""
         return "points" if self.binary else _NATS.get(self.title, self.title)
+
+    @property
+    def digits(self) -> int:
+        """Decimals that its numbers are told with: a KL of a millionth of a nat is no zero."""
+        return 6 if self.title.startswith("KL ") else 4
 
     def record(self) -> dict[str, Any]:
         """The metric as plain values; `macro` is left out where it is not so, as earlier versions wrote it."""

@@ -1,0 +1,133 @@
+"""Guards of a proof on the Evaluate page: which questions are asked beside the own task, and reward against risk."""
+
+from collections.abc import Sequence
+from dataclasses import astuple
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+import viz
+from app.evaluation.findings import level
+from app.state.runs import evaluation_of
+from surgery.adapter import CAUSAL_LM, Adapter
+from surgery.data import EvaluationPlan, TextPlan
+from surgery.evaluation import AGAIN, BASE, Effect, TaskOutcome, task_outcomes
+from surgery.evaluation.lm_eval import TaskPlan
+from surgery.experiments import EDIT, is_reserved, parse_guard
+from surgery.files import demo_names
+from surgery.runs import Run, group_of
+
+Guard = EvaluationPlan | TaskPlan | TextPlan
+_HELP = (
+    "Further questions for the same variants, which the edit is not to hurt. Type your own: *text: FILE*, *task: arc_easy, "
+    "limit: 100* or *rows: FILE.jsonl, limit: 100*, with settings as in a recipe."
+)
+
+
+def ask_for_guards(adapter: Adapter) -> tuple[Guard, ...]:
+    """The guards that were named, none by default; raises `SurgeryError` for one that names no question."""
+    offered = ["text: demo:text"] if adapter.task == CAUSAL_LM else []
+    own = adapter.source.removeprefix("demo:")
+    offered += [f"rows: demo:{name}/test, limit: 64, separator: true" for name in demo_names() if name != own]
+    named = st.multiselect(
+        "Guards",
+        offered,
+        key="evaluate-guards",
+        accept_new_options=True,
+        placeholder="none: or plain text, benchmarks and rows of other tasks that the edit is not to hurt",
+        help=_HELP,
+    )
+    return tuple(parse_guard(str(each)) for each in named)
+
+
+def show_guards(run: Run) -> None:
+    """Reward against risk and a table, where the run is the own task of a group."""
+    group = group_of(run.plan.key)
+    runs = group.runs if group is not None else ()
+    if group is None or len(runs) < 2:
+        return
+    st.subheader("Own task against guards")
+    if missing := 1 + len(group.guards) - len(runs):
+        st.caption(f"{missing} of {len(group.guards)} guards are gone from the history.")
+    named = [(each.plan.slice_name, evaluation_of(each)) for each in runs]
+    found = task_outcomes(named[0], named[1:])
+    own, guards = [each for each in found if not each.guard], [each for each in found if each.guard]
+    reward = _chosen(own, run.plan.key)
+    st.plotly_chart(
+        viz.own_against_guards(
+            {name: _band(reward.gain(name)) for name in reward.changes if name != AGAIN},
+            {name: _kind(name) for name in reward.changes},
+            [
+                viz.GuardPanel(
+                    f"{each.question}: {each.metric.title}",
+                    each.metric.unit,
+                    {name: _band(each.cost(name)) for name in each.changes},
+                )
+                for each in guards
+            ],
+            title=f"{reward.question}: {reward.metric.title}",
+            unit=reward.metric.unit,
+        ),
+        key=f"guards-{run.plan.key}",
+        alt="Gain of every variant on the own task against its cost on every guard, with 95 % intervals",
+    )
+    st.caption(
+        "Up is a gain on the own task, right a cost on a guard, the dashed lines the unedited adapter. Bars are 95 % "
+        "intervals, each paired by example: a bar across a line is noise there."
+    )
+    st.dataframe(guards_table(found), hide_index=True, width="stretch", key=f"guards-table-{run.plan.key}")
+
+
+def _chosen(own: Sequence[TaskOutcome], key: str) -> TaskOutcome:
+    """The metric of the own task that is the reward: right answers, where they were asked for."""
+    names = [each.metric.title for each in own]
+    if len(own) == 1:
+        return own[0]
+    shares = [place for place, each in enumerate(own) if each.metric.binary]
+    name = st.segmented_control(
+        "Reward", names, default=names[(shares or [0])[0]], required=True, key=f"guards-reward-{key}"
+    )
+    return own[names.index(name)]
+
+
+def guards_table(found: Sequence[TaskOutcome]) -> pd.DataFrame:
+    """A row for each variant of each question and metric: gains, above 0 where it is better, and their intervals."""
+    rows = []
+    for each in found:
+        digits = 1 if each.metric.binary else each.metric.digits
+        for name in each.changes:
+            gain = each.gain(name)
+            rows.append(
+                {
+                    "question": each.question,
+                    "asked as": "guard" if each.guard else "own task",
+                    "metric": each.metric.title,
+                    "examples": each.examples,
+                    "unedited": level(each.mean, each.metric),
+                    "variant": name,
+                    "gain": f"{gain.mean:+.{digits}f} ± {gain.standard_error:.{digits}f}",
+                    "95 % of the gain": f"{gain.low:+.{digits}f} … {gain.high:+.{digits}f}",
+                    "verdict": _verdict(gain),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _verdict(gain: Effect) -> str:
+    if not np.isfinite(gain.mean):
+        return "unknown"
+    return "within noise" if not gain.certain else "better" if gain.mean > 0 else "worse"
+
+
+def _band(effect: Effect) -> tuple[float, float, float]:
+    mean, _, low, high = astuple(effect)
+    return mean, low, high
+
+
+def _kind(name: str) -> str:
+    if name == EDIT:
+        return "edit"
+    if name == BASE:
+        return "base"
+    return "control" if is_reserved(name) else "other edit"
