@@ -30,7 +30,11 @@ def show_samples(evaluation: Evaluation, key: str) -> None:
         key=f"answers-filter-{key}",
     )
     words = cells[2].text_input("Search", key=f"answers-search-{key}", placeholder="in questions and answers")
-    shown = searched(table[table[kind or "changed"]], words).drop(columns=list(_TITLES))
+    show_rows(searched(table[table[kind or "changed"]], words).drop(columns=list(_TITLES)), words, key)
+
+
+def show_rows(shown: pd.DataFrame, words: str, key: str) -> None:
+    """Examples as a table with its download; `words` were searched for."""
     if shown.empty:
         st.caption("No example of this kind" + (" holds these words." if words.strip() else "."))
         return
