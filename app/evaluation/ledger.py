@@ -8,6 +8,7 @@ import streamlit as st
 
 import viz
 from app.evaluation.compared import searched
+from app.evaluation.samples import show_rows
 from app.frame import plain
 from app.state.runs import evaluation_of
 from surgery.evaluation import (
@@ -69,7 +70,11 @@ def show_ledger(run: Run) -> None:
             _show_table(ledger_table(by_part, "task", unedited=False), f"ledger-parts-{key}")
     st.caption(
         "Intervals are 95 %: Wilson's for shares, the paired bootstrap for differences"
-        + (", and rates are means over the tasks that have them, combined by square-and-add." if by_part else ".")
+        + (
+            ". Rates and differences are means over the tasks that have them, each counting the same."
+            if by_part
+            else "."
+        )
     )
     _show_flow(found, variant, metric, key)
     _show_answers(evaluation_of(run), variant, metric, key)
@@ -112,14 +117,7 @@ def _show_answers(evaluation: Evaluation, variant: str, metric: Metric, key: str
         return
     words = st.text_input("Search", key=f"ledger-search-{key}", placeholder="in questions and answers")
     shown = searched(table[table["outcome"] == chosen], words).drop(columns="outcome")
-    st.dataframe(
-        shown,
-        hide_index=True,
-        width="stretch",
-        height=min(460, 60 + 35 * len(shown)),
-        key=f"ledger-answers-{key}",
-        column_config={"question": st.column_config.TextColumn(width="large")},
-    )
+    show_rows(shown, words, f"ledger-{key}")
 
 
 def _show_table(table: pd.DataFrame, key: str) -> None:

@@ -1,5 +1,6 @@
 """Answers of the unedited adapter and of a variant side by side: what was gained, lost and changed."""
 
+import pandas as pd
 import streamlit as st
 
 from app.evaluation.compared import FILTERS, compared, searched
@@ -28,7 +29,11 @@ def show_samples(evaluation: Evaluation, key: str) -> None:
         key=f"answers-filter-{key}",
     )
     words = cells[2].text_input("Search", key=f"answers-search-{key}", placeholder="in questions and answers")
-    shown = searched(table[table[kind or "changed"]], words).drop(columns=list(FILTERS))
+    show_rows(searched(table[table[kind or "changed"]], words).drop(columns=list(FILTERS)), words, key)
+
+
+def show_rows(shown: pd.DataFrame, words: str, key: str) -> None:
+    """Examples as a table with its download; `words` were searched for."""
     if shown.empty:
         st.caption("No example of this kind" + (" holds these words." if words.strip() else "."))
         return
