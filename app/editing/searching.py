@@ -24,7 +24,15 @@ from surgery.experiments.search import (
 )
 from surgery.files import demo_names, demo_slice, is_demo
 
-_VARIED = {KNOBS: "knobs of the policy", "strength": "strength", "scope": "scope", "energy": "energy rule"}
+_VARIED = {
+    KNOBS: "knobs of the policy",
+    "strength": "strength",
+    "scope": "scope",
+    "energy": "energy rule",
+    "families": "a gain per family",
+    "thirds": "a gain per third of the layers",
+    "families-thirds": "a gain per family and third",
+}
 _FEW = 64  # rows that are asked unless a person wants more
 
 

@@ -23,7 +23,7 @@ from surgery.edits.expectation import (
 )
 from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
-from surgery.edits.group_knobs import group_knobs, group_value, is_group_knob, with_group
+from surgery.edits.group_knobs import FAMILY, THIRD, group_knobs, group_value, is_group_knob, with_group
 from surgery.edits.kept import Kept, kept_in_sum, kept_of
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
@@ -49,9 +49,11 @@ from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_
 
 __all__ = [
     "ENERGY_RULES",
+    "FAMILY",
     "LARGEST_GAIN",
     "STRENGTH",
     "STRONGEST",
+    "THIRD",
     "THIRDS",
     "BestStep",
     "Edit",

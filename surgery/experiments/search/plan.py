@@ -13,7 +13,7 @@ from surgery.data import (
     read_slices,
     shared_keys,
 )
-from surgery.edits import EditPlan, edit_record, stored_edit
+from surgery.edits import EditPlan, edit_record, groups_text, stored_edit
 from surgery.errors import DataError, PolicyError
 from surgery.experiments.search.objectives import OWN, PROTECTED, Objective, objectives_named
 from surgery.experiments.search.space import SearchSpace
@@ -123,4 +123,5 @@ def settings(start: EditPlan, plan: EditPlan | None) -> dict[str, Any]:
     before, now = edit_record(start), edit_record(plan)
     parts = ("scope", "energy", "strength")
     changed = {name: now.get(name, 1.0) for name in parts if before.get(name, 1.0) != now.get(name, 1.0)}
-    return {**now["knobs"], **changed}
+    groups = {"groups": groups_text(plan.groups) or "none"} if plan.groups != start.groups else {}
+    return {**now["knobs"], **changed, **groups}

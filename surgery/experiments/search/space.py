@@ -1,18 +1,37 @@
-"""What a search varies: knobs of the policy, and the edit's strength, scope and energy rule."""
+"""What a search varies: knobs of the policy, the edit's strength, scope and energy rule, and gains of layer groups."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from surgery.adapter import SCOPES, in_scope, modules_in
-from surgery.edits import ENERGY_RULES, STRENGTH, EditPlan, Grid, grid_of, searchable, with_knobs
+from surgery.edits import (
+    ENERGY_RULES,
+    FAMILY,
+    LARGEST_GAIN,
+    STRENGTH,
+    THIRD,
+    THIRDS,
+    EditPlan,
+    Grid,
+    grid_of,
+    group_knobs,
+    group_value,
+    searchable,
+    thirds_of,
+    with_group,
+    with_knobs,
+)
 from surgery.errors import PolicyError
 from surgery.policies import Knob, knob_values, knobs_of
 from surgery.sensitivity import Sensitivity
 from surgery.spectra import Spectra
 
 KNOBS = "knobs"
-PARTS = ("strength", "scope", "energy")
+FAMILIES, ONLY_THIRDS, BOTH = "families", "thirds", "families-thirds"
+GROUPS = (FAMILIES, ONLY_THIRDS, BOTH)
+PARTS = ("strength", "scope", "energy", *GROUPS)
+_IN = " in the third: "
 _OF_EDIT = "edit."  # a knob of a policy may have the same name
 
 
@@ -80,8 +99,12 @@ class Room:
         """The plan where dimensions have these values; raises `PolicyError` for knobs that are refused together."""
         given = [(each, each.value(values[each.name])) for each in self.dimensions if each.name in values]
         knobs = {each.name: value for each, value in given if each.part == KNOBS}
-        parts = {each.part: value for each, value in given if each.part != KNOBS}
-        return replace(with_knobs(self.plan, knobs), **parts)
+        parts = {each.part: value for each, value in given if each.part not in (KNOBS, *GROUPS)}
+        plan = replace(with_knobs(self.plan, knobs), **parts)
+        for each, value in given:
+            if each.part in GROUPS:
+                plan = _with_gain(plan, each, value)
+        return plan
 
 
 def room_of(plan: EditPlan, space: SearchSpace, spectra: Spectra, sensitivity: Sensitivity | None) -> Room:
@@ -99,7 +122,9 @@ def room_of(plan: EditPlan, space: SearchSpace, spectra: Spectra, sensitivity: S
     found = [Dimension(grid.knob.name, KNOBS, grid.nearest(own[grid.knob.name]), grid) for grid in grids]
     for part in space.parts:
         name = f"{_OF_EDIT}{part}"
-        if part == STRENGTH.name:
+        if part in GROUPS:
+            found += _gains(plan, part, spectra, _names(plan, space, spectra))
+        elif part == STRENGTH.name:
             found.append(Dimension(name, part, grid_of(STRENGTH).nearest(plan.strength), grid_of(STRENGTH)))
         else:
             choices = _scopes(plan, spectra) if part == "scope" else _energies(plan, sensitivity)
@@ -115,6 +140,52 @@ def _knob_grids(plan: EditPlan, space: SearchSpace, spectra: Spectra) -> list[Gr
     # no scope of the search has a module of a larger rank
     wide = replace(plan, scope="all") if "scope" in space.parts else plan
     return searchable(wide, space.knobs, spectra)
+
+
+def _names(plan: EditPlan, space: SearchSpace, spectra: Spectra) -> list[str]:
+    """The modules that an edit of this space may change."""
+    return list(spectra) if "scope" in space.parts else in_scope(spectra, plan.scope)
+
+
+def _gains(plan: EditPlan, part: str, spectra: Spectra, names: Iterable[str]) -> list[Dimension]:
+    """The gains of layer groups that the modules `names` are in, each from 0 to 2."""
+    names = list(names)
+    if part == BOTH:
+        thirds = thirds_of(spectra)
+        pairs = dict.fromkeys((spectra[n].family, third) for n in names if (third := thirds[n]) is not None)
+        knobs = [_gain_knob(family, third) for family, third in sorted(pairs)]
+    else:
+        wanted = FAMILY if part == FAMILIES else THIRD
+        knobs = [knob for knob in group_knobs(spectra, names) if knob.name.startswith(wanted)]
+    grids = [grid_of(knob) for knob in knobs]
+    return [Dimension(g.knob.name, part, g.nearest(_gain_at(plan, part, g.knob.name)), g) for g in grids]
+
+
+def _gain_knob(family: str, third: int) -> Knob:
+    name = f"{family}{_IN}{THIRDS[third]}"
+    return Knob(
+        name, float, 1.0, "scales a family in a third of the layers", low=0.0, high=LARGEST_GAIN, step=0.05
+    )
+
+
+def _gain_at(plan: EditPlan, part: str, name: str) -> float:
+    """Where the gain of a group stands in a plan."""
+    if part != BOTH:
+        return group_value(plan, name)
+    family, third = name.rsplit(_IN, 1)
+    gains = plan.groups.both.get(family)
+    return 1.0 if gains is None else gains[THIRDS.index(third)]
+
+
+def _with_gain(plan: EditPlan, group: Dimension, gain: float) -> EditPlan:
+    """The plan with another gain of a group."""
+    if group.part != BOTH:
+        return with_group(plan, group.name, gain)
+    family, third = group.name.rsplit(_IN, 1)
+    gains = list(plan.groups.both.get(family, (1.0, 1.0, 1.0)))
+    gains[THIRDS.index(third)] = gain
+    both = {**plan.groups.both, family: (gains[0], gains[1], gains[2])}
+    return replace(plan, groups=replace(plan.groups, both=both))
 
 
 def _searchable(knob: Knob) -> bool:

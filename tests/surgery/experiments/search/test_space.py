@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from surgery.edits import EditPlan
+from surgery.edits import EditPlan, LayerGroups
 from surgery.errors import PolicyError
 from surgery.experiments.search import SearchSpace, room_of
 from surgery.policies import AbsSelect, GradDirection, Identity, RandomIndex, Truncate
@@ -36,6 +36,31 @@ def test_scopes_that_select_the_same_modules_are_offered_once_and_hold_what_is_s
     name = "model.layers.0.mlp.up_proj"
     held = replace(PLAN, scope="gate-up", manual={name: {0: 0.5}})
     assert room(shop, held, (), ("scope",)).dimensions[0].choices == ("gate-up", "all")
+
+
+def test_gains_of_layer_groups_are_varied_over_what_the_plan_has(shop):
+    plan = replace(
+        PLAN, scope="all", groups=LayerGroups({"q_proj": 0.5}, (1.0, 1.5, 1.0), {"o_proj": (1.0, 1.0, 0.25)})
+    )
+    for part, names in (
+        ("families", {f"family: {spectrum.family}" for spectrum in shop.spectra.values()}),
+        ("thirds", {"third: first", "third: middle", "third: last"}),
+    ):
+        found = room(shop, plan, (), (part,))
+        assert {each.name for each in found.dimensions} == names
+        assert found.plan_at(found.start) == plan
+    both = room(shop, plan, (), ("families-thirds",))
+    assert len(both.dimensions) == 3 * len({spectrum.family for spectrum in shop.spectra.values()})
+    assert both.plan_at(both.start) == plan
+    turned = both.plan_at({**both.start, "o_proj in the third: first": 10, "v_proj in the third: last": 0})
+    assert turned.groups.both == {"o_proj": (0.5, 1.0, 0.25), "v_proj": (1.0, 1.0, 0.0)}
+    assert turned.groups.family == {"q_proj": 0.5}
+
+
+def test_groups_outside_the_scope_are_not_varied(shop):
+    found = room(shop, replace(PLAN, scope="gate-up"), (), ("families",))
+    assert [each.name for each in found.dimensions] == ["family: gate_proj", "family: up_proj"]
+    assert len(room(shop, replace(PLAN, scope="gate-up"), (), ("scope", "families")).dimensions) > 3
 
 
 def test_no_rule_is_offered_that_nothing_was_measured_for(shop):
