@@ -12,6 +12,7 @@ from surgery.evaluation import (
     Sample,
     Scores,
     paired_effect,
+    task_outcomes,
 )
 
 RNG = np.random.default_rng(5)
