@@ -5,12 +5,13 @@ from html import escape
 import viz
 from app.evaluation.findings import about, changes, effects_table, finding, tasks_table, verdict
 from app.report.answers import answers
+from app.report.beside import base_part, guards_part
 from app.report.edit_at_rest import edit_at_rest
 from app.report.markup import Html, element, facts, join, paragraphs, table, visible
 from app.report.material import Material, Part, Section
 from app.report.places import figure_place
 from app.report.records import digests, environment, plans, question, recipe
-from surgery.evaluation import AGAIN, is_shape_control
+from surgery.evaluation import AGAIN, BASE, is_shape_control, margin_verdicts, summarise
 
 
 def verdict_part(material: Material) -> Part:
@@ -27,6 +28,7 @@ def verdict_part(material: Material) -> Part:
             [
                 element("p", element("strong", found.sentence), class_=f"verdict {sure}"),
                 paragraphs(found.explained),
+                paragraphs(f"Non-inferiority, {said}" for said in margin_verdicts(summarise(evaluation))),
                 *caution,
                 paragraphs([" ".join(found.context)] if found.context else [], "small"),
             ]
@@ -84,7 +86,7 @@ def _compared(material: Material) -> list[str]:
     return [
         name
         for name in evaluation.variants
-        if name not in evaluation.controls and name != AGAIN and not is_shape_control(name)
+        if name not in evaluation.controls and name not in (AGAIN, BASE) and not is_shape_control(name)
     ]
 
 
@@ -92,6 +94,8 @@ SECTIONS = (
     Section("verdict", "Verdict", verdict_part),
     Section("effects", "All variants", effects_part),
     Section("intervals", "Changes with their intervals", intervals_part),
+    Section("base", "Against the base", base_part),
+    Section("guards", "Own task against guards", guards_part),
     Section("tasks", "Scores by task", tasks_part),
     Section("notes", "Notes", notes_part),
     Section("edit", "The edit", edit_at_rest),

@@ -9,19 +9,22 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from app.evaluation.findings import about, effects_table, finding
+from app.evaluation.ledger_table import ledger_table
 from app.report import report_html, write_report
 from app.state.workspace import Workspace
+from surgery.data import Margins
 from surgery.errors import DataError
-from surgery.evaluation import BASELINE, Scores
+from surgery.evaluation import BASE, BASELINE, Scores, in_words, ledgers_of, margin_verdicts, summarise
 from surgery.experiments import EDIT
-from surgery.runs import Run, known_run, known_runs
+from surgery.runs import Run, RunGroup, keep_group, known_run, known_runs
 from tests.app.report.conftest import Keep
 from tests.app.report.reading import Read
-from tests.helpers.proofs import kept_proof
+from tests.helpers.proofs import evaluation_of, gained_or_lost, kept_proof, simple
 from tests.helpers.refusals import refusal
 from tests.helpers.reports import HOSTILE, hostile_run, synthetic
 
@@ -158,6 +161,41 @@ def test_variants_that_are_no_edit_of_a_proof_are_told_one_by_one(kept: Keep) ->
 def test_a_run_that_has_not_ended_has_no_report(kinship: Workspace) -> None:
     run = kept_proof(kinship, "rows.jsonl", synthetic(8, 4, 3), done=False)
     assert "has not ended" in refusal(DataError, report_html, run)
+
+
+def test_a_proof_with_the_base_tells_its_ledger_in_the_pages_words_and_draws_the_flow(kept: Keep) -> None:
+    right, broken = np.repeat([1.0, 0.0], 8), np.tile([1.0, 0.0], 8)
+    scores = {BASELINE: broken, EDIT: right, BASE: right}
+    evaluation = evaluation_of({name: simple(np.ones(16), exact) for name, exact in scores.items()})
+    html = report_html(kept(evaluation))
+    (drawn,) = (attrs for _, attrs in Read(html).tags if (attrs.get("id") or "").startswith("figure-flow"))
+    assert drawn["aria-label"] == "Where right answers come from and go"
+    found = ledgers_of(evaluation, EDIT)["exact"]
+    assert in_words(found) in Read(html).text
+    (table,) = [table for table in read_tables(html) if "Forgetting gap" in table]
+    assert table.to_dict("records") == ledger_table({EDIT: found}).to_dict("records")
+
+
+def test_a_proof_with_guards_sets_its_own_task_against_them(kinship: Workspace) -> None:
+    runs = []
+    for rows, gained in (("own.jsonl", 8), ("guard.jsonl", -8)):
+        before = np.tile([0.0, 1.0], 16)
+        scores = {BASELINE: simple(np.ones(32), before), EDIT: simple(np.ones(32), gained_or_lost(before, gained))}
+        runs.append(kept_proof(kinship, rows, evaluation_of(scores)))
+    keep_group(RunGroup(runs[0].plan.key, (runs[1].plan.key,)))
+    html = report_html(runs[0])
+    assert "figure-guards" in [attrs.get("id") for _, attrs in Read(html).tags]
+    (table,) = [table for table in read_tables(html) if "asked as" in table]
+    right = table[table["metric"] == "exact match"]
+    assert dict(zip(right["asked as"], right["verdict"], strict=True)) == {"own task": "better", "guard": "worse"}
+    assert "figure-guards" not in report_html(runs[1])
+
+
+def test_a_margin_that_was_named_is_judged_beside_the_verdict(kept: Keep) -> None:
+    evaluation = evaluation_of({name: simple(np.ones(40), np.ones(40)) for name in (BASELINE, EDIT)})
+    run = kept(replace(evaluation, margins=Margins(None, 0.005)))
+    (said,) = margin_verdicts(summarise(run.evaluation))
+    assert f"Non-inferiority, {said}" in Read(report_html(run)).text
 
 
 def read_tables(html: str) -> list[pd.DataFrame]:
