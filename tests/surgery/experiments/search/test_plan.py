@@ -9,7 +9,7 @@ from surgery.data import CalibrationPlan
 from surgery.edits import EditPlan
 from surgery.errors import DataError, PolicyError
 from surgery.experiments.search import SearchPlan, SearchSpace, parse_search, read_judges, search_record, settings
-from surgery.policies import Clip, Truncate, knob_values
+from surgery.policies import Clip, Rank, knob_values
 from tests.helpers.refusals import refusal
 from tests.surgery.experiments.search.conftest import OTHER, TUNING
 
@@ -64,10 +64,10 @@ def test_rows_that_edits_are_made_from_judge_none(tmp_path):
 
 
 def test_settings_are_the_knobs_and_what_else_was_varied():
-    start = EditPlan(Truncate(keep=3), scope="all", energy="l2")
+    start = EditPlan(Rank(keep=3), scope="all", energy="l2")
     own = knob_values(start.policy)
     assert settings(start, start) == own
-    turned = replace(start, policy=Truncate(keep=1), strength=0.5, energy="none")
+    turned = replace(start, policy=Rank(keep=1), strength=0.5, energy="none")
     assert settings(start, turned) == {**own, "keep": 1, "energy": "none", "strength": 0.5}
     assert settings(turned, start)["strength"] == 1.0
     assert settings(start, None) == {}
