@@ -7,7 +7,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.evaluation.answers import show_near
-from app.evaluation.forecast import power_text, time_text
+from app.evaluation.forecast import last_evaluation, power_text, time_text
+from app.evaluation.margin import ask_for_margins, margin_power_text
 from app.evaluation.slice import Question, ask_for_slice
 from app.frame import plain, show_error
 from app.state import jobs
@@ -15,6 +16,7 @@ from app.state.workspace import Workspace, current, keep
 from surgery.data import (
     CalibrationPlan,
     EvaluationPlan,
+    Margins,
     NearDuplicatesError,
     Slices,
     read_slices,
@@ -75,20 +77,23 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     question = ask_for_slice(workspace.adapter, present)
     cells = st.columns([1, 1.2, 1.1, 1.2, 1.5, 0.9], vertical_alignment="bottom")
     controls = _ask_for_controls(cells, present, workspace)
+    margins = ask_for_margins(present)
     asked = cells[5].button("Prove it", type="primary", width="stretch", disabled=question is None)
     if question is None:
         return
+    last = last_evaluation(newest)
     st.caption(
         " ".join(
             [
                 time_text(question, controls.variants + 1 + controls.again + controls.base_arm, workspace.base),
-                power_text(newest, question.examples, controls.variants),
+                power_text(last, question.examples, controls.variants),
+                margin_power_text(last, question.examples, margins),
             ]
         )
     )
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
-            _prove(workspace, question, controls)
+            _prove(workspace, question, controls, margins)
         except SurgeryError as error:
             show_error(error)
             if isinstance(error, NearDuplicatesError):
@@ -151,7 +156,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled, base_arm)
 
 
-def _prove(workspace: Workspace, question: Question, controls: Controls) -> None:
+def _prove(workspace: Workspace, question: Question, controls: Controls, margins: Margins | None) -> None:
     """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
     variants, plans = _variants(workspace, controls)
     slices = None
@@ -162,6 +167,7 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             scale=controls.scale,
             scale_or_shape=controls.shape,
             again=controls.again,
+            margin=margins.texts if margins else (),
             base_arm=controls.base_arm,
         )
         with st.spinner(f"Reading {plain(plan.data)}", show_time=True):  # which may be fetched from the hub first
@@ -179,6 +185,7 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
         again=controls.again,
         base_arm=controls.base_arm,
         slices=slices,
+        margins=margins,
     )
 
 
@@ -191,6 +198,7 @@ def start(
     again: bool = False,
     base_arm: bool = False,
     slices: Slices | None = None,
+    margins: Margins | None = None,
 ) -> None:
     """Put the question to the edits and their controls in the background; the run joins the history.
 
@@ -238,6 +246,7 @@ def start(
                 base,
                 controls=variants.controls,
                 allow_near=question.allow_near,
+                margins=margins,
                 base_arm=base_arm,
             )
             return prove(live, proof, slices=slices, judge=judge, control=job.control)

@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 import viz
+from app.evaluation.margin import say_margins
 from app.frame import plain
 from surgery.evaluation import (
     ACCURACY,
@@ -13,6 +14,7 @@ from surgery.evaluation import (
     EXACT,
     Evaluation,
     Metric,
+    comparison,
     scale_or_shape,
     summarise,
 )
@@ -36,6 +38,7 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
         st.warning(evaluation.caution, icon=":material/warning:")
     if EDIT in evaluation.scores:
         _say(evaluation)
+    say_margins(evaluation)
     _show_effects(evaluation, key)
     _show_table(effects_table(evaluation), key)
     if not (tasks := tasks_table(evaluation)).empty:
@@ -122,6 +125,10 @@ def effects_table(evaluation: Evaluation) -> pd.DataFrame:
                 row[f"p, McNemar{tail}"] = test.p
                 row[f"p, Holm{tail}"] = adjusted[metric.name].get(name)
         row["control of"] = ", ".join(evaluation.control_of(name))
+        for metric in evaluation.metrics[:4]:
+            beside = comparison(evaluation, name, metric.name) if name != AGAIN else None
+            if beside is not None and name not in evaluation.controls:
+                row[f"non-inferiority, {metric.title}"] = beside.verdict
         row["verdict"] = verdict(evaluation, name)
         rows.append(row)
     return pd.DataFrame(rows)

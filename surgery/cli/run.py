@@ -4,7 +4,14 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from surgery.cli.options import BASE_ARM_HELP, SHAPE_HELP, Command, Result
+from surgery.cli.options import (
+    BASE_ARM_HELP,
+    SHAPE_HELP,
+    Command,
+    Result,
+    add_margin_option,
+    margin_from,
+)
 from surgery.cli.progress import progress_reporter
 from surgery.cli.text import evaluation_text, export_record, export_text
 from surgery.errors import RecipeError
@@ -18,6 +25,8 @@ def run_command(options: argparse.Namespace) -> Result:
     file = user_path(options.recipe)
     recipe = read_recipe(file)
     asked: dict[str, Any] = {name: True for name in ("scale_or_shape", "base_arm") if getattr(options, name)}
+    if margin := margin_from(options):
+        asked["margin"] = margin
     if asked and recipe.evaluation is None:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
         raise RecipeError(
@@ -41,6 +50,7 @@ def run_command(options: argparse.Namespace) -> Result:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a recipe.yaml")
     parser.add_argument("--scale-or-shape", action="store_true", help=SHAPE_HELP)
+    add_margin_option(parser)
     parser.add_argument("--base-arm", action="store_true", help=BASE_ARM_HELP)
     parser.add_argument("--out", help="new folder (default: beside the recipe, named after it)")
 

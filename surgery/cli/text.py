@@ -17,7 +17,7 @@ from surgery.edits import (
     preview,
     summary,
 )
-from surgery.evaluation import EvaluationSummary, VariantMetrics, scale_or_shape
+from surgery.evaluation import EvaluationSummary, VariantMetrics, margin_verdicts, scale_or_shape
 from surgery.experiments import EDIT, is_reserved
 from surgery.export import PeftLoading, Verification
 from surgery.files import without_nan
@@ -175,7 +175,8 @@ def evaluation_text(summary: EvaluationSummary, of: str = "") -> str:
         better = "higher" if metric.higher_is_better else "lower"
         lines.append(f"{metric.title}, {better} is better:")
         lines += [_variant_line(name, found, metric.name) for name, found in summary.variants.items()]
-    lines += [*_task_lines(summary), *ledger_lines(summary), *scale_or_shape(summary), *summary.notes]
+    margins = (f"Non-inferiority, {said}" for said in margin_verdicts(summary))
+    lines += [*_task_lines(summary), *ledger_lines(summary), *scale_or_shape(summary), *margins, *summary.notes]
     return "\n".join(lines)
 
 

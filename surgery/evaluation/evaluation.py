@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
+from surgery.data import Margins
 from surgery.errors import DataError
 from surgery.evaluation.parts import macro_error, macro_mean, macro_resamples
 from surgery.evaluation.significance import McNemar, PermutationRank, holm, mcnemar, permutation_rank
@@ -112,6 +113,7 @@ class Evaluation:
     task's own totals by variant; `notes` say what a reader has to know of how it was scored. `own_controls` names
     the random controls of each edit. Without it, as in what earlier versions wrote, all random controls stand
     beside every variant. `shape_controls` names by edit and by control the variants that tell scale from shape.
+    `margins` are those that were named before the answers were asked for.
     """
 
     scores: Mapping[str, Scores]
@@ -121,6 +123,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     own_controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shape_controls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    margins: Margins | None = None
 
     @property
     def caution(self) -> str:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, refuse_changed
-from surgery.data import CalibrationPlan, EvaluationPlan, Slices, plan_record, read_slices
+from surgery.data import CalibrationPlan, EvaluationPlan, Margins, Slices, plan_record, read_slices
 from surgery.edits import Edit, EditPlan, edit_record
 from surgery.errors import DataError
 from surgery.evaluation import AGAIN, BASE, BASELINE, Evaluation
@@ -38,6 +38,7 @@ from surgery.runs import (
     begin,
     control_notes,
     finish,
+    late_margin_note,
     stored_run,
 )
 from surgery.sensitivity import sigma_identity
@@ -72,6 +73,7 @@ class Proof:
     batch_size: requests of a batch at most; the plan's own for rows, memory's choice for tasks.
     allow_near: whether documents of a task may be nearly the same as rows that the edits were made on; a plan of
         rows says so itself.
+    margins: how much worse an edit may be and still count as not inferior; a plan of rows says so itself.
     """
 
     question: "EvaluationPlan | LoadedTask"
@@ -87,6 +89,7 @@ class Proof:
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     allow_near: bool = False
+    margins: Margins | None = None
     base_arm: bool = False
 
     def __post_init__(self) -> None:
@@ -100,6 +103,11 @@ class Proof:
     def rows(self) -> EvaluationPlan | None:
         """The held-out rows; None for a task."""
         return self.question if isinstance(self.question, EvaluationPlan) else None
+
+    @property
+    def named_margins(self) -> Margins | None:
+        """The margins that are named before the question is asked."""
+        return self.margins if self.rows is None else self.rows.margins
 
     @property
     def requests_at_once(self) -> int | None:
@@ -144,7 +152,7 @@ def prove(
     run, log = begin(plan, dump_recipe(pinned(proof.recipe)) if proof.recipe is not None else None)
     with log:
         begun, before = time.monotonic(), _answers(log)
-        evaluation = _answered(live, proof, asked, log, control)
+        evaluation = _dated(_answered(live, proof, asked, log, control), run)
         return finish(run, evaluation, AnswerTime(time.monotonic() - begun, _answers(log) - before))
 
 
@@ -176,6 +184,7 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: PreparedQuestion) -> RunPl
         purpose=proof.purpose,
         controls=dict(proof.controls),
         marking=asked.marking,
+        margins=proof.named_margins,
     )
 
 
@@ -213,6 +222,12 @@ def _answered(
     for each in later:
         evaluation = evaluation.joined(each)
     return _told(evaluation, proof, beside)
+
+
+def _dated(evaluation: Evaluation, run: Run) -> Evaluation:
+    """The evaluation with its margins, and what is to be told of when they were named."""
+    notes = (*evaluation.notes, *filter(None, [late_margin_note(run)]))
+    return replace(evaluation, margins=run.plan.margins, notes=notes)
 
 
 @dataclass

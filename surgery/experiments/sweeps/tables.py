@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from surgery.edits import groups_text
 from surgery.errors import SweepError
 from surgery.evaluation import BASELINE, Effect, Ledger, VariantMetrics, holm, ledger_record
+from surgery.experiments.sweeps.grids import SweptEdit
 from surgery.experiments.sweeps.plan import Cost, SweepCell, cost_text
 from surgery.experiments.sweeps.run import Swept
-from surgery.experiments.sweeps.spec import SweptEdit
 from surgery.files import user_path, write_whole
 from surgery.paper import UNEDITED
 from surgery.policies import knob_values
@@ -147,6 +148,7 @@ def _fits(edit: SweptEdit, asked: Mapping[str, Any]) -> bool:
         (policy.name, edit.plan.energy, edit.plan.scope) == (asked["policy"], asked["energy"], asked["scope"])
         and edit.budget == asked["budget"]
         and (edit.plan.sigma_min, edit.plan.strength) == (0, 1)
+        and edit.plan.groups.plain
         and knobs == usual
     )
 
@@ -228,6 +230,7 @@ def edit_values(edit: SweptEdit) -> dict[str, Any]:
         "energy": edit.plan.energy,
         "sigma_min": edit.plan.sigma_min,
         "strength": edit.plan.strength,
+        "groups": groups_text(edit.plan.groups),
         "budget": edit.budget,
         "seed": edit.seed,
     }

@@ -15,7 +15,7 @@ from app.state import jobs
 from app.state.runs import evaluation_of, newest_proof, runs_of_adapter
 from app.state.workspace import Workspace, workspace_for
 from surgery.adapter import open_adapter
-from surgery.data import CalibrationPlan, EvaluationPlan
+from surgery.data import CalibrationPlan, EvaluationPlan, Margins
 from surgery.evaluation import (
     AGAIN,
     BASE,
@@ -23,7 +23,9 @@ from surgery.evaluation import (
     SAME_ENERGY,
     SHAPE_CONTROLS,
     SHAPE_ONLY,
+    margin_text,
     scale_or_shape,
+    share_power,
     shares_of,
     summarise,
 )
@@ -131,6 +133,26 @@ def test_one_tick_tells_scale_from_shape_and_says_which_share_a_plain_scale_expl
     assert told == list(scale_or_shape(summarise(found)))
     assert any("its shape alone, at the old energy, makes" in each for each in told)
     assert shares_of(found, EDIT).keys() == {SAME_ENERGY, SHAPE_ONLY}
+
+
+def test_a_margin_is_named_before_the_run_with_its_power_and_its_verdict_is_shown(workspace: Workspace) -> None:
+    workspace = replace(workspace, evaluation=replace(workspace.evaluation, random=1))
+    test = page(workspace)
+    assert not any("not inferior" in each.value for each in test.caption)
+    test = clean(test.checkbox(key="evaluate-margin").check().run())
+    power = share_power(0.01, 0.1, 6)
+    assert any(f"right answers {100 * power:.0f} times in 100" in each.value for each in test.caption)
+    test = clean(test.number_input(key="evaluate-margin-points").set_value(40.0).run())
+    test = finished(clean(press(test, "Prove it")))
+    (run,) = runs_of_adapter(test.session_state["workspace"])
+    assert run.plan.margins == Margins(40.0, 0.005)
+    verdicts = summarise(evaluation_of(run)).variants[EDIT].margins
+    table = frame(test, "verdict").set_index("variant")
+    for metric in evaluation_of(run).metrics:
+        assert table.loc[EDIT, f"non-inferiority, {metric.title}"] == verdicts[metric.name].verdict
+        said = f"{metric.title}: {margin_text(metric, verdicts[metric.name])}"
+        assert said in [each.value.replace("\\", "") for each in test.info]
+    assert pd.isna(table.loc["random 0", "non-inferiority, exact match"])
 
 
 def test_near_duplicates_are_a_table_until_they_are_allowed_and_answers_are_asked_as_the_form_says(
