@@ -51,7 +51,7 @@ def show_ledger(run: Run) -> None:
         )
     ledgers = {name: summary.variants[name].ledgers[metric.name] for name in names}
     found = ledgers[variant]
-    st.info(plain(in_words(found)), icon=":material/account_tree:")
+    st.info(plain(in_words(found, "the edit" if variant == EDIT else variant)), icon=":material/account_tree:")
     _show_table(ledger_table(ledgers), f"ledger-{key}")
     by_part = _by_part(key, variant, metric.name, evaluation_of(run))
     if by_part:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.driving import LONG, no_message_of_failure, rested
+from tests.e2e.driving import LONG, fresh, no_message_of_failure, rested
 
 Open = Callable[[], Page]
 KINDS = ("run.json", "recipe.yaml", "environment.json", "answers.jsonl", "samples.parquet", "metrics.json")
@@ -128,8 +128,10 @@ def test_rows_that_the_edit_was_made_on_are_refused(opened: Open) -> None:
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
-def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(opened: Open) -> None:
-    page = opened()
+def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(page: Page, app_url: str) -> None:
+    page.goto(fresh(app_url, "evaluate"))  # with the sensitivities that ship
+    expect(page.get_by_role("heading", name="Evaluate", exact=True)).to_be_visible(timeout=30_000)
+    rested(page)
     fill(page, Examples=6, Random_controls=0)
     page.get_by_text("Base model beside it", exact=True).click()
     rested(page)
