@@ -17,6 +17,7 @@ from surgery.cli.options import (
     encoding_from,
     fields_from,
     kept_run,
+    margin_from,
     positive,
 )
 from surgery.cli.progress import progress_reporter
@@ -70,6 +71,7 @@ def _rows(options: argparse.Namespace) -> EvaluationPlan:
         leave_out=options.leave_out,
         divergence=options.divergence,
         **fields_from(options),
+        margin=margin_from(options),
         **answer_settings(options),
     )
 

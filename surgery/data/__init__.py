@@ -28,6 +28,7 @@ from surgery.data.files_source import SUFFIXES
 from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
 from surgery.data.hub_source import HubSource, NotFetchedError, fetch_source, is_hub, parse_hub
 from surgery.data.label_encoding import Head, LabelEncoder, label_numbers
+from surgery.data.margins import Margins, margins_from
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plain_text import TextPlan, TextWindows, read_text, text_windows
 from surgery.data.plans import (
@@ -43,12 +44,11 @@ from surgery.data.plans import (
     parse_stored_plan,
     plan_record,
     planned_rows,
-    refuse_changed_rows,
     rows_digest,
 )
 from surgery.data.rendering import markers, parse_date, prints_date, template_arguments
 from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, parse_record, shared_keys
-from surgery.data.slices import LEAVE_OUT, Slices, read_slices
+from surgery.data.slices import LEAVE_OUT, Slices, read_slices, refuse_changed_rows
 from surgery.data.source import SourceRows, read_rows, read_source, source_files
 from surgery.data.token_view import Token, oddities, token_view
 
@@ -81,6 +81,7 @@ __all__ = [
     "Head",
     "HubSource",
     "LabelEncoder",
+    "Margins",
     "Message",
     "NearDuplicate",
     "NearDuplicatesError",
@@ -104,6 +105,7 @@ __all__ = [
     "is_hub",
     "label_numbers",
     "left_out_text",
+    "margins_from",
     "markers",
     "near_duplicates",
     "near_duplicates_text",

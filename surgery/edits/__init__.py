@@ -1,6 +1,7 @@
 """From gains to σ′: manual gains, clamp, energy rule, preview."""
 
 from surgery.edits.best_step import BestStep, best_step
+from surgery.edits.budgets import budgets, expected_by_budget
 from surgery.edits.edit import (
     ENERGY_RULES,
     Edit,
@@ -21,8 +22,23 @@ from surgery.edits.expectation import (
 )
 from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
+from surgery.edits.group_knobs import group_knobs, group_value, is_group_knob, with_group
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
+from surgery.edits.layer_groups import (
+    LARGEST_GAIN,
+    THIRDS,
+    LayerGroups,
+    component_gains,
+    group_gains,
+    grouped,
+    groups_record,
+    groups_text,
+    parse_groups,
+    scaled_module,
+    scaled_sigma,
+    thirds_of,
+)
 from surgery.edits.manual import hold, put, release
 from surgery.edits.plan import EditPlan, edit_record, parse_edit
 from surgery.edits.preview import Preview, preview, summary
@@ -31,8 +47,10 @@ from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_
 
 __all__ = [
     "ENERGY_RULES",
+    "LARGEST_GAIN",
     "STRENGTH",
     "STRONGEST",
+    "THIRDS",
     "BestStep",
     "Edit",
     "EditPlan",
@@ -41,11 +59,14 @@ __all__ = [
     "Grid",
     "KnobTable",
     "LargestValues",
+    "LayerGroups",
     "ModuleEdit",
     "Preview",
     "best_step",
+    "budgets",
     "check_rules",
     "check_strength",
+    "component_gains",
     "edit_as_fold",
     "edit_modules",
     "edit_record",
@@ -53,26 +74,39 @@ __all__ = [
     "end_to_end",
     "expected",
     "expected_beside",
+    "expected_by_budget",
     "expected_from",
     "expected_of_edit",
     "fold_edits",
     "gains_of",
     "grid_of",
+    "group_gains",
+    "group_knobs",
+    "group_value",
+    "grouped",
+    "groups_record",
+    "groups_text",
     "hold",
+    "is_group_knob",
     "knob_table",
     "largest_text",
     "largest_values",
     "make_edit",
     "modules_at",
     "parse_edit",
+    "parse_groups",
     "predictions",
     "preview",
     "put",
     "release",
+    "scaled_module",
+    "scaled_sigma",
     "searchable",
     "sigma_at",
     "spared",
     "summary",
+    "thirds_of",
+    "with_group",
     "with_knobs",
     "with_strength",
     "without_harm",

@@ -7,15 +7,16 @@ exact test, corrected for all variants at once.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
+from surgery.data import Margins
 from surgery.errors import DataError
+from surgery.evaluation.metric import EXACT, LOSS, Metric
 from surgery.evaluation.parts import macro_error, macro_mean, macro_resamples
 from surgery.evaluation.significance import McNemar, PermutationRank, holm, mcnemar, permutation_rank
 
@@ -25,46 +26,7 @@ BASE = "base"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
 _RANDOM = re.compile(r"random \d+( of .+)?", re.DOTALL)
-_NATS = {
-    "answer loss": "nats per answer token",
-    "label loss": "nats per label",
-    "cross-entropy": "nats per token",
-    "KL from the unedited adapter": "nats per token",
-    "KL from the base": "nats per token",
-}
 FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly too narrow
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric: one number per example. `binary` where it is 0 or 1: a share, whose changes are told in points.
-
-    `macro` where the parts of the slice count the same whatever their size: the mean is that of their means.
-    """
-
-    name: str
-    title: str
-    higher_is_better: bool
-    binary: bool
-    macro: bool = False
-
-    @property
-    def unit(self) -> str:
-        """What its numbers are counted in: points for shares of examples, nats for losses."""
-        return "points" if self.binary else _NATS.get(self.title, self.title)
-
-    @property
-    def digits(self) -> int:
-        """Decimals that its numbers are told with: a KL of a millionth of a nat is no zero."""
-        return 6 if self.title.startswith("KL ") else 4
-
-    def record(self) -> dict[str, Any]:
-        """The metric as plain values; `macro` is left out where it is not so, as earlier versions wrote it."""
-        return {name: value for name, value in asdict(self).items() if name != "macro" or value}
-
-
-LOSS = Metric("loss", "answer loss", higher_is_better=False, binary=False)
-EXACT = Metric("exact", "exact match", higher_is_better=True, binary=True)
 
 
 @dataclass(frozen=True)
@@ -123,6 +85,7 @@ class Evaluation:
     task's own totals by variant; `notes` say what a reader has to know of how it was scored. `own_controls` names
     the random controls of each edit. Without it, as in what earlier versions wrote, all random controls stand
     beside every variant. `shape_controls` names by edit and by control the variants that tell scale from shape.
+    `margins` are those that were named before the answers were asked for.
     """
 
     scores: Mapping[str, Scores]
@@ -132,6 +95,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     own_controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shape_controls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    margins: Margins | None = None
 
     @property
     def caution(self) -> str:
@@ -162,6 +126,8 @@ class Evaluation:
 
     def controls_of(self, variant: str) -> tuple[str, ...]:
         """The random controls that a variant is compared with: its own; none for one that has none of its own."""
+        if variant == BASE:
+            return ()
         if not self.own_controls:
             return self.controls
         return tuple(name for name in self.own_controls.get(variant, ()) if name in self.scores)
@@ -198,8 +164,8 @@ class Evaluation:
         return dict(self._tests[metric])
 
     def adjusted(self, metric: str) -> dict[str, float]:
-        """McNemar's p by variant after Holm's correction for all of them but the unedited adapter's rerun."""
-        return holm({name: test.p for name, test in self._tests[metric].items() if name != AGAIN})
+        """McNemar's p by variant after Holm's correction for all edits and controls: the rerun and the base are none."""
+        return holm({name: test.p for name, test in self._tests[metric].items() if name not in (AGAIN, BASE)})
 
     def permutation_rank(self, variant: str, metric: str) -> PermutationRank | None:
         """Where a variant's change stands among its own random controls; None without any."""

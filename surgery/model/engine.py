@@ -111,6 +111,7 @@ class VariantEngine:
                 raise DataError("a context or a continuation has no tokens", "give each of them one or more")
         inputs, asked = same_inputs([(*context, *continuation[:-1]) for context, continuation in requests])
         self._live.check_positions(max(map(len, inputs), default=0))
+        self._live.check_tokens([(*context, *continuation) for context, continuation in requests])
         tasks = []
         for ids, wanted in zip(inputs, asked, strict=True):
             scored = max(len(requests[index][1]) for index in wanted)
@@ -181,6 +182,7 @@ class VariantEngine:
         `first`: variants whose logits are kept while the others follow, by number.
         """
         self._live.check_positions(max((example.span for example in examples), default=0))
+        self._live.check_tokens([example.tokens for example in examples])
         _, asked = same_inputs([(e.prompt_ids, e.answer_ids, e.segments) for e in examples])
         tasks = []
         for wanted in asked:
@@ -193,8 +195,8 @@ class VariantEngine:
             rows = collate(chosen, self._live.base.padding, layout=self._live.layout)
             return [(slot, [each] * len(asked[slot.task])) for slot, each in read(rows, batch)]
 
-        costs = [example.length for example in examples]
-        return self._score(tasks, score, Tally(self._names, costs, control, done), control, first)
+        tally = Tally(self._names, [example.length for example in examples], control, done)
+        return self._score(tasks, score, tally, control, first)
 
     def _each(self, read: Callable[[Any, Batch], Sequence[T]]) -> Callable[..., list[tuple[Slot, T]]]:
         """`read` of the live model, whose results belong to the rows of a batch in their order."""
@@ -225,9 +227,8 @@ class VariantEngine:
                 "allow every prompt 1 token or more",
             )
         requests = [Continuation(tuple(p), (), limit) for p, limit in zip(prompts, limits, strict=True)]
-        told = None if done is None else only_tokens(done)
-        costs = text_tokens(prompts, limits)
-        answered = self._decode(requests, stop, Tally(self._names, costs, control, told), control)
+        tally = Tally(self._names, text_tokens(prompts, limits), control, done and only_tokens(done))
+        answered = self._decode(requests, stop, tally, control)
         return {name: [answer.tokens for answer in answers] for name, answers in answered.items()}
 
     def answer(

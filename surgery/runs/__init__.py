@@ -11,6 +11,7 @@ from surgery.runs.controls import (
 )
 from surgery.runs.groups import RunGroup, group_of, keep_group, stored_group, stored_groups
 from surgery.runs.history import known_run, known_runs
+from surgery.runs.late_margins import LATE, late_margin_note
 from surgery.runs.logged_engine import LoggedEngine
 from surgery.runs.metrics import AnswerTime, RunMetrics, metrics_record, parse_metrics
 from surgery.runs.plan import PROOF, RunPlan
@@ -33,6 +34,7 @@ from surgery.runs.samples import samples_file
 __all__ = [
     "ABOUT",
     "ENVIRONMENT",
+    "LATE",
     "LOG",
     "METRICS",
     "PROOF",
@@ -56,6 +58,7 @@ __all__ = [
     "keep_group",
     "known_run",
     "known_runs",
+    "late_margin_note",
     "logged_answers",
     "metrics_record",
     "parse_controls",
