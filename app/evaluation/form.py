@@ -26,7 +26,6 @@ from surgery.data import (
 )
 from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation import Evaluation
 from surgery.evaluation.lm_eval import TaskPlan
 from surgery.experiments import (
     CONTROLS,
@@ -105,7 +104,8 @@ def form(workspace: Workspace, newest: Run | None) -> None:
         " ".join(
             [
                 time_text(question, controls.variants + 1 + controls.again + controls.base_arm, workspace.base),
-                *([] if isinstance(question.plan, TextPlan) else _power_texts(last, question, controls, margins)),
+                power_text(last, question.examples, controls.variants) if question.has_answers else "",
+                margin_power_text(last, question.examples, margins),
             ]
         )
     )
@@ -172,16 +172,6 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     scaled = sum(bool(known) or control not in READS_Q for control in CONTROLS.values()) if shape else int(scale)
     sets = control_sets(map(rules_of, plans))
     return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled, base_arm)
-
-
-def _power_texts(
-    last: Evaluation | None, question: Question, controls: Controls, margins: Margins | None
-) -> list[str]:
-    """What the slice can show, told before the run."""
-    return [
-        power_text(last, question.examples, controls.variants),
-        margin_power_text(last, question.examples, margins),
-    ]
 
 
 def _prove(workspace: Workspace, question: Question, controls: Controls, terms: Terms) -> None:

@@ -51,6 +51,11 @@ class Question:
     trusted: bool = False
 
     @property
+    def has_answers(self) -> bool:
+        """Whether there are right answers to count: plain text has none."""
+        return not isinstance(self.plan, TextPlan)
+
+    @property
     def examples(self) -> int:
         return self.plan.limit or _LIMIT
 

@@ -44,12 +44,11 @@ from surgery.data.plans import (
     parse_stored_plan,
     plan_record,
     planned_rows,
-    refuse_changed_rows,
     rows_digest,
 )
 from surgery.data.rendering import markers, parse_date, prints_date, template_arguments
 from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, parse_record, shared_keys
-from surgery.data.slices import LEAVE_OUT, Slices, read_slices
+from surgery.data.slices import LEAVE_OUT, Slices, read_slices, refuse_changed_rows
 from surgery.data.source import SourceRows, read_rows, read_source, source_files
 from surgery.data.token_view import Token, oddities, token_view
 

@@ -1,15 +1,12 @@
 """Scores on held-out rows and paired statistics."""
 
-from surgery.evaluation.divergences import CROSS_ENTROPY, KL_BASE, KL_UNEDITED
+from surgery.evaluation.divergences import CROSS_ENTROPY, KL_BASE, KL_UNEDITED, known_references
 from surgery.evaluation.evaluation import (
     AGAIN,
     BASE,
     BASELINE,
-    EXACT,
-    LOSS,
     Effect,
     Evaluation,
-    Metric,
     Sample,
     Scores,
     is_random_control,
@@ -36,6 +33,7 @@ from surgery.evaluation.ledger import (
     parse_ledger,
 )
 from surgery.evaluation.margin_verdicts import comparison, margin_of, margin_text
+from surgery.evaluation.metric import EXACT, LOSS, Metric
 from surgery.evaluation.non_inferiority import (
     INCONCLUSIVE,
     INFERIOR,
@@ -134,6 +132,7 @@ __all__ = [
     "in_words",
     "is_random_control",
     "is_shape_control",
+    "known_references",
     "label_metrics",
     "label_scores",
     "least_detectable",

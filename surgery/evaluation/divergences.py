@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from surgery.evaluation.evaluation import BASE, BASELINE, LOSS, Metric, Scores
+from surgery.evaluation.evaluation import BASE, BASELINE, Scores
+from surgery.evaluation.metric import LOSS, Metric
 from surgery.model import Divergence
 
 CROSS_ENTROPY = Metric(LOSS.name, "cross-entropy", higher_is_better=False, binary=False)

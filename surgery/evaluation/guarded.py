@@ -8,8 +8,9 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.evaluation.divergences import KL_BASE, KL_UNEDITED
-from surgery.evaluation.evaluation import BASELINE, EXACT, Effect, Evaluation, Metric, paired_effect
+from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, paired_effect
 from surgery.evaluation.labels import ACCURACY
+from surgery.evaluation.metric import EXACT, Metric
 from surgery.evaluation.parts import macro_mean
 
 # what questions are looked at by, beside the metric that their verdicts go by

@@ -17,8 +17,9 @@ from surgery.evaluation.divergences import (
     divergence_scores,
     known_references,
 )
-from surgery.evaluation.evaluation import BASELINE, EXACT, LOSS, Evaluation, Sample, Scores, row_scores
+from surgery.evaluation.evaluation import BASELINE, Evaluation, Sample, Scores, row_scores
 from surgery.evaluation.labels import label_metrics, label_scores
+from surgery.evaluation.metric import EXACT, LOSS
 from surgery.evaluation.stops import Stops, cut
 from surgery.model import Answered, Classified, Divergence, Stop, Variant, VariantEngine
 from surgery.progress import SILENT, Control

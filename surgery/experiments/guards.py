@@ -86,10 +86,17 @@ def prove_with_guards(
     keys = []
     for question in guards:
         control.begin(f"answering the guard {_named(question)}")
-        # a batch size of the own task is none of the guards', which differ in length
-        guard = replace(proof, question=question, purpose=GUARD, batch_size=None)
+        guard = _guarded(proof, question)
         keys.append(prove(live, guard, judge=judge, control=control).plan.key)
     return own, keep_group(RunGroup(own.plan.key, tuple(keys)))
+
+
+def _guarded(proof: Proof, question: "EvaluationPlan | LoadedTask | TextPlan") -> Proof:
+    """The proof on a guard: under its margins where the guard names none, in batches of the guard's own length."""
+    margins = proof.named_margins
+    if isinstance(question, EvaluationPlan) and margins is not None and not question.margin:
+        question = replace(question, margin=margins.texts)
+    return replace(proof, question=question, purpose=GUARD, batch_size=None, margins=margins)
 
 
 def _named(question: "EvaluationPlan | LoadedTask | TextPlan") -> str:

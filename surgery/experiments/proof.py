@@ -4,11 +4,10 @@ Every proof is a run of the history: it goes on where it was cut off, and what i
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, refuse_changed
@@ -16,6 +15,7 @@ from surgery.data import CalibrationPlan, EvaluationPlan, Margins, Slices, TextP
 from surgery.edits import Edit, EditPlan, edit_record
 from surgery.errors import DataError
 from surgery.evaluation import AGAIN, BASE, BASELINE, Evaluation
+from surgery.experiments.passes import Passes
 from surgery.experiments.question import PreparedQuestion, prepare
 from surgery.files import digest
 from surgery.model import (
@@ -33,7 +33,6 @@ from surgery.runs import (
     AnswerLog,
     AnswerTime,
     ControlGroup,
-    LoggedEngine,
     Run,
     RunPlan,
     begin,
@@ -210,7 +209,7 @@ def _answered(
     if proof.base_arm and not beside:
         variants[BASE] = silenced(live.spectra)
     count = len(variants) + int(bool(beside)) + int(proof.again) + len(proof.adapters)
-    passes, batch_size = _Passes(asked, log, control, count), proof.requests_at_once
+    passes, batch_size = Passes(asked, log, control, count), proof.requests_at_once
     later = []
     if beside:
         # first: what the base cannot read is refused before the others have spent their time
@@ -219,7 +218,7 @@ def _answered(
     evaluation = passes.put(live, variants, batch_size)
     if proof.again:
         other = _other_batch(batch_size, len(variants), asked.examples)
-        later.append(passes.put(live, {AGAIN: None}, other, beside={BASELINE: None}))
+        later.append(passes.put(live, {AGAIN: None}, other, beside=variants))
     for name, adapter in proof.adapters.items():
         with live.detached() as base, LiveModel(base, adapter, decompose(adapter)) as alone:
             later.append(passes.put(alone, {name: None}, batch_size))
@@ -232,30 +231,6 @@ def _dated(evaluation: Evaluation, run: Run) -> Evaluation:
     """The evaluation with its margins, and what is to be told of when they were named."""
     notes = (*evaluation.notes, *filter(None, [late_margin_note(run)]))
     return replace(evaluation, margins=run.plan.margins, notes=notes)
-
-
-@dataclass
-class _Passes:
-    """A question put to one group of variants after the other; `control` hears of all of them, `count` in number."""
-
-    asked: PreparedQuestion
-    log: AnswerLog
-    control: Control
-    count: int
-    done: int = 0
-
-    def put(
-        self,
-        live: "LiveModel",
-        variants: Mapping[str, Variant | None],
-        batch_size: int | None,
-        beside: Mapping[str, Variant | None] = MappingProxyType({}),
-    ) -> Evaluation:
-        """`beside` are further variants that divergences may be measured from."""
-        engine = LoggedEngine(live, variants, self.log, batch_size=batch_size, beside=beside)
-        found = self.asked.put(engine, _share(self.control, self.done, len(variants), self.count))
-        self.done += len(variants)
-        return found
 
 
 def _told(evaluation: Evaluation, proof: Proof, beside: Sequence[str]) -> Evaluation:
@@ -274,15 +249,6 @@ def _apart_note(beside: Sequence[str]) -> tuple[str, ...]:
         f"{BASE}: the adapter holds {' and '.join(filter(None, [', '.join(beside[:-1]), beside[-1]]))} beside its LoRA "
         "factors, so the base model answered without it in batches of its own",
     )
-
-
-def _share(control: Control, before: int, own: int, variants: int) -> Control:
-    """The control of a pass over `own` of the `variants`, which follows the pass over `before` others."""
-
-    def among(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
-        return lambda done, total: tell(total // own * before + done, total // own * variants)
-
-    return replace(control, progress=among(control.progress), tokens=among(control.tokens))
 
 
 def _answers(log: AnswerLog) -> int:

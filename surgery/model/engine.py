@@ -195,8 +195,8 @@ class VariantEngine:
             rows = collate(chosen, self._live.base.padding, layout=self._live.layout)
             return [(slot, [each] * len(asked[slot.task])) for slot, each in read(rows, batch)]
 
-        costs = [example.length for example in examples]
-        return self._score(tasks, score, Tally(self._names, costs, control, done), control, first)
+        tally = Tally(self._names, [example.length for example in examples], control, done)
+        return self._score(tasks, score, tally, control, first)
 
     def _each(self, read: Callable[[Any, Batch], Sequence[T]]) -> Callable[..., list[tuple[Slot, T]]]:
         """`read` of the live model, whose results belong to the rows of a batch in their order."""

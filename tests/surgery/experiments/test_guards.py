@@ -7,7 +7,7 @@ import pytest
 
 from surgery.data import EvaluationPlan, TextPlan, read_text, text_windows
 from surgery.errors import Cancelled, DataError, SurgeryError
-from surgery.evaluation import AGAIN, BASELINE, CROSS_ENTROPY, KL_UNEDITED
+from surgery.evaluation import AGAIN, BASE, BASELINE, CROSS_ENTROPY, KL_BASE, KL_UNEDITED
 from surgery.evaluation.lm_eval import TaskPlan
 from surgery.experiments import GUARD, Proof, guard_text, parse_guard, prove, prove_with_guards, random_controls
 from surgery.model import VariantEngine
@@ -139,3 +139,26 @@ def test_a_guard_is_a_question_with_its_settings_on_one_line(said, plan):
 )
 def test_what_is_no_guard_is_refused_in_one_line(said, why):
     assert why in refusal(SurgeryError, parse_guard, said)
+
+
+def test_the_base_rides_along_and_every_variant_is_measured_from_it(live, place, text):
+    run = prove(live, Proof(text, edits(live), base_arm=True, again=True))
+    found = run.evaluation
+    assert found.metrics == (CROSS_ENTROPY, KL_UNEDITED, KL_BASE)
+    assert found.mean(BASE, "kl_base") == 0
+    assert found.mean(BASELINE, "kl") == 0
+    assert found.mean(BASELINE, "kl_base") > 0
+    np.testing.assert_allclose(
+        found.numbers(AGAIN, "kl_base"), found.numbers(BASELINE, "kl_base"), rtol=1e-3, atol=1e-7
+    )
+    windows = text_windows(read_text(text.text), live.base.tokenizer, text)
+    with live.alone():
+        alone = VariantEngine(live, {BASE: None}).divergences(windows.examples, (BASE,))[BASE]
+    assert_losses(found.numbers(BASE, "loss"), [each.cross_entropy for each in alone], live.model)
+
+
+def test_guards_are_held_to_the_margins_of_the_proof(live, place, text):
+    plan = replace(place.evaluation, margin=("0.1 nats",))
+    _, group = prove_with_guards(live, Proof(plan, edits(live)), [text, replace(place.evaluation, start=6)])
+    assert group is not None
+    assert [run.evaluation.margins for run in group.runs] == [plan.margins] * 3
