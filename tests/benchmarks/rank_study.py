@@ -28,7 +28,7 @@ from surgery.data import Calibration
 from surgery.edits import Edit, EditPlan, activation_cuts, kept_in_sum
 from surgery.evaluation import BASELINE, Marking, evaluate
 from surgery.export import Layout, Smaller, edited_layout, from_truncations, layout_of
-from surgery.model import LiveModel, attach
+from surgery.model import LiveModel, Variant, attach
 from surgery.policies import Rank
 from surgery.recipes import demo_plans
 from surgery.sensitivity import calibration_slice, load_sensitivity, shipped_measurements
@@ -115,34 +115,36 @@ class Study:
             found[cut.layout.parameters] = cut
         return list(found.values())
 
-    def losses(self, cuts: list[Cut], scores: "Scores") -> dict[str, np.ndarray]:
-        """Loss by row of the unedited adapter and of every cut, measured where it is not kept."""
+    def measure(self, cuts: list[Cut], scores: "Scores") -> None:
+        """Losses of the unedited adapter and of every cut that is an edit of it, where they are not kept."""
         rows = calibration_slice(self.live, self.plan)
-        key = f"{self.demo} {self.rows} "
-        missing = [cut for cut in cuts if key + cut.name not in scores.kept]
-        fixed = [cut for cut in missing if cut.edit is not None]
-        for first in range(0, len(fixed), SOME):
-            self._told(f"{len(fixed) - first} cuts to measure")
-            some = fixed[first : first + SOME]
-            variants = {cut.name: cut.edit.sigma_after for cut in some if cut.edit is not None}
-            found = evaluate(self.live, rows, variants, marking=Marking(generate=False)).scores
-            scores.put({key + name: each.loss.tolist() for name, each in found.items()})
-        for cut in missing:
-            if cut.edit is None:
-                self._told(f"{cut.name}, an adapter of its own")
-                scores.put({key + cut.name: self._of_its_own(cut).tolist()})
-        if key + BASELINE not in scores.kept:
-            found = evaluate(self.live, rows, {}, marking=Marking(generate=False)).scores
-            scores.put({key + BASELINE: found[BASELINE].loss.tolist()})
-        return {name: np.array(scores.kept[key + name]) for name in (BASELINE, *(cut.name for cut in cuts))}
+        missing = [cut for cut in cuts if cut.edit is not None and self.key(cut.name) not in scores.kept]
+        for first in range(0, len(missing), SOME):
+            self._told(f"{len(missing) - first} cuts to measure")
+            some = missing[first : first + SOME]
+            self._score(rows, {cut.name: cut.edit.sigma_after for cut in some if cut.edit is not None}, scores)
+        if self.key(BASELINE) not in scores.kept:
+            self._score(rows, {}, scores)
 
-    def _of_its_own(self, cut: Cut) -> np.ndarray:
-        """Losses of a cut that is no variant of the adapter: it runs as an adapter, on the same rows."""
-        adapter = self.live.adapter
-        made = from_truncations(adapter, self.live.spectra, Edit({}), cut.parts, Smaller(0)).adapter
-        with LiveModel(self.live.base, made, decompose(made)) as live:
-            rows: Calibration = calibration_slice(live, self.plan)
-            return evaluate(live, rows, {}, marking=Marking(generate=False)).scores[BASELINE].loss
+    def measure_alone(self, cut: Cut, scores: "Scores") -> None:
+        """Losses of a cut that is no variant of the adapter: it runs as an adapter of its own, on the same rows."""
+        if cut.edit is not None or self.key(cut.name) in scores.kept:
+            return
+        self._told(f"{cut.name}, an adapter of its own")
+        made = from_truncations(self.live.adapter, self.live.spectra, Edit({}), cut.parts, Smaller(0)).adapter
+        with attach(made, decompose(made), demo_plans(f"demo:{self.demo}")[0]) as live:
+            found = evaluate(live, calibration_slice(live, self.plan), {}, marking=Marking(generate=False)).scores
+        scores.put({self.key(cut.name): found[BASELINE].loss.tolist()})
+
+    def _score(self, rows: Calibration, variants: Mapping[str, Variant], scores: "Scores") -> None:
+        found = evaluate(self.live, rows, variants, marking=Marking(generate=False)).scores
+        scores.put({self.key(name): each.loss.tolist() for name, each in found.items()})
+
+    def losses(self, cuts: list[Cut], scores: "Scores") -> dict[str, np.ndarray]:
+        return {name: np.array(scores.kept[self.key(name)]) for name in (BASELINE, *(cut.name for cut in cuts))}
+
+    def key(self, name: str) -> str:
+        return f"{self.demo} {self.rows} {name}"
 
     def _told(self, text: str) -> None:
         print(f"{self.demo}: {text}, {time.strftime('%H:%M:%S')}", file=sys.stderr, flush=True)
@@ -232,13 +234,16 @@ def main() -> None:
         "of the file. Of several sizes the smallest whose bound lies below the margin is told; sizes are looked at in "
         "turn, so the chance that any picker's smallest is one too small is above 5 %."
     )
+    scores = Scores(options.scores)
     for demo in options.demos:
         adapter: Adapter = open_adapter(f"demo:{demo}")
         with attach(adapter, decompose(adapter), demo_plans(f"demo:{demo}")[0]) as live:
             study = Study(demo, live, options.rows)
             cuts = [cut for name, policy in wanted.items() for cut in study.ladder(name, policy)]
-            losses = study.losses(cuts, Scores(options.scores))
-            print("\n".join(report(study, cuts, losses, options.margin)), flush=True)
+            study.measure(cuts, scores)
+        for cut in cuts:
+            study.measure_alone(cut, scores)
+        print("\n".join(report(study, cuts, study.losses(cuts, scores), options.margin)), flush=True)
 
 
 if __name__ == "__main__":
