@@ -85,7 +85,7 @@ class Study:
 
     def cut(self, picker: str, policy: Rank) -> Cut:
         adapter, spectra = self.live.adapter, self.live.spectra
-        told = f"{policy.keep}" if policy.cut == "fixed" else f"{policy.share:.4g}"
+        told = f"{policy.keep}" if policy.cut == "fixed" else f"{policy.share:.7g}"
         share = told if policy.cut in ("fixed", "para", "energy") else ""
         if picker == ACTIVATION:
             parts, _ = activation_cuts(spectra, self.sensitivity.inputs, policy, spectra)
