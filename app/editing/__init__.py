@@ -6,9 +6,7 @@ around it follows when the hand rests.
 """
 
 import base64
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import viz
 from app.components import component
 from app.editing.acts import applied
 from app.editing.expecting import expectation_record
-from app.experts import shown
+from app.editing.knob_tables import LARGEST_DRAWN, drawn, numbers_record, sliders_of_groups, table_keys, table_of
 from app.frame import keep_on_disk, show_error
 from app.spectra.numbers import ERRORS
 from app.state.workspace import Workspace, current, keep
@@ -29,17 +27,15 @@ from surgery.edits import (
     STRENGTH,
     Edit,
     EditPlan,
-    KnobTable,
-    Preview,
-    edit_record,
-    knob_table,
+    group_value,
+    groups_text,
+    is_group_knob,
     largest_text,
     largest_values,
     preview,
     summary,
 )
 from surgery.errors import SurgeryError
-from surgery.files import digest
 from surgery.policies import POLICIES, Knob, evidence_for, knob_values, knobs_of, position_of
 from surgery.spectra import of_equal_rank
 
@@ -50,9 +46,6 @@ ENERGY_LABELS = {
     "none": "no rule",
 }
 SOURCE = "Step sizes and gates start at the values of the authors' released code; the paper does not give them."
-_GAIN_UNIT = 4096  # a table's gains travel as whole numbers of 1/4096
-_CODES = 2**16
-_TABLES = 12
 _RAISED = 1.5  # σ′₁/σ₁ from which on it is said
 _ANSWERED, _REFUSAL, _RESTING = "board-answered", "board-refusal", "board-resting"
 
@@ -72,8 +65,8 @@ def board() -> None:
         st.rerun()
     # a table goes out in the one run in which its knob asks for it: it is the large part of the data
     armed = (st.session_state.get("board") or {}).get("arm")
-    keys = _table_keys(workspace)
-    table = _table(workspace, armed, keys[armed]) if isinstance(armed, str) and armed in keys else None
+    keys = table_keys(workspace)
+    table = table_of(workspace, armed, keys[armed]) if isinstance(armed, str) and armed in keys else None
     _mount(
         key="board",
         data=_data(workspace, st.session_state.get(_ANSWERED, 0), table, keys),
@@ -109,13 +102,13 @@ def _data(
     workspace: Workspace, answered: int, table: dict[str, Any] | None, keys: Mapping[str, str]
 ) -> dict[str, Any]:
     plan, spectra, edit, history = workspace.plan, workspace.spectra, workspace.edit, workspace.history
-    names = _drawn(workspace)
+    names = drawn(workspace)
     moments = workspace.sensitivity.moments if workspace.sensitivity else None
     places = np.concatenate([moments.indices[name] for name in names]) if moments else None
     label, position = _positions(workspace, names)
     starts = np.cumsum([0, *(spectra[name].rank for name in names)])
-    drawn = position[np.isfinite(position)]  # a measurement may not be finite, and JSON has no word for that
-    low, high = (float(drawn.min()), float(drawn.max())) if drawn.size else (0.0, 1.0)
+    placed = position[np.isfinite(position)]  # a measurement may not be finite, and JSON has no word for that
+    low, high = (float(placed.min()), float(placed.max())) if placed.size else (0.0, 1.0)
     return {
         "answered": answered,
         "at": history.at,
@@ -127,6 +120,8 @@ def _data(
             _knob(knob, plan, max(spectra[name].rank for name in names))
             for knob in (STRENGTH, *knobs_of(plan.policy))
         ],
+        "groups": [_knob(knob, plan, 0) for knob in sliders_of_groups(workspace)],
+        "groupsTold": groups_text(plan.groups),
         "energies": [[rule, ENERGY_LABELS[rule]] for rule in ENERGY_RULES],
         "energy": plan.energy,
         "sigmaMin": plan.sigma_min,
@@ -154,32 +149,28 @@ def _data(
         "positionLabel": label,
         "gateTitle": f"Gate: gain of every component under {plan.policy.name}",
         "manual": {name: {str(k): gain for k, gain in gains.items()} for name, gains in plan.manual.items()},
-        "numbers": _numbers(preview(edit, workspace.sensitivity) or summary(edit)),
+        "numbers": numbers_record(preview(edit, workspace.sensitivity) or summary(edit)),
         "expectation": expectation_record(workspace.expectation),
         "measured": workspace.sensitivity is not None,
         "skipped": " ".join(filter(None, (_skipped(edit), _raised(edit, plan.energy)))),
         "tableKeys": dict(keys),
         "table": table,
         "errors": ERRORS,
-        "largestGain": _CODES // _GAIN_UNIT,
+        "largestGain": LARGEST_DRAWN,
         "palette": viz.PALETTE,
     }
-
-
-def _drawn(workspace: Workspace) -> list[str]:
-    """The modules of the edit that the board draws; all that it edits where none of them would be drawn."""
-    drawn = shown(workspace.spectra)
-    return [name for name in workspace.edit.modules if name in drawn] or list(workspace.edit.modules)
 
 
 def _knob(knob: Knob, plan: EditPlan, rank: int) -> dict[str, Any]:
     kind = "choice" if knob.choices else "bool" if knob.kind is bool else "range" if knob.slides else "number"
     values, high = {**knob_values(plan.policy), STRENGTH.name: plan.strength}, knob.high
+    if is_group_knob(knob.name):
+        values[knob.name] = group_value(plan, knob.name)
     if knob.components:
         high = max(rank if high is None else min(rank, high), values[knob.name])
     return {
         "name": knob.name,
-        "label": knob.name.replace("_", " "),
+        "label": _knob_label(knob.name),
         "kind": kind,
         # what lies past the end of a slider, infinity too, stands at its end
         "value": min(values[knob.name], high) if knob.unbounded else values[knob.name],
@@ -190,6 +181,14 @@ def _knob(knob: Knob, plan: EditPlan, rank: int) -> dict[str, Any]:
         "help": knob.help,
         "idle": not knob.matters(values),
     }
+
+
+def _knob_label(name: str) -> str:
+    """A knob's name as words; a family is written as it is, and a third of the layers says that it is one."""
+    if not is_group_knob(name):
+        return name.replace("_", " ")
+    kind, group = name.split(": ", 1)
+    return group if kind == "family" else f"{group} third of the layers"
 
 
 def _positions(workspace: Workspace, names: list[str]) -> tuple[str, ndarray]:
@@ -205,62 +204,6 @@ def _positions(workspace: Workspace, names: list[str]) -> tuple[str, ndarray]:
             label, position = position_of(workspace.plan.policy, evidence_for(group, sigma, moments))
         found |= dict(zip(group, position, strict=True))
     return label, np.concatenate([found[name] for name in names]) if names else np.zeros(0)
-
-
-def _table(workspace: Workspace, knob: str, key: str) -> dict[str, Any]:
-    """The knob's table as the component reads it; the last few are kept, because knobs are tried in turn."""
-    tables: dict[str, dict[str, Any]] = st.session_state.setdefault("board-tables", {})
-    if key not in tables:
-        for old in list(tables)[: len(tables) - _TABLES + 1]:
-            del tables[old]
-        table = knob_table(workspace.spectra, workspace.plan, knob, workspace.sensitivity)
-        tables[key] = _packed(replace(table, gains=table.gains[:, _places(workspace)]), key)
-    return tables[key]
-
-
-def _places(workspace: Workspace) -> ndarray:
-    """Where the components that the board draws stand among all of the edit."""
-    drawn = set(_drawn(workspace))
-    return np.concatenate(
-        [np.full(module.gains.size, name in drawn) for name, module in workspace.edit.modules.items()]
-    )
-
-
-def _packed(table: KnobTable, key: str) -> dict[str, Any]:
-    return {
-        "key": key,
-        "knob": table.knob,
-        "every": table.stride,
-        "unit": _GAIN_UNIT,
-        "gains": _codes(table.gains),
-        "numbers": [_numbers(numbers) if numbers else None for numbers in table.numbers],
-        "expectations": [expectation_record(expectation) for expectation in table.expectations],
-    }
-
-
-def _table_keys(workspace: Workspace) -> dict[str, str]:
-    """What the table of each sliding knob depends on: everything but the knob's own value."""
-    record = edit_record(workspace.plan)
-    knobs = {**record.pop("knobs"), STRENGTH.name: record.pop(STRENGTH.name, STRENGTH.default)}
-    measured = workspace.measured_key
-    common = digest([repr(record), workspace.adapter.digest, measured, *shown(workspace.spectra)])
-    return {
-        knob.name: digest([common, knob.name, repr({k: v for k, v in knobs.items() if k != knob.name})])[:16]
-        for knob in (STRENGTH, *knobs_of(workspace.plan.policy))
-        if knob.slides
-    }
-
-
-def _numbers(numbers: Preview) -> dict[str, Any]:
-    camel = {
-        "standard_error": "standardError",
-        "nuclear_norm_ratio": "nuclearNormRatio",
-        "nuclear_norm_moved": "nuclearNormMoved",
-        "functional_energy_ratio": "functionalEnergyRatio",
-    }
-    return {
-        camel.get(name, name): value if math.isfinite(value) else None for name, value in asdict(numbers).items()
-    }
 
 
 def _skipped(edit: Edit) -> str:
@@ -290,9 +233,3 @@ def _label(workspace: Workspace, name: str) -> str:
 
 def _floats(values: ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()
-
-
-def _codes(gains: ndarray) -> str:
-    """Gains as whole numbers, cut at 16: fine enough to draw, half the size of a float."""
-    codes = np.clip(np.rint(np.nan_to_num(gains, nan=1.0) * _GAIN_UNIT), 0, _CODES - 1)
-    return base64.b64encode(codes.astype("<u2").tobytes()).decode()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.state.workspace import Workspace
-from surgery.edits import EditPlan, best_step, check_rules, hold, put, release
+from surgery.edits import EditPlan, LayerGroups, best_step, check_rules, hold, put, release, with_group
 from surgery.errors import PolicyError
 from surgery.policies import Identity, knob_values, make_policy
 
@@ -29,6 +29,12 @@ def applied(workspace: Workspace, act: Mapping[str, Any]) -> Workspace:
         case "strength":
             strength = round(_number(act.get("value")), 9)
             return _tried(workspace, f"strength {strength:g}", replace(plan, strength=strength))
+        case "group":
+            name, gain = str(act.get("group")), round(_number(act.get("value")), 9)
+            words = name.partition(": ")[2] + (" third" if name.startswith("third") else "")
+            return _tried(workspace, f"{words} ×{gain:g}", with_group(plan, name, gain))
+        case "ungroup":
+            return _tried(workspace, "layer groups at 1", replace(plan, groups=LayerGroups()))
         case "best":
             best = best_step(plan, workspace.spectra, workspace.sensitivity)
             return _tried(workspace, "best expected step", best.plan)

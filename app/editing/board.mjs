@@ -4,7 +4,7 @@ import { barAt, drawBars, drawGains, drawGate, gainAt } from "./figures.mjs"
 import { knobField, setKnob } from "./knobs.mjs"
 import {
   acted, allPicked, armed, blank, byHand, dropped, expectationNow, gainsNow, grabbed, keyed, letGo, moduleOf, numbersNow, opened,
-  pulled, pulling, received, slid, stepped,
+  pulled, pulling, received, slid, stepped, turned,
 } from "./state.mjs"
 import { doubtsOf, handWords, numberRows, tipLines } from "./words.mjs"
 
@@ -17,7 +17,7 @@ class Board {
     this.canvas = {}
     for (const name of ["bars", "gate", "map"]) this.canvas[name] = this.part(name)
     this.state = blank(Date.now())
-    this.knobKey = ""
+    this.shown = {} // which knobs stand in a box
     this.boxes = []
     this.listen()
     // undo and redo are acts like all others, so that quick presses all count
@@ -99,7 +99,10 @@ class Board {
     if (!floor.dirty) floor.value = data.sigmaMin
     this.part("source").textContent = data.source
     this.part("best").disabled = !data.measured
-    this.knobs(data)
+    this.knobs("knobs", data.policy, data.knobs)
+    this.knobs("groups", "", data.groups)
+    this.part("groups-told").textContent = data.groupsTold
+    this.part("ungroup").disabled = !data.groupsTold
     const skipped = this.part("skipped")
     skipped.hidden = !data.skipped
     skipped.textContent = data.skipped
@@ -107,17 +110,17 @@ class Board {
     this.part("reset-all").disabled = !Object.keys(data.manual).length
   }
 
-  knobs(data) {
-    const box = this.part("knobs"), key = JSON.stringify([data.policy, data.knobs.map((knob) => knob.name)])
-    if (key !== this.knobKey) {
-      this.knobKey = key
-      box.replaceChildren(...data.knobs.map((knob) => knobField(knob, this.hand())))
+  knobs(role, whose, knobs) {
+    const box = this.part(role), key = JSON.stringify([whose, knobs.map((knob) => knob.name)])
+    if (key !== this.shown[role]) {
+      this.shown[role] = key
+      box.replaceChildren(...knobs.map((knob) => knobField(knob, this.hand())))
     }
-    for (const knob of data.knobs) {
-      const field = box.querySelector(`[name="${knob.name}"]`).closest("label")
+    knobs.forEach((knob, i) => {
+      const field = box.children[i]
       field.hidden = knob.idle
       if (!this.state.held || this.state.drag?.knob !== knob.name) setKnob(field, knob)
-    }
+    })
   }
 
   hand() {
@@ -129,7 +132,7 @@ class Board {
     }
     return {
       arm,
-      change: (knob, value) => (knob === "strength" ? this.act("strength", { value }) : this.act("knob", { knob, value })),
+      change: (knob, value) => this.to(turned(this.state, knob, value)),
       hold: (held) => this.to({ ...this.state, held }),
       slide: (knob, value) => {
         arm(knob.name)
@@ -148,6 +151,7 @@ class Board {
     on("undo", "click", () => this.act("undo"))
     on("redo", "click", () => this.act("redo"))
     on("best", "click", () => this.act("best"))
+    on("ungroup", "click", () => this.act("ungroup"))
     on("policy", "change", (e) => this.act("policy", { value: e.target.value }))
     on("energy", "change", (e) => this.act("energy", { value: e.target.value }))
     on("sigma-min", "change", (e) => this.act("sigma_min", { value: Number(e.target.value) }))

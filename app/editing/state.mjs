@@ -100,6 +100,13 @@ export function slid(state, knob, value) {
   return { ...state, drag: { knob: knob.name, step: Math.round((value - knob.low) / knob.step) } }
 }
 
+// a knob of the policy, the strength, or the gain of a layer group was let go at a value
+export function turned(state, knob, value) {
+  if (knob === "strength") return acted(state, "strength", { value })
+  const group = state.data.groups.some((each) => each.name === knob)
+  return group ? acted(state, "group", { group: knob, value }) : acted(state, "knob", { knob, value })
+}
+
 // the same state where the knob's table is here or on its way
 export function armed(state, knob) {
   const arming = knob + state.data.tableKeys[knob]

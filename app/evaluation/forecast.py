@@ -6,7 +6,7 @@ from app.evaluation.slice import Question
 from app.frame import plain
 from app.state.runs import all_runs, evaluation_of
 from surgery.errors import DataError
-from surgery.evaluation import BASELINE, least_detectable
+from surgery.evaluation import BASELINE, Evaluation, least_detectable
 from surgery.experiments import EDIT
 from surgery.model import BaseChoice
 from surgery.progress import duration
@@ -29,20 +29,30 @@ def time_text(question: Question, variants: int, base: BaseChoice | None) -> str
     return ""
 
 
-def power_text(newest: Run | None, examples: int, tests: int) -> str:
+def last_evaluation(newest: Run | None) -> Evaluation | None:
+    """What the last proof found, as far as it can still be read."""
+    if newest is None:
+        return None
+    try:
+        return evaluation_of(newest)
+    except DataError:
+        return None
+
+
+def changed_share(newest: Evaluation | None) -> float | None:
+    """The share of right answers that the edit changed in that proof; None where it is not known, or none did."""
+    shares = [metric for metric in newest.metrics if metric.binary] if newest else []
+    if newest is None or not shares or EDIT not in newest.scores:
+        return None
+    edit, before = (newest.numbers(name, shares[0].name) for name in (EDIT, BASELINE))
+    return float(np.mean(edit != before)) or None
+
+
+def power_text(newest: Evaluation | None, examples: int, tests: int) -> str:
     """What a slice of this size can show at all: told before the run, so that nobody waits for the impossible."""
     change, said = 0.1, "if one answer in ten changes"
-    if newest is not None:
-        try:
-            evaluation = evaluation_of(newest)
-        except DataError:
-            evaluation = None
-        shares = [metric for metric in evaluation.metrics if metric.binary] if evaluation else []
-        if evaluation is not None and shares and EDIT in evaluation.scores:
-            rows = [evaluation.numbers(name, shares[0].name) for name in (EDIT, BASELINE)]
-            changed = float(np.mean(rows[0] != rows[1]))
-            if changed:
-                change, said = changed, f"if {changed:.0%} of the answers change, as in the last run"
+    if changed := changed_share(newest):
+        change, said = changed, f"if {changed:.0%} of the answers change, as in the last run"
     points = 100 * least_detectable(change**0.5, max(2, examples), tests=max(1, tests))
     return plain(
         f"On {examples} examples a change of {points:.1f} points of right answers would be shown four times in five, "

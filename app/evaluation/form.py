@@ -7,7 +7,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.evaluation.answers import show_near
-from app.evaluation.forecast import power_text, time_text
+from app.evaluation.forecast import last_evaluation, power_text, time_text
+from app.evaluation.margin import ask_for_margins, margin_power_text
 from app.evaluation.slice import Question, ask_for_slice
 from app.frame import plain, show_error
 from app.state import jobs
@@ -15,6 +16,7 @@ from app.state.workspace import Workspace, current, keep
 from surgery.data import (
     CalibrationPlan,
     EvaluationPlan,
+    Margins,
     NearDuplicatesError,
     Slices,
     read_slices,
@@ -45,7 +47,7 @@ VIEW = "evaluate-view"  # and which of its views
 
 @dataclass(frozen=True)
 class Controls:
-    """What stands beside the edit: random controls, scale controls, the unedited adapter again, recipes by name.
+    """What stands beside the edit: random controls, scale controls, the unedited adapter again, the base, recipes by name.
 
     `sets` counts the sets of random controls, of which edits under other rules have one each; `scaled` the controls of
     scale and shape of each edit.
@@ -58,6 +60,7 @@ class Controls:
     sets: int
     shape: bool = False
     scaled: int = 0
+    base_arm: bool = False
 
     @property
     def variants(self) -> int:
@@ -74,20 +77,23 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     question = ask_for_slice(workspace.adapter, present)
     cells = st.columns([1, 1.2, 1.1, 1.2, 1.5, 0.9], vertical_alignment="bottom")
     controls = _ask_for_controls(cells, present, workspace)
+    margins = ask_for_margins(present)
     asked = cells[5].button("Prove it", type="primary", width="stretch", disabled=question is None)
     if question is None:
         return
+    last = last_evaluation(newest)
     st.caption(
         " ".join(
             [
-                time_text(question, controls.variants + 1 + int(controls.again), workspace.base),
-                power_text(newest, question.examples, controls.variants),
+                time_text(question, controls.variants + 1 + controls.again + controls.base_arm, workspace.base),
+                power_text(last, question.examples, controls.variants),
+                margin_power_text(last, question.examples, margins),
             ]
         )
     )
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
-            _prove(workspace, question, controls)
+            _prove(workspace, question, controls, margins)
         except SurgeryError as error:
             show_error(error)
             if isinstance(error, NearDuplicatesError):
@@ -129,6 +135,14 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
         persist_state="session",
         help="The unedited adapter again in other batches: the noise of the machine, below which nothing counts.",
     )
+    base_arm = cells[3].checkbox(
+        "Base model beside it",
+        present.base_arm,
+        key="evaluate-base-arm",
+        persist_state="session",
+        help="The base without the adapter answers too: which right answers training broke and taught, and what the edit "
+        "gives back, keeps, adds and damages.",
+    )
     recipes = cells[4].multiselect(
         "Recipes beside it",
         list(workspace.shelf),
@@ -139,10 +153,10 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     known = input_energies(workspace.sensitivity)
     scaled = sum(bool(known) or control not in READS_Q for control in CONTROLS.values()) if shape else int(scale)
     sets = control_sets(map(rules_of, plans))
-    return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled)
+    return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled, base_arm)
 
 
-def _prove(workspace: Workspace, question: Question, controls: Controls) -> None:
+def _prove(workspace: Workspace, question: Question, controls: Controls, margins: Margins | None) -> None:
     """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
     variants, plans = _variants(workspace, controls)
     slices = None
@@ -153,6 +167,8 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             scale=controls.scale,
             scale_or_shape=controls.shape,
             again=controls.again,
+            margin=margins.texts if margins else (),
+            base_arm=controls.base_arm,
         )
         with st.spinner(f"Reading {plain(plan.data)}", show_time=True):  # which may be fetched from the hub first
             slices = read_slices(seen(workspace), plan)
@@ -161,7 +177,16 @@ def _prove(workspace: Workspace, question: Question, controls: Controls) -> None
             refuse_seen_keys(slices.held_out, measured, "the calibration")
         question = replace(question, plan=plan)
         keep(workspace.with_evaluation(plan))
-    start(question, variants, plans, purpose=PROOF, again=controls.again, slices=slices)
+    start(
+        question,
+        variants,
+        plans,
+        purpose=PROOF,
+        again=controls.again,
+        base_arm=controls.base_arm,
+        slices=slices,
+        margins=margins,
+    )
 
 
 def start(
@@ -171,7 +196,9 @@ def start(
     *,
     purpose: str,
     again: bool = False,
+    base_arm: bool = False,
     slices: Slices | None = None,
+    margins: Margins | None = None,
 ) -> None:
     """Put the question to the edits and their controls in the background; the run joins the history.
 
@@ -219,6 +246,8 @@ def start(
                 base,
                 controls=variants.controls,
                 allow_near=question.allow_near,
+                margins=margins,
+                base_arm=base_arm,
             )
             return prove(live, proof, slices=slices, judge=judge, control=job.control)
 

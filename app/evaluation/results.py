@@ -4,8 +4,20 @@ import pandas as pd
 import streamlit as st
 
 import viz
+from app.evaluation.margin import say_margins
 from app.frame import plain
-from surgery.evaluation import ACCURACY, AGAIN, BASELINE, EXACT, Evaluation, Metric, scale_or_shape, summarise
+from surgery.evaluation import (
+    ACCURACY,
+    AGAIN,
+    BASE,
+    BASELINE,
+    EXACT,
+    Evaluation,
+    Metric,
+    comparison,
+    scale_or_shape,
+    summarise,
+)
 from surgery.experiments import EDIT
 
 LEVEL = 0.05  # of the corrected p from which a change of answers is called one
@@ -26,6 +38,7 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
         st.warning(evaluation.caution, icon=":material/warning:")
     if EDIT in evaluation.scores:
         _say(evaluation)
+    say_margins(evaluation)
     _show_effects(evaluation, key)
     _show_table(effects_table(evaluation), key)
     if not (tasks := tasks_table(evaluation)).empty:
@@ -36,8 +49,11 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
 
 
 def _show_effects(evaluation: Evaluation, key: str) -> None:
-    """The change of every variant with its interval, a chart for each of the first measures."""
-    names = list(evaluation.variants)
+    """The change of every variant with its interval, a chart for each of the first measures.
+
+    The base has its own: beside it, no change of an edit could be seen.
+    """
+    names = [name for name in evaluation.variants if name != BASE]
     columns = st.columns(min(_DRAWN, len(evaluation.metrics)), gap="large")
     for column, metric in zip(columns, evaluation.metrics, strict=False):
         effects = [evaluation.effect(name, metric.name) for name in names]
@@ -109,6 +125,10 @@ def effects_table(evaluation: Evaluation) -> pd.DataFrame:
                 row[f"p, McNemar{tail}"] = test.p
                 row[f"p, Holm{tail}"] = adjusted[metric.name].get(name)
         row["control of"] = ", ".join(evaluation.control_of(name))
+        for metric in evaluation.metrics[:4]:
+            beside = comparison(evaluation, name, metric.name) if name != AGAIN else None
+            if beside is not None and name not in evaluation.controls:
+                row[f"non-inferiority, {metric.title}"] = beside.verdict
         row["verdict"] = verdict(evaluation, name)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -129,6 +149,8 @@ def verdict(evaluation: Evaluation, name: str) -> str:
     """What a variant does beyond noise: intervals decide for numbers, corrected exact tests for shares."""
     if name == AGAIN:
         return "the noise floor"
+    if name == BASE:
+        return "without the adapter"
     parts = []
     for metric in evaluation.metrics:
         change = evaluation.effect(name, metric.name)

@@ -16,6 +16,7 @@ from surgery.cli.options import (
     base_from,
     count,
     kept_run,
+    margin_from,
     positive,
 )
 from surgery.cli.progress import progress_reporter
@@ -39,6 +40,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     variants = variants_from(options.variant or [], adapter, spectra)
     refuse_unscoped(spectra, variants, random=options.random, scope=options.scope)
     base = base_from(options)
+    margin_from(options)
     slices = read_slices(variants.seen)
     # a chat needs the tokenizer; what else can be refused is refused before the base model is loaded
     loaded = None if options.chat else load_task(plan, trust_code=options.trust_task_code)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from surgery.adapter import Adapter, open_adapter
+from surgery.cli.group_options import add_group_options, groups_from
 from surgery.cli.options import ADAPTER_HELP, Command, Result, add_policy_options, policy_from
 from surgery.cli.progress import progress_reporter, tell
 from surgery.cli.text import export_record, export_text
@@ -30,6 +31,7 @@ def edit_command(options: argparse.Namespace) -> Result:
         options.sigma_min,
         strength=options.strength,
         protect=options.protect,
+        groups=groups_from(options),
     )
     file, sensitivity = measured(options, adapter, plan)
     edit = plan.apply(spectra, sensitivity)
@@ -145,6 +147,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="take out of the step what hurts the protected slices, whatever the policy",
     )
     add_policy_options(parser)
+    add_group_options(parser)
 
 
 COMMAND = Command("edit", "apply a policy and write the edited adapter", _options, edit_command)

@@ -16,6 +16,7 @@ from surgery.cli.options import (
     encoding_from,
     fields_from,
     kept_run,
+    margin_from,
     positive,
 )
 from surgery.cli.progress import progress_reporter
@@ -39,6 +40,7 @@ def evaluate_command(options: argparse.Namespace) -> Result:
         start=options.start,
         leave_out=options.leave_out,
         **fields_from(options),
+        margin=margin_from(options),
         **answer_settings(options),
     )
     variants = variants_from(options.variant or [], adapter, spectra)

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from surgery.cli.options import Command, Result, add_policy_options, policy_from
+from surgery.cli.options import Command, Result, add_policy_options, finite, policy_from
 from surgery.cli.text import gains_record, gains_text
-from surgery.edits import EditPlan, edit_modules, modules_at
+from surgery.edits import EditPlan, LayerGroups, edit_modules, modules_at, scaled_module
 from surgery.errors import PolicyError
 from surgery.policies import evidence_for, for_scope
 from surgery.sensitivity import moments_of
@@ -15,7 +15,12 @@ from surgery.sensitivity import moments_of
 
 def gains_command(options: argparse.Namespace) -> Result:
     plan = EditPlan(
-        policy_from(options), "all", options.energy or "", options.sigma_min, strength=options.strength
+        policy_from(options),
+        "all",
+        options.energy or "",
+        options.sigma_min,
+        strength=options.strength,
+        groups=LayerGroups(third=(options.group_gain, 1.0, 1.0)),
     )
     sigma = _numbers(options.sigma, "--sigma")
     _refuse_negative(sigma, "singular values")
@@ -37,6 +42,7 @@ def gains_command(options: argparse.Namespace) -> Result:
         evidence = replace(evidence, q=q[np.newaxis])
     policy = for_scope(plan.policy, [options.module], [evidence], moments)
     whole = edit_modules(evidence, policy, plan.energy, plan.sigma_min)
+    whole = {name: scaled_module(each, plan.groups.third[0], plan.sigma_min) for name, each in whole.items()}
     edited = modules_at(whole, plan.strength, plan.sigma_min)[options.module]
     return gains_record(edited), gains_text(edited)
 
@@ -76,6 +82,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--module", default="module", help="name that seeds random_index")
     add_policy_options(parser)
+    parser.add_argument(
+        "--group-gain",
+        type=finite,
+        default=1.0,
+        help="gain of the module's layer group, after the energy rule (default 1)",
+    )
 
 
 COMMAND = Command("gains", "the gains of one module, from numbers given by hand", _options, gains_command)

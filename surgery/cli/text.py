@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from surgery.cli.ledger_text import ledger_lines
 from surgery.cli.smaller_text import cut_line
 from surgery.data import Slice, left_out_text
 from surgery.edits import (
@@ -17,7 +18,7 @@ from surgery.edits import (
     preview,
     summary,
 )
-from surgery.evaluation import EvaluationSummary, VariantMetrics, scale_or_shape
+from surgery.evaluation import EvaluationSummary, VariantMetrics, margin_verdicts, scale_or_shape
 from surgery.experiments import EDIT, is_reserved
 from surgery.export import PeftLoading, Verification
 from surgery.files import without_nan
@@ -176,7 +177,9 @@ def evaluation_text(summary: EvaluationSummary, of: str = "") -> str:
         better = "higher" if metric.higher_is_better else "lower"
         lines.append(f"{metric.title}, {better} is better:")
         lines += [_variant_line(name, found, metric.name) for name, found in summary.variants.items()]
-    return "\n".join([*lines, *_task_lines(summary), *scale_or_shape(summary), *summary.notes])
+    margins = (f"Non-inferiority, {said}" for said in margin_verdicts(summary))
+    lines += [*_task_lines(summary), *ledger_lines(summary), *scale_or_shape(summary), *margins, *summary.notes]
+    return "\n".join(lines)
 
 
 def _task_lines(summary: EvaluationSummary) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, adapter_folder, adapter_source, in_scope, open_adapter, scope_for
+from surgery.cli.options import margin_from
 from surgery.cli.progress import progress_reporter
-from surgery.data import CalibrationPlan, EvaluationPlan, Examples, Slices, refuse_seen_keys
+from surgery.data import CalibrationPlan, EvaluationPlan, Examples, Slices, margins_from, refuse_seen_keys
 from surgery.edits import Edit, EditPlan
 from surgery.errors import DataError
 from surgery.experiments import ControlRules, Proof, is_reserved, rules_of, with_controls
@@ -188,6 +189,8 @@ def proof_of(
         adapters=variants.adapters,
         notes=variants.notes,
         allow_near=options.allow_near_duplicates,
+        margins=margins_from(margin_from(options)),
+        base_arm=options.base_arm,
     )
 
 

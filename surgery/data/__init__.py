@@ -28,6 +28,7 @@ from surgery.data.files_source import SUFFIXES
 from surgery.data.formats import AUTO, CONVERSATIONAL, FIELDS, FORMATS, RowFields
 from surgery.data.hub_source import HubSource, NotFetchedError, fetch_source, is_hub, parse_hub
 from surgery.data.label_encoding import Head, LabelEncoder, label_numbers
+from surgery.data.margins import Margins, margins_from
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
 from surgery.data.plans import (
     ALLOW,
@@ -80,6 +81,7 @@ __all__ = [
     "Head",
     "HubSource",
     "LabelEncoder",
+    "Margins",
     "Message",
     "NearDuplicate",
     "NearDuplicatesError",
@@ -101,6 +103,7 @@ __all__ = [
     "is_hub",
     "label_numbers",
     "left_out_text",
+    "margins_from",
     "markers",
     "near_duplicates",
     "near_duplicates_text",

@@ -18,6 +18,7 @@ from surgery.data.encoding import (
     encoding_record,
 )
 from surgery.data.formats import AUTO, FORMATS, PLAIN_FIELDS, RowFields
+from surgery.data.margins import Margins, margins_from
 from surgery.data.rendering import TEMPLATE_FILE, parse_date, template_arguments
 from surgery.data.rows import Row, choose, left_out_text
 from surgery.data.source import SourceRows, read_source, source_files
@@ -103,11 +104,12 @@ class EvaluationPlan:
 
     `data` and its fields are as in `CalibrationPlan`. Rows that cannot be asked refuse the plan unless `leave_out`
     is set. `random` counts random controls; `scale` adds a rescaling to the edit's functional energy,
-    `scale_or_shape` all controls that tell scale from shape, and `again` the unedited adapter once more in other
-    batches, as the noise floor. `generate` asks for greedy answers, without which there
+    `scale_or_shape` all controls that tell scale from shape, `again` the unedited adapter once more in other
+    batches, as the noise floor, and `base_arm` the base model without the adapter. `generate` asks for greedy answers, without which there
     is the loss alone; they end at a text of `stop`, and are right where `filters`, as `AnswerFilters` takes them,
     leave of them what they leave of the reference. `near_duplicates` says whether rows may be nearly the same as
-    those that the edit was made on: `refuse` or `allow`.
+    those that the edit was made on: `refuse` or `allow`. `margin` names how much worse an edit may be and still count as
+    not inferior, as `margins_from` reads it; nothing where it is empty.
     """
 
     data: str
@@ -129,11 +131,18 @@ class EvaluationPlan:
     stop: tuple[str, ...] = ()
     near_duplicates: str = REFUSE
     scale_or_shape: bool = False
+    margin: tuple[str, ...] = ()
+    base_arm: bool = False
 
     @property
     def fields(self) -> RowFields:
         """How the records of `data` become rows; raises `DataError` for a broken template."""
         return RowFields(self.prompt_field, self.answer_field, self.format, self.turns)
+
+    @property
+    def margins(self) -> Margins | None:
+        """The margins that are named; raises `DataError` for a text that names none."""
+        return margins_from(self.margin)
 
 
 def plan_record(plan: "DataclassInstance") -> dict[str, Any]:
@@ -169,6 +178,7 @@ def parse_plan(kind: type[Plan], record: object, where: str, *, earlier: bool = 
             _ = plan.fields
             if isinstance(plan, EvaluationPlan):
                 AnswerFilters(plan.filters)
+                _ = plan.margins
         except DataError as error:
             raise RecipeError(f"{where}: {error.problem}", error.remedy) from error
     return plan

@@ -2,6 +2,7 @@
 
 from surgery.edits.activation_cut import Turned, activation_cuts, truncated, turned
 from surgery.edits.best_step import BestStep, best_step
+from surgery.edits.budgets import budgets, expected_by_budget
 from surgery.edits.edit import (
     ENERGY_RULES,
     Edit,
@@ -22,9 +23,24 @@ from surgery.edits.expectation import (
 )
 from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
+from surgery.edits.group_knobs import group_knobs, group_value, is_group_knob, with_group
 from surgery.edits.kept import Kept, kept_in_sum, kept_of
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
+from surgery.edits.layer_groups import (
+    LARGEST_GAIN,
+    THIRDS,
+    LayerGroups,
+    component_gains,
+    group_gains,
+    grouped,
+    groups_record,
+    groups_text,
+    parse_groups,
+    scaled_module,
+    scaled_sigma,
+    thirds_of,
+)
 from surgery.edits.manual import hold, put, release
 from surgery.edits.plan import EditPlan, edit_record, parse_edit
 from surgery.edits.preview import Preview, preview, summary
@@ -33,8 +49,10 @@ from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_
 
 __all__ = [
     "ENERGY_RULES",
+    "LARGEST_GAIN",
     "STRENGTH",
     "STRONGEST",
+    "THIRDS",
     "BestStep",
     "Edit",
     "EditPlan",
@@ -44,13 +62,16 @@ __all__ = [
     "Kept",
     "KnobTable",
     "LargestValues",
+    "LayerGroups",
     "ModuleEdit",
     "Preview",
     "Turned",
     "activation_cuts",
     "best_step",
+    "budgets",
     "check_rules",
     "check_strength",
+    "component_gains",
     "edit_as_fold",
     "edit_modules",
     "edit_record",
@@ -58,12 +79,20 @@ __all__ = [
     "end_to_end",
     "expected",
     "expected_beside",
+    "expected_by_budget",
     "expected_from",
     "expected_of_edit",
     "fold_edits",
     "gains_of",
     "grid_of",
+    "group_gains",
+    "group_knobs",
+    "group_value",
+    "grouped",
+    "groups_record",
+    "groups_text",
     "hold",
+    "is_group_knob",
     "kept_in_sum",
     "kept_of",
     "knob_table",
@@ -72,16 +101,21 @@ __all__ = [
     "make_edit",
     "modules_at",
     "parse_edit",
+    "parse_groups",
     "predictions",
     "preview",
     "put",
     "release",
+    "scaled_module",
+    "scaled_sigma",
     "searchable",
     "sigma_at",
     "spared",
     "summary",
+    "thirds_of",
     "truncated",
     "turned",
+    "with_group",
     "with_knobs",
     "with_strength",
     "without_harm",

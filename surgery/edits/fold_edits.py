@@ -8,6 +8,7 @@ from numpy import ndarray
 
 from surgery.adapter import in_scope
 from surgery.edits.edit import Edit, checked_sensitivity, edit_stack
+from surgery.edits.layer_groups import LayerGroups, component_gains, scaled_sigma
 from surgery.edits.plan import EditPlan
 from surgery.edits.protection import may_move, without_harm
 from surgery.edits.strength import sigma_at
@@ -31,6 +32,13 @@ class FoldEdits:
     sigma: Float64[ndarray, " component"]
     after: Float64[ndarray, "fold component"]
     folds: Folds
+
+    def grouped(self, groups: LayerGroups, spectra: Spectra, sigma_min: float = 0.0) -> "FoldEdits":
+        """The same with gains of layer groups, as `layer_groups.grouped`."""
+        if groups.plain:
+            return self
+        gains = component_gains(groups, spectra, self.names)
+        return replace(self, after=scaled_sigma(self.after, gains, sigma_min))
 
     def at(self, strength: float, sigma_min: float = 0.0) -> "FoldEdits":
         """The same at strength λ, as `with_strength`."""
@@ -65,12 +73,13 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
         stack = _evidence(group, sigma[at], statistics, rows, at)
         if given is not None:
             stack = replace(stack, given=given[:, at].reshape(-1, at.shape[1]))
-        found, _ = edit_stack(stack, plan.policy, plan.energy, plan.sigma_min, plan.manual)
-        after[:, at.ravel()] = found.reshape(-1, at.size)
-    if plan.protect:
-        _spare(after, sigma, plan, rows, folds)
+        made, _ = edit_stack(stack, plan.policy, plan.energy, plan.sigma_min, plan.manual)
+        after[:, at.ravel()] = made.reshape(-1, at.size)
     starts = np.array([rows.indices[name][0] for name in names])
-    return FoldEdits(tuple(names), starts, sigma, after, folds).at(plan.strength, plan.sigma_min)
+    found = FoldEdits(tuple(names), starts, sigma, after, folds).grouped(plan.groups, spectra, plan.sigma_min)
+    if plan.protect:
+        _spare(found.after, sigma, plan, rows, folds)
+    return found.at(plan.strength, plan.sigma_min)
 
 
 def _given(

@@ -4,7 +4,7 @@ The policies are the only place where gains are computed: a page that repaints w
 reads this table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,9 @@ from numpy import ndarray
 from surgery.edits.edit import Edit
 from surgery.edits.expectation import Expectation, expected, expected_from
 from surgery.edits.fold_edits import fold_edits
-from surgery.edits.grid import Grid, grid_of, with_knobs
+from surgery.edits.grid import grid_of, with_knobs
+from surgery.edits.group_knobs import group_knobs, is_group_knob, with_group
+from surgery.edits.layer_groups import LayerGroups, grouped
 from surgery.edits.plan import EditPlan
 from surgery.edits.preview import Preview, preview, summary
 from surgery.edits.strength import STRENGTH, with_strength
@@ -26,8 +28,8 @@ from surgery.spectra import Spectra
 # what a browser takes in at once, and how often a whole scope is solved while a person waits
 _CELLS = 400_000
 _SCOPE_ROWS = 26
-# components × folds × steps that are computed while a person waits; a strength costs a fraction of a new edit
-_FOLD_CELLS, _STRENGTH_CELLS = 600_000, 2_000_000
+# components × folds × steps that are computed while a person waits; to scale an edit costs a fraction of a new one
+_FOLD_CELLS, _SCALED_CELLS = 600_000, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -53,20 +55,22 @@ def knob_table(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensiti
 
     spectra: of all modules, by name.
     plan: the edit that the knob belongs to.
-    knob: one of the plan's policy, or `strength`.
+    knob: one of the plan's policy, `strength`, or one of a layer group.
     sensitivity: gₖ by example and component, where it is measured.
 
     Raises `PolicyError` for a knob that has no range, and where the plan itself cannot be applied.
     """
-    found = _sliding(plan, knob)
-    size = sum(module.sigma.size for module in plan.apply(spectra, sensitivity).modules.values())
+    edit = plan.apply(spectra, sensitivity)
+    found = _sliding(plan, knob, group_knobs(spectra, edit.modules))
+    size = edit.scalars
     grid = grid_of(found, max(spectra[name].rank for name in spectra) if found.components else None)
-    solved = isinstance(plan.policy, ScopePolicy) and found is not STRENGTH
+    scaled = found is STRENGTH or (is_group_knob(knob) and not plan.protect)
+    solved = isinstance(plan.policy, ScopePolicy) and not scaled
     rows = _SCOPE_ROWS if solved else max(2, _CELLS // max(size, 1))
     every = max(1, -(-(grid.last + 1) // rows))
     values = [grid.value(step) for step in range(0, grid.last + 1, every)]
-    at = (_strengths if found is STRENGTH else _edits)(spectra, plan, knob, sensitivity)
-    told = _told(grid, len(values), size, sensitivity)
+    at = (_scaled if scaled else _edits)(spectra, plan, knob, sensitivity)
+    told = _told(_SCALED_CELLS if scaled else _FOLD_CELLS, len(values), size, sensitivity)
     gains = np.full((len(values), size), np.nan)
     numbers: list[Preview | None] = []
     expectations: list[Expectation | None] = []
@@ -86,17 +90,16 @@ def knob_table(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensiti
 _At = Callable[[float, bool], tuple[Edit, Expectation | None]]
 
 
-def _sliding(plan: EditPlan, knob: str) -> Knob:
-    found = {each.name: each for each in (STRENGTH, *knobs_of(plan.policy))}.get(knob)
+def _sliding(plan: EditPlan, knob: str, groups: Iterable[Knob]) -> Knob:
+    found = {each.name: each for each in (STRENGTH, *knobs_of(plan.policy), *groups)}.get(knob)
     if found is None or not (found.slides or found.kind is bool):
         raise PolicyError(f"policy {plan.policy.name} has no knob {knob!r} with a range", "choose a sliding knob")
     return found
 
 
-def _told(grid: Grid, steps: int, size: int, sensitivity: Sensitivity | None) -> int:
+def _told(cells: int, steps: int, size: int, sensitivity: Sensitivity | None) -> int:
     """Every how many steps an expectation is worked out."""
     folds = 1 if sensitivity is None or sensitivity.folds is None else len(sensitivity.folds.held)
-    cells = _STRENGTH_CELLS if grid.knob is STRENGTH else _FOLD_CELLS
     return max(1, -(-steps // max(2, cells // max(size * folds, 1))))
 
 
@@ -104,29 +107,40 @@ def _edits(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensitivity
     """The edit at a value of the knob, and what is expected of it where that is asked for."""
 
     def at(value: float, told: bool) -> tuple[Edit, Expectation | None]:
-        turned = with_knobs(plan, {knob: value})
+        turned = _turned(plan, knob, value)
         edit = turned.apply(spectra, sensitivity)
         return edit, expected(turned, spectra, sensitivity, edit) if told else None
 
     return at
 
 
-def _strengths(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensitivity | None) -> _At:
-    """The same for a strength: neither the edit nor those of its folds are computed again."""
-    whole = replace(plan, strength=1.0)
+def _scaled(spectra: Spectra, plan: EditPlan, knob: str, sensitivity: Sensitivity | None) -> _At:
+    """The same for a strength or the gain of a layer group: neither the edit nor those of its folds are made again."""
+    # what protects comes after the groups and before the strength: it is in the whole where the strength alone is turned
+    grouped_last = knob != STRENGTH.name
+    whole = replace(plan, strength=1.0, groups=LayerGroups() if grouped_last else plan.groups)
     edit = whole.apply(spectra, sensitivity)
-    if sensitivity is None or preview(edit, sensitivity) is None:
-        return lambda value, told: (with_strength(edit, value, plan.sigma_min), None)
-    folds = fold_edits(whole, spectra, sensitivity)
+    measured = sensitivity if preview(edit, sensitivity) is not None else None
+    folds = fold_edits(whole, spectra, measured) if measured is not None else None
 
     def at(value: float, told: bool) -> tuple[Edit, Expectation | None]:
-        present = with_strength(edit, value, plan.sigma_min)
-        if not told:
+        turned = _turned(plan, knob, value)
+        groups = turned.groups if grouped_last else LayerGroups()
+        scaled = grouped(edit, groups, spectra, plan.sigma_min)
+        present = with_strength(scaled, turned.strength, plan.sigma_min)
+        if not told or measured is None:
             return present, None
-        held = folds.at(value, plan.sigma_min) if folds is not None else None
-        return present, expected_from(held, sensitivity, preview(present, sensitivity))
+        held = folds.grouped(groups, spectra, plan.sigma_min) if folds is not None else None
+        held = held.at(turned.strength, plan.sigma_min) if held is not None else None
+        return present, expected_from(held, measured, preview(present, measured))
 
     return at
+
+
+def _turned(plan: EditPlan, knob: str, value: float) -> EditPlan:
+    if knob == STRENGTH.name:
+        return replace(plan, strength=value)
+    return with_group(plan, knob, value) if is_group_knob(knob) else with_knobs(plan, {knob: value})
 
 
 def end_to_end(edit: Edit) -> Float64[ndarray, " component"]:

@@ -8,6 +8,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.edits.edit import ModuleEdit
+from surgery.edits.layer_groups import LayerGroups, group_gains
 from surgery.edits.plan import EditPlan
 from surgery.errors import PolicyError
 from surgery.sensitivity import Sensitivity
@@ -19,7 +20,7 @@ _ROOM = 1e-3
 def hold(
     spectra: Spectra, plan: EditPlan, sensitivity: Sensitivity | None, name: str, components: Iterable[int]
 ) -> EditPlan:
-    """The plan with components fixed at the gains they have now; the energy rule still follows.
+    """The plan with components fixed at the gains they have now; energy rule and gains of layer groups still follow.
 
     spectra: of all modules, by name.
     plan: the edit so far.
@@ -53,8 +54,9 @@ def put(
     """
     asked = _before_energy(spectra, plan, sensitivity, name, plan.sigma_min).sigma_after
     sigma = spectra[name].sigma
-    present = replace(plan, strength=1.0).apply(spectra, sensitivity).modules[name].gains
-    wanted = {k: float(present[k]) for k in plan.manual.get(name, {})} | _at_full_strength(plan, gains)
+    present = replace(plan, strength=1.0, groups=LayerGroups()).apply(spectra, sensitivity).modules[name].gains
+    asked_for = _without_groups(spectra, plan, name, _at_full_strength(plan, gains))
+    wanted = {k: float(present[k]) for k in plan.manual.get(name, {})} | asked_for
     if plan.energy != "none" and any(gain > 0 for gain in wanted.values()):
         power = 1 if plan.energy == "l1" else 2
         weight = _weights(plan, sensitivity, name, sigma)
@@ -87,7 +89,7 @@ def _before_energy(
 ) -> ModuleEdit:
     """The module as the plan leaves it to the energy rule."""
     modules = (
-        replace(plan, energy="none", sigma_min=sigma_min, strength=1.0, protect=False)
+        replace(plan, energy="none", sigma_min=sigma_min, strength=1.0, protect=False, groups=LayerGroups())
         .apply(spectra, sensitivity)
         .modules
     )
@@ -110,6 +112,16 @@ def _at_full_strength(plan: EditPlan, gains: Mapping[int, float]) -> dict[int, f
                 "raise the strength, or ask for a larger gain",
             )
     return {k: max(gain, 0.0) for k, gain in whole.items()}
+
+
+def _without_groups(spectra: Spectra, plan: EditPlan, name: str, gains: Mapping[int, float]) -> dict[int, float]:
+    """The gains before those of the module's layer groups multiply them."""
+    gain = group_gains(plan.groups, spectra, [name])[name]
+    if gain == 0:
+        raise PolicyError(
+            "the gain of a layer group of this module is 0, so no component can be raised", "raise that first"
+        )
+    return dict(gains) if gain == 1 else {k: each / gain for k, each in gains.items()}
 
 
 def _weights(

@@ -7,6 +7,7 @@ from typing import Any
 
 from surgery.adapter import RESIDUAL, SCOPES, check_scope, scope_note
 from surgery.edits.edit import Edit, Manual, check_rules, make_edit
+from surgery.edits.layer_groups import LayerGroups, grouped, groups_record, parse_groups
 from surgery.edits.protection import spared
 from surgery.edits.strength import check_strength, with_strength
 from surgery.errors import RecipeError
@@ -21,7 +22,8 @@ class EditPlan:
     """What is done to the singular values: a policy, where it acts, what follows it, gains by hand.
 
     Without an energy rule it takes the policy's usual one. `strength` is the dose λ of the whole edit, from 0 to
-    1.5: σ′(λ) = (1 − λ)σ + λσ′. `protect` takes out of the step what hurts the protected slices, as `spared`.
+    1.5: σ′(λ) = (1 − λ)σ + λσ′. `protect` takes out of the step what hurts the protected slices, as `spared`. `groups`
+    are gains of families and thirds of the layers, as `grouped`.
     """
 
     policy: Policy = field(default_factory=GradDirection)
@@ -31,6 +33,7 @@ class EditPlan:
     manual: Manual = field(default_factory=dict)
     strength: float = 1.0
     protect: bool = False
+    groups: LayerGroups = field(default_factory=LayerGroups)
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
@@ -63,6 +66,7 @@ class EditPlan:
             sigma_min=self.sigma_min,
             manual=self.manual,
         )
+        whole = grouped(whole, self.groups, spectra, self.sigma_min)
         if self.protect:
             whole = spared(whole, sensitivity, self.sigma_min, self.manual)
         return with_strength(whole, self.strength, self.sigma_min)
@@ -88,12 +92,13 @@ def edit_record(plan: EditPlan) -> dict[str, Any]:
         # plans of earlier versions have none, and keep their digests
         **({} if plan.strength == 1 else {"strength": plan.strength}),
         **({"protect": True} if plan.protect else {}),
+        **({} if plan.groups.plain else {"groups": groups_record(plan.groups)}),
     }
 
 
 def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
     """An `edit` section, validated; raises `RecipeError` or `PolicyError` for the first thing wrong."""
-    known = {"scope", "policy", "knobs", "energy", "sigma_min", "manual", "strength", "protect"}
+    known = {"scope", "policy", "knobs", "energy", "sigma_min", "manual", "strength", "protect", "groups"}
     refuse_unknown(edit, known, "edit")
     protect = edit.get("protect", False)
     if not isinstance(protect, bool):
@@ -117,6 +122,7 @@ def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
         manual=_manual(edit.get("manual")),
         strength=number_of(edit.get("strength", 1.0), "edit.strength"),
         protect=protect,
+        groups=parse_groups(edit.get("groups")),
     )
 
 

@@ -15,12 +15,14 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
+from surgery.data import Margins
 from surgery.errors import DataError
 from surgery.evaluation.parts import macro_error, macro_mean, macro_resamples
 from surgery.evaluation.significance import McNemar, PermutationRank, holm, mcnemar, permutation_rank
 
 BASELINE = "unedited"
 AGAIN = "unedited, batched otherwise"
+BASE = "base"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
 _RANDOM = re.compile(r"random \d+( of .+)?", re.DOTALL)
@@ -111,6 +113,7 @@ class Evaluation:
     task's own totals by variant; `notes` say what a reader has to know of how it was scored. `own_controls` names
     the random controls of each edit. Without it, as in what earlier versions wrote, all random controls stand
     beside every variant. `shape_controls` names by edit and by control the variants that tell scale from shape.
+    `margins` are those that were named before the answers were asked for.
     """
 
     scores: Mapping[str, Scores]
@@ -120,6 +123,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     own_controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shape_controls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    margins: Margins | None = None
 
     @property
     def caution(self) -> str:
@@ -150,6 +154,8 @@ class Evaluation:
 
     def controls_of(self, variant: str) -> tuple[str, ...]:
         """The random controls that a variant is compared with: its own; none for one that has none of its own."""
+        if variant == BASE:
+            return ()
         if not self.own_controls:
             return self.controls
         return tuple(name for name in self.own_controls.get(variant, ()) if name in self.scores)
@@ -186,8 +192,8 @@ class Evaluation:
         return dict(self._tests[metric])
 
     def adjusted(self, metric: str) -> dict[str, float]:
-        """McNemar's p by variant after Holm's correction for all of them but the unedited adapter's rerun."""
-        return holm({name: test.p for name, test in self._tests[metric].items() if name != AGAIN})
+        """McNemar's p by variant after Holm's correction for all edits and controls: the rerun and the base are none."""
+        return holm({name: test.p for name, test in self._tests[metric].items() if name not in (AGAIN, BASE)})
 
     def permutation_rank(self, variant: str, metric: str) -> PermutationRank | None:
         """Where a variant's change stands among its own random controls; None without any."""

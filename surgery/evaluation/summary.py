@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric
+from surgery.evaluation.ledger import Ledger, ledger_record, ledgers_of, parse_ledger
+from surgery.evaluation.margin_verdicts import comparisons_of, margin_text
+from surgery.evaluation.non_inferiority import NonInferiority
 from surgery.evaluation.scale_or_shape import Shares, parse_shares, share_text, shares_of, shares_record
 from surgery.evaluation.significance import McNemar, PermutationRank
 
@@ -25,6 +28,8 @@ class VariantMetrics:
     other variants, each among its own. `aggregates` are an lm-eval task's own totals, None where there are none.
     `control_of` names the edits that a random control belongs to, where the evaluation says so. `shares` tell by
     control and metric which share of its effect that control explains, and `shape_controls` what these are called here.
+    `margins` tell by metric whether it is not inferior, where a margin was named and it is no random control.
+    `ledgers` stand beside the base, by metric; empty without one.
     """
 
     means: Mapping[str, float]
@@ -35,6 +40,8 @@ class VariantMetrics:
     control_of: tuple[str, ...] = ()
     shares: Shares = field(default_factory=dict)
     shape_controls: Mapping[str, str] = field(default_factory=dict)
+    margins: Mapping[str, NonInferiority] = field(default_factory=dict)
+    ledgers: Mapping[str, Ledger] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,16 @@ def scale_or_shape(summary: EvaluationSummary) -> tuple[str, ...]:
     return tuple(said)
 
 
+def margin_verdicts(summary: EvaluationSummary) -> tuple[str, ...]:
+    """A sentence for each variant and metric with a margin: not inferior, inconclusive or inferior, and how near."""
+    return tuple(
+        f"{name}, {metric.title}: {margin_text(metric, found.margins[metric.name])}"
+        for name, found in summary.variants.items()
+        for metric in summary.metrics
+        if metric.name in found.margins
+    )
+
+
 def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
     keys = [metric.name for metric in evaluation.metrics]
     means = {key: evaluation.mean(name, key) for key in keys}
@@ -104,6 +121,8 @@ def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
         evaluation.control_of(name),
         shares_of(evaluation, name),
         evaluation.shape_controls.get(name, {}),
+        {} if is_control else comparisons_of(evaluation, name),
+        ledgers_of(evaluation, name),
     )
 
 
@@ -141,6 +160,10 @@ def _variant_record(found: VariantMetrics, keys: list[str]) -> dict[str, Any]:
     if found.shape_controls:
         record["shape_controls"] = dict(found.shape_controls)
         record["shares"] = shares_record(found.shares)
+    if found.margins:
+        record["margins"] = {key: asdict(each) for key, each in found.margins.items()}
+    if found.ledgers:
+        record["ledgers"] = {key: ledger_record(each) for key, each in found.ledgers.items()}
     return record
 
 
@@ -166,6 +189,8 @@ def _parse_variant(record: Mapping[str, Any]) -> VariantMetrics:
         control_of=tuple(record.get("control_of", ())),
         shares=parse_shares(record.get("shares", {})),
         shape_controls=dict(record.get("shape_controls", {})),
+        margins={key: NonInferiority(**_numbers(each)) for key, each in record.get("margins", {}).items()},
+        ledgers={key: parse_ledger(each) for key, each in record.get("ledgers", {}).items()},
     )
 
 

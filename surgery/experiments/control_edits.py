@@ -12,9 +12,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from surgery.edits import Edit, EditPlan
+from surgery.edits import Edit, EditPlan, LayerGroups, group_gains
 from surgery.evaluation import (
     AGAIN,
+    BASE,
     BASELINE,
     HEAD_ONLY,
     ONE_SCALE,
@@ -49,7 +50,7 @@ from surgery.experiments.shuffled_gains import shuffled_gains
 from surgery.policies import AbsSelect, GradDirection, RandomIndex, knob_values, knobs_of
 from surgery.runs import RANDOM_GATES, SHUFFLED_GAINS, ControlGroup
 from surgery.sensitivity import Sensitivity
-from surgery.spectra import Spectra
+from surgery.spectra import Spectra, null_components
 
 EDIT = "edit"
 _NEAR = 1e-12  # of ‖σ‖₂, below which a scale is rounding
@@ -67,9 +68,9 @@ CONTROLS: Mapping[str, Control] = {
 
 @dataclass(frozen=True)
 class ControlRules:
-    """What random controls share with their edit: scope, energy rule, clamp, strength, and the gates where it has some.
+    """What random controls share with their edit: scope, rules, strength, gains of layer groups, and gates where it has some.
 
-    Without `gates` the edit's gains, which have its strength already, are dealt out anew.
+    Without `gates` the edit's gains, which have its strength and those of its groups already, are dealt out anew.
     """
 
     scope: str = "residual"
@@ -77,6 +78,7 @@ class ControlRules:
     sigma_min: float = 0.0
     gates: RandomIndex | None = RandomIndex()
     strength: float = 1.0
+    groups: LayerGroups = LayerGroups()
 
 
 def rules_of(plan: EditPlan) -> ControlRules:
@@ -87,7 +89,7 @@ def rules_of(plan: EditPlan) -> ControlRules:
         gates = RandomIndex(**{name: value for name, value in knob_values(plan.policy).items() if name in shared})
     elif isinstance(plan.policy, GradDirection):
         gates = RandomIndex()
-    return ControlRules(plan.scope, plan.energy, plan.sigma_min, gates, plan.strength)
+    return ControlRules(plan.scope, plan.energy, plan.sigma_min, gates, plan.strength, plan.groups)
 
 
 def control_sets(rules: Iterable[ControlRules]) -> int:
@@ -134,19 +136,41 @@ def _random_control(
     spectra: Spectra, rules: ControlRules, edit: Edit | None, seed: int, measured: Sensitivity | None
 ) -> Edit:
     if edit is not None and rules.gates is None:
+        scaled = [name for name, gain in group_gains(rules.groups, spectra, edit.modules).items() if gain != 1]
         return shuffled_gains(
-            edit, energy=rules.energy, sigma_min=rules.sigma_min, seed=seed, q=input_energies(measured)
+            edit,
+            energy=rules.energy,
+            sigma_min=rules.sigma_min,
+            seed=seed,
+            q=input_energies(measured),
+            scaled=scaled,
         )
     gates = replace(rules.gates or RandomIndex(), seed=seed)
-    plan = EditPlan(gates, rules.scope, rules.energy, rules.sigma_min, strength=rules.strength)
+    plan = EditPlan(
+        gates, rules.scope, rules.energy, rules.sigma_min, strength=rules.strength, groups=rules.groups
+    )
     drawn = plan.apply(spectra, measured)
-    alone = {} if edit is None else {name: edit.modules[name] for name in edit.skipped}
-    return Edit({name: alone.get(name, module) for name, module in drawn.modules.items()})
+    if edit is None:
+        return drawn
+    alone = _left_alone(spectra, edit, rules)
+    return Edit({name: edit.modules[name] if name in alone else module for name, module in drawn.modules.items()})
+
+
+def _left_alone(spectra: Spectra, edit: Edit, rules: ControlRules) -> frozenset[str]:
+    """The modules whose components the policy left as they were, though a layer group may have scaled them as a whole."""
+    found = set(edit.skipped)
+    for name, gain in group_gains(rules.groups, spectra, edit.modules).items():
+        module = edit.modules[name]
+        wanted = 1 + rules.strength * (gain - 1)
+        live = module.gains[~null_components(module.sigma)]
+        if gain != 1 and (abs(live - wanted) <= _NEAR).all():
+            found.add(name)
+    return frozenset(found)
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a variant of that name would be taken for the unedited adapter, the edit of a proof or a control."""
-    return name in (BASELINE, AGAIN, EDIT) or is_shape_control(name) or is_random_control(name)
+    """Whether a variant of that name would be taken for the unedited adapter, the base, the edit or a control."""
+    return name in (BASELINE, BASE, AGAIN, EDIT) or is_shape_control(name) or is_random_control(name)
 
 
 def shape_controls(
@@ -199,7 +223,7 @@ def with_controls(
     The controls of one edit are called `random 0` and so on; where several edits need controls of their own, the
     name says whose they are. Edits whose gates and rules are the same share theirs: they would be equal.
     """
-    owners = _owners(edits, measured)
+    owners = _owners(spectra, edits, measured)
     several = len(set(owners.values())) > 1
     variants: dict[str, Edit] = {}
     drawn: dict[str, dict[str, Edit]] = {}
@@ -235,13 +259,15 @@ def _unmatched(own: Mapping[str, Edit]) -> int:
 
 
 def _owners(
-    edits: Mapping[str, tuple[Edit | None, ControlRules]], measured: Mapping[str, Sensitivity | None]
+    spectra: Spectra,
+    edits: Mapping[str, tuple[Edit | None, ControlRules]],
+    measured: Mapping[str, Sensitivity | None],
 ) -> dict[str, str]:
     """For each edit the first one that has the same controls, itself where none does."""
     first: dict[object, str] = {}
     owners = {}
     for name, (edit, rules) in edits.items():
-        left_alone = None if edit is None else frozenset(edit.skipped)
+        left_alone = None if edit is None else _left_alone(spectra, edit, rules)
         known = measured.get(name) if rules.energy == "functional" else None
         moments = known.provenance.key if known is not None else ""
         owners[name] = first.setdefault((rules, left_alone, moments) if rules.gates else name, name)

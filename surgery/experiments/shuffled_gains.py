@@ -5,7 +5,7 @@ did for the edit. The step from σ is then made longer or shorter until the modu
 edit moves it: a control that moves less than its edit would be beaten by size alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ def shuffled_gains(
     sigma_min: float,
     seed: int,
     q: Mapping[str, Float64[ndarray, " rank"]] | None = None,
+    scaled: Collection[str] = (),
 ) -> Edit:
     """A control that deals each module's gains out to other components and moves it as far as the edit does.
 
@@ -38,6 +39,7 @@ def shuffled_gains(
     sigma_min: least σ′ of an edited component.
     seed: of the draw, which also depends on the module's name.
     q: second moments of the inputs by module, for rule `functional`.
+    scaled: modules that the gain of a layer group scales, whose norm no rule holds.
 
     Modules that the edit leaves as they are stay so. Where all gains of a module are one number, there is nothing
     to deal out, and the paper's random gates give the direction instead. A module whose components cannot move as
@@ -48,8 +50,9 @@ def shuffled_gains(
     modules = {}
     for name, module in edit.modules.items():
         rng = np.random.default_rng(int(digest(["shuffled gains", str(seed), name])[:32], 16))
-        weights = (q or {}).get(name) if energy == "functional" else None
-        modules[name] = _shuffled(module, _Rule(module.sigma, energy, sigma_min, weights), rng)
+        held = "none" if name in scaled else energy
+        weights = (q or {}).get(name) if held == "functional" else None
+        modules[name] = _shuffled(module, _Rule(module.sigma, held, sigma_min, weights), rng)
     return Edit(modules)
 
 

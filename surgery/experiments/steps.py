@@ -112,6 +112,11 @@ def check_steps(plan: EditPlan, most: int) -> None:
             "what protected slices say is measured at the adapter's own σ alone",
             "take 1 step, or an edit without protected slices",
         )
+    if most > 1 and not plan.groups.plain:
+        raise PolicyError(
+            "gains of layer groups would be applied again at every step",
+            "take 1 step, or leave the gains of layer groups at 1",
+        )
     if most > 1 and any(plan.manual.values()):
         raise PolicyError(
             "gains set by hand are relative to the adapter's own σ, and would be applied again at every step",

@@ -2,7 +2,7 @@
 
 from surgery.adapter import Adapter
 from surgery.data import SAMPLED
-from surgery.edits import Edit, summary
+from surgery.edits import Edit, groups_text, summary
 from surgery.export.layout import Layout
 from surgery.export.peft_loading import PeftLoading
 from surgery.policies import knob_values
@@ -26,6 +26,7 @@ def model_card(
     skipped = "".join(f"- `{_plain(name)}`: {reason}\n" for name, reason in edit.skipped.items())
     # an edit at its whole strength has the card it always had
     strength = "" if recipe.edit.strength == 1 else f"| strength | {recipe.edit.strength:g} |\n"
+    groups = _plain(groups_text(recipe.edit.groups), 600)
     base = _plain(adapter.base_name or recipe.base.location)
     changes = "".join(f"- {_plain(change, 600)}\n" for change in adapter.changes)
     return f"""---
@@ -48,7 +49,7 @@ The singular values of a trained LoRA adapter were reweighted; its directions ar
 | knobs | {knobs} |
 | scope | `{_plain(recipe.edit.scope)}`: {len(edit.modules)} modules, {edit.scalars} singular values |
 | energy rule | `{recipe.edit.energy}`, Σσ′/Σσ = {numbers.nuclear_norm_ratio:.6f} |
-{strength}| raised / lowered / zeroed | {numbers.raised} / {numbers.lowered} / {numbers.zeroed} |
+{strength}{f"| gains of layer groups | {groups} |{chr(10)}" if groups else ""}| raised / lowered / zeroed | {numbers.raised} / {numbers.lowered} / {numbers.zeroed} |
 | gains set by hand | {manual} |{_protected(recipe)}
 {f"| they came about by | {_plain(recipe.origin, 600)} |{chr(10)}" if recipe.origin else ""}| loaded by PEFT | {_plain(str(loading), 600)} |
 

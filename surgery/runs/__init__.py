@@ -10,6 +10,7 @@ from surgery.runs.controls import (
     unlike_note,
 )
 from surgery.runs.history import known_run, known_runs
+from surgery.runs.late_margins import LATE, late_margin_note
 from surgery.runs.logged_engine import LoggedEngine
 from surgery.runs.metrics import AnswerTime, RunMetrics, metrics_record, parse_metrics
 from surgery.runs.plan import PROOF, RunPlan
@@ -32,6 +33,7 @@ from surgery.runs.samples import samples_file
 __all__ = [
     "ABOUT",
     "ENVIRONMENT",
+    "LATE",
     "LOG",
     "METRICS",
     "PROOF",
@@ -52,6 +54,7 @@ __all__ = [
     "finish",
     "known_run",
     "known_runs",
+    "late_margin_note",
     "logged_answers",
     "metrics_record",
     "parse_controls",

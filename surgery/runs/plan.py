@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from surgery.data import Margins
 from surgery.files import digest
 from surgery.runs.controls import ControlGroup, unlike_controls
 
@@ -22,7 +23,8 @@ class RunPlan:
     `settings` are precision, device and versions. `edit` is the digest of the recipe that the run is about, its
     evaluation left out, and `purpose` what it asks of that edit, a proof unless it says otherwise. `controls` are
     told by the name of their edit; runs of earlier versions say nothing of them. `marking` is the digest of what is
-    read from the answers in a way of its own, and of what was allowed; empty where nothing is.
+    read from the answers in a way of its own, and of what was allowed; empty where nothing is. `margins` are those that
+    were named before it began.
     """
 
     adapter: str
@@ -39,6 +41,7 @@ class RunPlan:
     purpose: str = PROOF
     controls: Mapping[str, ControlGroup] = field(default_factory=dict)
     marking: str = ""
+    margins: Margins | None = None
 
     @property
     def unlike_controls(self) -> tuple[str, ...]:
@@ -56,7 +59,8 @@ class RunPlan:
         """The name of the run's folder."""
         variants = [part for pair in self.variants.items() for part in pair]
         marking = [self.marking] if self.marking else []
-        return digest([self.context, self.edit, self.purpose, *marking, *variants])[:24]
+        margins = self.margins.texts if self.margins else ()
+        return digest([self.context, self.edit, self.purpose, *marking, *margins, *variants])[:24]
 
     @property
     def slice_name(self) -> str:

@@ -22,6 +22,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from surgery.data import Margins
 from surgery.errors import DataError
 from surgery.evaluation import Evaluation, summarise
 from surgery.files import digest, file_stamp, is_shipped, runs_folder, without_nan, write_whole
@@ -79,12 +80,13 @@ class Run:
                 f"the run {self.folder.name!r} has not ended", "start it again: it goes on where it was"
             )
         try:
-            found = read_samples(self.folder / SAMPLES, self.metrics.samples)
+            read = read_samples(self.folder / SAMPLES, self.metrics.samples)
         except (ValueError, LookupError) as error:
             raise DataError(
                 f"the files of run {self.folder.name!r} were changed",
                 "start it again: it is put together from its answers",
             ) from error
+        found = replace(read, margins=self.plan.margins)
         unlike = self.plan.unlike_controls
         if not unlike:
             return found
@@ -215,7 +217,12 @@ def _plan_in(file: Path, stamp: tuple[int, int, int]) -> tuple[RunPlan, datetime
         edit["manual"] = {
             name: {int(k): gain for k, gain in gains.items()} for name, gains in edit["manual"].items()
         }
-    plan = RunPlan(**{**about, "controls": parse_controls(about.get("controls", {}))})
+    margins = about.get("margins")
+    read = {
+        "controls": parse_controls(about.get("controls", {})),
+        "margins": None if margins is None else Margins(**margins),
+    }
+    plan = RunPlan(**{**about, **read})
     return (plan, started) if plan.key == file.parent.name else None
 
 

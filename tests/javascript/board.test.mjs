@@ -3,7 +3,7 @@ import test from "node:test"
 
 import { barAt, drawBars, drawGains, drawGate, gainAt, shadeOf } from "../../app/editing/figures.mjs"
 import {
-  acted, armed, blank, byHand, dropped, expectationNow, gainsNow, grabbed, keyed, letGo, moduleOf, numbersNow, opened, pulled, received,
+  acted, armed, blank, byHand, dropped, expectationNow, gainsNow, grabbed, keyed, letGo, moduleOf, numbersNow, opened, pulled, received, turned,
   slid, stepped,
 } from "../../app/editing/state.mjs"
 import { doubtsOf, handWords, numberRows, tipLines } from "../../app/editing/words.mjs"
@@ -32,6 +32,7 @@ function sent(changes = {}) {
     position: floats([1, 0, 0.5]),
     positionRange: [0, 1],
     positionLabel: "|g|",
+    groups: [{ name: "family: q_proj" }],
     manual: {},
     numbers: NUMBERS,
     expectation: EXPECTED,
@@ -229,4 +230,11 @@ test("what is picked is told with its σ and gain", () => {
   assert.deepEqual(tipLines(state, gainsNow(state), moduleOf(state), 1), [
     "layer 0 · first · component 1", "σ 2 → σ′ 1  (gain 0.500)", "mean g −0.5000 ± 0.1000", "by hand: 0.5",
   ])
+})
+
+test("what is let go is asked for as what it is: the strength, the gain of a layer group, a knob of the policy", () => {
+  const asked = (knob, value) => turned(start(), knob, value).waiting
+  assert.deepEqual(asked("strength", 0.5), [{ id: 1, type: "strength", value: 0.5 }])
+  assert.deepEqual(asked("family: q_proj", 0.5), [{ id: 1, type: "group", group: "family: q_proj", value: 0.5 }])
+  assert.deepEqual(asked("gamma", 2), [{ id: 1, type: "knob", knob: "gamma", value: 2 }])
 })

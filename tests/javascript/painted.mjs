@@ -33,7 +33,7 @@ const FIGURES = {
   // the gains, numbers and expectation under a knob that is dragged to `drag`, and the bars
   board({ data, drag }, sheet, ink) {
     const known = board.received(board.blank(0), data)
-    const state = drag ? board.slid(known, data.knobs.find((knob) => knob.name === drag.knob), drag.value) : known
+    const state = drag ? board.slid(known, [...data.knobs, ...data.groups].find((knob) => knob.name === drag.knob), drag.value) : known
     const gains = board.gainsNow(state)
     drawBars(sheet, ink, state, gains)
     return { gains: [...gains], numbers: board.numbersNow(state), expectation: board.expectationNow(state), bars: sheet.calls }

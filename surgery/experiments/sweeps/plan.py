@@ -11,8 +11,10 @@ from itertools import pairwise
 
 from surgery.adapter import in_scope, open_adapter
 from surgery.data import CalibrationPlan, EvaluationPlan, calibration_rows, read_slices
+from surgery.edits import groups_text
 from surgery.errors import SweepError
-from surgery.experiments.sweeps.spec import Sweep, SweptAdapter, SweptEdit, SweptTask
+from surgery.experiments.sweeps.grids import SweptEdit
+from surgery.experiments.sweeps.spec import Sweep, SweptAdapter, SweptTask
 from surgery.model import BaseChoice, latest_base
 from surgery.policies import knobs_of
 from surgery.progress import SILENT, Control
@@ -46,8 +48,8 @@ class Group:
 
     @property
     def requests(self) -> int | None:
-        """Examples × variants, the unedited adapter among these; None where the task alone knows its length."""
-        return None if self.task.limit is None else self.task.limit * (len(self.edits) + 1)
+        """Examples × variants, unedited adapter and base among these; None where the task alone knows its length."""
+        return None if self.task.limit is None else self.task.limit * (len(self.edits) + 1 + self.task.base_arm)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def variant_name(edit: SweptEdit) -> str:
         parts.append(f"σ from {plan.sigma_min:g}")
     if plan.strength != 1:
         parts.append(f"strength {plan.strength:g}")
+    if groups := groups_text(plan.groups):
+        parts.append(groups)
     if policy.needs_gradient:
         parts.append(f"{edit.budget} examples")
     # second moments of inputs are those of all rows that were measured, whatever the budget

@@ -5,19 +5,15 @@ may be is what a recipe allows for the same setting.
 """
 
 import dataclasses
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-from surgery.adapter import SCOPES, check_scope
 from surgery.data import ALLOW, REFUSE, CalibrationPlan, EvaluationPlan, parse_plan
-from surgery.edits import EditPlan, check_rules, check_strength, edit_record
 from surgery.errors import DataError, SweepError
 from surgery.evaluation.lm_eval import TaskPlan, has_several_tasks
+from surgery.experiments.sweeps.grids import LOOK, MOST_CELLS, SweptEdit, list_of, swept_edits, whole_number
 from surgery.files import (
     LONGEST,
     demo_slice,
@@ -26,18 +22,13 @@ from surgery.files import (
     mapping_of,
     read_limited,
     refuse_unknown,
-    shipped_folder,
     user_path,
 )
 from surgery.model import BaseChoice
-from surgery.policies import Policy, make_policy
 from surgery.recipes import demo_plans
 
 SCHEMA = 1
-MOST_CELLS = 100_000
-_LOOK = f"compare {shipped_folder('sweeps') / 'demos.yaml'}"
-_OF_TASKS = ("run_programs", "batch_size", "task", "near_duplicates")
-_GRID = ("policies", "scopes", "energies", "budgets", "seeds", "strengths", "sigma_min")
+_OF_TASKS = ("run_programs", "batch_size", "task", "near_duplicates", "base_arm")
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ class SweptTask:
     """Held-out rows, or a task of lm-eval.
 
     `batch_size` bounds the requests of a task's batch, and `allow_near` lets its documents be near-duplicates of rows
-    that an edit was made on; rows say both in their plan.
+    that an edit was made on; rows say both in their plan. `base_arm` asks the base model without the adapter, too.
     """
 
     name: str
@@ -64,6 +55,7 @@ class SweptTask:
     run_programs: bool = False
     batch_size: int | None = None
     allow_near: bool = False
+    base_arm: bool = False
 
     @property
     def limit(self) -> int | None:
@@ -71,15 +63,6 @@ class SweptTask:
         if isinstance(self.question, TaskPlan) and has_several_tasks(self.question):
             return None
         return self.question.limit
-
-
-@dataclass(frozen=True)
-class SweptEdit:
-    """One point of the grids: an edit, from the first `budget` rows of the shuffle that `seed` gives."""
-
-    plan: EditPlan
-    budget: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -134,7 +117,7 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
     settings = {"variants_at_once", "attempts", "resources"}
     refuse_unknown(record, known | settings, "the sweep", SweepError)
     tasks = tuple(_task(name, entry, limit) for name, entry in _named(record, "tasks").items())
-    edits = _edits(record.get("edits"), examples)
+    edits = swept_edits(record.get("edits"), examples)
     budget = max(edit.budget for edit in edits)
     adapters = tuple(
         _adapter(name, entry, record, tuple(task.name for task in tasks), budget)
@@ -144,8 +127,8 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
         adapters,
         tasks,
         edits,
-        _whole(record.get("variants_at_once", Sweep.variants_at_once), "variants_at_once", 1),
-        _whole(record.get("attempts", Sweep.attempts), "attempts", 1),
+        whole_number(record.get("variants_at_once", Sweep.variants_at_once), "variants_at_once", 1),
+        whole_number(record.get("attempts", Sweep.attempts), "attempts", 1),
         _resources(record.get("resources")),
     )
     cells = len(edits) * sum(len(adapter.tasks) for adapter in adapters)
@@ -174,7 +157,7 @@ def _adapter(
         calibration = {"data": demo_slice(source, "calibration"), "separator": True, **calibration}
     if base is None:
         raise SweepError(f"{where} has no base model", "write base: {location: …} there or for the whole sweep")
-    asked = tuple(_list(entry, "tasks", where, str, tasks))
+    asked = tuple(list_of(entry, "tasks", where, str, tasks))
     for task in asked:
         if task not in tasks:
             raise SweepError(f"{where} asks for the task {task!r}", f"use {', '.join(tasks)}")
@@ -193,7 +176,7 @@ def _task(name: str, entry: Any, limit: int | None) -> SweptTask:
         # a demo's rows are tokenised as it was trained
         entry = {"separator": True, **entry} if is_demo(str(entry["data"])) else entry
         plan = replace(parse_plan(EvaluationPlan, entry, where), random=0, scale=False, again=False)
-        return SweptTask(name, replace(plan, limit=limit or plan.limit))
+        return SweptTask(name, replace(plan, limit=limit or plan.limit), base_arm=plan.base_arm)
     own = {key: value for key, value in entry.items() if key not in _OF_TASKS}
     if "name" in own or not isinstance(entry.get("task"), str):
         raise SweepError(f"{where} names neither rows nor a task", "write data: FILE, or task: and lm-eval's name")
@@ -201,67 +184,19 @@ def _task(name: str, entry: Any, limit: int | None) -> SweptTask:
         asked = TaskPlan.of({"name": entry["task"], **own})
     except DataError as error:
         raise SweepError(f"{where}: {error.problem}", error.remedy) from error
-    programs = entry.get("run_programs", False)
-    if type(programs) is not bool:
-        raise SweepError(f"{where}.run_programs cannot be {programs!r}", "write true or false")
-    size = _whole(entry["batch_size"], f"{where}.batch_size", 1) if "batch_size" in entry else None
+    programs, base_arm = (_switch(entry, name, where) for name in ("run_programs", "base_arm"))
+    size = whole_number(entry["batch_size"], f"{where}.batch_size", 1) if "batch_size" in entry else None
     near = entry.get("near_duplicates", REFUSE)
     if near not in (REFUSE, ALLOW):
         raise SweepError(f"{where}.near_duplicates cannot be {near!r}", f"write {REFUSE} or {ALLOW}")
-    return SweptTask(name, replace(asked, limit=limit or asked.limit), programs, size, near == ALLOW)
+    return SweptTask(name, replace(asked, limit=limit or asked.limit), programs, size, near == ALLOW, base_arm)
 
 
-def _edits(value: Any, examples: int | None) -> tuple[SweptEdit, ...]:
-    """The points of all grids, each once, in the order in which they are written."""
-    if not isinstance(value, list) or not value:
-        raise SweepError("the sweep has no list of edits", _LOOK)
-    found: dict[str, SweptEdit] = {}
-    for number, entry in enumerate(value):
-        where = f"edits[{number}]"
-        grid = mapping_of(entry, where, SweepError)
-        refuse_unknown(grid, set(_GRID), where, SweepError)
-        if "policies" not in grid:
-            raise SweepError(f"{where} names no policies", _LOOK)
-        policies = [
-            policy for each in _list(grid, "policies", where, (str, dict)) for policy in _policies(each, where)
-        ]
-        scopes, energies = (
-            _list(grid, "scopes", where, str, ["residual"]),
-            _list(grid, "energies", where, str, [""]),
-        )
-        budgets = [_whole(n, f"{where}.budgets", 1) for n in _list(grid, "budgets", where, int, [128])]
-        seeds = [_whole(n, f"{where}.seeds", 0) for n in _list(grid, "seeds", where, int, [0])]
-        sigma_min = grid.get("sigma_min", 0.0)
-        if type(sigma_min) not in (int, float):
-            raise SweepError(f"{where}.sigma_min cannot be {sigma_min!r}", "write a number")
-        for scope in scopes:
-            if scope not in SCOPES:
-                check_scope(scope)
-        strengths = _list(grid, "strengths", where, (int, float), [1.0])
-        for strength in strengths:
-            check_strength(strength)
-        axes = (policies, scopes, energies, strengths, budgets, seeds)
-        if math.prod(map(len, axes)) > MOST_CELLS:
-            raise SweepError(f"{where} makes more than {MOST_CELLS:,} edits", "shorten its lists")
-        for policy, scope, energy, strength, budget, seed in product(*axes):
-            plan = EditPlan(policy, scope, energy, float(sigma_min), strength=float(strength))
-            check_rules(plan.energy, plan.sigma_min)
-            edit = SweptEdit(plan, min(budget, examples or budget), seed)
-            found[json.dumps([edit_record(plan), edit.budget, edit.seed])] = edit
-    return tuple(found.values())
-
-
-def _policies(entry: Any, where: str) -> list[Policy]:
-    """A policy by name, or one for every combination of the values listed for its knobs."""
-    if isinstance(entry, str):
-        return [make_policy(entry)]
-    refuse_unknown(entry, {"policy", "knobs"}, f"{where}.policies", SweepError)
-    knobs = mapping_of(entry.get("knobs"), f"{where}.policies.knobs", SweepError)
-    lists = {name: value if isinstance(value, list) else [value] for name, value in knobs.items()}
-    if empty := next((name for name, values in lists.items() if not values), None):
-        raise SweepError(f"{where} lists no value of the knob {empty!r}", "list one or more")
-    points = product(*lists.values())
-    return [make_policy(str(entry.get("policy")), dict(zip(lists, point, strict=True))) for point in points]
+def _switch(entry: Mapping[str, Any], name: str, where: str) -> bool:
+    value = entry.get(name, False)
+    if type(value) is not bool:
+        raise SweepError(f"{where}.{name} cannot be {value!r}", "write true or false")
+    return value
 
 
 def _resources(value: Any) -> Resources:
@@ -283,21 +218,5 @@ def _named(record: Mapping[str, Any], section: str) -> Mapping[str, Any]:
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise SweepError(f"{section} holds the name {name!r}", "use a word")
     if not entries:
-        raise SweepError(f"the sweep has no {section}", _LOOK)
+        raise SweepError(f"the sweep has no {section}", LOOK)
     return entries
-
-
-def _list(record: Mapping[str, Any], name: str, where: str, kind: Any, default: Any = ()) -> list[Any]:
-    value = record.get(name, list(default))
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    if not isinstance(value, list) or not value or not all(type(item) in kinds for item in value):
-        names = {str: "texts", int: "whole numbers", float: "numbers", dict: "settings"}
-        words = " or ".join(names[each] for each in kinds)
-        raise SweepError(f"{where}.{name} cannot be {value!r}", f"write a list of {words}: [a, b]")
-    return value
-
-
-def _whole(value: Any, where: str, least: int) -> int:
-    if type(value) is not int or value < least:
-        raise SweepError(f"{where} cannot be {value!r}", f"use a whole number from {least}")
-    return value

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from app import editing as board
+from app.editing.knob_tables import packed, table_keys
 from app.state.workspace import Workspace
 from surgery.edits import knob_table
 from tests.app.conftest import SIGMA, workspace_of
@@ -32,12 +33,10 @@ LONGER = with_a_slope(workspace_of(SIGMA, examples=64))
 
 def shown(workspace: Workspace, knob: str | None = None) -> dict[str, Any]:
     """What the browser gets, through strict JSON."""
-    keys = board._table_keys(workspace)
+    keys = table_keys(workspace)
     table = None
     if knob is not None:
-        table = board._packed(
-            knob_table(workspace.spectra, workspace.plan, knob, workspace.sensitivity), keys[knob]
-        )
+        table = packed(knob_table(workspace.spectra, workspace.plan, knob, workspace.sensitivity), keys[knob])
     data = board._data(workspace, 7, table, keys)
     return json.loads(json.dumps(data, allow_nan=False))
 

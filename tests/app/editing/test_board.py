@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app import editing as board
-from surgery.edits import end_to_end, make_edit, preview
+from app.editing.knob_tables import table_keys
+from surgery.edits import LayerGroups, end_to_end, group_knobs, make_edit, preview, with_group
 from surgery.errors import PolicyError
 from surgery.policies import (
     POLICIES,
@@ -172,9 +172,48 @@ def test_the_page_shows_under_a_dragged_strength_its_edit_and_what_is_expected_o
     assert told["expectation"]["doubts"] == list(found.doubts)
 
 
+@pytest.mark.parametrize("protect", [False, True])
+@pytest.mark.parametrize("knob", ["family: o_proj", "third: first"])
+def test_the_page_shows_under_a_dragged_group_its_edit_and_what_is_expected_of_it(
+    knob: str, protect: bool
+) -> None:
+    beside = replace(LONGER, sensitivity=with_protected(LONGER.sensitivity)) if protect else LONGER
+    groups = LayerGroups({"o_proj": 0.5}, (1.2, 1.0, 1.0), {"o_proj": (0.9, 1.0, 1.0)})
+    start = with_plan(beside, scope="all", strength=0.8, sigma_min=0.1, groups=groups, protect=protect)
+    data = shown(start, knob)
+    for gain in (0.0, 0.75, 2.0):
+        told = painted("board", data, drag={"knob": knob, "value": gain})
+        turned = replace(start, history=start.history.record("x", with_group(start.plan, knob, gain)))
+        np.testing.assert_allclose(told["gains"], end_to_end(turned.edit), atol=1 / 8192, rtol=0)
+        assert told["numbers"]["predicted"] == pytest.approx(
+            preview(turned.edit, beside.sensitivity).predicted, rel=1e-9, abs=1e-12
+        )
+        for name in ("mean", "low", "high", "linear", "curvature"):
+            assert told["expectation"][name] == pytest.approx(getattr(turned.expectation, name), rel=1e-6), name
+
+
+def test_a_slider_stands_for_each_family_in_scope_and_each_third_of_the_layers() -> None:
+    groups = LayerGroups({"o_proj": 0.5}, (1.0, 0.25, 1.0))
+    data = shown(with_plan(SMALL, scope="all", groups=groups))
+    here = list(dict.fromkeys(spectrum.family for spectrum in SMALL.spectra.values()))
+    assert [knob["name"] for knob in data["groups"]][: len(here)] == [f"family: {name}" for name in here]
+    assert {knob["name"]: knob["value"] for knob in data["groups"]} == {
+        **{f"family: {name}": groups.family.get(name, 1.0) for name in here},
+        "third: first": 1.0,
+        "third: middle": 0.25,
+    }
+    assert {(knob["kind"], knob["low"], knob["high"]) for knob in data["groups"]} == {("range", 0.0, 2.0)}
+    assert data["groupsTold"] == "o_proj ×0.5, middle third ×0.25"
+    assert [knob["label"] for knob in data["groups"]][-1] == "middle third of the layers"
+
+
 def test_the_tables_of_all_knobs_but_the_strength_hang_on_it() -> None:
     whole, half = (shown(with_plan(SMALL, strength=each))["tableKeys"] for each in (1.0, 0.5))
     assert {knob for knob in whole if whole[knob] == half[knob]} == {"strength"}
+    scaled = shown(with_plan(SMALL, groups=LayerGroups({"o_proj": 0.5})))["tableKeys"]
+    assert {knob for knob in whole if whole[knob] == scaled[knob]} == {"family: o_proj"}
+    both = shown(with_plan(SMALL, groups=LayerGroups(both={"o_proj": (0.5, 1, 1)})))["tableKeys"]
+    assert set(whole.values()).isdisjoint(both.values())
     other = shown(with_plan(SMALL, policy=GradDirection(eta_suppress=1.0)))["tableKeys"]
     assert {knob for knob in whole if whole[knob] == other[knob]} == {"eta_suppress"}
 
@@ -202,11 +241,12 @@ def test_a_tables_key_is_independent_of_the_knobs_own_value_and_dependent_on_all
     policy = AbsSelect()
     plan = {"policy": policy, "scope": "o_proj", "energy": "l2", "sigma_min": 0.1, "manual": {O0: {0: 1.5}}}
     start = with_plan(SMALL, **plan)
-    keys = board._table_keys(start)
-    assert set(keys) == {"strength", *(knob.name for knob in knobs_of(policy) if knob.slides)}
+    keys = table_keys(start)
+    groups = {knob.name for knob in group_knobs(start.spectra, start.edit.modules)}
+    assert set(keys) == {"strength", *groups, *(knob.name for knob in knobs_of(policy) if knob.slides)}
     assert len(set(keys.values())) == len(keys)
-    key = board._table_keys(start)["amp"]
-    assert board._table_keys(with_plan(start, policy=AbsSelect(amp=3.0)))["amp"] == key
+    key = table_keys(start)["amp"]
+    assert table_keys(with_plan(start, policy=AbsSelect(amp=3.0)))["amp"] == key
     other = measured({name: g + 1 for name, g in SMALL.sensitivity.values.items()})
     other = replace(other, provenance=replace(other.provenance, examples="others"))
     changed = [
@@ -225,5 +265,5 @@ def test_a_tables_key_is_independent_of_the_knobs_own_value_and_dependent_on_all
         replace(start, sensitivity=None),
         replace(start, sensitivity=other),
     ]
-    found = [board._table_keys(workspace)["amp"] for workspace in changed]
+    found = [table_keys(workspace)["amp"] for workspace in changed]
     assert len({key, *found}) == len(changed) + 1

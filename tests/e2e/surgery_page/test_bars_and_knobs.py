@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from surgery import Sensitivity, Spectrum, make_edit
-from surgery.edits import EditPlan, expected, preview
+from surgery.edits import EditPlan, LayerGroups, expected, preview
 from surgery.policies import GradDirection
 from tests.e2e.driving import no_message_of_failure, rested
 from tests.e2e.surgery_page.board import (
@@ -109,6 +109,40 @@ def test_a_dragged_knob_repaints_all_the_way_and_ends_at_the_number_the_library_
     )
     assert change == pytest.approx(numbers.predicted, rel=1e-9)
     at(page, 2, "eta_suppress")
+    no_message_of_failure(page)
+
+
+def test_a_family_is_scaled_with_a_slider_the_expectation_follows_and_undo_takes_it_back(
+    opened: Open, spectra: dict[str, Spectrum], sensitivity: Sensitivity
+) -> None:
+    page = opened()
+    page.locator(".board summary").click()
+    family = slider(page, "family: o_proj")
+    family.scroll_into_view_if_needed()
+    box = family.bounding_box()
+    assert box is not None
+    y, x0, x1 = box["y"] + box["height"] / 2, box["x"] + 8, box["x"] + box["width"] - 8
+    page.mouse.move((x0 + x1) / 2, y)
+    rested(page)
+    before = expectation(page).inner_text()
+    page.mouse.down()
+    seen = set()
+    for move in range(1, 21):
+        page.mouse.move((x0 + x1) / 2 - (x1 - x0) * move / 50, y)
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        seen.add(expectation(page).inner_text())
+    assert count(page, "confirm") == 0
+    assert len(seen - {before}) >= 8
+    dragged = expectation(page).inner_text()
+    confirmed(page, page.mouse.up)
+    chosen = float(family.input_value())
+    assert chosen < 0.5
+    told = expected(EditPlan(GradDirection(), groups=LayerGroups({"o_proj": chosen})), spectra, sensitivity)
+    assert dragged == expectation(page).inner_text() == shown(told.mean, told.standard_error)
+    at(page, 2, f"o_proj ×{chosen:g}")
+    expect(page.locator('.board [data-role="groups-told"]')).to_have_text(f"o_proj ×{chosen:g}")
+    confirmed(page, button(page, "undo").click)
+    assert (expectation(page).inner_text(), family.input_value()) == (before, "1")
     no_message_of_failure(page)
 
 

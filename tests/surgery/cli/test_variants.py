@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,14 @@ import pytest
 
 from surgery.adapter import in_scope, open_adapter
 from surgery.cli import main
-from surgery.data import Encoding, Row, calibration_rows, encode
+from surgery.data import Encoding, Margins, Row, calibration_rows, encode
 from surgery.edits import EditPlan, edit_record, make_edit
-from surgery.evaluation import BASELINE, SAME_ENERGY, SHAPE_CONTROLS, SHAPE_ONLY
+from surgery.evaluation import BASE, BASELINE, SAME_ENERGY, SHAPE_CONTROLS, SHAPE_ONLY, summarise
 from surgery.experiments import run_recipe, sigma_digest
 from surgery.export import export
 from surgery.policies import AbsSelect, RandomIndex, Rank
 from surgery.recipes import dump_recipe, read_recipe
-from surgery.runs import stored_run, stored_runs
+from surgery.runs import LATE, stored_run, stored_runs
 from surgery.spectra import decompose
 from tests.helpers.models import example_loss, merged, save_adapter, tiny_llama, tiny_tokenizer
 from tests.helpers.rounding import assert_losses
@@ -117,6 +117,37 @@ def test_scale_or_shape_adds_the_controls_of_each_recipe_and_tells_its_shares(pl
     text = capsys.readouterr().out
     assert "Scale or shape, a.yaml, answer loss: " in text
     assert "Scale or shape, b.yaml, answer loss: " in text
+
+
+def test_a_margin_named_before_is_judged_told_and_kept(place, capsys):
+    file = recipe_file(place, "r.yaml", EditPlan(Rank(keep=2), scope="all", energy="none"))
+    record = told(capsys, *words(place, "--variant", file, "--margin", "5points", "0.5nats"))
+    assert {key: each["margin"] for key, each in record["variants"]["r.yaml"]["margins"].items()} == {
+        "loss": 0.5,
+        "exact": 0.05,
+    }
+    run = stored_run(record["run"])
+    assert run.plan.margins == Margins(5.0, 0.5)
+    verdicts = summarise(run.evaluation).variants["r.yaml"].margins
+    assert record["variants"]["r.yaml"]["margins"]["loss"] == asdict(verdicts["loss"])
+    assert LATE not in record["notes"]
+    assert main(["runs", record["run"]]) == 0
+    assert f"Non-inferiority, r.yaml, answer loss: {verdicts['loss'].verdict}: " in capsys.readouterr().out
+    # the same rows with another margin: nobody can say any more that it was named before
+    late = told(capsys, *words(place, "--variant", file, "--margin"))
+    assert late["run"] != record["run"]
+    assert stored_run(late["run"]).plan.margins == Margins()
+    assert LATE in late["notes"]
+    assert "'much' is no margin" in refused(capsys, *words(place, "--variant", file, "--margin", "much"))
+
+
+def test_a_recipe_is_run_with_a_margin(place, capsys):
+    name = recipe_file(place, "r.yaml", EditPlan(Rank(keep=2), scope="all", energy="none"))
+    record = told(capsys, "run", name, "--out", "out", "--margin", "2points")
+    assert record["evaluation"]["variants"]["edit"]["margins"].keys() == {"exact"}
+    assert read_recipe("out/recipe.yaml").evaluation.margins == Margins(2.0, None)
+    Path("bare.yaml").write_text(dump_recipe(replace(read_recipe(name), evaluation=None)), encoding="utf-8")
+    assert "leave out --margin" in refused(capsys, "run", "bare.yaml", "--out", "o2", "--margin")
 
 
 def test_a_recipe_is_run_with_the_controls_of_scale_and_shape(place, capsys):
@@ -275,3 +306,16 @@ def test_an_export_of_an_earlier_version_has_its_rules_in_its_recipe(place, caps
     spectra = decompose(open_adapter(place.adapter))
     expected = make_edit(spectra, gates, scope="all", energy="none")
     assert run.plan.variants["random 0"] == sigma_digest(expected)
+
+
+def test_the_base_answers_beside_variants_and_in_a_recipe_that_is_redone(place, capsys):
+    plan = EditPlan(Rank(keep=2), scope="all", energy="none")
+    name = recipe_file(place, "r.yaml", plan)
+    record = told(capsys, *words(place, "--variant", name, "--base-arm", "--loss-only"))
+    assert list(record["variants"]) == [BASELINE, name, BASE]
+    again = told(capsys, "run", name, "--out", "out", "--base-arm")
+    assert BASE in again["evaluation"]["variants"]
+    assert read_recipe("out/recipe.yaml").evaluation.base_arm
+    Path("bare.yaml").write_text(dump_recipe(replace(read_recipe(name), evaluation=None)), encoding="utf-8")
+    said = refused(capsys, "run", "bare.yaml", "--out", "o2", "--base-arm", "--scale-or-shape")
+    assert "leave out --scale-or-shape and --base-arm" in said

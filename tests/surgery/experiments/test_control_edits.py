@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from surgery.adapter import in_scope, open_adapter
-from surgery.edits import EditPlan, make_edit
+from surgery.edits import Edit, EditPlan, LayerGroups, group_gains, make_edit
 from surgery.evaluation import (
     HEAD_ONLY,
     ONE_SCALE,
@@ -54,6 +54,35 @@ def measured(workplace_files):
     with here.attach() as live:
         found = measure_sensitivity(live, calibration_slice(live, here.calibration), list(live.spectra))
         yield live.spectra, with_protected(found)
+
+
+def test_random_controls_have_the_gains_of_the_layer_groups_of_their_edit(measured):
+    spectra, sensitivity = measured
+    groups = LayerGroups(third=(0.5, 1.0, 0.5))
+    for policy in (GradDirection(), AbsSelect(), Rank(keep=2)):
+        plan = EditPlan(policy, scope="all", energy="l1", groups=groups)
+        edit = plan.apply(spectra, sensitivity)
+        found = with_controls(
+            spectra, {EDIT: (edit, rules_of(plan))}, random=1, scale=False, measured={EDIT: sensitivity}
+        ).edits["random 0"]
+        for name, gain in group_gains(groups, spectra, spectra).items():
+            module, own = found.modules[name], edit.modules[name]
+            if rules_of(plan).gates is not None:
+                assert module.sigma_after.sum() == pytest.approx(gain * module.sigma.sum(), rel=1e-9)
+            else:  # the edit's gains, dealt out anew, move a module as far as it does
+                assert distance(Edit({name: module})) == pytest.approx(distance(Edit({name: own})), rel=1e-6)
+
+
+def test_what_a_policy_left_alone_its_controls_only_scale(measured):
+    spectra, sensitivity = measured
+    still = next(iter(spectra))
+    quiet = {name: np.zeros_like(g) if name == still else g for name, g in sensitivity.values.items()}
+    plan = EditPlan(AbsSelect(), scope="all", strength=0.5, groups=LayerGroups(third=(0.6, 0.6, 0.6)))
+    edit = plan.apply(spectra, replace(sensitivity, values=quiet))
+    controls = with_controls(spectra, {EDIT: (edit, rules_of(plan))}, random=1, scale=False).edits
+    assert controls["random 0"].modules[still] is edit.modules[still]
+    live = spectra[still].sigma > 1e-9
+    assert edit.modules[still].gains[live] == pytest.approx(0.8)
 
 
 def distance(edit):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from surgery.adapter import in_scope
-from surgery.edits import EditPlan
+from surgery.edits import EditPlan, LayerGroups
 from surgery.errors import Cancelled, PolicyError, RecipeError
 from surgery.experiments import MOST_STEPS, TuningSetup, run_recipe, take_steps
 from surgery.export import read_record
@@ -144,6 +144,7 @@ def test_an_energy_rule_holds_over_all_steps(shop):
         (GENTLE, 0, "0 steps were asked for"),
         (GENTLE, MOST_STEPS + 1, "use 1 to"),
         (EditPlan(RandomIndex()), 2, "reads no sensitivities"),
+        (replace(GENTLE, groups=LayerGroups({"o_proj": 0.5})), 2, "layer groups"),
         (replace(GENTLE, manual={"x": {0: 1.0}}), 2, "set by hand"),
     ],
 )

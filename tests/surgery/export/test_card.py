@@ -4,7 +4,7 @@ import yaml
 
 from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan
-from surgery.edits import EditPlan
+from surgery.edits import EditPlan, LayerGroups
 from surgery.export import PeftLoading, card
 from surgery.model import BaseChoice
 from surgery.policies import Rank
@@ -14,10 +14,10 @@ from surgery.spectra import decompose
 LOADED = PeftLoading(6, 6, "some/base (LlamaForCausalLM)")
 
 
-def card_of(small_adapter, source: str, loading: PeftLoading = LOADED, strength: float = 1.0) -> str:
+def card_of(small_adapter, source: str, loading: PeftLoading = LOADED, **rules) -> str:
     adapter = open_adapter(small_adapter)
     manual = {"model.layers.0.self_attn.o_proj": {0: 0.5}}
-    plan = EditPlan(Rank(keep=2), energy="none", manual=manual, strength=strength)
+    plan = EditPlan(Rank(keep=2), energy="none", manual=manual, **rules)
     recipe = Recipe(source, adapter.digest, BaseChoice("some/base"), CalibrationPlan("rows.jsonl"), plan)
     return card.model_card(adapter, recipe, plan.apply(decompose(adapter), None), loading)
 
@@ -33,6 +33,12 @@ def test_the_card_counts_what_was_done(small_adapter):
     assert "`my/adapter`" in text
     assert "| loaded by PEFT | PEFT applies 6 of 6 modules to some/base (LlamaForCausalLM) |" in text
     assert text == card_of(small_adapter, "my/adapter")
+
+
+def test_the_card_tells_the_gains_of_layer_groups(small_adapter):
+    assert "layer groups" not in card_of(small_adapter, "my/adapter")
+    told = card_of(small_adapter, "my/adapter", groups=LayerGroups({"o_proj": 0.5}))
+    assert "| gains of layer groups | o_proj ×0.5 |\n" in told
 
 
 def test_the_card_tells_a_strength_other_than_one(small_adapter):

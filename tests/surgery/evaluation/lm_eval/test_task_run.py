@@ -9,8 +9,17 @@ import pytest
 
 from surgery import decompose, open_adapter
 from surgery.cli import main
+from surgery.data import Margins
 from surgery.errors import DataError
-from surgery.evaluation import BASELINE, holm, mcnemar, summarise, summary_record
+from surgery.evaluation import (
+    BASELINE,
+    NOT_INFERIOR,
+    NonInferiority,
+    holm,
+    mcnemar,
+    summarise,
+    summary_record,
+)
 from surgery.evaluation.lm_eval import TaskPlan, benchmark, load_task
 from surgery.experiments import random_controls
 from surgery.model import BaseChoice, attach
@@ -152,12 +161,18 @@ def test_programs_are_not_run_unasked(files: Path, capsys: pytest.CaptureFixture
 def test_a_folder_stands_beside_the_adapter_in_the_same_run(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = told(capsys, *arguments(files, "--variant", str(files / "adapter"), "--limit", "4"))
+    variant = ["--variant", str(files / "adapter"), "--limit", "4"]
+    record = told(capsys, *arguments(files, *variant, "--margin", "50points"))
     assert list(record["variants"]) == [BASELINE, "adapter"]
     same = record["variants"]["adapter"]
     assert same["means"] == record["variants"][BASELINE]["means"]
     assert same["changes"][METRIC]["mean"] == 0
-    assert stored_run(record["run"]).plan.variants.keys() == {BASELINE, "adapter"}
+    # none of four answers changed: z²/(4 + z²) = 0.40 at worst
+    found = NonInferiority(**same["margins"][METRIC])
+    assert (found.verdict, found.low) == (NOT_INFERIOR, pytest.approx(-0.4035, abs=1e-4))
+    run = stored_run(record["run"])
+    assert run.plan.variants.keys() == {BASELINE, "adapter"}
+    assert run.plan.margins == Margins(50.0, None)
 
 
 def test_a_group_of_one_s_own_is_asked_by_the_command_and_its_tasks_are_told(

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from surgery.edits import LayerGroups
 from surgery.errors import SurgeryError, SweepError
 from surgery.experiments.sweeps import (
     check,
@@ -10,6 +11,7 @@ from surgery.experiments.sweeps import (
     parse_sweep,
     passes_of,
     read_sweep,
+    tables,
     variant_name,
 )
 from tests.helpers.refusals import refusal
@@ -37,6 +39,23 @@ def test_strengths_are_an_axis_whose_points_have_names_of_their_own(place):
         "power, residual, none, strength 0.5",
         "power, residual, none",
     ]
+
+
+def test_layer_groups_are_an_axis_with_names_of_their_own(place):
+    groups = [{}, {"family": {"q_proj": 0.5}}, {"third": [1, 1, 0.8]}]
+    edits = [{"policies": ["power"], "energies": ["none"], "groups": groups}]
+    sweep = parse_sweep(yaml.safe_dump(record(place, edits=edits)))
+    assert [edit.plan.groups for edit in sweep.edits] == [
+        LayerGroups(),
+        LayerGroups({"q_proj": 0.5}),
+        LayerGroups(third=(1, 1, 0.8)),
+    ]
+    assert [variant_name(edit) for edit in sweep.edits] == [
+        "power, residual, none",
+        "power, residual, none, q_proj ×0.5",
+        "power, residual, none, last third ×0.8",
+    ]
+    assert [tables.edit_values(edit)["groups"] for edit in sweep.edits] == ["", "q_proj ×0.5", "last third ×0.8"]
 
 
 def test_the_committed_sweep_fills_the_tables_of_the_paper():
@@ -69,6 +88,8 @@ def test_the_committed_sweep_fills_the_tables_of_the_paper():
         ({"edits": [{"policies": [{"policy": "scale", "knobs": {"eta": [1]}}]}]}, "no knob 'eta'"),
         ({"edits": [{"policies": [{"policy": "scale", "knobs": {"gamma": []}}]}]}, "no value of the knob 'gamma'"),
         ({"edits": [{"policies": ["scale"], "strengths": [2]}]}, "from 0 to 1.5"),
+        ({"edits": [{"policies": ["scale"], "groups": [{"family": {"q": 3}}]}]}, "from 0 to 2"),
+        ({"edits": [{"policies": ["scale"], "groups": [{"thirds": [1, 1, 1]}]}]}, "thirds"),
         ({"edits": [{"policies": ["scale"], "strengths": [10**400]}]}, "from 0 to 1.5"),
         ({"edits": [{"policies": ["scale"], "strengths": ["1"]}]}, "a list of whole numbers or numbers"),
         ({"edits": [{"policies": ["scale"], "budgets": [0]}]}, "edits[0].budgets cannot be 0"),
@@ -88,6 +109,7 @@ def test_the_committed_sweep_fills_the_tables_of_the_paper():
         ({"tasks": {"x": {"task": "gsm8k", "limits": 3}}}, "'limits'"),
         ({"tasks": {"x": {"task": "gsm8k", "limit": "3"}}}, "limit"),
         ({"tasks": {"x": {"task": "humaneval", "run_programs": 1}}}, "tasks.x.run_programs cannot be 1"),
+        ({"tasks": {"x": {"task": "gsm8k", "base_arm": "yes"}}}, "tasks.x.base_arm cannot be 'yes'"),
         ({"tasks": {"x": {"task": "gsm8k", "near_duplicates": True}}}, "tasks.x.near_duplicates cannot be True"),
         ({"resources": {"gpus": 0.5}}, "resources.gpus cannot be 0.5"),
         ({"variants_at_once": 0}, "variants_at_once cannot be 0"),
