@@ -3,8 +3,7 @@
     python tests/benchmarks/rank_study.py kinship arithmetic --rows 512 > tests/benchmarks/RANK_REPORT.md
 
 Each picker keeps about the same shares of the factors' numbers, so that pickers can be compared size by size. The loss
-is paired with the unedited adapter's row by row; a cut is not inferior where the one-sided 95 % bound of its change,
-Student's, lies below the margin that stands in the command, by default 0.005 nats per answer token. Pickers that read
+is paired with the unedited adapter's row by row; a cut is not inferior where the one-sided 95 % bound of its change lies below the margin that stands in the command, by default 0.005 nats per answer token. Pickers that read
 something read the 128 calibration rows that ship with the demo; nothing was chosen on these test rows. The row losses
 of every cut are kept in `--scores`, so that a stopped run goes on where it was.
 """
@@ -20,21 +19,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 
 from surgery import decompose, open_adapter
 from surgery.adapter import Adapter
 from surgery.data import Calibration
 from surgery.edits import Edit, EditPlan, activation_cuts, kept_in_sum
-from surgery.evaluation import BASELINE, Marking, evaluate
+from surgery.evaluation import BASELINE, NOT_INFERIOR, Marking, NonInferiority, evaluate, non_inferiority
 from surgery.export import Layout, Smaller, edited_layout, from_truncations, layout_of
-from surgery.model import LiveModel, attach
+from surgery.model import LiveModel, Variant, attach
 from surgery.policies import Rank
 from surgery.recipes import demo_plans
 from surgery.sensitivity import calibration_slice, load_sensitivity, shipped_measurements
 from surgery.spectra import Spectrum
 
-SIZES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7)  # of the factors' numbers
+SIZES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 0.95)  # of the factors' numbers
 SOME = 6  # cuts measured together
 HALVINGS = 24
 ACTIVATION = "activation-aware, directions turned"
@@ -85,7 +83,7 @@ class Study:
 
     def cut(self, picker: str, policy: Rank) -> Cut:
         adapter, spectra = self.live.adapter, self.live.spectra
-        told = f"{policy.keep}" if policy.cut == "fixed" else f"{policy.share:.4g}"
+        told = f"{policy.keep}" if policy.cut == "fixed" else f"{policy.share:.7g}"
         share = told if policy.cut in ("fixed", "para", "energy") else ""
         if picker == ACTIVATION:
             parts, _ = activation_cuts(spectra, self.sensitivity.inputs, policy, spectra)
@@ -115,34 +113,36 @@ class Study:
             found[cut.layout.parameters] = cut
         return list(found.values())
 
-    def losses(self, cuts: list[Cut], scores: "Scores") -> dict[str, np.ndarray]:
-        """Loss by row of the unedited adapter and of every cut, measured where it is not kept."""
+    def measure(self, cuts: list[Cut], scores: "Scores") -> None:
+        """Losses of the unedited adapter and of every cut that is an edit of it, where they are not kept."""
         rows = calibration_slice(self.live, self.plan)
-        key = f"{self.demo} {self.rows} "
-        missing = [cut for cut in cuts if key + cut.name not in scores.kept]
-        fixed = [cut for cut in missing if cut.edit is not None]
-        for first in range(0, len(fixed), SOME):
-            self._told(f"{len(fixed) - first} cuts to measure")
-            some = fixed[first : first + SOME]
-            variants = {cut.name: cut.edit.sigma_after for cut in some if cut.edit is not None}
-            found = evaluate(self.live, rows, variants, marking=Marking(generate=False)).scores
-            scores.put({key + name: each.loss.tolist() for name, each in found.items()})
-        for cut in missing:
-            if cut.edit is None:
-                self._told(f"{cut.name}, an adapter of its own")
-                scores.put({key + cut.name: self._of_its_own(cut).tolist()})
-        if key + BASELINE not in scores.kept:
-            found = evaluate(self.live, rows, {}, marking=Marking(generate=False)).scores
-            scores.put({key + BASELINE: found[BASELINE].loss.tolist()})
-        return {name: np.array(scores.kept[key + name]) for name in (BASELINE, *(cut.name for cut in cuts))}
+        missing = [cut for cut in cuts if cut.edit is not None and self.key(cut.name) not in scores.kept]
+        for first in range(0, len(missing), SOME):
+            self._told(f"{len(missing) - first} cuts to measure")
+            some = missing[first : first + SOME]
+            self._score(rows, {cut.name: cut.edit.sigma_after for cut in some if cut.edit is not None}, scores)
+        if self.key(BASELINE) not in scores.kept:
+            self._score(rows, {}, scores)
 
-    def _of_its_own(self, cut: Cut) -> np.ndarray:
-        """Losses of a cut that is no variant of the adapter: it runs as an adapter, on the same rows."""
-        adapter = self.live.adapter
-        made = from_truncations(adapter, self.live.spectra, Edit({}), cut.parts, Smaller(0)).adapter
-        with LiveModel(self.live.base, made, decompose(made)) as live:
-            rows: Calibration = calibration_slice(live, self.plan)
-            return evaluate(live, rows, {}, marking=Marking(generate=False)).scores[BASELINE].loss
+    def measure_alone(self, cut: Cut, scores: "Scores") -> None:
+        """Losses of a cut that is no variant of the adapter: it runs as an adapter of its own, on the same rows."""
+        if cut.edit is not None or self.key(cut.name) in scores.kept:
+            return
+        self._told(f"{cut.name}, an adapter of its own")
+        made = from_truncations(self.live.adapter, self.live.spectra, Edit({}), cut.parts, Smaller(0)).adapter
+        with attach(made, decompose(made), demo_plans(f"demo:{self.demo}")[0]) as live:
+            found = evaluate(live, calibration_slice(live, self.plan), {}, marking=Marking(generate=False)).scores
+        scores.put({self.key(cut.name): found[BASELINE].loss.tolist()})
+
+    def _score(self, rows: Calibration, variants: Mapping[str, Variant], scores: "Scores") -> None:
+        found = evaluate(self.live, rows, variants, marking=Marking(generate=False)).scores
+        scores.put({self.key(name): each.loss.tolist() for name, each in found.items()})
+
+    def losses(self, cuts: list[Cut], scores: "Scores") -> dict[str, np.ndarray]:
+        return {name: np.array(scores.kept[self.key(name)]) for name in (BASELINE, *(cut.name for cut in cuts))}
+
+    def key(self, name: str) -> str:
+        return f"{self.demo} {self.rows} {name}"
 
     def _told(self, text: str) -> None:
         print(f"{self.demo}: {text}, {time.strftime('%H:%M:%S')}", file=sys.stderr, flush=True)
@@ -162,53 +162,54 @@ class Scores:
 
 @dataclass(frozen=True)
 class Change:
-    """Paired change of the loss: its mean, standard error and one-sided 95 % bounds."""
+    """Paired change of the loss with its standard error, and whether it is within the margin."""
 
     mean: float
     error: float
-    low: float
-    high: float
+    found: NonInferiority
 
-    def verdict(self, margin: float) -> str:
-        if self.high < margin:
-            return "not inferior"
-        return "inferior" if self.low > margin else "inconclusive"
+    @property
+    def bounds(self) -> str:
+        """The 90 % interval of the change, more loss to the right."""
+        return f"{-self.found.high:+.4f} … {-self.found.low:+.4f}"
 
 
-def change(before: np.ndarray, after: np.ndarray) -> Change:
+def change(before: np.ndarray, after: np.ndarray, margin: float) -> Change:
     apart = after - before
-    error = float(apart.std(ddof=1) / np.sqrt(apart.size))
-    reach = float(student.ppf(0.95, apart.size - 1)) * error
-    mean = float(apart.mean())
-    return Change(mean, error, mean - reach, mean + reach)
+    found = non_inferiority(before, after, margin, binary=False, higher_is_better=False)
+    return Change(float(apart.mean()), float(apart.std(ddof=1) / np.sqrt(apart.size)), found)
 
 
 def report(study: Study, cuts: list[Cut], losses: Mapping[str, np.ndarray], margin: float) -> Iterator[str]:
-    changes = {cut.name: change(losses[BASELINE], losses[cut.name]) for cut in cuts}
+    changes = {cut.name: change(losses[BASELINE], losses[cut.name], margin) for cut in cuts}
     yield f"\n## `demo:{study.demo}`\n"
     yield f"Unedited: loss {losses[BASELINE].mean():.4f}, {cuts[0].layout.before:,} numbers in the factors.\n"
     yield "### The smallest that is not inferior, by picker\n"
     yield "| picker | share or rank | of the numbers | MB | largest rank | left out | Δ loss | bound |"
     yield "|---|---|---|---|---|---|---|---|"
-    for picker in PICKERS:
+    for picker in dict.fromkeys(cut.picker for cut in cuts):
         own = sorted((cut for cut in cuts if cut.picker == picker), key=lambda cut: cut.size)
-        small = next((cut for cut in own if changes[cut.name].verdict(margin) == "not inferior"), None)
+        small = next((cut for cut in own if changes[cut.name].found.verdict == NOT_INFERIOR), None)
         if small is None:
-            yield f"| {picker} | none of {len(own)} | | | | | | |"
+            yield f"| {_cell(picker)} | none of {len(own)} | | | | | | |"
             continue
         found, lies = changes[small.name], small.layout
         yield (
-            f"| {picker} | {small.share} | {small.size:.1%} | {lies.bytes / 1e6:.2f} | {lies.largest} | "
-            f"{len(lies.left_out)} | {found.mean:+.4f} ± {found.error:.4f} | {found.high:+.4f} |"
+            f"| {_cell(picker)} | {small.share} | {small.size:.1%} | {lies.bytes / 1e6:.2f} | {lies.largest} | "
+            f"{len(lies.left_out)} | {found.mean:+.4f} ± {found.error:.4f} | {-found.found.low:+.4f} |"
         )
     yield "\n### All\n"
     yield "| picker | share or rank | of the numbers | kept of Σσ², Σσ²q | Δ loss | 90 % | verdict |\n|---|---|---|---|---|---|---|"
     for cut in cuts:
         found = changes[cut.name]
         yield (
-            f"| {cut.picker} | {cut.share} | {cut.size:.1%} | {cut.kept} | {found.mean:+.4f} ± {found.error:.4f} | "
-            f"{found.low:+.4f} … {found.high:+.4f} | {found.verdict(margin)} |"
+            f"| {_cell(cut.picker)} | {cut.share} | {cut.size:.1%} | {cut.kept} | {found.mean:+.4f} ± {found.error:.4f} | "
+            f"{found.bounds} | {found.found.verdict} |"
         )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def main() -> None:
@@ -232,13 +233,16 @@ def main() -> None:
         "of the file. Of several sizes the smallest whose bound lies below the margin is told; sizes are looked at in "
         "turn, so the chance that any picker's smallest is one too small is above 5 %."
     )
+    scores = Scores(options.scores)
     for demo in options.demos:
         adapter: Adapter = open_adapter(f"demo:{demo}")
         with attach(adapter, decompose(adapter), demo_plans(f"demo:{demo}")[0]) as live:
             study = Study(demo, live, options.rows)
             cuts = [cut for name, policy in wanted.items() for cut in study.ladder(name, policy)]
-            losses = study.losses(cuts, Scores(options.scores))
-            print("\n".join(report(study, cuts, losses, options.margin)), flush=True)
+            study.measure(cuts, scores)
+        for cut in cuts:
+            study.measure_alone(cut, scores)
+        print("\n".join(report(study, cuts, study.losses(cuts, scores), options.margin)), flush=True)
 
 
 if __name__ == "__main__":
