@@ -1,6 +1,7 @@
 """Held-out effects with their intervals, one row a variant."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
@@ -80,6 +81,57 @@ def dose_response(doses: Sequence[float], edit: Band, scale: Band, *, title: str
         )
     empty.add_hline(y=0, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
     return empty
+
+
+@dataclass(frozen=True)
+class BudgetCurve:
+    """What is expected of one policy's edit at each number of calibration examples, with 95 % bands.
+
+    `first_order` is what the same examples promise that shaped the edit.
+    """
+
+    name: str
+    examples: Sequence[int]
+    expected: Band
+    first_order: Sequence[float]
+
+
+def budget_curves(curves: Sequence[BudgetCurve], *, title: str) -> go.Figure:
+    """Expected change of the loss on held-out rows along the number of calibration examples, a curve a policy."""
+    drawn = figure(title, height=360, x="calibration examples", y="expected Δ loss, nats per answer token")
+    curves = [curve for curve in curves if curve.examples]
+    if not curves:
+        return say_empty(drawn, "too few examples were measured")
+    for ink, curve in zip(SERIES, curves, strict=False):
+        means, lows, highs = curve.expected
+        name, x = as_text(curve.name), list(curve.examples)
+        drawn.add_scatter(
+            x=x,
+            y=list(means),
+            mode="lines+markers",
+            name=name,
+            line={"color": ink, "width": 2},
+            marker={"size": 8},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - mean for high, mean in zip(highs, means, strict=True)],
+                "arrayminus": [mean - low for low, mean in zip(lows, means, strict=True)],
+            },
+            hovertemplate="%{x} examples: %{y:+.4f}<extra>" + name + "</extra>",
+        )
+        drawn.add_scatter(
+            x=x,
+            y=list(curve.first_order),
+            mode="lines",
+            name=f"{name}, first order on the same rows",
+            line={"color": ink, "width": 1, "dash": "dot"},
+            hovertemplate="%{x} examples: %{y:+.4f}<extra>first order</extra>",
+        )
+    ticks = sorted({count for curve in curves for count in curve.examples})
+    drawn.update_xaxes(type="log", tickvals=ticks, ticktext=[str(tick) for tick in ticks])
+    drawn.add_hline(y=0, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
+    return drawn
 
 
 # seven: a figure takes its columns one by one, named as they are drawn

@@ -47,7 +47,7 @@ VIEW = "evaluate-view"  # and which of its views
 
 @dataclass(frozen=True)
 class Controls:
-    """What stands beside the edit: random controls, scale controls, the unedited adapter again, recipes by name.
+    """What stands beside the edit: random controls, scale controls, the unedited adapter again, the base, recipes by name.
 
     `sets` counts the sets of random controls, of which edits under other rules have one each; `scaled` the controls of
     scale and shape of each edit.
@@ -60,6 +60,7 @@ class Controls:
     sets: int
     shape: bool = False
     scaled: int = 0
+    base_arm: bool = False
 
     @property
     def variants(self) -> int:
@@ -84,7 +85,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     st.caption(
         " ".join(
             [
-                time_text(question, controls.variants + 1 + int(controls.again), workspace.base),
+                time_text(question, controls.variants + 1 + controls.again + controls.base_arm, workspace.base),
                 power_text(last, question.examples, controls.variants),
                 margin_power_text(last, question.examples, margins),
             ]
@@ -134,6 +135,14 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
         persist_state="session",
         help="The unedited adapter again in other batches: the noise of the machine, below which nothing counts.",
     )
+    base_arm = cells[3].checkbox(
+        "Base model beside it",
+        present.base_arm,
+        key="evaluate-base-arm",
+        persist_state="session",
+        help="The base without the adapter answers too: which right answers training broke and taught, and what the edit "
+        "gives back, keeps, adds and damages.",
+    )
     recipes = cells[4].multiselect(
         "Recipes beside it",
         list(workspace.shelf),
@@ -144,7 +153,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     known = input_energies(workspace.sensitivity)
     scaled = sum(bool(known) or control not in READS_Q for control in CONTROLS.values()) if shape else int(scale)
     sets = control_sets(map(rules_of, plans))
-    return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled)
+    return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled, base_arm)
 
 
 def _prove(workspace: Workspace, question: Question, controls: Controls, margins: Margins | None) -> None:
@@ -159,6 +168,7 @@ def _prove(workspace: Workspace, question: Question, controls: Controls, margins
             scale_or_shape=controls.shape,
             again=controls.again,
             margin=margins.texts if margins else (),
+            base_arm=controls.base_arm,
         )
         with st.spinner(f"Reading {plain(plan.data)}", show_time=True):  # which may be fetched from the hub first
             slices = read_slices(seen(workspace), plan)
@@ -167,7 +177,16 @@ def _prove(workspace: Workspace, question: Question, controls: Controls, margins
             refuse_seen_keys(slices.held_out, measured, "the calibration")
         question = replace(question, plan=plan)
         keep(workspace.with_evaluation(plan))
-    start(question, variants, plans, purpose=PROOF, again=controls.again, slices=slices, margins=margins)
+    start(
+        question,
+        variants,
+        plans,
+        purpose=PROOF,
+        again=controls.again,
+        base_arm=controls.base_arm,
+        slices=slices,
+        margins=margins,
+    )
 
 
 def start(
@@ -177,6 +196,7 @@ def start(
     *,
     purpose: str,
     again: bool = False,
+    base_arm: bool = False,
     slices: Slices | None = None,
     margins: Margins | None = None,
 ) -> None:
@@ -227,6 +247,7 @@ def start(
                 controls=variants.controls,
                 allow_near=question.allow_near,
                 margins=margins,
+                base_arm=base_arm,
             )
             return prove(live, proof, slices=slices, judge=judge, control=job.control)
 

@@ -9,6 +9,7 @@ from app.frame import plain
 from surgery.evaluation import (
     ACCURACY,
     AGAIN,
+    BASE,
     BASELINE,
     EXACT,
     Evaluation,
@@ -48,8 +49,11 @@ def show_results(evaluation: Evaluation, title: str, key: str) -> None:
 
 
 def _show_effects(evaluation: Evaluation, key: str) -> None:
-    """The change of every variant with its interval, a chart for each of the first measures."""
-    names = list(evaluation.variants)
+    """The change of every variant with its interval, a chart for each of the first measures.
+
+    The base has its own: beside it, no change of an edit could be seen.
+    """
+    names = [name for name in evaluation.variants if name != BASE]
     columns = st.columns(min(_DRAWN, len(evaluation.metrics)), gap="large")
     for column, metric in zip(columns, evaluation.metrics, strict=False):
         effects = [evaluation.effect(name, metric.name) for name in names]
@@ -145,6 +149,8 @@ def verdict(evaluation: Evaluation, name: str) -> str:
     """What a variant does beyond noise: intervals decide for numbers, corrected exact tests for shares."""
     if name == AGAIN:
         return "the noise floor"
+    if name == BASE:
+        return "without the adapter"
     parts = []
     for metric in evaluation.metrics:
         change = evaluation.effect(name, metric.name)

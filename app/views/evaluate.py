@@ -5,6 +5,7 @@ import streamlit as st
 from app.evaluation.ablations import show_diagnostics
 from app.evaluation.answers import show_near
 from app.evaluation.form import KIND, SHOWN, VIEW, form
+from app.evaluation.ledger import show_ledger
 from app.evaluation.results import show_results
 from app.evaluation.runs_table import show_history
 from app.evaluation.samples import show_samples
@@ -77,6 +78,7 @@ def results_panel(workspace: Workspace) -> None:
     try:
         if view == "Results":
             show_results(evaluation_of(run), _title(run), run.plan.key)
+            show_ledger(run)
             _show_near(run)
         elif view == "Answers":
             show_samples(evaluation_of(run), run.plan.key)

@@ -9,8 +9,10 @@ import viz
 from app.evaluation import proven_edits as own_runs
 from app.evaluation.ablations import DIAGNOSTIC
 from app.evaluation.form import VIEW
+from app.evaluation.own_gaps import show_own_gaps
 from app.evaluation.proven_edits import ProvenEdit
 from app.frame import plain, show_title
+from app.paper_budgets import budget_view
 from app.paper_tables import follow_up_view, open_view, show_notes, table_view
 from app.state.workspace import current
 from surgery import paper
@@ -212,7 +214,10 @@ elif view == "open":
     open_view()
 elif view == "follow-up":
     follow_up_view()
+    show_own_gaps(current())
 elif view.startswith("table"):
     table_view(int(view.removeprefix("table ")))
+    if view == "table 4":
+        budget_view(current())
 else:
     signal_view(runs)

@@ -23,7 +23,7 @@ from surgery.adapter.safetensors_file import same_bytes
 from surgery.adapter.scope import SCOPES, check_scope, in_scope, modules_in, scope_for, scope_note
 from surgery.adapter.site import ConvSite, EmbeddingSite, FlatSite, ParameterSite, Site, float64
 from surgery.adapter.task import CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TASKS, TOKEN_CLS, task_of
-from surgery.adapter.tensor_names import LORA_BIAS, TRAINING_ONLY, module_path
+from surgery.adapter.tensor_names import LORA_BIAS, TRAINED_TOKENS, TRAINING_ONLY, module_path
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES, TokenizerFiles
 from surgery.adapter.weights import WEIGHTS_FILE, all_finite, read_tensors, read_weights
 from surgery.adapter.zip_upload import unpack_adapter
@@ -45,6 +45,7 @@ __all__ = [
     "TASKS",
     "TOKENIZER_FILES",
     "TOKEN_CLS",
+    "TRAINED_TOKENS",
     "TRAINING_ONLY",
     "WEIGHTS_FILE",
     "Adapter",

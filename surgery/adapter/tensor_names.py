@@ -21,6 +21,7 @@ _FACTOR = re.compile(
     r"|lora_(?P<magnitude>magnitude_vector)(?:\.weight)?)$"
 )
 LORA_BIAS = re.compile(r"^(?P<module>.+)\.lora_B\.bias$")
+TRAINED_TOKENS = re.compile(r"^(?P<module>.+?)(?:\.token_adapter)?\.trainable_tokens_delta$")
 # what MonteCLoRA and VeLoRA keep for training; their forward pass in evaluation is that of a plain LoRA. Of a saved
 # module that was resized PEFT also saves the untrained original
 TRAINING_ONLY = re.compile(r"\.lora_(monteclora_sampler|velora_embed)\b|\.original_module\.")

@@ -37,6 +37,9 @@ SHAPE_HELP = (
     "controls of each variant that have its size or its shape alone, and the share of its effect they explain"
 )
 MARGIN_HELP = "how much worse a variant may be and still count as not inferior, as 1point 0.005nats (these, where nothing is named)"
+BASE_ARM_HELP = (
+    "the base model without the adapter answers too: what training broke and taught, and what the edit does to it"
+)
 AGAIN_HELP = "the unedited adapter once more in other batches: the noise floor"
 
 
@@ -111,6 +114,7 @@ def add_variant_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scope", help="of random controls where no variant says theirs (default residual)")
     parser.add_argument("--scale-or-shape", action="store_true", help=SHAPE_HELP)
     parser.add_argument("--again", action="store_true", help=AGAIN_HELP)
+    parser.add_argument("--base-arm", action="store_true", help=BASE_ARM_HELP)
     add_margin_option(parser)
 
 

@@ -4,7 +4,14 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from surgery.cli.options import SHAPE_HELP, Command, Result, add_margin_option, margin_from
+from surgery.cli.options import (
+    BASE_ARM_HELP,
+    SHAPE_HELP,
+    Command,
+    Result,
+    add_margin_option,
+    margin_from,
+)
 from surgery.cli.progress import progress_reporter
 from surgery.cli.text import evaluation_text, export_record, export_text
 from surgery.errors import RecipeError
@@ -17,16 +24,16 @@ from surgery.recipes import read_recipe
 def run_command(options: argparse.Namespace) -> Result:
     file = user_path(options.recipe)
     recipe = read_recipe(file)
-    asked: dict[str, Any] = {"scale_or_shape": True} if options.scale_or_shape else {}
+    asked: dict[str, Any] = {name: True for name in ("scale_or_shape", "base_arm") if getattr(options, name)}
     if margin := margin_from(options):
         asked["margin"] = margin
-    if asked:
-        if recipe.evaluation is None:
-            named = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
-            raise RecipeError(
-                f"recipe {options.recipe!r} has no evaluation, which {named} would add to",
-                f"add an evaluation section, or leave out {named}",
-            )
+    if asked and recipe.evaluation is None:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
+        raise RecipeError(
+            f"recipe {options.recipe!r} has no evaluation, which {flags} would add to",
+            f"add an evaluation section, or leave out {flags}",
+        )
+    if recipe.evaluation is not None:
         recipe = replace(recipe, evaluation=replace(recipe.evaluation, **asked))
     out = options.out or file.with_name(f"{file.stem}-export")
     report = run_recipe(recipe, out, control=progress_reporter())
@@ -44,6 +51,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a recipe.yaml")
     parser.add_argument("--scale-or-shape", action="store_true", help=SHAPE_HELP)
     add_margin_option(parser)
+    parser.add_argument("--base-arm", action="store_true", help=BASE_ARM_HELP)
     parser.add_argument("--out", help="new folder (default: beside the recipe, named after it)")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from surgery.cli.ledger_text import ledger_lines
 from surgery.data import Slice, left_out_text
 from surgery.edits import (
     Edit,
@@ -175,7 +176,8 @@ def evaluation_text(summary: EvaluationSummary, of: str = "") -> str:
         lines.append(f"{metric.title}, {better} is better:")
         lines += [_variant_line(name, found, metric.name) for name, found in summary.variants.items()]
     margins = (f"Non-inferiority, {said}" for said in margin_verdicts(summary))
-    return "\n".join([*lines, *_task_lines(summary), *scale_or_shape(summary), *margins, *summary.notes])
+    lines += [*_task_lines(summary), *ledger_lines(summary), *scale_or_shape(summary), *margins, *summary.notes]
+    return "\n".join(lines)
 
 
 def _task_lines(summary: EvaluationSummary) -> list[str]:

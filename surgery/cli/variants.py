@@ -190,6 +190,7 @@ def proof_of(
         notes=variants.notes,
         allow_near=options.allow_near_duplicates,
         margins=margins_from(margin_from(options)),
+        base_arm=options.base_arm,
     )
 
 

@@ -104,8 +104,8 @@ class EvaluationPlan:
 
     `data` and its fields are as in `CalibrationPlan`. Rows that cannot be asked refuse the plan unless `leave_out`
     is set. `random` counts random controls; `scale` adds a rescaling to the edit's functional energy,
-    `scale_or_shape` all controls that tell scale from shape, and `again` the unedited adapter once more in other
-    batches, as the noise floor. `generate` asks for greedy answers, without which there
+    `scale_or_shape` all controls that tell scale from shape, `again` the unedited adapter once more in other
+    batches, as the noise floor, and `base_arm` the base model without the adapter. `generate` asks for greedy answers, without which there
     is the loss alone; they end at a text of `stop`, and are right where `filters`, as `AnswerFilters` takes them,
     leave of them what they leave of the reference. `near_duplicates` says whether rows may be nearly the same as
     those that the edit was made on: `refuse` or `allow`. `margin` names how much worse an edit may be and still count as
@@ -132,6 +132,7 @@ class EvaluationPlan:
     near_duplicates: str = REFUSE
     scale_or_shape: bool = False
     margin: tuple[str, ...] = ()
+    base_arm: bool = False
 
     @property
     def fields(self) -> RowFields:

@@ -1,6 +1,7 @@
 """From gains to σ′: manual gains, clamp, energy rule, preview."""
 
 from surgery.edits.best_step import BestStep, best_step
+from surgery.edits.budgets import budgets, expected_by_budget
 from surgery.edits.edit import (
     ENERGY_RULES,
     Edit,
@@ -62,6 +63,7 @@ __all__ = [
     "ModuleEdit",
     "Preview",
     "best_step",
+    "budgets",
     "check_rules",
     "check_strength",
     "component_gains",
@@ -72,6 +74,7 @@ __all__ = [
     "end_to_end",
     "expected",
     "expected_beside",
+    "expected_by_budget",
     "expected_from",
     "expected_of_edit",
     "fold_edits",

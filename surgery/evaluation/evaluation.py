@@ -22,6 +22,7 @@ from surgery.evaluation.significance import McNemar, PermutationRank, holm, mcne
 
 BASELINE = "unedited"
 AGAIN = "unedited, batched otherwise"
+BASE = "base"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
 _RANDOM = re.compile(r"random \d+( of .+)?", re.DOTALL)
@@ -153,6 +154,8 @@ class Evaluation:
 
     def controls_of(self, variant: str) -> tuple[str, ...]:
         """The random controls that a variant is compared with: its own; none for one that has none of its own."""
+        if variant == BASE:
+            return ()
         if not self.own_controls:
             return self.controls
         return tuple(name for name in self.own_controls.get(variant, ()) if name in self.scores)
@@ -189,8 +192,8 @@ class Evaluation:
         return dict(self._tests[metric])
 
     def adjusted(self, metric: str) -> dict[str, float]:
-        """McNemar's p by variant after Holm's correction for all of them but the unedited adapter's rerun."""
-        return holm({name: test.p for name, test in self._tests[metric].items() if name != AGAIN})
+        """McNemar's p by variant after Holm's correction for all edits and controls: the rerun and the base are none."""
+        return holm({name: test.p for name, test in self._tests[metric].items() if name not in (AGAIN, BASE)})
 
     def permutation_rank(self, variant: str, metric: str) -> PermutationRank | None:
         """Where a variant's change stands among its own random controls; None without any."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric
+from surgery.evaluation.ledger import Ledger, ledger_record, ledgers_of, parse_ledger
 from surgery.evaluation.margin_verdicts import comparisons_of, margin_text
 from surgery.evaluation.non_inferiority import NonInferiority
 from surgery.evaluation.scale_or_shape import Shares, parse_shares, share_text, shares_of, shares_record
@@ -28,6 +29,7 @@ class VariantMetrics:
     `control_of` names the edits that a random control belongs to, where the evaluation says so. `shares` tell by
     control and metric which share of its effect that control explains, and `shape_controls` what these are called here.
     `margins` tell by metric whether it is not inferior, where a margin was named and it is no random control.
+    `ledgers` stand beside the base, by metric; empty without one.
     """
 
     means: Mapping[str, float]
@@ -39,6 +41,7 @@ class VariantMetrics:
     shares: Shares = field(default_factory=dict)
     shape_controls: Mapping[str, str] = field(default_factory=dict)
     margins: Mapping[str, NonInferiority] = field(default_factory=dict)
+    ledgers: Mapping[str, Ledger] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
         shares_of(evaluation, name),
         evaluation.shape_controls.get(name, {}),
         {} if is_control else comparisons_of(evaluation, name),
+        ledgers_of(evaluation, name),
     )
 
 
@@ -158,6 +162,8 @@ def _variant_record(found: VariantMetrics, keys: list[str]) -> dict[str, Any]:
         record["shares"] = shares_record(found.shares)
     if found.margins:
         record["margins"] = {key: asdict(each) for key, each in found.margins.items()}
+    if found.ledgers:
+        record["ledgers"] = {key: ledger_record(each) for key, each in found.ledgers.items()}
     return record
 
 
@@ -184,6 +190,7 @@ def _parse_variant(record: Mapping[str, Any]) -> VariantMetrics:
         shares=parse_shares(record.get("shares", {})),
         shape_controls=dict(record.get("shape_controls", {})),
         margins={key: NonInferiority(**_numbers(each)) for key, each in record.get("margins", {}).items()},
+        ledgers={key: parse_ledger(each) for key, each in record.get("ledgers", {}).items()},
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from surgery.edits import Edit, EditPlan, LayerGroups, group_gains
 from surgery.evaluation import (
     AGAIN,
+    BASE,
     BASELINE,
     HEAD_ONLY,
     ONE_SCALE,
@@ -168,8 +169,8 @@ def _left_alone(spectra: Spectra, edit: Edit, rules: ControlRules) -> frozenset[
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a variant of that name would be taken for the unedited adapter, the edit of a proof or a control."""
-    return name in (BASELINE, AGAIN, EDIT) or is_shape_control(name) or is_random_control(name)
+    """Whether a variant of that name would be taken for the unedited adapter, the base, the edit or a control."""
+    return name in (BASELINE, BASE, AGAIN, EDIT) or is_shape_control(name) or is_random_control(name)
 
 
 def shape_controls(

@@ -14,10 +14,17 @@ from surgery.adapter import Adapter, refuse_changed
 from surgery.data import CalibrationPlan, EvaluationPlan, Margins, Slices, plan_record, read_slices
 from surgery.edits import Edit, EditPlan, edit_record
 from surgery.errors import DataError
-from surgery.evaluation import AGAIN, BASELINE, Evaluation
+from surgery.evaluation import AGAIN, BASE, BASELINE, Evaluation
 from surgery.experiments.question import PreparedQuestion, prepare
 from surgery.files import digest
-from surgery.model import BaseChoice, Variant, pinned_base
+from surgery.model import (
+    BaseChoice,
+    Variant,
+    changes_beside_sigma,
+    pinned_base,
+    refuse_without_base,
+    silenced,
+)
 from surgery.progress import SILENT, Control
 from surgery.recipes import Recipe, dump_recipe, pinned
 from surgery.runs import (
@@ -50,7 +57,8 @@ class Proof:
     """Edits and the question that is put to them.
 
     question: held-out rows or a loaded task.
-    edits: by the names of their variants, which are neither of the unedited adapter's two; `DataError` otherwise.
+    edits: by the names of their variants, none of which is the unedited adapter's, its rerun's or the base's;
+        `DataError` otherwise.
     seen: the slices that the edits were made or chosen on.
     plans: what made the edits, of those that a plan made.
     controls: which of the edits are controls, by the name of the edit that they belong to.
@@ -59,6 +67,8 @@ class Proof:
     recipe: what is kept beside the answers; the run is about its edit.
     purpose: the question put to that edit, such as `proof` or one of the ablations.
     again: whether the unedited adapter answers a second time, batched otherwise: the noise floor.
+    base_arm: whether the base model without the adapter answers too, as the variant `BASE`: in the batches of the
+        others, or in batches of its own where the adapter changes more than σ can take out.
     base: how the live model was loaded.
     batch_size: requests of a batch at most; the plan's own for rows, memory's choice for tasks.
     allow_near: whether documents of a task may be nearly the same as rows that the edits were made on; a plan of
@@ -80,9 +90,10 @@ class Proof:
     notes: tuple[str, ...] = ()
     allow_near: bool = False
     margins: Margins | None = None
+    base_arm: bool = False
 
     def __post_init__(self) -> None:
-        for name in (BASELINE, AGAIN):
+        for name in (BASELINE, BASE, AGAIN):
             if name in self.edits or name in self.adapters:
                 raise DataError(f"a variant cannot be called {name!r}", "rename it")
         if twice := set(self.edits) & set(self.adapters):
@@ -125,6 +136,8 @@ def prove(
     """
     for adapter in (live.adapter, *proof.adapters.values()):
         refuse_changed(adapter)
+    if proof.base_arm:
+        refuse_without_base(live.base)
     if slices is None:
         slices = read_slices(proof.seen, proof.rows)
     asked = prepare(live, proof.question, slices, judge=judge, allow_near=proof.allow_near)
@@ -155,6 +168,7 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: PreparedQuestion) -> RunPl
         asked=asked.digest,
         examples=asked.examples,
         variants=variants
+        | ({BASE: BASE} if proof.base_arm else {})
         | ({AGAIN: AGAIN} if proof.again else {})
         | {name: f"adapter {other.digest}" for name, other in proof.adapters.items()},
         edits={name: edit_record(each) for name, each in proof.plans.items() if name in proof.edits},
@@ -184,24 +198,30 @@ def _batch_record(proof: Proof) -> dict[str, int]:
 def _answered(
     live: "LiveModel", proof: Proof, asked: PreparedQuestion, log: AnswerLog, control: Control
 ) -> Evaluation:
-    """What the variants answer, the unedited adapter once more where the proof asks for that, and other adapters."""
+    """What the variants answer, the base, the unedited adapter once more and other adapters as the proof asks for them."""
     from surgery.model import LiveModel
 
     variants: dict[str, Variant | None] = {BASELINE: None}
     variants |= {name: edit.sigma_after for name, edit in proof.edits.items()}
-    count = len(variants) + int(proof.again) + len(proof.adapters)
-    batch_size = proof.requests_at_once
-    engine = LoggedEngine(live, variants, log, batch_size=batch_size)
-    evaluation = asked.put(engine, _share(control, 0, len(variants), count))
+    beside = changes_beside_sigma(live.adapter) if proof.base_arm else ()
+    if proof.base_arm and not beside:
+        variants[BASE] = silenced(live.spectra)
+    count = len(variants) + int(bool(beside)) + int(proof.again) + len(proof.adapters)
+    passes, batch_size = _Passes(asked, log, control, count), proof.requests_at_once
+    later = []
+    if beside:
+        # first: what the base cannot read is refused before the others have spent their time
+        with live.alone():
+            later.append(passes.put(live, {BASE: None}, batch_size))
+    evaluation = passes.put(live, variants, batch_size)
     if proof.again:
-        other = _other_batch(batch_size, len(variants), asked.examples)
-        engine = LoggedEngine(live, {AGAIN: None}, log, batch_size=other)
-        evaluation = evaluation.joined(asked.put(engine, _share(control, len(variants), 1, count)))
-    for place, (name, adapter) in enumerate(proof.adapters.items(), len(variants) + int(proof.again)):
+        later.append(passes.put(live, {AGAIN: None}, _other_batch(batch_size, len(variants), asked.examples)))
+    for name, adapter in proof.adapters.items():
         with live.detached() as base, LiveModel(base, adapter, decompose(adapter)) as alone:
-            engine = LoggedEngine(alone, {name: None}, log, batch_size=batch_size)
-            evaluation = evaluation.joined(asked.put(engine, _share(control, place, 1, count)))
-    return _told(evaluation, proof)
+            later.append(passes.put(alone, {name: None}, batch_size))
+    for each in later:
+        evaluation = evaluation.joined(each)
+    return _told(evaluation, proof, beside)
 
 
 def _dated(evaluation: Evaluation, run: Run) -> Evaluation:
@@ -210,12 +230,39 @@ def _dated(evaluation: Evaluation, run: Run) -> Evaluation:
     return replace(evaluation, margins=run.plan.margins, notes=notes)
 
 
-def _told(evaluation: Evaluation, proof: Proof) -> Evaluation:
+@dataclass
+class _Passes:
+    """A question put to one group of variants after the other; `control` hears of all of them, `count` in number."""
+
+    asked: PreparedQuestion
+    log: AnswerLog
+    control: Control
+    count: int
+    done: int = 0
+
+    def put(self, live: "LiveModel", variants: Mapping[str, Variant | None], batch_size: int | None) -> Evaluation:
+        engine = LoggedEngine(live, variants, self.log, batch_size=batch_size)
+        found = self.asked.put(engine, _share(self.control, self.done, len(variants), self.count))
+        self.done += len(variants)
+        return found
+
+
+def _told(evaluation: Evaluation, proof: Proof, beside: Sequence[str]) -> Evaluation:
     """The evaluation with whose controls its variants are, and what else of the proof a reader has to know."""
     own = {name: group.random for name, group in proof.controls.items() if name and group.random}
-    notes = (*evaluation.notes, *control_notes(proof.controls), *proof.notes)
+    notes = (*evaluation.notes, *control_notes(proof.controls), *proof.notes, *_apart_note(beside))
     shape = {name: dict(group.shape) for name, group in proof.controls.items() if group.shape}
     return replace(evaluation, own_controls=own, shape_controls=shape, notes=tuple(dict.fromkeys(notes)))
+
+
+def _apart_note(beside: Sequence[str]) -> tuple[str, ...]:
+    """What is to be told of a base that answered in batches of its own; nothing where it shared those of the others."""
+    if not beside:
+        return ()
+    return (
+        f"{BASE}: the adapter holds {' and '.join(filter(None, [', '.join(beside[:-1]), beside[-1]]))} beside its LoRA "
+        "factors, so the base model answered without it in batches of its own",
+    )
 
 
 def _share(control: Control, before: int, own: int, variants: int) -> Control:

@@ -153,4 +153,5 @@ def _proof(recipe: Recipe, plan: EvaluationPlan, spectra: Spectra, edit: Edit, s
         again=plan.again,
         base=recipe.base,
         controls=controlled.controls,
+        base_arm=plan.base_arm,
     )

@@ -28,6 +28,7 @@ from surgery.model.loss import answer_losses, padding_id, scored_logits
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, recomputing, release
 from surgery.model.memory_estimate import estimate_memory
 from surgery.model.model_class import model_class, refuse_task
+from surgery.model.plain_base import changes_beside_sigma, refuse_without_base, silenced
 from surgery.model.queue import Scored, answer_tokens, common_prefix, pair_tokens, text_tokens
 from surgery.model.renamed import way_out
 from surgery.model.streaming import difference, stream_answers
@@ -71,6 +72,7 @@ __all__ = [
     "base_size",
     "base_weight",
     "batch_order",
+    "changes_beside_sigma",
     "collate",
     "common_prefix",
     "demo_gguf",
@@ -99,12 +101,14 @@ __all__ = [
     "read_once",
     "recomputing",
     "refuse_task",
+    "refuse_without_base",
     "release",
     "resolve_base",
     "run_batches",
     "saved_head",
     "scored_logits",
     "seeing",
+    "silenced",
     "stream_answers",
     "text_tokens",
     "tokenizer_alone",

@@ -1,6 +1,6 @@
 """Whether an adapter and its rows fit a base model: what cannot be run is refused, and layers are replicated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -21,6 +21,21 @@ def refuse_unknown_token(calibration: Calibration, tokenizer: Any, vocabulary: i
             f"a row has the token {token!r}, number {largest:,}, and the model knows {vocabulary:,}",
             "leave that token out of the rows, or name the base model that has it",
         )
+
+
+def refuse_unknown_ids(rows: Iterable[Sequence[int]], vocabulary: int | None, *, attached: bool) -> None:
+    """Raise `DataError` for rows of ids that go beyond the embeddings of a model.
+
+    vocabulary: how many it has; None where it does not say.
+    attached: whether the adapter is in it; without, it is the base alone, which may know fewer tokens.
+    """
+    largest = max((max(ids) for ids in rows if ids), default=0)
+    if vocabulary is None or largest < vocabulary:
+        return
+    model, way = "the model", "leave that token out of what is asked"
+    if not attached:
+        model, way = "the base model without the adapter", f"{way}, or prove without the base (without --base-arm)"
+    raise DataError(f"a request has the token number {largest:,}, and {model} knows {vocabulary:,}", way)
 
 
 def refuse_unrunnable(adapter: Adapter, task: str) -> None:

@@ -107,6 +107,7 @@ class VariantEngine:
                 raise DataError("a context or a continuation has no tokens", "give each of them one or more")
         inputs, asked = same_inputs([(*context, *continuation[:-1]) for context, continuation in requests])
         self._live.check_positions(max(map(len, inputs), default=0))
+        self._live.check_tokens([(*context, *continuation) for context, continuation in requests])
         tasks = []
         for ids, wanted in zip(inputs, asked, strict=True):
             scored = max(len(requests[index][1]) for index in wanted)
@@ -150,6 +151,7 @@ class VariantEngine:
     ) -> dict[str, list[T]]:
         """What `read` finds in a pass of the model over each example."""
         self._live.check_positions(max((example.span for example in examples), default=0))
+        self._live.check_tokens([example.tokens for example in examples])
         _, asked = same_inputs([(e.prompt_ids, e.answer_ids, e.segments) for e in examples])
         tasks = []
         for wanted in asked:
@@ -163,8 +165,7 @@ class VariantEngine:
             found = read(self._live.model, rows)
             return [[each] * len(asked[slot.task]) for slot, each in zip(batch, found, strict=True)]
 
-        costs = [example.length for example in examples]
-        return self._score(tasks, score, Tally(self._names, costs, control, done), control)
+        return self._score(tasks, score, Tally(self._names, [e.length for e in examples], control, done), control)
 
     def generate(
         self,
@@ -191,9 +192,8 @@ class VariantEngine:
                 "allow every prompt 1 token or more",
             )
         requests = [Continuation(tuple(p), (), limit) for p, limit in zip(prompts, limits, strict=True)]
-        told = None if done is None else only_tokens(done)
-        costs = text_tokens(prompts, limits)
-        answered = self._decode(requests, stop, Tally(self._names, costs, control, told), control)
+        tally = Tally(self._names, text_tokens(prompts, limits), control, done and only_tokens(done))
+        answered = self._decode(requests, stop, tally, control)
         return {name: [answer.tokens for answer in answers] for name, answers in answered.items()}
 
     def answer(

@@ -5,7 +5,6 @@ their rows. Tables of another vocabulary resize the embeddings while they are in
 `resize_token_embeddings` would. An edit never touches them.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,12 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surgery.adapter import LORA_BIAS, TRAINING_ONLY, Adapter, module_path
+from surgery.adapter import LORA_BIAS, TRAINED_TOKENS, TRAINING_ONLY, Adapter, module_path
 from surgery.errors import AdapterError, BaseModelError
 from surgery.model.heads import stands_for
 from surgery.model.vocabulary import even_out, is_tied, lengths, make_room, tables
-
-_TOKENS = re.compile(r"^(?P<module>.+?)(?:\.token_adapter)?\.trainable_tokens_delta$")
 
 
 def update_biases(adapter: Adapter) -> dict[str, Tensor]:
@@ -45,11 +42,11 @@ def put_extras(model: nn.Module, adapter: Adapter) -> Iterator[Callable[[], None
     """
     before, tied, untrained = lengths(model), is_tied(model), False
     # whole tables before the rows of single tokens
-    for key in sorted(adapter.extra, key=lambda key: _TOKENS.match(module_path(key)) is not None):
+    for key in sorted(adapter.extra, key=lambda key: TRAINED_TOKENS.match(module_path(key)) is not None):
         path = module_path(key)
         if TRAINING_ONLY.search(path) or LORA_BIAS.match(path):
             continue
-        tokens = _TOKENS.match(path)
+        tokens = TRAINED_TOKENS.match(path)
         if tokens:
             yield from _put_rows(model, adapter, tokens["module"], key)
             continue

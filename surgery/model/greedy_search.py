@@ -86,6 +86,7 @@ class Decoding:
         self._inputs, wanted = same_inputs([(request.prompt, request.answer) for request in requests])
         self._task_name = rows.live.base.task
         rows.live.check_positions(max((self._example(i).span for i in range(len(self._inputs))), default=0))
+        rows.live.check_tokens([(*prompt, *answer) for prompt, answer in self._inputs])
         if any(not prompt for prompt, _ in self._inputs):
             raise DataError("a prompt has no tokens", "give it one or more")
         # an encoder's prompt takes no place of the answer's, whose own start takes one

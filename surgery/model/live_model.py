@@ -24,6 +24,7 @@ from surgery.errors import AdapterError, BaseModelError, DataError, PolicyError
 from surgery.model.base import LoadedBase
 from surgery.model.base_fit import (
     refuse_tied_output,
+    refuse_unknown_ids,
     refuse_unknown_token,
     refuse_unrunnable,
     replace_module,
@@ -219,6 +220,10 @@ class LiveModel:
         if self.positions and longest > self.positions:
             raise DataError(f"a request is {longest} tokens, more than {self.positions}", "shorten it")
 
+    def check_tokens(self, rows: Iterable[Sequence[int]]) -> None:
+        """Raise `DataError` for rows with an id that the model, or the base alone, has no embedding for."""
+        refuse_unknown_ids(rows, self.vocabulary, attached=bool(self._components))
+
     def set_sigma(
         self, values: Mapping[str, Float64[ndarray, "*row rank"] | Float[Tensor, "*row rank"]] | None = None
     ) -> None:
@@ -266,15 +271,19 @@ class LiveModel:
 
     @contextmanager
     def detached(self) -> Iterator[LoadedBase]:
-        """The base model without this adapter, so that another one can be attached to it meanwhile.
-
-        The adapter comes back with its own σ.
-        """
+        """The base model without this adapter, for another one meanwhile; the adapter comes back with its own σ."""
         self.close()
         try:
             yield self.base
         finally:
             self._attach()
+
+    @contextmanager
+    def alone(self) -> Iterator["LiveModel"]:
+        """This live model without its adapter: the plain base, read as with it; it has no σ to set meanwhile."""
+        _ = self.notes  # how rows are read is found with the adapter
+        with self.detached():
+            yield self
 
     def unperturb(self) -> None:
         for parts in self._components.values():

@@ -125,3 +125,23 @@ def test_rows_that_the_edit_was_made_on_are_refused(opened: Open) -> None:
     page.get_by_role("button", name="Prove it", exact=True).click()
     expect(page.get_by_text("evaluation rows were used for calibration or tuning")).to_be_visible(timeout=20_000)
     expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(opened: Open) -> None:
+    page = opened()
+    fill(page, Examples=6, Random_controls=0)
+    page.get_by_text("Base model beside it", exact=True).click()
+    rested(page)
+    prove(page)
+    proven(page, 6)
+    expect(page.get_by_text("the base has 0 right. Training broke none of them")).to_be_visible()
+    flow = page.locator("[class*=st-key-ledger-flow]")
+    flow.scroll_into_view_if_needed()
+    answers = page.locator("[class*=st-key-ledger-answers]")
+    expect(answers).to_have_count(0)
+    # a layer of plotly's own lies over the marks and takes the mouse
+    flow.locator("path.point").last.click(force=True)
+    expect(answers).to_be_visible(timeout=20_000)
+    wrong = page.get_by_test_id("stButtonGroup").get_by_text("wrong throughout")
+    expect(wrong.locator("xpath=ancestor::button")).to_have_attribute("data-testid", "stBaseButton-pillsActive")
+    no_message_of_failure(page)

@@ -222,6 +222,19 @@ def test_a_map_without_colours_breaks_no_thumbnail() -> None:
     assert (viz.gain_thumbnail(np.full((2, 3), np.nan)) == 128).all()
 
 
+def test_budget_curves_keep_every_number_with_its_band_and_its_first_order_beside_it():
+    bands = ([-0.01, -0.02], [-0.03, -0.03], [0.01, -0.01])
+    figure = viz.budget_curves([viz.BudgetCurve("<p>", [32, 64], bands, [-0.05, -0.04])], title="t")
+    curve, first = figure.data
+    assert (list(curve.x), list(curve.y)) == ([32, 64], [-0.01, -0.02])
+    np.testing.assert_allclose(curve.error_y.array, [0.02, 0.01])
+    np.testing.assert_allclose(curve.error_y.arrayminus, [0.02, 0.01])
+    assert list(first.y) == [-0.05, -0.04]
+    assert "<p>" not in curve.name
+    assert list(figure.layout.xaxis.tickvals) == [32, 64]
+    assert not viz.budget_curves([viz.BudgetCurve("p", [], ([], [], []), [])], title="t").data
+
+
 def test_a_protected_front_has_a_point_for_every_edit_with_its_bands():
     bands = [(-0.03, -0.04, -0.02), (-0.02, -0.03, -0.01)]
     costs = [(0.01, 0.0, 0.03), (0.0, -0.01, 0.02)]

@@ -142,6 +142,7 @@ def proved_by(
         base=group.adapter.base,
         batch_size=group.task.batch_size,
         allow_near=group.task.allow_near,
+        base_arm=group.task.base_arm,
     )
     judge = sandboxed(open_sandbox()) if group.task.run_programs else None
     run = prove(live, proof, judge=judge, control=replace(control, progress=told))

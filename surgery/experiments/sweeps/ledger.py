@@ -53,7 +53,7 @@ def group_keys(groups: Sequence[Group]) -> list[str]:
             rows = once(question, lambda plan=question: rows_digest(read_slices((), plan).held_out))  # type: ignore[misc]
             parts += ["rows", json.dumps(plan_record(question)), rows]
         else:
-            parts += ["task", json.dumps(question.values())]
+            parts += ["task", json.dumps(question.values()), *(["base"] if group.task.base_arm else [])]
         for seed, plan in group.passes.items():
             used = once(plan, lambda plan=plan: rows_digest(calibration_rows(plan)))  # type: ignore[misc]
             parts += [str(seed), json.dumps(plan_record(plan)), used]

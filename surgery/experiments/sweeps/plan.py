@@ -48,8 +48,8 @@ class Group:
 
     @property
     def requests(self) -> int | None:
-        """Examples × variants, the unedited adapter among these; None where the task alone knows its length."""
-        return None if self.task.limit is None else self.task.limit * (len(self.edits) + 1)
+        """Examples × variants, unedited adapter and base among these; None where the task alone knows its length."""
+        return None if self.task.limit is None else self.task.limit * (len(self.edits) + 1 + self.task.base_arm)
 
 
 @dataclass(frozen=True)

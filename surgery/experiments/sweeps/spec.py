@@ -28,7 +28,7 @@ from surgery.model import BaseChoice
 from surgery.recipes import demo_plans
 
 SCHEMA = 1
-_OF_TASKS = ("run_programs", "batch_size", "task", "near_duplicates")
+_OF_TASKS = ("run_programs", "batch_size", "task", "near_duplicates", "base_arm")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SweptTask:
     """Held-out rows, or a task of lm-eval.
 
     `batch_size` bounds the requests of a task's batch, and `allow_near` lets its documents be near-duplicates of rows
-    that an edit was made on; rows say both in their plan.
+    that an edit was made on; rows say both in their plan. `base_arm` asks the base model without the adapter, too.
     """
 
     name: str
@@ -55,6 +55,7 @@ class SweptTask:
     run_programs: bool = False
     batch_size: int | None = None
     allow_near: bool = False
+    base_arm: bool = False
 
     @property
     def limit(self) -> int | None:
@@ -175,7 +176,7 @@ def _task(name: str, entry: Any, limit: int | None) -> SweptTask:
         # a demo's rows are tokenised as it was trained
         entry = {"separator": True, **entry} if is_demo(str(entry["data"])) else entry
         plan = replace(parse_plan(EvaluationPlan, entry, where), random=0, scale=False, again=False)
-        return SweptTask(name, replace(plan, limit=limit or plan.limit))
+        return SweptTask(name, replace(plan, limit=limit or plan.limit), base_arm=plan.base_arm)
     own = {key: value for key, value in entry.items() if key not in _OF_TASKS}
     if "name" in own or not isinstance(entry.get("task"), str):
         raise SweepError(f"{where} names neither rows nor a task", "write data: FILE, or task: and lm-eval's name")
@@ -183,14 +184,19 @@ def _task(name: str, entry: Any, limit: int | None) -> SweptTask:
         asked = TaskPlan.of({"name": entry["task"], **own})
     except DataError as error:
         raise SweepError(f"{where}: {error.problem}", error.remedy) from error
-    programs = entry.get("run_programs", False)
-    if type(programs) is not bool:
-        raise SweepError(f"{where}.run_programs cannot be {programs!r}", "write true or false")
+    programs, base_arm = (_switch(entry, name, where) for name in ("run_programs", "base_arm"))
     size = whole_number(entry["batch_size"], f"{where}.batch_size", 1) if "batch_size" in entry else None
     near = entry.get("near_duplicates", REFUSE)
     if near not in (REFUSE, ALLOW):
         raise SweepError(f"{where}.near_duplicates cannot be {near!r}", f"write {REFUSE} or {ALLOW}")
-    return SweptTask(name, replace(asked, limit=limit or asked.limit), programs, size, near == ALLOW)
+    return SweptTask(name, replace(asked, limit=limit or asked.limit), programs, size, near == ALLOW, base_arm)
+
+
+def _switch(entry: Mapping[str, Any], name: str, where: str) -> bool:
+    value = entry.get(name, False)
+    if type(value) is not bool:
+        raise SweepError(f"{where}.{name} cannot be {value!r}", "write true or false")
+    return value
 
 
 def _resources(value: Any) -> Resources:

@@ -7,7 +7,7 @@ such as seeds of random_index, it is their mean.
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from surgery.edits import groups_text
 from surgery.errors import SweepError
-from surgery.evaluation import BASELINE, Effect, VariantMetrics, holm
+from surgery.evaluation import BASELINE, Effect, Ledger, VariantMetrics, holm, ledger_record
 from surgery.experiments.sweeps.grids import SweptEdit
 from surgery.experiments.sweeps.plan import Cost, SweepCell, cost_text
 from surgery.experiments.sweeps.run import Swept
@@ -43,7 +43,8 @@ class CellResult:
     """A cell with its run: means and paired changes by metric, and the tests corrected for the whole sweep.
 
     `changes` holds mean, standard error and the 95 % interval against the unedited adapter; `holm` is McNemar's p
-    after Holm's correction for every variant that the sweep put to this adapter and task.
+    after Holm's correction for every variant that the sweep put to this adapter and task. `ledgers` are there by metric
+    where the base was asked.
     """
 
     cell: SweepCell
@@ -53,6 +54,7 @@ class CellResult:
     means: Mapping[str, float]
     changes: Mapping[str, Effect]
     holm: Mapping[str, float]
+    ledgers: Mapping[str, Ledger] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,9 @@ def results(swept: Swept) -> tuple[CellResult, ...]:
             if (adapter, task) == place[:2] and cell.variant in values
         }
         told.append(
-            CellResult(cell, run.plan.key, run.plan.examples, baseline.means, own.means, own.changes, tests)
+            CellResult(
+                cell, run.plan.key, run.plan.examples, baseline.means, own.means, own.changes, tests, own.ledgers
+            )
         )
     return tuple(told)
 
@@ -205,6 +209,7 @@ def sweep_record(swept: Swept, cells: Sequence[CellResult], cost: Cost) -> dict[
                 "means": dict(each.means),
                 "changes": {name: asdict(change) for name, change in each.changes.items()},
                 "holm": dict(each.holm),
+                "ledgers": {metric: ledger_record(found) for metric, found in each.ledgers.items()},
             }
             for each in cells
         ],
@@ -260,7 +265,9 @@ def sweep_text(swept: Swept, cells: Sequence[CellResult], cost: Cost) -> str:
             error = None if change is None else change.standard_error
             parts.append("" if change is None else f"{change.mean:+.4f} ± {_number(error)}")
         told = " ".join(f"{part:>22}" for part in parts)
-        lines.append(f"{each.cell.adapter:<12} {each.cell.task:<14} {each.cell.variant:<{width}} {told}")
+        lines.append(
+            f"{each.cell.adapter:<12} {each.cell.task:<14} {each.cell.variant:<{width}} {told}{_gap_text(each)}"
+        )
     for metric in metrics:
         for number in TABLES:
             lines += _table_lines(table(number, cells, metric))
@@ -270,6 +277,14 @@ def sweep_text(swept: Swept, cells: Sequence[CellResult], cost: Cost) -> str:
             f"{len(failure['variants'])} variants: {failure['problem']}"
         )
     return "\n".join(lines)
+
+
+def _gap_text(cell: CellResult) -> str:
+    """What a cell forgets by metric, of the edit and of the unedited adapter; empty where the base was not asked."""
+    return "".join(
+        f"  forgetting gap {name} {found.edited.value:.4f} (unedited {found.unedited.value:.4f})"
+        for name, found in cell.ledgers.items()
+    )
 
 
 def _table_lines(made: SweptTable) -> list[str]:

@@ -18,6 +18,8 @@ from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan, EvaluationPlan, Margins
 from surgery.evaluation import (
     AGAIN,
+    BASE,
+    BASELINE,
     SAME_ENERGY,
     SHAPE_CONTROLS,
     SHAPE_ONLY,
@@ -31,7 +33,7 @@ from surgery.experiments import EDIT
 from surgery.model import BaseChoice, attach
 from surgery.policies import GradDirection, Scale
 from surgery.sensitivity import calibrate
-from tests.app.evaluation.conftest import proof
+from tests.app.evaluation.conftest import proof, with_base
 from tests.helpers.models import save_adapter, save_model, tiny_llama
 from tests.helpers.own_tasks import own_tasks
 from tests.helpers.proofs import kept_proof
@@ -368,3 +370,34 @@ def test_a_shipped_run_is_marked_in_the_history_and_cannot_be_deleted() -> None:
     kept_proof(opened, "rows.jsonl", proof())
     assert newest_proof(opened).plan.key != own.plan.key
     assert not newest_proof(opened).shipped
+
+
+def test_one_tick_adds_the_base_and_its_ledger(workspace: Workspace) -> None:
+    workspace = replace(workspace, evaluation=replace(workspace.evaluation, random=0, scale=False, again=False))
+    test = clean(page(workspace).checkbox(key="evaluate-base-arm").check().run())
+    test = finished(clean(press(test, "Prove it")))
+    (run,) = runs_of_adapter(test.session_state["workspace"])
+    assert question_of(run).plan.base_arm
+    assert list(run.plan.variants)[1:] == [EDIT, BASE]
+    assert list(frame(test, "Recovery")["variant"]) == [BASELINE, EDIT]
+    assert set(frame(test, "verdict")["variant"]) == {EDIT, BASE}
+
+
+def test_a_stream_opens_the_answers_behind_it_and_a_run_without_the_base_has_none(workspace: Workspace) -> None:
+    bare = kept_proof(workspace, "rows.jsonl", proof())
+    test = page(workspace)
+    assert not [pills for pills in test.button_group if "ledger" in str(pills.key)]
+    run = kept_proof(workspace, "other rows.jsonl", with_base())
+    test = clean(test.run())
+    assert run.plan.key != bare.plan.key
+    said = next(info.value for info in test.info if "base has" in info.value).replace("\\", "")
+    assert said.startswith(
+        "Of 16 answers the base has 6 right. Training broke 2 of them, and the edit gives 1 back."
+    )
+    assert not [each for each in test.dataframe if BASE in each.value]
+    test = clean(test.button_group(key=f"ledger-stream-{run.plan.key}").set_value("101").run())
+    shown = frame(test, BASE)
+    assert shown["question"].tolist() == ["question 4"]
+    assert shown[[BASE, "unedited", EDIT]].to_numpy().tolist() == [["base says", "b", "a"]]
+    test = clean(test.selectbox(key=f"ledger-variant-{run.plan.key}").set_value("random 0").run())
+    assert not [each for each in test.dataframe if BASE in each.value], "random 0 gives nothing back"

@@ -1,6 +1,7 @@
 """The Paper page shows the tables' numbers, and the user's proofs beside the paper's points."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from app.state.workspace import Workspace, workspace_for
 from surgery import open_adapter, paper
+from surgery.edits import EditPlan, expected_by_budget
 from surgery.evaluation import BASELINE
+from surgery.policies import NaturalGradient
 from surgery.runs import known_runs
 from tests.helpers.proofs import evaluation_of, gained_or_lost, kept_proof, simple
 
@@ -151,3 +154,39 @@ def test_the_proof_that_ships_with_the_demo_stands_beside_the_papers_own_points(
     assert point["x"] == [pytest.approx(100 * found.random_effect("exact").mean)]
     assert point["y"] == [pytest.approx(100 * found.effect("edit", "exact").mean)]
     assert "64 examples of demo:kinship/test" in str(point)
+
+
+def test_table_4_shows_what_each_budget_of_the_open_adapter_is_expected_to_give(demo):
+    test = show(opened(demo), "table 4")
+    frames = [frame.value for frame in test.dataframe]
+    (table,) = [frame for frame in frames if "first order, same rows" in frame]
+    assert list(table["examples"].unique()) == [32, 64, 128]
+    natural = table[table["edit"] == "natural_gradient"].set_index("examples")
+    found = dict(expected_by_budget(EditPlan(NaturalGradient()), demo.spectra, demo.sensitivity))
+    assert natural.loc[32, "expected Δ loss"] == f"{found[32].mean:+.4f}"
+    curves = traces(test)
+    assert curves[0]["name"] == "grad_direction"
+    assert len(curves) == 4  # two policies, with the first order of each
+
+
+def test_table_4_asks_for_a_calibration_where_there_is_none(demo):
+    test = show(opened(replace(demo, sensitivity=None)), "table 4")
+    assert any("Calibrate first" in caption.value for caption in test.caption)
+
+
+def test_own_proofs_with_the_base_tell_what_an_edit_forgets_on_every_slice_and_on_average(demo: Workspace) -> None:
+    test = show(opened(proven(demo, "without the base", 8)), "follow-up")
+    assert any("Base model beside it" in each.value for each in test.caption)
+    loss, right = np.ones(100), np.ones(100)
+    for rows, edited in (("own", right), ("other", BEFORE)):
+        scores = {"unedited": right, "edit": edited, "base": right}
+        kept_proof(demo, rows, evaluation_of({name: simple(loss, exact) for name, exact in scores.items()}))
+    test = show(opened(demo), "follow-up")
+    (table,) = [each.value for each in test.dataframe if "Gap of the adapter" in each.value]
+    found = table.set_index("slice")
+    assert set(found.index) == {"own", "other", "mean over 2 slices"}
+    assert found.loc["other", "Forgetting gap"].startswith("50.0 [")
+    assert found.loc["mean over 2 slices", "Forgetting gap"].startswith("25.0 [")
+    assert found.loc["mean over 2 slices", "Recovery"] == "NA"
+    assert found.loc["mean over 2 slices", "New damage"].endswith("50 of 200")
+    assert set(found["Gap of the adapter"]) == {"0.0"}

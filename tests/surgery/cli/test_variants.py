@@ -12,7 +12,7 @@ from surgery.adapter import in_scope, open_adapter
 from surgery.cli import main
 from surgery.data import Encoding, Margins, Row, calibration_rows, encode
 from surgery.edits import EditPlan, edit_record, make_edit
-from surgery.evaluation import BASELINE, SAME_ENERGY, SHAPE_CONTROLS, SHAPE_ONLY, summarise
+from surgery.evaluation import BASE, BASELINE, SAME_ENERGY, SHAPE_CONTROLS, SHAPE_ONLY, summarise
 from surgery.experiments import run_recipe, sigma_digest
 from surgery.export import export
 from surgery.policies import AbsSelect, RandomIndex, Truncate
@@ -306,3 +306,16 @@ def test_an_export_of_an_earlier_version_has_its_rules_in_its_recipe(place, caps
     spectra = decompose(open_adapter(place.adapter))
     expected = make_edit(spectra, gates, scope="all", energy="none")
     assert run.plan.variants["random 0"] == sigma_digest(expected)
+
+
+def test_the_base_answers_beside_variants_and_in_a_recipe_that_is_redone(place, capsys):
+    plan = EditPlan(Truncate(keep=2), scope="all", energy="none")
+    name = recipe_file(place, "r.yaml", plan)
+    record = told(capsys, *words(place, "--variant", name, "--base-arm", "--loss-only"))
+    assert list(record["variants"]) == [BASELINE, name, BASE]
+    again = told(capsys, "run", name, "--out", "out", "--base-arm")
+    assert BASE in again["evaluation"]["variants"]
+    assert read_recipe("out/recipe.yaml").evaluation.base_arm
+    Path("bare.yaml").write_text(dump_recipe(replace(read_recipe(name), evaluation=None)), encoding="utf-8")
+    said = refused(capsys, "run", "bare.yaml", "--out", "o2", "--base-arm", "--scale-or-shape")
+    assert "leave out --scale-or-shape and --base-arm" in said

@@ -20,7 +20,7 @@ from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, Row, calibration_rows, encode, read_slices
 from surgery.edits import Edit, EditPlan, make_edit
 from surgery.errors import Cancelled, DataError
-from surgery.evaluation import AGAIN, BASELINE, evaluate
+from surgery.evaluation import AGAIN, BASE, BASELINE, evaluate
 from surgery.evaluation.lm_eval import LoadedTask, TaskPlan, benchmark, load_task
 from surgery.experiments import (
     Proof,
@@ -34,7 +34,7 @@ from surgery.policies import Identity, RandomIndex
 from surgery.progress import Control
 from surgery.runs import ABOUT, LOG, METRICS, SAMPLES, Run, stored_run, stored_runs
 from surgery.spectra import decompose
-from tests.helpers.models import save_adapter, save_model, tiny_llama, tiny_tokenizer
+from tests.helpers.models import example_loss, save_adapter, save_model, tiny_llama, tiny_tokenizer
 from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses, losses_apart
 from tests.helpers.workplace import ROWS, Workplace, write_rows
@@ -327,7 +327,7 @@ def test_no_rerun_has_the_batches_of_the_first_run(batch_size, variants, example
 
 
 def test_names_that_the_proof_needs_itself_are_refused(place, edits):
-    for name in (BASELINE, AGAIN):
+    for name in (BASELINE, BASE, AGAIN):
         assert "rename" in refusal(DataError, Proof, place.evaluation, {name: edits["random 0"]})
     assert stored_runs() == []
 
@@ -744,3 +744,73 @@ def test_a_task_that_shares_an_example_with_the_edits_slices_is_refused(task_liv
     seen = CalibrationPlan(write_rows(tmp_path / "seen.jsonl", rows), examples=1)
     assert "share an example" in refusal(DataError, prove, task_live, Proof(loaded, {}, [seen]))
     assert stored_runs() == []
+
+
+def base_losses(place: Workplace, slice_: Any) -> list[float]:
+    """Of the plain model that nothing was ever attached to."""
+    return [example_loss(tiny_llama(), example).item() for example in slice_.examples]
+
+
+def test_the_base_rides_in_the_batches_of_the_others_and_scores_as_the_plain_model(
+    live, place, edits, engine_calls
+):
+    proof = Proof(place.evaluation, edits, again=True, base_arm=True)
+    run = prove(live, proof)
+    assert [call.variants for call in engine_calls] == [(BASELINE, *edits, BASE), (AGAIN,)]
+    assert list(run.evaluation.scores) == [BASELINE, *edits, BASE, AGAIN]
+    slice_ = encode(read_slices([], place.evaluation).held_out, live.base.tokenizer, place.evaluation.encoding)
+    assert_losses(run.evaluation.scores[BASE].loss, base_losses(place, slice_), live.model)
+    assert not any(BASE in note for note in run.evaluation.notes)
+    assert prove(live, proof).plan == run.plan
+    assert len(engine_calls) == 2
+
+
+def test_the_base_alone_is_asked_when_it_is_wanted_later(live, place, edits, engine_calls):
+    without = prove(live, Proof(place.evaluation, edits))
+    engine_calls.clear()
+    run = prove(live, Proof(place.evaluation, edits, base_arm=True))
+    assert [(call.variants, call.requests) for call in engine_calls] == [((BASE,), 6)]
+    assert run.plan.key != without.plan.key
+    assert run.plan.context == without.plan.context
+
+
+@pytest.fixture
+def biased(place, tmp_path) -> Workplace:
+    """The place with an adapter that has biases of its own."""
+    folder = save_adapter(tiny_llama(), tmp_path / "biased", lora_bias=True)
+    return replace(place, adapter=str(folder))
+
+
+def test_a_base_that_no_sigma_gives_is_asked_alone_and_first_and_that_is_told(biased, engine_calls, history):
+    seen = []
+    with biased.attach() as live:
+        proof = Proof(biased.evaluation, random_controls(live.spectra, 1, scope="all"), again=True, base_arm=True)
+        run = prove(live, proof, control=Control(progress=lambda *counts: seen.append(counts)))
+        slice_ = encode(
+            read_slices([], biased.evaluation).held_out, live.base.tokenizer, biased.evaluation.encoding
+        )
+        assert_losses(run.evaluation.scores[BASE].loss, base_losses(biased, slice_), live.model)
+        assert [call.variants for call in engine_calls] == [(BASE,), (BASELINE, "random 0"), (AGAIN,)]
+        assert list(run.evaluation.scores) == [BASELINE, "random 0", BASE, AGAIN]
+        (note,) = [note for note in run.evaluation.notes if note.startswith(BASE)]
+        assert "holds LoRA biases beside" in note
+        assert seen == sorted(seen)
+        assert seen[-1] == (24, 24)
+        assert same_scores(run, afresh(history, live, proof)), "the adapter was put back as it was"
+
+
+@pytest.mark.parametrize("stop", [3, 9])
+def test_a_cancelled_proof_with_a_base_of_its_own_goes_on(biased, engine_calls, stop):
+    def progress(count: int, _: int) -> None:
+        if count >= stop:
+            raise Cancelled
+
+    with biased.attach() as live:
+        proof = Proof(biased.evaluation, {}, batch_size=1, base_arm=True)
+        with pytest.raises(Cancelled):
+            prove(live, proof, control=Control(progress=progress))
+        done = stored_runs()[0].done
+        assert 0 < done < 12
+        engine_calls.clear()
+        assert prove(live, proof).finished
+        assert sum(call.answers for call in engine_calls) == 12 - done

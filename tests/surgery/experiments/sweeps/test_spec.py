@@ -109,6 +109,7 @@ def test_the_committed_sweep_fills_the_tables_of_the_paper():
         ({"tasks": {"x": {"task": "gsm8k", "limits": 3}}}, "'limits'"),
         ({"tasks": {"x": {"task": "gsm8k", "limit": "3"}}}, "limit"),
         ({"tasks": {"x": {"task": "humaneval", "run_programs": 1}}}, "tasks.x.run_programs cannot be 1"),
+        ({"tasks": {"x": {"task": "gsm8k", "base_arm": "yes"}}}, "tasks.x.base_arm cannot be 'yes'"),
         ({"tasks": {"x": {"task": "gsm8k", "near_duplicates": True}}}, "tasks.x.near_duplicates cannot be True"),
         ({"resources": {"gpus": 0.5}}, "resources.gpus cannot be 0.5"),
         ({"variants_at_once": 0}, "variants_at_once cannot be 0"),
