@@ -21,7 +21,7 @@ from surgery.experiments import EDIT, is_reserved
 _LARGEST = 1_500_000  # characters of packed answers
 _PLAIN = 600_000  # characters of the plain table
 _LONGEST = 4_000  # characters of one text, where all else that can stay out is out
-_RUN = "The run itself has them: surgery runs RUN."
+_RUN = "The run's own samples.parquet has them."
 
 
 @dataclass(frozen=True)
