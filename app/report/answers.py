@@ -97,7 +97,6 @@ def _record(evaluation: Evaluation, tables: Mapping[str, pd.DataFrame], kept: _K
         "texts": [[_cut(text, kept.longest) for text in own] for own in known],
         "unedited": visible(BASELINE),
         "title": visible(number) if number else None,
-        "filters": FILTERS,
         "variants": [
             {
                 "name": visible(name),
