@@ -21,7 +21,7 @@ from surgery.experiments import EDIT, is_reserved
 _LARGEST = 1_500_000  # characters of packed answers
 _PLAIN = 600_000  # characters of the plain table
 _LONGEST = 4_000  # characters of one text, where all else that can stay out is out
-_RUN = "The run itself has them: surgery runs RUN."
+_RUN = "The run's own samples.parquet has them."
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,6 @@ def _record(evaluation: Evaluation, tables: Mapping[str, pd.DataFrame], kept: _K
         "texts": [[_cut(text, kept.longest) for text in own] for own in known],
         "unedited": visible(BASELINE),
         "title": visible(number) if number else None,
-        "filters": FILTERS,
         "variants": [
             {
                 "name": visible(name),

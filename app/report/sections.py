@@ -21,7 +21,8 @@ def verdict_part(material: Material) -> Part:
     found = finding(evaluation)
     if found is None:
         told = {name: verdict(evaluation, name) for name in _compared(material)}
-        return Part(join([facts(told), *caution]))
+        said = facts(told) if told else paragraphs(["No edit was proven: all variants are controls."])
+        return Part(join([said, *caution]))
     sure = "sure" if found.beyond_noise else "noise"
     return Part(
         join(
@@ -59,7 +60,9 @@ def intervals_part(material: Material) -> Part:
             lower_is_better=not change.metric.higher_is_better,
         )
         # below the axis a narrow screen would cut it
-        drawn.update_layout(title={"subtitle": {"text": escape(visible(change.unit))}}, margin={"t": 72})
+        drawn.update_layout(
+            title={"subtitle": {"text": escape(visible(change.unit), quote=False)}}, margin={"t": 72}
+        )
         figures[f"change-{place}"] = drawn
     places = (figure_place(name, drawn, "Change of every variant") for name, drawn in figures.items())
     return Part(element("div", *places, class_="beside"), figures)

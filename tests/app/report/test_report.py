@@ -158,6 +158,12 @@ def test_variants_that_are_no_edit_of_a_proof_are_told_one_by_one(kept: Keep) ->
     assert "the run does not say how its variants were made" in text
 
 
+def test_controls_alone_prove_no_edit(kept: Keep) -> None:
+    found = synthetic(30, 5, 4)
+    run = kept(replace(found, scores={name: each for name, each in found.scores.items() if name != EDIT}))
+    assert "No edit was proven: all variants are controls." in Read(report_html(run)).text
+
+
 def test_a_run_that_has_not_ended_has_no_report(kinship: Workspace) -> None:
     run = kept_proof(kinship, "rows.jsonl", synthetic(8, 4, 3), done=False)
     assert "has not ended" in refusal(DataError, report_html, run)
