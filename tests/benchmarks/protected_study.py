@@ -1,6 +1,6 @@
 """Does a protected step keep the gain and spare the other task? Kinship's adapter with arithmetic protected.
 
-    python tests/benchmarks/protected_study.py --out FOLDER
+    python -m tests.benchmarks.protected_study --out FOLDER
 
 The demo's own calibration plan, residual writers, energy none, natural_gradient at its defaults against policy
 protected at several weights μ, and against the same natural step with what hurts taken out. μ is chosen on the tuning slices of both tasks, the least whose measured loss on the
