@@ -56,12 +56,14 @@ class NaturalGradient(Knobbed):
     F = GᵀG/n, with G the calibration's (example, component) matrix, is the empirical Fisher information of
     σ: directions in which single examples pull hard, and against each other, move less. λ is `damping`
     times the mean non-zero eigenvalue of F. The gains of a module depend on the others in scope. The
-    defaults were chosen on the demos' tuning rows, with energy rule none.
+    defaults were chosen on the demos' tuning rows, with energy rule none, its usual one.
     """
 
     name: ClassVar[str] = "natural_gradient"
-    title: ClassVar[str] = "Step along the natural gradient of the whole scope (ours; meant for energy rule none)"
+    title: ClassVar[str] = "Step along the natural gradient of the whole scope (ours)"
     needs_gradient: ClassVar[bool] = True
+    # a rule that gives the step's size back undoes most of what it gains: on the demos under l1 all of it
+    usual_energy: ClassVar[str] = "none"
     steps: ClassVar[tuple[str, ...]] = ("eta", "damping")
 
     eta: float = knob(0.1, "size of the step", low=0.0, high=1.0, step=0.01)
