@@ -3,8 +3,9 @@
 import math
 
 from surgery.data import Margins
-from surgery.evaluation.evaluation import AGAIN, BASELINE, LOSS, Evaluation, Metric
+from surgery.evaluation.evaluation import AGAIN, BASE, BASELINE, Evaluation
 from surgery.evaluation.labels import WORD_ACCURACY
+from surgery.evaluation.metric import LOSS, Metric
 from surgery.evaluation.non_inferiority import INFERIOR, NOT_INFERIOR, NonInferiority, non_inferiority
 
 
@@ -34,14 +35,14 @@ def comparison(evaluation: Evaluation, variant: str, metric: str) -> NonInferior
 
 
 def comparisons_of(evaluation: Evaluation, variant: str) -> dict[str, NonInferiority]:
-    """By metric, all of a variant's; none of the unedited adapter's rerun."""
+    """By metric, all of a variant's; none of the unedited adapter's rerun and of the base, which are no edits."""
     found = {metric.name: comparison(evaluation, variant, metric.name) for metric in evaluation.metrics}
-    return {key: each for key, each in found.items() if each is not None and variant != AGAIN}
+    return {key: each for key, each in found.items() if each is not None and variant not in (AGAIN, BASE)}
 
 
 def margin_text(metric: Metric, found: NonInferiority) -> str:
     """What a margin says of one variant and metric, with the bound that it goes by."""
-    margin = f"the margin of {_amount(found.margin, metric)}, which was named before"
+    margin = f"the margin of {_amount(found.margin, metric)}"
     if found.verdict == NOT_INFERIOR:
         most = f"at most {_amount(-found.low, metric)} worse" if found.low < 0 else "no worse at all"
         return f"not inferior: {most} (one-sided 95 % bound), within {margin}."

@@ -146,4 +146,27 @@ def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(page: Page, app
     flow.locator("path.point").last.click(force=True)
     expect(answers).to_be_visible(timeout=20_000)
     expect(page.get_by_role("radio", name=re.compile("wrong throughout"))).to_be_checked()
+
+
+def test_a_guard_that_was_typed_is_asked_and_drawn_against_the_own_task(opened: Open) -> None:
+    page = opened()
+    fill(page, Examples=4, Random_controls=1)
+    guards = page.get_by_role("combobox", name="Guards")
+    guards.click()
+    guards.fill("text: demo:text, limit: 2, window: 24, stride: 12")
+    guards.press("Enter")
+    rested(page)
+    prove(page)
+    proven(page, 4)
+    expect(page.get_by_role("heading", name="Own task against guards")).to_be_visible(timeout=LONG)
+    figure = page.get_by_test_id("stPlotlyChart").filter(has_text="cost, nats per token")
+    expect(figure).to_be_visible(timeout=30_000)
+    expect(figure.get_by_text("demo:text: KL from the unedited adapter")).to_be_visible()
+    points = figure.locator(".scatterlayer .points path")
+    assert points.count() == 2 * 3, "the edit, its rescaling and a control, in a panel for each metric"
+    points.first.hover(force=True)
+    expect(figure.locator(".hoverlayer")).to_contain_text("gain")
+    page.get_by_test_id("stButtonGroup").get_by_text("answer loss", exact=True).click()
+    rested(page)
+    expect(figure.get_by_text("gain, nats per answer token")).to_be_visible()
     no_message_of_failure(page)
