@@ -126,10 +126,8 @@ class Evaluation:
 
     def controls_of(self, variant: str) -> tuple[str, ...]:
         """The random controls that a variant is compared with: its own; none for one that has none of its own."""
-        if variant == BASE:
-            return ()
         if not self.own_controls:
-            return self.controls
+            return () if variant == BASE else self.controls
         return tuple(name for name in self.own_controls.get(variant, ()) if name in self.scores)
 
     def control_of(self, variant: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import math
 
 from surgery.data import Margins
-from surgery.evaluation.evaluation import AGAIN, BASELINE, Evaluation
+from surgery.evaluation.evaluation import AGAIN, BASE, BASELINE, Evaluation
 from surgery.evaluation.labels import WORD_ACCURACY
 from surgery.evaluation.metric import LOSS, Metric
 from surgery.evaluation.non_inferiority import INFERIOR, NOT_INFERIOR, NonInferiority, non_inferiority
@@ -35,9 +35,9 @@ def comparison(evaluation: Evaluation, variant: str, metric: str) -> NonInferior
 
 
 def comparisons_of(evaluation: Evaluation, variant: str) -> dict[str, NonInferiority]:
-    """By metric, all of a variant's; none of the unedited adapter's rerun."""
+    """By metric, all of a variant's; none of the unedited adapter's rerun and of the base, which are no edits."""
     found = {metric.name: comparison(evaluation, variant, metric.name) for metric in evaluation.metrics}
-    return {key: each for key, each in found.items() if each is not None and variant != AGAIN}
+    return {key: each for key, each in found.items() if each is not None and variant not in (AGAIN, BASE)}
 
 
 def margin_text(metric: Metric, found: NonInferiority) -> str:

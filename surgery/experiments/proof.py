@@ -21,6 +21,7 @@ from surgery.files import digest
 from surgery.model import (
     BaseChoice,
     Variant,
+    apart_note,
     changes_beside_sigma,
     pinned_base,
     refuse_without_base,
@@ -236,19 +237,9 @@ def _dated(evaluation: Evaluation, run: Run) -> Evaluation:
 def _told(evaluation: Evaluation, proof: Proof, beside: Sequence[str]) -> Evaluation:
     """The evaluation with whose controls its variants are, and what else of the proof a reader has to know."""
     own = {name: group.random for name, group in proof.controls.items() if name and group.random}
-    notes = (*evaluation.notes, *control_notes(proof.controls), *proof.notes, *_apart_note(beside))
+    notes = (*evaluation.notes, *control_notes(proof.controls), *proof.notes, *apart_note(beside))
     shape = {name: dict(group.shape) for name, group in proof.controls.items() if group.shape}
     return replace(evaluation, own_controls=own, shape_controls=shape, notes=tuple(dict.fromkeys(notes)))
-
-
-def _apart_note(beside: Sequence[str]) -> tuple[str, ...]:
-    """What is to be told of a base that answered in batches of its own; nothing where it shared those of the others."""
-    if not beside:
-        return ()
-    return (
-        f"{BASE}: the adapter holds {' and '.join(filter(None, [', '.join(beside[:-1]), beside[-1]]))} beside its LoRA "
-        "factors, so the base model answered without it in batches of its own",
-    )
 
 
 def _answers(log: AnswerLog) -> int:

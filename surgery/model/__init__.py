@@ -29,7 +29,7 @@ from surgery.model.loss import answer_losses, padding_id, scored_logits
 from surgery.model.memory import footprint, free_bytes, is_out_of_memory, recomputing, release
 from surgery.model.memory_estimate import estimate_memory
 from surgery.model.model_class import model_class, refuse_task
-from surgery.model.plain_base import changes_beside_sigma, refuse_without_base, silenced
+from surgery.model.plain_base import apart_note, changes_beside_sigma, refuse_without_base, silenced
 from surgery.model.queue import Scored, answer_tokens, common_prefix, pair_tokens, text_tokens
 from surgery.model.renamed import way_out
 from surgery.model.streaming import difference, stream_answers
@@ -66,6 +66,7 @@ __all__ = [
     "Way",
     "answer_losses",
     "answer_tokens",
+    "apart_note",
     "attach",
     "base_config",
     "base_fingerprint",

@@ -4,7 +4,7 @@
 trained tokens, DoRA's norms, replicated layers. With any of these the whole adapter has to be taken out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -29,6 +29,17 @@ def changes_beside_sigma(adapter: Adapter) -> tuple[str, ...]:
     if adapter.config.get("layer_replication"):
         found["replicated layers"] = None
     return tuple(found)
+
+
+def apart_note(beside: Sequence[str]) -> tuple[str, ...]:
+    """What is to be told of a base that answered by itself, of what the adapter changes beside σ; nothing of nothing."""
+    if not beside:
+        return ()
+    held = " and ".join(filter(None, [", ".join(beside[:-1]), beside[-1]]))
+    return (
+        f"base: the adapter holds {held} beside its LoRA factors, so the base model answered without it in batches of "
+        "its own",
+    )
 
 
 def _kinds(adapter: Adapter) -> Iterable[str]:

@@ -140,7 +140,7 @@ def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(page: Page, app
     expect(page.get_by_text("the base has 0 right. Training broke none of them")).to_be_visible()
     flow = page.locator("[class*=st-key-ledger-flow]")
     flow.scroll_into_view_if_needed()
-    answers = page.locator("[class*=st-key-answers-ledger]")
+    answers = page.get_by_role("button", name="Download these as CSV")
     expect(answers).to_have_count(0)
     # a layer of plotly's own lies over the marks and takes the mouse
     flow.locator("path.point").last.click(force=True)
