@@ -56,7 +56,7 @@ def show_guards(run: Run) -> None:
     reward = _chosen(own, run.plan.key)
     st.plotly_chart(
         viz.own_against_guards(
-            {name: _band(reward.gain(name)) for name in reward.changes if name != AGAIN},
+            {name: _band(reward.gain(name)) for name in reward.changes if name not in (AGAIN, BASE)},
             {name: _kind(name) for name in reward.changes},
             [
                 viz.GuardPanel(
@@ -74,7 +74,8 @@ def show_guards(run: Run) -> None:
     )
     st.caption(
         "Up is a gain on the own task, right a cost on a guard, the dashed lines the unedited adapter. Bars are 95 % "
-        "intervals, each paired by example: a bar across a line is noise there."
+        "intervals, each paired by example: a bar across a line is noise there. A base without the "
+        "adapter, which would dwarf them, is told in the table."
     )
     st.dataframe(guards_table(found), hide_index=True, width="stretch", key=f"guards-table-{run.plan.key}")
 
@@ -128,6 +129,4 @@ def _band(effect: Effect) -> tuple[float, float, float]:
 def _kind(name: str) -> str:
     if name == EDIT:
         return "edit"
-    if name == BASE:
-        return "base"
     return "control" if is_reserved(name) else "other edit"
