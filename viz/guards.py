@@ -16,7 +16,6 @@ _KINDS = {
     "edit": (CHOSEN, 12, "circle"),
     "other edit": (SERIES[0], 10, "circle"),
     "control": (NEUTRAL, 7, "circle-open"),
-    "base": (SERIES[4], 11, "diamond"),
 }
 
 
@@ -40,7 +39,7 @@ def own_against_guards(
     """A panel for each guard: gain on the own task (up is better) against the cost there (right is worse).
 
     gains: mean and ends of the 95 % interval of each variant, by name.
-    kinds: of the variants: `edit`, `other edit`, `control` or `base`.
+    kinds: of the variants: `edit`, `other edit` or `control`.
 
     The unedited adapter is the cross of the lines at 0. A point whose bars cross a line does nothing beyond noise there.
     """

@@ -3,13 +3,19 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from surgery.data import TextPlan
+from surgery.evaluation import CROSS_ENTROPY, KL_UNEDITED, LOSS, Sample, Scores
+from surgery.experiments import GUARD
+from surgery.runs import RunGroup, begin, finish, keep_group, known_runs
 from tests.e2e.driving import LONG, fresh, no_message_of_failure, rested
 
 Open = Callable[[], Page]
@@ -158,15 +164,67 @@ def test_a_guard_that_was_typed_is_asked_and_drawn_against_the_own_task(opened: 
     rested(page)
     prove(page)
     proven(page, 4)
+
+
+def guarded_proof() -> RunGroup:
+    """A group in the history of this home: the proof that ships with the demo, and a text that its variants spoil a bit."""
+    own = next(run for run in known_runs() if run.shipped and run.plan.adapter == "demo:kinship")
+    rng, count = np.random.default_rng(0), 30
+    numbers = {name: rng.normal(0.002 * place, 0.01, count) for place, name in enumerate(own.evaluation.scores)}
+    scores = {
+        name: Scores({LOSS.name: 3.8 + each, KL_UNEDITED.name: each**2}, ("",) * count)
+        for name, each in numbers.items()
+    }
+    samples = tuple(Sample(f"key {n}", "", "") for n in range(count))
+    found = replace(own.evaluation, scores=scores, samples=samples, metrics=(CROSS_ENTROPY, KL_UNEDITED))
+    plan = replace(own.plan, question={"text": asdict(TextPlan("demo:text"))}, asked="a text", purpose=GUARD)
+    run, log = begin(plan)
+    log.close()
+    finish(run, found)
+    return keep_group(RunGroup(own.plan.key, (run.plan.key,)))
+
+
+def test_a_proof_with_guards_is_drawn_and_a_further_guard_can_be_typed(
+    page: Page, app_url: str, app_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SURGERY_HOME", str(app_home))
+    group = guarded_proof()
+    page.goto(fresh(app_url, "evaluate"))
     expect(page.get_by_role("heading", name="Own task against guards")).to_be_visible(timeout=LONG)
-    figure = page.get_by_test_id("stPlotlyChart").filter(has_text="cost, nats per token")
-    expect(figure).to_be_visible(timeout=30_000)
-    expect(figure.get_by_text("demo:text: KL from the unedited adapter")).to_be_visible()
-    points = figure.locator(".scatterlayer .points path")
-    assert points.count() == 2 * 3, "the edit, its rescaling and a control, in a panel for each metric"
-    points.first.hover(force=True)
+    rested(page)
+    figure = page.locator(f"[class*=st-key-guards-{group.own}]").get_by_test_id("stPlotlyChart")
+    expect(figure.get_by_text("cost, nats per token")).to_have_count(2)
+    expect(figure.get_by_text("gain, points")).to_be_visible()
+    figure.locator(".scatterlayer .points path").first.hover(force=True)
     expect(figure.locator(".hoverlayer")).to_contain_text("gain")
     page.get_by_test_id("stButtonGroup").get_by_text("answer loss", exact=True).click()
+    expect(figure.get_by_text("gain, nats per answer token")).to_be_visible(timeout=20_000)
+    guards = page.get_by_role("combobox", name="Guards")
+    guards.click()
+    guards.fill("text: demo:text, limit: 12")
+    guards.press("Enter")
     rested(page)
     expect(figure.get_by_text("gain, nats per answer token")).to_be_visible()
+    expect(page.get_by_test_id("stMultiSelect").get_by_text("text: demo:text, limit: 12")).to_be_visible()
+    no_message_of_failure(page)
+    (app_home / "groups" / f"{group.key}.json").unlink()
+
+
+def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(opened: Open) -> None:
+    page = opened()
+    fill(page, Examples=6, Random_controls=0)
+    page.get_by_text("Base model beside it", exact=True).click()
+    rested(page)
+    prove(page)
+    proven(page, 6)
+    expect(page.get_by_text("the base has 0 right. Training broke none of them")).to_be_visible()
+    flow = page.locator("[class*=st-key-ledger-flow]")
+    flow.scroll_into_view_if_needed()
+    answers = page.locator("[class*=st-key-ledger-answers]")
+    expect(answers).to_have_count(0)
+    # a layer of plotly's own lies over the marks and takes the mouse
+    flow.locator("path.point").last.click(force=True)
+    expect(answers).to_be_visible(timeout=20_000)
+    wrong = page.get_by_test_id("stButtonGroup").get_by_text("wrong throughout")
+    expect(wrong.locator("xpath=ancestor::button")).to_have_attribute("data-testid", "stBaseButton-pillsActive")
     no_message_of_failure(page)
