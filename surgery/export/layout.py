@@ -16,6 +16,8 @@ from surgery.spectra import Spectra, null_components
 
 # vLLM's list, the 1 since 0.14; before the list it was any of the powers of two up to 512 and 320
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# what a smaller form writes anew in the config
+SET_BY_FORM = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "exclude_modules")
 
 
 @dataclass(frozen=True)
