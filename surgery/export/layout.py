@@ -180,7 +180,7 @@ def servers(found: Layout, scalings: Iterable[float]) -> tuple[str, ...]:
     ranks = {rank for rank in found.ranks.values() if rank}
     if len(ranks) == 1 and len(set(scalings)) == 1:
         return (
-            f"one rank, {found.largest}, and one scaling: PEFT and every server that reads its files take it",
+            f"One rank, {found.largest}, and one scaling: PEFT and every server that reads its files take it",
             start,
         )
     return (
