@@ -61,14 +61,15 @@ def _show(workspace: Workspace) -> None:
         hide_index=True,
         width="stretch",
         key="rank-pickers",
+        height=36 * (len(found) + 1),
         column_config={
             "kept of Σσ²": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
             "of E‖ΔWx‖²": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
         },
     )
     st.caption(
-        "MB are of the factors in the scope's adapter: each module at its own rank, or padded with zeros to the largest. "
-        "What is kept says nothing of the answers: prove the cut on the Evaluate page."
+        "MB are of all factors of the adapter, each module at its own rank, or padded with zeros to the largest; modules "
+        "out of the scope keep theirs, so widen the scope to save more. What is kept says nothing of the answers: prove the cut on the Evaluate page."
     )
     for text in refused:
         st.caption(plain(text))

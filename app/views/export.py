@@ -83,7 +83,7 @@ def written_panel(workspace: Workspace) -> None:
     )
     _tell_loading(cells[3], written.loading)
     if written.layout is not None:
-        st.caption(" ".join(f"{text[0].upper()}{text[1:]}." for text in written.served))
+        st.caption(" ".join(f"{text}." for text in written.served))
     actions = st.columns(2)
     actions[0].download_button(
         "Download as zip",
@@ -149,11 +149,18 @@ def recipe_panel(workspace: Workspace) -> None:
         return
     text = dump_recipe(pinned(recipe))
     st.caption("Save it and run the command: the same folder comes out, byte for byte on the same machine.")
-    st.code("python -m surgery run recipe.yaml", language="bash")
+    st.code(f"python -m surgery run recipe.yaml{_flag(workspace.exported)}", language="bash")
     st.download_button(
         "Download recipe.yaml", text, "recipe.yaml", "text/yaml", on_click="ignore", icon=":material/download:"
     )
     st.code(text, language="yaml", height=420)
+
+
+def _flag(written: Verification | None) -> str:
+    """What redoes the form that was written last."""
+    if written is None or written.layout is None:
+        return ""
+    return f" --pad {written.layout.largest}" if written.layout.padded else " --smaller"
 
 
 def _proposal(workspace: Workspace) -> Path:

@@ -232,6 +232,17 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
             )
 
 
+def add_pad_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pad",
+        nargs="?",
+        type=positive,
+        const=0,
+        metavar="N",
+        help="one rank for all modules, filled with zeros: N, or without a number the largest that is left",
+    )
+
+
 def finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):

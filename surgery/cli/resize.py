@@ -6,7 +6,7 @@ from typing import Any
 
 from surgery.adapter import Adapter, in_scope, open_adapter
 from surgery.cli.edit import base_of, documents_of, measured_for
-from surgery.cli.options import ADAPTER_HELP, Command, Result, count, positive
+from surgery.cli.options import ADAPTER_HELP, Command, Result, add_pad_option, count
 from surgery.cli.progress import progress_reporter
 from surgery.cli.smaller_text import smaller_record, smaller_text
 from surgery.cli.text import peft_record
@@ -112,14 +112,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scope", default="all", help="all, residual, attention-inputs, or a regular expression (default all)"
     )
-    parser.add_argument(
-        "--pad",
-        nargs="?",
-        type=positive,
-        const=0,
-        metavar="N",
-        help="one rank for all modules, filled with zeros: N, or without a number the largest that is left",
-    )
+    add_pad_option(parser)
     parser.add_argument("--base", help="base model that PEFT's loading is checked on")
     parser.add_argument("-o", "--out", required=True, help="new folder for the smaller adapter")
     parser.set_defaults(protected=[])

@@ -10,6 +10,7 @@ from surgery.cli.options import (
     Command,
     Result,
     add_margin_option,
+    add_pad_option,
     margin_from,
 )
 from surgery.cli.progress import progress_reporter
@@ -17,6 +18,7 @@ from surgery.cli.text import evaluation_text, export_record, export_text
 from surgery.errors import RecipeError
 from surgery.evaluation import summarise, summary_record
 from surgery.experiments import run_recipe
+from surgery.export import Smaller
 from surgery.files import user_path
 from surgery.recipes import read_recipe
 
@@ -36,7 +38,8 @@ def run_command(options: argparse.Namespace) -> Result:
     if recipe.evaluation is not None:
         recipe = replace(recipe, evaluation=replace(recipe.evaluation, **asked))
     out = options.out or file.with_name(f"{file.stem}-export")
-    report = run_recipe(recipe, out, control=progress_reporter())
+    form = Smaller(options.pad) if options.smaller or options.pad is not None else None
+    report = run_recipe(recipe, out, form=form, control=progress_reporter())
     notes = (*recipe.notes, *report.notes)
     record = export_record(report.edit, recipe.edit.energy, report.sensitivity, report.verification, notes)
     text = export_text(record)
@@ -52,6 +55,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale-or-shape", action="store_true", help=SHAPE_HELP)
     add_margin_option(parser)
     parser.add_argument("--base-arm", action="store_true", help=BASE_ARM_HELP)
+    parser.add_argument(
+        "--smaller", action="store_true", help="factors without what the edit zeroed, each module at its own rank"
+    )
+    add_pad_option(parser)
     parser.add_argument("--out", help="new folder (default: beside the recipe, named after it)")
 
 

@@ -13,7 +13,7 @@ from surgery.experiments.control_edits import EDIT, rules_of, with_controls
 from surgery.experiments.proof import Proof, prove
 from surgery.experiments.steps import check_steps, origin, take_steps
 from surgery.experiments.tuning import TuningSetup
-from surgery.export import Verification, export_recipe, new_folder
+from surgery.export import Smaller, Verification, export_recipe, new_folder
 from surgery.model import Variant, attach, is_offloaded
 from surgery.progress import SILENT, Control
 from surgery.recipes import Recipe
@@ -35,8 +35,10 @@ class RunReport:
     notes: tuple[str, ...] = ()
 
 
-def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) -> RunReport:
-    """Redo a recipe: calibrate, edit, evaluate, export to `out`.
+def run_recipe(
+    recipe: Recipe, out: Path | str, *, form: Smaller | None = None, control: Control = SILENT
+) -> RunReport:
+    """Redo a recipe: calibrate, edit, evaluate, export to `out`, in the original's form or a smaller one.
 
     Of an edit in several steps, the recipe that is exported holds where they led, as gains set by hand.
     Raises `RecipeError` when the adapter or the rows at hand are not those that the recipe was made for.
@@ -86,7 +88,7 @@ def run_recipe(recipe: Recipe, out: Path | str, *, control: Control = SILENT) ->
             control.begin("evaluating")
             proof = _proof(recipe, recipe.evaluation, spectra, edit, sensitivity)
             evaluation = prove(live, proof, slices=slices, control=control).evaluation
-    verification = export_recipe(adapter, spectra, edit, recipe, out, sensitivity)
+    verification = export_recipe(adapter, spectra, edit, recipe, out, sensitivity, form)
     return RunReport(edit, sensitivity, evaluation, verification, notes)
 
 

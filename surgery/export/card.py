@@ -53,8 +53,14 @@ The singular values of a trained LoRA adapter were reweighted; its directions ar
 | gains set by hand | {manual} |{_protected(recipe)}
 {f"| they came about by | {_plain(recipe.origin, 600)} |{chr(10)}" if recipe.origin else ""}| loaded by PEFT | {_plain(str(loading), 600)} |
 
-Redo it with `python -m surgery run recipe.yaml`.
+Redo it with `python -m surgery run recipe.yaml{_flag(layout)}`.
 {f"{chr(10)}Modules left alone:{chr(10)}{chr(10)}{skipped}" if skipped else ""}"""
+
+
+def _flag(layout: Layout | None) -> str:
+    if layout is None:
+        return ""
+    return f" --pad {layout.largest}" if layout.padded else " --smaller"
 
 
 def _form(layout: Layout | None) -> str:

@@ -16,6 +16,8 @@ from surgery.spectra import Spectra, null_components
 
 # vLLM's list, the 1 since 0.14; before the list it was any of the powers of two up to 512 and 320
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# what a smaller form writes anew in the config
+SET_BY_FORM = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "exclude_modules")
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def servers(found: Layout, scalings: Iterable[float]) -> tuple[str, ...]:
     ranks = {rank for rank in found.ranks.values() if rank}
     if len(ranks) == 1 and len(set(scalings)) == 1:
         return (
-            f"one rank, {found.largest}, and one scaling: PEFT and every server that reads its files take it",
+            f"One rank, {found.largest}, and one scaling: PEFT and every server that reads its files take it",
             start,
         )
     return (

@@ -21,7 +21,7 @@ from surgery.policies.gates import GATES
 from surgery.policies.gradient import STEPS
 from surgery.policies.knobs import refuse_unknown
 from surgery.policies.protected import SPARING
-from surgery.policies.rank import RANKS
+from surgery.policies.rank import RANKS, Rank
 from surgery.policies.transforms import TRANSFORMS
 from surgery.sensitivity import Folds, Moments, ScopeRows
 
@@ -134,12 +134,16 @@ def make_policy(name: str, knobs: Mapping[str, Any] | None = None) -> Policy:
 def position_of(policy: Policy, evidence: Evidence) -> tuple[str, Float64[ndarray, "module rank"]]:
     """What the policy looks at, as an axis to draw its gains against: a label and one number per component.
 
-    Normalised magnitude for the gates, the signed mean over its mean size for the steps, and the
-    component's index for a policy that looks at no gradient.
+    Normalised magnitude for the gates, the signed mean over its mean size for the steps, what a cut ranks by over its
+    mean, and the component's index for a policy that looks at no gradient.
     """
     if not policy.needs_gradient:
         index = np.arange(evidence.sigma.shape[1], dtype=np.float64)
         return "component, by falling σ", np.broadcast_to(index, evidence.sigma.shape)
+    if isinstance(policy, Rank):
+        return "what the components are ranked by, over its mean in the module", normalise(
+            policy.sizes(evidence), "mean"
+        )
     magnitude = getattr(policy, "magnitude", None)
     if magnitude is not None:
         return "sensitivity x, normalised in its module", normalise(

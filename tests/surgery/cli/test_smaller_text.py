@@ -16,7 +16,7 @@ RECORD = {
     "out": "folder",
     "rounding": 1.25e-8,
     "peft": {"text": "PEFT applies 2 of 2 modules to base"},
-    "served": ["one rank"],
+    "served": ["One rank"],
 }
 
 
@@ -27,7 +27,7 @@ def test_a_smaller_file_is_told_with_what_it_kept_and_left_out():
         "left out: a",
         "wrote folder: rounding 1.2e-08",
         "PEFT applies 2 of 2 modules to base",
-        "one rank",
+        "One rank",
     ]
 
 

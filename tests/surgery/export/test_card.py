@@ -5,7 +5,7 @@ import yaml
 from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan
 from surgery.edits import EditPlan, LayerGroups
-from surgery.export import PeftLoading, card
+from surgery.export import PeftLoading, Smaller, card, edited_layout
 from surgery.model import BaseChoice
 from surgery.policies import Rank
 from surgery.recipes import Recipe
@@ -67,3 +67,15 @@ def test_the_card_says_what_an_export_says_otherwise_than_the_files(lora_tensors
     text = card_of(write_adapter({f"_orig_mod.{key}": tensor for key, tensor in tensors.items()}), "a")
     assert "dtypes, except for:\n\n- the file's tensors have names" in text
     assert "'_orig_mod.'" in text
+
+
+def test_a_smaller_form_is_told_with_what_redoes_it(small_adapter):
+    adapter = open_adapter(small_adapter)
+    plan = EditPlan(Rank(keep=2), "all")
+    edit = plan.apply(decompose(adapter), None)
+    recipe = Recipe("a", adapter.digest, BaseChoice("some/base"), CalibrationPlan("rows.jsonl"), plan)
+    for form, flag in ((Smaller(), "--smaller"), (Smaller(0), "--pad 2")):
+        text = card.model_card(adapter, recipe, edit, LOADED, edited_layout(adapter, edit, form))
+        assert f"run recipe.yaml {flag}`" in text
+        assert "smaller by 50.0% (296 of 592 numbers)" in text
+        assert "the same config" not in text

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from surgery.adapter import open_adapter
 from surgery.edits import make_edit
-from surgery.export import differing_modules, edit_between, export
+from surgery.export import Smaller, differing_modules, edit_between, export
 from surgery.policies import RandomIndex, Rank
 from surgery.spectra import decompose
 
@@ -54,6 +54,32 @@ def test_components_that_were_cut_off_are_read_back_as_nothing(tmp_path, folder)
         assert (module.sigma_after[:2] > 0.9 * module.sigma[:2]).all()
         assert (module.sigma_after[2:] < 1e-6 * module.sigma[0]).all()
         assert (module.sigma_after >= 0).all()
+
+
+@pytest.mark.parametrize("form", [Smaller(), Smaller(0), Smaller(8)], ids=["ragged", "padded", "8"])
+@pytest.mark.parametrize("dtype", UNITS)
+def test_a_smaller_form_is_read_back_as_its_edit_and_what_is_left_out_as_zeros(
+    tmp_path, lora_tensors, write_adapter, dtype, form
+):
+    tensors = lora_tensors(dict.fromkeys(NAMES, (24, 4, 16)), "float64")
+    weak = next(name for name in NAMES if name.endswith("o_proj"))
+    tensors[f"base_model.model.{weak}.lora_B.weight"] *= 1e-3
+    adapter = open_adapter(write_adapter({key: tensor.astype(dtype) for key, tensor in tensors.items()}))
+    spectra = decompose(adapter)
+    edit = make_edit(spectra, Rank(cut="para", share=0.8), scope="all")
+    other = open_adapter(export(adapter, spectra, edit, tmp_path / "out", form=form).folder)
+    assert weak not in other.modules
+    found = edit_between(adapter, spectra, other)
+    assert not found.edit.modules[weak].sigma_after.any()
+    for name, factors in other.modules.items():
+        B, A = (np.linalg.norm(side.astype(np.float64)) for side in (factors.B, factors.A))
+        most = 2 * UNITS[dtype] * factors.scaling * B * A
+        after = found.edit.modules[name].sigma_after if name in found.edit.modules else spectra[name].sigma
+        np.testing.assert_allclose(after, edit.modules[name].sigma_after, rtol=0, atol=most)
+    # with another adapter's config beside the ranks it is no edit
+    config = tmp_path / "out" / "adapter_config.json"
+    config.write_text(config.read_text().replace('"bias": "none"', '"bias": "all"'))
+    assert edit_between(adapter, spectra, open_adapter(tmp_path / "out")) is None
 
 
 def test_the_same_folder_is_an_edit_of_no_module(tmp_path, folder):
