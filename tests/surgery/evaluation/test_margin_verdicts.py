@@ -6,6 +6,7 @@ import pytest
 from surgery.data import Margins
 from surgery.evaluation import (
     AGAIN,
+    BASE,
     BASELINE,
     EXACT,
     INCONCLUSIVE,
@@ -34,8 +35,8 @@ def evaluation(margins: Margins | None, count: int = 200) -> Evaluation:
     """An edit that is as good, one that is worse in both ways, a random control and the rerun."""
     loss, right = np.linspace(0.5, 1.5, count), np.tile([0.0, 1.0], count // 2)
     worse = np.where(np.arange(count) < count // 2, 0.0, right)
-    names = (BASELINE, "small", "broken", "random 0", AGAIN)
-    losses, answers = (loss, loss, loss + 0.1, loss, loss), (right, right, worse, right, right)
+    names = (BASELINE, "small", "broken", "random 0", AGAIN, BASE)
+    losses, answers = (loss, loss, loss + 0.1, loss, loss, loss), (right, right, worse, right, right, worse)
     scores = {name: row_scores(a, b, [""] * count) for name, a, b in zip(names, losses, answers, strict=True)}
     samples = tuple(Sample(str(n), "", "") for n in range(count))
     return Evaluation(scores, samples, own_controls={"small": ("random 0",)}, margins=margins)
@@ -64,11 +65,14 @@ def test_a_summary_keeps_the_verdicts_of_edits_and_of_no_control() -> None:
     }
     assert verdicts["small"] == {"loss": NOT_INFERIOR, "exact": NOT_INFERIOR}
     assert verdicts["broken"] == {"loss": INFERIOR, "exact": INFERIOR}
-    assert verdicts[BASELINE] == verdicts["random 0"] == verdicts[AGAIN] == {}
+    assert verdicts[BASELINE] == verdicts["random 0"] == verdicts[AGAIN] == verdicts[BASE] == {}
     before, after = (found.numbers(name, "exact") for name in (BASELINE, "broken"))
     expected = non_inferiority(before, after, 0.02, binary=True, higher_is_better=True)
     assert comparison(found, "broken", "exact") == expected
-    assert parse_summary(without_nan(summary_record(summary))) == summary
+    again = parse_summary(without_nan(summary_record(summary)))
+    assert {name: own.margins for name, own in again.variants.items()} == {
+        name: own.margins for name, own in summary.variants.items()
+    }
     assert [said.partition(":")[0] for said in margin_verdicts(summary)] == [
         f"{name}, {title}" for name in ("small", "broken") for title in ("answer loss", "exact match")
     ]
