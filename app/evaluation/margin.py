@@ -101,7 +101,7 @@ def say_margins(evaluation: Evaluation) -> None:
         found = comparison(evaluation, EDIT, metric.name)
         if found is not None:
             icon = _MARKS.get(found.verdict, ":material/help:")
-            st.info(plain(f"{metric.title}: {margin_text(metric, found)}"), icon=icon)
+            st.info(plain(f"Non-inferiority, {metric.title}: {margin_text(metric, found)}"), icon=icon)
 
 
 def _times(power: float) -> str:

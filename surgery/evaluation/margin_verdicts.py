@@ -3,8 +3,9 @@
 import math
 
 from surgery.data import Margins
-from surgery.evaluation.evaluation import AGAIN, BASE, BASELINE, LOSS, Evaluation, Metric
+from surgery.evaluation.evaluation import AGAIN, BASE, BASELINE, Evaluation
 from surgery.evaluation.labels import WORD_ACCURACY
+from surgery.evaluation.metric import LOSS, Metric
 from surgery.evaluation.non_inferiority import INFERIOR, NOT_INFERIOR, NonInferiority, non_inferiority
 
 

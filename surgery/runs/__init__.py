@@ -1,6 +1,6 @@
 """One folder for every evaluation, resumable."""
 
-from surgery.runs.answer_log import AnswerLog, logged_answers, under_way
+from surgery.runs.answer_log import AnswerLog, RequestKey, logged_answers, under_way
 from surgery.runs.controls import (
     RANDOM_GATES,
     SHUFFLED_GAINS,
@@ -9,6 +9,7 @@ from surgery.runs.controls import (
     parse_controls,
     unlike_note,
 )
+from surgery.runs.groups import RunGroup, group_of, keep_group, stored_group, stored_groups
 from surgery.runs.history import known_run, known_runs
 from surgery.runs.late_margins import LATE, late_margin_note
 from surgery.runs.logged_engine import LoggedEngine
@@ -45,13 +46,17 @@ __all__ = [
     "AnswerTime",
     "ControlGroup",
     "LoggedEngine",
+    "RequestKey",
     "Run",
+    "RunGroup",
     "RunMetrics",
     "RunPlan",
     "begin",
     "control_notes",
     "delete_run",
     "finish",
+    "group_of",
+    "keep_group",
     "known_run",
     "known_runs",
     "late_margin_note",
@@ -60,6 +65,8 @@ __all__ = [
     "parse_controls",
     "parse_metrics",
     "samples_file",
+    "stored_group",
+    "stored_groups",
     "stored_run",
     "stored_runs",
     "under_way",
