@@ -152,7 +152,7 @@ def _data(
         "numbers": numbers_record(preview(edit, workspace.sensitivity) or summary(edit)),
         "expectation": expectation_record(workspace.expectation),
         "measured": workspace.sensitivity is not None,
-        "skipped": " ".join(filter(None, (_skipped(edit), _raised(edit, plan.energy)))),
+        "skipped": " ".join(filter(None, (_skipped(edit), _raised(edit, plan)))),
         "tableKeys": dict(keys),
         "table": table,
         "errors": ERRORS,
@@ -213,12 +213,12 @@ def _skipped(edit: Edit) -> str:
     return f"{len(reasons)} of {len(edit.modules)} modules were left alone: {'; '.join(sorted(set(reasons.values())))}."
 
 
-def _raised(edit: Edit, energy: str) -> str:
+def _raised(edit: Edit, plan: EditPlan) -> str:
     """What is said where an energy rule makes the largest value of a module half as large again or more."""
     found = largest_values(edit)
-    if energy == "none" or found is None or found.most < _RAISED:
+    if plan.energy == "none" or found is None or found.most < _RAISED:
         return ""
-    text = largest_text(found, energy)
+    text = largest_text(found, plan.energy if plan.groups.plain else f"{plan.energy} and gains of layer groups")
     return f"{text[0].upper()}{text[1:]}."
 
 

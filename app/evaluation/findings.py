@@ -121,8 +121,8 @@ def effects_table(evaluation: Evaluation) -> pd.DataFrame:
                 row[f"p, Holm{tail}"] = adjusted[metric.name].get(name)
         row["control of"] = ", ".join(evaluation.control_of(name))
         for metric in evaluation.metrics[:4]:
-            beside = comparison(evaluation, name, metric.name) if name != AGAIN else None
-            if beside is not None and name not in evaluation.controls:
+            beside = comparison(evaluation, name, metric.name)
+            if beside is not None:
                 row[f"non-inferiority, {metric.title}"] = beside.verdict
         row["verdict"] = verdict(evaluation, name)
         rows.append(row)

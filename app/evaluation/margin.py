@@ -74,16 +74,19 @@ def margin_power_text(newest: Evaluation | None, examples: int, margins: Margins
     """
     said = []
     if margins is not None and margins.points is not None:
-        changed = changed_share(newest)
-        share, known = (_LIKELY, "if one answer in ten changes") if changed is None else (changed, "")
-        known = known or f"if {share:.1%} of the answers change, as in the last run"
-        margin = margins.points / 100
+        changed, margin = changed_share(newest), margins.points / 100
+        likely = (
+            "one answer in ten changes" if changed is None else f"{changed:.1%} of them change, as in the last run"
+        )
+        share = _LIKELY if changed is None else changed
         power = share_power(margin, share, max(2, examples))
-        needed = examples_for_share(margin, share)
-        more = f"; {needed:,} examples show it four times in five" if power < 0.8 else ""
+        more = (
+            f"; {examples_for_share(margin, share):,} examples show it four times in five" if power < 0.8 else ""
+        )
+        unit = "point" if margins.points == 1 else "points"
         said.append(
-            f"An edit that is as good as the adapter is shown to be not inferior by {margins.points:g} point{'s' if margins.points != 1 else ''} of right "
-            f"answers {_times(power)}, {known}{more}."
+            f"An edit that is as good as the adapter is shown to be not inferior by {margins.points:g} {unit} of right "
+            f"answers {_times(power)}, if {likely}{more}."
         )
     deviation = _deviation(newest)
     if margins is not None and margins.nats is not None and deviation is not None:
@@ -98,7 +101,7 @@ def say_margins(evaluation: Evaluation) -> None:
         found = comparison(evaluation, EDIT, metric.name)
         if found is not None:
             icon = _MARKS.get(found.verdict, ":material/help:")
-            st.info(plain(f"{metric.title}: {margin_text(metric, found)}"), icon=icon)
+            st.info(plain(f"Non-inferiority, {metric.title}: {margin_text(metric, found)}"), icon=icon)
 
 
 def _times(power: float) -> str:

@@ -19,10 +19,13 @@ def margin_of(metric: Metric, margins: Margins | None) -> float | None:
 
 
 def comparison(evaluation: Evaluation, variant: str, metric: str) -> NonInferiority | None:
-    """Whether a variant is worse by no more than the margin of that metric; None where none was named."""
+    """Whether a variant is worse by no more than the margin of that metric.
+
+    None where no margin was named, and of what makes no claim: the base, the unedited adapter's rerun, random controls.
+    """
     about = evaluation.metric(metric)
     margin = margin_of(about, evaluation.margins)
-    if margin is None:
+    if margin is None or variant in (BASELINE, BASE, AGAIN, *evaluation.controls):
         return None
     return non_inferiority(
         evaluation.numbers(BASELINE, metric),
@@ -38,6 +41,9 @@ def comparisons_of(evaluation: Evaluation, variant: str) -> dict[str, NonInferio
     """By metric, all of a variant's; none of the unedited adapter's rerun and of the base, which are no edits."""
     found = {metric.name: comparison(evaluation, variant, metric.name) for metric in evaluation.metrics}
     return {key: each for key, each in found.items() if each is not None and variant not in (AGAIN, BASE)}
+    """By metric, all of a variant's."""
+    found = {metric.name: comparison(evaluation, variant, metric.name) for metric in evaluation.metrics}
+    return {key: each for key, each in found.items() if each is not None}
 
 
 def margin_text(metric: Metric, found: NonInferiority) -> str:

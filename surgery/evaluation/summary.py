@@ -122,7 +122,7 @@ def _variant(evaluation: Evaluation, name: str) -> VariantMetrics:
         evaluation.control_of(name),
         shares_of(evaluation, name),
         evaluation.shape_controls.get(name, {}),
-        {} if is_control else comparisons_of(evaluation, name),
+        comparisons_of(evaluation, name),
         ledgers_of(evaluation, name),
     )
 

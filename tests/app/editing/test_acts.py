@@ -14,7 +14,7 @@ from app.editing import ENERGY_LABELS
 from app.editing.acts import applied
 from app.state import saved as sessions
 from app.state.workspace import Workspace
-from surgery.edits import EditPlan, best_step, edit_record, parse_edit, preview
+from surgery.edits import EditPlan, LayerGroups, best_step, edit_record, parse_edit, preview
 from surgery.errors import PolicyError, SurgeryError
 from surgery.policies import (
     POLICIES,
@@ -41,6 +41,12 @@ def test_each_act_changes_its_part_of_the_plan_and_no_other() -> None:
         plan, policy=GradDirection(asymmetric=False)
     )
     assert acted(SMALL, type="strength", value=0.5) == replace(plan, strength=0.5)
+    scaled = replace(plan, groups=LayerGroups({"o_proj": 0.5}))
+    assert acted(SMALL, type="group", group="family: o_proj", value=0.5) == scaled
+    assert acted(
+        with_plan(SMALL, groups=scaled.groups), type="group", group="third: first", value=1.25
+    ) == replace(plan, groups=LayerGroups({"o_proj": 0.5}, (1.25, 1.0, 1.0)))
+    assert acted(with_plan(SMALL, groups=scaled.groups), type="ungroup") == plan
     assert acted(SMALL, type="energy", value="none") == replace(plan, energy="none")
     assert acted(SMALL, type="sigma_min", value=0.5) == replace(plan, sigma_min=0.5)
     by_hand = with_plan(SMALL, manual={O0: {0: 2.0}, D0: {1: 0.5}})
@@ -94,6 +100,8 @@ def test_each_act_is_one_step_with_a_name_and_can_be_undone() -> None:
         {"type": "knob", "knob": "amp", "value": 1.5},
         {"type": "manual", "module": O0, "gains": {"0": 0.5}},
         {"type": "manual", "module": O0, "gains": {"1": "lock"}},
+        {"type": "group", "group": "third: middle", "value": 0.5},
+        {"type": "ungroup"},
         {"type": "energy", "value": "l2"},
         {"type": "sigma_min", "value": 0.25},
         {"type": "manual", "module": O0, "gains": {"0": None}},
@@ -148,6 +156,13 @@ def refused(workspace: Workspace, act: dict[str, Any]) -> str:
         ({"type": "knob", "knob": "eta_suppress", "value": "1"}, "eta_suppress"),
         ({"type": "knob", "knob": "eta_suppress", "value": [1]}, "eta_suppress"),
         ({"type": "knob", "knob": "amp", "value": 1.0}, "amp"),
+        ({"type": "group"}, "None"),
+        ({"type": "group", "group": "family: o_proj"}, "None"),
+        ({"type": "group", "group": "family: o_proj", "value": 2.5}, "from 0 to 2"),
+        ({"type": "group", "group": "family: o_proj", "value": math.nan}, "nan"),
+        ({"type": "group", "group": "family: x\ny", "value": 0.5}, "no family"),
+        ({"type": "group", "group": "third: fourth", "value": 0.5}, "third: first or middle or last"),
+        ({"type": "group", "group": ["family: o_proj"], "value": 0.5}, "no layer group"),
         ({"type": "energy"}, "None"),
         ({"type": "energy", "value": "l3"}, "l3"),
         ({"type": "sigma_min", "value": -1}, "-1"),
@@ -194,7 +209,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-types = st.sampled_from(["policy", "knob", "energy", "sigma_min", "manual", "forget"])
+types = st.sampled_from(["policy", "knob", "group", "ungroup", "energy", "sigma_min", "manual", "forget"])
 components = st.sampled_from(["0", "1", "2", "3", "00", "-1", "1.5", "１", "x"]) | st.text(max_size=3)
 acts = st.fixed_dictionaries(
     {},
@@ -202,6 +217,7 @@ acts = st.fixed_dictionaries(
         "type": types | anything,
         "value": st.sampled_from([*POLICIES, "l1", "l2", "none"]) | numbers | anything,
         "knob": st.sampled_from([knob.name for kind in POLICIES.values() for knob in knobs_of(kind)]) | anything,
+        "group": st.sampled_from(["family: o_proj", "family: q_proj", "third: first", "third: last"]) | anything,
         "module": st.sampled_from(list(SIGMA)) | anything,
         "gains": st.dictionaries(components, numbers | anything, max_size=4) | anything,
     },

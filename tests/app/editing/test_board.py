@@ -106,6 +106,8 @@ def test_an_energy_rule_that_makes_a_largest_value_much_larger_is_told() -> None
     held = with_plan(UNMEASURED, policy=Rank(keep=1), energy="l1")
     assert "Largest singular value of a module ×" in shown(held)["skipped"]
     assert f"most in {O0} (4 to 10)" in shown(held)["skipped"]
+    scaled = shown(with_plan(held, groups=LayerGroups({"o_proj": 1.5})))["skipped"]
+    assert "under energy rule l1 and gains of layer groups, most in" in scaled
     assert "Largest" not in shown(with_plan(held, energy="none"))["skipped"]
     assert "Largest" not in shown(with_plan(held, policy=Rank(keep=3)))["skipped"]
 

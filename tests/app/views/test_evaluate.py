@@ -150,7 +150,7 @@ def test_a_margin_is_named_before_the_run_with_its_power_and_its_verdict_is_show
     table = frame(test, "verdict").set_index("variant")
     for metric in evaluation_of(run).metrics:
         assert table.loc[EDIT, f"non-inferiority, {metric.title}"] == verdicts[metric.name].verdict
-        said = f"{metric.title}: {margin_text(metric, verdicts[metric.name])}"
+        said = f"Non-inferiority, {metric.title}: {margin_text(metric, verdicts[metric.name])}"
         assert said in [each.value.replace("\\", "") for each in test.info]
     assert pd.isna(table.loc["random 0", "non-inferiority, exact match"])
 

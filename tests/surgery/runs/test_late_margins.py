@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 
 from surgery.data import Margins
-from surgery.evaluation import summarise
+from surgery.evaluation import BASELINE, summarise
 from surgery.files import digest
-from surgery.runs import late_margin_note, stored_run
+from surgery.runs import RANDOM_GATES, ControlGroup, late_margin_note, stored_run
 from tests.surgery.runs.conftest import PLAN, evaluation, finished
 
 STRICT = replace(PLAN, margins=Margins())
@@ -21,6 +21,20 @@ def test_a_margin_after_the_answers_are_known_is_told_and_one_before_them_is_not
     assert late_margin_note(first) == "", "what came later changes nothing"
     other = replace(PLAN, variants={**PLAN.variants, "edit": "d" * 64}, margins=Margins(points=5.0))
     assert late_margin_note(finished(other)) == "", "nobody knew what this edit answers"
+
+
+def test_the_answers_of_controls_that_two_edits_share_tell_nothing_of_the_second(history):
+    shared = {"random 0": "c" * 64, "base": "b" * 64}
+    groups = {
+        "edit": ControlGroup(
+            random=("random 0",), scope="residual", energy="none", sigma_min=0.0, kind=RANDOM_GATES
+        )
+    }
+    finished(replace(PLAN, variants={**PLAN.variants, **shared}, controls=groups))
+    other = replace(
+        PLAN, variants={BASELINE: "", "edit": "d" * 64, **shared}, controls=groups, margins=Margins(points=5.0)
+    )
+    assert late_margin_note(finished(other)) == ""
 
 
 def test_a_run_is_found_by_its_margins_and_gives_their_verdicts(history):
