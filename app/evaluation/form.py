@@ -8,6 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.evaluation.answers import show_near
 from app.evaluation.forecast import last_evaluation, power_text, time_text
+from app.evaluation.guards import Guard, ask_for_guards
 from app.evaluation.margin import ask_for_margins, margin_power_text
 from app.evaluation.slice import Question, ask_for_slice
 from app.frame import plain, show_error
@@ -19,6 +20,7 @@ from surgery.data import (
     Margins,
     NearDuplicatesError,
     Slices,
+    TextPlan,
     read_slices,
     refuse_seen_keys,
 )
@@ -34,7 +36,8 @@ from surgery.experiments import (
     control_sets,
     input_energies,
     is_reserved,
-    prove,
+    load_guards,
+    prove_with_guards,
     rules_of,
     with_controls,
 )
@@ -68,6 +71,16 @@ class Controls:
         return (1 + len(self.recipes)) * (1 + self.scaled) + self.random * self.sets
 
 
+@dataclass(frozen=True)
+class Terms:
+    """How a question is put besides its edits and their controls: what else answers, what is claimed, what guards."""
+
+    again: bool = False
+    base_arm: bool = False
+    margins: Margins | None = None
+    guards: Sequence[Guard] = ()
+
+
 def form(workspace: Workspace, newest: Run | None) -> None:
     """Ask for a slice and for controls, tell what that slice can show, and start the proof."""
     present = workspace.evaluation or EvaluationPlan("")
@@ -75,6 +88,11 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     if workspace.calibration is not None:
         present = replace(present, encoding=workspace.calibration.encoding)
     question = ask_for_slice(workspace.adapter, present)
+    try:
+        guards = ask_for_guards(workspace.adapter)
+    except SurgeryError as error:
+        show_error(error)
+        return
     cells = st.columns([1, 1.2, 1.1, 1.2, 1.5, 0.9], vertical_alignment="bottom")
     controls = _ask_for_controls(cells, present, workspace)
     margins = ask_for_margins(present)
@@ -86,14 +104,14 @@ def form(workspace: Workspace, newest: Run | None) -> None:
         " ".join(
             [
                 time_text(question, controls.variants + 1 + controls.again + controls.base_arm, workspace.base),
-                power_text(last, question.examples, controls.variants),
+                power_text(last, question.examples, controls.variants) if question.has_answers else "",
                 margin_power_text(last, question.examples, margins),
             ]
         )
     )
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
-            _prove(workspace, question, controls, margins)
+            _prove(workspace, question, controls, Terms(controls.again, controls.base_arm, margins, guards))
         except SurgeryError as error:
             show_error(error)
             if isinstance(error, NearDuplicatesError):
@@ -156,7 +174,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled, base_arm)
 
 
-def _prove(workspace: Workspace, question: Question, controls: Controls, margins: Margins | None) -> None:
+def _prove(workspace: Workspace, question: Question, controls: Controls, terms: Terms) -> None:
     """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
     variants, plans = _variants(workspace, controls)
     slices = None
@@ -167,7 +185,7 @@ def _prove(workspace: Workspace, question: Question, controls: Controls, margins
             scale=controls.scale,
             scale_or_shape=controls.shape,
             again=controls.again,
-            margin=margins.texts if margins else (),
+            margin=terms.margins.texts if terms.margins else (),
             base_arm=controls.base_arm,
         )
         with st.spinner(f"Reading {plain(plan.data)}", show_time=True):  # which may be fetched from the hub first
@@ -177,16 +195,7 @@ def _prove(workspace: Workspace, question: Question, controls: Controls, margins
             refuse_seen_keys(slices.held_out, measured, "the calibration")
         question = replace(question, plan=plan)
         keep(workspace.with_evaluation(plan))
-    start(
-        question,
-        variants,
-        plans,
-        purpose=PROOF,
-        again=controls.again,
-        base_arm=controls.base_arm,
-        slices=slices,
-        margins=margins,
-    )
+    start(question, variants, plans, purpose=PROOF, slices=slices, terms=terms)
 
 
 def start(
@@ -195,16 +204,14 @@ def start(
     plans: Mapping[str, EditPlan],
     *,
     purpose: str,
-    again: bool = False,
-    base_arm: bool = False,
     slices: Slices | None = None,
-    margins: Margins | None = None,
+    terms: Terms | None = None,
 ) -> None:
-    """Put the question to the edits and their controls in the background; the run joins the history.
+    """Put the question, and those of the guards, to the edits and their controls in the background; the run joins the history.
 
     What can be refused without the model is refused before the job waits for it.
     """
-    workspace = current()
+    workspace, terms = current(), terms or Terms()
     adapter, spectra, recipe, base = workspace.adapter, workspace.spectra, workspace.recipe, workspace.base
     if base is None or recipe is None:
         raise DataError("the base model or the calibration rows are not known", "choose them first")
@@ -223,7 +230,7 @@ def start(
         job.begin("loading the base model")
         loaded = models.base(base, adapter, job.control)
         with LiveModel(loaded, adapter, spectra) as live:
-            asked: EvaluationPlan | LoadedTask
+            asked: EvaluationPlan | LoadedTask | TextPlan
             if isinstance(question.plan, TaskPlan):
                 job.begin(f"loading the task {question.plan.name}")
                 asked = load_task(
@@ -234,6 +241,7 @@ def start(
                 )
             else:
                 asked = question.plan
+            beside = load_guards(live, terms.guards, control=job.control)
             job.begin("answering, example")
             proof = Proof(
                 asked,
@@ -242,14 +250,14 @@ def start(
                 plans,
                 recipe,
                 purpose,
-                again,
+                terms.again,
                 base,
                 controls=variants.controls,
                 allow_near=question.allow_near,
-                margins=margins,
-                base_arm=base_arm,
+                margins=terms.margins,
+                base_arm=terms.base_arm,
             )
-            return prove(live, proof, slices=slices, judge=judge, control=job.control)
+            return prove_with_guards(live, proof, beside, slices=slices, judge=judge, control=job.control)[0]
 
     def collect(run: Run) -> None:
         if purpose == PROOF:  # a table of the diagnostics shows itself

@@ -1,10 +1,8 @@
 """Which held-out slice an edit is put to: rows or a task of lm-eval, as the Evaluate page asks for it."""
 
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -12,17 +10,29 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.encoding_form import encoding_controls
 from app.evaluation.answers import ask_for_answers, ask_for_near
-from app.evaluation.task_options import ask_for_options, trusted
+from app.evaluation.plain_text import ask_for_text
+from app.evaluation.task_options import ask_for_options, local_files, trusted
 from app.frame import plain, show_error
 from app.rows_form import format_controls, read_rows
 from surgery.adapter import Adapter
-from surgery.data import ALLOW, CLASSIFIERS, REFUSE, EvaluationPlan, RowFields, left_out_text, parse_stored_plan
+from surgery.data import (
+    ALLOW,
+    CLASSIFIERS,
+    REFUSE,
+    EvaluationPlan,
+    RowFields,
+    TextPlan,
+    left_out_text,
+    parse_plan,
+    parse_stored_plan,
+)
 from surgery.errors import DataError, SurgeryError
 from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks, refuse_other_models
+from surgery.experiments import guard_text
 from surgery.files import digest
 from surgery.runs import Run
 
-ROWS, TASK = "Prompt-and-answer rows", "Benchmark"
+ROWS, TASK, TEXT = "Prompt-and-answer rows", "Benchmark", "Plain text"
 _LIMIT = 64
 _SEED = "Of a shuffle before the slice is taken. Empty: in the order of the file."
 
@@ -35,10 +45,15 @@ class Question:
     `trusted` the code of the folder of the task's definition.
     """
 
-    plan: EvaluationPlan | TaskPlan
+    plan: EvaluationPlan | TaskPlan | TextPlan
     programs: bool = False
     allow_near: bool = False
     trusted: bool = False
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether there are right answers to count: plain text has none."""
+        return not isinstance(self.plan, TextPlan)
 
     @property
     def examples(self) -> int:
@@ -46,7 +61,7 @@ class Question:
 
     @property
     def name(self) -> str:
-        return self.plan.data if isinstance(self.plan, EvaluationPlan) else self.plan.name
+        return guard_text(self.plan)
 
 
 def ask_for_slice(adapter: Adapter, present: EvaluationPlan) -> Question | None:
@@ -56,15 +71,19 @@ def ask_for_slice(adapter: Adapter, present: EvaluationPlan) -> Question | None:
         return _rows(adapter, present)
     on = st.segmented_control(
         "Held-out slice",
-        [ROWS, TASK],
+        [ROWS, TASK, TEXT],
         default=ROWS,
         required=True,
         key="evaluate-on",
         persist_state="session",
-        help="Rows come from a demo or a file of yours. Benchmarks are lm-eval's own tasks, scored as it scores them.",
+        help="Rows come from a demo or a file of yours. Benchmarks are lm-eval's own tasks, scored as it scores them. "
+        "Plain text has no right answers: it tells cross-entropy and KL per token.",
     )
     if on == ROWS:
         return _rows(adapter, present)
+    if on == TEXT:
+        text = ask_for_text()
+        return None if text is None else Question(text)
     try:
         refuse_other_models(adapter.task)
     except SurgeryError as error:
@@ -78,6 +97,8 @@ def question_of(run: Run) -> Question:
     record = run.plan.question
     if "rows" in record:
         return Question(parse_stored_plan(EvaluationPlan, record["rows"], "rows"))
+    if "text" in record:
+        return Question(parse_plan(TextPlan, record["text"], "text"))
     plan = TaskPlan.of(record["task"])
     return Question(
         plan,
@@ -207,7 +228,7 @@ def _task() -> Question | None:
             offset,
             seed=seed,
             fewshot=shots,
-            data_files=_files(files),
+            data_files=local_files(files),
             chat_template=chat,
             **options,
         )
@@ -269,20 +290,3 @@ def _programs_allowed() -> bool:
     if not allowed:
         st.caption("This task runs generated programs: they stay off until you turn them on.")
     return allowed
-
-
-def _files(text: str) -> dict[str, str] | None:
-    """`split=path` pairs; one path alone is the split that questions come from."""
-    try:
-        parts = shlex.split(text)
-    except ValueError as error:
-        raise DataError(f"the local files {text!r} cannot be read ({error})", "close the quotes") from error
-    if not parts:
-        return None
-    found = {}
-    for part in parts:
-        split, equals, path = part.partition("=")
-        if not equals:
-            raise DataError(f"{part!r} names no split", f"write test={Path(part).name} or validation=…")
-        found[split] = path
-    return found

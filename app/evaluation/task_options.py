@@ -1,11 +1,14 @@
 """How a benchmark's prompts are made beyond its definition, and whose definitions there are: few fields in an expander."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from app.encoding_form import TOKENIZER_LABELS
 from surgery.data import TOKENIZERS
+from surgery.errors import DataError
 from surgery.files import named_folders
 
 
@@ -78,3 +81,20 @@ def _folder() -> str:
 
 def _trust_key(folder: str | None) -> str:
     return f"evaluate-trust-{folder}"
+
+
+def local_files(text: str) -> dict[str, str] | None:
+    """`split=path` pairs; one path alone is the split that questions come from."""
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise DataError(f"the local files {text!r} cannot be read ({error})", "close the quotes") from error
+    if not parts:
+        return None
+    found = {}
+    for part in parts:
+        split, equals, path = part.partition("=")
+        if not equals:
+            raise DataError(f"{part!r} names no split", f"write test={Path(part).name} or validation=…")
+        found[split] = path
+    return found

@@ -9,6 +9,7 @@ import viz
 from app.editing import board, tour
 from app.editing.bench import bench
 from app.editing.expecting import expectation_text
+from app.editing.rank_table import rank_panel
 from app.editing.shape_table import shape_panel
 from app.experts import expert_picker
 from app.frame import plain
@@ -232,5 +233,6 @@ else:
     expert_picker(workspace.spectra)
     board()
     shape_panel(workspace)
+    rank_panel(workspace)
     shelf(workspace)
     bench(workspace)

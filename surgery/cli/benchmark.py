@@ -6,6 +6,7 @@ from typing import Any
 
 from surgery.adapter import open_adapter
 from surgery.cli.answer_options import add_near_option
+from surgery.cli.guards import add_guard_option, group_result, joined
 from surgery.cli.options import (
     ADAPTER_HELP,
     Command,
@@ -23,7 +24,7 @@ from surgery.cli.progress import progress_reporter
 from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
 from surgery.data import Row, Slices, read_slices
 from surgery.errors import DataError
-from surgery.experiments import prove
+from surgery.experiments import load_guards, parse_guard, prove_with_guards
 from surgery.model import attach
 from surgery.recipes import Recipe
 from surgery.spectra import decompose
@@ -37,6 +38,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     refuse_other_models(adapter.task)
     spectra = decompose(adapter)
     plan = TaskPlan(**_plan_values(options))
+    guards = [parse_guard(each) for each in options.guard]
     variants = variants_from(options.variant or [], adapter, spectra)
     refuse_unscoped(spectra, variants, random=options.random, scope=options.scope)
     base = base_from(options)
@@ -59,8 +61,11 @@ def benchmark_command(options: argparse.Namespace) -> Result:
             refuse_seen(loaded, _named(slices, variants.recipes), allow=options.allow_near_duplicates)
             variants.refuse_seen(loaded.documents)
         proof = proof_of(live, loaded, variants, options, base, slices)
-        run = prove(live, proof, slices=slices, judge=judge, control=progress_reporter(plan.name))
-    return kept_run(run.evaluation, run, f"{plan.name}, ")
+        asked = load_guards(live, guards)
+        control = progress_reporter(plan.name)
+        run, group = prove_with_guards(live, proof, asked, slices=slices, judge=judge, control=control)
+    found = kept_run(run.evaluation, run, f"{plan.name}, ")
+    return found if group is None else joined(found, group_result(group))
 
 
 def _plan_values(options: argparse.Namespace) -> dict[str, Any]:
@@ -119,6 +124,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fewshot", type=count, help="examples shown (default: the task's own number)")
     _prompt_options(parser)
     add_variant_options(parser)
+    add_guard_option(parser)
     parser.add_argument("--batch-size", type=positive, help="examples at a time (default: what fits)")
     add_near_option(parser)
     parser.add_argument(

@@ -27,20 +27,29 @@ def edit_command(options: argparse.Namespace) -> Result:
     plan = edit_plan_from(options)
     file, sensitivity = measured_for(options, adapter, plan)
     edit = plan.apply(spectra, sensitivity)
-    recipe = (
-        None
-        if sensitivity is None or file is None
-        else _recipe(adapter, plan, sensitivity, file, list(map(Path, options.protected)))
-    )
-    documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
-    if recipe is not None:
-        documents[RECIPE_FILE] = dump_recipe(pinned(recipe))
-    verification = export(
-        adapter, spectra, edit, options.out, documents=documents, base=_base(options, adapter, recipe)
-    )
+    recipe, documents = documents_of(options, adapter, plan, sensitivity, file)
+    base = base_of(options, adapter, recipe)
+    verification = export(adapter, spectra, edit, options.out, documents=documents, base=base)
     notes = [*adapter.changes, *plan.notes(spectra)]
     record = export_record(edit, plan.energy, sensitivity, verification, notes)
     return record, export_text(record)
+
+
+def documents_of(
+    options: argparse.Namespace,
+    adapter: Adapter,
+    plan: EditPlan,
+    sensitivity: Sensitivity | None,
+    file: Path | None,
+) -> tuple[Recipe | None, dict[str, str]]:
+    """The recipe that redoes the edit, where there is one, and the texts that stand beside the weights."""
+    recipe = None
+    if sensitivity is not None and file is not None:
+        recipe = _recipe(adapter, plan, sensitivity, file, list(map(Path, options.protected)))
+    documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
+    if recipe is not None:
+        documents[RECIPE_FILE] = dump_recipe(pinned(recipe))
+    return recipe, documents
 
 
 def edit_plan_from(options: argparse.Namespace) -> EditPlan:
@@ -56,7 +65,7 @@ def edit_plan_from(options: argparse.Namespace) -> EditPlan:
     )
 
 
-def _base(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None) -> BaseChoice | None:
+def base_of(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None) -> BaseChoice | None:
     """The base that PEFT's loading is checked on: the one named, measured on, or a demo's; None for the adapter's own."""
     if options.base:
         return BaseChoice(options.base)
@@ -79,13 +88,13 @@ def measured_for(
     if file is None:
         return None, None
     protected = [user_path(path, DataError) for path in options.protected]
-    measured, *beside = map(load_sensitivity, (file, *protected))
-    for path, found in zip((file, *protected), (measured, *beside), strict=True):
+    own, *beside = map(load_sensitivity, (file, *protected))
+    for path, found in zip((file, *protected), (own, *beside), strict=True):
         if found.provenance.adapter != adapter.digest:
             raise DataError(
                 f"the sensitivities of {path.name!r} belong to another adapter", f"give its own, {made_by}"
             )
-    return file, replace(measured, protected=tuple(beside))
+    return file, replace(own, protected=tuple(beside))
 
 
 def _recipe(

@@ -3,18 +3,19 @@
 import argparse
 
 from surgery.adapter import open_adapter
-from surgery.cli.options import Command, Result, kept_run
+from surgery.cli.guards import group_result
+from surgery.cli.options import Command, Result, kept_run, run_from
 from surgery.cli.text import run_record, runs_text
-from surgery.errors import DataError
 from surgery.files import runs_folder
-from surgery.runs import known_run, known_runs
+from surgery.runs import known_runs, stored_group
 
 
 def runs_command(options: argparse.Namespace) -> Result:
+    group = None if options.run is None else stored_group(options.run)
+    if group is not None:
+        return group_result(group)
     if options.run is not None:
-        run = known_run(options.run)
-        if run is None:
-            raise DataError(f"there is no run {options.run!r}", "list them with: surgery runs")
+        run = run_from(options)
         return kept_run(run.evaluation, run, f"{run.plan.slice_name}, ")
     digest = open_adapter(options.adapter).digest if options.adapter else None
     runs = known_runs(digest)
@@ -22,7 +23,7 @@ def runs_command(options: argparse.Namespace) -> Result:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", nargs="?", help="a run's name, for its results")
+    parser.add_argument("run", nargs="?", help="the name of a run or of a group of runs, for its results")
     parser.add_argument("--adapter", help="only runs of this adapter, named as in inspect")
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from surgery.cli.ledger_text import ledger_lines
+from surgery.cli.smaller_text import cut_line
 from surgery.data import Slice, left_out_text
 from surgery.edits import (
     Edit,
@@ -17,7 +18,7 @@ from surgery.edits import (
     preview,
     summary,
 )
-from surgery.evaluation import EvaluationSummary, VariantMetrics, margin_verdicts, scale_or_shape
+from surgery.evaluation import EvaluationSummary, Metric, VariantMetrics, margin_verdicts, scale_or_shape
 from surgery.experiments import EDIT, is_reserved
 from surgery.export import PeftLoading, Verification
 from surgery.files import without_nan
@@ -36,6 +37,7 @@ def inspection_text(record: Mapping[str, Any]) -> str:
         f"base {record['base']}, task {record['task']}, ranks {record['ranks']}, scalings {record['scalings']}, {record['dtypes']}",
         f"{record['parameters']:,} parameters, norm {record['norm']:.3f}",
         f"edited scalars by scope: {scopes}",
+        *(cut_line(cut) for cut in record["cuts"]),
         *(f"note: {note}" for note in record["notes"]),
         f"{'module':<44} {'rank':>4} {'scaling':>8} {'norm':>8} {'sigma 1':>8} {'eff. rank':>9}",
     ]
@@ -174,7 +176,7 @@ def evaluation_text(summary: EvaluationSummary, of: str = "") -> str:
     for metric in summary.metrics:
         better = "higher" if metric.higher_is_better else "lower"
         lines.append(f"{metric.title}, {better} is better:")
-        lines += [_variant_line(name, found, metric.name) for name, found in summary.variants.items()]
+        lines += [_variant_line(name, found, metric) for name, found in summary.variants.items()]
     margins = (f"Non-inferiority, {said}" for said in margin_verdicts(summary))
     lines += [*_task_lines(summary), *ledger_lines(summary), *scale_or_shape(summary), *margins, *summary.notes]
     return "\n".join(lines)
@@ -194,11 +196,13 @@ def _task_lines(summary: EvaluationSummary) -> list[str]:
     return lines
 
 
-def _variant_line(name: str, found: VariantMetrics, key: str) -> str:
-    line = f"  {name:<28} {found.means[key]:.4f}"
+def _variant_line(name: str, found: VariantMetrics, metric: Metric) -> str:
+    key, digits = metric.name, metric.digits
+    line = f"  {name:<28} {found.means[key]:.{digits}f}"
     if effect := found.changes.get(key):
         low, high = effect.low, effect.high
-        line += f"  {effect.mean:+.4f} ± {effect.standard_error:.4f} [{low:+.4f}, {high:+.4f}]"
+        line += f"  {effect.mean:+.{digits}f} ± {effect.standard_error:.{digits}f}"
+        line += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
         line += "  within noise" if low <= 0 <= high else ""
     if test := found.tests.get(key):
         line += f"  gained {test.gained}, lost {test.lost}"

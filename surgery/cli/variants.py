@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from surgery.adapter import Adapter, adapter_folder, adapter_source, in_scope, open_adapter, scope_for
 from surgery.cli.options import margin_from
 from surgery.cli.progress import progress_reporter
-from surgery.data import CalibrationPlan, EvaluationPlan, Examples, Slices, margins_from, refuse_seen_keys
+from surgery.data import (
+    CalibrationPlan,
+    EvaluationPlan,
+    Examples,
+    Slices,
+    TextPlan,
+    margins_from,
+    refuse_seen_keys,
+)
 from surgery.edits import Edit, EditPlan
 from surgery.errors import DataError
 from surgery.experiments import ControlRules, Proof, is_reserved, rules_of, with_controls
@@ -151,7 +159,7 @@ def refuse_unscoped(spectra: Spectra, variants: Variants, *, random: int, scope:
 
 def proof_of(
     live: "LiveModel",
-    question: "EvaluationPlan | LoadedTask",
+    question: "EvaluationPlan | LoadedTask | TextPlan",
     variants: Variants,
     options: argparse.Namespace,
     base: BaseChoice,
@@ -160,7 +168,7 @@ def proof_of(
     """The proof of the variants, with their controls; recipes are calibrated where that was not done before.
 
     live: the adapter in its running base model.
-    question: held-out rows or a loaded task.
+    question: held-out rows, a loaded task or plain text.
     variants: recipes and folders.
     options: of the command, as `add_variant_options` and its batch size give them.
     base: how `live` was loaded.

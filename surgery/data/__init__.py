@@ -30,6 +30,7 @@ from surgery.data.hub_source import HubSource, NotFetchedError, fetch_source, is
 from surgery.data.label_encoding import Head, LabelEncoder, label_numbers
 from surgery.data.margins import Margins, margins_from
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates, near_duplicates_text
+from surgery.data.plain_text import TextPlan, TextWindows, read_text, text_windows
 from surgery.data.plans import (
     ALLOW,
     GIVEN,
@@ -43,12 +44,11 @@ from surgery.data.plans import (
     parse_stored_plan,
     plan_record,
     planned_rows,
-    refuse_changed_rows,
     rows_digest,
 )
 from surgery.data.rendering import markers, parse_date, prints_date, template_arguments
 from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, parse_record, shared_keys
-from surgery.data.slices import LEAVE_OUT, Slices, read_slices
+from surgery.data.slices import LEAVE_OUT, Slices, read_slices, refuse_changed_rows
 from surgery.data.source import SourceRows, read_rows, read_source, source_files
 from surgery.data.token_view import Token, oddities, token_view
 
@@ -92,6 +92,8 @@ __all__ = [
     "Slices",
     "SourceRows",
     "TaskDocument",
+    "TextPlan",
+    "TextWindows",
     "Token",
     "UnusableRow",
     "calibration_rows",
@@ -121,6 +123,7 @@ __all__ = [
     "read_rows",
     "read_slices",
     "read_source",
+    "read_text",
     "refuse_changed_rows",
     "refuse_seen_keys",
     "refuse_shared",
@@ -132,5 +135,6 @@ __all__ = [
     "specimen",
     "task_document",
     "template_arguments",
+    "text_windows",
     "token_view",
 ]

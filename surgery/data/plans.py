@@ -109,7 +109,8 @@ class EvaluationPlan:
     is the loss alone; they end at a text of `stop`, and are right where `filters`, as `AnswerFilters` takes them,
     leave of them what they leave of the reference. `near_duplicates` says whether rows may be nearly the same as
     those that the edit was made on: `refuse` or `allow`. `margin` names how much worse an edit may be and still count as
-    not inferior, as `margins_from` reads it; nothing where it is empty.
+    not inferior, as `margins_from` reads it; nothing where it is empty. `divergence` asks for the KL of the answers'
+    tokens from the unedited adapter and from the base in place of answers.
     """
 
     data: str
@@ -133,6 +134,7 @@ class EvaluationPlan:
     scale_or_shape: bool = False
     margin: tuple[str, ...] = ()
     base_arm: bool = False
+    divergence: bool = False
 
     @property
     def fields(self) -> RowFields:

@@ -7,9 +7,9 @@ from functools import cache
 from surgery.data.answer_filters import AnswerFilters
 from surgery.data.formats import RowFields
 from surgery.data.near_duplicates import NearDuplicate, NearDuplicatesError, near_duplicates
-from surgery.data.plans import ALLOW, CalibrationPlan, EvaluationPlan, Slice, planned_rows
+from surgery.data.plans import ALLOW, CalibrationPlan, EvaluationPlan, Slice, planned_rows, rows_digest
 from surgery.data.rows import Row, choose, left_out_text, shared_keys
-from surgery.data.source import SourceRows, read_source
+from surgery.data.source import SourceRows, read_source, source_files
 from surgery.errors import DataError
 
 # what a person does about rows that a proof cannot ask
@@ -87,3 +87,25 @@ def _apart(slices: Mapping[CalibrationPlan, Slice], held_out: Sequence[Row] = ()
         spare = tuple(row for row in slice_.spare if row.key not in others) if others else slice_.spare
         apart[plan] = replace(slice_, spare=spare)
     return apart
+
+
+def refuse_changed_rows(plan: CalibrationPlan, measured: str) -> None:
+    """Raise `DataError` where the source of a plan gives other rows than the `measured` ones, a digest of theirs.
+
+    A source that is gone, or was never on this machine, contradicts nothing.
+    """
+    try:
+        files = source_files(plan.data, download=False)
+    except DataError:
+        return
+    if not all(file.exists() for file in files):
+        return
+    try:
+        now = rows_digest(planned_rows(plan).rows)
+    except DataError as error:
+        now = error.problem
+    if now != measured:
+        raise DataError(
+            f"the rows of {plan.data!r} have changed since they were measured",
+            "measure again, or restore the file; nothing was written",
+        )

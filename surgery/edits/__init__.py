@@ -1,5 +1,6 @@
 """From gains to σ′: manual gains, clamp, energy rule, preview."""
 
+from surgery.edits.activation_cut import Turned, activation_cuts, truncated, turned
 from surgery.edits.best_step import BestStep, best_step
 from surgery.edits.budgets import budgets, expected_by_budget
 from surgery.edits.edit import (
@@ -23,6 +24,7 @@ from surgery.edits.expectation import (
 from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
 from surgery.edits.group_knobs import FAMILY, THIRD, group_knobs, group_value, is_group_knob, with_group
+from surgery.edits.kept import Kept, kept_in_sum, kept_of
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
 from surgery.edits.layer_groups import (
@@ -59,11 +61,14 @@ __all__ = [
     "Expectation",
     "FoldEdits",
     "Grid",
+    "Kept",
     "KnobTable",
     "LargestValues",
     "LayerGroups",
     "ModuleEdit",
     "Preview",
+    "Turned",
+    "activation_cuts",
     "best_step",
     "budgets",
     "check_rules",
@@ -90,6 +95,8 @@ __all__ = [
     "groups_text",
     "hold",
     "is_group_knob",
+    "kept_in_sum",
+    "kept_of",
     "knob_table",
     "largest_text",
     "largest_values",
@@ -109,6 +116,8 @@ __all__ = [
     "stored_edit",
     "summary",
     "thirds_of",
+    "truncated",
+    "turned",
     "with_group",
     "with_knobs",
     "with_strength",

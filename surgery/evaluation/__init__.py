@@ -1,14 +1,12 @@
 """Scores on held-out rows and paired statistics."""
 
+from surgery.evaluation.divergences import CROSS_ENTROPY, KL_BASE, KL_UNEDITED, known_references
 from surgery.evaluation.evaluation import (
     AGAIN,
     BASE,
     BASELINE,
-    EXACT,
-    LOSS,
     Effect,
     Evaluation,
-    Metric,
     Sample,
     Scores,
     is_random_control,
@@ -16,6 +14,7 @@ from surgery.evaluation.evaluation import (
     random_name,
     row_scores,
 )
+from surgery.evaluation.guarded import TaskOutcome, task_outcomes
 from surgery.evaluation.labels import ACCURACY, LABEL_LOSS, WORD_ACCURACY, label_metrics, label_scores
 from surgery.evaluation.ledger import (
     EMPTY,
@@ -34,6 +33,7 @@ from surgery.evaluation.ledger import (
     parse_ledger,
 )
 from surgery.evaluation.margin_verdicts import comparison, margin_of, margin_text
+from surgery.evaluation.metric import EXACT, LOSS, Metric
 from surgery.evaluation.non_inferiority import (
     INCONCLUSIVE,
     INFERIOR,
@@ -45,7 +45,7 @@ from surgery.evaluation.non_inferiority import (
     score_interval,
     share_power,
 )
-from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, evaluate, stop_texts
+from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, diverged, evaluate, stop_texts
 from surgery.evaluation.scale_or_shape import (
     HEAD_ONLY,
     ONE_SCALE,
@@ -80,11 +80,14 @@ __all__ = [
     "AGAIN",
     "BASE",
     "BASELINE",
+    "CROSS_ENTROPY",
     "EMPTY",
     "EXACT",
     "HEAD_ONLY",
     "INCONCLUSIVE",
     "INFERIOR",
+    "KL_BASE",
+    "KL_UNEDITED",
     "LABEL_LOSS",
     "LOSS",
     "LOSS_ALONE",
@@ -114,12 +117,14 @@ __all__ = [
     "Sample",
     "Scores",
     "Stops",
+    "TaskOutcome",
     "VariantMetrics",
     "answer_limit",
     "answered",
     "averaged",
     "comparison",
     "cut",
+    "diverged",
     "evaluate",
     "examples_for_share",
     "explained_share",
@@ -127,6 +132,7 @@ __all__ = [
     "in_words",
     "is_random_control",
     "is_shape_control",
+    "known_references",
     "label_metrics",
     "label_scores",
     "least_detectable",
@@ -155,4 +161,5 @@ __all__ = [
     "stop_texts",
     "summarise",
     "summary_record",
+    "task_outcomes",
 ]

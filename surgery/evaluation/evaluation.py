@@ -7,9 +7,8 @@ exact test, corrected for all variants at once.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -17,6 +16,7 @@ from numpy import ndarray
 
 from surgery.data import Margins
 from surgery.errors import DataError
+from surgery.evaluation.metric import EXACT, LOSS, Metric
 from surgery.evaluation.parts import macro_error, macro_mean, macro_resamples
 from surgery.evaluation.significance import McNemar, PermutationRank, holm, mcnemar, permutation_rank
 
@@ -26,35 +26,7 @@ BASE = "base"
 _RESAMPLES = 5000
 _BLOCK = 2_000_000
 _RANDOM = re.compile(r"random \d+( of .+)?", re.DOTALL)
-_NATS = {"answer loss": "nats per answer token", "label loss": "nats per label"}
 FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly too narrow
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric: one number per example. `binary` where it is 0 or 1: a share, whose changes are told in points.
-
-    `macro` where the parts of the slice count the same whatever their size: the mean is that of their means.
-    """
-
-    name: str
-    title: str
-    higher_is_better: bool
-    binary: bool
-    macro: bool = False
-
-    @property
-    def unit(self) -> str:
-        """What its numbers are counted in: points for shares of examples, nats for losses."""
-        return "points" if self.binary else _NATS.get(self.title, self.title)
-
-    def record(self) -> dict[str, Any]:
-        """The metric as plain values; `macro` is left out where it is not so, as earlier versions wrote it."""
-        return {name: value for name, value in asdict(self).items() if name != "macro" or value}
-
-
-LOSS = Metric("loss", "answer loss", higher_is_better=False, binary=False)
-EXACT = Metric("exact", "exact match", higher_is_better=True, binary=True)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 
 from surgery.adapter import TOKEN_CLS
 from surgery.data import IGNORED, Example
-from surgery.evaluation.evaluation import LOSS, Metric, Scores
+from surgery.evaluation.evaluation import Scores
+from surgery.evaluation.metric import LOSS, Metric
 from surgery.model import Classified
 
 LABEL_LOSS = Metric(LOSS.name, "label loss", higher_is_better=False, binary=False)

@@ -1,7 +1,7 @@
 """Rows put to variants: answer loss and greedy exact match, or the loss and accuracy of labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -10,10 +10,18 @@ from numpy import ndarray
 
 from surgery.data import CLASSIFIERS, AnswerFilters, Calibration, EvaluationPlan, Example
 from surgery.errors import DataError
-from surgery.evaluation.evaluation import BASELINE, EXACT, LOSS, Evaluation, Sample, Scores, row_scores
+from surgery.evaluation.divergences import (
+    CROSS_ENTROPY,
+    DIVERGENCES,
+    UNTOLD,
+    divergence_scores,
+    known_references,
+)
+from surgery.evaluation.evaluation import BASELINE, Evaluation, Sample, Scores, row_scores
 from surgery.evaluation.labels import label_metrics, label_scores
+from surgery.evaluation.metric import EXACT, LOSS
 from surgery.evaluation.stops import Stops, cut
-from surgery.model import Answered, Classified, Stop, Variant, VariantEngine
+from surgery.model import Answered, Classified, Divergence, Stop, Variant, VariantEngine
 from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
@@ -26,7 +34,8 @@ LOSS_ALONE = "The loss alone was asked for: nothing was generated, so there is n
 class RowEngine(Protocol):
     """What answers examples for all variants, such as `VariantEngine`.
 
-    `notes` say how it read them; `labels` are those of a classifier.
+    `notes` say how it read them; `labels` are those of a classifier, and `references` the variants that divergences may
+    be measured from.
     """
 
     @property
@@ -35,9 +44,16 @@ class RowEngine(Protocol):
     @property
     def labels(self) -> tuple[str, ...]: ...
 
+    @property
+    def references(self) -> tuple[str, ...]: ...
+
     def classify(
         self, examples: Sequence[Example], *, control: Control = SILENT
     ) -> Mapping[str, Sequence[Classified]]: ...
+
+    def divergences(
+        self, examples: Sequence[Example], references: Sequence[str], *, control: Control = SILENT
+    ) -> Mapping[str, Sequence[Divergence]]: ...
 
     def answer_losses(
         self, examples: Sequence[Example], *, control: Control = SILENT
@@ -60,15 +76,17 @@ class Marking:
     generate: whether answers are generated; without, there is the loss alone.
     filters: as `AnswerFilters` takes them; an answer is right when they leave of it what they leave of the reference.
     stop: texts that end an answer and are cut from it.
+    divergence: whether KL is asked for in place of answers.
     """
 
     generate: bool = True
     filters: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
+    divergence: bool = False
 
     @classmethod
     def of(cls, plan: EvaluationPlan) -> "Marking":
-        return cls(plan.generate, plan.filters, plan.stop)
+        return cls(plan.generate, plan.filters, plan.stop, plan.divergence)
 
 
 def evaluate(
@@ -116,6 +134,8 @@ def answered(
     """
     prompts = tokenizer.batch_decode([list(e.prompt_ids) for e in examples], skip_special_tokens=True)
     samples = tuple(Sample(e.key, prompt, e.answer) for e, prompt in zip(examples, prompts, strict=True))
+    if marking.divergence:
+        return replace(diverged(examples, engine, control=control), samples=samples)
     if examples[0].task in CLASSIFIERS:
         said = label_scores(examples, engine.classify(examples, control=control), engine.labels)
         return Evaluation(said, samples, label_metrics(examples), notes=engine.notes)
@@ -130,6 +150,19 @@ def answered(
     found = engine.answer(examples, max_new_tokens=limit, stop=stop, control=control)
     scores = {name: marks.scores(answers, tokenizer) for name, answers in found.items()}
     return Evaluation(scores, samples, (LOSS, EXACT), notes=(*marks.notes, *engine.notes))
+
+
+def diverged(examples: Sequence[Example], engine: RowEngine, *, control: Control = SILENT) -> Evaluation:
+    """Cross-entropy and KL of an engine's variants by example; samples have no prompts.
+
+    KL is told from those of the unedited adapter and the base that are among the engine's references.
+    """
+    references = known_references(engine.references)
+    found = engine.divergences(examples, references, control=control)
+    samples = tuple(Sample(example.key, "", example.answer) for example in examples)
+    scores = divergence_scores(found, references, [""] * len(examples))
+    metrics = (CROSS_ENTROPY, *(DIVERGENCES[name] for name in references))
+    return Evaluation(scores, samples, metrics, notes=engine.notes if references else (UNTOLD, *engine.notes))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from jaxtyping import Float64
 from numpy import ndarray
 from scipy.stats import t as student
 
-from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric
+from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation
+from surgery.evaluation.metric import Metric
 from surgery.evaluation.parts import macro_error, macro_mean
 
 SAME_ENERGY = "scale, same functional energy"

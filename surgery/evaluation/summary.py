@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation, Metric
+from surgery.evaluation.evaluation import BASELINE, Effect, Evaluation
 from surgery.evaluation.ledger import Ledger, ledger_record, ledgers_of, parse_ledger
 from surgery.evaluation.margin_verdicts import comparisons_of, margin_text
+from surgery.evaluation.metric import Metric
 from surgery.evaluation.non_inferiority import NonInferiority
 from surgery.evaluation.scale_or_shape import Shares, parse_shares, share_text, shares_of, shares_record
 from surgery.evaluation.significance import McNemar, PermutationRank

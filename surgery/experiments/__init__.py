@@ -14,7 +14,9 @@ from surgery.experiments.control_edits import (
     with_controls,
 )
 from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
+from surgery.experiments.guards import GUARD, guard_text, load_guards, parse_guard, prove_with_guards
 from surgery.experiments.headroom import Headroom, Training, headroom
+from surgery.experiments.made_again import EditMadeAgain, made_again
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
 from surgery.experiments.protected_front import (
     PROVEN,
@@ -51,6 +53,7 @@ __all__ = [
     "DIAGNOSTICS",
     "DOSES",
     "EDIT",
+    "GUARD",
     "MOST_STEPS",
     "PROVEN",
     "READS_Q",
@@ -60,6 +63,7 @@ __all__ = [
     "Diagnostic",
     "DoseCurve",
     "DosePoint",
+    "EditMadeAgain",
     "Flat",
     "FrontPoint",
     "Headroom",
@@ -76,17 +80,22 @@ __all__ = [
     "dose_curve",
     "flat_of",
     "front_name",
+    "guard_text",
     "head_only",
     "headroom",
     "input_energies",
     "is_reserved",
+    "load_guards",
+    "made_again",
     "measure_edits",
     "measure_front",
     "moved_to",
     "one_scale",
     "origin",
+    "parse_guard",
     "protected_front",
     "prove",
+    "prove_with_guards",
     "random_controls",
     "recipe_digest",
     "rules_of",

@@ -4,17 +4,18 @@ Every proof is a run of the history: it goes on where it was cut off, and what i
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, refuse_changed
-from surgery.data import CalibrationPlan, EvaluationPlan, Margins, Slices, plan_record, read_slices
+from surgery.data import CalibrationPlan, EvaluationPlan, Margins, Slices, TextPlan, plan_record, read_slices
 from surgery.edits import Edit, EditPlan, edit_record
 from surgery.errors import DataError
 from surgery.evaluation import AGAIN, BASE, BASELINE, Evaluation
+from surgery.experiments.passes import Passes
 from surgery.experiments.question import PreparedQuestion, prepare
 from surgery.files import digest
 from surgery.model import (
@@ -32,7 +33,6 @@ from surgery.runs import (
     AnswerLog,
     AnswerTime,
     ControlGroup,
-    LoggedEngine,
     Run,
     RunPlan,
     begin,
@@ -56,7 +56,7 @@ _OTHER_BATCHES = (7, 5, 3, 2, 1)
 class Proof:
     """Edits and the question that is put to them.
 
-    question: held-out rows or a loaded task.
+    question: held-out rows, a loaded task or plain text.
     edits: by the names of their variants, none of which is the unedited adapter's, its rerun's or the base's;
         `DataError` otherwise.
     seen: the slices that the edits were made or chosen on.
@@ -76,7 +76,7 @@ class Proof:
     margins: how much worse an edit may be and still count as not inferior; a plan of rows says so itself.
     """
 
-    question: "EvaluationPlan | LoadedTask"
+    question: "EvaluationPlan | LoadedTask | TextPlan"
     edits: Mapping[str, Edit]
     seen: Sequence[CalibrationPlan] = ()
     plans: Mapping[str, EditPlan] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class Proof:
 
     @property
     def rows(self) -> EvaluationPlan | None:
-        """The held-out rows; None for a task."""
+        """The held-out rows; None for a task and for text."""
         return self.question if isinstance(self.question, EvaluationPlan) else None
 
     @property
@@ -112,7 +112,8 @@ class Proof:
     @property
     def requests_at_once(self) -> int | None:
         """Requests of a batch at most; None where memory decides."""
-        return self.rows.batch_size if self.batch_size is None and self.rows is not None else self.batch_size
+        own = self.question.batch_size if isinstance(self.question, EvaluationPlan | TextPlan) else None
+        return own if self.batch_size is None else self.batch_size
 
 
 def prove(
@@ -190,7 +191,8 @@ def _run_plan(live: "LiveModel", proof: Proof, asked: PreparedQuestion) -> RunPl
 
 def _batch_record(proof: Proof) -> dict[str, int]:
     """The batch size where it was chosen: answers may depend on it, and runs of the default never had it."""
-    default = None if proof.rows is None else EvaluationPlan("").batch_size
+    question = proof.question
+    default = type(question)("").batch_size if isinstance(question, EvaluationPlan | TextPlan) else None
     size = proof.requests_at_once
     return {} if size is None or size == default else {"batch_size": size}
 
@@ -207,7 +209,7 @@ def _answered(
     if proof.base_arm and not beside:
         variants[BASE] = silenced(live.spectra)
     count = len(variants) + int(bool(beside)) + int(proof.again) + len(proof.adapters)
-    passes, batch_size = _Passes(asked, log, control, count), proof.requests_at_once
+    passes, batch_size = Passes(asked, log, control, count), proof.requests_at_once
     later = []
     if beside:
         # first: what the base cannot read is refused before the others have spent their time
@@ -215,7 +217,8 @@ def _answered(
             later.append(passes.put(live, {BASE: None}, batch_size))
     evaluation = passes.put(live, variants, batch_size)
     if proof.again:
-        later.append(passes.put(live, {AGAIN: None}, _other_batch(batch_size, len(variants), asked.examples)))
+        other = _other_batch(batch_size, len(variants), asked.examples)
+        later.append(passes.put(live, {AGAIN: None}, other, beside=variants))
     for name, adapter in proof.adapters.items():
         with live.detached() as base, LiveModel(base, adapter, decompose(adapter)) as alone:
             later.append(passes.put(alone, {name: None}, batch_size))
@@ -228,23 +231,6 @@ def _dated(evaluation: Evaluation, run: Run) -> Evaluation:
     """The evaluation with its margins, and what is to be told of when they were named."""
     notes = (*evaluation.notes, *filter(None, [late_margin_note(run)]))
     return replace(evaluation, margins=run.plan.margins, notes=notes)
-
-
-@dataclass
-class _Passes:
-    """A question put to one group of variants after the other; `control` hears of all of them, `count` in number."""
-
-    asked: PreparedQuestion
-    log: AnswerLog
-    control: Control
-    count: int
-    done: int = 0
-
-    def put(self, live: "LiveModel", variants: Mapping[str, Variant | None], batch_size: int | None) -> Evaluation:
-        engine = LoggedEngine(live, variants, self.log, batch_size=batch_size)
-        found = self.asked.put(engine, _share(self.control, self.done, len(variants), self.count))
-        self.done += len(variants)
-        return found
 
 
 def _told(evaluation: Evaluation, proof: Proof, beside: Sequence[str]) -> Evaluation:
@@ -263,15 +249,6 @@ def _apart_note(beside: Sequence[str]) -> tuple[str, ...]:
         f"{BASE}: the adapter holds {' and '.join(filter(None, [', '.join(beside[:-1]), beside[-1]]))} beside its LoRA "
         "factors, so the base model answered without it in batches of its own",
     )
-
-
-def _share(control: Control, before: int, own: int, variants: int) -> Control:
-    """The control of a pass over `own` of the `variants`, which follows the pass over `before` others."""
-
-    def among(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
-        return lambda done, total: tell(total // own * before + done, total // own * variants)
-
-    return replace(control, progress=among(control.progress), tokens=among(control.tokens))
 
 
 def _answers(log: AnswerLog) -> int:

@@ -1,4 +1,4 @@
-"""A question that is put to variants, made ready: held-out rows, or a task of lm-eval."""
+"""A question that is put to variants, made ready: held-out rows, a task of lm-eval, or plain text."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from surgery.adapter import SEQ_2_SEQ_LM, TASKS
+from surgery.adapter import CAUSAL_LM, SEQ_2_SEQ_LM, TASKS
 from surgery.data import (
     ALLOW,
     CLASSIFIERS,
@@ -19,13 +19,16 @@ from surgery.data import (
     NearDuplicatesError,
     Row,
     Slices,
+    TextPlan,
     left_out_text,
     near_duplicates,
     near_duplicates_text,
     plan_record,
+    read_text,
+    text_windows,
 )
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation import Evaluation, Marking, Sample, answer_limit, answered, stop_texts
+from surgery.evaluation import Evaluation, Marking, Sample, answer_limit, answered, diverged, stop_texts
 from surgery.files import digest
 from surgery.progress import Control
 from surgery.recipes import pinned_rows
@@ -50,7 +53,7 @@ class PreparedQuestion:
 
 def prepare(
     live: "LiveModel",
-    question: "EvaluationPlan | LoadedTask",
+    question: "EvaluationPlan | LoadedTask | TextPlan",
     slices: Slices,
     *,
     judge: "Judge | None" = None,
@@ -59,13 +62,15 @@ def prepare(
     """The question of a proof, made ready for an engine.
 
     live: the adapter in its running base model.
-    question: held-out rows or a loaded task.
+    question: held-out rows, a loaded task or plain text.
     slices: the rows of the proof and those that its edits were made on.
     judge: runs the answers that are programs, apart from this process.
     allow_near: whether documents of a task may be nearly the same as rows that the edits were made on.
 
     Raises `DataError` for rows and documents that the edits were made on, and `NearDuplicatesError`.
     """
+    if isinstance(question, TextPlan):
+        return _text(live, question)
     added = _topped_up(live, slices)
     if isinstance(question, EvaluationPlan):
         _refuse_topped_up(question, slices.held_out, added)
@@ -150,8 +155,36 @@ def _rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> PreparedQu
     )
 
 
+def _text(live: "LiveModel", plan: TextPlan) -> PreparedQuestion:
+    if live.base.task != CAUSAL_LM:
+        raise DataError(
+            f"plain text is put to causal language models, and the adapter is of a {TASKS.get(live.base.task)}",
+            "ask for divergence on rows of its own (--data, --divergence)",
+        )
+    windows = text_windows(read_text(plan.text), live.base.tokenizer, plan, live.positions)
+    examples = windows.examples
+    note = (
+        f"{windows.counted:,} of {windows.tokens:,} tokens count: the last {plan.stride} of each of {len(examples)} "
+        f"windows of {plan.window}."
+    )
+    contexts = live.base.tokenizer.batch_decode([list(e.prompt_ids) for e in examples])
+
+    def put(engine: LoggedEngine, control: Control) -> Evaluation:
+        found = _noted(diverged(examples, engine, control=control), (note,))
+        pairs = zip(examples, contexts, strict=True)
+        return replace(found, samples=tuple(Sample(e.key, context, e.answer) for e, context in pairs))
+
+    record = asdict(plan)
+    return PreparedQuestion({"text": record}, digest(["text", windows.digest]), len(examples), put, {})
+
+
 def _refuse_marking(live: "LiveModel", plan: EvaluationPlan) -> None:
     """Raise `DataError` for what is asked of written answers where a classifier writes none."""
+    if plan.divergence and (plan.filters or plan.stop):
+        raise DataError(
+            "filters and stop texts are for written answers, and divergence asks for none",
+            "leave them out (--filter, --stop)",
+        )
     if live.base.task in CLASSIFIERS and (plan.filters or plan.stop):
         raise DataError(
             f"filters and stop texts are for written answers, and a {TASKS[live.base.task]} says labels",
@@ -187,6 +220,7 @@ def _answer_parts(examples: Sequence[Example], marking: Marking) -> list[str]:
     """What the answers depend on beside the rows; nothing where it is as it always was."""
     stops = [stop_texts(example, marking) for example in examples]
     parts = [] if marking.generate else ["the loss alone"]
+    parts += ["divergence"] if marking.divergence else []
     return [*parts, "stop", json.dumps(stops)] if any(stops) else parts
 
 

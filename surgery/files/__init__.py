@@ -6,6 +6,7 @@ from surgery.files.bounded import read_limited
 from surgery.files.demo import (
     DEMO_BASE,
     DEMO_FOLDER,
+    DEMO_TEXT,
     PROVING,
     SLICES,
     data_file,
@@ -15,6 +16,7 @@ from surgery.files.demo import (
     is_demo,
     is_shipped,
     shipped_files,
+    text_path,
 )
 from surgery.files.hashing import digest, file_stamp
 from surgery.files.locks import is_locked, try_lock
@@ -23,6 +25,7 @@ from surgery.files.paths import FOLDERS, named_folders, user_path
 from surgery.files.places import (
     bases_folder,
     exports_folder,
+    groups_folder,
     home,
     offload_folder,
     proposed_export,
@@ -43,6 +46,7 @@ from surgery.files.text_file import LONGEST_LINE, open_text, text_lines
 __all__ = [
     "DEMO_BASE",
     "DEMO_FOLDER",
+    "DEMO_TEXT",
     "FOLDERS",
     "LONGEST",
     "LONGEST_LINE",
@@ -60,6 +64,7 @@ __all__ = [
     "digest",
     "exports_folder",
     "file_stamp",
+    "groups_folder",
     "home",
     "is_demo",
     "is_locked",
@@ -83,6 +88,7 @@ __all__ = [
     "shipped_folder",
     "sweeps_folder",
     "text_lines",
+    "text_path",
     "timings_file",
     "try_lock",
     "uploads_folder",

@@ -10,6 +10,7 @@ DEMO_FOLDER = shipped_folder("demo")
 SLICES = ("calibration", "tuning", "test", "confirmation")
 PROVING = SLICES[2:]  # nothing of an edit is made or chosen on them
 _PREFIX = "demo:"
+DEMO_TEXT = "demo:text"  # plain encyclopaedic prose, beside the adapters
 
 
 def is_demo(source: str) -> bool:
@@ -57,6 +58,16 @@ def data_file(source: str | Path) -> Path:
     if slice_name not in SLICES:
         raise DataError(f"no demo slice called {text!r}", f"use demo:NAME/ and one of {', '.join(SLICES)}")
     return demo_folder(text) / f"{slice_name}.jsonl"
+
+
+def text_path(source: str | Path) -> Path:
+    """The file behind a path or `demo:text`; raises `DataError` for another name of a demo."""
+    text = str(source)
+    if not is_demo(text):
+        return user_path(text, DataError)
+    if text != DEMO_TEXT:
+        raise DataError(f"no demo text called {text!r}", f"use {DEMO_TEXT}, or a file")
+    return DEMO_FOLDER / "text.txt"
 
 
 DEMO_BASE = "demo:smollm2"

@@ -32,6 +32,11 @@ def runs_folder() -> Path:
     return home() / RUNS
 
 
+def groups_folder() -> Path:
+    """Groups of runs that were asked together, a file each."""
+    return home() / "groups"
+
+
 def sensitivities_folder() -> Path:
     """Measured sensitivities, finished and broken off."""
     return home() / "sensitivities"

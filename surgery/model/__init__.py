@@ -18,6 +18,7 @@ from surgery.model.choice import BaseChoice
 from surgery.model.classified import Classified
 from surgery.model.dense_weight import base_weight
 from surgery.model.device_map import DeviceMap, execution_device, is_offloaded, parse_device_map
+from surgery.model.divergence import Divergence
 from surgery.model.drawn_labels import drawn_labels, drawn_losses
 from surgery.model.engine import VariantEngine
 from surgery.model.gguf import demo_gguf, read_once
@@ -51,6 +52,7 @@ __all__ = [
     "Batch",
     "Classified",
     "DeviceMap",
+    "Divergence",
     "Layout",
     "LiveModel",
     "LoadedBase",

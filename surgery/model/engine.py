@@ -1,4 +1,4 @@
-"""Several variants of an adapter at once: likelihoods, answer losses and greedy decoding, each row with its own σ.
+"""Several variants of an adapter at once: likelihoods, losses, divergences and greedy decoding, each row with its own σ.
 
 A batch carries all variants of a request, so that what a forward pass costs whatever it computes, the reading
 of the weights above all, is paid once for all of them. Results per variant equal separate runs: identical
@@ -16,12 +16,13 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery.data import Example
-from surgery.errors import DataError, RowsMixedError
+from surgery.errors import DataError
+from surgery.model.batch_runner import BatchRunner
 from surgery.model.batches import Batch, collate
 from surgery.model.classified import Classified, classified
+from surgery.model.divergence import Divergence, Divergences
 from surgery.model.greedy_search import Answered, Continuation, Decoding, Stop, only_tokens
 from surgery.model.loss import measured_losses
-from surgery.model.memory import is_out_of_memory, release
 from surgery.model.queue import (
     Queue,
     Scored,
@@ -34,7 +35,6 @@ from surgery.model.queue import (
     text_tokens,
 )
 from surgery.model.variant_rows import Variant, VariantRows
-from surgery.model.ways import Layout
 from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
@@ -74,14 +74,18 @@ class VariantEngine:
             raise DataError(f"a batch of {rows} rows was asked for", "use 1 or more")
         self._live, self._names = live, tuple(variants)
         self._rows = VariantRows(live, variants)
-        self._most_rows = min(rows or _ROWS, _ROWS_AT_ONCE.get(live.device.type, _ROWS))
-        self._known_to_fit: int | None = None  # bytes, once a batch of more did not
+        self._runner = BatchRunner(self._rows, min(rows or _ROWS, _ROWS_AT_ONCE.get(live.device.type, _ROWS)))
         self._decoded = False
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader has to know of how the rows were read; nothing where it was the fastest way."""
         return self._live.notes if self._decoded else self._live.scoring_notes
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The variants that `divergences` may measure from: all of them."""
+        return self._names
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -113,11 +117,12 @@ class VariantEngine:
             scored = max(len(requests[index][1]) for index in wanted)
             tasks.append(Task(wanted, len(ids), self._rows.footprint.forward(len(ids), scored)))
 
-        def score(batch: Sequence[Slot]) -> list[list[Scored]]:
+        def score(batch: Sequence[Slot]) -> list[tuple[Slot, list[Scored]]]:
             continuations = [[requests[index][1] for index in asked[slot.task]] for slot in batch]
             rows = [inputs[slot.task] for slot in batch]
             found = continuation_scores(self._live, rows, continuations, self._live.layout)
-            return [[Scored(total, greedy) for total, greedy in scores] for scores in found]
+            results = [[Scored(total, greedy) for total, greedy in scores] for scores in found]
+            return list(zip(batch, results, strict=True))
 
         return self._score(tasks, score, Tally(self._names, pair_tokens(requests), control, done), control)
 
@@ -129,7 +134,7 @@ class VariantEngine:
         done: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> dict[str, Float64[ndarray, " example"]]:
         """Mean cross-entropy over the answer tokens of each example, in nats; see `sensitivity.answer_losses`."""
-        found = self._whole(examples, measured_losses, control, done)
+        found = self._whole(examples, self._each(measured_losses), control, done)
         return {name: np.array(losses, dtype=np.float64) for name, losses in found.items()}
 
     def classify(
@@ -140,32 +145,62 @@ class VariantEngine:
         done: Callable[[int, Mapping[str, Classified]], None] | None = None,
     ) -> dict[str, list[Classified]]:
         """What a classifier says of each example: its loss as in `answer_losses`, and the likeliest labels."""
-        return self._whole(examples, classified, control, done)
+        return self._whole(examples, self._each(classified), control, done)
+
+    def divergences(
+        self,
+        examples: Sequence[Example],
+        references: Sequence[str],
+        *,
+        control: Control = SILENT,
+        done: Callable[[int, Mapping[str, Divergence]], None] | None = None,
+    ) -> dict[str, list[Divergence]]:
+        """Cross-entropy of every variant and KL(reference ‖ variant) over the labels of each example, per label.
+
+        references: variants of this engine that the others are measured from, by name.
+
+        Logits of a reference are kept until all variants have read the example. Raises `DataError` for a reference
+        that is no variant here.
+        """
+        for name in references:
+            if name not in self._names:
+                raise DataError(f"{name!r} is no variant of this engine", f"use one of {', '.join(self._names)}")
+        first = [self._names.index(name) for name in references]
+        reading = Divergences(self._live.model, first, len(self._names))
+        return self._whole(examples, reading, control, done, first)
 
     def _whole(
         self,
         examples: Sequence[Example],
-        read: Callable[[Any, Batch], Sequence[T]],
+        read: Callable[[Batch, Sequence[Slot]], Sequence[tuple[Slot, T]]],
         control: Control,
         done: Callable[[int, Mapping[str, T]], None] | None,
+        first: Sequence[int] = (),
     ) -> dict[str, list[T]]:
-        """What `read` finds in a pass of the model over each example."""
+        """What `read` finds in a pass of the model over each example, row by row.
+
+        `first`: variants whose logits are kept while the others follow, by number.
+        """
         self._live.check_positions(max((example.span for example in examples), default=0))
         self._live.check_tokens([example.tokens for example in examples])
         _, asked = same_inputs([(e.prompt_ids, e.answer_ids, e.segments) for e in examples])
         tasks = []
         for wanted in asked:
             one = examples[wanted[0]]
-            held = self._rows.footprint.forward(one.length, len(one.answer_ids) + 1)
-            tasks.append(Task(wanted, one.length, held, one.lengths))
+            scored = (len(one.answer_ids) + 1) * (1 + len(first))
+            tasks.append(Task(wanted, one.length, self._rows.footprint.forward(one.length, scored), one.lengths))
 
-        def score(batch: Sequence[Slot]) -> list[list[T]]:
+        def score(batch: Sequence[Slot]) -> list[tuple[Slot, list[T]]]:
             chosen = [examples[asked[slot.task][0]] for slot in batch]
             rows = collate(chosen, self._live.base.padding, layout=self._live.layout)
-            found = read(self._live.model, rows)
-            return [[each] * len(asked[slot.task]) for slot, each in zip(batch, found, strict=True)]
+            return [(slot, [each] * len(asked[slot.task])) for slot, each in read(rows, batch)]
 
-        return self._score(tasks, score, Tally(self._names, [e.length for e in examples], control, done), control)
+        tally = Tally(self._names, [example.length for example in examples], control, done)
+        return self._score(tasks, score, tally, control, first)
+
+    def _each(self, read: Callable[[Any, Batch], Sequence[T]]) -> Callable[..., list[tuple[Slot, T]]]:
+        """`read` of the live model, whose results belong to the rows of a batch in their order."""
+        return lambda batch, slots: list(zip(slots, read(self._live.model, batch), strict=True))
 
     def generate(
         self,
@@ -224,76 +259,34 @@ class VariantEngine:
     ) -> dict[str, list[Answered]]:
         self._decoded = True
         decoding = Decoding(self._rows, requests, tally, stop, control, ends)
-        self._serve(decoding.queue, decoding.run, control, self._live.way.decoding, in_one_pass=False)
+        self._runner.run(decoding.queue, decoding.run, control, self._live.way.decoding, in_one_pass=False)
         return tally.by_variant
 
     def _score(
         self,
         tasks: Sequence[Task],
-        score: Callable[[Sequence[Slot]], Sequence[Sequence[T]]],
+        score: Callable[[Sequence[Slot]], Sequence[tuple[Slot, Sequence[T]]]],
         tally: Tally[T],
         control: Control,
+        first: Sequence[int] = (),
     ) -> dict[str, list[T]]:
-        """Results of tasks of one forward pass each; `score` gives one for every request that a slot answers."""
-        queue = Queue(tasks, len(self._names))
+        """Results of tasks of one forward pass each; `score` gives one for every request that a slot answers.
+
+        It may give those of a slot later, with those of another batch. `first`: variants that are asked before the
+        others, by number.
+        """
+        order = [*first, *(variant for variant in range(len(self._names)) if variant not in first)]
+        queue = Queue(tasks, order)
 
         def run(batch: Sequence[Slot]) -> None:
             self._rows.choose([slot.variant for slot in batch])
-            for slot, results in zip(batch, score(batch), strict=True):
+            found = score(batch)
+            for slot in batch:
                 queue.finish(slot)
+            for slot, results in found:
                 for request, result in zip(tasks[slot.task].wanted, results, strict=True):
                     tally.put(request, slot.variant, result)
             tally.tell()
 
-        self._serve(queue, run, control, self._live.layout, in_one_pass=True)
+        self._runner.run(queue, run, control, self._live.layout, in_one_pass=True)
         return tally.by_variant
-
-    def _serve(
-        self,
-        queue: Queue,
-        run: Callable[[Sequence[Slot]], None],
-        control: Control,
-        layout: Layout,
-        *,
-        in_one_pass: bool,
-    ) -> None:
-        """Run all tasks for all variants, batch by batch; `run` finishes slots of its batch as it goes.
-
-        `layout`: how the rows of a batch stand.
-        `in_one_pass`: whether a batch is a single forward pass, so that its tokens count too.
-        """
-        free = self._rows.budget
-        budget = free if self._known_to_fit is None else min(free, self._known_to_fit)
-        try:
-            while queue.missing:
-                control.heed()
-                batch = self._rows.packed(queue, budget, layout, self._most_rows, in_one_pass=in_one_pass)
-                mixed = short = False
-                try:
-                    run(batch)
-                except RowsMixedError:
-                    if len({slot.variant for slot in batch}) == 1:
-                        raise
-                    mixed = True
-                except RuntimeError as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    short = True
-                # outside of the handlers, where nothing holds the tensors of the failed step any more
-                if mixed:
-                    self._rows.apart = True
-                if short:
-                    release()
-                    budget = self._halved([queue.tasks[slot.task] for slot in batch])
-        finally:
-            self._live.set_sigma(None)
-
-    def _halved(self, tasks: Sequence[Task]) -> int:
-        """Bytes of half a batch that did not fit, learnt for later; raises `DataError` for a single row."""
-        if len(tasks) == 1:
-            raise DataError(
-                f"one request of {tasks[0].tokens} tokens does not fit into memory",
-                "shorten it, or use a smaller dtype",
-            )
-        self._known_to_fit = max(task.bytes for task in tasks) * (len(tasks) // 2)
-        return self._known_to_fit

@@ -104,7 +104,7 @@ class Decoding:
         self._prefix_ids = common_prefix([prompt for prompt, _ in self._inputs])
         self._prefix: SharedPrefix | None = None
         self._prefix_tried = False
-        self.queue = Queue([self._task(i, each) for i, each in enumerate(wanted)], rows.count)
+        self.queue = Queue([self._task(i, each) for i, each in enumerate(wanted)], range(rows.count))
 
     def _task(self, index: int, wanted: tuple[int, ...]) -> Task:
         prompt, answer = self._inputs[index]

@@ -43,15 +43,18 @@ class Slot(NamedTuple):
 
 
 class Queue:
-    """Tasks of an engine call with the variants that each still lacks, the longest tasks first."""
+    """Tasks of an engine call with the variants that each still lacks, the longest tasks first.
 
-    def __init__(self, tasks: Sequence[Task], variants: int) -> None:
+    variants: their numbers, in the order in which they are asked.
+    """
+
+    def __init__(self, tasks: Sequence[Task], variants: Sequence[int]) -> None:
         order = sorted(
             range(len(tasks)),
             key=lambda task: (-tasks[task].tokens, tasks[task].lengths, -tasks[task].bytes, task),
         )
         self.tasks = tasks
-        self.missing = {task: list(range(variants)) for task in order}
+        self.missing = {task: list(variants) for task in order}
 
     def finish(self, slot: Slot) -> None:
         """Take a slot from the queue."""

@@ -9,6 +9,7 @@ from surgery.runs.controls import (
     parse_controls,
     unlike_note,
 )
+from surgery.runs.groups import RunGroup, group_of, keep_group, stored_group, stored_groups
 from surgery.runs.history import known_run, known_runs
 from surgery.runs.late_margins import LATE, late_margin_note
 from surgery.runs.logged_engine import LoggedEngine
@@ -47,12 +48,15 @@ __all__ = [
     "LoggedEngine",
     "RequestKey",
     "Run",
+    "RunGroup",
     "RunMetrics",
     "RunPlan",
     "begin",
     "control_notes",
     "delete_run",
     "finish",
+    "group_of",
+    "keep_group",
     "known_run",
     "known_runs",
     "late_margin_note",
@@ -61,6 +65,8 @@ __all__ = [
     "parse_controls",
     "parse_metrics",
     "samples_file",
+    "stored_group",
+    "stored_groups",
     "stored_run",
     "stored_runs",
     "under_way",

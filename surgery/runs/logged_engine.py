@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
@@ -14,6 +15,7 @@ from surgery.files import digest
 from surgery.model import (
     Answered,
     Classified,
+    Divergence,
     Scored,
     Stop,
     Variant,
@@ -24,6 +26,7 @@ from surgery.model import (
 )
 from surgery.progress import SILENT, Control
 from surgery.runs.answer_log import AnswerLog, RequestKey, Response
+from surgery.sensitivity import sigma_identity
 
 if TYPE_CHECKING:
     from surgery.model import LiveModel
@@ -39,6 +42,7 @@ class _Call(Generic[Response]):
     costs: tokens that each request is expected to take for one variant.
     ask: runs the requests of these indices through an engine.
     keep, read: a response as a value of JSON, and back.
+    references: variants that have to run beside those that are asked.
     """
 
     digests: Sequence[str]
@@ -46,6 +50,7 @@ class _Call(Generic[Response]):
     ask: Callable[[VariantEngine, Sequence[int], Control, Done], object]
     keep: Callable[[Response], Any]
     read: Callable[[Any], Response]
+    references: tuple[str, ...] = ()
 
 
 class LoggedEngine:
@@ -54,7 +59,8 @@ class LoggedEngine:
     Calls have to come in the same order with the same requests whenever the same log is used; a request that
     is another than the one logged under its number is asked anew. Each variant is asked for what it lacks;
     those that lack the same share their batches, of at most `batch_size` requests. Answers known from before
-    count as done.
+    count as done. `beside` are further variants that divergences may be measured from: they run where one is asked
+    for and answer nothing themselves.
     """
 
     def __init__(
@@ -64,8 +70,10 @@ class LoggedEngine:
         log: AnswerLog,
         *,
         batch_size: int | None = None,
+        beside: Mapping[str, Variant | None] = MappingProxyType({}),
     ) -> None:
         self._live, self._variants, self._log, self._batch_size = live, dict(variants), log, batch_size
+        self._all = {**beside, **variants}
         self._calls = 0
         self._decoded = False
 
@@ -73,6 +81,11 @@ class LoggedEngine:
     def notes(self) -> tuple[str, ...]:
         """See `VariantEngine.notes`; the same where all answers were in the log."""
         return self._live.notes if self._decoded else self._live.scoring_notes
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The variants that divergences may be measured from."""
+        return tuple(self._all)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -114,6 +127,27 @@ class LoggedEngine:
         digests = [_digest("label", e.prompt_ids, e.answer_ids, e.segments) for e in examples]
         costs = [example.length for example in examples]
         call = _Call(digests, costs, ask, astuple, lambda kept: Classified(kept[0], tuple(kept[1])))
+        return self._answers(call, control)
+
+    def divergences(
+        self, examples: Sequence[Example], references: Sequence[str], *, control: Control = SILENT
+    ) -> dict[str, list[Divergence]]:
+        """See `VariantEngine.divergences`."""
+
+        def ask(engine: VariantEngine, picked: Sequence[int], control: Control, done: Done) -> object:
+            return engine.divergences([examples[i] for i in picked], references, control=control, done=done)
+
+        # runs share what they know of a variant: what it was measured from is part of what was asked
+        kind = " from ".join(["divergence", *(f"{name} {sigma_identity(self._all[name])}" for name in references)])
+        digests = [_digest(kind, e.prompt_ids, e.answer_ids, e.segments) for e in examples]
+        call = _Call(
+            digests,
+            [example.length for example in examples],
+            ask,
+            astuple,
+            lambda kept: Divergence(kept[0], tuple(kept[1])),
+            tuple(references),
+        )
         return self._answers(call, control)
 
     def generate(
@@ -199,11 +233,23 @@ class LoggedEngine:
         """Ask the model for requests of a call, and log each as it is answered."""
 
         def done(index: int, responses: Mapping[str, Response]) -> None:
-            self._log.add(keys[index], {name: call.keep(each) for name, each in responses.items()})
+            self._log.add(keys[index], {name: call.keep(responses[name]) for name in names})
 
-        rows = None if self._batch_size is None else self._batch_size * len(names)
-        engine = VariantEngine(self._live, {name: self._variants[name] for name in names}, rows=rows)
-        call.ask(engine, [key.number for key in keys], control, done)
+        asked = {name: self._all[name] for name in dict.fromkeys((*names, *call.references))}
+        rows = None if self._batch_size is None else self._batch_size * len(asked)
+        engine = VariantEngine(self._live, asked, rows=rows)
+        call.ask(engine, [key.number for key in keys], _share(control, len(names), len(asked)), done)
+
+
+def _share(control: Control, names: int, asked: int) -> Control:
+    """The control of work on `asked` variants, of which `names` count: those beside them answer nothing."""
+    if names == asked:
+        return control
+    return replace(
+        control,
+        progress=lambda done, total: control.progress(done * names // asked, total * names // asked),
+        tokens=lambda done, total: control.tokens(done * names // asked, total * names // asked),
+    )
 
 
 def _following(control: Control, before: int, total: int) -> Callable[[int, int], None]:

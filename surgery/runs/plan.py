@@ -18,7 +18,7 @@ PROOF = "proof"
 class RunPlan:
     """What a run asks, and all that its results depend on.
 
-    `question` is a record of the slice: `{"rows": ...}` or `{"task": ...}`; `asked` is the digest of what the
+    `question` is a record of the slice: `{"rows": ...}`, `{"task": ...}` or `{"text": ...}`; `asked` is the digest of what the
     model reads. `variants` are digests of σ′ by name, in order; `edits` are the plans of those that have one.
     `settings` are precision, device and versions. `edit` is the digest of the recipe that the run is about, its
     evaluation left out, and `purpose` what it asks of that edit, a proof unless it says otherwise. `controls` are
@@ -65,7 +65,7 @@ class RunPlan:
     @property
     def slice_name(self) -> str:
         """The slice in a few words."""
-        rows, task = self.question.get("rows"), self.question.get("task")
-        named = (rows or {}).get("data") or (task or {}).get("name") or "a slice"
-        offset = (task or {}).get("offset") or 0
+        rows, task, text = (self.question.get(kind) or {} for kind in ("rows", "task", "text"))
+        named = rows.get("data") or task.get("name") or text.get("text") or "a slice"
+        offset = task.get("offset") or 0
         return f"{named} from {offset}" if offset else str(named)

@@ -1,6 +1,7 @@
 """The Evaluate page in a real browser: proofs that outlive a reload, diagnostics, answers, the history."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.driving import LONG, no_message_of_failure, rested
+from tests.e2e.driving import LONG, fresh, no_message_of_failure, rested
 
 Open = Callable[[], Page]
 KINDS = ("run.json", "recipe.yaml", "environment.json", "answers.jsonl", "samples.parquet", "metrics.json")
@@ -127,8 +128,10 @@ def test_rows_that_the_edit_was_made_on_are_refused(opened: Open) -> None:
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
-def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(opened: Open) -> None:
-    page = opened()
+def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(page: Page, app_url: str) -> None:
+    page.goto(fresh(app_url, "evaluate"))  # with the sensitivities that ship
+    expect(page.get_by_role("heading", name="Evaluate", exact=True)).to_be_visible(timeout=30_000)
+    rested(page)
     fill(page, Examples=6, Random_controls=0)
     page.get_by_text("Base model beside it", exact=True).click()
     rested(page)
@@ -137,11 +140,33 @@ def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(opened: Open) -
     expect(page.get_by_text("the base has 0 right. Training broke none of them")).to_be_visible()
     flow = page.locator("[class*=st-key-ledger-flow]")
     flow.scroll_into_view_if_needed()
-    answers = page.locator("[class*=st-key-ledger-answers]")
+    answers = page.locator("[class*=st-key-answers-ledger]")
     expect(answers).to_have_count(0)
     # a layer of plotly's own lies over the marks and takes the mouse
     flow.locator("path.point").last.click(force=True)
     expect(answers).to_be_visible(timeout=20_000)
-    wrong = page.get_by_test_id("stButtonGroup").get_by_text("wrong throughout")
-    expect(wrong.locator("xpath=ancestor::button")).to_have_attribute("data-testid", "stBaseButton-pillsActive")
+    expect(page.get_by_role("radio", name=re.compile("wrong throughout"))).to_be_checked()
+
+
+def test_a_guard_that_was_typed_is_asked_and_drawn_against_the_own_task(opened: Open) -> None:
+    page = opened()
+    fill(page, Examples=4, Random_controls=1)
+    guards = page.get_by_role("combobox", name="Guards")
+    guards.click()
+    guards.fill("text: demo:text, limit: 2, window: 24, stride: 12")
+    guards.press("Enter")
+    rested(page)
+    prove(page)
+    proven(page, 4)
+    expect(page.get_by_role("heading", name="Own task against guards")).to_be_visible(timeout=LONG)
+    figure = page.get_by_test_id("stPlotlyChart").filter(has_text="cost, nats per token")
+    expect(figure).to_be_visible(timeout=30_000)
+    expect(figure.get_by_text("demo:text: KL from the unedited adapter")).to_be_visible()
+    points = figure.locator(".scatterlayer .points path")
+    assert points.count() == 2 * 3, "the edit, its rescaling and a control, in a panel for each metric"
+    points.first.hover(force=True)
+    expect(figure.locator(".hoverlayer")).to_contain_text("gain")
+    page.get_by_test_id("stButtonGroup").get_by_text("answer loss", exact=True).click()
+    rested(page)
+    expect(figure.get_by_text("gain, nats per answer token")).to_be_visible()
     no_message_of_failure(page)

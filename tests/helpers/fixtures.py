@@ -69,13 +69,13 @@ def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[EngineCall]:
     def watch(kind: str) -> None:
         original = getattr(VariantEngine, kind)
 
-        def asked(self: Watched, requests: Any, **options: Any) -> Any:
+        def asked(self: Watched, requests: Any, *more: Any, **options: Any) -> Any:
             calls.append(EngineCall(kind, self._names, len(requests), self.asked_rows))
-            return original(self, requests, **options)
+            return original(self, requests, *more, **options)
 
         setattr(Watched, kind, asked)
 
-    for kind in ("log_likelihoods", "answer_losses", "generate", "answer"):
+    for kind in ("log_likelihoods", "answer_losses", "divergences", "generate", "answer"):
         watch(kind)
     monkeypatch.setattr("surgery.runs.logged_engine.VariantEngine", Watched)
     return calls

@@ -281,3 +281,24 @@ def test_one_objective_is_drawn_along_the_trials_and_the_unedited_adapter_is_non
     assert [trace.name for trace in figure.data] == ["dominated"]
     assert figure.layout.xaxis.title.text == "trial"
     assert not viz.search_front([], viz.FrontAxis("a"), viz.FrontAxis("b"), title="t").data
+
+
+def test_own_task_against_guards_has_every_variant_with_both_intervals_in_a_panel_for_each_guard() -> None:
+    gains = {"edit": (2.0, 1.0, 3.5), "random 0": (-1.0, -2.0, 0.5), "base": (-60.0, -70.0, -50.0)}
+    kinds = {"edit": "edit", "random 0": "control", "base": "base"}
+    panels = [
+        viz.GuardPanel("<a> text", "nats per token", {"edit": (0.01, -0.01, 0.02), "random 0": (0.0, -0.1, 0.1)}),
+        *(viz.GuardPanel(f"task {n}", "points", dict.fromkeys(gains, (float(n), 0.0, 9.0))) for n in range(3)),
+    ]
+    figure = viz.own_against_guards(gains, kinds, panels, title="own", unit="points")
+    drawn = {(trace.xaxis, text): (trace, at) for trace in figure.data for at, text in enumerate(trace.text)}
+    assert len(drawn) == 2 + 3 * 3, "a variant that a guard was not asked of is in no panel of it"
+    trace, at = drawn["x", "edit"]
+    assert (trace.x[at], trace.y[at]) == (0.01, 2.0)
+    assert (trace.error_x.array[at], trace.error_x.arrayminus[at]) == pytest.approx((0.01, 0.02))
+    assert (trace.error_y.array[at], trace.error_y.arrayminus[at]) == (1.5, 1.0)
+    assert {trace.name for trace in figure.data if trace.showlegend} == {"edit", "control", "base"}
+    assert len([trace for trace in figure.data if trace.showlegend]) == 3
+    assert figure.layout.xaxis.title.text == "cost, nats per token"
+    assert not any("<a>" in note.text for note in figure.layout.annotations)
+    assert viz.own_against_guards({}, {}, [], title="own", unit="points").layout.annotations

@@ -267,6 +267,24 @@ def test_a_run_of_another_adapter_is_not_opened_as_if_it_were_of_this(
     }.items()
 
 
+def test_the_report_of_a_run_is_offered_once_it_has_ended(workspace: Workspace) -> None:
+    """Where it is shown, and in the history for one run that is picked."""
+    assert reports(page(workspace)) == []
+    kept_proof(workspace, "rows.jsonl", proof())
+    kept_proof(workspace.with_edit("more", policy=Scale(2.0)), "rows.jsonl", proof(), done=False)
+    test = page(workspace)
+    assert reports(test) == [False]
+    test = show(test, "History")
+    for picked, waits in (([], True), ([0], True), ([1], False), ([0, 1], True)):
+        test.session_state["history"] = {"selection": {"rows": picked}}
+        assert reports(clean(test.run())) == [waits], picked
+
+
+def reports(test: AppTest) -> list[bool]:
+    """Of every button that gives a report, whether it waits."""
+    return [each.proto.disabled for each in test.get("download_button") if each.proto.label == "Report"]
+
+
 def picked_rows(test: AppTest) -> list[int]:
     return list(test.session_state["history"]["selection"]["rows"])
 
@@ -288,6 +306,11 @@ def test_a_run_whose_files_were_changed_is_a_message(workspace: Workspace) -> No
     test.session_state["workspace"] = workspace
     test = test.run().switch_page("views/evaluate.py").run()
     assert not test.exception
+    assert any("were changed" in error.value for error in test.error)
+    assert reports(test) == []
+    test = clean(test.button_group(key="evaluate-view").set_value("History").run())
+    test.session_state["history"] = {"selection": {"rows": [0]}}
+    assert reports(test.run()) == [True]
     assert any("were changed" in error.value for error in test.error)
 
 
@@ -401,3 +424,56 @@ def test_a_stream_opens_the_answers_behind_it_and_a_run_without_the_base_has_non
     assert shown[[BASE, "unedited", EDIT]].to_numpy().tolist() == [["base says", "b", "a"]]
     test = clean(test.selectbox(key=f"ledger-variant-{run.plan.key}").set_value("random 0").run())
     assert not [each for each in test.dataframe if BASE in each.value], "random 0 gives nothing back"
+
+
+def test_a_proof_with_guards_shows_own_task_against_them(workspace: Workspace, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"{n}+{7 * n % 23}={n + 7 * n % 23}. " for n in range(16)))
+    test = page(workspace)
+    guards = [f"text: {text}, window: 24, stride: 12", f"rows: {tmp_path / 'test.jsonl'}, start: 6, limit: 4"]
+    clean(test.multiselect(key="evaluate-guards").set_value(guards).run())
+    finished(press(test, "Prove it"))
+    table = frame(test, "95 % of the gain")
+    asked = ["own task", "own task", "guard", "guard", "guard", "guard"]
+    each = table.drop_duplicates(["question", "asked as", "metric"])
+    assert list(each["asked as"]) == asked
+    assert list(each["metric"]) == [
+        "answer loss",
+        "exact match",
+        "cross-entropy",
+        "KL from the unedited adapter",
+        "answer loss",
+        "exact match",
+    ]
+    own = newest_proof(workspace)
+    assert own is not None
+    (edit,) = table[
+        (table["variant"] == EDIT) & (table["metric"] == "answer loss") & (table["asked as"] == "own task")
+    ]["gain"]
+    assert edit.startswith(f"{-evaluation_of(own).effect(EDIT, 'loss').mean:+.4f}")
+    assert "Own task against guards" in [each.value for each in test.subheader]
+
+
+def test_a_guard_that_names_no_question_is_a_message(workspace: Workspace) -> None:
+    test = page(workspace)
+    test.multiselect(key="evaluate-guards").set_value(["demo:text"]).run()
+    assert any("names no question" in error.value for error in test.error)
+    assert not test.exception
+
+
+def test_plain_text_is_a_question_of_the_page(workspace: Workspace, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"{n}+{7 * n % 23}={n + 7 * n % 23}. " for n in range(16)))
+    test = page(workspace)
+    clean(test.button_group(key="evaluate-on").set_value("Plain text").run())
+    test.text_input(key="evaluate-text").set_value(str(text))
+    test.number_input(key="evaluate-text-limit").set_value(4)
+    test.number_input(key="evaluate-text-window").set_value(24)
+    clean(test.number_input(key="evaluate-text-stride").set_value(12).run())
+    finished(press(test, "Prove it"))
+    table = frame(test, "Δ KL from the unedited adapter")
+    run = newest_proof(workspace)
+    assert run is not None
+    assert question_of(run).plan.stride == 12
+    assert EDIT in list(table["variant"])
+    assert "KL" not in table.set_index("variant")["verdict"][EDIT]

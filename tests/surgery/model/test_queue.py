@@ -26,7 +26,7 @@ def test_the_shared_prefix_leaves_every_prompt_a_token_of_its_own(prompts, commo
 
 def test_the_longest_task_comes_first_and_leaves_once_every_variant_has_it():
     tasks = [queue.Task((0,), 3, 10), queue.Task((1,), 7, 10), queue.Task((2,), 3, 20), queue.Task((3,), 3, 10)]
-    waiting = queue.Queue(tasks, 2)
+    waiting = queue.Queue(tasks, range(2))
     assert list(waiting.missing) == [1, 2, 0, 3]
     waiting.finish(queue.Slot(2, 0))
     assert waiting.missing[2] == [1]

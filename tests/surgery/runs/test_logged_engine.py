@@ -10,7 +10,7 @@ import pytest
 
 from surgery.adapter import open_adapter
 from surgery.errors import Cancelled, DataError
-from surgery.model import Answered, LiveModel, Scored, VariantEngine
+from surgery.model import Answered, Divergence, LiveModel, Scored, VariantEngine
 from surgery.progress import Control
 from surgery.runs import AnswerLog, LoggedEngine, logged_answers
 from surgery.spectra import decompose
@@ -20,7 +20,7 @@ from tests.helpers.rounding import losses_apart
 from tests.surgery.runs.conftest import FullDisk
 
 EXAMPLES = random_examples(9, seed=4, vocabulary=49)
-KINDS = ("log_likelihoods", "answer_losses", "generate", "answer")
+KINDS = ("log_likelihoods", "answer_losses", "divergences", "generate", "answer")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,8 @@ def ask(engine, kind: str, examples=EXAMPLES, **hooks) -> dict[str, list]:
         return engine.log_likelihoods([*pairs, pairs[0]], **hooks)
     if kind == "answer_losses":
         return {name: list(losses) for name, losses in engine.answer_losses(examples, **hooks).items()}
+    if kind == "divergences":
+        return engine.divergences(examples, ("unedited",), **hooks)
     if kind == "generate":
         limits = [3 + place % 4 for place in range(len(prompts))]
         return engine.generate(
@@ -71,6 +73,8 @@ def same(found: dict[str, list], expected: dict[str, list], model: Any = None) -
             return response.greedy, float(response.log_likelihood)
         if isinstance(response, Answered):
             return tuple(response.tokens), float(response.loss)
+        if isinstance(response, Divergence):
+            return float(response.cross_entropy), *map(float, response.kl)
         return tuple(response) if isinstance(response, list) else (float(response),)
 
     if list(found) != list(expected):
@@ -224,3 +228,25 @@ def test_a_full_disk_is_told_and_the_answers_before_it_go_on(live, variants, fil
         found = ask(LoggedEngine(live, variants, log), "answer")
     assert [call.requests for call in engine_calls] == [9 - kept]
     assert same(found, ask(VariantEngine(live, variants), "answer"), live.model)
+
+
+def test_a_variant_is_measured_from_one_beside_it_that_is_asked_for_nothing(live, variants, file):
+    with AnswerLog(file) as log:
+        whole = ask(LoggedEngine(live, variants, log), "divergences")
+    lines = file.read_bytes()
+    told = []
+    with AnswerLog(file.with_name("other.jsonl")) as log:
+        control = Control(progress=lambda done, total: told.append((done, total)))
+        engine = LoggedEngine(live, {"variant 1": variants["variant 1"]}, log, beside={"unedited": None})
+        assert engine.references == ("unedited", "variant 1")
+        alone = ask(engine, "divergences", control=control)
+    assert same(alone, {"variant 1": whole["variant 1"]}, live.model)
+    assert told[-1] == (len(EXAMPLES), len(EXAMPLES))
+    assert all(done <= total == len(EXAMPLES) for done, total in told)
+    assert {name for each in logged_answers(file.with_name("other.jsonl")).values() for name in each} == {
+        "variant 1"
+    }
+    with AnswerLog(file) as log:
+        other = {**variants, "unedited": variants["variant 0"]}
+        ask(LoggedEngine(live, other, log), "divergences")
+    assert len(file.read_bytes()) > len(lines), "what is measured from another reference is asked anew"

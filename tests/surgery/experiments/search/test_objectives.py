@@ -8,13 +8,13 @@ from surgery.edits import Edit, EditPlan
 from surgery.errors import PolicyError
 from surgery.evaluation import Effect
 from surgery.experiments.search import OBJECTIVES, kept_share, objectives_named
-from surgery.policies import Scale, Truncate
+from surgery.policies import Rank, Scale
 from tests.helpers.refusals import refusal
 
 
 @pytest.mark.parametrize("keep", [1, 2, 4])
 def test_the_share_of_parameters_kept_is_that_of_the_factors_without_the_components_cut(shop, keep):
-    edit = EditPlan(Truncate(keep=keep), scope="gate-up", energy="none").apply(shop.spectra, None)
+    edit = EditPlan(Rank(keep=keep), scope="gate-up", energy="none").apply(shop.spectra, None)
     per = {name: s.U.shape[0] + s.V.shape[0] for name, s in shop.spectra.items()}
     whole = sum(per[name] * s.rank for name, s in shop.spectra.items())
     cut = sum(per[name] * (shop.spectra[name].rank - keep) for name in edit.modules)

@@ -9,7 +9,7 @@ from surgery.data import CalibrationPlan
 from surgery.edits import EditPlan, LayerGroups
 from surgery.errors import DataError, PolicyError
 from surgery.experiments.search import SearchPlan, SearchSpace, parse_search, read_judges, search_record, settings
-from surgery.policies import Clip, Truncate, knob_values
+from surgery.policies import Clip, Rank, knob_values
 from tests.helpers.refusals import refusal
 from tests.surgery.experiments.search.conftest import OTHER, TUNING
 
@@ -64,7 +64,7 @@ def test_rows_that_edits_are_made_from_judge_none(tmp_path):
 
 
 def test_settings_are_the_knobs_and_what_else_the_search_varies():
-    plan, edit = SearchPlan(EditPlan(), TUNING), EditPlan(Truncate(keep=1), scope="all", energy="l2", strength=0.5)
+    plan, edit = SearchPlan(EditPlan(), TUNING), EditPlan(Rank(keep=1), scope="all", energy="l2", strength=0.5)
     knobs = knob_values(edit.policy)
     assert settings(plan, edit) == knobs
     varied = replace(plan, space=SearchSpace(None, ("strength", "energy", "thirds")))

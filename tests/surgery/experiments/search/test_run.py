@@ -24,7 +24,7 @@ from surgery.experiments.search import (
     stored_searches,
 )
 from surgery.model import VariantEngine
-from surgery.policies import Identity, RandomIndex, Scale, SmoothAbs, Truncate
+from surgery.policies import Identity, RandomIndex, Rank, Scale, SmoothAbs
 from surgery.progress import Control
 from surgery.runs import LOG, AnswerLog
 from tests.helpers.refusals import refusal
@@ -121,7 +121,7 @@ def test_the_best_of_one_objective_is_the_whole_front(shop):
 
 
 def test_every_objective_is_measured_as_it_is_elsewhere(shop):
-    plan = search_plan(("loss", "exact", "protected", "parameters"), EditPlan(Truncate(keep=2), energy="none"))
+    plan = search_plan(("loss", "exact", "protected", "parameters"), EditPlan(Rank(keep=2), energy="none"))
     trial = searched(shop, plan, trials=1).trials[0]
     edit = trial.plan.apply(shop.spectra, None)
     for name, slice_, metric in (("exact", shop.slice_, "exact"), ("protected", slice_of(5, seed=3), "loss")):

@@ -7,7 +7,7 @@ import pytest
 from surgery.edits import EditPlan, LayerGroups
 from surgery.errors import PolicyError
 from surgery.experiments.search import SearchSpace, room_of
-from surgery.policies import AbsSelect, GradDirection, Identity, RandomIndex, Truncate
+from surgery.policies import AbsSelect, GradDirection, Identity, RandomIndex, Rank
 from tests.helpers.refusals import refusal
 from tests.surgery.experiments.conftest import PLAN
 
@@ -79,7 +79,7 @@ def test_knobs_that_do_nothing_beside_those_before_are_not_asked_for(shop):
 
 
 def test_a_count_of_components_ends_at_the_largest_rank_that_a_scope_may_have(shop):
-    grid = room(shop, EditPlan(Truncate()), parts=("scope",)).dimensions[0].grid
+    grid = room(shop, EditPlan(Rank()), parts=("scope",)).dimensions[0].grid
     assert grid.value(grid.last) == 4
     found = room(shop, EditPlan(AbsSelect()))
     assert all(each.grid.last > 0 for each in found.dimensions)
@@ -98,7 +98,7 @@ def test_a_policy_without_knobs_can_be_turned_up_and_down(shop):
         (PLAN, (), (), "choose knobs"),
         (PLAN, ("keep",), (), "keep"),
         (PLAN, ("eta",), (), "asymmetric"),
-        (EditPlan(Truncate()), ("by",), (), "choose from keep"),
+        (EditPlan(Rank()), ("by",), (), "choose from keep"),
         (EditPlan(RandomIndex()), ("seed",), ("strength",), "seed"),
         (EditPlan(GradDirection(), scope="nothing like it"), None, ("scope",), "scope"),
         (PLAN, None, ("speed",), "speed"),
