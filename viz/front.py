@@ -70,12 +70,19 @@ class FrontAxis:
 
 
 def search_front(
-    points: Sequence[TriedPoint], x: FrontAxis, y: FrontAxis, *, title: str, chosen: str = ""
+    points: Sequence[TriedPoint],
+    x: FrontAxis,
+    y: FrontAxis,
+    *,
+    title: str,
+    chosen: str = "",
+    joined: bool = True,
 ) -> go.Figure:
-    """The trials of a search; those that nothing dominates stand out, joined in their order along x.
+    """The trials of a search; those that nothing dominates stand out.
 
     points: of the trials, in any order.
     chosen: the name of the trial that is looked at, drawn larger.
+    joined: whether the front is joined by the border of what it dominates; of more than two objectives it has none here.
     """
     drawn = figure(title, height=380, x=_towards(x, "←", "→"), y=_towards(y, "↓", "↑"))
     if not points:
@@ -88,6 +95,12 @@ def search_front(
     for name, members, ink, symbol in kinds:
         if members:
             _draw_tried(drawn, name, members, ink, symbol, chosen)
+    if joined:
+        drawn.update_traces(
+            mode="lines+markers",
+            line={"color": SERIES[0], "width": 1, "shape": "vh" if x.higher_is_better else "hv", "dash": "dot"},
+            selector={"name": "front"},
+        )
     if x.unedited is not None and y.unedited is not None:
         drawn.add_scatter(
             x=[x.unedited],
@@ -114,8 +127,7 @@ def _draw_tried(
         customdata=[point.name for point in points],
         text=[as_text(f"{p.name}{', within noise' if p.noise else ''}") for p in points],
         name=name,
-        mode="lines+markers" if front else "markers",
-        line={"color": ink, "width": 1, "shape": "hv", "dash": "dot"},
+        mode="markers",
         opacity=1.0 if front else 0.6,
         marker={
             "size": [15 if point.name == chosen else 10 if front else 7 for point in points],

@@ -118,6 +118,7 @@ def _figure(plan: SearchPlan, shown: Sequence[Trial], best: Sequence[Trial]) -> 
             upwards,
             title="What was tried, against the unedited adapter",
             chosen=previous,
+            joined=len(asked) == 2,
         ),
         key="search-front",
         on_select="rerun",
@@ -151,13 +152,13 @@ def _band(effect: Effect, objective: Objective) -> tuple[float, float, float]:
 
 
 def _row(plan: SearchPlan, trial: Trial, on_front: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"trial": trial.number + 1, "": "front" if on_front else ""}
+    row: dict[str, Any] = {"trial": trial.number + 1, "front": "✓" if on_front else ""}
     for each in plan.asked:
         effect = trial.effects.get(each.name)
         row[f"Δ {each.title}"] = "" if effect is None else each.told(effect)
     row["rows"] = trial.rows
     row["outcome"] = OUTCOMES[trial.outcome] if trial.same_as is None else f"same σ′ as trial {trial.same_as + 1}"
-    return row | settings(plan.start, trial.plan)
+    return row | settings(plan, trial.plan)
 
 
 def _take(plan: SearchPlan, trial: Trial) -> None:

@@ -90,8 +90,7 @@ def search_panel(workspace: Workspace) -> None:
 
 def _form(workspace: Workspace) -> tuple[_Asked, SearchLimits]:
     assert workspace.calibration is not None
-    left, right = st.columns(2)
-    names = left.pills(
+    names = st.pills(
         "What to improve",
         list(OBJECTIVES),
         selection_mode="multi",
@@ -100,7 +99,7 @@ def _form(workspace: Workspace) -> tuple[_Asked, SearchLimits]:
         key="search-objectives",
         persist_state="session",
     )
-    varied = right.pills(
+    varied = st.pills(
         "What to vary",
         list(_VARIED),
         selection_mode="multi",

@@ -160,7 +160,7 @@ def _trial_record(found: Search, trial: Trial) -> dict[str, Any]:
         "same_as": None if trial.same_as is None else trial.same_as + 1,
         "rows": trial.rows,
         "changes": {name: without_nan(asdict(effect)) for name, effect in trial.effects.items()},
-        "settings": settings(found.plan.start, trial.plan),
+        "settings": settings(found.plan, trial.plan),
     }
 
 
@@ -174,7 +174,7 @@ def search_text(found: Search) -> str:
     table = [("trial", *titles, "settings")]
     for trial in found.front:
         told = [each.told(trial.effects[each.name]) for each in found.plan.asked]
-        table.append((str(trial.number + 1), *told, _settings_text(settings(found.plan.start, trial.plan))))
+        table.append((str(trial.number + 1), *told, _settings_text(settings(found.plan, trial.plan))))
     if not found.front:
         lines.append("no trial is better than the unedited adapter in anything")
     else:

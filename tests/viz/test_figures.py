@@ -265,6 +265,10 @@ def test_a_search_draws_its_front_in_order_and_apart_from_what_was_dominated_or_
     np.testing.assert_allclose(front.error_y.arrayminus, [0.7, 0.1])
     assert list(front.marker.symbol) == ["circle-open", "circle"], "what is within noise is hollow"
     assert front.marker.size[1] > front.marker.size[0]
+    assert (front.mode, front.line.shape) == ("lines+markers", "hv")
+    other_way = viz.search_front(TRIED, y, x, title="t")
+    assert next(trace for trace in other_way.data if trace.name == "front").line.shape == "vh"
+    assert {trace.mode for trace in viz.search_front(TRIED, x, y, title="t", joined=False).data} == {"markers"}
     assert list(drawn["stopped early, first rows only"].customdata) == ["trial 4"]
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == (
         "loss (← better)",

@@ -16,7 +16,7 @@ from surgery.data import (
 from surgery.edits import EditPlan, edit_record, groups_text, stored_edit
 from surgery.errors import DataError, PolicyError
 from surgery.experiments.search.objectives import OWN, PROTECTED, Objective, objectives_named
-from surgery.experiments.search.space import SearchSpace
+from surgery.experiments.search.space import GROUPS, SearchSpace
 
 _SETTINGS = {"start", "objectives", "space", "tuning", "protected", "seed", "race"}
 
@@ -116,12 +116,10 @@ def read_judges(plan: SearchPlan, calibration: CalibrationPlan | None) -> dict[s
     return {whose: read[each] for whose, each in plan.slices.items()}
 
 
-def settings(start: EditPlan, plan: EditPlan | None) -> dict[str, Any]:
-    """The knobs of a trial's policy, and what else of the edit is not as the search started; none without a plan."""
-    if plan is None:
+def settings(plan: SearchPlan, edit: EditPlan | None) -> dict[str, Any]:
+    """The knobs of a trial's policy, and what else the search varies of an edit; nothing without an edit."""
+    if edit is None:
         return {}
-    before, now = edit_record(start), edit_record(plan)
-    parts = ("scope", "energy", "strength")
-    changed = {name: now.get(name, 1.0) for name in parts if before.get(name, 1.0) != now.get(name, 1.0)}
-    groups = {"groups": groups_text(plan.groups) or "none"} if plan.groups != start.groups else {}
-    return {**now["knobs"], **changed, **groups}
+    parts = {name: getattr(edit, name) for name in plan.space.parts if name not in GROUPS}
+    groups = {"groups": groups_text(edit.groups) or "none"} if set(GROUPS) & set(plan.space.parts) else {}
+    return {**edit_record(edit)["knobs"], **parts, **groups}

@@ -90,3 +90,27 @@ def test_a_search_fills_the_page_and_its_trials_are_opened_kept_tried_and_barred
     press(test, "Answer")
     answers = test.session_state[f"bench-answered {trial.sigma}"].value
     assert set(answers) == {"unedited", "edited"}
+
+
+def test_the_front_grows_while_the_search_runs_and_stopping_keeps_what_was_found(workspace: Workspace) -> None:
+    test = opened(workspace)
+    next(box for box in test.number_input if box.label == "Trials at most").set_value(500).run()
+    next(button for button in test.button if button.label == "Search").click().run()
+    ((job, _),) = jobs.jobs().claims(test.session_state["workspace-id"]).values()
+    limit = time.monotonic() + 60
+    while not any("outcome" in each.value for each in test.dataframe) and time.monotonic() < limit:
+        time.sleep(0.1)
+        test.run()
+    assert job is not None
+    assert not job.finished
+    seen = len(next(each.value for each in test.dataframe if "outcome" in each.value))
+    job.cancel()
+    while jobs.jobs().claims(test.session_state["workspace-id"]) and time.monotonic() < limit:
+        time.sleep(0.1)
+        test.run()
+    assert not test.exception
+    assert not test.error
+    stored = stored_searches(workspace.adapter.digest)[0]
+    assert 1 <= seen <= len(stored.trials) < 500
+    table = next(each.value for each in test.dataframe if "outcome" in each.value)
+    assert len(table) == len(stored.trials)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from surgery.data import CalibrationPlan
-from surgery.edits import EditPlan
+from surgery.edits import EditPlan, LayerGroups
 from surgery.errors import DataError, PolicyError
 from surgery.experiments.search import SearchPlan, SearchSpace, parse_search, read_judges, search_record, settings
 from surgery.policies import Clip, Rank, knob_values
@@ -63,11 +63,12 @@ def test_rows_that_edits_are_made_from_judge_none(tmp_path):
     assert list(read_judges(same, None)) == ["own"]
 
 
-def test_settings_are_the_knobs_and_what_else_was_varied():
-    start = EditPlan(Rank(keep=3), scope="all", energy="l2")
-    own = knob_values(start.policy)
-    assert settings(start, start) == own
-    turned = replace(start, policy=Rank(keep=1), strength=0.5, energy="none")
-    assert settings(start, turned) == {**own, "keep": 1, "energy": "none", "strength": 0.5}
-    assert settings(turned, start)["strength"] == 1.0
-    assert settings(start, None) == {}
+def test_settings_are_the_knobs_and_what_else_the_search_varies():
+    plan, edit = SearchPlan(EditPlan(), TUNING), EditPlan(Rank(keep=1), scope="all", energy="l2", strength=0.5)
+    knobs = knob_values(edit.policy)
+    assert settings(plan, edit) == knobs
+    varied = replace(plan, space=SearchSpace(None, ("strength", "energy", "thirds")))
+    assert settings(varied, edit) == {**knobs, "strength": 0.5, "energy": "l2", "groups": "none"}
+    scaled = replace(edit, groups=LayerGroups(third=(1.0, 0.5, 1.0)))
+    assert settings(varied, scaled)["groups"] == "middle third ×0.5"
+    assert settings(varied, None) == {}
