@@ -8,8 +8,11 @@ WAITING = "This figure needs JavaScript; the numbers stand in the tables."
 
 
 def figure_place(name: str, figure: go.Figure, what: str, *, wide: bool = False) -> Html:
-    """The place of a figure as high as it will be, so that nothing jumps; `what` says what it shows."""
-    return element(
+    """The place of a figure as high as it will be, so that nothing jumps; `what` says what it shows.
+
+    wide: whether its words need room, so that it scrolls sideways on a narrow screen.
+    """
+    place = element(
         "div",
         element("p", WAITING, class_="small"),
         id=f"figure-{name}",
@@ -18,3 +21,4 @@ def figure_place(name: str, figure: go.Figure, what: str, *, wide: bool = False)
         aria_label=what,
         style=f"min-height:{int(figure.layout.height)}px",
     )
+    return element("div", place, class_="wide", tabindex="0") if wide else place

@@ -1,5 +1,6 @@
 """The sections of a report, in the order in which it is read. A new one is a function and a line of `SECTIONS`."""
 
+from dataclasses import replace
 from html import escape
 
 import viz
@@ -12,6 +13,7 @@ from app.report.material import Material, Part, Section
 from app.report.places import figure_place
 from app.report.records import digests, environment, plans, question, recipe
 from surgery.evaluation import AGAIN, BASE, is_shape_control, margin_verdicts, summarise
+from surgery.experiments import EDIT
 
 
 def verdict_part(material: Material) -> Part:
@@ -24,12 +26,14 @@ def verdict_part(material: Material) -> Part:
         said = facts(told) if told else paragraphs(["No edit was proven: all variants are controls."])
         return Part(join([said, *caution]))
     sure = "sure" if found.beyond_noise else "noise"
+    summary = summarise(evaluation)
+    of_edit = replace(summary, variants={EDIT: summary.variants[EDIT]})
     return Part(
         join(
             [
                 element("p", element("strong", found.sentence), class_=f"verdict {sure}"),
                 paragraphs(found.explained),
-                paragraphs(f"Non-inferiority, {said}" for said in margin_verdicts(summarise(evaluation))),
+                paragraphs(f"Non-inferiority, {said}" for said in margin_verdicts(of_edit)),
                 *caution,
                 paragraphs([" ".join(found.context)] if found.context else [], "small"),
             ]
