@@ -52,20 +52,6 @@ def show_guards(run: Run) -> None:
     reward = _chosen(own, run.plan.key)
     st.plotly_chart(
         guards_figure(reward, guards),
-        viz.own_against_guards(
-            {name: _band(reward.gain(name)) for name in reward.changes if name not in (AGAIN, BASE)},
-            {name: _kind(name) for name in reward.changes},
-            [
-                viz.GuardPanel(
-                    f"{each.question}: {each.metric.title}",
-                    each.metric.unit,
-                    {name: _band(each.cost(name)) for name in each.changes},
-                )
-                for each in guards
-            ],
-            title=f"{reward.question}: {reward.metric.title}",
-            unit=reward.metric.unit,
-        ),
         key=f"guards-{run.plan.key}",
         alt="Gain of every variant on the own task against its cost on every guard, with 95 % intervals",
     )
@@ -85,43 +71,3 @@ def _chosen(own: Sequence[TaskOutcome], key: str) -> TaskOutcome:
     usual = rewards(own)[0].metric.title
     name = st.segmented_control("Reward", names, default=usual, required=True, key=f"guards-reward-{key}")
     return own[names.index(name)]
-
-
-def guards_table(found: Sequence[TaskOutcome]) -> pd.DataFrame:
-    """A row for each variant of each question and metric: gains, above 0 where it is better, and their intervals."""
-    rows = []
-    for each in found:
-        digits = 1 if each.metric.binary else each.metric.digits
-        for name in each.changes:
-            gain = each.gain(name)
-            rows.append(
-                {
-                    "question": each.question,
-                    "asked as": "guard" if each.guard else "own task",
-                    "metric": each.metric.title,
-                    "examples": each.examples,
-                    "unedited": level(each.mean, each.metric),
-                    "variant": name,
-                    "gain": f"{gain.mean:+.{digits}f} ± {gain.standard_error:.{digits}f}",
-                    "95 % of the gain": f"{gain.low:+.{digits}f} … {gain.high:+.{digits}f}",
-                    "verdict": _verdict(gain),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _verdict(gain: Effect) -> str:
-    if not np.isfinite(gain.mean):
-        return "unknown"
-    return "within noise" if not gain.certain else "better" if gain.mean > 0 else "worse"
-
-
-def _band(effect: Effect) -> tuple[float, float, float]:
-    mean, _, low, high = astuple(effect)
-    return mean, low, high
-
-
-def _kind(name: str) -> str:
-    if name == EDIT:
-        return "edit"
-    return "control" if is_reserved(name) else "other edit"

@@ -16,7 +16,7 @@ from surgery.experiments import EDIT, is_reserved
 def guards_figure(reward: TaskOutcome, guards: Sequence[TaskOutcome]) -> go.Figure:
     """What every variant gains by one metric of the own task against what it costs by every metric of the guards."""
     return viz.own_against_guards(
-        {name: _band(reward.gain(name)) for name in reward.changes if name != AGAIN},
+        {name: _band(reward.gain(name)) for name in reward.changes if name not in (AGAIN, BASE)},
         {name: _kind(name) for name in reward.changes},
         [
             viz.GuardPanel(
@@ -73,6 +73,4 @@ def _band(effect: Effect) -> tuple[float, float, float]:
 def _kind(name: str) -> str:
     if name == EDIT:
         return "edit"
-    if name == BASE:
-        return "base"
     return "control" if is_reserved(name) else "other edit"

@@ -38,9 +38,6 @@ def comparison(evaluation: Evaluation, variant: str, metric: str) -> NonInferior
 
 
 def comparisons_of(evaluation: Evaluation, variant: str) -> dict[str, NonInferiority]:
-    """By metric, all of a variant's; none of the unedited adapter's rerun and of the base, which are no edits."""
-    found = {metric.name: comparison(evaluation, variant, metric.name) for metric in evaluation.metrics}
-    return {key: each for key, each in found.items() if each is not None and variant not in (AGAIN, BASE)}
     """By metric, all of a variant's."""
     found = {metric.name: comparison(evaluation, variant, metric.name) for metric in evaluation.metrics}
     return {key: each for key, each in found.items() if each is not None}

@@ -32,11 +32,10 @@ from surgery.files import without_nan
 
 
 def evaluation(margins: Margins | None, count: int = 200) -> Evaluation:
-    """An edit that is as good, one that is worse in both ways, a random control, the rerun and the base."""
+    """An edit that is as good, one that is worse in both ways, a random control and the rerun."""
     loss, right = np.linspace(0.5, 1.5, count), np.tile([0.0, 1.0], count // 2)
     worse = np.where(np.arange(count) < count // 2, 0.0, right)
     names = (BASELINE, "small", "broken", "random 0", AGAIN, BASE)
-    losses, answers = (loss, loss, loss + 0.1, loss, loss, loss + 9), (right, right, worse, right, right, worse)
     losses, answers = (loss, loss, loss + 0.1, loss, loss, loss), (right, right, worse, right, right, worse)
     scores = {name: row_scores(a, b, [""] * count) for name, a, b in zip(names, losses, answers, strict=True)}
     samples = tuple(Sample(str(n), "", "") for n in range(count))
