@@ -208,23 +208,3 @@ def test_a_proof_with_guards_is_drawn_and_a_further_guard_can_be_typed(
     expect(page.get_by_test_id("stMultiSelect").get_by_text("text: demo:text, limit: 12")).to_be_visible()
     no_message_of_failure(page)
     (app_home / "groups" / f"{group.key}.json").unlink()
-
-
-def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(opened: Open) -> None:
-    page = opened()
-    fill(page, Examples=6, Random_controls=0)
-    page.get_by_text("Base model beside it", exact=True).click()
-    rested(page)
-    prove(page)
-    proven(page, 6)
-    expect(page.get_by_text("the base has 0 right. Training broke none of them")).to_be_visible()
-    flow = page.locator("[class*=st-key-ledger-flow]")
-    flow.scroll_into_view_if_needed()
-    answers = page.locator("[class*=st-key-ledger-answers]")
-    expect(answers).to_have_count(0)
-    # a layer of plotly's own lies over the marks and takes the mouse
-    flow.locator("path.point").last.click(force=True)
-    expect(answers).to_be_visible(timeout=20_000)
-    wrong = page.get_by_test_id("stButtonGroup").get_by_text("wrong throughout")
-    expect(wrong.locator("xpath=ancestor::button")).to_have_attribute("data-testid", "stBaseButton-pillsActive")
-    no_message_of_failure(page)
