@@ -154,18 +154,6 @@ def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(page: Page, app
     expect(page.get_by_role("radio", name=re.compile("wrong throughout"))).to_be_checked()
 
 
-def test_a_guard_that_was_typed_is_asked_and_drawn_against_the_own_task(opened: Open) -> None:
-    page = opened()
-    fill(page, Examples=4, Random_controls=1)
-    guards = page.get_by_role("combobox", name="Guards")
-    guards.click()
-    guards.fill("text: demo:text, limit: 2, window: 24, stride: 12")
-    guards.press("Enter")
-    rested(page)
-    prove(page)
-    proven(page, 4)
-
-
 def guarded_proof() -> RunGroup:
     """A group in the history of this home: the proof that ships with the demo, and a text that its variants spoil a bit."""
     own = next(run for run in known_runs() if run.shipped and run.plan.adapter == "demo:kinship")
