@@ -69,10 +69,8 @@ def test_a_summary_keeps_the_verdicts_of_edits_and_of_no_control() -> None:
     before, after = (found.numbers(name, "exact") for name in (BASELINE, "broken"))
     expected = non_inferiority(before, after, 0.02, binary=True, higher_is_better=True)
     assert comparison(found, "broken", "exact") == expected
-    again = parse_summary(without_nan(summary_record(summary)))
-    assert {name: own.margins for name, own in again.variants.items()} == {
-        name: own.margins for name, own in summary.variants.items()
-    }
+    # as texts: rates without examples are no numbers, and NaN equals no NaN
+    assert repr(parse_summary(without_nan(summary_record(summary)))) == repr(summary)
     assert [said.partition(":")[0] for said in margin_verdicts(summary)] == [
         f"{name}, {title}" for name in ("small", "broken") for title in ("answer loss", "exact match")
     ]
