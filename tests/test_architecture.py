@@ -39,6 +39,7 @@ ROOMS = (
     "evaluation.lm_eval",
     "runs",
     "experiments",
+    "experiments.search",
     "experiments.sweeps",
     "cli",
 )
@@ -228,6 +229,11 @@ def test_figures_load_neither_the_app_nor_a_model_library():
     names = [file.stem for file in sources("viz") if file.stem != "__init__"]
     code = "\n".join(["import viz", *(f"import viz.{name}" for name in names)])
     assert loaded_after(code) <= {"plotly"}
+
+
+def test_a_report_is_made_without_the_pages_and_without_a_model():
+    """`surgery report` starts the part of the app that needs no Streamlit."""
+    assert loaded_after("import app.report") <= {"plotly"}
 
 
 # files without a test file at their own path: the file whose tests run them, what it names of them, and why

@@ -126,3 +126,13 @@ def test_the_app_that_is_started_is_not_another_in_the_current_directory(
     assert refused.stdout == ""
     assert len(refused.stderr.splitlines()) == 1
     assert "no usable folder at 'nowhere'" in refused.stderr
+
+
+def test_a_report_is_made_by_the_wheels_own_app_beside_another_in_the_current_directory(
+    installed: Installation,
+) -> None:
+    assert {file.name for file in installed.away.glob("*.py")} == {"app.py", "viz.py"}
+    (run,) = json.loads(installed.run("surgery", "runs", "--adapter", "demo:kinship", "--json").stdout)["runs"]
+    done = installed.run("python", "-m", "surgery", "report", run["run"])
+    assert done.returncode == 0, done.stderr
+    assert "The edit: loss lower." in (installed.away / f"{run['run']}.html").read_text(encoding="utf-8")

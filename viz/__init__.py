@@ -1,8 +1,9 @@
 """Figures: plain arrays and labels in, a plotly Figure out. Knows neither the app nor the method."""
 
+from viz.edits import gain_map, spectrum_before_and_after
 from viz.effects import BudgetCurve, budget_curves, dose_response, effect_intervals, sweep_curve
 from viz.flow import Stream, outcome_flow
-from viz.front import protected_front
+from viz.front import FrontAxis, TriedPoint, protected_front, search_front
 from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
 from viz.guards import GuardPanel, own_against_guards
@@ -14,16 +15,19 @@ __all__ = [
     "PALETTE",
     "STANDINGS",
     "BudgetCurve",
+    "FrontAxis",
     "GuardPanel",
     "Heatmap",
     "OwnRun",
     "Stream",
+    "TriedPoint",
     "alignment_heatmaps",
     "all_spectra",
     "budget_curves",
     "component_map",
     "dose_response",
     "effect_intervals",
+    "gain_map",
     "gain_thumbnail",
     "module_spectrum",
     "outcome_flow",
@@ -32,6 +36,8 @@ __all__ = [
     "protected_front",
     "ranking_stability",
     "reward_against_risk",
+    "search_front",
     "signal_against_control",
+    "spectrum_before_and_after",
     "sweep_curve",
 ]

@@ -45,7 +45,7 @@ def outcome_flow(streams: Sequence[Stream], columns: Sequence[str], *, title: st
     places = _spread([middles[stream.path] for stream in order], 1 + _APART)
     for stream in present:
         drawn.add_scatter(**_ribbon(stream, [top[stream.path] for top in tops], total))
-    drawn.add_scatter(**_marks(order, places, total))
+    drawn.add_scatter(**_marks(order, places))
     bars = list(_bars(len(columns), present, total))
     labels = [_label(stream, middles[stream.path], place) for stream, place in zip(order, places, strict=True)]
     # at once: plotly checks all of them again at each one that is added
@@ -170,16 +170,15 @@ def _label(stream: Stream, middle: float, place: float) -> tuple[Part, Part]:
     return words, line
 
 
-def _marks(order: Sequence[Stream], places: Sequence[float], total: int) -> Part:
+def _marks(order: Sequence[Stream], places: Sequence[float]) -> Part:
     """What is clicked: a trace of plotly's with one mark for each stream."""
     return {
         "x": [_LABELS] * len(order),
         "y": list(places),
         "mode": "markers",
         "marker": {"size": 15, "color": [_ink(stream.path)[0] for stream in order], "symbol": "circle"},
-        "text": [f"{as_text(stream.words)}: {stream.count} of {total}" for stream in order],
         "customdata": [stream.path for stream in order],
-        "hovertemplate": "%{text}<br>click for the answers<extra></extra>",
+        "hovertemplate": "click for the answers<extra></extra>",
         # what is not selected keeps its colour: the choice is told below the figure
         "unselected": {"marker": {"opacity": 1}},
         "selected": {"marker": {"size": 20}},

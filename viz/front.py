@@ -1,10 +1,11 @@
-"""What a protected edit is expected to gain on its own slice against what it costs a protected one."""
+"""Fronts: what one edit gains in one thing against what it costs in another."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from viz.style import NEUTRAL, SERIES, figure, say_empty
+from viz.style import BEFORE, CHOSEN, NEUTRAL, SERIES, as_text, figure, say_empty
 
 Band = tuple[float, float, float]
 
@@ -39,6 +40,100 @@ def protected_front(
     )
     drawn.add_hline(y=0, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
     return drawn
+
+
+@dataclass(frozen=True)
+class TriedPoint:
+    """An edit that a search tried.
+
+    name: as tables call it.
+    place: means on both axes with the ends of their 95 % intervals.
+    on_front: whether nothing dominates it.
+    finished: whether it was measured on all rows; else its means are those of the first of them.
+    noise: whether neither interval excludes zero.
+    """
+
+    name: str
+    place: tuple[Band, Band]
+    on_front: bool
+    finished: bool = True
+    noise: bool = False
+
+
+@dataclass(frozen=True)
+class FrontAxis:
+    """An axis of a front; `unedited` is where the unedited adapter stands on it, None where it stands nowhere."""
+
+    title: str
+    higher_is_better: bool = False
+    unedited: float | None = 0.0
+
+
+def search_front(
+    points: Sequence[TriedPoint], x: FrontAxis, y: FrontAxis, *, title: str, chosen: str = ""
+) -> go.Figure:
+    """The trials of a search; those that nothing dominates stand out, joined in their order along x.
+
+    points: of the trials, in any order.
+    chosen: the name of the trial that is looked at, drawn larger.
+    """
+    drawn = figure(title, height=380, x=_towards(x, "←", "→"), y=_towards(y, "↓", "↑"))
+    if not points:
+        return say_empty(drawn, "no trial has ended yet")
+    kinds = (
+        ("stopped early, first rows only", [p for p in points if not p.finished], NEUTRAL, "x-thin"),
+        ("dominated", [p for p in points if p.finished and not p.on_front], NEUTRAL, "circle"),
+        ("front", sorted((p for p in points if p.on_front), key=lambda p: p.place[0][0]), SERIES[0], "circle"),
+    )
+    for name, members, ink, symbol in kinds:
+        if members:
+            _draw_tried(drawn, name, members, ink, symbol, chosen)
+    if x.unedited is not None and y.unedited is not None:
+        drawn.add_scatter(
+            x=[x.unedited],
+            y=[y.unedited],
+            mode="markers",
+            name="unedited adapter",
+            marker={"size": 13, "color": BEFORE, "symbol": "diamond"},
+            hovertemplate="unedited adapter<extra></extra>",
+        )
+    return drawn
+
+
+def _draw_tried(
+    drawn: go.Figure, name: str, points: Sequence[TriedPoint], ink: str, symbol: str, chosen: str
+) -> None:
+    front = name == "front"
+    (x, x_low, x_high), (y, y_low, y_high) = (
+        tuple(zip(*(point.place[axis] for point in points), strict=True)) for axis in (0, 1)
+    )
+    edge = [CHOSEN if point.name == chosen else ink for point in points]
+    drawn.add_scatter(
+        x=list(x),
+        y=list(y),
+        customdata=[point.name for point in points],
+        text=[as_text(f"{p.name}{', within noise' if p.noise else ''}") for p in points],
+        name=name,
+        mode="lines+markers" if front else "markers",
+        line={"color": ink, "width": 1, "shape": "hv", "dash": "dot"},
+        opacity=1.0 if front else 0.6,
+        marker={
+            "size": [15 if point.name == chosen else 10 if front else 7 for point in points],
+            "color": edge,
+            "symbol": [f"{symbol}-open" if point.noise else symbol for point in points],
+            "line": {"color": edge, "width": 2 if symbol.startswith("x") else 1},
+        },
+        error_x=_bars(x, x_low, x_high) if front else None,
+        error_y=_bars(y, y_low, y_high) if front else None,
+        hovertemplate="%{text}: %{x:+.4g}, %{y:+.4g}<extra>" + name + "</extra>",
+    )
+
+
+def _towards(axis: FrontAxis, less: str, more: str) -> str:
+    """The title of an axis with the way to the better end; a mere count has no such end."""
+    return (
+        axis.title if axis.unedited is None else f"{axis.title} ({more if axis.higher_is_better else less} better)"
+    )
 
 
 def _bars(middle: Sequence[float], low: Sequence[float], high: Sequence[float]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Below the board: measure what is predicted, the dose curve, sweep a knob, search them all, and two further tabs."""
+"""Below the board: measure what is predicted, the dose curve, sweep a knob, and further tabs."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,17 +10,18 @@ from app.editing.dosing import dose_panel
 from app.editing.measuring import busy, ready, result_of, show_waiting, start, tuning_rows
 from app.editing.protecting import protect_panel
 from app.editing.recipes import recipe_panel
+from app.editing.searching import search_panel
 from app.editing.trying import try_panel
 from app.frame import show_error
 from app.state import jobs
-from app.state.workspace import Workspace, keep
-from surgery.edits import edit_record, preview
+from app.state.workspace import Workspace
+from surgery.edits import preview
 from surgery.errors import SurgeryError
 from surgery.evaluation import Effect
 from surgery.policies import Knob, knob_values, knobs_of
 
 if TYPE_CHECKING:
-    from surgery.experiments import KnobPoint, Search
+    from surgery.experiments import KnobPoint
 
 
 def bench(workspace: Workspace) -> None:
@@ -153,54 +154,3 @@ def show_sweep(swept: str, found: "Sequence[KnobPoint]") -> None:
         alt=f"Measured and predicted change of the loss along {swept}",
     )
     st.caption("Grey points are within noise: their 95 % interval holds zero. The rest of the plan was kept.")
-
-
-def search_panel(workspace: Workspace) -> None:
-    st.caption("Optuna proposes knobs of this policy, the tuning rows judge them. Stop keeps the best so far.")
-    if not ready(workspace):
-        return
-    left, middle, right = st.columns([1, 1, 1], vertical_alignment="bottom")
-    trials = left.number_input("Trials at most", 2, 500, 20, key="search-trials")
-    minutes = middle.number_input("Minutes at most", 1, 600, 10, key="search-minutes")
-    if right.button("Search", type="primary", disabled=busy(), width="stretch"):
-        start_search(workspace, int(trials), 60.0 * minutes)
-        st.rerun()
-    show_waiting()
-    found: Search | None = result_of("searched", workspace, "*")
-    if found is not None:
-        show_search(workspace, found)
-
-
-def start_search(workspace: Workspace, trials: int, seconds: float) -> None:
-    from surgery.experiments import SearchLimits, TuningSetup, search
-
-    tuning = tuning_rows(workspace)
-
-    def work(live: Any, job: jobs.Job) -> Any:
-        from surgery.sensitivity import calibration_slice
-
-        slice_ = calibration_slice(live, tuning)
-        job.begin("searching")
-        setup = TuningSetup(live, slice_, workspace.sensitivity)
-        limits = SearchLimits(trials, seconds)
-        return search(setup, workspace.plan, limits=limits, control=job.control)
-
-    start(workspace, "Search", "searched", work, free="*")
-
-
-def show_search(workspace: Workspace, found: "Search") -> None:
-    """The best edit of a search, every trial, and the button that opens the best."""
-    best = found.best.measured
-    st.metric("Best on the tuning rows", f"{best.mean:+.4f} ± {best.standard_error:.4f}", border=True)
-    st.warning(found.warning, icon=":material/info:")
-    st.dataframe(
-        [
-            {"Δ loss": trial.measured.mean, "± s.e.": trial.measured.standard_error}
-            | edit_record(trial.plan)["knobs"]
-            for trial in sorted(found.trials, key=lambda trial: trial.measured.mean)
-        ],
-        height=220,
-    )
-    if st.button("Open the best", icon=":material/check:"):
-        keep(workspace.with_history(workspace.history.record("best of search", found.best.plan)))
-        st.rerun()

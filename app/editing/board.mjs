@@ -101,7 +101,8 @@ class Board {
     this.part("best").disabled = !data.measured
     this.knobs("knobs", data.policy, data.knobs)
     this.knobs("groups", "", data.groups)
-    this.part("groups-told").textContent = data.groupsTold
+    // one line, whatever it says: the sliders below it must not move under the hand
+    this.part("groups-told").textContent = this.part("groups-told").title = data.groupsTold || "all at 1"
     this.part("ungroup").disabled = !data.groupsTold
     const skipped = this.part("skipped")
     skipped.hidden = !data.skipped

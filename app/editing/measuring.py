@@ -51,7 +51,7 @@ def start(
     kind: str = KIND,
     free: str = "",
 ) -> None:
-    """Start a job on the live model; its result belongs to this workspace as it is now, but for knob `free`."""
+    """Start a job on the live model; its result belongs to this workspace as it is now, but for what is `free`."""
     adapter, spectra, base = workspace.adapter, workspace.spectra, workspace.base
     key = _key(workspace, free)
 
@@ -91,9 +91,9 @@ def result_of(slot: str, workspace: Workspace, free: str = "") -> Any:
 
 
 def _key(workspace: Workspace, free: str = "") -> str:
-    """Everything a measurement depends on, but for the knob `free` that it varies, or `*` for all knobs."""
-    record = edit_record(workspace.plan)
-    record["knobs"] = {k: v for k, v in record["knobs"].items() if free not in (k, "*")}
+    """Everything a measurement depends on, but for the knob `free` that it varies, or `*` for the whole edit."""
+    record = {} if free == "*" else edit_record(workspace.plan)
+    record["knobs"] = {k: v for k, v in record.get("knobs", {}).items() if k != free}
     measured = workspace.measured_key
     return digest(
         [repr(record), workspace.adapter.digest, repr(workspace.base), repr(workspace.calibration), measured]

@@ -10,14 +10,19 @@ from app.editing.measuring import TRY, busy, ready, result_of, start
 from app.state import jobs
 from app.state.workspace import Workspace
 from surgery.data import CLASSIFIERS, choose, read_source
+from surgery.edits import Edit
 
 _ANSWER_TOKENS = 160
 
 
 def try_panel(workspace: Workspace) -> None:
     """One prompt, answered by the unedited and by the edited adapter in one batch, as the tokens come."""
-    if not ready(workspace):
-        return
+    if ready(workspace):
+        try_box(workspace, workspace.edit)
+
+
+def try_box(workspace: Workspace, edit: Edit, of: str = "") -> None:
+    """The prompt box for an edit of the open adapter; `of` names one that is not the present edit."""
     assert workspace.calibration is not None
     if "try-prompt" not in st.session_state:
         found = read_source(workspace.calibration.data, workspace.calibration.fields)
@@ -26,18 +31,22 @@ def try_panel(workspace: Workspace) -> None:
     labels = workspace.adapter.task in CLASSIFIERS
     prompt = st.text_area("Text" if labels else "Prompt", key="try-prompt", height=100)
     if st.button("Label" if labels else "Answer", type="primary", disabled=busy() or not prompt.strip()):
-        start_answering(workspace, prompt)
+        start_answering(workspace, prompt, edit, of)
         st.rerun()
     if jobs.active(TRY) is not None:
         stream_view()
     else:
-        answers = result_of("answered", workspace)
+        answers = result_of(_slot(of), workspace, "*" if of else "")
         if answers is not None:
             side_by_side(answers, done=True)
 
 
-def start_answering(workspace: Workspace, prompt: str) -> None:
-    edit = workspace.edit
+def _slot(of: str) -> str:
+    """Where the answers of an edit are left; those of a trial do not depend on the present edit."""
+    return f"answered {of}".strip()
+
+
+def start_answering(workspace: Workspace, prompt: str, edit: Edit, of: str = "") -> None:
     encoding = workspace.calibration.encoding if workspace.calibration else None
 
     def work(live: Any, job: jobs.Job) -> Any:
@@ -50,7 +59,7 @@ def start_answering(workspace: Workspace, prompt: str) -> None:
             job.partial = answers
         return job.partial
 
-    start(workspace, "Answer", "answered", work, kind=TRY)
+    start(workspace, "Answer", _slot(of), work, kind=TRY, free="*" if of else "")
 
 
 @st.fragment(run_every=0.25)

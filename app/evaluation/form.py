@@ -71,6 +71,16 @@ class Controls:
         return (1 + len(self.recipes)) * (1 + self.scaled) + self.random * self.sets
 
 
+@dataclass(frozen=True)
+class Terms:
+    """How a question is put besides its edits and their controls: what else answers, what is claimed, what guards."""
+
+    again: bool = False
+    base_arm: bool = False
+    margins: Margins | None = None
+    guards: Sequence[Guard] = ()
+
+
 def form(workspace: Workspace, newest: Run | None) -> None:
     """Ask for a slice and for controls, tell what that slice can show, and start the proof."""
     present = workspace.evaluation or EvaluationPlan("")
@@ -101,7 +111,7 @@ def form(workspace: Workspace, newest: Run | None) -> None:
     )
     if asked and workspace.base is not None and workspace.calibration is not None:
         try:
-            _prove(workspace, question, controls, margins, guards)
+            _prove(workspace, question, controls, Terms(controls.again, controls.base_arm, margins, guards))
         except SurgeryError as error:
             show_error(error)
             if isinstance(error, NearDuplicatesError):
@@ -164,13 +174,7 @@ def _ask_for_controls(cells: Sequence[DeltaGenerator], present: EvaluationPlan, 
     return Controls(int(count), scale, again, tuple(recipes), sets, shape, scaled, base_arm)
 
 
-def _prove(
-    workspace: Workspace,
-    question: Question,
-    controls: Controls,
-    margins: Margins | None,
-    guards: Sequence[Guard],
-) -> None:
+def _prove(workspace: Workspace, question: Question, controls: Controls, terms: Terms) -> None:
     """Start the proof of the present edit; a plan over rows is kept, and its slice read before the job waits."""
     variants, plans = _variants(workspace, controls)
     slices = None
@@ -181,7 +185,7 @@ def _prove(
             scale=controls.scale,
             scale_or_shape=controls.shape,
             again=controls.again,
-            margin=margins.texts if margins else (),
+            margin=terms.margins.texts if terms.margins else (),
             base_arm=controls.base_arm,
         )
         with st.spinner(f"Reading {plain(plan.data)}", show_time=True):  # which may be fetched from the hub first
@@ -191,17 +195,7 @@ def _prove(
             refuse_seen_keys(slices.held_out, measured, "the calibration")
         question = replace(question, plan=plan)
         keep(workspace.with_evaluation(plan))
-    start(
-        question,
-        variants,
-        plans,
-        purpose=PROOF,
-        again=controls.again,
-        base_arm=controls.base_arm,
-        slices=slices,
-        margins=margins,
-        guards=guards,
-    )
+    start(question, variants, plans, purpose=PROOF, slices=slices, terms=terms)
 
 
 def start(
@@ -210,17 +204,14 @@ def start(
     plans: Mapping[str, EditPlan],
     *,
     purpose: str,
-    again: bool = False,
-    base_arm: bool = False,
     slices: Slices | None = None,
-    guards: Sequence[Guard] = (),
-    margins: Margins | None = None,
+    terms: Terms | None = None,
 ) -> None:
     """Put the question, and those of the guards, to the edits and their controls in the background; the run joins the history.
 
     What can be refused without the model is refused before the job waits for it.
     """
-    workspace = current()
+    workspace, terms = current(), terms or Terms()
     adapter, spectra, recipe, base = workspace.adapter, workspace.spectra, workspace.recipe, workspace.base
     if base is None or recipe is None:
         raise DataError("the base model or the calibration rows are not known", "choose them first")
@@ -250,7 +241,7 @@ def start(
                 )
             else:
                 asked = question.plan
-            beside = load_guards(live, guards, control=job.control)
+            beside = load_guards(live, terms.guards, control=job.control)
             job.begin("answering, example")
             proof = Proof(
                 asked,
@@ -259,12 +250,12 @@ def start(
                 plans,
                 recipe,
                 purpose,
-                again,
+                terms.again,
                 base,
                 controls=variants.controls,
                 allow_near=question.allow_near,
-                margins=margins,
-                base_arm=base_arm,
+                margins=terms.margins,
+                base_arm=terms.base_arm,
             )
             return prove_with_guards(live, proof, beside, slices=slices, judge=judge, control=job.control)[0]
 

@@ -1,20 +1,16 @@
 """Guards of a proof on the Evaluate page: which questions are asked beside the own task, and reward against risk."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
 
-import numpy as np
-import pandas as pd
 import streamlit as st
 
-import viz
-from app.evaluation.results import level
+from app.evaluation.guards_table import guards_figure, guards_table, rewards
 from app.state.runs import evaluation_of
 from surgery.adapter import CAUSAL_LM, Adapter
 from surgery.data import EvaluationPlan, TextPlan
-from surgery.evaluation import AGAIN, BASE, Effect, TaskOutcome, task_outcomes
+from surgery.evaluation import TaskOutcome, task_outcomes
 from surgery.evaluation.lm_eval import TaskPlan
-from surgery.experiments import EDIT, is_reserved, parse_guard
+from surgery.experiments import parse_guard
 from surgery.files import demo_names
 from surgery.runs import Run, group_of
 
@@ -55,20 +51,7 @@ def show_guards(run: Run) -> None:
     own, guards = [each for each in found if not each.guard], [each for each in found if each.guard]
     reward = _chosen(own, run.plan.key)
     st.plotly_chart(
-        viz.own_against_guards(
-            {name: _band(reward.gain(name)) for name in reward.changes if name not in (AGAIN, BASE)},
-            {name: _kind(name) for name in reward.changes},
-            [
-                viz.GuardPanel(
-                    f"{each.question}: {each.metric.title}",
-                    each.metric.unit,
-                    {name: _band(each.cost(name)) for name in each.changes},
-                )
-                for each in guards
-            ],
-            title=f"{reward.question}: {reward.metric.title}",
-            unit=reward.metric.unit,
-        ),
+        guards_figure(reward, guards),
         key=f"guards-{run.plan.key}",
         alt="Gain of every variant on the own task against its cost on every guard, with 95 % intervals",
     )
@@ -85,48 +68,6 @@ def _chosen(own: Sequence[TaskOutcome], key: str) -> TaskOutcome:
     names = [each.metric.title for each in own]
     if len(own) == 1:
         return own[0]
-    shares = [place for place, each in enumerate(own) if each.metric.binary]
-    name = st.segmented_control(
-        "Reward", names, default=names[(shares or [0])[0]], required=True, key=f"guards-reward-{key}"
-    )
+    usual = rewards(own)[0].metric.title
+    name = st.segmented_control("Reward", names, default=usual, required=True, key=f"guards-reward-{key}")
     return own[names.index(name)]
-
-
-def guards_table(found: Sequence[TaskOutcome]) -> pd.DataFrame:
-    """A row for each variant of each question and metric: gains, above 0 where it is better, and their intervals."""
-    rows = []
-    for each in found:
-        digits = 1 if each.metric.binary else each.metric.digits
-        for name in each.changes:
-            gain = each.gain(name)
-            rows.append(
-                {
-                    "question": each.question,
-                    "asked as": "guard" if each.guard else "own task",
-                    "metric": each.metric.title,
-                    "examples": each.examples,
-                    "unedited": level(each.mean, each.metric),
-                    "variant": name,
-                    "gain": f"{gain.mean:+.{digits}f} ± {gain.standard_error:.{digits}f}",
-                    "95 % of the gain": f"{gain.low:+.{digits}f} … {gain.high:+.{digits}f}",
-                    "verdict": _verdict(gain),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _verdict(gain: Effect) -> str:
-    if not np.isfinite(gain.mean):
-        return "unknown"
-    return "within noise" if not gain.certain else "better" if gain.mean > 0 else "worse"
-
-
-def _band(effect: Effect) -> tuple[float, float, float]:
-    mean, _, low, high = astuple(effect)
-    return mean, low, high
-
-
-def _kind(name: str) -> str:
-    if name == EDIT:
-        return "edit"
-    return "control" if is_reserved(name) else "other edit"

@@ -82,7 +82,7 @@ def margin_power_text(newest: Evaluation | None, examples: int, margins: Margins
         needed = examples_for_share(margin, share)
         more = f"; {needed:,} examples show it four times in five" if power < 0.8 else ""
         said.append(
-            f"An edit that is as good as the adapter is shown to be not inferior by {margins.points:g} points of right "
+            f"An edit that is as good as the adapter is shown to be not inferior by {margins.points:g} point{'s' if margins.points != 1 else ''} of right "
             f"answers {_times(power)}, {known}{more}."
         )
     deviation = _deviation(newest)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from app.evaluation.ledger import ledger_table
+from app.evaluation.ledger_table import ledger_table
 from app.frame import plain
 from app.state.runs import runs_of_adapter
 from app.state.workspace import Workspace

@@ -10,8 +10,9 @@ import streamlit as st
 
 import viz
 from app.evaluation.form import SHOWN, VIEW
+from app.evaluation.reporting import report_button
 from app.frame import plain, show_error
-from app.state.runs import Signature, all_runs, runs_of_adapter, signature
+from app.state.runs import Signature, all_runs, evaluation_of, runs_of_adapter, signature
 from app.state.workspace import Workspace
 from surgery.errors import SurgeryError
 from surgery.evaluation import Effect, is_random_control
@@ -62,7 +63,7 @@ def show_history(workspace: Workspace) -> None:
 
 def _actions(workspace: Workspace, table: pd.DataFrame, picked: Sequence[Run]) -> None:
     """What can be done with the runs that are picked, and with the table."""
-    actions = st.columns([1, 1, 1, 2], vertical_alignment="center")
+    actions = st.columns([1, 1, 1, 1, 2], vertical_alignment="center")
     of_this = [run for run in picked if run.finished and run.plan.adapter_digest == workspace.adapter.digest]
     actions[0].button(
         "Open",
@@ -88,7 +89,19 @@ def _actions(workspace: Workspace, table: pd.DataFrame, picked: Sequence[Run]) -
     actions[2].download_button(
         "Table as CSV", table.to_csv(index=False), "runs.csv", "text/csv", on_click="ignore", width="stretch"
     )
-    actions[3].caption(f"Pick two or more to compare. Files: {plain(str(runs_folder()))}")
+    _offer_report(actions[3], picked)
+    actions[4].caption(f"Pick two or more to compare. Files: {plain(str(runs_folder()))}")
+
+
+def _offer_report(cell: Any, picked: Sequence[Run]) -> None:
+    """The report of the one run that is picked, once it has ended; of other adapters too."""
+    proven = None
+    if len(picked) == 1 and picked[0].finished:
+        try:
+            proven = picked[0], evaluation_of(picked[0])
+        except SurgeryError as error:
+            show_error(error)
+    report_button(cell, proven, "picked")
 
 
 def _open(run: Run) -> None:

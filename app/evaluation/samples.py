@@ -3,10 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from surgery.evaluation import BASELINE, Evaluation
+from app.evaluation.compared import FILTERS, compared, searched
+from surgery.evaluation import Evaluation
 from surgery.experiments import EDIT
-
-_TITLES = {"changed": "Changed", "gained": "Gained", "lost": "Lost", "all": "All"}
 
 
 def show_samples(evaluation: Evaluation, key: str) -> None:
@@ -20,17 +19,21 @@ def show_samples(evaluation: Evaluation, key: str) -> None:
         key=f"answers-variant-{key}",
     )
     table = compared(evaluation, variant)
-    counts = {kind: int(table[kind].sum()) for kind in _TITLES}
+    counts = {kind: int(table[kind].sum()) for kind in FILTERS}
     kind = cells[1].segmented_control(
         "Show",
-        list(_TITLES),
+        list(FILTERS),
         default="changed",
         required=True,
-        format_func=lambda name: f"{_TITLES[name]} ({counts[name]})",
+        format_func=lambda name: f"{FILTERS[name]} ({counts[name]})",
         key=f"answers-filter-{key}",
     )
     words = cells[2].text_input("Search", key=f"answers-search-{key}", placeholder="in questions and answers")
-    shown = searched(table[table[kind or "changed"]], words).drop(columns=list(_TITLES))
+    show_rows(searched(table[table[kind or "changed"]], words).drop(columns=list(FILTERS)), words, key)
+
+
+def show_rows(shown: pd.DataFrame, words: str, key: str) -> None:
+    """Examples as a table with its download; `words` were searched for."""
     if shown.empty:
         st.caption("No example of this kind" + (" holds these words." if words.strip() else "."))
         return
@@ -54,42 +57,3 @@ def show_samples(evaluation: Evaluation, key: str) -> None:
         key=f"answers-csv-{key}",
         icon=":material/download:",
     )
-
-
-def compared(evaluation: Evaluation, variant: str) -> pd.DataFrame:
-    """A row for each example, with a column of truth for each filter."""
-    before, after = evaluation.scores[BASELINE], evaluation.scores[variant]
-    table = pd.DataFrame(
-        {
-            "question": [sample.prompt for sample in evaluation.samples],
-            "reference": [sample.reference for sample in evaluation.samples],
-            BASELINE: before.answers,
-            variant: after.answers,
-        }
-    )
-    if any(evaluation.parts):
-        table.insert(0, "task", evaluation.parts)
-    if any(sample.lost for sample in evaluation.samples):
-        table.insert(table.columns.get_loc("reference"), "tokens cut", [s.lost for s in evaluation.samples])
-    gained = lost = pd.Series(False, index=table.index)
-    for metric in evaluation.metrics:
-        old, new = before.values[metric.name], after.values[metric.name]
-        if metric.binary:
-            table[f"{metric.title}, unedited"], table[f"{metric.title}, {variant}"] = old == 1, new == 1
-            if not gained.any() and not lost.any():
-                gained, lost = pd.Series(new > old), pd.Series(new < old)
-        else:
-            table[f"Δ {metric.title}"] = new - old
-    table["changed"] = table[BASELINE] != table[variant]
-    table["gained"], table["lost"], table["all"] = gained, lost, True
-    return table
-
-
-def searched(table: pd.DataFrame, words: str) -> pd.DataFrame:
-    """The rows in which every word stands, in any of the texts, whatever its case."""
-    if table.empty:
-        return table
-    texts = table.select_dtypes(include=["object", "string"]).astype(str).agg(" ".join, axis=1).str.lower()
-    for word in words.lower().split():
-        table, texts = table[texts.str.contains(word, regex=False)], texts[texts.str.contains(word, regex=False)]
-    return table

@@ -20,7 +20,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app.state.undo import History, Step
 from app.state.workspace import Workspace, keep, stored_sensitivity, with_shipped, workspace_for
 from surgery.data import CalibrationPlan, EvaluationPlan, parse_stored_plan, plan_record
-from surgery.edits import EditPlan, edit_record, parse_edit
+from surgery.edits import edit_record, stored_edit
 from surgery.errors import SurgeryError
 from surgery.files import workspaces_folder, write_whole
 from surgery.model import BaseChoice
@@ -147,6 +147,7 @@ def record_of(workspace: Workspace) -> dict[str, Any]:
         if sensitivity
         else [],
         "history": [{"label": step.label, "edit": edit_record(step.plan)} for step in workspace.history.steps],
+        "chosen": [plan_record(plan) for plan in workspace.chosen],
         "at": workspace.history.at,
         "shelf": {name: edit_record(plan) for name, plan in workspace.shelf.items()},
     }
@@ -170,13 +171,15 @@ def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
     }
     record = {"tuning": None, **record}
     plans = {name: record[name] and parse_stored_plan(kind, record[name], name) for name, kind in kinds.items()}
-    steps = tuple(Step(str(step["label"]), _edit(step["edit"])) for step in record["history"])
+    steps = tuple(Step(str(step["label"]), stored_edit(step["edit"])) for step in record["history"])
     if not steps:
         raise ValueError("a history is never empty")
-    shelf = {str(name): _edit(edit) for name, edit in record["shelf"].items()}
+    shelf = {str(name): stored_edit(edit) for name, edit in record["shelf"].items()}
     history = History(steps).jump(int(record["at"]))
     measured = _measured(workspace, record["sensitivity"], plans["calibration"])
-    found = with_shipped(replace(workspace, **plans, history=history, shelf=shelf, sensitivity=measured))
+    chosen = tuple(parse_stored_plan(CalibrationPlan, each, "chosen") for each in record.get("chosen", []))
+    whole = replace(workspace, **plans, history=history, shelf=shelf, sensitivity=measured, chosen=chosen)
+    found = with_shipped(whole)
     for each in record.get("protected", []):
         plan = parse_stored_plan(CalibrationPlan, each["plan"], "protected")
         beside = _measured(workspace, each["sensitivity"], plan)
@@ -194,9 +197,3 @@ def _measured(workspace: Workspace, key: str | None, plan: CalibrationPlan | Non
     except SurgeryError:
         return None
     return found if found.provenance.adapter == workspace.adapter.digest else None
-
-
-def _edit(record: dict[str, Any]) -> EditPlan:
-    """JSON has no whole numbers as names, so the components of gains by hand are numbers again here."""
-    manual = {name: {int(k): gain for k, gain in gains.items()} for name, gains in record["manual"].items()}
-    return parse_edit({**record, "manual": manual})

@@ -4,7 +4,7 @@ Setting a stage clears the stages that follow from it: a new edit voids the expo
 everything. Proofs are not held here: the history of runs knows which belong to the present edit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -33,7 +33,8 @@ _KEY, _REFUSED = "workspace", "refused-source"
 class Workspace:
     """Adapter → base and plans → sensitivities → edit → export.
 
-    `tuning` names the rows on which edits were measured and chosen, once that was done. `protected` are the plans of
+    `tuning` names the rows on which edits were measured and chosen, once that was done, and `chosen` those that judged
+    in a search. `protected` are the plans of
     the slices that an edit is not to hurt, whose measurements are `sensitivity.protected`, in this order.
     """
 
@@ -48,6 +49,7 @@ class Workspace:
     shelf: Mapping[str, EditPlan] = field(default_factory=dict)
     exported: Verification | None = None
     protected: tuple[CalibrationPlan, ...] = ()
+    chosen: tuple[CalibrationPlan, ...] = ()
 
     def with_base(self, base: BaseChoice | None) -> "Workspace":
         return replace(self, base=base, sensitivity=None, protected=(), exported=None)
@@ -90,6 +92,10 @@ class Workspace:
         """The rows that edits were measured and chosen on: from now on no proof may use them."""
         return replace(self, tuning=plan)
 
+    def with_chosen(self, plans: Iterable[CalibrationPlan]) -> "Workspace":
+        """Rows that judged in a search: from now on no proof may use them either."""
+        return replace(self, chosen=tuple(dict.fromkeys((*self.chosen, *plans))))
+
     @property
     def plan(self) -> EditPlan:
         """What the present edit does."""
@@ -106,6 +112,13 @@ class Workspace:
 
     def with_shelf(self, shelf: Mapping[str, EditPlan]) -> "Workspace":
         return replace(self, shelf=dict(shelf))
+
+    def with_kept(self, wanted: str, plan: EditPlan) -> "Workspace":
+        """One more recipe on the shelf, under the wanted name or with the first number that is free."""
+        name, number = wanted.strip() or "recipe", 2
+        while name in self.shelf:
+            name, number = f"{wanted.strip() or 'recipe'} {number}", number + 1
+        return self.with_shelf({**self.shelf, name: plan})
 
     def with_evaluation(self, plan: EvaluationPlan) -> "Workspace":
         """The held-out rows that the edit is proven on, for its recipe."""
@@ -130,6 +143,7 @@ class Workspace:
             calibration_digest=self.sensitivity.rows if self.sensitivity else "",
             protected=self.protected,
             protected_digests=tuple(each.rows for each in self.sensitivity.protected) if self.sensitivity else (),
+            chosen=self.chosen,
         )
 
     @property

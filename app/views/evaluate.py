@@ -7,6 +7,7 @@ from app.evaluation.answers import show_near
 from app.evaluation.form import KIND, SHOWN, VIEW, form
 from app.evaluation.guards import show_guards
 from app.evaluation.ledger import show_ledger
+from app.evaluation.reporting import report_button
 from app.evaluation.results import show_results
 from app.evaluation.runs_table import show_history
 from app.evaluation.samples import show_samples
@@ -57,7 +58,8 @@ def shown_run(workspace: Workspace) -> Run | None:
 
 
 def results_panel(workspace: Workspace) -> None:
-    view = st.segmented_control(
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    view = left.segmented_control(
         "View",
         VIEWS,
         default=VIEWS[0],
@@ -77,13 +79,15 @@ def results_panel(workspace: Workspace) -> None:
     if run.plan.key not in {each.plan.key for each in runs_of_edit(workspace, run.plan.purpose)}:
         st.warning("This run is about another edit than the present one.", icon=":material/history:")
     try:
+        evaluation = evaluation_of(run)
+        report_button(right, (run, evaluation), "shown")
         if view == "Results":
-            show_results(evaluation_of(run), _title(run), run.plan.key)
+            show_results(evaluation, _title(run), run.plan.key)
             show_ledger(run)
             _show_near(run)
             show_guards(run)
         elif view == "Answers":
-            show_samples(evaluation_of(run), run.plan.key)
+            show_samples(evaluation, run.plan.key)
         else:
             show_diagnostics(workspace, run)
     except SurgeryError as error:

@@ -10,11 +10,21 @@ from streamlit.delta_generator import DeltaGenerator
 from app.frame import plain, show_error, show_title
 from app.offer import offer_calibration
 from app.running import waits_for
+from app.smaller_form import form_picker
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
 from surgery.adapter import TASKS
 from surgery.errors import SurgeryError
-from surgery.export import RECORD_FILE, PeftLoading, Verification, dump_record, export, export_recipe, record_of
+from surgery.export import (
+    RECORD_FILE,
+    PeftLoading,
+    Smaller,
+    Verification,
+    dump_record,
+    export,
+    export_recipe,
+    record_of,
+)
 from surgery.files import proposed_export
 from surgery.recipes import dump_recipe, pinned
 
@@ -31,10 +41,11 @@ def write_panel(workspace: Workspace) -> None:
         return
     with st.form("export", border=False):
         folder = st.text_input("New folder", str(_proposal(workspace)), help="Nothing that exists is overwritten.")
+        form = form_picker(workspace)
         asked = st.form_submit_button("Write and verify", type="primary")
     if asked:
         try:
-            verification = _written(workspace, folder.strip())
+            verification = _written(workspace, folder.strip(), form)
         except SurgeryError as error:
             show_error(error)
         else:
@@ -47,14 +58,14 @@ def _runs(workspace: Workspace) -> bool:
     return workspace.adapter.task in TASKS
 
 
-def _written(workspace: Workspace, folder: str) -> Verification:
+def _written(workspace: Workspace, folder: str, form: Smaller | None) -> Verification:
     """The edit written out, with the recipe that redoes it where there is one."""
     adapter, spectra, edit = workspace.adapter, workspace.spectra, workspace.edit
     if workspace.recipe is not None:
-        return export_recipe(adapter, spectra, edit, workspace.recipe, folder, workspace.sensitivity)
+        return export_recipe(adapter, spectra, edit, workspace.recipe, folder, workspace.sensitivity, form)
     record = record_of(adapter.digest, workspace.plan, workspace.sensitivity)
     documents = {RECORD_FILE: dump_record(record)}
-    return export(adapter, spectra, edit, folder, documents=documents, base=workspace.base)
+    return export(adapter, spectra, edit, folder, documents=documents, base=workspace.base, form=form)
 
 
 def written_panel(workspace: Workspace) -> None:
@@ -71,6 +82,8 @@ def written_panel(workspace: Workspace) -> None:
         help="Largest relative error of an edited ΔW′ after rounding to the file's dtype.",
     )
     _tell_loading(cells[3], written.loading)
+    if written.layout is not None:
+        st.caption(" ".join(f"{text[0].upper()}{text[1:]}." for text in written.served))
     actions = st.columns(2)
     actions[0].download_button(
         "Download as zip",

@@ -9,6 +9,7 @@ import viz
 from app.editing import board, tour
 from app.editing.bench import bench
 from app.editing.expecting import expectation_text
+from app.editing.rank_table import rank_panel
 from app.editing.shape_table import shape_panel
 from app.experts import expert_picker
 from app.frame import plain
@@ -163,21 +164,7 @@ def keep_form(workspace: Workspace) -> None:
     with st.form("keep-recipe", border=False, clear_on_submit=True):
         name = st.text_input("Name", placeholder=workspace.plan.policy.name, max_chars=40)
         if st.form_submit_button("Keep", type="primary"):
-            change(
-                workspace.with_shelf(
-                    {**workspace.shelf, _new_name(name or workspace.plan.policy.name, workspace): workspace.plan}
-                )
-            )
-
-
-def _new_name(wanted: str, workspace: Workspace) -> str:
-    """A name that is not on the shelf yet."""
-    wanted = wanted.strip() or "recipe"
-    taken, number = set(workspace.shelf), 2
-    name = wanted
-    while name in taken:
-        name, number = f"{wanted} {number}", number + 1
-    return name
+            change(workspace.with_kept(name or workspace.plan.policy.name, workspace.plan))
 
 
 def shelf(workspace: Workspace) -> None:
@@ -214,7 +201,7 @@ def card(workspace: Workspace, name: str, plan: EditPlan) -> None:
         if st.button("Open", key=f"open-{name}"):
             change(workspace.with_history(workspace.history.record(f"recipe {name}", plan)))
         if st.button("", key=f"copy-{name}", icon=":material/content_copy:", help="Duplicate"):
-            change(workspace.with_shelf({**workspace.shelf, _new_name(f"{name} copy", workspace): plan}))
+            change(workspace.with_kept(f"{name} copy", plan))
         if st.button("", key=f"drop-{name}", icon=":material/delete:", help="Delete"):
             change(workspace.with_shelf({k: v for k, v in workspace.shelf.items() if k != name}))
 
@@ -246,5 +233,6 @@ else:
     expert_picker(workspace.spectra)
     board()
     shape_panel(workspace)
+    rank_panel(workspace)
     shelf(workspace)
     bench(workspace)

@@ -233,6 +233,7 @@ def _factors(
             mirror,
             diagonal_of(pair, tensors, rank),
             magnitude_of(pair, tensors, site, matrix_B.shape[0], bool(config.get("use_dora"))),
+            ruled_by,
         )
 
 

@@ -22,7 +22,7 @@ class Factors:
 
     `B` and `A` are views into the file's tensors and keep their dtype; `site` says where the update
     acts. `layer` is None for a module outside the layer stack. `mirror` asks for edits through A,
-    because B is frozen (MiCA). `diagonal` is E, None for all but AdaLoRA; `magnitude` are the norms that
+    because B is frozen (MiCA). `ruled_by` is the path that PEFT looks up rank and alpha under. `diagonal` is E, None for all but AdaLoRA; `magnitude` are the norms that
     DoRA gives the rows of W + ΔW, None for all others.
     """
 
@@ -38,6 +38,7 @@ class Factors:
     mirror: bool = False
     diagonal: Shaped[ndarray, " rank"] | None = None
     magnitude: Shaped[ndarray, " out"] | None = None
+    ruled_by: str = ""
 
     @property
     def rank(self) -> int:

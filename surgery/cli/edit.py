@@ -24,7 +24,37 @@ from surgery.spectra import decompose
 def edit_command(options: argparse.Namespace) -> Result:
     adapter = open_adapter(options.adapter, control=progress_reporter())
     spectra = decompose(adapter)
-    plan = EditPlan(
+    plan = edit_plan_from(options)
+    file, sensitivity = measured_for(options, adapter, plan)
+    edit = plan.apply(spectra, sensitivity)
+    recipe, documents = documents_of(options, adapter, plan, sensitivity, file)
+    base = base_of(options, adapter, recipe)
+    verification = export(adapter, spectra, edit, options.out, documents=documents, base=base)
+    notes = [*adapter.changes, *plan.notes(spectra)]
+    record = export_record(edit, plan.energy, sensitivity, verification, notes)
+    return record, export_text(record)
+
+
+def documents_of(
+    options: argparse.Namespace,
+    adapter: Adapter,
+    plan: EditPlan,
+    sensitivity: Sensitivity | None,
+    file: Path | None,
+) -> tuple[Recipe | None, dict[str, str]]:
+    """The recipe that redoes the edit, where there is one, and the texts that stand beside the weights."""
+    recipe = None
+    if sensitivity is not None and file is not None:
+        recipe = _recipe(adapter, plan, sensitivity, file, list(map(Path, options.protected)))
+    documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
+    if recipe is not None:
+        documents[RECIPE_FILE] = dump_recipe(pinned(recipe))
+    return recipe, documents
+
+
+def edit_plan_from(options: argparse.Namespace) -> EditPlan:
+    """The edit that options of `add_edit_options` name."""
+    return EditPlan(
         policy_from(options),
         options.scope,
         options.energy or "",
@@ -33,25 +63,9 @@ def edit_command(options: argparse.Namespace) -> Result:
         protect=options.protect,
         groups=groups_from(options),
     )
-    file, sensitivity = _measured(options, adapter, plan)
-    edit = plan.apply(spectra, sensitivity)
-    recipe = (
-        None
-        if sensitivity is None or file is None
-        else _recipe(adapter, plan, sensitivity, file, list(map(Path, options.protected)))
-    )
-    documents = {RECORD_FILE: dump_record(record_of(adapter.digest, plan, sensitivity, recipe))}
-    if recipe is not None:
-        documents[RECIPE_FILE] = dump_recipe(pinned(recipe))
-    verification = export(
-        adapter, spectra, edit, options.out, documents=documents, base=_base(options, adapter, recipe)
-    )
-    notes = [*adapter.changes, *plan.notes(spectra)]
-    record = export_record(edit, plan.energy, sensitivity, verification, notes)
-    return record, export_text(record)
 
 
-def _base(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None) -> BaseChoice | None:
+def base_of(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None) -> BaseChoice | None:
     """The base that PEFT's loading is checked on: the one named, measured on, or a demo's; None for the adapter's own."""
     if options.base:
         return BaseChoice(options.base)
@@ -60,7 +74,7 @@ def _base(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None) 
     return demo_plans(adapter.source)[0] if is_demo(adapter.source) else None
 
 
-def _measured(
+def measured_for(
     options: argparse.Namespace, adapter: Adapter, plan: EditPlan
 ) -> tuple[Path | None, Sensitivity | None]:
     """The sensitivities that were named, or that ship with a demo where the policy works from some."""
@@ -74,13 +88,13 @@ def _measured(
     if file is None:
         return None, None
     protected = [user_path(path, DataError) for path in options.protected]
-    measured, *beside = map(load_sensitivity, (file, *protected))
-    for path, found in zip((file, *protected), (measured, *beside), strict=True):
+    own, *beside = map(load_sensitivity, (file, *protected))
+    for path, found in zip((file, *protected), (own, *beside), strict=True):
         if found.provenance.adapter != adapter.digest:
             raise DataError(
                 f"the sensitivities of {path.name!r} belong to another adapter", f"give its own, {made_by}"
             )
-    return file, replace(measured, protected=tuple(beside))
+    return file, replace(own, protected=tuple(beside))
 
 
 def _recipe(
@@ -113,18 +127,12 @@ def _shipped(adapter: Adapter) -> Path | None:
     return found.file
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("adapter", help=ADAPTER_HELP)
+def add_edit_options(parser: argparse.ArgumentParser) -> None:
+    """What says which edit is made, and from which measurements."""
     parser.add_argument("--sensitivities", help="file written by calibrate")
     parser.add_argument(
         "--scope", default="residual", help="residual, attention-inputs, all, or a regular expression"
     )
-    parser.add_argument(
-        "--base",
-        help="base model that PEFT's loading is checked on (default: the one of the sensitivities or of the demo, "
-        "else the one that the adapter names, where the hub's cache has it)",
-    )
-    parser.add_argument("--out", required=True, help="new folder for the edited adapter")
     parser.add_argument(
         "--protected",
         nargs="+",
@@ -139,6 +147,17 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     add_policy_options(parser)
     add_group_options(parser)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("adapter", help=ADAPTER_HELP)
+    parser.add_argument(
+        "--base",
+        help="base model that PEFT's loading is checked on (default: the one of the sensitivities or of the demo, "
+        "else the one that the adapter names, where the hub's cache has it)",
+    )
+    parser.add_argument("--out", required=True, help="new folder for the edited adapter")
+    add_edit_options(parser)
 
 
 COMMAND = Command("edit", "apply a policy and write the edited adapter", _options, edit_command)

@@ -40,7 +40,7 @@ def gains_command(options: argparse.Namespace) -> Result:
     if q is not None:
         _refuse_negative(q, "second moments")
         evidence = replace(evidence, q=q[np.newaxis])
-    policy = for_scope(plan.policy, {options.module: sigma}, moments)
+    policy = for_scope(plan.policy, [options.module], [evidence], moments)
     whole = edit_modules(evidence, policy, plan.energy, plan.sigma_min)
     whole = {name: scaled_module(each, plan.groups.third[0], plan.sigma_min) for name, each in whole.items()}
     edited = modules_at(whole, plan.strength, plan.sigma_min)[options.module]

@@ -5,8 +5,10 @@ import argparse
 from surgery.adapter import open_adapter
 from surgery.cli.options import ADAPTER_HELP, Command, Result, positive
 from surgery.cli.progress import progress_reporter
+from surgery.cli.smaller_text import saving_record
 from surgery.cli.text import inspection_text
 from surgery.errors import DataError
+from surgery.export import savings
 from surgery.spectra import decompose, inspection
 
 
@@ -16,7 +18,8 @@ def inspect_command(options: argparse.Namespace) -> Result:
     if options.many is not None:
         return _inspect_many(options)
     adapter = open_adapter(options.adapter, control=progress_reporter())
-    record = inspection(adapter, decompose(adapter))
+    spectra = decompose(adapter)
+    record = inspection(adapter, spectra) | {"cuts": [saving_record(each) for each in savings(adapter, spectra)]}
     return record, inspection_text(record)
 
 

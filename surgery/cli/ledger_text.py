@@ -24,8 +24,8 @@ def ledger_lines(summary: EvaluationSummary) -> list[str]:
         ledgers = {name: each[metric.name] for name, each in found.items() if metric.name in each}
         if ledgers:
             lines += [
-                f"ledger of {metric.title}: right for base, adapter, edited; 95 % intervals, of rates Wilson's, "
-                "of gaps the paired bootstrap",
+                f"ledger of {metric.title}, right for base, adapter, edited: 95 % intervals, of rates Wilson's, of "
+                "differences the paired bootstrap; of a group the mean over its tasks",
                 *_gap_lines({"unedited": next(iter(ledgers.values())).unedited}),
             ]
         for name, each in ledgers.items():

@@ -28,7 +28,7 @@ from surgery.files import is_demo
 from surgery.model import BaseChoice
 from surgery.policies import POLICIES, Knob, Policy, knobs_of, make_policy
 from surgery.recipes import demo_plans
-from surgery.runs import Run
+from surgery.runs import Run, known_run
 
 Result = tuple[dict[str, Any], str]
 KNOB_PREFIX = "knob_"
@@ -59,6 +59,14 @@ def kept_run(evaluation: Evaluation, run: Run, of: str = "") -> Result:
     text = f"{evaluation_text(summary, of)}\n" + (f"{near_text(near)}\n" if near else "")
     text += f"kept as run {run.plan.key}"
     return {"run": run.plan.key, "question": dict(run.plan.question), **summary_record(summary)}, text
+
+
+def run_from(options: argparse.Namespace) -> Run:
+    """The run that was named; raises `DataError` where there is none of that name."""
+    run = known_run(options.run)
+    if run is None:
+        raise DataError(f"there is no run {options.run!r}", "list them with: surgery runs")
+    return run
 
 
 def policy_from(options: argparse.Namespace) -> Policy:

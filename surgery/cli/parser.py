@@ -7,7 +7,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from surgery.cli import benchmark, calibrate, convert, edit, evaluate, gains, inspect, run, runs, sweep
+from surgery.cli import (
+    benchmark,
+    calibrate,
+    convert,
+    edit,
+    evaluate,
+    gains,
+    inspect,
+    report,
+    resize,
+    run,
+    runs,
+    search,
+    sweep,
+)
 from surgery.cli.answer_options import near_record, near_text
 from surgery.cli.app_process import app_command
 from surgery.cli.text import printable
@@ -16,7 +30,22 @@ from surgery.errors import SurgeryError
 from surgery.files import without_nan
 
 COMMANDS = tuple(
-    module.COMMAND for module in (inspect, convert, gains, calibrate, edit, evaluate, runs, benchmark, run, sweep)
+    module.COMMAND
+    for module in (
+        inspect,
+        convert,
+        gains,
+        calibrate,
+        edit,
+        resize,
+        evaluate,
+        runs,
+        report,
+        benchmark,
+        run,
+        search,
+        sweep,
+    )
 )
 
 

@@ -4,11 +4,10 @@ import argparse
 
 from surgery.adapter import open_adapter
 from surgery.cli.guards import group_result
-from surgery.cli.options import Command, Result, kept_run
+from surgery.cli.options import Command, Result, kept_run, run_from
 from surgery.cli.text import run_record, runs_text
-from surgery.errors import DataError
 from surgery.files import runs_folder
-from surgery.runs import known_run, known_runs, stored_group
+from surgery.runs import known_runs, stored_group
 
 
 def runs_command(options: argparse.Namespace) -> Result:
@@ -16,9 +15,7 @@ def runs_command(options: argparse.Namespace) -> Result:
     if group is not None:
         return group_result(group)
     if options.run is not None:
-        run = known_run(options.run)
-        if run is None:
-            raise DataError(f"there is no run {options.run!r}", "list them with: surgery runs")
+        run = run_from(options)
         return kept_run(run.evaluation, run, f"{run.plan.slice_name}, ")
     digest = open_adapter(options.adapter).digest if options.adapter else None
     runs = known_runs(digest)

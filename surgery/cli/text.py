@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from surgery.cli.ledger_text import ledger_lines
+from surgery.cli.smaller_text import cut_line
 from surgery.data import Slice, left_out_text
 from surgery.edits import (
     Edit,
@@ -36,6 +37,7 @@ def inspection_text(record: Mapping[str, Any]) -> str:
         f"base {record['base']}, task {record['task']}, ranks {record['ranks']}, scalings {record['scalings']}, {record['dtypes']}",
         f"{record['parameters']:,} parameters, norm {record['norm']:.3f}",
         f"edited scalars by scope: {scopes}",
+        *(cut_line(cut) for cut in record["cuts"]),
         *(f"note: {note}" for note in record["notes"]),
         f"{'module':<44} {'rank':>4} {'scaling':>8} {'norm':>8} {'sigma 1':>8} {'eff. rank':>9}",
     ]

@@ -21,7 +21,7 @@ from surgery.data.formats import AUTO, FORMATS, PLAIN_FIELDS, RowFields
 from surgery.data.margins import Margins, margins_from
 from surgery.data.rendering import TEMPLATE_FILE, parse_date, template_arguments
 from surgery.data.rows import Row, choose, left_out_text
-from surgery.data.source import SourceRows, read_source
+from surgery.data.source import SourceRows, read_source, source_files
 from surgery.errors import DataError, RecipeError
 from surgery.files import digest, mapping_of, refuse_unknown
 
@@ -132,9 +132,9 @@ class EvaluationPlan:
     stop: tuple[str, ...] = ()
     near_duplicates: str = REFUSE
     scale_or_shape: bool = False
-    divergence: bool = False
     margin: tuple[str, ...] = ()
     base_arm: bool = False
+    divergence: bool = False
 
     @property
     def fields(self) -> RowFields:
@@ -260,6 +260,28 @@ def calibration_rows(plan: CalibrationPlan) -> list[Row]:
 def rows_digest(rows: Iterable[Row]) -> str:
     """Identity of a slice by its text, whatever file it came from."""
     return digest(row.key for row in rows)
+
+
+def refuse_changed_rows(plan: CalibrationPlan, measured: str) -> None:
+    """Raise `DataError` where the source of a plan gives other rows than the `measured` ones, a digest of theirs.
+
+    A source that is gone, or was never on this machine, contradicts nothing.
+    """
+    try:
+        files = source_files(plan.data, download=False)
+    except DataError:
+        return
+    if not all(file.exists() for file in files):
+        return
+    try:
+        now = rows_digest(planned_rows(plan).rows)
+    except DataError as error:
+        now = error.problem
+    if now != measured:
+        raise DataError(
+            f"the rows of {plan.data!r} have changed since they were measured",
+            "measure again, or restore the file; nothing was written",
+        )
 
 
 def planned_rows(plan: CalibrationPlan, source_rows: SourceRows | None = None) -> Slice:

@@ -1,5 +1,6 @@
 """From gains to σ′: manual gains, clamp, energy rule, preview."""
 
+from surgery.edits.activation_cut import Turned, activation_cuts, truncated, turned
 from surgery.edits.best_step import BestStep, best_step
 from surgery.edits.budgets import budgets, expected_by_budget
 from surgery.edits.edit import (
@@ -22,7 +23,8 @@ from surgery.edits.expectation import (
 )
 from surgery.edits.fold_edits import FoldEdits, edit_as_fold, fold_edits
 from surgery.edits.grid import Grid, grid_of, searchable, with_knobs
-from surgery.edits.group_knobs import group_knobs, group_value, is_group_knob, with_group
+from surgery.edits.group_knobs import FAMILY, THIRD, group_knobs, group_value, is_group_knob, with_group
+from surgery.edits.kept import Kept, kept_in_sum, kept_of
 from surgery.edits.knob_steps import KnobTable, end_to_end, knob_table
 from surgery.edits.largest import LargestValues, largest_text, largest_values
 from surgery.edits.layer_groups import (
@@ -40,16 +42,18 @@ from surgery.edits.layer_groups import (
     thirds_of,
 )
 from surgery.edits.manual import hold, put, release
-from surgery.edits.plan import EditPlan, edit_record, parse_edit
+from surgery.edits.plan import EditPlan, edit_record, parse_edit, stored_edit
 from surgery.edits.preview import Preview, preview, summary
 from surgery.edits.protection import spared, without_harm
 from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_at, sigma_at, with_strength
 
 __all__ = [
     "ENERGY_RULES",
+    "FAMILY",
     "LARGEST_GAIN",
     "STRENGTH",
     "STRONGEST",
+    "THIRD",
     "THIRDS",
     "BestStep",
     "Edit",
@@ -57,11 +61,14 @@ __all__ = [
     "Expectation",
     "FoldEdits",
     "Grid",
+    "Kept",
     "KnobTable",
     "LargestValues",
     "LayerGroups",
     "ModuleEdit",
     "Preview",
+    "Turned",
+    "activation_cuts",
     "best_step",
     "budgets",
     "check_rules",
@@ -88,6 +95,8 @@ __all__ = [
     "groups_text",
     "hold",
     "is_group_knob",
+    "kept_in_sum",
+    "kept_of",
     "knob_table",
     "largest_text",
     "largest_values",
@@ -104,8 +113,11 @@ __all__ = [
     "searchable",
     "sigma_at",
     "spared",
+    "stored_edit",
     "summary",
     "thirds_of",
+    "truncated",
+    "turned",
     "with_group",
     "with_knobs",
     "with_strength",

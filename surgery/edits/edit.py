@@ -98,11 +98,14 @@ def make_edit(
                 "keep them beside as a protected slice, and measure the answers of the rows to edit for",
             )
         moments = measured.moments
-    policy = for_scope(policy, {name: spectra[name].sigma for name in names}, moments)
+    stacks = [
+        evidence_for(group, np.stack([spectra[name].sigma for name in group]), moments)
+        for group in of_equal_rank(spectra, names)
+    ]
+    policy = for_scope(policy, names, stacks, moments)
     edited: dict[str, ModuleEdit] = {}
-    for group in of_equal_rank(spectra, names):
-        sigma = np.stack([spectra[name].sigma for name in group])
-        edited |= edit_modules(evidence_for(group, sigma, moments), policy, energy, sigma_min, manual)
+    for stack in stacks:
+        edited |= edit_modules(stack, policy, energy, sigma_min, manual)
     return Edit({name: edited[name] for name in names})
 
 

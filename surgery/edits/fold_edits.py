@@ -12,7 +12,7 @@ from surgery.edits.layer_groups import LayerGroups, component_gains, scaled_sigm
 from surgery.edits.plan import EditPlan
 from surgery.edits.protection import may_move, without_harm
 from surgery.edits.strength import sigma_at
-from surgery.policies import Evidence, ScopePolicy
+from surgery.policies import Evidence, Policy, ScopePolicy
 from surgery.sensitivity import Folds, FoldStatistics, ScopeRows, Sensitivity, joint_training, unfitted
 from surgery.spectra import Spectra
 
@@ -68,7 +68,7 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
     folds = _bounded(folds, rows)
     statistics = rows.statistics(folds)
     sigma, after = np.concatenate([spectra[name].sigma for name in names]), np.empty(statistics.mean.shape)
-    given = plan.policy.gains_in_scope(sigma, rows, folds) if isinstance(plan.policy, ScopePolicy) else None
+    given = _given(plan.policy, sigma, rows, folds, statistics)
     for group, at in rows.groups:
         stack = _evidence(group, sigma[at], statistics, rows, at)
         if given is not None:
@@ -80,6 +80,22 @@ def fold_edits(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity) -> Fo
     if plan.protect:
         _spare(found.after, sigma, plan, rows, folds)
     return found.at(plan.strength, plan.sigma_min)
+
+
+def _given(
+    policy: Policy,
+    sigma: Float64[ndarray, " component"],
+    rows: ScopeRows,
+    folds: Folds,
+    statistics: FoldStatistics,
+) -> Float64[ndarray, "fold component"] | None:
+    """What a policy that looks at the whole scope gives it in every fold; None for one that takes module by module."""
+    if isinstance(policy, ScopePolicy):
+        return policy.gains_in_scope(sigma, rows, folds)
+    if policy.pools:
+        whole = np.arange(sigma.size)[np.newaxis]
+        return policy.gains(_evidence(("the whole scope",), sigma[whole], statistics, rows, whole))
+    return None
 
 
 def edit_as_fold(edit: Edit, sensitivity: Sensitivity) -> FoldEdits:

@@ -126,6 +126,12 @@ def parse_edit(edit: Mapping[str, Any]) -> EditPlan:
     )
 
 
+def stored_edit(record: Mapping[str, Any]) -> EditPlan:
+    """An `edit_record` that was kept as JSON, which makes texts of the numbers of components; raises as `parse_edit`."""
+    manual = {name: {int(k): gain for k, gain in gains.items()} for name, gains in record["manual"].items()}
+    return parse_edit({**record, "manual": manual})
+
+
 def _manual(value: Any) -> Manual:
     manual: dict[str, dict[int, float]] = {}
     for name, gains in mapping_of(value, "edit.manual").items():

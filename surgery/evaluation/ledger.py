@@ -165,19 +165,19 @@ def ledgers_by_part(evaluation: Evaluation, variant: str, metric: str) -> dict[s
     return {name: ledger(*(row[of == name] for row in rows)) for name in dict.fromkeys(names)}
 
 
-def in_words(found: Ledger) -> str:
-    """The ledger in sentences that need no formula."""
+def in_words(found: Ledger, whose: str = "the edit") -> str:
+    """The ledger in sentences that need no formula; `whose` is what the variant is called there."""
     n, rates = found.counts, found.rates
     had, broken = n["111"] + n["110"] + n["101"] + n["100"], rates["recovery"].of
     said = [
         f"Of {found.examples} answers the base has {had} right.",
-        f"Training broke {broken} of them, and the edit gives {rates['recovery'].count} back."
+        f"Training broke {broken} of them, and {whose} gives {rates['recovery'].count} back."
         if broken
         else "Training broke none of them, so there is nothing to recover.",
-        f"Training taught {rates['retention'].of} others, and the edit keeps {rates['retention'].count}."
+        f"Of the rest it taught {rates['retention'].of}, and {whose} keeps {rates['retention'].count}."
         if rates["retention"].of
-        else "Training taught no other, so there is nothing to retain.",
-        f"The edit gets {n['001']} right that neither had, and damages {n['110']} that both had.",
+        else "Of the rest it taught none, so there is nothing to retain.",
+        f"{n['001']} that neither had right are new, and {n['110']} that both had are lost.",
     ]
     return " ".join(said)
 

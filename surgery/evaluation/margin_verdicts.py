@@ -42,7 +42,7 @@ def comparisons_of(evaluation: Evaluation, variant: str) -> dict[str, NonInferio
 
 def margin_text(metric: Metric, found: NonInferiority) -> str:
     """What a margin says of one variant and metric, with the bound that it goes by."""
-    margin = f"the margin of {_amount(found.margin, metric)}, which was named before"
+    margin = f"the margin of {_amount(found.margin, metric)}"
     if found.verdict == NOT_INFERIOR:
         most = f"at most {_amount(-found.low, metric)} worse" if found.low < 0 else "no worse at all"
         return f"not inferior: {most} (one-sided 95 % bound), within {margin}."

@@ -1,4 +1,4 @@
-"""An edit against its controls, ablations, tuning and search."""
+"""An edit against its controls, ablations and tuning."""
 
 from surgery.experiments.ablations import DIAGNOSTICS, Diagnostic
 from surgery.experiments.control_edits import (
@@ -16,7 +16,7 @@ from surgery.experiments.control_edits import (
 from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
 from surgery.experiments.guards import GUARD, guard_text, load_guards, parse_guard, prove_with_guards
 from surgery.experiments.headroom import Headroom, Training, headroom
-from surgery.experiments.knob_search import Search, SearchLimits, search
+from surgery.experiments.made_again import EditMadeAgain, made_again
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
 from surgery.experiments.protected_front import (
     PROVEN,
@@ -63,13 +63,12 @@ __all__ = [
     "Diagnostic",
     "DoseCurve",
     "DosePoint",
+    "EditMadeAgain",
     "Flat",
     "FrontPoint",
     "Headroom",
     "KnobPoint",
     "Proof",
-    "Search",
-    "SearchLimits",
     "Step",
     "Steps",
     "Training",
@@ -87,6 +86,7 @@ __all__ = [
     "input_energies",
     "is_reserved",
     "load_guards",
+    "made_again",
     "measure_edits",
     "measure_front",
     "moved_to",
@@ -103,7 +103,6 @@ __all__ = [
     "scalar_e",
     "scalar_f",
     "scalar_n",
-    "search",
     "shape_controls",
     "shape_expectations",
     "shape_only",

@@ -4,10 +4,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from surgery.export.edited_factors import round_to, write_back
-from surgery.export.folder import Verification, export, export_recipe
+from surgery.export.folder import Verification, export, export_recipe, export_truncations
+from surgery.export.layout import (
+    VLLM_RANKS,
+    Layout,
+    Saving,
+    Smaller,
+    edited_layout,
+    kept_components,
+    layout_of,
+    savings,
+    servers,
+)
 from surgery.export.peft_loading import PeftLoading, peft_loading
 from surgery.export.read_back import EditReadBack, differing_modules, edit_between
 from surgery.export.record import RECORD_FILE, ExportRecord, dump_record, read_record, record_of
+from surgery.export.smaller import SmallerAdapter, from_truncations, smaller_adapter, truncations
 from surgery.export.staging import RECIPE_FILE, new_folder
 
 if TYPE_CHECKING:
@@ -16,21 +28,35 @@ if TYPE_CHECKING:
 __all__ = [
     "RECIPE_FILE",
     "RECORD_FILE",
+    "VLLM_RANKS",
     "EditReadBack",
     "ExportRecord",
+    "Layout",
     "PeftLoading",
+    "Saving",
+    "Smaller",
+    "SmallerAdapter",
     "Verification",
     "differing_modules",
     "dump_record",
     "edit_between",
+    "edited_layout",
     "export",
     "export_recipe",
+    "export_truncations",
+    "from_truncations",
+    "kept_components",
+    "layout_of",
     "new_folder",
     "peft_agreement",
     "peft_loading",
     "read_record",
     "record_of",
     "round_to",
+    "savings",
+    "servers",
+    "smaller_adapter",
+    "truncations",
     "write_back",
 ]
 

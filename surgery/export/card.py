@@ -3,13 +3,23 @@
 from surgery.adapter import Adapter
 from surgery.data import SAMPLED
 from surgery.edits import Edit, groups_text, summary
+from surgery.export.layout import Layout
 from surgery.export.peft_loading import PeftLoading
 from surgery.policies import knob_values
 from surgery.recipes import Recipe
 
 
-def model_card(adapter: Adapter, recipe: Recipe, edit: Edit, loading: PeftLoading) -> str:
-    """Markdown for the README.md of an exported folder; the same edit gives the same text."""
+def model_card(
+    adapter: Adapter, recipe: Recipe, edit: Edit, loading: PeftLoading, layout: Layout | None = None
+) -> str:
+    """Markdown for the README.md of an exported folder; the same edit gives the same text.
+
+    adapter: the original.
+    recipe: what made the edit.
+    edit: σ′ of the modules edited.
+    loading: what PEFT applies of it.
+    layout: of a smaller form; None for that of the original.
+    """
     numbers = summary(edit)
     knobs = ", ".join(f"`{name}` {value}" for name, value in knob_values(recipe.edit.policy).items()) or "none"
     manual = sum(len(gains) for gains in recipe.edit.manual.values())
@@ -28,8 +38,7 @@ tags:
 
 # Edited LoRA adapter
 
-The singular values of a trained LoRA adapter were reweighted; its directions are unchanged. It
-loads like the original, with the same config, tensor names, shapes and dtypes{", except for:" if changes else "."}
+The singular values of a trained LoRA adapter were reweighted; its directions are unchanged. {_form(layout)}{", except for:" if changes else "."}
 {f"{chr(10)}{changes}" if changes else ""}
 | | |
 |---|---|
@@ -46,6 +55,23 @@ loads like the original, with the same config, tensor names, shapes and dtypes{"
 
 Redo it with `python -m surgery run recipe.yaml`.
 {f"{chr(10)}Modules left alone:{chr(10)}{chr(10)}{skipped}" if skipped else ""}"""
+
+
+def _form(layout: Layout | None) -> str:
+    if layout is None:
+        return "It\nloads like the original, with the same config, tensor names, shapes and dtypes"
+    left = [f"{name} is left out" for name in layout.left_out[:3]]
+    if len(layout.left_out) > 3:
+        left = [f"{len(layout.left_out)} modules of which nothing is left are left out"]
+    ranks = (
+        f"one rank, {layout.largest}"
+        if layout.padded
+        else f"a rank of its own in each module, {layout.largest} at most"
+    )
+    return (
+        f"Its\nfactors are smaller by {layout.saved:.1%} ({layout.parameters:,} of {layout.before:,} numbers), with "
+        f"{ranks}{'; ' + _plain('; '.join(left), 400) if left else ''}. Dtypes and all other tensors are the original's"
+    )
 
 
 def _protected(recipe: Recipe) -> str:

@@ -49,8 +49,7 @@ def written_modules(
             new = view(changed[key])
             with np.errstate(over="ignore"):
                 rounded = round_to(exact, new.dtype)
-            if not np.isfinite(rounded).all():
-                raise _out_of_range(name, "A" if factors.mirror else "B", exact, rounded.dtype)
+            refuse_out_of_range(name, "A" if factors.mirror else "B", exact, rounded)
             new[...] = rounded
             yield name, replace(factors, A=new) if factors.mirror else replace(factors, B=new)
 
@@ -86,10 +85,15 @@ def _skewness(basis: Float64[ndarray, "dimension k"]) -> float:
     return float(np.abs(basis.T @ basis - np.eye(basis.shape[1])).max())
 
 
-def _out_of_range(name: str, side: str, exact: Float64[ndarray, "..."], dtype: np.dtype) -> ExportError:
-    largest, most = np.abs(exact).max(), float(ml_dtypes.finfo(dtype).max)
-    return ExportError(
-        f"the new {side} of module {name!r} reaches {largest:.3g} and {dtype.name} ends at {most:.5g}",
+def refuse_out_of_range(
+    name: str, side: str, exact: Float64[ndarray, "*shape"], rounded: Shaped[ndarray, "*shape"]
+) -> None:
+    """Raise `ExportError` where rounding a factor to the file's dtype left its range."""
+    if np.isfinite(rounded).all():
+        return
+    largest, most = np.abs(exact).max(), float(ml_dtypes.finfo(rounded.dtype).max)
+    raise ExportError(
+        f"the new {side} of module {name!r} reaches {largest:.3g} and {rounded.dtype.name} ends at {most:.5g}",
         "lower the gains of this module; or load the original with PeftModel.from_pretrained, which holds it in "
         "float32, save it with save_pretrained, and edit that",
     )

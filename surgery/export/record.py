@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery.data import CalibrationPlan, calibration_rows, rows_digest, seen_keys
-from surgery.edits import EditPlan, edit_record, parse_edit
+from surgery.edits import EditPlan, edit_record, stored_edit
 from surgery.errors import DataError, SurgeryError
 from surgery.files import read_limited
 from surgery.recipes import Recipe
@@ -66,6 +66,8 @@ def record_of(
             rows[f"protected {i + 1}"] = beside.keys or _keys_from(plan, beside.rows)
     if recipe is not None and recipe.tuning is not None:
         rows["tuning"] = _keys_from(recipe.tuning)
+    for i, chosen in enumerate(recipe.chosen if recipe is not None else ()):
+        rows[f"chosen {i + 1}"] = _keys_from(chosen)
     measured = {} if sensitivity is None else _told(sensitivity)
     known = {name: keys for name, keys in rows.items() if keys}
     return ExportRecord(adapter, edit, known, measured, tuple(name for name in rows if name not in known))
@@ -108,11 +110,9 @@ def read_record(folder: Path) -> ExportRecord | None:
         told = json.loads(read_limited(file, _MOST_BYTES))
         if told["format"] != _FORMAT:
             raise ValueError("another format")
-        edit = dict(told["edit"])
-        edit["manual"] = {name: {int(k): g for k, g in gains.items()} for name, gains in edit["manual"].items()}
         rows = {str(name): tuple(map(_row, keys)) for name, keys in told["rows"].items()}
         unknown = tuple(map(str, told["unknown"]))
-        return ExportRecord(str(told["adapter"]), parse_edit(edit), rows, dict(told["measured"]), unknown)
+        return ExportRecord(str(told["adapter"]), stored_edit(told["edit"]), rows, dict(told["measured"]), unknown)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SurgeryError) as error:

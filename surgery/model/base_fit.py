@@ -34,7 +34,7 @@ def refuse_unknown_ids(rows: Iterable[Sequence[int]], vocabulary: int | None, *,
         return
     model, way = "the model", "leave that token out of what is asked"
     if not attached:
-        model, way = "the base model without the adapter", f"{way}, or prove without the base (without --base-arm)"
+        model, way = "the base model without the adapter", f"{way}, or leave the base out (--base-arm)"
     raise DataError(f"a request has the token number {largest:,}, and {model} knows {vocabulary:,}", way)
 
 

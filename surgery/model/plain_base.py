@@ -52,5 +52,5 @@ def refuse_without_base(base: LoadedBase) -> None:
         raise BaseModelError(
             f"the base model {base.location!r} has no {next(iter(base.head))!r} of its own: the head came with the "
             "adapter, so that the base alone says no label",
-            "prove it without the base (without --base-arm)",
+            "leave the base out (--base-arm)",
         )

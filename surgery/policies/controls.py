@@ -1,4 +1,4 @@
-"""Edits that others are compared with: random gates, plain rescaling, truncation, and none at all."""
+"""Edits that others are compared with: random gates, plain rescaling, and none at all."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +10,7 @@ from numpy import ndarray
 from surgery.files import digest
 from surgery.policies.evidence import Evidence
 from surgery.policies.gates import ThreeGates
-from surgery.policies.knobs import Knobbed, knob, magnitude_knob
+from surgery.policies.knobs import Knobbed, knob
 
 
 @dataclass(frozen=True)
@@ -51,33 +51,6 @@ class Scale(Knobbed):
 
 
 @dataclass(frozen=True)
-class Truncate(Knobbed):
-    """αₖ = 1 for the kept components and 0 for the rest, ranked by σ or by sensitivity.
-
-    An energy rule would give the norm of all to those that are kept.
-    """
-
-    name: ClassVar[str] = "truncate"
-    usual_energy: ClassVar[str] = "none"
-    title: ClassVar[str] = "Keep the leading components only"
-
-    keep: int = knob(8, "components kept in every module", low=0, high=256, step=1, components=True)
-    by: str = knob("sigma", "what ranks them", choices=("sigma", "sensitivity"))
-    magnitude: str = magnitude_knob(when=("by", "sensitivity"))
-
-    @property
-    def needs_gradient(self) -> bool:
-        return self.by == "sensitivity"
-
-    def gains(self, evidence: Evidence) -> Float64[ndarray, "module rank"]:
-        ranked = evidence.sizes(self.magnitude) if self.by == "sensitivity" else evidence.sigma
-        gains = np.zeros_like(evidence.sigma)
-        kept = np.argsort(-ranked, axis=1, kind="stable")[:, : self.keep]
-        np.put_along_axis(gains, kept, 1.0, axis=1)
-        return gains
-
-
-@dataclass(frozen=True)
 class Identity(Knobbed):
     """αₖ = 1: the unedited adapter."""
 
@@ -89,4 +62,4 @@ class Identity(Knobbed):
         return np.ones_like(evidence.sigma)
 
 
-CONTROLS = (RandomIndex, Scale, Truncate, Identity)
+CONTROLS = (RandomIndex, Scale, Identity)

@@ -74,6 +74,13 @@ def evidence_for(
     return Evidence(tuple(names), sigma, *(stack[at] for stack in stacks))
 
 
+def pooled(stacks: Sequence[Evidence]) -> Evidence:
+    """All modules of a scope as if they were one: a single row, module after module, stack after stack."""
+    fields = ("sigma", "signed", "error", "magnitude", "second_moment", "q")
+    rows = (np.concatenate([getattr(stack, field).ravel() for stack in stacks])[np.newaxis] for field in fields)
+    return Evidence(("the whole scope",), *rows)
+
+
 def normalise(values: Float64[ndarray, "module rank"], norm: str) -> Float64[ndarray, "module rank"]:
     """Divide each row by its mean|·| (`mean`), by its ‖·‖₂ (`l2`) or by nothing; zeros stay zeros."""
     if norm == "none":

@@ -16,7 +16,7 @@ from surgery.policies.evidence import MAGNITUDES, NORMS
 class Knob:
     """How a knob is offered: its range, step and one line of help. Limits are inclusive.
 
-    `when` names an earlier knob and the value it must have for this one to matter. `unbounded` tells that `high` is
+    `when` names an earlier knob and the value, or the values, it must have for this one to matter. `unbounded` tells that `high` is
     only where a slider ends: larger values and infinity are allowed. `components` tells that it counts components, of
     which a module has no more than its rank.
     """
@@ -40,7 +40,11 @@ class Knob:
 
     def matters(self, values: Mapping[str, Any]) -> bool:
         """Whether it does anything beside these values of the other knobs."""
-        return self.when is None or values[self.when[0]] == self.when[1]
+        if self.when is None:
+            return True
+        name, wanted = self.when
+        found: bool = values[name] in wanted if isinstance(wanted, tuple) else values[name] == wanted
+        return found
 
 
 def knob(default: Any, help: str, **limits: Any) -> Any:
@@ -89,14 +93,21 @@ class Knobbed:
 
     However it is made, a value out of its knob's range raises `PolicyError`, and one in range has the knob's kind.
     `usual_energy` is the energy rule of an edit that names none; `needs_q` tells that it works from the second
-    moments of what enters a module, `needs_protected` from measurements of slices that it is not to hurt; `steps` names
-    the knobs that say how far it goes.
+    moments of what enters a module, `needs_protected` from measurements of slices that it is not to hurt, `pools` that
+    it looks at all modules in scope as if they were one; `steps` names the knobs that say how far it goes.
     """
 
     usual_energy: ClassVar[str] = "l1"
-    needs_q: ClassVar[bool] = False
     needs_protected: ClassVar[bool] = False
     steps: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def needs_q(self) -> bool:
+        return False
+
+    @property
+    def pools(self) -> bool:
+        return False
 
     def __post_init__(self) -> None:
         for knob in knobs_of(self):

@@ -159,7 +159,9 @@ class Clip(_Transform):
 class _OnInputs(_Transform):
     """A policy that weighs components by q̄ = max(q, 0.1·median q); a module whose median q is 0 stays as it is."""
 
-    needs_q: ClassVar[bool] = True
+    @property
+    def needs_q(self) -> bool:
+        return True
 
     def reshaped(self, rows: _Rows) -> Float64[ndarray, "module rank"]:
         q, middle = rows.evidence.q, rows.median(rows.evidence.q)

@@ -28,6 +28,7 @@ def pinned(recipe: Recipe) -> Recipe:
         evaluation=None if evaluation is None else pinned_rows(evaluation),
         tuning=None if tuning is None else pinned_rows(tuning),
         protected=tuple(map(pinned_rows, recipe.protected)),
+        chosen=tuple(map(pinned_rows, recipe.chosen)),
     )
 
 

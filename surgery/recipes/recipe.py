@@ -31,6 +31,7 @@ _SECTIONS = {
     "evaluation",
     "steps",
     "origin",
+    "chosen",
 }
 
 
@@ -42,7 +43,7 @@ class Recipe:
     above 1, are the most steps that are taken of the edit, each measured where the last one ended, until the tuning
     rows say stop; what they lead to is a recipe of gains set by hand, and `origin` tells how those came about.
     `protected` are slices that the edit is not to hurt, measured beside, and `protected_digests` those of their rows,
-    none or as many.
+    none or as many. `chosen` are further slices that the edit was chosen on, such as those that judged in a search.
     """
 
     adapter: str
@@ -57,11 +58,12 @@ class Recipe:
     origin: str = ""
     protected: tuple[CalibrationPlan, ...] = ()
     protected_digests: tuple[str, ...] = ()
+    chosen: tuple[CalibrationPlan, ...] = ()
 
     @property
     def plans(self) -> list[CalibrationPlan | EvaluationPlan]:
         """The slices of all its stages."""
-        plans = [self.calibration, *self.protected, self.evaluation, self.tuning]
+        plans = [self.calibration, *self.protected, *self.chosen, self.evaluation, self.tuning]
         return [plan for plan in plans if plan is not None]
 
     @property
@@ -78,7 +80,7 @@ class Recipe:
     def seen(self) -> list[CalibrationPlan]:
         """The slices that shaped the edit; a proof may share no example with them."""
         tuning = [] if self.tuning is None else [self.tuning]
-        return [self.calibration, *tuning, *self.protected]
+        return [self.calibration, *tuning, *self.protected, *self.chosen]
 
 
 def in_one_step(recipe: Recipe) -> Recipe:
@@ -117,6 +119,8 @@ def dump_recipe(recipe: Recipe) -> str:
         ]
     if recipe.tuning is not None:
         record["tuning"] = record_of(recipe.tuning)
+    if recipe.chosen:
+        record["chosen"] = [record_of(plan) for plan in recipe.chosen]
     if recipe.evaluation is not None:
         record["evaluation"] = record_of(recipe.evaluation)
     text: str = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
@@ -153,7 +157,7 @@ def parse_recipe(text: str) -> Recipe:
     evaluation, tuning = record.get("evaluation"), record.get("tuning")
     steps, origin = _steps(record)
     calibration, rows = _measured(_section(record, "calibration"), "calibration", earlier)
-    protected = _protected(record.get("protected", []), earlier)
+    protected = _listed(record, "protected", earlier)
     return Recipe(
         adapter=adapter.get("source", ""),
         adapter_digest=adapter.get("digest", ""),
@@ -169,6 +173,7 @@ def parse_recipe(text: str) -> Recipe:
         origin=origin,
         protected=tuple(plan for plan, _ in protected),
         protected_digests=tuple(found for _, found in protected) if any(found for _, found in protected) else (),
+        chosen=tuple(plan for plan, _ in _listed(record, "chosen", earlier)),
     )
 
 
@@ -196,12 +201,12 @@ def _measured(section: Mapping[str, Any], where: str, earlier: bool) -> tuple[Ca
     return parse_plan(CalibrationPlan, settings, where, earlier=earlier), rows
 
 
-def _protected(value: Any, earlier: bool) -> list[tuple[CalibrationPlan, str]]:
+def _listed(record: Mapping[str, Any], name: str, earlier: bool) -> list[tuple[CalibrationPlan, str]]:
+    """The slices of a section that lists several, each with the digest of its rows where it has one."""
+    value = record.get(name, [])
     if not isinstance(value, list):
-        raise RecipeError(f"protected is no list but {value!r}", "write a list of slices, each as calibration is")
-    return [
-        _measured(mapping_of(each, f"protected[{i}]"), f"protected[{i}]", earlier) for i, each in enumerate(value)
-    ]
+        raise RecipeError(f"{name} is no list but {value!r}", "write a list of slices, each as calibration is")
+    return [_measured(mapping_of(each, f"{name}[{i}]"), f"{name}[{i}]", earlier) for i, each in enumerate(value)]
 
 
 def _section(record: Mapping[str, Any], name: str, types: Mapping[str, type] | None = None) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """One folder for every evaluation, resumable."""
 
-from surgery.runs.answer_log import AnswerLog, logged_answers, under_way
+from surgery.runs.answer_log import AnswerLog, RequestKey, logged_answers, under_way
 from surgery.runs.controls import (
     RANDOM_GATES,
     SHUFFLED_GAINS,
@@ -46,6 +46,7 @@ __all__ = [
     "AnswerTime",
     "ControlGroup",
     "LoggedEngine",
+    "RequestKey",
     "Run",
     "RunGroup",
     "RunMetrics",

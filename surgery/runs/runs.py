@@ -72,6 +72,14 @@ class Run:
             return (self.folder / RECIPE).read_text(encoding="utf-8")
         return None
 
+    @property
+    def environment(self) -> dict[str, Any] | None:
+        """Versions and machine that it ran with; None where that file is missing or no record."""
+        with suppress(OSError, ValueError, RecursionError):
+            found = json.loads((self.folder / ENVIRONMENT).read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) else None
+        return None
+
     @cached_property
     def evaluation(self) -> Evaluation:
         """Every score and answer; raises `DataError` for an unfinished run, or files that were changed."""

@@ -36,7 +36,7 @@ PLANS = {
     "natural_gradient": EditPlan(make_policy("natural_gradient", {}), energy="none"),
 } | {
     name: EditPlan(make_policy(name, {}), energy="l1")
-    for name in ("smooth_abs", "abs_select", "double_smooth", "z_score", "robust_z", "truncate")
+    for name in ("smooth_abs", "abs_select", "double_smooth", "z_score", "robust_z", "rank")
 }
 
 
@@ -175,7 +175,7 @@ def main() -> None:
         f"\n{torch.get_num_threads()} threads, {platform.machine()}, no GPU, torch {torch.__version__}, float32. "
         "Sensitivities from 128 calibration examples, scope residual, energy l1 (natural_gradient: none), every policy at its "
         "defaults. Changes are paired by example; ± is one standard error, intervals are 95 % paired bootstrap. "
-        "p, Holm: McNemar's exact test, corrected for all variants of the run, the controls too. Truncate keeps the 8 "
+        "p, Holm: McNemar's exact test, corrected for all variants of the run, the controls too. Rank keeps the 8 "
         "components of largest σ.\n"
     )
     for study in studies:

@@ -69,8 +69,8 @@ def plans(spectra: Spectra) -> dict[str, EditPlan]:
     for name in ("abs_select", "smooth_abs", "double_smooth", "z_score", "robust_z"):
         found[name] = EditPlan(make_policy(name))
     found["abs_select, gates 2/0.5"] = EditPlan(make_policy("abs_select", {"amp": 2.0, "sup": 0.5}))
-    found["truncate 8"] = EditPlan(make_policy("truncate"))
-    found["truncate 8 by sensitivity"] = EditPlan(make_policy("truncate", {"by": "sensitivity"}))
+    found["rank 8"] = EditPlan(make_policy("rank"))
+    found["rank 8 by sensitivity"] = EditPlan(make_policy("rank", {"by": "sensitivity"}))
     for gamma in (0.7, 0.9, 1.1):
         found[f"scale {gamma}"] = EditPlan(make_policy("scale", {"gamma": gamma}))
     return found | by_hand(spectra)
@@ -152,7 +152,7 @@ def published(study: Study) -> list[Row]:
         "natural_gradient": TABLE["natural_gradient 0.1/0.3"],
         **{name: EditPlan(make_policy(name)) for name in ("smooth_abs", "abs_select", "double_smooth", "z_score")},
         "robust_z": EditPlan(make_policy("robust_z")),
-        "truncate": EditPlan(make_policy("truncate"), energy="l1"),
+        "rank": EditPlan(make_policy("rank"), energy="l1"),
     }
     _, _, section = MEASURED.read_text(encoding="utf-8").partition(f"## `demo:{study.demo}`")
     found = []

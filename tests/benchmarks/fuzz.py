@@ -58,7 +58,7 @@ WORDS = (
         ".nan",
         "? ",
     ),
-    *("manual", "knobs", "scope", "policy", "grad_direction", "truncate", "energy", "sigma_min", "\\x00", "\\xff"),
+    *("manual", "knobs", "scope", "policy", "grad_direction", "rank", "energy", "sigma_min", "\\x00", "\\xff"),
     *("question", "answer", "\\\\ud800", "1e999", "PAR1", "PK\\x03\\x04", "PK\\x05\\x06", "../", "data.pkl"),
 )
 

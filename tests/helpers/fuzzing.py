@@ -86,7 +86,7 @@ def seeds(parser: str) -> Iterator[bytes]:
             )
         ).encode()
         top = b"recipe: 1\nadapter: {source: a, digest: ''}\nbase: {location: b}\ncalibration: {data: c}\n"
-        yield top + b"edit: {policy: truncate, knobs: {keep: 2}, scope: 'a|b', manual: {m: {0: .5, 3: 1}}}\n"
+        yield top + b"edit: {policy: rank, knobs: {keep: 2}, scope: 'a|b', manual: {m: {0: .5, 3: 1}}}\n"
     elif parser == "rows":
         records = [{"question": "q", "n": 1, "answer": "a"}, {"question": "é\n", "n": 2.5, "answer": " "}]
         yield "\n".join(map(json.dumps, records)).encode()

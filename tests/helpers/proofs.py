@@ -44,6 +44,7 @@ def kept_proof(
         settings={"dtype": "float32", "device": "cpu"},
         edit=recipe_digest(recipe),
         purpose=purpose,
+        margins=evaluation.margins,
     )
     run, log = begin(plan, dump_recipe(recipe))
     log.close()

@@ -26,7 +26,7 @@ from surgery.errors import ExportError
 from surgery.export import export_recipe
 from surgery.files import try_lock
 from surgery.model import BaseChoice
-from surgery.policies import RandomIndex, Truncate
+from surgery.policies import RandomIndex, Rank
 from surgery.recipes import Recipe, dump_recipe
 from surgery.spectra import decompose
 from tests.helpers.limited_system import unprivileged
@@ -79,7 +79,7 @@ def before(recipe, tmp_path_factory) -> Path:
     (folder / "empty").mkdir(parents=True)
     adapter = open_adapter(recipe.adapter)
     spectra = decompose(adapter)
-    older = replace(recipe, edit=EditPlan(Truncate(keep=1), scope="all", energy="none"))
+    older = replace(recipe, edit=EditPlan(Rank(keep=1), scope="all", energy="none"))
     export_recipe(adapter, spectra, older.edit.apply(spectra, None), older, folder / "older")
     return folder
 

@@ -20,7 +20,7 @@ from surgery.edits import EditPlan
 from surgery.evaluation import BASELINE, SAME_ENERGY, SAME_NORM, summarise
 from surgery.experiments import EDIT, Proof, prove, rules_of, with_controls
 from surgery.model import LiveModel, attach
-from surgery.policies import GradDirection, Truncate
+from surgery.policies import GradDirection, Rank
 from surgery.progress import Control
 from surgery.recipes import read_recipe
 from surgery.runs import PROOF, stored_run, stored_runs
@@ -191,7 +191,7 @@ def test_a_workspace_comes_back_with_its_history_its_shelf_and_its_measurement()
     found = restore("0123456789ab")
     assert [step.label for step in found.history.steps] == EXPECTED["workspace"]["labels"]
     assert (found.history.at, found.history.present) == (EXPECTED["workspace"]["at"], EDITED)
-    assert found.shelf == {"mine": EditPlan(Truncate(keep=2), energy="none")}
+    assert found.shelf == {"mine": EditPlan(Rank(keep=2), energy="none")}
     assert (found.calibration, found.evaluation) == (PLAN, read_recipe("recipe.yaml").evaluation)
     assert_same_measurement(found.sensitivity)
     for name, gains in EXPECTED["gains"].items():

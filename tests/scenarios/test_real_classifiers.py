@@ -12,7 +12,7 @@ from surgery.data import Example
 from surgery.edits import make_edit
 from surgery.export import export
 from surgery.model import BaseChoice, VariantEngine, attach
-from surgery.policies import Truncate
+from surgery.policies import Rank
 from surgery.spectra import decompose
 from tests.helpers.classifiers import word_tokenizer
 from tests.helpers.rounding import assert_losses
@@ -38,7 +38,7 @@ def test_a_real_classifier_and_its_edit_score_in_one_batch_what_peft_scores(base
     """Its config names no saved module, and its head lies in the file all the same."""
     adapter = open_adapter(SOURCE)
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=1), energy="l1", scope="all")
+    edit = make_edit(spectra, Rank(keep=1), energy="l1", scope="all")
     rows = [Example(f"{n}", tuple(range(5 + n, 7 + 3 * n)), (n % LABELS,), "", task="SEQ_CLS") for n in range(3)]
     with attach(adapter, spectra, BaseChoice(str(base))) as live:
         assert len(live.base.labels) == LABELS

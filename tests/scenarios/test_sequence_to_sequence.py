@@ -175,7 +175,7 @@ def test_a_task_that_is_not_run_is_edited_and_exported_all_the_same(files, capsy
         "edit",
         files["adapter"],
         "--policy",
-        "truncate",
+        "rank",
         "--keep",
         "1",
         "--scope",

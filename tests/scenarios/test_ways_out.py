@@ -473,8 +473,8 @@ def an_energy_rule_that_is_not_there(scene: Scene) -> Steps:
 
 @way("its knobs are ")
 def a_knob_of_another_policy(scene: Scene) -> Steps:
-    error = yield scene.edit("--gamma", "2", policy="truncate")
-    yield scene.edit(f"--{named_in(error, 'its knobs are').split(', ')[0]}", "2", policy="truncate")
+    error = yield scene.edit("--gamma", "2", policy="rank")
+    yield scene.edit(f"--{named_in(error, 'its knobs are').split(', ')[0]}", "2", policy="rank")
 
 
 @way("python -m surgery edit --help")
@@ -595,7 +595,7 @@ def test_every_command_opens_a_weights_path_and_names_what_lies_below(command: s
     out, base = ("--out", str(scene.folder / "out")), ("--base", scene.place.base.location)
     more = {
         "inspect": (),
-        "edit": ("--policy", "truncate", *out),
+        "edit": ("--policy", "rank", *out),
         "calibrate": (*base, "--data", scene.place.calibration.data, "--preview", "--examples", "2"),
         "evaluate": (*base, "--data", scene.place.evaluation.data, "--limit", "2", "--loss-only"),
     }[command]

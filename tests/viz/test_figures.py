@@ -246,6 +246,39 @@ def test_a_protected_front_has_a_point_for_every_edit_with_its_bands():
     assert not viz.protected_front([], [], [], title="t").data
 
 
+TRIED = [
+    viz.TriedPoint("trial 1", ((0.1, 0.0, 0.2), (0.3, 0.2, 0.4)), False),
+    viz.TriedPoint("trial 2", ((-0.2, -0.3, -0.1), (0.2, 0.1, 0.3)), True),
+    viz.TriedPoint("trial 3", ((-0.5, -0.6, 0.1), (0.4, -0.3, 0.5)), True, noise=True),
+    viz.TriedPoint("trial 4", ((0.9, 0.8, 1.0), (0.9, 0.8, 1.0)), False, finished=False),
+]
+
+
+def test_a_search_draws_its_front_in_order_and_apart_from_what_was_dominated_or_stopped() -> None:
+    x, y = viz.FrontAxis("loss"), viz.FrontAxis("right answers", higher_is_better=True)
+    figure = viz.search_front(TRIED, x, y, title="t", chosen="trial 2")
+    drawn = {trace.name: trace for trace in figure.data}
+    assert list(drawn) == ["stopped early, first rows only", "dominated", "front", "unedited adapter"]
+    front = drawn["front"]
+    assert (list(front.x), list(front.customdata)) == ([-0.5, -0.2], ["trial 3", "trial 2"])
+    np.testing.assert_allclose(front.error_x.array, [0.6, 0.1])
+    np.testing.assert_allclose(front.error_y.arrayminus, [0.7, 0.1])
+    assert list(front.marker.symbol) == ["circle-open", "circle"], "what is within noise is hollow"
+    assert front.marker.size[1] > front.marker.size[0]
+    assert list(drawn["stopped early, first rows only"].customdata) == ["trial 4"]
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == (
+        "loss (← better)",
+        "right answers (↑ better)",
+    )
+
+
+def test_one_objective_is_drawn_along_the_trials_and_the_unedited_adapter_is_none_of_them() -> None:
+    figure = viz.search_front(TRIED[:1], viz.FrontAxis("trial", unedited=None), viz.FrontAxis("loss"), title="t")
+    assert [trace.name for trace in figure.data] == ["dominated"]
+    assert figure.layout.xaxis.title.text == "trial"
+    assert not viz.search_front([], viz.FrontAxis("a"), viz.FrontAxis("b"), title="t").data
+
+
 def test_own_task_against_guards_has_every_variant_with_both_intervals_in_a_panel_for_each_guard() -> None:
     gains = {"edit": (2.0, 1.0, 3.5), "random 0": (-1.0, -2.0, 0.5), "other": (-6.0, -7.0, -5.0)}
     kinds = {"edit": "edit", "random 0": "control", "other": "other edit"}

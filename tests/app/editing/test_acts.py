@@ -64,7 +64,7 @@ def test_a_strength_out_of_its_range_is_refused(value: Any) -> None:
 
 
 def test_a_policy_brings_its_usual_energy_rule_and_a_rule_that_was_chosen_stays() -> None:
-    truncated = applied(SMALL, {"type": "policy", "value": "truncate"})
+    truncated = applied(SMALL, {"type": "policy", "value": "rank"})
     assert (SMALL.plan.energy, truncated.plan.energy) == ("l1", "none")
     assert acted(truncated, type="policy", value="abs_select").energy == "l1"
     chosen = applied(truncated, {"type": "energy", "value": "l2"})
@@ -83,7 +83,7 @@ def test_a_locked_component_keeps_its_gain_under_the_next_policy() -> None:
     free = with_plan(SMALL, energy="none")
     before = free.edit.modules[O0].gains[1]
     locked = applied(free, {"type": "manual", "module": O0, "gains": {"1": "lock"}})
-    later = applied(locked, {"type": "policy", "value": "truncate"})
+    later = applied(locked, {"type": "policy", "value": "rank"})
     assert later.edit.modules[O0].gains[1] == pytest.approx(before)
 
 

@@ -15,8 +15,8 @@ from surgery.policies import (
     AbsSelect,
     GradDirection,
     RandomIndex,
+    Rank,
     Scale,
-    Truncate,
     knob_values,
     knobs_of,
     make_policy,
@@ -35,7 +35,7 @@ def floats(text: str) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "measured_"),
     [(name, True) for name in POLICIES]
-    + [(name, False) for name, kind in POLICIES.items() if not kind().needs_gradient and not kind.needs_q],
+    + [(name, False) for name, kind in POLICIES.items() if not kind().needs_gradient and not kind().needs_q],
 )
 def test_the_data_of_every_policy_is_strict_json_and_decodes_to_the_edit(name: str, measured_: bool) -> None:
     policy = make_policy(name)
@@ -103,11 +103,11 @@ def test_a_very_large_gain_is_told_as_it_is_and_cut_in_a_table_only() -> None:
 
 
 def test_an_energy_rule_that_makes_a_largest_value_much_larger_is_told() -> None:
-    held = with_plan(UNMEASURED, policy=Truncate(keep=1), energy="l1")
+    held = with_plan(UNMEASURED, policy=Rank(keep=1), energy="l1")
     assert "Largest singular value of a module ×" in shown(held)["skipped"]
     assert f"most in {O0} (4 to 10)" in shown(held)["skipped"]
     assert "Largest" not in shown(with_plan(held, energy="none"))["skipped"]
-    assert "Largest" not in shown(with_plan(held, policy=Truncate(keep=3)))["skipped"]
+    assert "Largest" not in shown(with_plan(held, policy=Rank(keep=3)))["skipped"]
 
 
 def test_gains_by_hand_and_idle_knobs_are_marked() -> None:
@@ -127,7 +127,7 @@ def test_gains_by_hand_and_idle_knobs_are_marked() -> None:
 
 @pytest.mark.parametrize(
     ("name", "knob"),
-    [("grad_direction", "eta_suppress"), ("abs_select", "amp"), ("smooth_abs", "sup"), ("truncate", "keep"),
+    [("grad_direction", "eta_suppress"), ("abs_select", "amp"), ("smooth_abs", "sup"), ("rank", "keep"),
      ("scale", "gamma"), ("random_index", "core_frac"), ("robust_z", "softness")],
 )  # fmt: skip
 def test_table_rows_are_the_edits_at_their_values(name: str, knob: str) -> None:

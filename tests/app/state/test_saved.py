@@ -73,7 +73,7 @@ def rewritten(file: Path, change: Any) -> None:
 
 
 def assert_same(one: Workspace, other: Workspace) -> None:
-    for part in ("base", "calibration", "evaluation", "history", "shelf", "exported"):
+    for part in ("base", "calibration", "evaluation", "history", "shelf", "exported", "chosen"):
         assert getattr(one, part) == getattr(other, part), part
     assert (one.adapter.digest, one.adapter.source) == (other.adapter.digest, other.adapter.source)
     assert list(one.spectra) == list(other.spectra)
@@ -89,6 +89,7 @@ def assert_same(one: Workspace, other: Workspace) -> None:
 
 
 def test_a_saved_workspace_comes_back_as_it_was(opened: Workspace) -> None:
+    opened = opened.with_chosen([CalibrationPlan("judges.jsonl", 5), CalibrationPlan("others.jsonl")])
     save(opened, ID)
     found = restore(ID)
     assert_same(found, opened)

@@ -267,6 +267,24 @@ def test_a_run_of_another_adapter_is_not_opened_as_if_it_were_of_this(
     }.items()
 
 
+def test_the_report_of_a_run_is_offered_once_it_has_ended(workspace: Workspace) -> None:
+    """Where it is shown, and in the history for one run that is picked."""
+    assert reports(page(workspace)) == []
+    kept_proof(workspace, "rows.jsonl", proof())
+    kept_proof(workspace.with_edit("more", policy=Scale(2.0)), "rows.jsonl", proof(), done=False)
+    test = page(workspace)
+    assert reports(test) == [False]
+    test = show(test, "History")
+    for picked, waits in (([], True), ([0], True), ([1], False), ([0, 1], True)):
+        test.session_state["history"] = {"selection": {"rows": picked}}
+        assert reports(clean(test.run())) == [waits], picked
+
+
+def reports(test: AppTest) -> list[bool]:
+    """Of every button that gives a report, whether it waits."""
+    return [each.proto.disabled for each in test.get("download_button") if each.proto.label == "Report"]
+
+
 def picked_rows(test: AppTest) -> list[int]:
     return list(test.session_state["history"]["selection"]["rows"])
 
@@ -288,6 +306,11 @@ def test_a_run_whose_files_were_changed_is_a_message(workspace: Workspace) -> No
     test.session_state["workspace"] = workspace
     test = test.run().switch_page("views/evaluate.py").run()
     assert not test.exception
+    assert any("were changed" in error.value for error in test.error)
+    assert reports(test) == []
+    test = clean(test.button_group(key="evaluate-view").set_value("History").run())
+    test.session_state["history"] = {"selection": {"rows": [0]}}
+    assert reports(test.run()) == [True]
     assert any("were changed" in error.value for error in test.error)
 
 
@@ -372,6 +395,37 @@ def test_a_shipped_run_is_marked_in_the_history_and_cannot_be_deleted() -> None:
     assert not newest_proof(opened).shipped
 
 
+def test_one_tick_adds_the_base_and_its_ledger(workspace: Workspace) -> None:
+    workspace = replace(workspace, evaluation=replace(workspace.evaluation, random=0, scale=False, again=False))
+    test = clean(page(workspace).checkbox(key="evaluate-base-arm").check().run())
+    test = finished(clean(press(test, "Prove it")))
+    (run,) = runs_of_adapter(test.session_state["workspace"])
+    assert question_of(run).plan.base_arm
+    assert list(run.plan.variants)[1:] == [EDIT, BASE]
+    assert list(frame(test, "Recovery")["variant"]) == [BASELINE, EDIT]
+    assert set(frame(test, "verdict")["variant"]) == {EDIT, BASE}
+
+
+def test_a_stream_opens_the_answers_behind_it_and_a_run_without_the_base_has_none(workspace: Workspace) -> None:
+    bare = kept_proof(workspace, "rows.jsonl", proof())
+    test = page(workspace)
+    assert not [pills for pills in test.button_group if "ledger" in str(pills.key)]
+    run = kept_proof(workspace, "other rows.jsonl", with_base())
+    test = clean(test.run())
+    assert run.plan.key != bare.plan.key
+    said = next(info.value for info in test.info if "base has" in info.value).replace("\\", "")
+    assert said.startswith(
+        "Of 16 answers the base has 6 right. Training broke 2 of them, and the edit gives 1 back."
+    )
+    assert not [each for each in test.dataframe if BASE in each.value]
+    test = clean(test.button_group(key=f"ledger-stream-{run.plan.key}").set_value("101").run())
+    shown = frame(test, BASE)
+    assert shown["question"].tolist() == ["question 4"]
+    assert shown[[BASE, "unedited", EDIT]].to_numpy().tolist() == [["base says", "b", "a"]]
+    test = clean(test.selectbox(key=f"ledger-variant-{run.plan.key}").set_value("random 0").run())
+    assert not [each for each in test.dataframe if BASE in each.value], "random 0 gives nothing back"
+
+
 def test_a_proof_with_guards_shows_own_task_against_them(workspace: Workspace, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("".join(f"{n}+{7 * n % 23}={n + 7 * n % 23}. " for n in range(16)))
@@ -423,34 +477,3 @@ def test_plain_text_is_a_question_of_the_page(workspace: Workspace, tmp_path: Pa
     assert question_of(run).plan.stride == 12
     assert EDIT in list(table["variant"])
     assert "KL" not in table.set_index("variant")["verdict"][EDIT]
-
-
-def test_one_tick_adds_the_base_and_its_ledger(workspace: Workspace) -> None:
-    workspace = replace(workspace, evaluation=replace(workspace.evaluation, random=0, scale=False, again=False))
-    test = clean(page(workspace).checkbox(key="evaluate-base-arm").check().run())
-    test = finished(clean(press(test, "Prove it")))
-    (run,) = runs_of_adapter(test.session_state["workspace"])
-    assert question_of(run).plan.base_arm
-    assert list(run.plan.variants)[1:] == [EDIT, BASE]
-    assert list(frame(test, "Recovery")["variant"]) == [BASELINE, EDIT]
-    assert set(frame(test, "verdict")["variant"]) == {EDIT, BASE}
-
-
-def test_a_stream_opens_the_answers_behind_it_and_a_run_without_the_base_has_none(workspace: Workspace) -> None:
-    bare = kept_proof(workspace, "rows.jsonl", proof())
-    test = page(workspace)
-    assert not [pills for pills in test.button_group if "ledger" in str(pills.key)]
-    run = kept_proof(workspace, "other rows.jsonl", with_base())
-    test = clean(test.run())
-    assert run.plan.key != bare.plan.key
-    said = next(info.value for info in test.info if "base has" in info.value).replace("\\", "")
-    assert said.startswith(
-        "Of 16 answers the base has 6 right. Training broke 2 of them, and the edit gives 1 back."
-    )
-    assert not [each for each in test.dataframe if BASE in each.value]
-    test = clean(test.button_group(key=f"ledger-stream-{run.plan.key}").set_value("101").run())
-    shown = frame(test, BASE)
-    assert shown["question"].tolist() == ["question 4"]
-    assert shown[[BASE, "unedited", EDIT]].to_numpy().tolist() == [["base says", "b", "a"]]
-    test = clean(test.selectbox(key=f"ledger-variant-{run.plan.key}").set_value("random 0").run())
-    assert not [each for each in test.dataframe if BASE in each.value], "random 0 gives nothing back"

@@ -224,9 +224,9 @@ def test_without_a_calibration_policies_that_need_none_are_offered(measured: Wor
     test = opened("surgery", replace(measured, sensitivity=None))
     assert not test.get("bidi_component")
     assert "Calibrate with these settings" in [button.label for button in test.button]
-    test.button(key="free-truncate").click().run()
+    test.button(key="free-rank").click().run()
     assert not test.exception
-    assert board(test)["policy"] == "truncate"
+    assert board(test)["policy"] == "rank"
     assert board(test)["numbers"]["predicted"] is None
 
 

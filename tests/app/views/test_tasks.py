@@ -117,7 +117,7 @@ def test_such_an_adapter_is_edited_and_exported_on_the_pages(tmp_path: Path) -> 
     folder = save_adapter(tiny_llama(), tmp_path / "adapter", task_type="FEATURE_EXTRACTION")
     test = page("adapter", workspace_for(str(folder)))
     test = test.switch_page("views/surgery.py").run()
-    test = clean(test.button(key="free-truncate").click().run())
+    test = clean(test.button(key="free-rank").click().run())
     test = go(test, "export")
     test.text_input[0].set_value(str(tmp_path / "edited"))
     test = press(test, "Write and verify")

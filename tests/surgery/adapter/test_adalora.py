@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from surgery.adapter import Adapter, open_adapter
 from surgery.edits import make_edit
 from surgery.export import edit_between, export
-from surgery.policies import Truncate
+from surgery.policies import Rank
 from surgery.spectra import decompose
 from tests.helpers.adalora import TRIPLETS, save_adalora
 from tests.surgery.adapter.conftest import refusal
@@ -102,7 +102,7 @@ def test_the_notes_say_what_was_pruned_and_what_the_directions_are_of(folder):
 def test_an_exported_edit_is_loaded_by_peft_as_the_edit(folder, tmp_path):
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=1), scope="all", energy="none")
+    edit = make_edit(spectra, Rank(keep=1), scope="all", energy="none")
     report = export(adapter, spectra, edit, tmp_path / "out")
     assert report.rounding < 1e-6
     found = updates(tmp_path / "out")
@@ -119,7 +119,7 @@ def test_an_exported_edit_is_loaded_by_peft_as_the_edit(folder, tmp_path):
 def test_an_exported_edit_is_read_back_as_a_variant_of_its_adapter(folder, tmp_path):
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=1), scope="all", energy="l1")
+    edit = make_edit(spectra, Rank(keep=1), scope="all", energy="l1")
     export(adapter, spectra, edit, tmp_path / "out")
     found = edit_between(adapter, spectra, open_adapter(tmp_path / "out"))
     assert found is not None

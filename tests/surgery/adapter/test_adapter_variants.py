@@ -17,88 +17,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors.numpy import load_file
 from torch import nn
 from transformers import MixtralConfig, MixtralForCausalLM
-from transformers.pytorch_utils import Conv1D
 
 from surgery.adapter import LoraRules, open_adapter
 from surgery.data import Encoding
 from surgery.edits import make_edit
 from surgery.errors import AdapterError, SurgeryError
 from surgery.export import export
-from surgery.policies import GradDirection, Truncate, make_policy
+from surgery.policies import GradDirection, Rank, make_policy
 from surgery.sensitivity import Provenance, Sensitivity
 from surgery.spectra import decompose
-
-
-class Experts(nn.Module):
-    """Stacked weights of four experts, as mixture-of-experts models keep them."""
-
-    def __init__(self, *, transposed: bool) -> None:
-        super().__init__()
-        self.is_transposed = transposed
-        gate, down = ((4, 6, 10), (4, 5, 6)) if transposed else ((4, 10, 6), (4, 6, 5))
-        self.gate_up_proj = nn.Parameter(torch.randn(gate))
-        self.down_proj = nn.Parameter(torch.randn(down))
-
-
-class Zoo(nn.Module):
-    """One layer of every kind that LoRA adapts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(7, 5)
-        self.table = nn.Embedding(11, 6)
-        self.conv1 = nn.Conv1d(3, 4, 3, padding=1)
-        self.conv2 = nn.Conv2d(3, 4, (2, 3))
-        self.conv3 = nn.Conv3d(2, 3, 2)
-        self.experts = Experts(transposed=False)
-        self.swapped = Experts(transposed=True)
-
-
-KINDS = {
-    "linear": {"target_modules": ["linear"]},
-    "embedding": {"target_modules": ["table"]},
-    "convolutions": {"target_modules": ["conv1", "conv2", "conv3"]},
-    "experts": {"target_parameters": ["experts.gate_up_proj", "experts.down_proj"]},
-    "transposed experts": {"target_parameters": ["swapped.gate_up_proj"]},
-    "dora": {"target_modules": ["linear", "table", "conv1", "conv2", "conv3"], "use_dora": True},
-    "mica": {"target_modules": ["linear", "table"], "init_lora_weights": "mica"},
-}
-
-
-def saved(folder: Path, **options) -> tuple[peft.PeftModel, Path]:
-    torch.manual_seed(0)
-    plain = {"r": 3, "lora_alpha": 7, "target_modules": [], **options}
-    model = peft.get_peft_model(Zoo(), peft.LoraConfig(**plain))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.normal_(std=0.3)
-    model.save_pretrained(str(folder))
-    return model, folder
-
-
-def updates(model: peft.PeftModel) -> dict[str, np.ndarray]:
-    """PEFT's own dense ΔW as out × in (channels × kernel) matrices, by the name the module has here."""
-    found = {}
-    for path, layer in model.base_model.model.named_modules():
-        if not isinstance(layer, LoraLayer):
-            continue
-        delta = layer.get_delta_weight("default").detach().double().numpy()
-        name = path.replace(".base_layer", "")
-        if delta.ndim == 3 and hasattr(layer, "parameter_name"):
-            transposed = getattr(layer.get_base_layer(), "is_transposed", False)
-            for e, one in enumerate(delta):
-                found[f"{name}.{e}.{layer.parameter_name}"] = one.T if transposed else one
-        elif isinstance(layer.get_base_layer(), nn.Embedding | Conv1D):
-            found[name] = delta.T
-        else:
-            found[name] = delta.reshape(delta.shape[0], -1)
-    return found
+from tests.helpers.zoo import KINDS, saved, updates
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,7 +50,7 @@ def test_an_exported_edit_of_every_kind_of_layer_is_the_edit_in_peft(kind, tmp_p
     model, folder = saved(tmp_path / "adapter", **KINDS[kind])
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=2), scope="all")
+    edit = make_edit(spectra, Rank(keep=2), scope="all")
     report = export(adapter, spectra, edit, tmp_path / "out")
     assert report.rounding < 1e-6
     reloaded = updates(peft.PeftModel.from_pretrained(model.unload(), str(tmp_path / "out")))
@@ -132,7 +64,7 @@ def test_the_factor_that_is_not_edited_stays_byte_equal(kind, tmp_path):
     _, folder = saved(tmp_path / "adapter", **KINDS[kind])
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    export(adapter, spectra, make_edit(spectra, Truncate(keep=1), scope="all"), tmp_path / "out")
+    export(adapter, spectra, make_edit(spectra, Rank(keep=1), scope="all"), tmp_path / "out")
     after = load_file(tmp_path / "out" / "adapter_model.safetensors")
     side = "A" if kind == "mica" else "B"
     for key, tensor in adapter.tensors.items():
@@ -144,7 +76,7 @@ def test_experts_that_share_a_tensor_are_edited_apart(tmp_path):
     _, folder = saved(tmp_path / "adapter", **KINDS["experts"])
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=0), scope=r"\.2\.down_proj$", energy="none")
+    edit = make_edit(spectra, Rank(keep=0), scope=r"\.2\.down_proj$", energy="none")
     export(adapter, spectra, edit, tmp_path / "out")
     after = decompose(open_adapter(tmp_path / "out"))
     for name, spectrum in after.items():
@@ -190,7 +122,7 @@ def test_both_projections_of_torchs_own_attention_are_edited_as_peft_applies_the
     adapter = open_adapter(attention_saved(tmp_path / "adapter"))
     assert sorted(adapter.modules) == ["attn", "attn.out_proj"]
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=1), scope="all")
+    edit = make_edit(spectra, Rank(keep=1), scope="all")
     export(adapter, spectra, edit, tmp_path / "out")
     torch.manual_seed(0)
     base, x = Attention().double(), torch.randn(2, 5, 6, dtype=torch.float64)
@@ -235,7 +167,7 @@ def test_an_adapted_router_beside_stacked_experts_is_told_from_them(parameters, 
     model.save_pretrained(str(tmp_path / "adapter"))
     adapter = open_adapter(tmp_path / "adapter")
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=2), scope="all")
+    edit = make_edit(spectra, Rank(keep=2), scope="all")
     export(adapter, spectra, edit, tmp_path / "out")
     reloaded = peft.PeftModel.from_pretrained(mixture(), str(tmp_path / "out"))
     expected = updates(reloaded)

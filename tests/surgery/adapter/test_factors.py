@@ -14,7 +14,7 @@ from torch import nn
 from surgery.adapter import open_adapter
 from surgery.edits import make_edit
 from surgery.export import edit_between, export
-from surgery.policies import Truncate
+from surgery.policies import Rank
 from surgery.spectra import decompose
 from tests.surgery.adapter.conftest import refusal
 
@@ -92,7 +92,7 @@ def test_both_spellings_that_peft_loads_open(spelling, folder):
 def test_an_export_keeps_the_magnitudes_and_is_an_edit_of_its_adapter(folder, tmp_path):
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=1), scope="all", energy="none")
+    edit = make_edit(spectra, Rank(keep=1), scope="all", energy="none")
     export(adapter, spectra, edit, tmp_path / "out")
     written = open_adapter(tmp_path / "out")
     for name, factors in adapter.modules.items():

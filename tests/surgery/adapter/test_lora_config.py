@@ -14,7 +14,7 @@ from peft.utils.other import get_pattern_key
 from surgery.adapter import LoraRules, open_adapter, refuse_changed
 from surgery.edits import make_edit
 from surgery.export import edit_between, export
-from surgery.policies import Truncate
+from surgery.policies import Rank
 from surgery.spectra import decompose
 from tests.conftest import PEFT_CONFIG
 from tests.surgery.adapter.conftest import O0, opened_or_refused, refusal
@@ -223,7 +223,7 @@ def test_a_config_in_another_encoding_is_exported_in_the_one_that_peft_reads(
     folder = write_adapter(one, raw_config=text.encode(encoding))
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    export(adapter, spectra, make_edit(spectra, Truncate(keep=1), scope="all"), tmp_path / "out")
+    export(adapter, spectra, make_edit(spectra, Rank(keep=1), scope="all"), tmp_path / "out")
     assert peft.LoraConfig.from_pretrained(str(tmp_path / "out")).base_model_name_or_path == "näme/größe"
     assert (tmp_path / "out" / "adapter_config.json").read_text(encoding="utf-8") == text
     assert any("UTF-8" in change for change in adapter.changes)

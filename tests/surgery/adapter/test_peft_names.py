@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from surgery.adapter import open_adapter
 from surgery.edits import make_edit
 from surgery.export import export
-from surgery.policies import Truncate
+from surgery.policies import Rank
 from surgery.spectra import decompose
 from tests.helpers.models import tiny_llama
 from tests.surgery.adapter.conftest import KEY_A, KEY_B, O0, refusal
@@ -110,7 +110,7 @@ def test_whatever_wrapped_the_model_peft_loads_the_whole_edit_onto_the_plain_bas
     folder = renamed(trained(tmp_path / "in"), KINDS[kind])
     adapter = open_adapter(folder)
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=2), scope="all")
+    edit = make_edit(spectra, Rank(keep=2), scope="all")
     export(adapter, spectra, edit, tmp_path / "out")
     live = updates(in_peft(tmp_path / "out"))
     assert set(live) == set(edit.modules)
@@ -191,7 +191,7 @@ def test_of_two_adapters_both_are_named_and_the_way_out_opens_one(tmp_path):
 def test_the_chosen_adapter_is_exported_alone(tmp_path):
     adapter = open_adapter(f"{two_adapters(tmp_path)}#sft")
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=1), scope="all")
+    edit = make_edit(spectra, Rank(keep=1), scope="all")
     export(adapter, spectra, edit, tmp_path / "out")
     assert set(updates(in_peft(tmp_path / "out"))) == set(edit.modules)
 

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from surgery.adapter import open_adapter, unpack_adapter
 from surgery.edits import make_edit
 from surgery.export import edit_between, export
-from surgery.policies import Truncate
+from surgery.policies import Rank
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, tiny_llama
 from tests.surgery.adapter.conftest import KEY_A, KEY_B, O0, opened_or_refused, refusal
@@ -129,7 +129,7 @@ def test_an_edit_of_eight_bit_floats_is_rounded_once_to_them_and_loads_in_peft(k
     safetensors.torch.save_file(stored, tmp_path / "in" / WEIGHTS)
     adapter = open_adapter(tmp_path / "in")
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=2), scope="all")
+    edit = make_edit(spectra, Rank(keep=2), scope="all")
     report = export(adapter, spectra, edit, tmp_path / "out")
     model = PeftModel.from_pretrained(tiny_llama(), str(tmp_path / "out"))
     layers = {n: m for n, m in model.base_model.model.named_modules() if isinstance(m, LoraLayer)}
@@ -165,7 +165,7 @@ def test_shards_are_read_as_one_file_and_exported_as_the_one_that_peft_loads(tmp
     }
     assert any("3 shards" in change for change in adapter.changes)
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=1), scope="all")
+    edit = make_edit(spectra, Rank(keep=1), scope="all")
     export(adapter, spectra, edit, tmp_path / "out")
     model = PeftModel.from_pretrained(tiny_llama(), str(tmp_path / "out"))
     assert sum(isinstance(layer, LoraLayer) for layer in model.modules()) == len(edit.modules)

@@ -133,7 +133,7 @@ def test_edit_of_a_demo_takes_the_sensitivities_that_ship_with_it_and_says_so(tm
 
 
 def test_a_truncation_keeps_the_largest_value_and_a_rule_that_moves_it_is_told(small_adapter, tmp_path, ok):
-    words = ["edit", str(small_adapter), "--policy", "truncate", "--keep", "1", "--scope", "all", "--out"]
+    words = ["edit", str(small_adapter), "--policy", "rank", "--keep", "1", "--scope", "all", "--out"]
     record = ok(*words, str(tmp_path / "free"), "--json")
     assert (record["energy"], record["raised"], record["largest"]["most"]) == ("none", 0, 1)
     before, after = (decompose(open_adapter(at)) for at in (small_adapter, tmp_path / "free"))

@@ -83,8 +83,8 @@ TABLE = [
         [1.375, 0.7, 1, 1],
     ),
     (["scale", "--gamma", "0.5"], [0.5, 0.5, 0.5, 0.5]),
-    (["truncate", "--keep", "2", "--energy", "l1"], rescaled([1, 1, 0, 0])),
-    (["truncate", "--keep", "2", "--by", "sensitivity"], [1, 0, 0, 1]),
+    (["rank", "--keep", "2", "--energy", "l1"], rescaled([1, 1, 0, 0])),
+    (["rank", "--keep", "2", "--by", "sensitivity"], [1, 0, 0, 1]),
     (["scale", "--energy", "none", "--gamma", "0.5", "--sigma-min", "1.2"], [0.5, 0.5, 0.6, 1.2]),
 ]
 

@@ -28,7 +28,7 @@ def test_an_edit_has_the_gains_that_were_named_and_says_so(small_adapter, tmp_pa
 
 
 def test_the_gain_of_a_group_scales_the_numbers_of_a_module(ok):
-    words = ["gains", "--sigma", "3,2,1", "--policy", "truncate", "--keep", "2", "--energy", "l1", "--json"]
+    words = ["gains", "--sigma", "3,2,1", "--policy", "rank", "--keep", "2", "--energy", "l1", "--json"]
     whole, half = ok(*words)["sigma"], ok(*words, "--group-gain", "0.5")["sigma"]
     assert half == [each / 2 for each in whole]
     assert sum(half) == pytest.approx(3)

@@ -15,7 +15,7 @@ from surgery.edits import EditPlan, edit_record, make_edit
 from surgery.evaluation import BASE, BASELINE, SAME_ENERGY, SHAPE_CONTROLS, SHAPE_ONLY, summarise
 from surgery.experiments import run_recipe, sigma_digest
 from surgery.export import export
-from surgery.policies import AbsSelect, RandomIndex, Truncate
+from surgery.policies import AbsSelect, RandomIndex, Rank
 from surgery.recipes import dump_recipe, read_recipe
 from surgery.runs import LATE, stored_run, stored_runs
 from surgery.spectra import decompose
@@ -81,8 +81,8 @@ def test_controls_follow_the_recipe_that_they_stand_beside(place, capsys):
 
 def test_several_recipes_are_counted_among_their_own_controls_alone(place, capsys):
     plans = {
-        "a.yaml": EditPlan(Truncate(keep=2), scope="residual", energy="none"),
-        "b.yaml": EditPlan(Truncate(keep=1), scope="gate-up", energy="none"),
+        "a.yaml": EditPlan(Rank(keep=2), scope="residual", energy="none"),
+        "b.yaml": EditPlan(Rank(keep=1), scope="gate-up", energy="none"),
     }
     files = [recipe_file(place, name, plan) for name, plan in plans.items()]
     record = told(capsys, *words(place, "--variant", *files, "--random", "2"))
@@ -102,8 +102,8 @@ def test_several_recipes_are_counted_among_their_own_controls_alone(place, capsy
 
 def test_scale_or_shape_adds_the_controls_of_each_recipe_and_tells_its_shares(place, capsys):
     plans = {
-        "a.yaml": EditPlan(Truncate(keep=2), scope="all", energy="none"),
-        "b.yaml": EditPlan(Truncate(keep=1), scope="gate-up", energy="none"),
+        "a.yaml": EditPlan(Rank(keep=2), scope="all", energy="none"),
+        "b.yaml": EditPlan(Rank(keep=1), scope="gate-up", energy="none"),
     }
     files = [recipe_file(place, name, plan) for name, plan in plans.items()]
     record = told(capsys, *words(place, "--variant", *files, "--scale-or-shape", "--loss-only"))
@@ -120,7 +120,7 @@ def test_scale_or_shape_adds_the_controls_of_each_recipe_and_tells_its_shares(pl
 
 
 def test_a_margin_named_before_is_judged_told_and_kept(place, capsys):
-    file = recipe_file(place, "r.yaml", EditPlan(Truncate(keep=2), scope="all", energy="none"))
+    file = recipe_file(place, "r.yaml", EditPlan(Rank(keep=2), scope="all", energy="none"))
     record = told(capsys, *words(place, "--variant", file, "--margin", "5points", "0.5nats"))
     assert {key: each["margin"] for key, each in record["variants"]["r.yaml"]["margins"].items()} == {
         "loss": 0.5,
@@ -142,7 +142,7 @@ def test_a_margin_named_before_is_judged_told_and_kept(place, capsys):
 
 
 def test_a_recipe_is_run_with_a_margin(place, capsys):
-    name = recipe_file(place, "r.yaml", EditPlan(Truncate(keep=2), scope="all", energy="none"))
+    name = recipe_file(place, "r.yaml", EditPlan(Rank(keep=2), scope="all", energy="none"))
     record = told(capsys, "run", name, "--out", "out", "--margin", "2points")
     assert record["evaluation"]["variants"]["edit"]["margins"].keys() == {"exact"}
     assert read_recipe("out/recipe.yaml").evaluation.margins == Margins(2.0, None)
@@ -151,7 +151,7 @@ def test_a_recipe_is_run_with_a_margin(place, capsys):
 
 
 def test_a_recipe_is_run_with_the_controls_of_scale_and_shape(place, capsys):
-    name = recipe_file(place, "r.yaml", EditPlan(Truncate(keep=2), scope="all", energy="none"))
+    name = recipe_file(place, "r.yaml", EditPlan(Rank(keep=2), scope="all", energy="none"))
     record = told(capsys, "run", name, "--out", "out", "--scale-or-shape")
     assert set(SHAPE_CONTROLS) < set(record["evaluation"]["variants"])
     assert read_recipe("out/recipe.yaml").evaluation.scale_or_shape
@@ -172,7 +172,7 @@ def test_random_controls_of_a_folder_under_the_functional_rule_are_refused_with_
 
 def test_an_adapter_of_q_and_v_alone_has_controls(place, capsys, tmp_path):
     folder = str(save_adapter(tiny_llama(), tmp_path / "q and v", targets=["q_proj", "v_proj"]))
-    plan = EditPlan(Truncate(keep=2), scope="attention-inputs", energy="none")
+    plan = EditPlan(Rank(keep=2), scope="attention-inputs", energy="none")
     recipe = replace(place.recipe(), adapter=folder, edit=plan)
     Path("qv.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     record = told(capsys, *words(place, "--variant", "qv.yaml", "--random", "1", adapter=folder))
@@ -309,7 +309,7 @@ def test_an_export_of_an_earlier_version_has_its_rules_in_its_recipe(place, caps
 
 
 def test_the_base_answers_beside_variants_and_in_a_recipe_that_is_redone(place, capsys):
-    plan = EditPlan(Truncate(keep=2), scope="all", energy="none")
+    plan = EditPlan(Rank(keep=2), scope="all", energy="none")
     name = recipe_file(place, "r.yaml", plan)
     record = told(capsys, *words(place, "--variant", name, "--base-arm", "--loss-only"))
     assert list(record["variants"]) == [BASELINE, name, BASE]

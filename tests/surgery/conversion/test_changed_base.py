@@ -19,7 +19,7 @@ from surgery.edits import make_edit
 from surgery.errors import AdapterError, BaseModelError
 from surgery.export import export
 from surgery.model import BaseChoice
-from surgery.policies import Truncate
+from surgery.policies import Rank
 from surgery.spectra import decompose
 from tests.helpers.models import moved, relative, save_model, tiny_llama
 from tests.helpers.refusals import refusal
@@ -129,7 +129,7 @@ def test_on_the_residual_base_the_same_bytes_open_and_an_edit_of_them_is_the_edi
     adapter = open_adapter(done.folder)
     assert adapter.base_name == str(tmp_path / "residual")
     spectra = decompose(adapter)
-    edit = make_edit(spectra, Truncate(keep=2), scope="all")
+    edit = make_edit(spectra, Rank(keep=2), scope="all")
     export(adapter, spectra, edit, tmp_path / "edited")
     merged = copy.deepcopy(residual)
     with torch.no_grad():

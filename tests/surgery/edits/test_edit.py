@@ -18,10 +18,10 @@ from surgery.policies import (
     GradDirection,
     Identity,
     RandomIndex,
+    Rank,
     RobustZ,
     Scale,
     SmoothAbs,
-    Truncate,
     ZScore,
 )
 from surgery.spectra import decompose, null_components
@@ -37,8 +37,8 @@ EVERY_POLICY = [
     GradDirection(),
     GradDirection(asymmetric=False, eta=1.0),
     Scale(gamma=0.3),
-    Truncate(keep=2),
-    Truncate(keep=1, by="sensitivity"),
+    Rank(keep=2),
+    Rank(keep=1, by="sensitivity"),
     DoubleSmooth(),
     ZScore(),
     RobustZ(magnitude="abs_mean"),
@@ -198,7 +198,7 @@ def test_a_zero_update_is_left_alone_with_its_reason(policy):
 
 @pytest.mark.parametrize(
     "policy",
-    [AbsSelect(), SmoothAbs(), DoubleSmooth(), ZScore(), GradDirection(), Truncate(keep=1, by="sensitivity")],
+    [AbsSelect(), SmoothAbs(), DoubleSmooth(), ZScore(), GradDirection(), Rank(keep=1, by="sensitivity")],
 )
 @pytest.mark.parametrize("g", [[0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0]])
 def test_a_module_that_no_gradient_reached_is_left_alone_with_its_reason(policy, g):
@@ -209,7 +209,7 @@ def test_a_module_that_no_gradient_reached_is_left_alone_with_its_reason(policy,
 
 
 def test_policies_without_need_of_a_gradient_edit_a_module_that_has_none():
-    for policy in (RandomIndex(amp=2.0), Truncate(keep=1), Scale(gamma=1.0), Identity()):
+    for policy in (RandomIndex(amp=2.0), Rank(keep=1), Scale(gamma=1.0), Identity()):
         assert edit_module(evidence([2.0, 1.0], [0.0, 0.0]), policy).skipped is None
 
 
@@ -223,10 +223,10 @@ def test_magnitudes_suffice_for_policies_that_look_at_magnitudes(policy):
 
 
 def test_a_module_without_energy_left_is_left_alone_with_its_reason():
-    edited = edit_module(evidence([2.0, 1.0]), Truncate(keep=0), "l1")
+    edited = edit_module(evidence([2.0, 1.0]), Rank(keep=0), "l1")
     assert "energy" in edited.skipped
     assert edited.sigma_after.tolist() == [2.0, 1.0]
-    zeroed = edit_module(evidence([2.0, 1.0]), Truncate(keep=0), "none")
+    zeroed = edit_module(evidence([2.0, 1.0]), Rank(keep=0), "none")
     assert zeroed.skipped is None
     assert zeroed.sigma_after.tolist() == [0.0, 0.0]
 
@@ -283,7 +283,7 @@ def test_energy_is_never_moved_into_components_at_rounding_level():
     assert "energy" in edited.skipped
     assert edited.sigma_after.tolist() == [2.0, 1.0, 1e-17]
     # one component of a true rank of 2 is left: it carries what both had, and the null one stays
-    kept = edit_module(evidence([2.0, 1.0, 1e-17]), Truncate(keep=1), "l1")
+    kept = edit_module(evidence([2.0, 1.0, 1e-17]), Rank(keep=1), "l1")
     assert kept.sigma_after == pytest.approx([3.0, 0.0, 1e-17], rel=1e-15)
 
 
@@ -373,7 +373,7 @@ def test_signed_policies_see_the_mean_and_magnitude_policies_the_mean_magnitude(
     )
 
 
-@pytest.mark.parametrize("policy", [AbsSelect(), SmoothAbs(), GradDirection(), Truncate(by="sensitivity")])
+@pytest.mark.parametrize("policy", [AbsSelect(), SmoothAbs(), GradDirection(), Rank(by="sensitivity")])
 def test_a_policy_that_needs_sensitivities_is_refused_without_them(policy, llama):
     with pytest.raises(PolicyError, match="calibrate"):
         make_edit(llama, policy)
@@ -384,7 +384,7 @@ def test_a_policy_that_needs_sensitivities_is_refused_without_them(policy, llama
 
 
 def test_policies_that_need_no_sensitivities_work_without_them(llama):
-    for policy in (Identity(), RandomIndex(), Scale(), Truncate()):
+    for policy in (Identity(), RandomIndex(), Scale(), Rank()):
         assert make_edit(llama, policy).scalars == 16
 
 

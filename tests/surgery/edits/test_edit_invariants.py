@@ -11,14 +11,15 @@ from surgery.edits import make_edit, preview
 from surgery.errors import PolicyError
 from surgery.policies import (
     POLICIES,
+    SCORES,
     AbsSelect,
     DoubleSmooth,
     GradDirection,
     Identity,
     RandomIndex,
+    Rank,
     RobustZ,
     SmoothAbs,
-    Truncate,
     ZScore,
     knob_values,
     knobs_of,
@@ -30,8 +31,12 @@ seeds = st.integers(0, 100_000)
 BY_MAGNITUDE = [AbsSelect, SmoothAbs, DoubleSmooth, ZScore, RobustZ]
 
 
+# these measurements have no protected slice
+UNPROTECTED = {name: kind for name, kind in POLICIES.items() if not kind.needs_protected}
+
+
 @st.composite
-def policies(draw, among=POLICIES):
+def policies(draw, among=UNPROTECTED):
     """Any of these policies with any knobs in range that do not contradict each other."""
     kind = draw(st.sampled_from(list(among.values())))
     values = {}
@@ -78,7 +83,10 @@ def adapters(draw):
 # ---- one module and its neighbours ----
 
 
-@given(adapters(), policies(ROW_POLICIES), energies, st.sampled_from([0.0, 0.3]), st.booleans())
+row_by_row = policies(ROW_POLICIES).filter(lambda policy: not policy.pools)
+
+
+@given(adapters(), row_by_row, energies, st.sampled_from([0.0, 0.3]), st.booleans())
 def test_a_module_edited_alone_has_the_same_bits_as_in_the_whole_adapter(adapter, policy, energy, sigma_min, hand):
     spectra, sensitivity = adapter
     manual = {name: {0: 0.5} for name in list(spectra)[::2]} if hand else {}
@@ -296,6 +304,31 @@ def test_truncation_keeps_what_the_larger_truncation_keeps(adapter, seed):
     for by in ("sigma", "sensitivity"):
         kept = []
         for keep in (1, 2, 4):
-            edit = make_edit(spectra, Truncate(keep=keep, by=by), sensitivity=sensitivity, energy="none")
+            edit = make_edit(spectra, Rank(keep=keep, by=by), sensitivity=sensitivity, energy="none")
             kept.append({(name, k) for name, m in edit.modules.items() for k in np.flatnonzero(m.gains)})
         assert kept[0] <= kept[1] <= kept[2]
+
+
+@given(adapters(), st.sampled_from(SCORES), st.sampled_from([0.5, 0.9, 0.99]))
+def test_one_threshold_over_the_scope_cuts_every_module_there_whatever_their_ranks(adapter, by, share):
+    """Brute force: no component that is cut counts more than one that is kept, in whichever module."""
+    spectra, sensitivity = adapter
+    edit = make_edit(spectra, Rank(cut="para", by=by, share=share), sensitivity=sensitivity)
+    kept, cut = [], []
+    for name, module in edit.modules.items():
+        if module.skipped and "nothing to change" not in module.skipped:
+            continue  # what was not measured has no part in it
+        g, live = sensitivity.values[name], module.sigma > 1e-12 * module.sigma.max()
+        score = {
+            "sigma": module.sigma**2,
+            "functional": module.sigma**2 * sensitivity.inputs.q(name),
+            "gradient": np.abs(module.sigma * g.mean(axis=0)),
+            "sensitivity": np.abs(g).mean(axis=0),
+        }[by]
+        kept += score[live & (module.gains == 1)].tolist()
+        cut += score[live & (module.gains == 0)].tolist()
+        assert set(module.gains[live]) <= {0.0, 1.0}
+    if kept and cut:
+        assert min(kept) >= max(cut) * (1 - 1e-9)
+        assert sum(kept) >= share * sum(kept + cut) * (1 - 1e-9)
+        assert sum(kept) - min(kept) <= share * sum(kept + cut) * (1 + 1e-9)

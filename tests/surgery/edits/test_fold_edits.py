@@ -7,7 +7,7 @@ import pytest
 
 from surgery.edits import EditPlan, edit_as_fold, fold_edits, with_strength
 from surgery.errors import PolicyError
-from surgery.policies import POLICIES, AbsSelect, NaturalGradient, RandomIndex, make_policy
+from surgery.policies import POLICIES, AbsSelect, NaturalGradient, RandomIndex, Rank, make_policy
 from tests.helpers.policies import measured, spectrum, with_protected
 
 SIGMA = {
@@ -30,9 +30,12 @@ def plans(policy):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", READING)
-def test_the_edit_of_a_fold_is_that_of_its_training_examples(name):
-    for plan in plans(make_policy(name)):
+POOLING = [Rank(cut="para", share=0.7, by=by) for by in ("gradient", "sensitivity")]
+
+
+@pytest.mark.parametrize("policy", [*map(make_policy, READING), *POOLING], ids=str)
+def test_the_edit_of_a_fold_is_that_of_its_training_examples(policy):
+    for plan in plans(policy):
         edits = fold_edits(plan, SPECTRA, SENSITIVITY)
         assert len(edits.after) == len(SENSITIVITY.folds.held)
         for fold, train in enumerate(SENSITIVITY.folds.train):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from surgery.edits import EditPlan, grid_of, searchable, with_knobs
 from surgery.errors import PolicyError
-from surgery.policies import POLICIES, AbsSelect, GradDirection, Identity, RandomIndex, Truncate, knobs_of
+from surgery.policies import POLICIES, AbsSelect, GradDirection, Identity, RandomIndex, Rank, knobs_of
 from tests.helpers.policies import spectrum
 from tests.helpers.refusals import refusal
 
@@ -37,13 +37,13 @@ def test_the_nearest_step_is_nearer_than_every_other(knob, value):
 
 
 def test_a_lower_end_cuts_the_grid_and_never_below_its_first_value():
-    (keep,) = [knob for knob in knobs_of(Truncate) if knob.name == "keep"]
+    (keep,) = [knob for knob in knobs_of(Rank) if knob.name == "keep"]
     assert grid_of(keep, 3).value(grid_of(keep, 3).last) == 3
     assert grid_of(keep, -5).last == 0
 
 
 def test_a_search_counts_components_up_to_the_largest_rank_of_the_scope():
-    (grid,) = searchable(EditPlan(Truncate()), ["keep"], SPECTRA)
+    (grid,) = searchable(EditPlan(Rank()), ["keep"], SPECTRA)
     assert grid.value(grid.last) == 5  # not the 9 outside the scope
 
 

@@ -78,8 +78,8 @@ def test_the_table_of_a_group_holds_the_edits_and_expectations_of_its_values(kno
 
 
 def test_a_group_whose_adapter_was_not_measured_has_a_table_without_expectations():
-    table = knob_table(SPECTRA, replace(EditPlan(POLICIES["truncate"]()), scope="all"), KNOBS[0], None)
+    table = knob_table(SPECTRA, replace(EditPlan(POLICIES["rank"]()), scope="all"), KNOBS[0], None)
     assert not any(table.expectations)
     assert table.gains[20] == pytest.approx(
-        end_to_end(EditPlan(POLICIES["truncate"](), scope="all").apply(SPECTRA, None))
+        end_to_end(EditPlan(POLICIES["rank"](), scope="all").apply(SPECTRA, None))
     )

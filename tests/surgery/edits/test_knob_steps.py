@@ -80,7 +80,7 @@ def test_the_row_of_the_present_value_is_the_present_edit():
     np.testing.assert_array_equal(table.gains[at], end_to_end(plan.apply(SPECTRA, SENSITIVITY)))
 
 
-@pytest.mark.parametrize("name", ["grad_direction", "natural_gradient", "truncate"])
+@pytest.mark.parametrize("name", ["grad_direction", "natural_gradient", "rank"])
 def test_each_strength_is_the_plan_at_it(name):
     for plan in plans(name):
         table = knob_table(SPECTRA, plan, "strength", LONGER)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from surgery.edits import Edit, ModuleEdit, largest_text, largest_values, make_edit
-from surgery.policies import Scale, Truncate
+from surgery.policies import Rank, Scale
 from surgery.spectra import Spectrum
 
 
@@ -17,10 +17,10 @@ SPECTRA = {"a.o_proj": spectrum("a.o_proj", [4.0, 3.0, 2.0, 1.0]), "b.o_proj": s
 
 
 def test_a_truncation_keeps_what_it_keeps_and_under_a_rule_puts_all_into_it():
-    free = largest_values(make_edit(SPECTRA, Truncate(keep=1)))
+    free = largest_values(make_edit(SPECTRA, Rank(keep=1)))
     assert (free.least, free.most) == (1, 1)
     assert largest_text(free, "none") == "largest singular value of a module ×1 without an energy rule"
-    held = largest_values(make_edit(SPECTRA, Truncate(keep=1), energy="l1"))
+    held = largest_values(make_edit(SPECTRA, Rank(keep=1), energy="l1"))
     assert (held.least, held.most) == pytest.approx((1.5, 2.5))
     assert (held.module, held.before, held.after) == ("a.o_proj", 4.0, pytest.approx(10.0))
     assert largest_text(held, "l1") == (

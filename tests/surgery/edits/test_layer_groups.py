@@ -22,7 +22,7 @@ from surgery.edits import (
     thirds_of,
 )
 from surgery.errors import PolicyError, RecipeError
-from surgery.policies import AbsSelect, GradDirection, Identity, Scale, Truncate
+from surgery.policies import AbsSelect, GradDirection, Identity, Rank, Scale
 from tests.helpers.policies import measured, spectrum, with_protected
 
 RNG = np.random.default_rng(21)
@@ -41,7 +41,7 @@ some_groups = st.builds(
     threes,
     st.dictionaries(st.sampled_from(list(FAMILIES)), threes),
 )
-POLICIES = (GradDirection(), AbsSelect(), Truncate(keep=2), Scale(1.7), Identity())
+POLICIES = (GradDirection(), AbsSelect(), Rank(keep=2), Scale(1.7), Identity())
 
 
 def gain_of(groups, name):
@@ -133,7 +133,7 @@ def test_a_plan_with_groups_is_written_and_read_again(groups):
 
 
 @given(
-    st.floats(0.05, 2), st.floats(0, 3), st.sampled_from([GradDirection(), Truncate(keep=2)]),
+    st.floats(0.05, 2), st.floats(0, 3), st.sampled_from([GradDirection(), Rank(keep=2)]),
     st.sampled_from(["l1", "none"]), st.sampled_from([1.0, 0.6]),
 )  # fmt: skip
 def test_a_component_set_by_hand_ends_there_under_the_gain_of_its_groups(gain, wanted, policy, energy, strength):

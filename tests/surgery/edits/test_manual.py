@@ -11,7 +11,7 @@ from surgery.data import CalibrationPlan
 from surgery.edits import EditPlan, hold, put, release
 from surgery.errors import PolicyError
 from surgery.model import BaseChoice
-from surgery.policies import AbsSelect, GradDirection, Identity, RandomIndex, Scale, Truncate
+from surgery.policies import AbsSelect, GradDirection, Identity, RandomIndex, Rank, Scale
 from surgery.recipes import Recipe, dump_recipe, parse_recipe
 from tests.helpers.policies import measured, spectrum
 
@@ -23,7 +23,7 @@ POLICIES = (
     RandomIndex(),
     Identity(),
     Scale(1.7),
-    Truncate(3),
+    Rank(keep=3),
 )
 
 sigmas = st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=12).map(lambda s: sorted(s, reverse=True))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from surgery.edits import EditPlan, edit_record, make_edit, parse_edit
 from surgery.errors import PolicyError, RecipeError
-from surgery.policies import POLICIES, Scale, Truncate, make_policy
+from surgery.policies import POLICIES, Rank, Scale, make_policy
 from tests.helpers.policies import spectrum
 from tests.helpers.refusals import refusal
 
@@ -37,7 +37,7 @@ def test_what_a_record_leaves_out_has_its_default():
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_energy_rule_that_nobody_named_is_the_policys_own(name):
-    usual = "none" if name in ("truncate", "scale", "protected", "top_shrink", "tail_lift", "clip") else "l1"
+    usual = "none" if name in ("rank", "scale", "protected", "top_shrink", "tail_lift", "clip") else "l1"
     assert EditPlan(POLICIES[name]()).energy == parse_edit({"policy": name}).energy == usual
     assert EditPlan(POLICIES[name](), energy="l2").energy == "l2"
 
@@ -61,15 +61,13 @@ def test_the_energy_rule_that_nobody_named_is_the_policys_own(name):
     ],
 )
 def test_what_a_record_cannot_hold_is_named(changes, kind, word):
-    assert word in refusal(kind, parse_edit, {"policy": "truncate", **changes})
+    assert word in refusal(kind, parse_edit, {"policy": "rank", **changes})
 
 
 def test_a_plan_makes_the_edit_of_its_parts():
     spectra = {NAME: spectrum(NAME, [4.0, 2.0, 1.0])}
-    plan = EditPlan(Truncate(keep=2), "all", "l2", 0.5, {NAME: {0: 0.25}})
-    expected = make_edit(
-        spectra, Truncate(keep=2), scope="all", energy="l2", sigma_min=0.5, manual={NAME: {0: 0.25}}
-    )
+    plan = EditPlan(Rank(keep=2), "all", "l2", 0.5, {NAME: {0: 0.25}})
+    expected = make_edit(spectra, Rank(keep=2), scope="all", energy="l2", sigma_min=0.5, manual={NAME: {0: 0.25}})
     np.testing.assert_array_equal(plan.apply(spectra, None).sigma_after[NAME], expected.sigma_after[NAME])
     scaled = EditPlan(Scale(2.0), energy="none").apply(spectra, None)
     assert scaled.sigma_after[NAME].tolist() == [8.0, 4.0, 2.0]

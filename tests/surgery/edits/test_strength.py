@@ -22,12 +22,12 @@ from surgery.edits import (
     with_strength,
 )
 from surgery.errors import PolicyError
-from surgery.policies import GradDirection, Identity, RandomIndex, Scale, Truncate
+from surgery.policies import GradDirection, Identity, RandomIndex, Rank, Scale
 from tests.helpers.policies import measured, spectrum
 
 NAME = "model.layers.0.self_attn.o_proj"
 OTHER = "model.layers.1.mlp.down_proj"
-POLICIES = (GradDirection(), RandomIndex(amp=2.0, sup=0.1), Truncate(keep=2), Scale(1.7), Identity())
+POLICIES = (GradDirection(), RandomIndex(amp=2.0, sup=0.1), Rank(keep=2), Scale(1.7), Identity())
 
 sigmas = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=9).map(lambda s: sorted(s, reverse=True))
 strengths = st.floats(0, STRONGEST)
@@ -118,7 +118,7 @@ def test_a_strength_out_of_range_is_refused_with_the_range(strength):
 
 @given(strengths)
 def test_the_record_of_a_plan_tells_its_strength_and_that_of_a_whole_edit_is_as_before(strength):
-    plan = EditPlan(Truncate(), strength=strength)
+    plan = EditPlan(Rank(), strength=strength)
     assert parse_edit(edit_record(plan)) == plan
     assert ("strength" in edit_record(plan)) == (strength != 1)
 

@@ -23,6 +23,7 @@ from surgery.evaluation import (
     Sample,
     Scores,
     averaged,
+    in_words,
     ledger,
     ledger_record,
     ledgers_by_part,
@@ -235,3 +236,17 @@ def test_a_record_is_read_back_as_it_was(rows):
     back = parse_ledger(json.loads(json.dumps(without_nan(ledger_record(found)))))
     assert isinstance(back, Ledger)
     assert repr(back) == repr(found)  # NaN equals no NaN
+
+
+def test_the_ledger_is_told_in_words_that_need_no_formula():
+    base, adapter, edited = (
+        np.array([1, 1, 1, 0, 0, 0.0]),
+        np.array([0, 0, 1, 1, 0, 0.0]),
+        np.array([1, 0, 0, 1, 1, 0.0]),
+    )
+    assert in_words(ledger(base, adapter, edited), "hns") == (
+        "Of 6 answers the base has 3 right. Training broke 2 of them, and hns gives 1 back. "
+        "Of the rest it taught 1, and hns keeps 1. 1 that neither had right are new, and 1 that both had are lost."
+    )
+    assert "nothing to recover" in in_words(ledger(np.zeros(3), np.ones(3), np.ones(3)))
+    assert "nothing to retain" in in_words(ledger(np.ones(3), np.ones(3), np.ones(3)))

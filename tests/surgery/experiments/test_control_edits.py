@@ -34,8 +34,8 @@ from surgery.policies import (
     AbsSelect,
     GradDirection,
     RandomIndex,
+    Rank,
     Scale,
-    Truncate,
     make_policy,
 )
 from surgery.runs import control_notes
@@ -59,7 +59,7 @@ def measured(workplace_files):
 def test_random_controls_have_the_gains_of_the_layer_groups_of_their_edit(measured):
     spectra, sensitivity = measured
     groups = LayerGroups(third=(0.5, 1.0, 0.5))
-    for policy in (GradDirection(), AbsSelect(), Truncate(keep=2)):
+    for policy in (GradDirection(), AbsSelect(), Rank(keep=2)):
         plan = EditPlan(policy, scope="all", energy="l1", groups=groups)
         edit = plan.apply(spectra, sensitivity)
         found = with_controls(
@@ -161,7 +161,7 @@ def test_the_edit_comes_first_then_its_rescaling_then_random_controls(place):
 @pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"identity"}))
 @pytest.mark.parametrize(("energy", "sigma_min"), [("l1", 0.0), ("l2", 0.0), ("none", 0.0), ("none", 0.05)])
 def test_a_control_has_the_scope_the_rule_the_clamp_and_the_size_of_its_edit(measured, policy, energy, sigma_min):
-    knobs = {"scale": {"gamma": 0.7}, "truncate": {"keep": 2}}.get(policy, {})
+    knobs = {"scale": {"gamma": 0.7}, "rank": {"keep": 2}}.get(policy, {})
     plan = EditPlan(make_policy(policy, knobs), "attention-inputs", energy, sigma_min)
     edit = plan.apply(*measured)
     beside = with_controls(measured[0], {EDIT: (edit, rules_of(plan))}, random=3, scale=False)
@@ -206,7 +206,7 @@ def test_edits_of_several_scopes_get_controls_each_whose_names_say_whose_they_ar
         "a": EditPlan(GradDirection(), "residual", "l1"),
         "b": EditPlan(GradDirection(eta_suppress=0.3), "attention-inputs", "none"),
         "c": EditPlan(GradDirection(), "residual", "l1", manual={"model.layers.0.self_attn.o_proj": {0: 0.5}}),
-        "d": EditPlan(Truncate(keep=2), "residual", "l1"),
+        "d": EditPlan(Rank(keep=2), "residual", "l1"),
     }
     edits = {name: (plan.apply(*measured), rules_of(plan)) for name, plan in plans.items()}
     beside = with_controls(measured[0], edits, random=2)

@@ -23,8 +23,8 @@ from surgery.policies import (
     AbsSelect,
     GradDirection,
     RandomIndex,
+    Rank,
     SmoothAbs,
-    Truncate,
     knobs_of,
     make_policy,
 )
@@ -121,7 +121,7 @@ def test_a_sweep_scores_the_unedited_adapter_once(shop):
 
 
 def test_a_sweep_without_sensitivities_predicts_nothing(shop):
-    plan = EditPlan(Truncate(), energy="none")
+    plan = EditPlan(Rank(), energy="none")
     points = sweep_knob(TuningSetup(shop.live, shop.slice_, None), plan, "keep", [1, 2.0])
     assert [point.predicted for point in points] == [None, None]
     assert [point.value for point in points] == [1, 2]
@@ -134,8 +134,8 @@ def test_a_sweep_without_sensitivities_predicts_nothing(shop):
         (PLAN, "eta_suppress", [float("nan")]),
         (PLAN, "keep", [1.0]),
         (EditPlan(SmoothAbs()), "sup", [0.5, 1.0]),
-        (EditPlan(Truncate(), energy="none"), "keep", [1.5]),
-        (EditPlan(Truncate(), scope="nothing like it"), "keep", [1]),
+        (EditPlan(Rank(), energy="none"), "keep", [1.5]),
+        (EditPlan(Rank(), scope="nothing like it"), "keep", [1]),
     ],
     ids=["out of range", "not a number", "unknown", "refused by the policy", "half a component", "scope"],
 )
@@ -168,9 +168,9 @@ def test_swept_values_are_spread_over_the_range(policy, name, count, expected):
 
 
 def test_swept_values_can_end_at_the_rank():
-    assert sweep_values(knob_of(Truncate, "keep"), high=4) == (0, 1, 2, 3, 4)
-    assert sweep_values(knob_of(Truncate, "keep"), high=16) == (0, 2, 4, 6, 8, 10, 12, 14, 16)
-    assert sweep_values(knob_of(Truncate, "keep"), 3, high=1000) == (0, 128, 256)
+    assert sweep_values(knob_of(Rank, "keep"), high=4) == (0, 1, 2, 3, 4)
+    assert sweep_values(knob_of(Rank, "keep"), high=16) == (0, 2, 4, 6, 8, 10, 12, 14, 16)
+    assert sweep_values(knob_of(Rank, "keep"), 3, high=1000) == (0, 128, 256)
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -7,7 +7,7 @@ from surgery.data import CalibrationPlan
 from surgery.edits import EditPlan, LayerGroups
 from surgery.export import PeftLoading, card
 from surgery.model import BaseChoice
-from surgery.policies import Truncate
+from surgery.policies import Rank
 from surgery.recipes import Recipe
 from surgery.spectra import decompose
 
@@ -17,7 +17,7 @@ LOADED = PeftLoading(6, 6, "some/base (LlamaForCausalLM)")
 def card_of(small_adapter, source: str, loading: PeftLoading = LOADED, **rules) -> str:
     adapter = open_adapter(small_adapter)
     manual = {"model.layers.0.self_attn.o_proj": {0: 0.5}}
-    plan = EditPlan(Truncate(keep=2), energy="none", manual=manual, **rules)
+    plan = EditPlan(Rank(keep=2), energy="none", manual=manual, **rules)
     recipe = Recipe(source, adapter.digest, BaseChoice("some/base"), CalibrationPlan("rows.jsonl"), plan)
     return card.model_card(adapter, recipe, plan.apply(decompose(adapter), None), loading)
 

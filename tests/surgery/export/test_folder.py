@@ -17,7 +17,7 @@ from surgery.adapter import Adapter, open_adapter
 from surgery.edits import Edit, ModuleEdit, make_edit
 from surgery.errors import ExportError, SurgeryError
 from surgery.export import export, write_back
-from surgery.policies import Identity, Truncate
+from surgery.policies import Identity, Rank
 from surgery.spectra import decompose
 from tests.surgery.export.conftest import DTYPES, EPS, random_edit, update
 
@@ -198,7 +198,7 @@ def test_a_zeroed_component_is_gone_from_the_written_update(lora_tensors, write_
     adapter = open_adapter(write_adapter(lora_tensors({"o_proj": (14, 4, 11)})))
     spectra = decompose(adapter)
     for keep in (0, 1, 3):
-        edit = make_edit(spectra, Truncate(keep=keep), energy="none")
+        edit = make_edit(spectra, Rank(keep=keep), energy="none")
         export(adapter, spectra, edit, tmp_path / str(keep))
         found = np.linalg.svd(update(open_adapter(tmp_path / str(keep)).modules["o_proj"]), compute_uv=False)
         assert (found > 1e-6 * spectra["o_proj"].sigma[0]).sum() == keep
@@ -340,9 +340,9 @@ def test_a_written_folder_that_differs_is_found_by_reading_it_back(damage, opene
     adapter, spectra = opened
     read_back = export_module._read_back
 
-    def of_damaged(adapter: Adapter, folder: Path, changed: dict) -> Adapter:
+    def of_damaged(adapter: Adapter, folder: Path) -> Adapter:
         damage(folder)
-        return read_back(adapter, folder, changed)
+        return read_back(adapter, folder)
 
     monkeypatch.setattr(export_module, "_read_back", of_damaged)
     with pytest.raises(ExportError):

@@ -37,7 +37,7 @@ def test_an_export_read_by_peft_agrees_with_the_preview(opened, tmp_path):
 def test_an_export_of_another_edit_does_not_agree(opened, tmp_path):
     adapter, spectra, plan = opened
     export(adapter, spectra, make_edit(spectra, make_policy("identity"), scope="all"), tmp_path / "out")
-    other = make_edit(spectra, make_policy("truncate", {"keep": 1}), scope="all", energy="none")
+    other = make_edit(spectra, make_policy("rank", {"keep": 1}), scope="all", energy="none")
     error, _ = peft_agreement(
         loaded_base(tiny_llama(), tiny_tokenizer()), adapter, spectra, other, tmp_path / "out", plan
     )

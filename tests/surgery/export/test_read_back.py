@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from surgery.adapter import open_adapter
 from surgery.edits import make_edit
 from surgery.export import differing_modules, edit_between, export
-from surgery.policies import RandomIndex, Truncate
+from surgery.policies import RandomIndex, Rank
 from surgery.spectra import decompose
 
 WEIGHTS = "adapter_model.safetensors"
@@ -49,7 +49,7 @@ def test_an_export_is_read_back_as_its_edit_in_every_dtype(tmp_path, lora_tensor
 
 
 def test_components_that_were_cut_off_are_read_back_as_nothing(tmp_path, folder):
-    adapter, spectra, _, other = exported(folder, tmp_path / "out", Truncate(keep=2), energy="none")
+    adapter, spectra, _, other = exported(folder, tmp_path / "out", Rank(keep=2), energy="none")
     for module in edit_between(adapter, spectra, other).edit.modules.values():
         assert (module.sigma_after[:2] > 0.9 * module.sigma[:2]).all()
         assert (module.sigma_after[2:] < 1e-6 * module.sigma[0]).all()

@@ -51,6 +51,8 @@ def test_rows_of_a_measurement_that_lacks_their_digests_are_read_where_the_sourc
     assert record.rows["tuning"] == tuple(map(seen_keys, shuffled[3:]))
     other = record_of("d", PLAN, replace(MEASURED, rows=rows_digest(ROWS[5:9])), replace(recipe, tuning=None))
     assert (dict(other.rows), other.unknown) == ({}, ("calibration",))
+    judged = record_of("d", PLAN, MEASURED, replace(recipe, chosen=(replace(plan, examples=1, start=2),)))
+    assert judged.rows["chosen 1"] == (seen_keys(shuffled[2]),)
     (tmp_path / "rows.jsonl").unlink()
     gone = record_of("d", PLAN, replace(MEASURED, keys=record.rows["calibration"]), recipe)
     assert (list(gone.rows), gone.unknown) == (["calibration"], ("tuning",))

@@ -1,4 +1,4 @@
-"""The edits that others are compared with: random gates, rescaling, truncation, identity."""
+"""The edits that others are compared with: random gates, rescaling, identity."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgery.policies import AbsSelect, Identity, RandomIndex, Scale, Truncate
+from surgery.policies import AbsSelect, Identity, RandomIndex, Scale
 from tests.helpers.policies import evidence, fractions, gains_of, signed, stacked, tied
 
 # ---- random_index ----
@@ -62,26 +62,10 @@ def test_the_draws_of_exported_recipes_never_change(seed, name, drawn):
     assert policy.gains(stacked(*others, module))[3].tolist() == drawn
 
 
-# ---- identity, scale, truncate ----
+# ---- identity, scale ----
 
 
 @given(signed)
 def test_identity_and_scale_give_one_gain_to_all(g):
     assert gains_of(Identity(), evidence(g=g)).tolist() == [1.0] * len(g)
     assert gains_of(Scale(gamma=0.7), evidence(g=g)).tolist() == [0.7] * len(g)
-
-
-@given(tied, st.integers(0, 30))
-def test_truncate_keeps_the_leading_components_by_sigma_or_by_sensitivity(values, keep):
-    r = len(values)
-    leading = sorted(range(r), key=lambda k: (-values[k], k))[:keep]
-    expected = [1.0 if k in leading else 0.0 for k in range(r)]
-    by_sensitivity = gains_of(Truncate(keep=keep, by="sensitivity"), evidence(values))
-    by_sigma = gains_of(Truncate(keep=keep, by="sigma"), evidence([1.0] * r, sigma=values))
-    assert by_sensitivity.tolist() == expected
-    assert by_sigma.tolist() == expected
-
-
-def test_truncate_by_sigma_ignores_the_sensitivities():
-    gains = gains_of(Truncate(keep=1), evidence([0.0, 9.0], sigma=[2.0, 1.0]))
-    assert gains.tolist() == [1.0, 0.0]

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from surgery.errors import PolicyError
-from surgery.policies import AbsSelect, DoubleSmooth, RandomIndex, RobustZ, SmoothAbs, Truncate, ZScore
+from surgery.policies import AbsSelect, DoubleSmooth, RandomIndex, Rank, RobustZ, SmoothAbs, ZScore
 from tests.helpers.policies import (
     evidence,
     fractions,
@@ -291,8 +291,8 @@ def test_abs_mean_ranks_by_the_signed_mean_and_mean_abs_by_the_mean_magnitude(ki
 
 def test_truncation_by_sensitivity_knows_both_magnitudes():
     both = evidence([9.0, 1.0], g=[0.0, -1.0])
-    assert gains_of(Truncate(keep=1, by="sensitivity"), both).tolist() == [1.0, 0.0]
-    assert gains_of(Truncate(keep=1, by="sensitivity", magnitude="abs_mean"), both).tolist() == [0.0, 1.0]
+    assert gains_of(Rank(keep=1, by="sensitivity"), both).tolist() == [1.0, 0.0]
+    assert gains_of(Rank(keep=1, by="sensitivity", magnitude="abs_mean"), both).tolist() == [0.0, 1.0]
 
 
 def test_a_flat_module_in_a_stack_gets_mid_while_its_neighbours_are_gated():

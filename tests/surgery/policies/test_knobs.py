@@ -8,8 +8,8 @@ from surgery.errors import PolicyError
 from surgery.policies import (
     POLICIES,
     Clip,
+    Rank,
     Scale,
-    Truncate,
     knobs_of,
     make_policy,
 )
@@ -27,7 +27,8 @@ def test_every_policy_has_a_name_a_title_and_help_for_every_knob():
             if knob.when is not None:
                 name_of_switch, value = knob.when
                 assert name_of_switch in list(knobs)[:position]
-                assert isinstance(value, knobs[name_of_switch].kind)
+                wanted = value if isinstance(value, tuple) else (value,)
+                assert all(isinstance(each, knobs[name_of_switch].kind) for each in wanted)
             assert knob.kind in (int, float, bool, str)
             assert isinstance(knob.default, knob.kind)
             assert (knob.low is not None and knob.high is not None) == (knob.kind in (int, float))
@@ -70,12 +71,12 @@ def test_a_knob_whose_range_is_only_that_of_its_slider_takes_what_lies_past_its_
 
 def test_only_counts_of_components_end_at_the_rank():
     counting = {(kind.name, knob.name) for kind in POLICIES.values() for knob in knobs_of(kind) if knob.components}
-    assert counting == {("abs_select", "min_core_k"), ("random_index", "min_core_k"), ("truncate", "keep")}
+    assert counting == {("abs_select", "min_core_k"), ("random_index", "min_core_k"), ("rank", "keep")}
 
 
 def test_whole_numbers_stand_for_floats_and_whole_floats_for_integers():
     assert make_policy("scale", {"gamma": 2}) == Scale(gamma=2.0)
-    assert make_policy("truncate", {"keep": 3.0}) == Truncate(keep=3)
+    assert make_policy("rank", {"keep": 3.0}) == Rank(keep=3)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_whole_numbers_stand_for_floats_and_whole_floats_for_integers():
         ("abs_select", {"min_core_k": 1.5}, "min_core_k"),
         ("abs_select", {"min_core_k": float("nan")}, "min_core_k"),
         ("abs_select", {"min_core_k": float("inf")}, "min_core_k"),
-        ("truncate", {"keep": 10**400}, "keep"),
+        ("rank", {"keep": 10**400}, "keep"),
         ("abs_select", {"norm": "max"}, "mean, l2, none"),
         ("abs_select", {"norm": 2}, "norm"),
         ("smooth_abs", {"align_mid": 1}, "true or false"),
@@ -107,7 +108,7 @@ def test_whole_numbers_stand_for_floats_and_whole_floats_for_integers():
         ("robust_z", {"softness": 0.0}, "softness"),
         ("random_index", {"seed": -1}, "seed"),
         ("random_index", {"seed": 2**31}, "seed"),
-        ("truncate", {"by": "energy"}, "sigma, sensitivity"),
+        ("rank", {"by": "energy"}, "sigma, functional, gradient, sensitivity"),
     ],
 )
 def test_a_policy_or_a_knob_that_does_not_exist_or_is_out_of_range_is_refused(name, knobs, word):

@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 
 from surgery.errors import PolicyError
 from surgery.policies import (
+    CUTS,
     HNS,
     POLICIES,
+    SCORES,
     Clip,
     FunctionalHNS,
     GradDirection,
     Power,
+    Rank,
     Scale,
     SmoothAbs,
-    Truncate,
     knob_values,
     knobs_of,
     make_policy,
@@ -63,7 +65,7 @@ DEFAULTS = {
     "functional_hns": {"fast": 4, "stable": 1, "alpha": 0.5},
     "functional_flat": {},
     "scale": {"gamma": 1.0},
-    "truncate": {"keep": 8, "by": "sigma", "magnitude": "mean_abs"},
+    "rank": {"cut": "fixed", "keep": 8, "share": 0.95, "by": "sigma", "magnitude": "mean_abs"},
 }  # fmt: skip
 EVERY_POLICY = [
     *(policy() for policy in ROW_POLICIES.values()),
@@ -74,7 +76,8 @@ EVERY_POLICY = [
     SmoothAbs(align_mid=False, core_frac=0.9, noise_frac=0.9, norm="none"),
     GradDirection(asymmetric=False),
     GradDirection(power=1.7),
-    Truncate(by="sensitivity", keep=3),
+    Rank(by="sensitivity", keep=3),
+    *(Rank(cut=cut, by=by) for cut in CUTS for by in SCORES),
     HNS(fast=8, stable=0),
     Power(exponent=1.3),
     Clip(cap=1.0),
@@ -179,7 +182,7 @@ def test_the_gates_stand_on_normalised_magnitude_and_the_steps_on_the_signed_mea
         (POLICIES["z_score"](norm="l2"), np.array([2.0, 3.0, 1.0, 6.0]) / np.sqrt(50.0)),
         (GradDirection(), [0.5, -1.5, 0.0, 2.0]),
         (Scale(), [0.0, 1.0, 2.0, 3.0]),
-        (Truncate(keep=2), [0.0, 1.0, 2.0, 3.0]),
+        (Rank(keep=2), [0.0, 1.0, 2.0, 3.0]),
     ):
         _, position = position_of(policy, module)
         np.testing.assert_allclose(position, [expected], err_msg=policy.name)

@@ -460,3 +460,13 @@ def test_protected_slices_keep_the_digests_of_their_rows_and_count_as_seen():
 def test_a_broken_list_of_protected_slices_is_refused_with_its_place(protected, word):
     with pytest.raises(RecipeError, match=word):
         parse_recipe(yaml.safe_dump({**RECORD, "protected": protected}))
+
+
+def test_slices_that_an_edit_was_chosen_on_are_kept_and_count_as_seen():
+    slices = (CalibrationPlan("judges.jsonl", 5, start=9), CalibrationPlan("demo:arithmetic/tuning"))
+    recipe = dataclasses.replace(PLAIN, chosen=slices)
+    assert parse_recipe(dump_recipe(recipe)) == recipe
+    assert set(slices) <= set(recipe.seen)
+    assert "chosen" not in RECORD
+    with pytest.raises(RecipeError, match=r"chosen\[0\]"):
+        parse_recipe(yaml.safe_dump({**RECORD, "chosen": [3]}))

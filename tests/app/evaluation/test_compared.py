@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from app.evaluation.samples import compared, searched
+from app.evaluation.compared import compared, searched
 from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, Scores
 from surgery.experiments import EDIT
 from tests.app.evaluation.conftest import proof

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.evaluation.ledger import ledger_table, stream_table
+from app.evaluation.ledger_table import ledger_table, stream_table
 from surgery.evaluation import BASE, BASELINE, OUTCOMES, Evaluation, ledgers_by_part, ledgers_of
 from surgery.experiments import EDIT
 from tests.app.evaluation.conftest import with_base

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.evaluation.results import effects_table, tasks_table, verdict
+from app.evaluation.findings import effects_table, tasks_table, verdict
 from surgery.evaluation import AGAIN, BASELINE, Evaluation, Metric, Sample, Scores
 from surgery.experiments import EDIT
 from tests.app.evaluation.conftest import proof
