@@ -14,7 +14,10 @@ from surgery.experiments import EDIT, is_reserved
 
 
 def guards_figure(reward: TaskOutcome, guards: Sequence[TaskOutcome]) -> go.Figure:
-    """What every variant gains by one metric of the own task against what it costs by every metric of the guards."""
+    """What every variant gains by one metric of the own task against what it costs by every metric of the guards.
+
+    The base without the adapter would dwarf them, and is left out.
+    """
     return viz.own_against_guards(
         {name: _band(reward.gain(name)) for name in reward.changes if name not in (AGAIN, BASE)},
         {name: _kind(name) for name in reward.changes},

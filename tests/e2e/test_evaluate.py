@@ -192,7 +192,6 @@ def test_a_proof_with_guards_is_drawn_and_a_further_guard_can_be_typed(
     guards.fill("text: demo:text, limit: 12")
     guards.press("Enter")
     rested(page)
-    expect(figure.get_by_text("gain, nats per answer token")).to_be_visible()
     expect(page.get_by_test_id("stMultiSelect").get_by_text("text: demo:text, limit: 12")).to_be_visible()
     no_message_of_failure(page)
     (app_home / "groups" / f"{group.key}.json").unlink()

@@ -50,6 +50,7 @@ def test_what_the_log_holds_is_not_asked_again_and_has_the_same_bits(shop, edit,
 
     monkeypatch.setattr(VariantEngine, "answer", nobody)
     monkeypatch.setattr(VariantEngine, "answer_losses", nobody)
+    monkeypatch.setattr(VariantEngine, "divergences", nobody)
     with AnswerLog(tmp_path / "log") as log:
         again = judges(shop, log).changes(edit.sigma_after, range(4))
     assert {name: numbers.tolist() for name, numbers in again.items()} == {
