@@ -33,7 +33,9 @@ def test_a_smaller_file_is_told_with_what_it_kept_and_left_out():
 
 def test_many_modules_are_counted_and_a_known_functional_energy_is_told():
     kept = {"in_sum": {**RECORD["kept"]["in_sum"], "functional": 0.5}}
-    told = shown.smaller_text({**RECORD, "left_out": list("abcde"), "zeros": ["f"], "kept": kept, "ranks": {"b": 2}})
+    told = shown.smaller_text(
+        {**RECORD, "left_out": list("abcde"), "zeros": ["f"], "kept": kept, "ranks": {"b": 2}}
+    )
     assert "95.12% of Σσ², 50.00% of the functional energy" in told
     assert "left out: a, b, c and 2 more" in told
     assert "zero update, as PEFT makes it anyway: f" in told
