@@ -1,6 +1,5 @@
 """Search for the edit that is best in what a person cares about, several things at once."""
 
-from surgery.experiments.search.drift import divergences
 from surgery.experiments.search.folder import (
     ABOUT,
     StoredSearch,
@@ -50,7 +49,6 @@ __all__ = [
     "Study",
     "Trial",
     "delete_search",
-    "divergences",
     "dominated",
     "front",
     "keep_about",

@@ -14,7 +14,6 @@ from numpy import ndarray
 
 from surgery.data import Calibration, Encoding, Example
 from surgery.evaluation import BASELINE, Marking, answered
-from surgery.experiments.search.drift import divergences
 from surgery.experiments.search.objectives import Objective, Reading
 from surgery.model import Variant, VariantEngine
 from surgery.progress import SILENT, Control
@@ -94,9 +93,9 @@ class Judges:
             found["loss"] = scored.numbers("tried", "loss")
             found["exact"] = scored.numbers("tried", scored.metrics[-1].name)
         if "kl" in asked.readings and sigma is not None:
-            found["kl"] = divergences(
-                self.live, asked.examples, sigma, batch_size=self.batch_size, control=control
-            )
+            both = VariantEngine(self.live, {BASELINE: None, "tried": sigma}, rows=2 * self.batch_size)
+            moved = both.divergences(asked.examples, [BASELINE], control=control)["tried"]
+            found["kl"] = np.array([each.kl[0] for each in moved], dtype=np.float64)
         return {reading: found[reading] for reading in asked.readings}
 
 
