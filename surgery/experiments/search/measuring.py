@@ -93,9 +93,9 @@ class Judges:
             found["loss"] = scored.numbers("tried", "loss")
             found["exact"] = scored.numbers("tried", scored.metrics[-1].name)
         if "kl" in asked.readings and sigma is not None:
-            pair = VariantEngine(self.live, {BASELINE: None, "tried": sigma}, rows=2 * self.batch_size)
-            said = pair.divergences(asked.examples, (BASELINE,), control=control)["tried"]
-            found["kl"] = np.array([each.kl[0] for each in said])
+            both = VariantEngine(self.live, {BASELINE: None, "tried": sigma}, rows=2 * self.batch_size)
+            moved = both.divergences(asked.examples, [BASELINE], control=control)["tried"]
+            found["kl"] = np.array([each.kl[0] for each in moved], dtype=np.float64)
         return {reading: found[reading] for reading in asked.readings}
 
 

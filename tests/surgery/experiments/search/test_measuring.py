@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from surgery.edits import EditPlan
 from surgery.evaluation import evaluate
@@ -11,6 +12,7 @@ from surgery.experiments.search import Judges, objectives_named
 from surgery.model import VariantEngine
 from surgery.policies import Scale
 from surgery.runs import AnswerLog
+from tests.helpers.models import double, singular_triplets, tiny_llama
 from tests.surgery.experiments.conftest import losses_by_hand, slice_of
 
 ASKED = objectives_named(("loss", "exact", "kl", "protected"))
@@ -26,6 +28,17 @@ def judges(shop, log, protected=5):
     return Judges(shop.live, slices, ASKED, log)
 
 
+def log_probabilities(shop, sigma_after, example) -> torch.Tensor:
+    """Of the next token before each answer token, (token, vocabulary), by W + U·diag(σ′)·Vᵀ in float64."""
+    model = double(tiny_llama())
+    with torch.no_grad():
+        for name, (U, sigma, V) in singular_triplets(tiny_llama(), shop.folder).items():
+            model.get_submodule(name).weight += U @ torch.diag(torch.as_tensor(sigma_after.get(name, sigma))) @ V.T
+        ids = torch.tensor([[*example.prompt_ids, *example.answer_ids]])
+        first = len(example.prompt_ids) - 1
+        return model(input_ids=ids).logits[0].log_softmax(-1)[first : first + len(example.answer_ids)]
+
+
 def test_parts_together_are_the_whole_of_every_slice(shop, edit, tmp_path):
     with AnswerLog(tmp_path / "log") as log:
         judge = judges(shop, log)
@@ -35,6 +48,11 @@ def test_parts_together_are_the_whole_of_every_slice(shop, edit, tmp_path):
     for name, examples in (("loss", shop.slice_.examples), ("protected", slice_of(5, seed=3).examples)):
         change = losses_by_hand(shop, edit.sigma_after, examples) - losses_by_hand(shop, {}, examples)
         np.testing.assert_allclose(found[name], change, rtol=1e-7, atol=1e-10)
+    for value, example in list(zip(found["kl"], shop.slice_.examples, strict=True))[:2]:
+        p, q = (log_probabilities(shop, sigma, example) for sigma in ({}, edit.sigma_after))
+        by_hand = torch.nn.functional.kl_div(q, p, log_target=True, reduction="none").sum(-1).mean()
+        assert by_hand > 1e-3
+        np.testing.assert_allclose(value, by_hand.item(), rtol=1e-9)
     whole = evaluate(shop.live, shop.slice_, {"edit": edit.sigma_after})
     np.testing.assert_array_equal(
         found["exact"], whole.numbers("edit", "exact") - whole.numbers("unedited", "exact")
