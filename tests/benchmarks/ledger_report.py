@@ -61,7 +61,8 @@ def means_table(records: Mapping[str, Any]) -> Iterator[str]:
     yield "|---" * (len(names) + 3) + "|"
     for task, record in records.items():
         metric = next(each for each in record["measures"] if each["binary"])
-        means = [f"{100 * record['variants'][name]['means'][metric['name']]:.1f}" for name in names]
+        found = {name: each["means"][metric["name"]] for name, each in record["variants"].items()}
+        means = [f"{100 * found[name]:.1f}" if name in found else "" for name in names]
         yield f"| {task} | {record['examples']} | {metric['title']} | {' | '.join(means)} |"
 
 
