@@ -154,6 +154,18 @@ def test_a_mark_of_the_flow_opens_the_answers_that_went_that_way(page: Page, app
     expect(page.get_by_role("radio", name=re.compile("wrong throughout"))).to_be_checked()
 
 
+def test_a_guard_that_was_typed_is_asked_and_drawn_against_the_own_task(opened: Open) -> None:
+    page = opened()
+    fill(page, Examples=4, Random_controls=1)
+    guards = page.get_by_role("combobox", name="Guards")
+    guards.click()
+    guards.fill("text: demo:text, limit: 2, window: 24, stride: 12")
+    guards.press("Enter")
+    rested(page)
+    prove(page)
+    proven(page, 4)
+
+
 def guarded_proof() -> RunGroup:
     """A group in the history of this home: the proof that ships with the demo, and a text that its variants spoil a bit."""
     own = next(run for run in known_runs() if run.shipped and run.plan.adapter == "demo:kinship")
@@ -192,6 +204,7 @@ def test_a_proof_with_guards_is_drawn_and_a_further_guard_can_be_typed(
     guards.fill("text: demo:text, limit: 12")
     guards.press("Enter")
     rested(page)
+    expect(figure.get_by_text("gain, nats per answer token")).to_be_visible()
     expect(page.get_by_test_id("stMultiSelect").get_by_text("text: demo:text, limit: 12")).to_be_visible()
     no_message_of_failure(page)
     (app_home / "groups" / f"{group.key}.json").unlink()
