@@ -186,5 +186,5 @@ def servers(found: Layout, scalings: Iterable[float]) -> tuple[str, ...]:
     return (
         "PEFT loads it by rank_pattern and alpha_pattern; a server whose reader knows one rank and one alpha, as "
         "vLLM's does, is to be given the padded form",
-        start,
+        f"Padded to one rank, {start}" if allowed else start,
     )
