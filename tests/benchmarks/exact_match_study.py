@@ -24,17 +24,27 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from surgery import Sensitivity, decompose, make_policy, open_adapter
+from surgery.adapter import in_scope
 from surgery.data import Calibration, choose, read_rows
 from surgery.edits import Edit, EditPlan, expected, expected_of_edit
 from surgery.evaluation import answered, holm, mcnemar, paired_effect
-from surgery.experiments import control_of, flat_of, input_energies, scalar_e, shape_only
-from surgery.files import data_file, demo_slice
+from surgery.experiments import (
+    by_hand,
+    control_of,
+    flat_of,
+    input_energies,
+    moved_to,
+    scalar_e,
+    shape_only,
+)
+from surgery.files import data_file, demo_slice, digest
 from surgery.model import LiveModel, VariantEngine, load_base
 from surgery.recipes import demo_plans
-from surgery.sensitivity import calibrate
+from surgery.sensitivity import calibrate, load_sensitivity, measure_sensitivity, save_sensitivity
 
 DEMOS = ("kinship", "arithmetic")
-MOST = 256  # calibration rows
+MOST = 256  # rows of a calibration slice
+BOTH = 2 * MOST  # with the tuning slice's: of settings that were chosen before
 ETAS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 DAMPINGS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0)
 CONTROLS = {"Scalar-E": scalar_e, "ShapeOnly": shape_only}
@@ -45,16 +55,22 @@ Scores = Mapping[str, Mapping[str, Float64[ndarray, " example"]]]
 
 @dataclass(frozen=True)
 class Setting:
-    """An edit, or a control of it: its plan, and the calibration rows that it reads."""
+    """An edit, or a control of it: its plan, and the calibration rows that it reads.
+
+    second: the step that follows from where the first one ends, measured there again on the same rows.
+    """
 
     plan: EditPlan = EditPlan(make_policy("identity"), energy="none")
     rows: int = MOST
     control: str = ""
+    second: EditPlan | None = None
 
     @property
     def label(self) -> str:
         knobs = ", ".join(f"{name} {value:g}" for name, value in _told(self.plan).items())
         named = f"{self.plan.policy.name} {knobs}".strip()
+        if self.second is not None:
+            named += ", then " + ", ".join(f"{name} {value:g}" for name, value in _told(self.second).items())
         edit = f"{named} ({self.plan.scope}, {self.plan.energy}, {self.rows} rows)"
         return f"{self.control} of {edit}" if self.control else edit
 
@@ -71,6 +87,11 @@ UNEDITED = Setting(rows=0)
 def natural(eta: float, damping: float, scope: str = "residual", rows: int = MOST, control: str = "") -> Setting:
     policy = make_policy("natural_gradient", {"eta": eta, "damping": damping})
     return Setting(EditPlan(policy, scope, "none"), rows, control)
+
+
+def twice(first: Setting, eta: float, damping: float) -> Setting:
+    """A second natural step after the first one."""
+    return replace(first, second=natural(eta, damping, first.plan.scope).plan)
 
 
 def usual(policy: str, rows: int = MOST) -> Setting:
@@ -90,6 +111,7 @@ CANDIDATES = {
         natural(0.4, 0.5, "all"),
         natural(0.3, 0.1, "all"),
         natural(0.3, 0.3, "all", rows=128),
+        *(twice(natural(0.2, 0.1), eta, damping) for eta, damping in ((0.1, 0.2), (0.1, 0.1), (0.2, 0.2))),
     ],
     "arithmetic": [natural(0.2, 0.3, "all"), natural(0.15, 0.1, "all"), natural(0.3, 0.3, "all")],
 }
@@ -97,11 +119,21 @@ CANDIDATES = {
 CHOSEN = {"kinship": (0.2, 0.1, "residual"), "arithmetic": (0.15, 0.1, "all")}
 
 
+# with the rows of both slices, whose tuning rows no longer choose anything: the chosen step again, and the step over
+# all modules of the best expectation among those that were measured
+WITH_BOTH = {"kinship": [(0.2, 0.1, "residual"), (0.4, 0.5, "all")], "arithmetic": [(0.15, 0.1, "all")]}
+
+
 def to_confirm(demo: str) -> list[Setting]:
-    """What is shown of a demo, all of it corrected together."""
+    """What is shown of a demo, all of it corrected together; fixed before a confirmation row was asked but for the first."""
+    chosen = natural(*CHOSEN[demo])
     return [
-        natural(*CHOSEN[demo]),
-        *(natural(*CHOSEN[demo], control=control) for control in CONTROLS),
+        chosen,
+        *(replace(chosen, control=control) for control in CONTROLS),
+        *(natural(*step, rows=BOTH) for step in WITH_BOTH[demo]),
+        replace(chosen, rows=MOST // 2),
+        usual("grad_direction"),
+        *([twice(chosen, 0.1, 0.1)] if demo == "kinship" else []),
     ]
 
 
@@ -118,6 +150,21 @@ class Bench:
     def live(self) -> LiveModel:
         return LiveModel(load_base(self.base.location), self.adapter, self.spectra)
 
+    def first(self, rows: int) -> Sensitivity:
+        """The sensitivities of the first calibration rows, or of all of them and the tuning rows."""
+        if rows <= MOST:
+            return self.sensitivity().head(rows)
+        own, more = self.sensitivity(), self.sensitivity("tuning")
+        assert own.answer_tokens is not None
+        assert more.answer_tokens is not None
+        return replace(
+            own,
+            values={name: np.concatenate([g, more.values[name]]) for name, g in own.values.items()},
+            losses=np.concatenate([own.losses, more.losses]),
+            without=np.concatenate([own.without, more.without]),
+            answer_tokens=np.concatenate([own.answer_tokens, more.answer_tokens]),
+        )
+
     @cache  # noqa: B019 (two benches a run)
     def sensitivity(self, part: str = "calibration") -> Sensitivity:
         plan = replace(self._plan, data=demo_slice(f"demo:{self.demo}", part), examples=MOST)
@@ -128,12 +175,26 @@ class Bench:
         return self.live.encode(choose(rows, count, seed=None), self._evaluation.encoding)
 
     def edit(self, setting: Setting) -> Edit:
-        few = self.sensitivity().head(setting.rows) if setting.rows else None
+        few = self.first(setting.rows) if setting.rows else None
         edit = setting.plan.apply(self.spectra, few)
+        if setting.second is not None:
+            start = moved_to(self.spectra, edit)
+            after = setting.second.apply(start, self.measured_at(setting)).sigma_after
+            edit = by_hand(self.spectra, after, setting.plan.scope).apply(self.spectra, None)
         if not setting.control:
             return edit
         flat = flat_of(edit, self.spectra, input_energies(self.sensitivity()))
         return control_of(edit, CONTROLS[setting.control], flat)
+
+    def measured_at(self, setting: Setting) -> Sensitivity:
+        """The sensitivities of the calibration rows where the first step ends, kept beside the scores."""
+        first = replace(setting, second=None, control="")
+        file = self._file.with_name(f"{digest([self.demo, first.label])[:16]}.safetensors")
+        if not file.is_file():
+            rows, names = self.slice_("calibration", setting.rows), in_scope(self.spectra, setting.plan.scope)
+            sigma = first.plan.apply(self.spectra, self.first(setting.rows)).sigma_after
+            save_sensitivity(measure_sensitivity(self.live, rows, names, sigma=sigma), file)
+        return load_sensitivity(file)
 
     def run(self, part: str, count: int, settings: Iterable[Setting]) -> None:
         """Score what has no scores yet, the unedited adapter too, one variant after the other."""
@@ -169,8 +230,8 @@ def grid(bench: Bench, count: int = 3) -> Iterator[str]:
     yield "| scope, rows | η / damping | expected Δ loss, cross-fitted | first order, same rows |"
     yield "|---|---|---|---|"
     for scope in ("residual", "all"):
-        for rows in (128, MOST):
-            few = bench.sensitivity().head(rows)
+        for rows in (128, MOST, BOTH):
+            few = bench.first(rows)
             found = []
             for damping in DAMPINGS:
                 for eta in ETAS:
