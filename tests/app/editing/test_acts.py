@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from app.editing import ENERGY_LABELS
 from app.editing.acts import applied
-from app.state import saved as sessions
 from app.state.workspace import Workspace
-from surgery.edits import EditPlan, LayerGroups, best_step, edit_record, parse_edit, preview
+from surgery.edits import EditPlan, LayerGroups, best_step, edit_record, parse_edit, preview, stored_edit
 from surgery.errors import PolicyError, SurgeryError
 from surgery.policies import (
     POLICIES,
@@ -239,7 +238,7 @@ def test_no_act_of_a_hostile_browser_breaks_the_workspace(sent: list[dict[str, A
         shown(workspace)
     for step in workspace.history.steps:
         record = json.loads(json.dumps(edit_record(step.plan), allow_nan=False))
-        assert sessions._edit(record) == step.plan
+        assert stored_edit(record) == step.plan
         assert step.label
 
 

@@ -37,7 +37,8 @@ def test_what_a_record_leaves_out_has_its_default():
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_energy_rule_that_nobody_named_is_the_policys_own(name):
-    usual = "none" if name in ("rank", "scale", "protected", "top_shrink", "tail_lift", "clip") else "l1"
+    size_is_the_effect = ("rank", "scale", "natural_gradient", "protected", "top_shrink", "tail_lift", "clip")
+    usual = "none" if name in size_is_the_effect else "l1"
     assert EditPlan(POLICIES[name]()).energy == parse_edit({"policy": name}).energy == usual
     assert EditPlan(POLICIES[name](), energy="l2").energy == "l2"
 
