@@ -3,19 +3,13 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from surgery.data import TextPlan
-from surgery.evaluation import CROSS_ENTROPY, KL_UNEDITED, LOSS, Sample, Scores
-from surgery.experiments import GUARD
-from surgery.runs import RunGroup, begin, finish, keep_group, known_runs
 from tests.e2e.driving import LONG, fresh, no_message_of_failure, rested
 
 Open = Callable[[], Page]
@@ -162,49 +156,6 @@ def test_a_guard_that_was_typed_is_asked_and_drawn_against_the_own_task(opened: 
     guards.fill("text: demo:text, limit: 2, window: 24, stride: 12")
     guards.press("Enter")
     rested(page)
+    guards.press("Escape")  # what is offered lies over the button
     prove(page)
     proven(page, 4)
-
-
-def guarded_proof() -> RunGroup:
-    """A group in the history of this home: the proof that ships with the demo, and a text that its variants spoil a bit."""
-    own = next(run for run in known_runs() if run.shipped and run.plan.adapter == "demo:kinship")
-    rng, count = np.random.default_rng(0), 30
-    numbers = {name: rng.normal(0.002 * place, 0.01, count) for place, name in enumerate(own.evaluation.scores)}
-    scores = {
-        name: Scores({LOSS.name: 3.8 + each, KL_UNEDITED.name: each**2}, ("",) * count)
-        for name, each in numbers.items()
-    }
-    samples = tuple(Sample(f"key {n}", "", "") for n in range(count))
-    found = replace(own.evaluation, scores=scores, samples=samples, metrics=(CROSS_ENTROPY, KL_UNEDITED))
-    plan = replace(own.plan, question={"text": asdict(TextPlan("demo:text"))}, asked="a text", purpose=GUARD)
-    run, log = begin(plan)
-    log.close()
-    finish(run, found)
-    return keep_group(RunGroup(own.plan.key, (run.plan.key,)))
-
-
-def test_a_proof_with_guards_is_drawn_and_a_further_guard_can_be_typed(
-    page: Page, app_url: str, app_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SURGERY_HOME", str(app_home))
-    group = guarded_proof()
-    page.goto(fresh(app_url, "evaluate"))
-    expect(page.get_by_role("heading", name="Own task against guards")).to_be_visible(timeout=LONG)
-    rested(page)
-    figure = page.locator(f"[class*=st-key-guards-{group.own}]").get_by_test_id("stPlotlyChart")
-    expect(figure.get_by_text("cost, nats per token")).to_have_count(2)
-    expect(figure.get_by_text("gain, points")).to_be_visible()
-    figure.locator(".scatterlayer .points path").first.hover(force=True)
-    expect(figure.locator(".hoverlayer")).to_contain_text("gain")
-    page.get_by_test_id("stButtonGroup").get_by_text("answer loss", exact=True).click()
-    expect(figure.get_by_text("gain, nats per answer token")).to_be_visible(timeout=20_000)
-    guards = page.get_by_role("combobox", name="Guards")
-    guards.click()
-    guards.fill("text: demo:text, limit: 12")
-    guards.press("Enter")
-    rested(page)
-    expect(figure.get_by_text("gain, nats per answer token")).to_be_visible()
-    expect(page.get_by_test_id("stMultiSelect").get_by_text("text: demo:text, limit: 12")).to_be_visible()
-    no_message_of_failure(page)
-    (app_home / "groups" / f"{group.key}.json").unlink()

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from app.report import report_html, write_report
 from app.state.workspace import workspace_for
-from surgery.runs import known_runs
+from surgery.runs import known_run, known_runs
 from tests.e2e.driving import LONG, fresh, rested, until
 from tests.helpers.reports import HOSTILE, hostile_run
 
@@ -139,13 +139,18 @@ def test_a_report_fits_any_screen_in_either_theme(browser: Browser, tmp_path: Pa
     context.close()
 
 
-def test_the_evaluate_page_gives_the_same_file(page: Page, app_url: str, tmp_path: Path) -> None:
-    run = next(run for run in known_runs() if run.plan.adapter == "demo:kinship")
+def test_the_evaluate_page_gives_the_same_file(
+    page: Page, app_url: str, app_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SURGERY_HOME", str(app_home))
+    monkeypatch.setattr("surgery.files.places.RUNS", "runs")  # the server's, not those of this test
     page.goto(fresh(app_url, "evaluate"))
     rested(page)
     with page.expect_download(timeout=LONG) as waiting:
         page.get_by_role("button", name="Report").click()
-    assert waiting.value.suggested_filename == f"report-{run.plan.key}.html"
+    named = waiting.value.suggested_filename
+    run = known_run(named.removeprefix("report-").removesuffix(".html"))
+    assert run is not None
     waiting.value.save_as(tmp_path / "page.html")
     write_report(run, tmp_path / "own.html")
     assert (tmp_path / "page.html").read_bytes() == (tmp_path / "own.html").read_bytes()

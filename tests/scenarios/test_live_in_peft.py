@@ -24,7 +24,8 @@ from surgery.export import export
 from surgery.policies import RandomIndex
 from surgery.spectra import decompose
 from tests.helpers.models import tiny_gpt2, tiny_llama
-from tests.helpers.zoo import Attention, Zoo, mixture, updates
+from tests.helpers.zoo import Zoo, updates
+from tests.surgery.adapter.test_adapter_variants import Attention, mixture
 from tests.surgery.adapter.test_peft_names import KINDS as WRAPPED
 from tests.surgery.adapter.test_peft_names import renamed
 from tests.surgery.adapter.test_weights import sharded
