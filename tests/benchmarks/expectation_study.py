@@ -1,10 +1,10 @@
 """Does the expectation of an edit come true on held-out rows? Both demos, as Markdown.
 
-    python tests/benchmarks/expectation_study.py predict                       # no model but the tokenizer
-    python tests/benchmarks/expectation_study.py compare                       # with what DEMO_REPORT.md measured
-    python tests/benchmarks/expectation_study.py measure kinship arithmetic    # > tests/benchmarks/EXPECTATION_REPORT.md
+    python -m tests.benchmarks.expectation_study predict                       # no model but the tokenizer
+    python -m tests.benchmarks.expectation_study compare                       # with what DEMO_REPORT.md measured
+    python -m tests.benchmarks.expectation_study measure kinship arithmetic    # > tests/benchmarks/EXPECTATION_REPORT.md
 
-42 edits an adapter: policies, step sizes, strengths, scopes, energy rules, gains by hand, controls. Each is expected
+41 edits an adapter: policies, step sizes, strengths, scopes, energy rules, gains by hand, controls. Each is expected
 from the 128 calibration rows that ship with the demo and measured, loss only, on rows of its test slice. Every
 measured change is kept in `--scores`, so that a stopped run goes on where it was. Nothing was chosen on these rows.
 """
@@ -273,7 +273,7 @@ def main() -> None:
     if options.what == "measure":
         print("# Expected and measured\n")
         print(
-            f"    python tests/benchmarks/expectation_study.py measure {' '.join(options.demos)} --rows {options.rows}\n"
+            f"    python -m tests.benchmarks.expectation_study measure {' '.join(options.demos)} --rows {options.rows}\n"
         )
         print(
             f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}, float32. Expected from 128 "
