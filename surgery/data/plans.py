@@ -21,7 +21,7 @@ from surgery.data.formats import AUTO, FORMATS, PLAIN_FIELDS, RowFields
 from surgery.data.margins import Margins, margins_from
 from surgery.data.rendering import TEMPLATE_FILE, parse_date, template_arguments
 from surgery.data.rows import Row, choose, left_out_text
-from surgery.data.source import SourceRows, read_source, source_files
+from surgery.data.source import SourceRows, read_source
 from surgery.errors import DataError, RecipeError
 from surgery.files import digest, mapping_of, refuse_unknown
 
@@ -105,9 +105,9 @@ class EvaluationPlan:
     `data` and its fields are as in `CalibrationPlan`. Rows that cannot be asked refuse the plan unless `leave_out`
     is set. `random` counts random controls; `scale` adds a rescaling to the edit's functional energy,
     `scale_or_shape` all controls that tell scale from shape, `again` the unedited adapter once more in other
-    batches, as the noise floor, and `base_arm` the base model without the adapter. `generate` asks for greedy answers, without which there
-    is the loss alone; they end at a text of `stop`, and are right where `filters`, as `AnswerFilters` takes them,
-    leave of them what they leave of the reference. `near_duplicates` says whether rows may be nearly the same as
+    batches, as the noise floor, and `base_arm` the base model without the adapter. `generate` asks for greedy answers,
+    without which there is the loss alone; they end at a text of `stop`, and are right where `filters`, as
+    `AnswerFilters` takes them, leave of them what they leave of the reference. `near_duplicates` says whether rows may be nearly the same as
     those that the edit was made on: `refuse` or `allow`. `margin` names how much worse an edit may be and still count as
     not inferior, as `margins_from` reads it; nothing where it is empty. `divergence` asks for the KL of the answers'
     tokens from the unedited adapter and from the base in place of answers.
@@ -260,28 +260,6 @@ def calibration_rows(plan: CalibrationPlan) -> list[Row]:
 def rows_digest(rows: Iterable[Row]) -> str:
     """Identity of a slice by its text, whatever file it came from."""
     return digest(row.key for row in rows)
-
-
-def refuse_changed_rows(plan: CalibrationPlan, measured: str) -> None:
-    """Raise `DataError` where the source of a plan gives other rows than the `measured` ones, a digest of theirs.
-
-    A source that is gone, or was never on this machine, contradicts nothing.
-    """
-    try:
-        files = source_files(plan.data, download=False)
-    except DataError:
-        return
-    if not all(file.exists() for file in files):
-        return
-    try:
-        now = rows_digest(planned_rows(plan).rows)
-    except DataError as error:
-        now = error.problem
-    if now != measured:
-        raise DataError(
-            f"the rows of {plan.data!r} have changed since they were measured",
-            "measure again, or restore the file; nothing was written",
-        )
 
 
 def planned_rows(plan: CalibrationPlan, source_rows: SourceRows | None = None) -> Slice:
