@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from viz.style import HARMFUL, HELPFUL, NEUTRAL, SERIES, as_text, figure, say_empty
+from viz.style import HARMFUL, HELPFUL, NEUTRAL, SERIES, as_text, figure, interval_bars, say_empty
 
 
 # seven: a figure takes its columns one by one, named as they are drawn
@@ -34,14 +34,7 @@ def effect_intervals(
             y=[as_text(name)],
             mode="markers",
             marker={"size": 10, "color": (HELPFUL if better else HARMFUL) if certain else NEUTRAL},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [high - mean],
-                "arrayminus": [mean - low],
-                "thickness": 2,
-                "width": 5,
-            },
+            error_x=interval_bars([mean], [low], [high], thickness=2, width=5),
             customdata=[[low, high]],
             hovertemplate="%{y}: %{x:+.4f} [%{customdata[0]:+.4f}, %{customdata[1]:+.4f}]<extra></extra>",
             showlegend=False,
@@ -71,12 +64,7 @@ def dose_response(doses: Sequence[float], edit: Band, scale: Band, *, title: str
             name=name,
             line={"color": ink, "width": 2, "dash": dash},
             marker={"size": 8},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [high - mean for high, mean in zip(highs, means, strict=True)],
-                "arrayminus": [mean - low for low, mean in zip(lows, means, strict=True)],
-            },
+            error_y=interval_bars(means, lows, highs),
             hovertemplate="λ %{x:g}: %{y:+.4f}<extra>" + name + "</extra>",
         )
     empty.add_hline(y=0, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
@@ -112,12 +100,7 @@ def budget_curves(curves: Sequence[BudgetCurve], *, title: str) -> go.Figure:
             name=name,
             line={"color": ink, "width": 2},
             marker={"size": 8},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [high - mean for high, mean in zip(highs, means, strict=True)],
-                "arrayminus": [mean - low for low, mean in zip(lows, means, strict=True)],
-            },
+            error_y=interval_bars(means, lows, highs),
             hovertemplate="%{x} examples: %{y:+.4f}<extra>" + name + "</extra>",
         )
         drawn.add_scatter(
@@ -160,12 +143,7 @@ def sweep_curve(
         name="measured, tuning rows",
         line={"color": NEUTRAL, "width": 1},
         marker={"size": 9, "color": inks},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [high - mean for high, mean in zip(highs, means, strict=True)],
-            "arrayminus": [mean - low for low, mean in zip(lows, means, strict=True)],
-        },
+        error_y=interval_bars(means, lows, highs),
         hovertemplate="%{x:g}: %{y:+.4f}<extra>measured</extra>",
     )
     known = [(x, y) for x, y in zip(values, predicted, strict=True) if y is not None]

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from viz.style import BEFORE, CHOSEN, NEUTRAL, SERIES, as_text, figure, say_empty
+from viz.style import BEFORE, CHOSEN, NEUTRAL, SERIES, as_text, figure, interval_bars, say_empty
 
 Band = tuple[float, float, float]
+_THIN = {"thickness": 1, "color": NEUTRAL}
 
 
 def protected_front(
@@ -33,8 +34,8 @@ def protected_front(
         textposition="top center",
         line={"color": NEUTRAL, "width": 1},
         marker={"size": [14 if name == chosen else 9 for name in names], "color": SERIES[0]},
-        error_x=_bars(x, x_low, x_high),
-        error_y=_bars(y, y_low, y_high),
+        error_x=interval_bars(x, x_low, x_high, **_THIN),
+        error_y=interval_bars(y, y_low, y_high, **_THIN),
         hovertemplate="%{text}: own %{x:+.4f}, protected %{y:+.4f}<extra></extra>",
         showlegend=False,
     )
@@ -135,8 +136,8 @@ def _draw_tried(
             "symbol": [f"{symbol}-open" if point.noise else symbol for point in points],
             "line": {"color": edge, "width": 2 if symbol.startswith("x") else 1},
         },
-        error_x=_bars(x, x_low, x_high) if front else None,
-        error_y=_bars(y, y_low, y_high) if front else None,
+        error_x=interval_bars(x, x_low, x_high, **_THIN) if front else None,
+        error_y=interval_bars(y, y_low, y_high, **_THIN) if front else None,
         hovertemplate="%{text}: %{x:+.4g}, %{y:+.4g}<extra>" + name + "</extra>",
     )
 
@@ -146,14 +147,3 @@ def _towards(axis: FrontAxis, less: str, more: str) -> str:
     return (
         axis.title if axis.unedited is None else f"{axis.title} ({more if axis.higher_is_better else less} better)"
     )
-
-
-def _bars(middle: Sequence[float], low: Sequence[float], high: Sequence[float]) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [top - mean for top, mean in zip(high, middle, strict=True)],
-        "arrayminus": [mean - bottom for bottom, mean in zip(low, middle, strict=True)],
-        "thickness": 1,
-        "color": NEUTRAL,
-    }

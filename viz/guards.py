@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from viz.style import CHOSEN, NEUTRAL, SERIES, as_text, figure, say_empty
+from viz.style import CHOSEN, NEUTRAL, SERIES, as_text, figure, interval_bars, say_empty
 
 Band = tuple[float, float, float]
 _ACROSS = 3
@@ -98,12 +98,4 @@ def _points(
 
 
 def _bars(bands: Sequence[Band], colour: str) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [high - mean for mean, _, high in bands],
-        "arrayminus": [mean - low for mean, low, _ in bands],
-        "thickness": 1,
-        "width": 3,
-        "color": colour,
-    }
+    return interval_bars(*zip(*bands, strict=True), thickness=1, width=3, color=colour)

@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from viz.style import NEUTRAL, SERIES, as_text, figure, say_empty
+from viz.style import NEUTRAL, SERIES, as_text, figure, interval_bars, say_empty
 
 OWN = SERIES[2]
 SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "cross", "x")
@@ -158,15 +158,7 @@ def _bars(run: OwnRun, name: str) -> dict[str, Any]:
     value, ends = getattr(run, name), run.intervals.get(name)
     if ends is None:
         return {"visible": False}
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [ends[1] - value],
-        "arrayminus": [value - ends[0]],
-        "thickness": 1.5,
-        "width": 5,
-        "color": OWN,
-    }
+    return interval_bars([value], *([end] for end in ends), thickness=1.5, width=5, color=OWN)
 
 
 def _ends(runs: Sequence[OwnRun], name: str) -> list[float]:

@@ -4,6 +4,7 @@ Text and background are left to the host page, which knows its theme. `PALETTE` 
 that draws by itself is sent of it, so that a colour stands here alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
@@ -90,6 +91,19 @@ def figure(title: str, *, height: int, x: str = "", y: str = "", **layout: Any) 
         **layout,
     )
     return empty
+
+
+def interval_bars(
+    middle: Sequence[float], low: Sequence[float], high: Sequence[float], **look: Any
+) -> dict[str, Any]:
+    """plotly's error bars from `low` to `high` around the points of a trace; `look` is their thickness, width or colour."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [top - mean for top, mean in zip(high, middle, strict=True)],
+        "arrayminus": [mean - bottom for bottom, mean in zip(low, middle, strict=True)],
+        **look,
+    }
 
 
 def as_text(label: str) -> str:

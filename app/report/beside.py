@@ -7,14 +7,14 @@ from app.evaluation.ledger_table import flow_figure, ledger_table
 from app.report.markup import Html, element, join, paragraphs, table, visible
 from app.report.material import Material, Part
 from app.report.places import figure_place
-from surgery.evaluation import in_words, summarise, task_outcomes
+from surgery.evaluation import in_words, task_outcomes
 from surgery.experiments import EDIT
 from surgery.runs import group_of
 
 
 def base_part(material: Material) -> Part | None:
     """The ledger of right answers by metric: sentences, the table, and the flow of the edit; None without the base."""
-    summary = summarise(material.evaluation)
+    summary = material.summary
     told: list[Html] = []
     figures: dict[str, go.Figure] = {}
     for metric in summary.metrics:

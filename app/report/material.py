@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import plotly.graph_objects as go
 
 from app.report.markup import Html
 from surgery.adapter import open_adapter
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation import Evaluation
+from surgery.evaluation import Evaluation, EvaluationSummary, summarise
 from surgery.experiments import EDIT, EditMadeAgain, made_again
 from surgery.runs import Run
 from surgery.spectra import Spectra, decompose
@@ -28,6 +29,11 @@ class Material:
     edit: EditMadeAgain | None = None
     spectra: Spectra = field(default_factory=dict)
     why: str = ""
+
+    @cached_property
+    def summary(self) -> EvaluationSummary:
+        """The run in numbers, bootstrapped once for all sections."""
+        return summarise(self.evaluation)
 
 
 @dataclass(frozen=True)

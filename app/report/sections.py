@@ -12,7 +12,7 @@ from app.report.markup import Html, element, facts, join, paragraphs, table, vis
 from app.report.material import Material, Part, Section
 from app.report.places import figure_place
 from app.report.records import digests, environment, plans, question, recipe
-from surgery.evaluation import AGAIN, BASE, is_shape_control, margin_verdicts, summarise
+from surgery.evaluation import AGAIN, BASE, is_shape_control, margin_verdicts
 from surgery.experiments import EDIT
 
 
@@ -26,7 +26,7 @@ def verdict_part(material: Material) -> Part:
         said = facts(told) if told else paragraphs(["No edit was proven: all variants are controls."])
         return Part(join([said, *caution]))
     sure = "sure" if found.beyond_noise else "noise"
-    summary = summarise(evaluation)
+    summary = material.summary
     of_edit = replace(summary, variants={EDIT: summary.variants[EDIT]})
     return Part(
         join(
