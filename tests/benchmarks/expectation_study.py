@@ -3,10 +3,14 @@
     python -m tests.benchmarks.expectation_study predict                       # no model but the tokenizer
     python -m tests.benchmarks.expectation_study compare                       # with what DEMO_REPORT.md measured
     python -m tests.benchmarks.expectation_study measure kinship arithmetic    # > tests/benchmarks/EXPECTATION_REPORT.md
+    python -m tests.benchmarks.expectation_study slices kinship arithmetic     # after `measure`, with its --scores
 
 41 edits an adapter: policies, step sizes, strengths, scopes, energy rules, gains by hand, controls. Each is expected
 from the 128 calibration rows that ship with the demo and measured, loss only, on rows of its test slice. Every
 measured change is kept in `--scores`, so that a stopped run goes on where it was. Nothing was chosen on these rows.
+
+One calibration slice is one draw that all edits share. `slices` therefore expects the same measured edits from other
+draws: eight slices of 128 confirmation rows each, none of which has shaped an edit.
 """
 
 import argparse
@@ -31,11 +35,12 @@ from surgery.experiments import measure_edits, random_controls, shape_controls, 
 from surgery.model import LiveModel, attach
 from surgery.policies import Identity, make_policy
 from surgery.recipes import demo_plans
-from surgery.sensitivity import Sensitivity, calibration_slice, load_sensitivity, shipped_measurements
+from surgery.sensitivity import Sensitivity, calibrate, calibration_slice, load_sensitivity, shipped_measurements
 from surgery.spectra import Spectra
 
 SOME = 6  # edits measured together
 NINETY_FIVE = 1.96
+SLICES, A_SLICE = 8, 128
 TABLE = {
     "grad_direction 2/0.2": EditPlan(make_policy("grad_direction")),
     "grad_direction 0.2/0.2": EditPlan(make_policy("grad_direction", {"eta_suppress": 0.2, "eta_enhance": 0.2})),
@@ -140,6 +145,23 @@ class Study:
         beside = self.expected(edits)
         return [Row(name, beside[name], scores.get(self.demo, rows, name) or (0.0, 0.0)) for name in edits]
 
+    def slices(self, rows: int, scores: "Scores") -> Iterator[list[Row]]:
+        """The measured edits as each slice of other rows expects them."""
+        plan = replace(
+            demo_plans(f"demo:{self.demo}")[1], data=f"demo:{self.demo}/confirmation", examples=SLICES * A_SLICE
+        )
+        whole = calibrate(self.live, plan)
+        edits = {name: edit for name, edit in self.edits().items() if scores.get(self.demo, rows, name)}
+        for first in range(0, SLICES * A_SLICE, A_SLICE):
+            part = rows_of(whole, slice(first, first + A_SLICE))
+            found = []
+            for name, edit in edits.items():
+                each, effect = expected_of_edit(edit, part), scores.get(self.demo, rows, name)
+                assert each is not None
+                assert effect is not None
+                found.append(Row(name, each, effect))
+            yield found
+
 
 MEASURED = Path(__file__).with_name("DEMO_REPORT.md")
 
@@ -211,6 +233,17 @@ def with_tokens(sensitivity: Sensitivity, rows: Calibration) -> Sensitivity:
     return replace(sensitivity, answer_tokens=counts)
 
 
+def rows_of(sensitivity: Sensitivity, rows: slice) -> Sensitivity:
+    """The same measurement on some of its examples."""
+    assert sensitivity.answer_tokens is not None
+    return replace(
+        sensitivity,
+        values={name: g[rows] for name, g in sensitivity.values.items()},
+        losses=sensitivity.losses[rows],
+        answer_tokens=sensitivity.answer_tokens[rows],
+    )
+
+
 def predicted_table(study: Study) -> Iterator[str]:
     yield f"\n## `demo:{study.demo}`\n"
     yield "| edit | first order, same rows | linear | curvature | expected | 95 % |\n|---|---|---|---|---|---|"
@@ -257,6 +290,21 @@ def agreement(rows: list[Row]) -> Iterator[str]:
         )
 
 
+def coverage_of_slices(demo: str, slices: list[list[Row]]) -> Iterator[str]:
+    """How often the band holds, slice by slice, and the slope of what was measured on what was expected."""
+    yield f"\n## `demo:{demo}`: {len(slices[0])} edits, {SLICES} slices of {A_SLICE} rows that shaped none of them\n"
+    yield "| slice | band holds | where the loss does not bend | slope | Spearman |\n|---|---|---|---|---|"
+    every = [row for rows in slices for row in rows]
+    for title, rows in [*((str(number), rows) for number, rows in enumerate(slices, 1)), ("all", every)]:
+        told = np.array([row.expected.mean for row in rows])
+        seen = np.array([row.measured[0] for row in rows])
+        straight = [row for row in rows if not any("bends" in doubt for doubt in row.expected.doubts)]
+        yield (
+            f"| {title} | {np.mean([inside(row) for row in rows]):.0%} | {np.mean([inside(row) for row in straight]):.0%} "
+            f"of {len(straight)} | {(told @ seen) / (told @ told):.2f} | {spearmanr(told, seen).statistic:.2f} |"
+        )
+
+
 def inside(row: Row) -> bool:
     """Whether measured and expected lie within 95 % of each other, given the errors of both."""
     apart = abs(row.measured[0] - row.expected.mean)
@@ -265,7 +313,7 @@ def inside(row: Row) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("predict", "compare", "measure"))
+    parser.add_argument("what", choices=("predict", "compare", "measure", "slices"))
     parser.add_argument("demos", nargs="*", default=["kinship", "arithmetic"])
     parser.add_argument("--rows", type=int, default=512, help="rows of the test slice")
     parser.add_argument("--scores", type=Path, default=Path("expectation_study.json"))
@@ -289,6 +337,10 @@ def main() -> None:
                 continue
             if options.what == "compare":
                 print("\n".join(report(demo, published(study))), flush=True)
+                continue
+            if options.what == "slices":
+                parts = list(study.slices(options.rows, Scores(options.scores)))
+                print("\n".join(coverage_of_slices(demo, parts)), flush=True)
                 continue
             rows = study.measured(study.edits(), options.rows, Scores(options.scores))
             print("\n".join(report(demo, rows)), flush=True)
