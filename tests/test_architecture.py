@@ -30,6 +30,7 @@ ROOMS = (
     "data",
     "model",
     "sensitivity",
+    "microscope",
     "policies",
     "edits",
     "recipes",

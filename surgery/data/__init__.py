@@ -50,7 +50,7 @@ from surgery.data.rendering import markers, parse_date, prints_date, template_ar
 from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, parse_record, shared_keys
 from surgery.data.slices import LEAVE_OUT, Slices, read_slices, refuse_changed_rows
 from surgery.data.source import SourceRows, read_rows, read_source, source_files
-from surgery.data.token_view import Token, oddities, token_view
+from surgery.data.token_view import Token, oddities, token_texts, token_view
 
 __all__ = [
     "ALLOW",
@@ -136,5 +136,6 @@ __all__ = [
     "task_document",
     "template_arguments",
     "text_windows",
+    "token_texts",
     "token_view",
 ]

@@ -46,7 +46,7 @@ def token_view(example: Example, tokenizer: Any, encoding: Encoding) -> tuple[To
     Of a classifier's, a word's tag is the name of its first token, and a text's label follows the text.
     """
     ids = list(example.tokens)
-    texts = _texts(set(ids), tokenizer)
+    texts = token_texts(set(ids), tokenizer)
     begins = next((i for i, number in enumerate(ids) if number != tokenizer.bos_token_id), len(ids))
     if example.task in CLASSIFIERS:
         return _labelled_view(example, texts)
@@ -57,6 +57,22 @@ def token_view(example: Example, tokenizer: Any, encoding: Encoding) -> tuple[To
         Token(number, texts[number], i >= len(example.prompt_ids), BOS if i < begins else names.get(number, ""))
         for i, number in enumerate(ids)
     )
+
+
+def token_texts(ids: Iterable[int], tokenizer: Any) -> dict[int, str]:
+    """Each token id with the text that it stands for; part of a character with the tokenizer's own name of it."""
+    special = {number: token for token, number in markers(tokenizer).items()}
+    # behind another word, because a first one may lose the space before it
+    anchor = list(tokenizer("a", add_special_tokens=False).input_ids)
+    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    before = tokenizer.decode(anchor, **options)
+    texts = {}
+    for number in ids:
+        after = tokenizer.decode([*anchor, number], **options)
+        text = after[len(before) :] if after.startswith(before) else ""
+        raw = str(tokenizer.convert_ids_to_tokens(number))
+        texts[number] = special.get(number) or (raw if not text or "\ufffd" in text else text)
+    return texts
 
 
 def _labelled_view(example: Example, texts: Mapping[int, str]) -> tuple[Token, ...]:
@@ -96,22 +112,6 @@ def oddities(calibration: Calibration, rows: Sequence[Row], tokenizer: Any) -> t
         why = f": the first is refused because {calibration.problem}" if calibration.problem else ""
         found.append(f"{left_out_text(calibration.left_out)}{why}")
     return tuple(found)
-
-
-def _texts(ids: Iterable[int], tokenizer: Any) -> dict[int, str]:
-    """Each token as the text that it stands for; part of a character as the tokenizer's own name of it."""
-    special = {number: token for token, number in markers(tokenizer).items()}
-    # behind another word, because a first one may lose the space before it
-    anchor = list(tokenizer("a", add_special_tokens=False).input_ids)
-    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-    before = tokenizer.decode(anchor, **options)
-    texts = {}
-    for number in ids:
-        after = tokenizer.decode([*anchor, number], **options)
-        text = after[len(before) :] if after.startswith(before) else ""
-        raw = str(tokenizer.convert_ids_to_tokens(number))
-        texts[number] = special.get(number) or (raw if not text or "\ufffd" in text else text)
-    return texts
 
 
 def _doubled(examples: Sequence[Example], tokenizer: Any) -> Iterable[str]:

@@ -42,6 +42,11 @@ def sensitivities_folder() -> Path:
     return home() / "sensitivities"
 
 
+def looks_folder() -> Path:
+    """What was found inside components, a file for each pass over rows."""
+    return home() / "looks"
+
+
 def timings_file() -> Path:
     """How long calibrations and proofs took, from which the next ones are estimated."""
     return home() / "pace.json"

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from surgery.model.decoding import CACHE, Prompts, end_ids
     from surgery.model.input_products import Seen, seeing
     from surgery.model.live_model import LiveModel
+    from surgery.model.token_places import PlaceFinder, placing
 
 __all__ = [
     "CACHE",
@@ -56,6 +57,7 @@ __all__ = [
     "Layout",
     "LiveModel",
     "LoadedBase",
+    "PlaceFinder",
     "Prompts",
     "Scored",
     "Seen",
@@ -100,6 +102,7 @@ __all__ = [
     "pair_tokens",
     "parse_device_map",
     "pinned_base",
+    "placing",
     "preview_tokens",
     "read_once",
     "recomputing",
@@ -125,9 +128,11 @@ __all__ = [
 _LATER = {
     "CACHE": "decoding",
     "LiveModel": "live_model",
+    "PlaceFinder": "token_places",
     "Prompts": "decoding",
     "Seen": "input_products",
     "end_ids": "decoding",
+    "placing": "token_places",
     "seeing": "input_products",
 }
 

@@ -67,6 +67,7 @@ class LiveModel:
         self.adapter = adapter
         self.spectra = spectra
         self._components: dict[str, Components] = {}
+        self.layers: dict[str, SpectralLayer] = {}  # by the names of modules; one layer holds several experts
         self._moved: set[str] = set()
         self._undo: list[Callable[[], None]] = []
         self._attach()
@@ -110,6 +111,7 @@ class LiveModel:
                 own.training = self.model.training
             replace_module(self.model, path, wrapped)
             self._components.update(zip(names, components, strict=True))
+            self.layers.update(dict.fromkeys(names, wrapped))
 
     def __enter__(self) -> "LiveModel":
         return self
@@ -247,14 +249,14 @@ class LiveModel:
 
     def perturb(self, names: Iterable[str], rows: int) -> dict[str, Float[Tensor, "row rank"]]:
         """Add a fresh zero perturbation that requires grad to the named modules, and return them."""
-        perturbations = {}
-        for name in names:
-            parts = self._components[name]
-            parts.perturbation = torch.zeros(
-                rows, parts.sigma.shape[-1], dtype=parts.sigma.dtype, device=parts.sigma.device, requires_grad=True
-            )
-            perturbations[name] = parts.perturbation
-        return perturbations
+        return {name: self._components[name].perturb(rows) for name in names}
+
+    def spread(self, names: Iterable[str]) -> dict[str, list[Float[Tensor, "*place rank"]]]:
+        """Let each named module add a zero perturbation of every place in each run to the list of its own returned here.
+
+        The gradient of one is uᵀδ·vᵀx place by place, δ the gradient at the module's output, and with DoRA its norm's.
+        """
+        return {name: self._components[name].perturb_places() for name in names}
 
     def watch(self, watches: Mapping[str, Watch]) -> None:
         """Show each watch x V and x of its module whenever that runs; all others are watched no longer.
@@ -266,8 +268,7 @@ class LiveModel:
 
     def name_of(self, layer: Any) -> str | None:
         """The name of the module that a layer of the running model is; None for one without an update."""
-        own = getattr(layer, "components", None)
-        return next((name for name, parts in self._components.items() if parts is own), None)
+        return next((name for name, own in self.layers.items() if own is layer), None)
 
     @contextmanager
     def detached(self) -> Iterator[LoadedBase]:
@@ -287,11 +288,10 @@ class LiveModel:
 
     def unperturb(self) -> None:
         for parts in self._components.values():
-            parts.perturbation = None
+            parts.unperturb()
 
     def close(self) -> None:
         """Put everything back; the base model is as it was before."""
         while self._undo:
             self._undo.pop()()
-        self._components = {}
-        self._moved = set()
+        self._components, self.layers, self._moved = {}, {}, set()

@@ -23,7 +23,8 @@ class Components(nn.Module):
     """U, σ and V of one update on the device and in the compute dtype of the layer they belong to.
 
     σ and its perturbation are float32 or better, so the sum of ∂loss/∂e over tokens is too. `watch` is shown x V and x
-    whenever the layer runs.
+    whenever the layer runs. Where `spread` is a list, the perturbation is a new zero for every place of every run, and
+    joins the list: its gradient tells the places apart, and its sum over them is that of one perturbation.
     """
 
     U: Tensor
@@ -38,6 +39,23 @@ class Components(nn.Module):
         self.register_buffer("sigma", torch.as_tensor(spectrum.sigma).to(device, precise), persistent=False)
         self.perturbation: Tensor | None = None
         self.watch: Watch | None = None
+        self.spread: list[Tensor] | None = None
+
+    def perturb(self, rows: int) -> Float[Tensor, "row rank"]:
+        """A fresh zero perturbation of every row, which requires grad."""
+        shape = rows, self.sigma.shape[-1]
+        self.perturbation = torch.zeros(
+            shape, dtype=self.sigma.dtype, device=self.sigma.device, requires_grad=True
+        )
+        return self.perturbation
+
+    def perturb_places(self) -> list[Tensor]:
+        """The list that fresh zero perturbations of every place join, one in each run; see `spread`."""
+        self.spread = []
+        return self.spread
+
+    def unperturb(self) -> None:
+        self.perturbation = self.spread = None
 
     @property
     def strength(self) -> Float[Tensor, "*row rank"]:
@@ -49,6 +67,8 @@ class Components(nn.Module):
         """(x V) ∘ σ of x V, where x is what `entered` the layer; a σ with rows needs as many rows of x."""
         if self.watch is not None:
             self.watch(projected, entered)
+        if self.spread is not None:
+            return self._spread_out(projected, self.spread)
         strength = self.strength
         if strength.dim() == 2 and strength.shape[0] == 1:
             strength = strength[0]
@@ -60,6 +80,13 @@ class Components(nn.Module):
                 )
             strength = strength.view(strength.shape[0], *[1] * (projected.dim() - 2), -1)
         return (projected.to(strength.dtype) * strength).to(self.U.dtype)
+
+    def _spread_out(
+        self, projected: Float[Tensor, "*place rank"], runs: list[Tensor]
+    ) -> Float[Tensor, "*place rank"]:
+        self.perturbation = torch.zeros_like(projected, dtype=self.sigma.dtype).requires_grad_()
+        runs.append(self.perturbation)
+        return (projected.to(self.sigma.dtype) * self.strength).to(self.U.dtype)
 
 
 class SpectralLayer(nn.Module):
@@ -78,6 +105,10 @@ class SpectralLayer(nn.Module):
         if self.norm is not None:
             return self.norm.scale(base, update, parts.strength)
         return base + update.to(base.dtype)
+
+    def project(self, x: Tensor, directions: Float[Tensor, "in direction"]) -> Float[Tensor, "*place direction"]:
+        """x along directions of the layer's input space, place by place."""
+        raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any:
         # models read such things as `layer.weight.dtype` off their own layers
@@ -99,10 +130,13 @@ class SpectralLinear(SpectralLayer):
 
     def forward(self, x: Float[Tensor, "row *token in"]) -> Float[Tensor, "row *token out"]:
         parts = self.components
-        update = parts.weigh(x.to(parts.V.dtype) @ parts.V, x) @ parts.U.T
+        update = parts.weigh(self.project(x, parts.V), x) @ parts.U.T
         if self.bias_update is not None:
             update = update + self.bias_update
         return self._output(self.base(x), update, parts)
+
+    def project(self, x: Tensor, directions: Float[Tensor, "in direction"]) -> Float[Tensor, "*place direction"]:
+        return x.to(directions.dtype) @ directions
 
 
 class SpectralEmbedding(SpectralLayer):
@@ -114,11 +148,14 @@ class SpectralEmbedding(SpectralLayer):
 
     def forward(self, ids: Tensor) -> Float[Tensor, "row token out"]:
         parts = self.components
-        update = parts.weigh(nn.functional.embedding(ids, parts.V), ids) @ parts.U.T
+        update = parts.weigh(self.project(ids, parts.V), ids) @ parts.U.T
         scale = getattr(self.base, "embed_scale", None)
         if scale is not None:
             update = update * torch.as_tensor(scale).to(update)
         return self._output(self.base(ids), update, parts)
+
+    def project(self, x: Tensor, directions: Float[Tensor, "in direction"]) -> Float[Tensor, "*place direction"]:
+        return nn.functional.embedding(x, directions)
 
 
 class SpectralConv(SpectralLayer):
@@ -142,13 +179,16 @@ class SpectralConv(SpectralLayer):
 
     def forward(self, x: Float[Tensor, "row channel *place"]) -> Float[Tensor, "row out *place_out"]:
         parts, layer = self.components, self.base
-        kernel = parts.V.T.reshape(-1, *self._kernel)
-        projected = self._convolve(x.to(kernel.dtype), kernel, stride=layer.stride, padding=layer.padding)
-        update = parts.weigh(projected.movedim(1, -1), x) @ parts.U.T
+        update = parts.weigh(self.project(x, parts.V), x) @ parts.U.T
         if self.bias_update is not None:
             update = update + self.bias_update
         base: Tensor = layer(x)
         return self._output(base.movedim(1, -1), update, parts).movedim(-1, 1)
+
+    def project(self, x: Tensor, directions: Float[Tensor, "in direction"]) -> Float[Tensor, "*place direction"]:
+        kernel, layer = directions.T.reshape(-1, *self._kernel), self.base
+        found: Tensor = self._convolve(x.to(kernel.dtype), kernel, stride=layer.stride, padding=layer.padding)
+        return found.movedim(1, -1)
 
 
 class SpectralParameters(SpectralLayer):

@@ -1,0 +1,175 @@
+"""Inside the components of one module: what they read, what they write, and which tokens make them harmful.
+
+Everything comes from one pass over rows of a calibration that is stored; shares of tokens add up to the gₖ stored there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from surgery.data import CalibrationPlan, Slice, Token, token_texts
+from surgery.errors import BaseModelError, DataError
+from surgery.files import digest
+from surgery.microscope.directions import SURE, share_below
+from surgery.microscope.logit_lens import Lens, logit_lens
+from surgery.microscope.read_tokens import read_tokens
+from surgery.microscope.token_pass import TokenPass, measure_tokens
+from surgery.progress import SILENT, Control
+from surgery.sensitivity import Sensitivity, calibration_slice, provenance_of
+
+if TYPE_CHECKING:
+    from surgery.model import LiveModel
+
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A token that a component reads strongly: vₖᵀx there, and the share of random directions whose reading of this
+    place in their own order is smaller.
+
+    `row` counts the rows of the look, `token` the tokens that the model reads of it.
+    """
+
+    row: int
+    token: int
+    value: float
+    share: float
+
+    @property
+    def beyond_random(self) -> bool:
+        """Whether more than all but one in twenty random directions read as strongly."""
+        return self.share >= SURE
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Tokens that uₖ, or −uₖ, raises: text, logit, and the logit in standard deviations of that over random directions.
+
+    `share` is that of random directions whose top logit is smaller.
+    """
+
+    tokens: tuple[tuple[str, float, float], ...]
+    share: float
+
+    @property
+    def beyond_random(self) -> bool:
+        """Whether the top logit is larger than that of all but one in twenty random directions."""
+        return self.share >= SURE
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a pass over rows showed of all components of one module.
+
+    `rows` are positions in the calibration slice, `g` their stored sensitivities, (row, rank). `tokens` are those that
+    the model reads of each row. `lens` is None where the module has none, which `no_lens` explains; `vocabulary` holds
+    the text of each of its tokens.
+    """
+
+    module: str
+    rows: tuple[int, ...]
+    g: Float64[ndarray, "row rank"]
+    tokens: tuple[tuple[Token, ...], ...]
+    seen: TokenPass
+    lens: Lens | None
+    no_lens: str
+    vocabulary: Mapping[int, str]
+
+    def shares(self, row: int) -> Float64[ndarray, "token rank"]:
+        """The shares of a row's tokens in its g, in nats per unit of σ; `row` counts those of the look."""
+        end = int(np.cumsum(self.seen.lengths)[row])
+        return self.seen.shares[end - self.seen.lengths[row] : end]
+
+    def sums(self) -> Float64[ndarray, "row rank"]:
+        """The shares of each row summed up; its stored g but for rounding."""
+        return np.stack([self.shares(row).sum(axis=0) for row in range(len(self.rows))])
+
+    def readings(self, component: int) -> tuple[Reading, ...]:
+        """The tokens with the largest |vₖᵀx| over all rows, the largest first.
+
+        Each is compared with the reading of random directions that has its place among their own largest.
+        """
+        values = np.where(self.seen.first, self.seen.projected[:, component], np.nan)
+        order = np.argsort(-np.abs(np.nan_to_num(values)), kind="stable")[: min(SHOWN, self.seen.random.shape[1])]
+        order = order[~np.isnan(values[order])]
+        shares = share_below(np.abs(values[order]), self.seen.random[:, : len(order)])
+        starts = np.cumsum([0, *self.seen.lengths])
+        rows = np.searchsorted(starts, order, side="right") - 1
+        return tuple(
+            Reading(int(row), int(at - starts[row]), float(values[at]), float(share))
+            for row, at, share in zip(rows, order, shares, strict=True)
+        )
+
+    def writings(self, component: int) -> tuple[Writing, Writing] | None:
+        """What uₖ and −uₖ raise; None for a module without a lens."""
+        if self.lens is None:
+            return None
+        plus, minus = (self._writing(self.lens, component, side) for side in (0, 1))
+        return plus, minus
+
+    def _writing(self, lens: Lens, component: int, side: int) -> Writing:
+        numbers = (part[component, side].tolist() for part in (lens.tokens, lens.logits, lens.deviations))
+        tokens = tuple(
+            (self.vocabulary[token], logit, apart) for token, logit, apart in zip(*numbers, strict=True)
+        )
+        return Writing(tokens, float(share_below(lens.logits[component, side, :1], lens.random[:, None])[0]))
+
+
+def look_inside(
+    live: "LiveModel",
+    plan: CalibrationPlan,
+    sensitivity: Sensitivity,
+    name: str,
+    rows: tuple[int, ...],
+    *,
+    slice_: Slice | None = None,
+    control: Control = SILENT,
+) -> Look:
+    """Look inside a module on rows of a stored calibration.
+
+    live: the adapter in its running base model.
+    plan, sensitivity: the calibration; its rows are read again unless `slice_` gives them.
+    name: of a measured module.
+    rows: positions in the slice, as `chosen_rows` gives them.
+    control: hears of rows; raises `Cancelled`.
+
+    Raises `DataError` where rows, adapter or base are not those of the measurement, and as `measure_tokens`.
+    """
+    calibration = calibration_slice(live, plan, slice_)
+    if provenance_of(live, calibration, sensitivity.provenance.scope).key != sensitivity.provenance.key:
+        raise DataError(
+            "these rows, this adapter or this base model are not those of the stored sensitivities",
+            "calibrate again: the shares of tokens are to add up to what is stored",
+        )
+    if name not in sensitivity.values or not rows or not all(0 <= row < sensitivity.examples for row in rows):
+        raise DataError(f"the measurement has no such rows of module {name!r}", "choose rows with chosen_rows")
+    chosen = replace(calibration, examples=tuple(calibration.examples[row] for row in rows))
+    seen = measure_tokens(
+        live, chosen, name, batch_size=plan.batch_size, checkpointing=plan.checkpointing, control=control
+    )
+    tokenizer = live.tokenizer_for(plan.encoding)
+    lens, no_lens = None, ""
+    try:
+        lens = logit_lens(live, name, min(chosen.examples, key=lambda example: example.length))
+    except BaseModelError as error:
+        no_lens = str(error)
+    return Look(
+        name,
+        rows,
+        sensitivity.values[name][list(rows)],
+        tuple(read_tokens(example, tokenizer, chosen.encoding) for example in chosen.examples),
+        seen,
+        lens,
+        no_lens,
+        {} if lens is None else token_texts(set(lens.tokens.flatten().tolist()), tokenizer),
+    )
+
+
+def look_key(sensitivity: Sensitivity, name: str, rows: tuple[int, ...]) -> str:
+    """The name under which a look can be stored and found again."""
+    return digest([sensitivity.provenance.key, name, *map(str, rows)])[:24]
