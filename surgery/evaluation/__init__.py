@@ -45,6 +45,18 @@ from surgery.evaluation.non_inferiority import (
     score_interval,
     share_power,
 )
+from surgery.evaluation.over_adapters import (
+    FEW_ADAPTERS,
+    LEVEL,
+    LOST,
+    TIE,
+    WIN,
+    OverAdapters,
+    PairedDifferences,
+    over_adapters,
+    tally,
+    verdict,
+)
 from surgery.evaluation.rows import LOSS_ALONE, Marking, answer_limit, answered, diverged, evaluate, stop_texts
 from surgery.evaluation.scale_or_shape import (
     HEAD_ONLY,
@@ -62,7 +74,15 @@ from surgery.evaluation.scale_or_shape import (
     share_text,
     shares_of,
 )
-from surgery.evaluation.significance import holm, least_detectable, mcnemar, permutation_rank
+from surgery.evaluation.significance import (
+    SignTest,
+    holm,
+    least_detectable,
+    mcnemar,
+    mean_test,
+    permutation_rank,
+    sign_test,
+)
 from surgery.evaluation.stops import Stops, cut
 from surgery.evaluation.summary import (
     CorrectedTest,
@@ -83,14 +103,17 @@ __all__ = [
     "CROSS_ENTROPY",
     "EMPTY",
     "EXACT",
+    "FEW_ADAPTERS",
     "HEAD_ONLY",
     "INCONCLUSIVE",
     "INFERIOR",
     "KL_BASE",
     "KL_UNEDITED",
     "LABEL_LOSS",
+    "LEVEL",
     "LOSS",
     "LOSS_ALONE",
+    "LOST",
     "NOT_INFERIOR",
     "ONE_SCALE",
     "OUTCOMES",
@@ -102,6 +125,8 @@ __all__ = [
     "SHAPE_ONLY",
     "SHUFFLED_SCALES",
     "TAIL_ONLY",
+    "TIE",
+    "WIN",
     "WORD_ACCURACY",
     "CorrectedTest",
     "Effect",
@@ -113,9 +138,12 @@ __all__ = [
     "Marking",
     "Metric",
     "NonInferiority",
+    "OverAdapters",
+    "PairedDifferences",
     "Rate",
     "Sample",
     "Scores",
+    "SignTest",
     "Stops",
     "TaskOutcome",
     "VariantMetrics",
@@ -145,8 +173,10 @@ __all__ = [
     "margin_verdicts",
     "mcnemar",
     "mean_power",
+    "mean_test",
     "non_inferiority",
     "outcomes",
+    "over_adapters",
     "paired_effect",
     "parse_ledger",
     "parse_summary",
@@ -158,8 +188,11 @@ __all__ = [
     "share_power",
     "share_text",
     "shares_of",
+    "sign_test",
     "stop_texts",
     "summarise",
     "summary_record",
+    "tally",
     "task_outcomes",
+    "verdict",
 ]

@@ -18,13 +18,12 @@ from surgery.data import Margins
 from surgery.errors import DataError
 from surgery.evaluation.metric import EXACT, LOSS, Metric
 from surgery.evaluation.parts import macro_error, macro_mean, macro_resamples
+from surgery.evaluation.resampling import RESAMPLES, resampled_means
 from surgery.evaluation.significance import McNemar, PermutationRank, holm, mcnemar, permutation_rank
 
 BASELINE = "unedited"
 AGAIN = "unedited, batched otherwise"
 BASE = "base"
-_RESAMPLES = 5000
-_BLOCK = 2_000_000
 _RANDOM = re.compile(r"random \d+( of .+)?", re.DOTALL)
 FEW = 24  # examples, below which a percentile bootstrap of a mean is plainly too narrow
 
@@ -243,26 +242,16 @@ def paired_effect(
     rng = np.random.default_rng(seed)
     if parts is not None:
         mean, error = macro_mean(difference, parts), macro_error(difference, parts)
-        means = macro_resamples(difference, parts, _RESAMPLES, rng)
+        means = macro_resamples(difference, parts, RESAMPLES, rng)
     else:
         mean, error = float(difference.mean()), float("nan")
         if difference.size > 1:
             error = float(difference.std(ddof=1) / np.sqrt(difference.size))
-            means = _resamples(difference, rng)
+            means = resampled_means(difference, RESAMPLES, rng)
     if np.isnan(error):
         return Effect(mean, error, error, error)
     low, high = np.quantile(means, (0.025, 0.975))
     return Effect(mean, error, float(low), float(high))
-
-
-def _resamples(
-    difference: Float64[ndarray, " example"], rng: np.random.Generator
-) -> Float64[ndarray, " resample"]:
-    n = difference.size
-    # drawn in blocks, so that a large slice does not take gigabytes of indices
-    block = max(1, _BLOCK // n)
-    sizes = [min(block, _RESAMPLES - first) for first in range(0, _RESAMPLES, block)]
-    return np.concatenate([difference[rng.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
 
 
 def row_scores(

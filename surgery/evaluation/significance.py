@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
-from scipy.special import bdtr, ndtri
+from scipy.special import bdtr, ndtri, stdtr
 
 from surgery.errors import DataError
 
@@ -36,9 +36,45 @@ def mcnemar(baseline: Float64[ndarray, " example"], variant: Float64[ndarray, " 
     if not np.isin([baseline, variant], (0.0, 1.0)).all():
         raise DataError("McNemar's test needs scores that are 0 or 1", "use the interval of the mean instead")
     gained, lost = int((variant > baseline).sum()), int((variant < baseline).sum())
-    changed = gained + lost
-    # the two tails of a fair coin are alike; with as many gained as lost they overlap
-    return McNemar(gained, lost, min(1.0, 2 * float(bdtr(min(gained, lost), changed, 0.5))) if changed else 1.0)
+    return McNemar(gained, lost, _fair_coin(gained, lost))
+
+
+@dataclass(frozen=True)
+class SignTest:
+    """How many numbers lie above and below zero, and the exact two-sided p of that split."""
+
+    above: int
+    below: int
+    p: float
+
+
+def sign_test(above: int, below: int) -> SignTest:
+    """The exact sign test: under the null a number that is not zero is above it with probability ½.
+
+    Without one, p is 1.
+    """
+    return SignTest(above, below, _fair_coin(above, below))
+
+
+def _fair_coin(heads: int, tails: int) -> float:
+    """Two-sided exact p of a split of a fair coin."""
+    # its two tails are alike; with as many heads as tails they overlap
+    return min(1.0, 2 * float(bdtr(min(heads, tails), heads + tails, 0.5))) if heads + tails else 1.0
+
+
+def mean_test(mean: float, standard_error: float, degrees: int) -> float:
+    """Student's two-sided p of a mean against zero; NaN where the error is not known.
+
+    mean, standard_error: of the paired differences, in the metric's numbers.
+    degrees: of freedom: examples less one, or less the number of parts that are averaged.
+
+    A mean of zero has p 1, and any other without an error, where all differences are alike, p 0.
+    """
+    if np.isnan(standard_error) or degrees < 1:
+        return float("nan")
+    if mean == 0:
+        return 1.0
+    return 2 * float(stdtr(degrees, -abs(mean) / standard_error)) if standard_error else 0.0
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

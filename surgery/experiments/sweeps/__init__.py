@@ -12,19 +12,11 @@ from surgery.experiments.sweeps.plan import (
     variant_name,
 )
 from surgery.experiments.sweeps.ray_runner import on_ray, request
+from surgery.experiments.sweeps.results import CellResult, edit_values, failures, results
 from surgery.experiments.sweeps.run import Runner, Swept, in_process, run_sweep
 from surgery.experiments.sweeps.spec import Resources, parse_sweep, read_sweep
-from surgery.experiments.sweeps.tables import (
-    TABLES,
-    CellResult,
-    SweptTable,
-    failures,
-    results,
-    sweep_record,
-    sweep_text,
-    table,
-    write_tables,
-)
+from surgery.experiments.sweeps.sweep_text import sweep_record, sweep_text
+from surgery.experiments.sweeps.tables import TABLES, SweptTable, table, write_tables
 
 __all__ = [
     "TABLES",
@@ -37,6 +29,7 @@ __all__ = [
     "check",
     "cost",
     "cost_text",
+    "edit_values",
     "expand",
     "failures",
     "finished",

@@ -42,7 +42,7 @@ def given(data: dict[str, Any], variant: int, which: str) -> list[str]:
 def test_a_run_of_512_rows_and_26_variants_is_told_whole_in_less_than_5_mb(
     kept: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("surgery.evaluation.evaluation._RESAMPLES", 50)  # intervals are not what is asked here
+    monkeypatch.setattr("surgery.evaluation.evaluation.RESAMPLES", 50)  # intervals are not what is asked here
     evaluation = synthetic(512, 26, 30)
     html = report_html(kept(evaluation), evaluation)  # whose intervals are known by now
     assert len(html.encode()) < 5_000_000

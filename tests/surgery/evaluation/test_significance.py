@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from surgery.errors import DataError
-from surgery.evaluation import holm, least_detectable, mcnemar, paired_effect, permutation_rank
+from surgery.evaluation import (
+    holm,
+    least_detectable,
+    mcnemar,
+    mean_test,
+    paired_effect,
+    permutation_rank,
+    sign_test,
+)
 from tests.helpers.shapes import unchecked
 
 
@@ -27,6 +36,19 @@ def test_mcnemar_counts_the_splits_of_the_changed_examples(gained: int, lost: in
     found = mcnemar(before, after)
     assert (found.gained, found.lost) == (gained, lost)
     assert found.p == pytest.approx(exact(gained, lost), rel=1e-9)
+
+
+@pytest.mark.parametrize(("above", "below"), [(0, 0), (4, 0), (3, 3), (2, 7)])
+def test_the_sign_test_counts_the_splits_of_the_numbers_that_are_not_zero(above: int, below: int) -> None:
+    assert sign_test(above, below).p == pytest.approx(exact(above, below), rel=1e-9)
+
+
+def test_the_test_of_a_mean_is_students_and_knows_numbers_that_are_all_alike() -> None:
+    numbers = np.random.default_rng(0).normal(0.3, 1, size=20)
+    effect = paired_effect(np.zeros(20), numbers)
+    assert mean_test(effect.mean, effect.standard_error, 19) == pytest.approx(stats.ttest_1samp(numbers, 0).pvalue)
+    assert (mean_test(0.0, 0.0, 9), mean_test(-0.1, 0.0, 9)) == (1.0, 0.0)
+    assert math.isnan(mean_test(0.1, math.nan, 0))
 
 
 def test_mcnemar_equals_the_share_of_all_sign_patterns_that_are_as_lopsided() -> None:

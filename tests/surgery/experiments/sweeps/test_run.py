@@ -16,7 +16,7 @@ from surgery.cli import main
 from surgery.data import CalibrationPlan, Encoding, EvaluationPlan
 from surgery.edits import make_edit
 from surgery.errors import Cancelled
-from surgery.evaluation import BASE, BASELINE
+from surgery.evaluation import BASELINE
 from surgery.experiments import Proof, prove
 from surgery.experiments.sweeps import (
     cost,
@@ -25,13 +25,11 @@ from surgery.experiments.sweeps import (
     parse_sweep,
     results,
     run_sweep,
-    sweep_record,
-    sweep_text,
 )
 from surgery.model import BaseChoice
 from surgery.policies import GradDirection, RandomIndex
 from surgery.progress import Control
-from surgery.runs import stored_run, stored_runs
+from surgery.runs import stored_runs
 from surgery.sensitivity import calibrate, known_proof_pace
 from tests.helpers.models import tiny_llama
 from tests.helpers.rounding import assert_losses
@@ -71,22 +69,6 @@ def test_the_unedited_adapter_is_not_asked_again_in_every_pass(place, engine_cal
     assert len(swept.runs) == 3
     assert asked.count(BASELINE) == 1
     assert len(asked) == 6 + 1
-
-
-def test_a_sweep_with_the_base_asks_it_once_and_tells_what_every_cell_forgets(place, engine_calls):
-    task = {"data": place.evaluation.data, "limit": 4, "separator": True, "base_arm": True}
-    swept = swept_from(place, tasks={"sums": task})
-    asked = [name for call in engine_calls for name in call.variants]
-    assert (asked.count(BASE), len(asked)) == (1, 6 + 2)
-    assert [group.requests for group, _ in swept.runs] == [4 * (2 + 2)] * 3
-    cells = results(swept)
-    told = cost(swept.plan)
-    assert len(cells) == len(sweep_record(swept, cells, told)["cells"]) == 8
-    for cell in cells:
-        scores = stored_run(cell.run).evaluation.scores
-        lost = scores[BASE].exact.mean() - scores[cell.cell.variant].exact.mean()
-        assert cell.ledgers["exact"].edited.value == max(0, lost)
-    assert sweep_text(swept, cells, told).count("forgetting gap exact") == 8
 
 
 def test_a_sweep_that_was_stopped_goes_on_without_repeating_finished_cells(place, engine_calls):

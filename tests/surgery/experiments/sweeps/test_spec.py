@@ -7,11 +7,11 @@ from surgery.edits import LayerGroups
 from surgery.errors import SurgeryError, SweepError
 from surgery.experiments.sweeps import (
     check,
+    edit_values,
     expand,
     parse_sweep,
     passes_of,
     read_sweep,
-    tables,
     variant_name,
 )
 from tests.helpers.refusals import refusal
@@ -55,7 +55,7 @@ def test_layer_groups_are_an_axis_with_names_of_their_own(place):
         "power, residual, none, q_proj ×0.5",
         "power, residual, none, last third ×0.8",
     ]
-    assert [tables.edit_values(edit)["groups"] for edit in sweep.edits] == ["", "q_proj ×0.5", "last third ×0.8"]
+    assert [edit_values(edit)["groups"] for edit in sweep.edits] == ["", "q_proj ×0.5", "last third ×0.8"]
 
 
 def test_the_committed_sweep_fills_the_tables_of_the_paper():

@@ -47,15 +47,3 @@ def test_tables_hold_the_means_of_their_cells_in_the_columns_of_the_paper(place,
     with files_of_at_most(20):
         refusal(SweepError, write_tables, found, tmp_path / "tables")
     assert {file: file.read_bytes() for file in (tmp_path / "tables").rglob("*") if file.is_file()} == before
-
-
-def test_p_values_are_corrected_for_the_whole_sweep_not_for_one_pass(place):
-    swept = swept_from(place, variants_at_once=1)
-    found = results(swept)
-    # the budgets that random_index does not read share one variant, so six tests were made
-    raw = {each.cell.variant: each for each in found}
-    assert len(raw) == 6
-    smallest = min(
-        run.metrics.summary.variants[name].tests["exact"].p for group, run in swept.runs for name in group.edits
-    )
-    assert min(each.holm["exact"] for each in found) == pytest.approx(min(1.0, 6 * smallest))
