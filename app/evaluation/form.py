@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.evaluation.answers import show_near
 from app.evaluation.forecast import last_evaluation, power_text, time_text
-from app.evaluation.guards import Guard, ask_for_guards
+from app.evaluation.guards import ask_for_guards
 from app.evaluation.margin import ask_for_margins, margin_power_text
 from app.evaluation.slice import Question, ask_for_slice
 from app.frame import plain, show_error
@@ -20,13 +20,13 @@ from surgery.data import (
     Margins,
     NearDuplicatesError,
     Slices,
+    TaskPlan,
     TextPlan,
     read_slices,
     refuse_seen_keys,
 )
 from surgery.edits import EditPlan
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation.lm_eval import TaskPlan
 from surgery.experiments import (
     CONTROLS,
     EDIT,
@@ -78,7 +78,7 @@ class Terms:
     again: bool = False
     base_arm: bool = False
     margins: Margins | None = None
-    guards: Sequence[Guard] = ()
+    guards: Sequence[EvaluationPlan | TaskPlan | TextPlan] = ()
 
 
 def form(workspace: Workspace, newest: Run | None) -> None:

@@ -7,21 +7,19 @@ import streamlit as st
 from app.evaluation.guards_table import guards_figure, guards_table, rewards
 from app.state.runs import evaluation_of
 from surgery.adapter import CAUSAL_LM, Adapter
-from surgery.data import EvaluationPlan, TextPlan
+from surgery.data import Question
 from surgery.evaluation import TaskOutcome, task_outcomes
-from surgery.evaluation.lm_eval import TaskPlan
 from surgery.experiments import parse_guard
 from surgery.files import demo_names
 from surgery.runs import Run, group_of
 
-Guard = EvaluationPlan | TaskPlan | TextPlan
 _HELP = (
     "Further questions for the same variants, which the edit is not to hurt. Type your own: *text: FILE*, *task: arc_easy, "
     "limit: 100* or *rows: FILE.jsonl, limit: 100*, with settings as in a recipe."
 )
 
 
-def ask_for_guards(adapter: Adapter) -> tuple[Guard, ...]:
+def ask_for_guards(adapter: Adapter) -> tuple[Question, ...]:
     """The guards that were named, none by default; raises `SurgeryError` for one that names no question."""
     offered = ["text: demo:text"] if adapter.task == CAUSAL_LM else []
     own = adapter.source.removeprefix("demo:")

@@ -17,18 +17,20 @@ from app.rows_form import format_controls, read_rows
 from surgery.adapter import Adapter
 from surgery.data import (
     ALLOW,
+    BENCHMARKS,
     CLASSIFIERS,
     REFUSE,
     EvaluationPlan,
     RowFields,
+    TaskPlan,
     TextPlan,
     left_out_text,
     parse_plan,
     parse_stored_plan,
+    question_name,
 )
 from surgery.errors import DataError, SurgeryError
-from surgery.evaluation.lm_eval import BENCHMARKS, TaskPlan, has_several_tasks, refuse_other_models
-from surgery.experiments import guard_text
+from surgery.evaluation.lm_eval import has_several_tasks, refuse_other_models
 from surgery.files import digest
 from surgery.runs import Run
 
@@ -61,7 +63,7 @@ class Question:
 
     @property
     def name(self) -> str:
-        return guard_text(self.plan)
+        return question_name(self.plan)
 
 
 def ask_for_slice(adapter: Adapter, present: EvaluationPlan) -> Question | None:

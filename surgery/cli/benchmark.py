@@ -31,7 +31,8 @@ from surgery.spectra import decompose
 
 
 def benchmark_command(options: argparse.Namespace) -> Result:
-    from surgery.evaluation.lm_eval import TaskPlan, load_task, refuse_other_models, refuse_seen, sandboxed
+    from surgery.data import TaskPlan
+    from surgery.evaluation.lm_eval import load_task, refuse_other_models, refuse_seen, sandboxed
     from surgery.sandbox import open_sandbox
 
     adapter = open_adapter(options.adapter, control=progress_reporter())

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from surgery.cli.guards import group_result, joined
 from surgery.cli.options import (
     BASE_ARM_HELP,
     SHAPE_HELP,
@@ -47,7 +48,7 @@ def run_command(options: argparse.Namespace) -> Result:
         summary = summarise(report.evaluation)
         record["evaluation"] = summary_record(summary)
         text += "\n" + evaluation_text(summary)
-    return record, text
+    return (record, text) if report.group is None else joined((record, text), group_result(report.group))
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -46,19 +46,30 @@ from surgery.data.plans import (
     planned_rows,
     rows_digest,
 )
+from surgery.data.questions import (
+    EXAMPLE,
+    Question,
+    parse_question,
+    parse_questions,
+    question_name,
+    question_record,
+)
 from surgery.data.rendering import markers, parse_date, prints_date, template_arguments
 from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, parse_record, shared_keys
 from surgery.data.slices import LEAVE_OUT, Slices, read_slices, refuse_changed_rows
 from surgery.data.source import SourceRows, read_rows, read_source, source_files
+from surgery.data.task_plan import BENCHMARKS, TaskPlan
 from surgery.data.token_view import Token, oddities, token_texts, token_view
 
 __all__ = [
     "ALLOW",
     "APART",
     "AUTO",
+    "BENCHMARKS",
     "CLASSIFIERS",
     "CONVERSATIONAL",
     "DATE",
+    "EXAMPLE",
     "FIELDS",
     "FORMATS",
     "GIVEN",
@@ -86,12 +97,14 @@ __all__ = [
     "NearDuplicate",
     "NearDuplicatesError",
     "NotFetchedError",
+    "Question",
     "Row",
     "RowFields",
     "Slice",
     "Slices",
     "SourceRows",
     "TaskDocument",
+    "TaskPlan",
     "TextPlan",
     "TextWindows",
     "Token",
@@ -114,12 +127,16 @@ __all__ = [
     "parse_encoding",
     "parse_hub",
     "parse_plan",
+    "parse_question",
+    "parse_questions",
     "parse_record",
     "parse_stored_plan",
     "plan_record",
     "planned_rows",
     "prints_date",
     "prompt_ids",
+    "question_name",
+    "question_record",
     "read_rows",
     "read_slices",
     "read_source",

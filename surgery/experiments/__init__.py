@@ -14,7 +14,7 @@ from surgery.experiments.control_edits import (
     with_controls,
 )
 from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
-from surgery.experiments.guards import GUARD, guard_text, load_guards, parse_guard, prove_with_guards
+from surgery.experiments.guards import GUARD, check_guards, load_guards, parse_guard, prove_with_guards
 from surgery.experiments.headroom import Headroom, Training, headroom
 from surgery.experiments.made_again import EditMadeAgain, made_again
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
@@ -74,13 +74,13 @@ __all__ = [
     "Training",
     "TuningSetup",
     "by_hand",
+    "check_guards",
     "check_steps",
     "control_of",
     "control_sets",
     "dose_curve",
     "flat_of",
     "front_name",
-    "guard_text",
     "head_only",
     "headroom",
     "input_energies",

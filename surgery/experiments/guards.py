@@ -4,11 +4,23 @@ Every question is a run of its own, which goes on where it was cut off and share
 they belong together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from surgery.data import EvaluationPlan, Slices, TextPlan, parse_plan
+from surgery.data import (
+    EXAMPLE,
+    CalibrationPlan,
+    EvaluationPlan,
+    Question,
+    Slices,
+    TaskPlan,
+    TextPlan,
+    parse_question,
+    question_name,
+    read_slices,
+    read_text,
+)
 from surgery.errors import RecipeError
 from surgery.experiments.proof import Proof, prove
 from surgery.files import mapping_of, parse_yaml
@@ -16,50 +28,48 @@ from surgery.progress import SILENT, Control
 from surgery.runs import Run, RunGroup, keep_group
 
 if TYPE_CHECKING:
-    from surgery.evaluation.lm_eval import Judge, LoadedTask, TaskPlan
+    from surgery.evaluation.lm_eval import Judge, LoadedTask
     from surgery.model import LiveModel
 
 GUARD = "guard"  # the purpose of a guard's run
-_EXAMPLE = "text: demo:text, or task: arc_easy, limit: 100, or rows: FILE.jsonl, limit: 100"
 
 
-def parse_guard(text: str) -> "EvaluationPlan | TaskPlan | TextPlan":
+def parse_guard(text: str) -> Question:
     """The question that a text names: `text`, `task` or `rows` with their settings, as one line of YAML.
 
     Such as `text: demo:text`, `task: arc_easy, limit: 100` and `rows: FILE.jsonl, limit: 100, template: plain`;
-    settings are those of `TextPlan`, `TaskPlan` and `EvaluationPlan`. Raises `RecipeError` or `DataError`.
+    settings are those of `TextPlan`, `TaskPlan` and `EvaluationPlan`. Raises `RecipeError`.
     """
     try:
-        settings = dict(mapping_of(parse_yaml(f"{{{text}}}", "the guard"), "the guard"))
+        settings = mapping_of(parse_yaml(f"{{{text}}}", "the guard"), "the guard")
     except RecipeError as error:
-        raise RecipeError(f"the guard {text!r} cannot be read ({error.problem})", f"write {_EXAMPLE}") from error
-    kind = next((each for each in ("text", "task", "rows") if each in settings), None)
-    if kind is None:
-        raise RecipeError(f"the guard {text!r} names no question", f"write {_EXAMPLE}")
-    if kind == "text":
-        return parse_plan(TextPlan, settings, "text")
-    if kind == "task":
-        from surgery.evaluation.lm_eval import TaskPlan
-
-        return TaskPlan.of({"name": settings.pop("task"), **settings})
-    return parse_plan(EvaluationPlan, {"data": settings.pop("rows"), **settings}, "rows")
+        raise RecipeError(f"the guard {text!r} cannot be read ({error.problem})", f"write {EXAMPLE}") from error
+    return parse_question(settings, f"the guard {text!r}")
 
 
-def guard_text(plan: "EvaluationPlan | TaskPlan | TextPlan") -> str:
-    """What a guard asks, in a word."""
-    if isinstance(plan, TextPlan):
-        return plan.text
-    return plan.data if isinstance(plan, EvaluationPlan) else plan.name
+def check_guards(guards: Iterable[Question], seen: Sequence[CalibrationPlan]) -> None:
+    """Refuse guards that can be told without a model not to do: unreadable ones, and rows that an edit was made on.
+
+    guards: questions, of which tasks are known once they are loaded.
+    seen: the slices that the edits were made or chosen on.
+
+    Raises `DataError`; `NearDuplicatesError` for rows that are nearly the same, unless their plan allows them.
+    """
+    for guard in guards:
+        if isinstance(guard, TextPlan):
+            read_text(guard.text)
+        elif isinstance(guard, EvaluationPlan):
+            read_slices(seen, guard)
 
 
 def load_guards(
-    live: "LiveModel", guards: "Sequence[EvaluationPlan | TaskPlan | TextPlan]", *, control: Control = SILENT
+    live: "LiveModel", guards: Sequence[Question], *, control: Control = SILENT
 ) -> "list[EvaluationPlan | LoadedTask | TextPlan]":
     """The guards with their tasks loaded. Raises `DataError` for tasks that cannot be asked here."""
-    return [plan if isinstance(plan, EvaluationPlan | TextPlan) else _task(live, plan, control) for plan in guards]
+    return [_task(live, plan, control) if isinstance(plan, TaskPlan) else plan for plan in guards]
 
 
-def _task(live: "LiveModel", plan: Any, control: Control) -> "LoadedTask":
+def _task(live: "LiveModel", plan: TaskPlan, control: Control) -> "LoadedTask":
     from surgery.evaluation.lm_eval import load_task
 
     return load_task(plan, live.tokenizer_named(plan.tokenizer), control=control)
@@ -100,4 +110,4 @@ def _guarded(proof: Proof, question: "EvaluationPlan | LoadedTask | TextPlan") -
 
 
 def _named(question: "EvaluationPlan | LoadedTask | TextPlan") -> str:
-    return guard_text(question if isinstance(question, EvaluationPlan | TextPlan) else question.plan)
+    return question_name(question if isinstance(question, EvaluationPlan | TextPlan) else question.plan)

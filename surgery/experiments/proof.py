@@ -261,7 +261,7 @@ def recipe_digest(recipe: Recipe) -> str:
         recipe = replace(recipe, calibration_digest="")
     if not recipe.edit.needs_protected:
         recipe = replace(recipe, protected=(), protected_digests=())
-    return digest([dump_recipe(pinned(replace(recipe, evaluation=None)))])
+    return digest([dump_recipe(pinned(replace(recipe, evaluation=None, guards=())))])
 
 
 def sigma_digest(edit: Edit | None) -> str:

@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, in_scope, open_adapter
-from surgery.data import EvaluationPlan, Slices, fetch_source, read_slices, rows_digest
+from surgery.data import CalibrationPlan, EvaluationPlan, Slices, fetch_source, read_slices, rows_digest
 from surgery.edits import Edit
 from surgery.errors import RecipeError
 from surgery.evaluation import Evaluation
 from surgery.experiments.control_edits import EDIT, rules_of, with_controls
-from surgery.experiments.proof import Proof, prove
+from surgery.experiments.guards import check_guards, load_guards, prove_with_guards
+from surgery.experiments.proof import Proof
 from surgery.experiments.steps import check_steps, origin, take_steps
 from surgery.experiments.tuning import TuningSetup
 from surgery.export import Smaller, Verification, export_recipe, new_folder
 from surgery.model import Variant, attach, is_offloaded
 from surgery.progress import SILENT, Control
 from surgery.recipes import Recipe
+from surgery.runs import RunGroup
 from surgery.sensitivity import Sensitivity, calibrate, calibration_slice, measure_sensitivity
 from surgery.spectra import Spectra, decompose
 
@@ -26,13 +28,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunReport:
-    """Results of a recipe: the edit, its evaluation where it has one, the folder, and what is to be told of the edit."""
+    """Results of a recipe: the edit, its evaluation where it has one, the folder, and what is to be told of the edit.
+
+    `group` holds the runs of the evaluation and of its guards, where there are any.
+    """
 
     edit: Edit
     sensitivity: Sensitivity
     evaluation: Evaluation | None
     verification: Verification
     notes: tuple[str, ...] = ()
+    group: RunGroup | None = None
 
 
 def run_recipe(
@@ -47,35 +53,18 @@ def run_recipe(
     adapter = _adapter_of(recipe, control)
     recipe = replace(recipe, adapter=adapter.source, adapter_digest=adapter.digest)
     spectra = decompose(adapter)
-    in_scope(spectra, recipe.edit.scope)
-    check_steps(recipe.edit, recipe.steps)
-    if recipe.edit.needs_protected and not recipe.protected:
-        raise RecipeError(
-            "the edit is to spare protected slices, and the recipe names none",
-            "add a section protected: a list of slices, each as calibration is",
-        )
-    for plan in recipe.seen:
-        fetch_source(plan.data, control)
-    if recipe.evaluation is not None:
-        fetch_source(recipe.evaluation.data, control)
-    slices = _slices_of(recipe)
-    # nothing is left to refuse, and minutes are spent from here on
+    slices = _checked(recipe, spectra, control)
+    # nothing that takes no model is left to refuse, and minutes are spent from here on
     control.begin("loading the base model")
     control.progress(0, 1)
+    run, group = None, None
     with attach(adapter, spectra, recipe.base, control=control) as live:
-        control.begin("calibrating")
-        sensitivity = calibrate(
-            live, recipe.calibration, base=recipe.base, slice_=slices.seen[recipe.calibration], control=control
-        )
-        protected = []
-        for plan in recipe.protected:
-            control.begin(f"calibrating what is protected: {plan.data}")
-            protected.append(calibrate(live, plan, base=recipe.base, slice_=slices.seen[plan], control=control))
-        sensitivity = replace(sensitivity, protected=tuple(protected))
+        guards = load_guards(live, recipe.guards, control=control)
+        sensitivity = _measured(live, recipe, slices, control)
         recipe = replace(
             recipe,
             calibration_digest=sensitivity.rows,
-            protected_digests=tuple(beside.rows for beside in protected),
+            protected_digests=tuple(beside.rows for beside in sensitivity.protected),
         )
         notes = recipe.edit.notes(spectra)
         if recipe.steps > 1:
@@ -83,13 +72,42 @@ def run_recipe(
             recipe, told = _stepped(live, recipe, sensitivity, slices, control)
             notes = (*notes, *told)
         edit = recipe.edit.apply(spectra, sensitivity)
-        evaluation = None
         if recipe.evaluation is not None:
             control.begin("evaluating")
             proof = _proof(recipe, recipe.evaluation, spectra, edit, sensitivity)
-            evaluation = prove(live, proof, slices=slices, control=control).evaluation
+            run, group = prove_with_guards(live, proof, guards, slices=slices, control=control)
     verification = export_recipe(adapter, spectra, edit, recipe, out, sensitivity, form)
-    return RunReport(edit, sensitivity, evaluation, verification, notes)
+    return RunReport(edit, sensitivity, run.evaluation if run is not None else None, verification, notes, group)
+
+
+def _checked(recipe: Recipe, spectra: Spectra, control: Control) -> Slices:
+    """The rows of a recipe, once all that can be refused without a model is not."""
+    in_scope(spectra, recipe.edit.scope)
+    check_steps(recipe.edit, recipe.steps)
+    if recipe.edit.needs_protected and not recipe.protected:
+        raise RecipeError(
+            "the edit is to spare protected slices, and the recipe names none",
+            "add a section protected: a list of slices, each as calibration is",
+        )
+    for plan in recipe.plans:
+        fetch_source(plan.data, control)
+    check_guards(recipe.guards, recipe.seen)
+    return _slices_of(recipe)
+
+
+def _measured(live: "LiveModel", recipe: Recipe, slices: Slices, control: Control) -> Sensitivity:
+    """The sensitivities of a recipe, with those of what it protects."""
+
+    def measured(plan: CalibrationPlan) -> Sensitivity:
+        return calibrate(live, plan, base=recipe.base, slice_=slices.seen[plan], control=control)
+
+    control.begin("calibrating")
+    own = measured(recipe.calibration)
+    protected = []
+    for plan in recipe.protected:
+        control.begin(f"calibrating what is protected: {plan.data}")
+        protected.append(measured(plan))
+    return replace(own, protected=tuple(protected))
 
 
 def _stepped(

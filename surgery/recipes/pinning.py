@@ -29,6 +29,9 @@ def pinned(recipe: Recipe) -> Recipe:
         tuning=None if tuning is None else pinned_rows(tuning),
         protected=tuple(map(pinned_rows, recipe.protected)),
         chosen=tuple(map(pinned_rows, recipe.chosen)),
+        guards=tuple(
+            pinned_rows(guard) if isinstance(guard, EvaluationPlan) else guard for guard in recipe.guards
+        ),
     )
 
 

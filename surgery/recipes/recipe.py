@@ -11,7 +11,16 @@ from typing import Any
 
 import yaml
 
-from surgery.data import APART, CalibrationPlan, EvaluationPlan, parse_plan, plan_record
+from surgery.data import (
+    APART,
+    CalibrationPlan,
+    EvaluationPlan,
+    Question,
+    parse_plan,
+    parse_questions,
+    plan_record,
+    question_record,
+)
 from surgery.edits import EditPlan, edit_record, parse_edit
 from surgery.errors import RecipeError
 from surgery.files import LONGEST, mapping_of, parse_yaml, read_limited, refuse_unknown, user_path
@@ -29,6 +38,7 @@ _SECTIONS = {
     "edit",
     "tuning",
     "evaluation",
+    "guards",
     "steps",
     "origin",
     "chosen",
@@ -44,6 +54,7 @@ class Recipe:
     rows say stop; what they lead to is a recipe of gains set by hand, and `origin` tells how those came about.
     `protected` are slices that the edit is not to hurt, measured beside, and `protected_digests` those of their rows,
     none or as many. `chosen` are further slices that the edit was chosen on, such as those that judged in a search.
+    `guards` are further questions that its evaluation puts to the same variants, which they are not to hurt.
     """
 
     adapter: str
@@ -59,11 +70,13 @@ class Recipe:
     protected: tuple[CalibrationPlan, ...] = ()
     protected_digests: tuple[str, ...] = ()
     chosen: tuple[CalibrationPlan, ...] = ()
+    guards: tuple[Question, ...] = ()
 
     @property
     def plans(self) -> list[CalibrationPlan | EvaluationPlan]:
         """The slices of all its stages."""
-        plans = [self.calibration, *self.protected, *self.chosen, self.evaluation, self.tuning]
+        guards = [guard for guard in self.guards if isinstance(guard, EvaluationPlan)]
+        plans = [self.calibration, *self.protected, *self.chosen, self.evaluation, *guards, self.tuning]
         return [plan for plan in plans if plan is not None]
 
     @property
@@ -123,8 +136,15 @@ def dump_recipe(recipe: Recipe) -> str:
         record["chosen"] = [record_of(plan) for plan in recipe.chosen]
     if recipe.evaluation is not None:
         record["evaluation"] = record_of(recipe.evaluation)
+    if recipe.guards:
+        record["guards"] = [_guard_record(guard, apart) for guard in recipe.guards]
     text: str = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
     return text
+
+
+def _guard_record(guard: Question, apart: bool) -> dict[str, Any]:
+    record = question_record(guard)
+    return record if apart or not isinstance(guard, EvaluationPlan) else {**record, **asdict(guard.encoding)}
 
 
 def _explicit(plan: CalibrationPlan | EvaluationPlan) -> dict[str, Any]:
@@ -174,6 +194,7 @@ def parse_recipe(text: str) -> Recipe:
         protected=tuple(plan for plan, _ in protected),
         protected_digests=tuple(found for _, found in protected) if any(found for _, found in protected) else (),
         chosen=tuple(plan for plan, _ in _listed(record, "chosen", earlier)),
+        guards=_guards(record, earlier),
     )
 
 
@@ -199,6 +220,16 @@ def _measured(section: Mapping[str, Any], where: str, earlier: bool) -> tuple[Ca
     if not isinstance(rows, str):
         raise RecipeError(f"{where}.digest cannot be {rows!r}", "write a digest as text, or leave it out")
     return parse_plan(CalibrationPlan, settings, where, earlier=earlier), rows
+
+
+def _guards(record: Mapping[str, Any], earlier: bool) -> tuple[Question, ...]:
+    guards = parse_questions(record.get("guards", []), "guards", earlier=earlier)
+    if guards and record.get("evaluation") is None:
+        raise RecipeError(
+            "the recipe has guards and no evaluation that they stand beside",
+            "add a section evaluation, or remove guards",
+        )
+    return guards
 
 
 def _listed(record: Mapping[str, Any], name: str, earlier: bool) -> list[tuple[CalibrationPlan, str]]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from surgery.data import content_key
-from surgery.evaluation.lm_eval import Program, TaskPlan, judge_for_code, judging, load_task, task_files
+from surgery.data import TaskPlan, content_key
+from surgery.evaluation.lm_eval import Program, judge_for_code, judging, load_task, task_files
 from surgery.model import LoadedBase
 from tests.helpers.rounding import assert_losses
 

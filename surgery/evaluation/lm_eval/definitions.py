@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from surgery.data import BENCHMARKS, TaskPlan
 from surgery.errors import DataError
 from surgery.evaluation.lm_eval.catalogue import close_names, collection_names, entries, task_files
 from surgery.evaluation.lm_eval.code_judge import holds_judge, judge_for_code
 from surgery.evaluation.lm_eval.local_data import Records, with_files
 from surgery.evaluation.lm_eval.own_tasks import OwnTasks, leaves, read_folder
-from surgery.evaluation.lm_eval.plan import BENCHMARKS, TaskPlan
 from surgery.evaluation.lm_eval.process_state import OTHER_SEED, refusing
 from surgery.files import digest
 

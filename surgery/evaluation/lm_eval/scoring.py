@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.data import TaskDocument
+from surgery.data import TaskDocument, TaskPlan
 from surgery.errors import DataError
 from surgery.evaluation.lm_eval.answers import Cut, Engine, Response, answers_to, cut_note, cut_prompts
 from surgery.evaluation.lm_eval.code_judge import Judge, about, judging
@@ -25,7 +25,6 @@ from surgery.evaluation.lm_eval.groups import (
     joined_values,
     macro_metrics,
 )
-from surgery.evaluation.lm_eval.plan import TaskPlan
 from surgery.evaluation.lm_eval.process_state import kept_random_state, quiet, refusing
 from surgery.evaluation.lm_eval.requests import Texts, steering
 from surgery.evaluation.lm_eval.tasks import LoadedTask, by_document

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from surgery.adapter import CAUSAL_LM, TASKS
 from surgery.data import NearDuplicate, NearDuplicatesError, Row, near_duplicates, refuse_shared
 from surgery.edits import Edit
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE, Evaluation, Metric, Sample, Scores
 from surgery.evaluation.lm_eval.answers import Engine, Response
 from surgery.evaluation.lm_eval.code_judge import Judge
-from surgery.evaluation.lm_eval.plan import refuse_other_models
 from surgery.evaluation.lm_eval.scoring import TaskScores, run_task
 from surgery.evaluation.lm_eval.tasks import LoadedTask
 from surgery.model import VariantEngine
@@ -23,6 +23,18 @@ from surgery.progress import SILENT, Control
 
 if TYPE_CHECKING:
     from surgery.model import LiveModel, LoadedBase
+
+
+def refuse_other_models(task: str) -> None:
+    """Raise `DataError` unless an adapter's task is that of a causal language model: lm-eval's requests are made for one.
+
+    task: see `Adapter.task`.
+    """
+    if task != CAUSAL_LM:
+        raise DataError(
+            f"lm-eval's tasks are put to causal language models here, and the adapter is of a {TASKS.get(task, task)}",
+            "evaluate it on rows of its own: surgery evaluate, or Prompt-and-answer rows on the Evaluate page",
+        )
 
 
 def benchmark(

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from surgery.data import TaskDocument, task_document
+from surgery.data import TaskDocument, TaskPlan, task_document
 from surgery.errors import DataError
 from surgery.evaluation.lm_eval.code_judge import uses_judge
 from surgery.evaluation.lm_eval.definitions import build_tasks, has_punkt
-from surgery.evaluation.lm_eval.plan import TaskPlan
 from surgery.evaluation.lm_eval.process_state import RandomState, kept_random_state, quiet, refusing
 from surgery.evaluation.lm_eval.requests import chat_prompt
 from surgery.files import digest

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from surgery.data import ALLOW, REFUSE, CalibrationPlan, EvaluationPlan, parse_plan
+from surgery.data import ALLOW, REFUSE, CalibrationPlan, EvaluationPlan, TaskPlan, parse_plan
 from surgery.errors import DataError, SweepError
-from surgery.evaluation.lm_eval import TaskPlan, has_several_tasks
+from surgery.evaluation.lm_eval import has_several_tasks
 from surgery.experiments.sweeps.grids import LOOK, MOST_CELLS, SweptEdit, list_of, swept_edits, whole_number
 from surgery.files import (
     LONGEST,

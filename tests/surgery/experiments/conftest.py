@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from surgery.adapter import open_adapter
-from surgery.data import Calibration, Encoding
+from surgery.data import Calibration, Encoding, TextPlan
 from surgery.edits import EditPlan
 from surgery.model import LiveModel, answer_losses, collate
 from surgery.policies import (
@@ -32,6 +32,14 @@ from tests.helpers.workplace import workplace
 def live(workplace_files):
     with workplace(workplace_files, workplace_files / "no home").attach() as attached:
         yield attached
+
+
+@pytest.fixture
+def text_plan(tmp_path):
+    """A text of sums that no row says, and how it is cut."""
+    file = tmp_path / "text.txt"
+    file.write_text("".join(f"{n}+{7 * n % 23}={n + 7 * n % 23}. " for n in range(16)))
+    return TextPlan(str(file), 5, window=24, stride=12)
 
 
 PLAN = EditPlan(GradDirection(eta_suppress=0.4), energy="none")

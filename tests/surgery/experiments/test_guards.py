@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from surgery.data import EvaluationPlan, TextPlan, read_text, text_windows
+from surgery.data import EvaluationPlan, TaskPlan, TextPlan, question_name, read_text, text_windows
 from surgery.errors import Cancelled, DataError, SurgeryError
 from surgery.evaluation import AGAIN, BASE, BASELINE, CROSS_ENTROPY, KL_BASE, KL_UNEDITED
-from surgery.evaluation.lm_eval import TaskPlan
-from surgery.experiments import GUARD, Proof, guard_text, parse_guard, prove, prove_with_guards, random_controls
+from surgery.experiments import GUARD, Proof, parse_guard, prove, prove_with_guards, random_controls
 from surgery.model import VariantEngine
 from surgery.progress import Control
 from surgery.runs import group_of, stored_runs
@@ -17,20 +16,13 @@ from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses
 
 
-@pytest.fixture
-def text(tmp_path):
-    file = tmp_path / "text.txt"
-    file.write_text("".join(f"{n}+{7 * n % 23}={n + 7 * n % 23}. " for n in range(16)))
-    return TextPlan(str(file), 5, window=24, stride=12)
-
-
 def edits(live):
     return random_controls(live.spectra, 2, scope="all")
 
 
-def test_a_text_is_told_by_cross_entropy_and_kl_as_the_engine_tells_them(live, place, text):
-    run = prove(live, Proof(text, edits(live), again=True))
-    windows = text_windows(read_text(text.text), live.base.tokenizer, text)
+def test_a_text_is_told_by_cross_entropy_and_kl_as_the_engine_tells_them(live, place, text_plan):
+    run = prove(live, Proof(text_plan, edits(live), again=True))
+    windows = text_windows(read_text(text_plan.text), live.base.tokenizer, text_plan)
     variants = {BASELINE: None, **{name: edit.sigma_after for name, edit in edits(live).items()}}
     expected = VariantEngine(live, variants).divergences(windows.examples, (BASELINE,))
     found = run.evaluation
@@ -45,18 +37,18 @@ def test_a_text_is_told_by_cross_entropy_and_kl_as_the_engine_tells_them(live, p
         for note in found.notes
     )
     assert run.plan.question["text"]["stride"] == 12
-    assert run.plan.slice_name == text.text
+    assert run.plan.slice_name == text_plan.text
     assert [sample.reference for sample in found.samples] == [example.answer for example in windows.examples]
 
 
-def test_a_text_that_was_cut_off_goes_on_and_is_answered_once(live, place, text, engine_calls):
+def test_a_text_that_was_cut_off_goes_on_and_is_answered_once(live, place, text_plan, engine_calls):
     stopped = []
 
     def stop_after_two():
         stopped.append(0)
         return len(stopped) > 2
 
-    proof = Proof(replace(text, batch_size=1), edits(live))
+    proof = Proof(replace(text_plan, batch_size=1), edits(live))
     with pytest.raises(Cancelled):
         prove(live, proof, control=Control(cancelled=stop_after_two))
     engine_calls.clear()
@@ -68,9 +60,10 @@ def test_a_text_that_was_cut_off_goes_on_and_is_answered_once(live, place, text,
     assert engine_calls == []
 
 
-def test_other_windows_are_another_run(live, place, text):
+def test_other_windows_are_another_run(live, place, text_plan):
     keys = {
-        prove(live, Proof(plan, {})).plan.key for plan in (text, replace(text, limit=4), replace(text, stride=8))
+        prove(live, Proof(plan, {})).plan.key
+        for plan in (text_plan, replace(text_plan, limit=4), replace(text_plan, stride=8))
     }
     assert len(keys) == 3
 
@@ -86,8 +79,8 @@ def test_divergence_on_rows_is_another_question_than_their_answers(live, place):
     assert "divergence asks for none" in said
 
 
-def test_guards_are_runs_of_the_same_variants_and_one_group(live, place, text, engine_calls):
-    guards = [text, replace(place.evaluation, start=6)]
+def test_guards_are_runs_of_the_same_variants_and_one_group(live, place, text_plan, engine_calls):
+    guards = [text_plan, replace(place.evaluation, start=6)]
     own, group = prove_with_guards(live, Proof(place.evaluation, edits(live)), guards)
     assert group is not None
     assert group_of(own.plan.key) == group
@@ -120,7 +113,7 @@ def test_guards_that_the_edits_were_made_on_are_refused(live, place):
 )
 def test_a_guard_is_a_question_with_its_settings_on_one_line(said, plan):
     assert parse_guard(said) == plan
-    assert guard_text(plan) == said.split(",")[0].partition(": ")[2]
+    assert question_name(plan) == said.split(",")[0].partition(": ")[2]
 
 
 @pytest.mark.parametrize(
@@ -141,8 +134,8 @@ def test_what_is_no_guard_is_refused_in_one_line(said, why):
     assert why in refusal(SurgeryError, parse_guard, said)
 
 
-def test_the_base_rides_along_and_every_variant_is_measured_from_it(live, place, text):
-    run = prove(live, Proof(text, edits(live), base_arm=True, again=True))
+def test_the_base_rides_along_and_every_variant_is_measured_from_it(live, place, text_plan):
+    run = prove(live, Proof(text_plan, edits(live), base_arm=True, again=True))
     found = run.evaluation
     assert found.metrics == (CROSS_ENTROPY, KL_UNEDITED, KL_BASE)
     assert found.mean(BASE, "kl_base") == 0
@@ -151,14 +144,14 @@ def test_the_base_rides_along_and_every_variant_is_measured_from_it(live, place,
     np.testing.assert_allclose(
         found.numbers(AGAIN, "kl_base"), found.numbers(BASELINE, "kl_base"), rtol=1e-3, atol=1e-7
     )
-    windows = text_windows(read_text(text.text), live.base.tokenizer, text)
+    windows = text_windows(read_text(text_plan.text), live.base.tokenizer, text_plan)
     with live.alone():
         alone = VariantEngine(live, {BASE: None}).divergences(windows.examples, (BASE,))[BASE]
     assert_losses(found.numbers(BASE, "loss"), [each.cross_entropy for each in alone], live.model)
 
 
-def test_guards_are_held_to_the_margins_of_the_proof(live, place, text):
+def test_guards_are_held_to_the_margins_of_the_proof(live, place, text_plan):
     plan = replace(place.evaluation, margin=("0.1 nats",))
-    _, group = prove_with_guards(live, Proof(plan, edits(live)), [text, replace(place.evaluation, start=6)])
+    _, group = prove_with_guards(live, Proof(plan, edits(live)), [text_plan, replace(place.evaluation, start=6)])
     assert group is not None
     assert [run.evaluation.margins for run in group.runs] == [plan.margins] * 3

@@ -17,11 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgery.adapter import open_adapter
-from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, Row, calibration_rows, encode, read_slices
+from surgery.data import (
+    CalibrationPlan,
+    Encoding,
+    EvaluationPlan,
+    Row,
+    TaskPlan,
+    calibration_rows,
+    encode,
+    read_slices,
+)
 from surgery.edits import Edit, EditPlan, make_edit
 from surgery.errors import Cancelled, DataError
 from surgery.evaluation import AGAIN, BASE, BASELINE, evaluate
-from surgery.evaluation.lm_eval import LoadedTask, TaskPlan, benchmark, load_task
+from surgery.evaluation.lm_eval import LoadedTask, benchmark, load_task
 from surgery.experiments import (
     Proof,
     prove,

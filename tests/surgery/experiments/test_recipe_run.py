@@ -12,8 +12,8 @@ from surgery.adapter import open_adapter
 from surgery.data import SAMPLED, EvaluationPlan, calibration_rows, read_source, seen_keys
 from surgery.edits import make_edit
 from surgery.errors import DataError, ExportError, RecipeError
-from surgery.evaluation import AGAIN, BASELINE, SAME_ENERGY
-from surgery.experiments import EDIT, Proof, prove, run_recipe
+from surgery.evaluation import AGAIN, BASELINE, CROSS_ENTROPY, KL_UNEDITED, SAME_ENERGY
+from surgery.experiments import EDIT, GUARD, Proof, prove, recipe_digest, run_recipe
 from surgery.export import export_recipe, read_record
 from surgery.model import BaseChoice
 from surgery.policies import GradDirection, Identity
@@ -207,3 +207,26 @@ def test_a_recipe_that_is_to_spare_nothing_named_is_refused_before_a_model_is_lo
     plain = place.recipe(scope="all")
     with pytest.raises(RecipeError, match="names none"):
         run_recipe(replace(plain, edit=replace(plain.edit, protect=True)), tmp_path / "out")
+
+
+def test_guards_of_a_recipe_are_put_to_its_variants_and_written_again(place, text_plan, tmp_path):
+    guards = (text_plan, replace(place.evaluation, start=6, limit=3, divergence=True))
+    report = run_recipe(place.recipe(scope="all", guards=guards), tmp_path / "out")
+    assert report.group is not None
+    own, text, rows = report.group.runs
+    assert own.evaluation.scores.keys() == report.evaluation.scores.keys()
+    assert [run.plan.purpose for run in (text, rows)] == [GUARD, GUARD]
+    assert {tuple(run.plan.variants.items()) for run in (text, rows)} == {tuple(own.plan.variants.items())}
+    assert text.evaluation.metrics == rows.evaluation.metrics == (CROSS_ENTROPY, KL_UNEDITED)
+    written = read_recipe(tmp_path / "out" / "recipe.yaml")
+    assert written.guards == guards
+    assert recipe_digest(written) == own.plan.edit == recipe_digest(replace(written, guards=()))
+
+
+def test_guards_that_cannot_be_asked_are_refused_before_a_model_is_loaded(place, text_plan, tmp_path):
+    nowhere = BaseChoice("/nowhere")
+    seen = EvaluationPlan(place.calibration.data)
+    for guard, said in ((seen, "were used for calibration"), (replace(text_plan, text="none.txt"), "no file at")):
+        recipe = place.recipe(base=nowhere, guards=(guard,))
+        assert said in refusal(DataError, run_recipe, recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

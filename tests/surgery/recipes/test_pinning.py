@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from surgery.data import CalibrationPlan, EvaluationPlan
+from surgery.data import CalibrationPlan, EvaluationPlan, TextPlan
 from surgery.model import BaseChoice
 from surgery.recipes import Recipe, demo_plans, dump_recipe, parse_recipe, pinned
 
@@ -16,6 +16,7 @@ RECIPE = Recipe(
     CalibrationPlan("hub:owner/rows/main:train"),
     evaluation=EvaluationPlan("hub:owner/rows@main/main:test"),
     tuning=CalibrationPlan("rows.jsonl"),
+    guards=(EvaluationPlan("hub:owner/rows@main/main:other"), TextPlan("demo:text")),
 )
 
 
@@ -35,6 +36,7 @@ def test_names_on_the_hub_are_pinned_to_the_commits_in_the_cache(cache):
     assert found.calibration.data == f"hub:owner/rows@{DATA}/main:train"
     assert found.evaluation.data == f"hub:owner/rows@{DATA}/main:test"
     assert found.tuning == RECIPE.tuning
+    assert found.guards == (EvaluationPlan(f"hub:owner/rows@{DATA}/main:other"), TextPlan("demo:text"))
     assert pinned(found) == found
 
 

@@ -18,6 +18,8 @@ from surgery.data import (
     CalibrationPlan,
     Encoding,
     EvaluationPlan,
+    TaskPlan,
+    TextPlan,
 )
 from surgery.edits import EditPlan
 from surgery.errors import PolicyError, RecipeError, SurgeryError
@@ -113,7 +115,13 @@ recipes = st.builds(
         st.builds(CalibrationPlan, texts, counts, encoding=encodings, labels=st.sampled_from([GIVEN, SAMPLED])),
         max_size=2,
     ).map(tuple),
-)
+    guards=st.lists(
+        st.builds(EvaluationPlan, texts, encoding=encodings, divergence=st.booleans())
+        | st.builds(TextPlan, texts, st.none() | counts)
+        | st.just(TaskPlan("arc_easy", 100, fewshot=0)),
+        max_size=2,
+    ).map(tuple),
+).map(lambda recipe: recipe if recipe.evaluation else dataclasses.replace(recipe, guards=()))
 
 
 @given(recipes)
@@ -184,11 +192,12 @@ def test_a_recipe_of_the_first_schema_goes_on_as_it_did_and_says_so(recipe):
     record = yaml.safe_load(dump_recipe(recipe))
     record["recipe"] = 1
     sections = [record[name] for name in ("calibration", "evaluation") if name in record]
-    for section in [*sections, *record.get("protected", [])]:
+    for section in [*sections, *record.get("protected", []), *record.get("guards", [])]:
         for name in ("separator", "tokenised", "system", "template_args", "date", "tokenizer"):
             section.pop(name, None)
     found = parse_recipe(yaml.safe_dump(record))
-    for plan in filter(None, (found.calibration, found.evaluation, *found.protected)):
+    rows = [guard for guard in found.guards if isinstance(guard, EvaluationPlan)]
+    for plan in filter(None, (found.calibration, found.evaluation, *found.protected, *rows)):
         assert (plan.encoding.tokenised, plan.encoding.separator, plan.encoding.tokenizer) == (APART, True, "base")
     (note,) = found.notes
     assert "apart" in note
@@ -470,3 +479,13 @@ def test_slices_that_an_edit_was_chosen_on_are_kept_and_count_as_seen():
     assert "chosen" not in RECORD
     with pytest.raises(RecipeError, match=r"chosen\[0\]"):
         parse_recipe(yaml.safe_dump({**RECORD, "chosen": [3]}))
+
+
+def test_guards_stand_beside_an_evaluation():
+    record = copy.deepcopy(RECORD)
+    record["guards"] = [{"text": "demo:text", "limit": 20}, {"task": "arc_easy"}]
+    assert parse_recipe(yaml.safe_dump(record)).guards == (TextPlan("demo:text", 20), TaskPlan("arc_easy"))
+    del record["evaluation"]
+    assert "guards and no evaluation" in refusal(yaml.safe_dump(record))
+    record["guards"] = [{"text": "demo:text", "windw": 3}]
+    assert "guards[0]" in refusal(yaml.safe_dump(record))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from surgery.evaluation.lm_eval import TaskPlan, catalogue, load_task
+from surgery.data import TaskPlan
+from surgery.evaluation.lm_eval import catalogue, load_task
 
 
 def test_the_quick_look_finds_every_name_of_lm_eval_s_own_index():

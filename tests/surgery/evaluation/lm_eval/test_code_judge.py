@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from surgery.data import TaskPlan
 from surgery.errors import DataError
-from surgery.evaluation.lm_eval import Program, TaskPlan, load_task, run_task, sandboxed
+from surgery.evaluation.lm_eval import Program, load_task, run_task, sandboxed
 from tests.helpers.lm_eval_reference import DATA, plan, shortened
 from tests.surgery.evaluation.lm_eval.conftest import OneByOne, byte_tokenizer, engine_of, needs_data
 

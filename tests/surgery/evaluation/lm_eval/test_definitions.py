@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from surgery.data import TaskPlan
 from surgery.errors import DataError
-from surgery.evaluation.lm_eval import TaskPlan, load_task, run_task
+from surgery.evaluation.lm_eval import load_task, run_task
 from surgery.model import LoadedBase
 from tests.helpers.lm_eval_reference import assert_same, plan, theirs
 from tests.surgery.evaluation.lm_eval.conftest import OneByOne, needs_data, tiny_base

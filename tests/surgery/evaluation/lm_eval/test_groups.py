@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from surgery.data import TaskPlan
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE
-from surgery.evaluation.lm_eval import TaskPlan, benchmarked, catalogue, load_task, run_task, task_files
+from surgery.evaluation.lm_eval import benchmarked, catalogue, load_task, run_task, task_files
 from surgery.model import LoadedBase
 from tests.helpers.lm_eval_reference import assert_same, theirs_by_name
 from tests.helpers.own_tasks import own_tasks

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from surgery.data import TaskPlan
 from surgery.errors import DataError
-from surgery.evaluation.lm_eval import TaskPlan, load_task, run_task
+from surgery.evaluation.lm_eval import load_task, run_task
 from tests.helpers.lm_eval_reference import assert_same, theirs_by_name
 from tests.helpers.own_tasks import own_tasks
 from tests.surgery.evaluation.lm_eval.conftest import OneByOne, tiny_base

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from surgery.data import TaskPlan
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE
-from surgery.evaluation.lm_eval import TaskPlan, Texts, benchmarked, load_task, run_task
+from surgery.evaluation.lm_eval import Texts, benchmarked, load_task, run_task
 from surgery.model import LoadedBase
 from tests.helpers.lm_eval_reference import assert_same, plan, shortened, theirs, theirs_by_name
 from tests.helpers.models import tiny_llama

@@ -8,8 +8,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from surgery.adapter import open_adapter
+from surgery.data import TaskPlan
 from surgery.errors import Cancelled
-from surgery.evaluation.lm_eval import TaskPlan, load_task, run_task
+from surgery.evaluation.lm_eval import load_task, run_task
 from surgery.files import DEMO_BASE, home
 from surgery.model import LiveModel, LoadedBase, load_base
 from surgery.progress import Control

@@ -9,7 +9,7 @@ import pytest
 
 from surgery import decompose, open_adapter
 from surgery.cli import main
-from surgery.data import Margins
+from surgery.data import Margins, TaskPlan
 from surgery.errors import DataError
 from surgery.evaluation import (
     BASELINE,
@@ -20,7 +20,7 @@ from surgery.evaluation import (
     summarise,
     summary_record,
 )
-from surgery.evaluation.lm_eval import TaskPlan, benchmark, load_task
+from surgery.evaluation.lm_eval import benchmark, load_task
 from surgery.experiments import random_controls
 from surgery.model import BaseChoice, attach
 from surgery.runs import stored_run

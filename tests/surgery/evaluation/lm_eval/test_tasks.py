@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from surgery.data import Row, refuse_shared, shared_examples
+from surgery.data import Row, TaskPlan, refuse_shared, shared_examples
 from surgery.errors import DataError
-from surgery.evaluation.lm_eval import TaskPlan, Texts, load_task, run_task
+from surgery.evaluation.lm_eval import Texts, load_task, run_task
 from tests.helpers.lm_eval_reference import DATA, FILES, assert_same, plan, theirs
 from tests.helpers.models import tiny_llama
 from tests.surgery.evaluation.lm_eval.conftest import (

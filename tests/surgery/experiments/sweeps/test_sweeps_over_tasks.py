@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from surgery.adapter import open_adapter
-from surgery.data import CalibrationPlan
+from surgery.data import CalibrationPlan, TaskPlan
 from surgery.edits import Edit, make_edit
 from surgery.evaluation import BASELINE, holm, mcnemar
-from surgery.evaluation.lm_eval import TaskPlan, benchmark, load_task
+from surgery.evaluation.lm_eval import benchmark, load_task
 from surgery.experiments import Proof, prove
 from surgery.experiments.sweeps import Swept, check, expand, in_process, parse_sweep, results, run_sweep
 from surgery.model import BaseChoice, attach

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from surgery.data import TaskPlan
 from surgery.errors import DataError
-from surgery.evaluation.lm_eval import TaskPlan
 
 FULL = TaskPlan(
     "gsm8k",

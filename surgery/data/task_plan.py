@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from surgery.adapter import CAUSAL_LM, TASKS
-from surgery.data import TOKENIZERS, template_arguments
+from surgery.data.encoding import TOKENIZERS
+from surgery.data.rendering import template_arguments
 from surgery.errors import DataError
 
 # the four the paper reports, by lm-eval's names
@@ -104,18 +104,6 @@ class TaskPlan:
         if "name" not in values:
             raise DataError("a task without a name was asked for", f"name one, such as {BENCHMARKS[0]}")
         return cls(**values)
-
-
-def refuse_other_models(task: str) -> None:
-    """Raise `DataError` unless an adapter's task is that of a causal language model: lm-eval's requests are made for one.
-
-    task: see `Adapter.task`.
-    """
-    if task != CAUSAL_LM:
-        raise DataError(
-            f"lm-eval's tasks are put to causal language models here, and the adapter is of a {TASKS.get(task, task)}",
-            "evaluate it on rows of its own: surgery evaluate, or Prompt-and-answer rows on the Evaluate page",
-        )
 
 
 def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
