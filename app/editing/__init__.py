@@ -20,6 +20,7 @@ from app.editing.acts import applied
 from app.editing.expecting import expectation_record
 from app.editing.knob_tables import LARGEST_DRAWN, drawn, numbers_record, sliders_of_groups, table_keys, table_of
 from app.frame import keep_on_disk, show_error
+from app.spectra import show_inside
 from app.spectra.numbers import ERRORS
 from app.state.workspace import Workspace, current, keep
 from surgery.edits import (
@@ -63,8 +64,11 @@ def board() -> None:
     workspace = current()
     if workspace.lacks_sensitivities:  # undone to a policy that waits for a calibration
         st.rerun()
+    asked = st.session_state.get("board") or {}
+    if asked.get("inside") is not None:
+        _look_inside(asked["inside"])
     # a table goes out in the one run in which its knob asks for it: it is the large part of the data
-    armed = (st.session_state.get("board") or {}).get("arm")
+    armed = asked.get("arm")
     keys = table_keys(workspace)
     table = table_of(workspace, armed, keys[armed]) if isinstance(armed, str) and armed in keys else None
     _mount(
@@ -73,8 +77,16 @@ def board() -> None:
         on_acts_change=_take_acts,
         on_arm_change=lambda: None,
         on_rest_change=_rest,
+        on_inside_change=lambda: None,
     )
     keep_on_disk()
+
+
+def _look_inside(wanted: Any) -> None:
+    """Open the Spectra page on a component, with the fold that looks inside it."""
+    if isinstance(wanted, dict):
+        show_inside(wanted.get("module"), wanted.get("component"))
+        st.switch_page("views/spectra.py")
 
 
 def _take_acts() -> None:

@@ -34,6 +34,7 @@ class Board {
     this.send = (acts) => tell("acts", acts)
     this.arm = (knob) => trigger("arm", knob)
     this.rest = () => trigger("rest", true)
+    this.inside = (component) => trigger("inside", component)
   }
 
   unmount() {
@@ -108,6 +109,7 @@ class Board {
     skipped.hidden = !data.skipped
     skipped.textContent = data.skipped
     this.part("gate-title").textContent = data.gateTitle
+    this.part("inside").disabled = !data.measured
     this.part("reset-all").disabled = !Object.keys(data.manual).length
   }
 
@@ -164,6 +166,7 @@ class Board {
     on("lock", "click", () => this.to(byHand(this.state, "lock")))
     on("reset", "click", () => this.to(byHand(this.state, null)))
     on("reset-all", "click", () => this.act("forget"))
+    on("inside", "click", () => this.inside({ module: this.state.module, component: Math.min(...this.state.picked) }))
     on("gain", "change", (e) => e.target.value !== "" && this.to(byHand(this.state, Number(e.target.value))))
     this.listenToFigures(on)
   }

@@ -19,6 +19,7 @@ import viz
 from app.components import component
 from app.experts import is_folded, shown
 from app.frame import show_error, write_address
+from app.spectra import microscope
 from app.spectra.choice import NAMES, Choice, choice_from, opened, query_of
 from app.spectra.files import FORMATS, MEASURE_LABELS, SHOW_LABELS, file_of, layout_of, stability_curves
 from app.spectra.numbers import ERRORS, LISTED, Measured, Numbers, numbers_of, verdicts
@@ -41,6 +42,12 @@ def wanted_module() -> str | None:
     if wanted is not None:
         return str(wanted[0] if isinstance(wanted, tuple) else wanted)
     return None if _CHOICE in st.session_state else _words().get("module")
+
+
+def show_inside(module: Any, number: Any) -> None:
+    """Have this page open a component, and the fold that looks inside it, when it runs next."""
+    st.session_state[OPEN] = (module, number)
+    st.session_state[microscope.OPEN] = True
 
 
 @st.fragment
@@ -67,6 +74,8 @@ def spectra_board() -> None:
     words = query_of(choice, shown(workspace.spectra))
     write_address(NAMES, words)
     st.session_state[_WRITTEN] = words
+    if choice.view == "one":
+        microscope.microscope_panel(workspace, choice.module, choice.component)
 
 
 def _take_choice() -> None:
