@@ -1,5 +1,6 @@
 """Scores on held-out rows and paired statistics."""
 
+from surgery.evaluation.agreement import Agreement, Estimate, agreement
 from surgery.evaluation.divergences import CROSS_ENTROPY, KL_BASE, KL_UNEDITED, known_references
 from surgery.evaluation.evaluation import (
     AGAIN,
@@ -128,8 +129,10 @@ __all__ = [
     "TIE",
     "WIN",
     "WORD_ACCURACY",
+    "Agreement",
     "CorrectedTest",
     "Effect",
+    "Estimate",
     "Evaluation",
     "EvaluationSummary",
     "ExplainedShare",
@@ -147,6 +150,7 @@ __all__ = [
     "Stops",
     "TaskOutcome",
     "VariantMetrics",
+    "agreement",
     "answer_limit",
     "answered",
     "averaged",

@@ -1,6 +1,7 @@
 """An edit against its controls, ablations and tuning."""
 
 from surgery.experiments.ablations import DIAGNOSTICS, Diagnostic
+from surgery.experiments.component_ablations import Ablation, ablated_losses, ablation_agreement, ablations, retold
 from surgery.experiments.control_edits import (
     CONTROLS,
     EDIT,
@@ -58,6 +59,7 @@ __all__ = [
     "PROVEN",
     "READS_Q",
     "WEIGHTS",
+    "Ablation",
     "ControlRules",
     "ControlledEdits",
     "Diagnostic",
@@ -73,6 +75,9 @@ __all__ = [
     "Steps",
     "Training",
     "TuningSetup",
+    "ablated_losses",
+    "ablation_agreement",
+    "ablations",
     "by_hand",
     "check_guards",
     "check_steps",
@@ -98,6 +103,7 @@ __all__ = [
     "prove_with_guards",
     "random_controls",
     "recipe_digest",
+    "retold",
     "rules_of",
     "run_recipe",
     "scalar_e",

@@ -29,7 +29,7 @@ from surgery.sensitivity.sensitivity import (
     save_sensitivity,
     sigma_identity,
 )
-from surgery.sensitivity.stability import Budget, budgets
+from surgery.sensitivity.stability import Budget, budgets, rank_correlation
 from surgery.sensitivity.store import (
     SHIPPED,
     Measurement,
@@ -97,6 +97,7 @@ __all__ = [
     "moments_of",
     "paired_folds",
     "provenance_of",
+    "rank_correlation",
     "ranked",
     "remember_pace",
     "remember_proof_pace",

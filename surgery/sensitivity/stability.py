@@ -59,19 +59,26 @@ def _agreement(few: Float64[ndarray, "_ rank"], others: Float64[ndarray, "_ rank
     sizes = [np.abs(g).mean(axis=0) for g in (few, others)]
     count = max(1, round(_TOP * few.shape[1]))
     first, second = (set(np.argsort(-size, kind="stable")[:count].tolist()) for size in sizes)
-    signed = _spearman(few.mean(axis=0), others.mean(axis=0))
-    return _spearman(*sizes), signed, len(first & second) / count
+    signed = float(rank_correlation(few.mean(axis=0), others.mean(axis=0)))
+    return float(rank_correlation(*sizes)), signed, len(first & second) / count
 
 
-def _spearman(left: Float64[ndarray, " rank"], right: Float64[ndarray, " rank"]) -> float:
-    """The correlation of ranks, where ties share the mean of their ranks; NaN where all tie."""
-    ranks = []
-    for values in (left, right):
-        below, same = values[:, np.newaxis] > values, values[:, np.newaxis] == values
-        rank = below.sum(axis=1) + same.sum(axis=1) / 2
-        ranks.append(rank - rank.mean())
-    scale = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
-    return float(ranks[0] @ ranks[1] / scale) if scale > 0 else float("nan")
+def rank_correlation(
+    left: Float64[ndarray, "*draw item"], right: Float64[ndarray, "*draw item"]
+) -> Float64[ndarray, "*draw"]:
+    """Spearman's correlation of ranks along the last axis, where ties share the mean of their ranks; NaN where all tie."""
+    x, y = (_centred_ranks(values) for values in (left, right))
+    scale = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
+    products = (x * y).sum(axis=-1)
+    found: ndarray = np.divide(products, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+    return found
+
+
+def _centred_ranks(values: Float64[ndarray, "*draw item"]) -> Float64[ndarray, "*draw item"]:
+    own, others = values[..., :, np.newaxis], values[..., np.newaxis, :]
+    rank = (own > others).sum(axis=-1) + (own == others).sum(axis=-1) / 2
+    centred: ndarray = rank - rank.mean(axis=-1, keepdims=True)
+    return centred
 
 
 def _means(rows: list[tuple[float, float, float]]) -> tuple[float, float, float]:
