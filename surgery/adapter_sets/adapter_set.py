@@ -182,7 +182,7 @@ class AdapterSet:
         factors = {name: sum(each[name].stored for each in outlines if name in each) for name in modules}
         directions = {name: sum(each[name].directions for each in outlines if name in each) for name in modules}
         largest = max((self._by_name[member].size for member in members), default=0)
-        return portions(factors, directions, largest, self.held.most)
+        return portions(factors, directions, largest, self.held.room)
 
     def _factors(self, member: str, modules: Sequence[str]) -> dict[str, Factors]:
         """The factors of a member's modules that are not held as spectra."""

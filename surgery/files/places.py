@@ -47,6 +47,11 @@ def looks_folder() -> Path:
     return home() / "looks"
 
 
+def matrices_folder() -> Path:
+    """Adapters of a set compared with each other, a file for each comparison."""
+    return home() / "matrices"
+
+
 def timings_file() -> Path:
     """How long calibrations and proofs took, from which the next ones are estimated."""
     return home() / "pace.json"
