@@ -1,6 +1,7 @@
 """Grids of edits over adapters and tasks, in process or on Ray."""
 
 from surgery.experiments.sweeps.ledger import finished
+from surgery.experiments.sweeps.members import pinned_sweep, refused_text
 from surgery.experiments.sweeps.plan import (
     SweepPlan,
     check,
@@ -8,7 +9,6 @@ from surgery.experiments.sweeps.plan import (
     cost_text,
     expand,
     passes_of,
-    pinned_sweep,
     variant_name,
 )
 from surgery.experiments.sweeps.ray_runner import on_ray, request
@@ -39,6 +39,7 @@ __all__ = [
     "passes_of",
     "pinned_sweep",
     "read_sweep",
+    "refused_text",
     "request",
     "results",
     "run_sweep",

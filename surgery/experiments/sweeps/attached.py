@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from surgery.adapter import open_adapter
-from surgery.data import EvaluationPlan
+from surgery.data import CalibrationPlan, EvaluationPlan
 from surgery.edits import Edit
 from surgery.errors import Cancelled, SurgeryError, first_line
 from surgery.experiments import Proof, prove
@@ -28,30 +28,30 @@ Proved = tuple[Run, int, float]  # its answers that were new, and the seconds th
 
 @dataclass
 class Measured:
-    """The passes of one adapter by seed: what was found, and why others failed."""
+    """The passes of one adapter: what was found, and why others failed."""
 
-    sensitivities: dict[int, Sensitivity]
-    failures: dict[int, str]
+    sensitivities: dict[CalibrationPlan, Sensitivity]
+    failures: dict[CalibrationPlan, str]
 
 
 def measure_budgets(
     attached: "AttachedAdapter", group: Group, measured: Measured, attempts: int, control: Control
 ) -> str:
     """Make the passes that a group needs and that are not there yet; the problem where one failed."""
-    for seed in group.passes:
-        if seed in measured.sensitivities or seed in measured.failures:
+    for plan in group.passes:
+        if plan in measured.sensitivities or plan in measured.failures:
             continue
 
-        def work(seed: int = seed) -> Sensitivity:
+        def work(plan: CalibrationPlan = plan) -> Sensitivity:
             control.begin(f"calibrating {group.adapter.name}")
-            return measured_by(attached, group, seed, control)
+            return measured_by(attached, group.adapter, plan, control)
 
         found, problem, _ = attempt(work, attempts, attached)
         if found is None:
-            measured.failures[seed] = f"the calibration failed: {problem}"
+            measured.failures[plan] = f"the calibration failed: {problem}"
         else:
-            measured.sensitivities[seed] = found
-    return next((measured.failures[seed] for seed in group.passes if seed in measured.failures), "")
+            measured.sensitivities[plan] = found
+    return next((measured.failures[plan] for plan in group.passes if plan in measured.failures), "")
 
 
 class AttachedAdapter:
@@ -107,14 +107,18 @@ class AttachedAdapter:
         self.close()
 
 
-def measured_by(attached: AttachedAdapter, group: Group, seed: int, control: Control = SILENT) -> Sensitivity:
-    """The calibration pass of a group's adapter at this seed, at the largest budget of the sweep."""
-    plan = group.passes[seed]
-    return calibrate(attached.live(group.adapter), plan, base=group.adapter.base, control=control)
+def measured_by(
+    attached: AttachedAdapter, adapter: SweptAdapter, plan: CalibrationPlan, control: Control = SILENT
+) -> Sensitivity:
+    """A calibration pass of an adapter."""
+    return calibrate(attached.live(adapter), plan, base=adapter.base, control=control)
 
 
 def proved_by(
-    attached: AttachedAdapter, group: Group, measured: Mapping[int, Sensitivity], control: Control = SILENT
+    attached: AttachedAdapter,
+    group: Group,
+    measured: Mapping[CalibrationPlan, Sensitivity],
+    control: Control = SILENT,
 ) -> Proved:
     """Prove a group: its run, how many answers were new, and the seconds that they took."""
     from surgery.evaluation.lm_eval import sandboxed
@@ -137,7 +141,7 @@ def proved_by(
     proof = Proof(
         question,
         edits,
-        list(group.passes.values()),
+        group.seen,
         plans={name: edit.plan for name, edit in group.edits.items()},
         base=group.adapter.base,
         batch_size=group.task.batch_size,
@@ -149,17 +153,19 @@ def proved_by(
     return run, total - (known[0] if known else 0), time.monotonic() - begun
 
 
-def group_edits(live: "LiveModel", group: Group, measured: Mapping[int, Sensitivity]) -> dict[str, Edit]:
+def group_edits(
+    live: "LiveModel", group: Group, measured: Mapping[CalibrationPlan, Sensitivity]
+) -> dict[str, Edit]:
     """The edits of a group, each from the first examples of its pass that its budget has."""
-    heads: dict[tuple[int, int], Sensitivity] = {}
+    heads: dict[tuple[CalibrationPlan, int], Sensitivity] = {}
     edits = {}
     for name, edit in group.edits.items():
         sensitivity = None
         if edit.plan.needs_sensitivity:
-            place = edit.seed, edit.budget
+            place = group.pass_for(edit), edit.budget
             if place not in heads:
                 # rows that cannot be measured give way to those that follow, in a shorter pass as in a longer one
-                whole = measured[edit.seed]
+                whole = measured[place[0]]
                 heads[place] = whole.head(min(edit.budget, whole.examples))
             sensitivity = heads[place]
         edits[name] = edit.plan.apply(live.spectra, sensitivity)

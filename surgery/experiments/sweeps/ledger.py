@@ -54,9 +54,9 @@ def group_keys(groups: Sequence[Group]) -> list[str]:
             parts += ["rows", json.dumps(plan_record(question)), rows]
         else:
             parts += ["task", json.dumps(question.values()), *(["base"] if group.task.base_arm else [])]
-        for seed, plan in group.passes.items():
+        for plan in group.passes:
             used = once(plan, lambda plan=plan: rows_digest(calibration_rows(plan)))  # type: ignore[misc]
-            parts += [str(seed), json.dumps(plan_record(plan)), used]
+            parts += [str(plan.seed), json.dumps(plan_record(plan)), used]
         for name, edit in group.edits.items():
             parts += [name, json.dumps([edit_record(edit.plan), edit.budget, edit.seed])]
         keys.append(digest(parts)[:24])

@@ -9,15 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from surgery.adapter import in_scope, open_adapter
+from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan, EvaluationPlan, calibration_rows, read_slices
 from surgery.edits import groups_text
 from surgery.errors import SweepError
-from surgery.experiments.sweeps.grids import SweptEdit
 from surgery.experiments.sweeps.spec import Sweep, SweptAdapter, SweptTask
-from surgery.model import BaseChoice, latest_base
+from surgery.experiments.sweeps.swept_edit import SweptEdit, pass_of, refuse_unfit
 from surgery.policies import knobs_of
-from surgery.progress import SILENT, Control
 from surgery.sensitivity import characters, known_pace, known_proof_pace
 
 
@@ -38,13 +36,24 @@ class SweepCell:
 class Group:
     """Variants of one adapter that are put to one task in one pass: a run of the history.
 
-    `passes` are the calibration passes that the edits read, by seed.
+    `passes` are the calibration passes that the edits read.
     """
 
     adapter: SweptAdapter
     task: SweptTask
     edits: Mapping[str, SweptEdit]
-    passes: Mapping[int, CalibrationPlan]
+    passes: tuple[CalibrationPlan, ...]
+
+    @property
+    def seen(self) -> list[CalibrationPlan]:
+        """The slices that the edits were made and chosen on."""
+        chosen = [plan for edit in self.edits.values() for plan in edit.chosen]
+        return list(dict.fromkeys([*self.passes, *chosen]))
+
+    def pass_for(self, edit: SweptEdit) -> CalibrationPlan:
+        """The pass of this group that an edit reads the first examples of."""
+        wanted = pass_of(edit, self.adapter.calibration, 1)
+        return next(each for each in self.passes if replace(each, examples=1) == wanted)
 
     @property
     def requests(self) -> int | None:
@@ -80,8 +89,10 @@ class Cost:
 
 
 def variant_name(edit: SweptEdit) -> str:
-    """What an edit is called in a run: what acts and nothing else, so that equal variants share a name."""
+    """What an edit is called in a run: its recipe, or what acts and nothing else, so that equal variants share a name."""
     policy, plan = edit.plan.policy, edit.plan
+    if edit.label:
+        return f"recipe {edit.label}"
     changed = [
         f"{k.name} {getattr(policy, k.name)}" for k in knobs_of(policy) if getattr(policy, k.name) != k.default
     ]
@@ -98,21 +109,6 @@ def variant_name(edit: SweptEdit) -> str:
     if plan.needs_sensitivity and edit.seed:
         parts.append(f"seed {edit.seed}")
     return ", ".join(parts)
-
-
-def pinned_sweep(sweep: Sweep, control: Control = SILENT) -> Sweep:
-    """A sweep with commits for adapters and bases on the hub, which are the same for all its work, however long it takes.
-
-    Adapters are fetched, bases are not; `control` hears of the bytes. Raises `AdapterError` and `BaseModelError`.
-    """
-    bases: dict[BaseChoice, BaseChoice] = {}
-    found = []
-    for adapter in sweep.adapters:
-        if adapter.base not in bases:
-            bases[adapter.base] = latest_base(adapter.base)
-        source = open_adapter(adapter.source, control=control).source
-        found.append(replace(adapter, source=source, base=bases[adapter.base]))
-    return replace(sweep, adapters=tuple(found))
 
 
 def expand(sweep: Sweep) -> SweepPlan:
@@ -139,18 +135,20 @@ def _parts(edits: Mapping[str, SweptEdit], most: int) -> list[dict[str, SweptEdi
 
 def _passes(
     adapter: SweptAdapter, edits: Iterable[SweptEdit], every: Iterable[SweptEdit]
-) -> dict[int, CalibrationPlan]:
-    largest: dict[int, int] = {}
+) -> tuple[CalibrationPlan, ...]:
+    """The passes that these edits read, each as long as the largest budget of every edit that reads it."""
+    largest: dict[CalibrationPlan, int] = {}
     for edit in every:
         if edit.plan.needs_sensitivity:
-            largest[edit.seed] = max(largest.get(edit.seed, 0), edit.budget)
-    seeds = dict.fromkeys(edit.seed for edit in edits if edit.plan.needs_sensitivity)
-    return {seed: replace(adapter.calibration, seed=seed, examples=largest[seed]) for seed in seeds}
+            which = pass_of(edit, adapter.calibration, 1)
+            largest[which] = max(largest.get(which, 0), edit.budget)
+    read = dict.fromkeys(pass_of(edit, adapter.calibration, 1) for edit in edits if edit.plan.needs_sensitivity)
+    return tuple(replace(which, examples=largest[which]) for which in read)
 
 
-def passes_of(groups: Iterable[Group]) -> dict[tuple[str, int], CalibrationPlan]:
-    """Every calibration pass that the groups need, once, by adapter name and seed."""
-    return {(group.adapter.name, seed): plan for group in groups for seed, plan in group.passes.items()}
+def passes_of(groups: Iterable[Group]) -> list[tuple[str, CalibrationPlan]]:
+    """Every calibration pass that the groups need, once, with the name of its adapter."""
+    return list(dict.fromkeys((group.adapter.name, plan) for group in groups for plan in group.passes))
 
 
 def check(plan: SweepPlan) -> None:
@@ -162,9 +160,9 @@ def check(plan: SweepPlan) -> None:
     passes = passes_of(plan.groups)
     for adapter in sweep.adapters:
         opened = open_adapter(adapter.source)
-        for scope in dict.fromkeys(edit.plan.scope for edit in sweep.edits):
-            in_scope(opened.modules, scope)
-        mine = [each for (name, _), each in passes.items() if name == adapter.name]
+        refuse_unfit(sweep.edits, opened.modules)
+        chosen = [each for edit in sweep.edits for each in edit.chosen]
+        mine = list(dict.fromkeys([*(each for name, each in passes if name == adapter.name), *chosen]))
         read_slices(mine)
         for name in adapter.tasks:
             question = tasks[name].question
@@ -183,7 +181,7 @@ def cost(plan: SweepPlan, finished: Iterable[Group] = ()) -> Cost:
     passes = passes_of(groups)
     bases = {adapter.name: adapter.base for adapter in plan.sweep.adapters}
     seconds: list[float | None] = []
-    for (name, _), each in passes.items():
+    for name, each in passes:
         pace = known_pace(bases[name], each)
         seconds.append(None if pace is None else pace.seconds(each.examples, _characters(each)))
     for group in groups:
@@ -195,7 +193,7 @@ def cost(plan: SweepPlan, finished: Iterable[Group] = ()) -> Cost:
         groups=len(groups),
         finished_groups=len(done),
         passes=len(passes),
-        calibration_examples=sum(each.examples for each in passes.values()),
+        calibration_examples=sum(each.examples for _, each in passes),
         requests=sum(group.requests or 0 for group in groups),
         open_ended=tuple(dict.fromkeys(group.task.name for group in groups if group.requests is None)),
         seconds=None if None in seconds else float(sum(each for each in seconds if each is not None)),

@@ -13,11 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from surgery.data import CalibrationPlan
 from surgery.errors import SweepError
 from surgery.experiments.sweeps.attached import AttachedAdapter, measured_by, problem_of, proved_by
 from surgery.experiments.sweeps.plan import Group
 from surgery.experiments.sweeps.run import Tried
-from surgery.experiments.sweeps.spec import Resources
+from surgery.experiments.sweeps.spec import Resources, SweptAdapter
 from surgery.files import runs_folder, write_problem, write_whole
 from surgery.model import BaseChoice, estimate_memory
 from surgery.progress import SILENT, Control
@@ -57,15 +58,15 @@ def _run(
         calls = 0 if len(bases) == 1 else 1
         remote = ray.remote(max_retries=attempts - 1, retry_exceptions=True, max_calls=calls)
         measure, prove = remote(_measure_task), remote(_prove_task)
-        passes: dict[tuple[str, int], Any] = {}
+        passes: dict[tuple[str, CalibrationPlan], Any] = {}
         waiting: dict[Any, Group] = {}
         for group in groups:
             asked = requests[group.adapter.base]
-            for seed in group.passes:
-                place = group.adapter.name, seed
+            for plan in group.passes:
+                place = group.adapter.name, plan
                 if place not in passes:
-                    passes[place] = measure.options(**asked).remote(group, seed)
-            measured = [passes[group.adapter.name, seed] for seed in group.passes]
+                    passes[place] = measure.options(**asked).remote(group.adapter, plan)
+            measured = [passes[group.adapter.name, plan] for plan in group.passes]
             waiting[prove.options(**asked).remote(group, *measured)] = group
         try:
             yield from _collected(ray, waiting, attempts, control)
@@ -171,8 +172,8 @@ def _own_adapter() -> AttachedAdapter:
     return _attached
 
 
-def _measure_task(group: Group, seed: int) -> Sensitivity:
-    return _cleared(lambda: measured_by(_own_adapter(), group, seed))
+def _measure_task(adapter: SweptAdapter, plan: CalibrationPlan) -> Sensitivity:
+    return _cleared(lambda: measured_by(_own_adapter(), adapter, plan))
 
 
 def _prove_task(group: Group, *measured: Sensitivity) -> tuple[str, dict[str, bytes], int, float]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from surgery.edits import groups_text
 from surgery.evaluation import BASELINE, Effect, Ledger, VariantMetrics, holm
-from surgery.experiments.sweeps.grids import SweptEdit
 from surgery.experiments.sweeps.plan import SweepCell
 from surgery.experiments.sweeps.run import Swept
+from surgery.experiments.sweeps.swept_edit import SweptEdit
 from surgery.policies import knob_values
 from surgery.runs import Run
 
@@ -71,6 +71,7 @@ def metrics_of(cells: Sequence[CellResult]) -> tuple[str, ...]:
 def edit_values(edit: SweptEdit) -> dict[str, Any]:
     """What tells an edit of a sweep from the others."""
     return {
+        "recipe": edit.label,
         "policy": edit.plan.policy.name,
         "knobs": knob_values(edit.plan.policy),
         "scope": edit.plan.scope,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from surgery.data import CalibrationPlan
 from surgery.experiments.sweeps.attached import (
     AttachedAdapter,
     Measured,
@@ -92,7 +93,7 @@ def in_process(groups: Sequence[Group], attempts: int, control: Control = SILENT
                 continue
 
             def proof(
-                group: Group = group, sensitivities: Mapping[int, Sensitivity] = measured.sensitivities
+                group: Group = group, sensitivities: Mapping[CalibrationPlan, Sensitivity] = measured.sensitivities
             ) -> Proved:
                 control.begin(f"{group.adapter.name} on {group.task.name}")
                 return proved_by(attached, group, sensitivities, control)

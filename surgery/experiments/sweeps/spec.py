@@ -1,19 +1,22 @@
 """A sweep as a YAML file: adapters × tasks × edits, as the paper's Tables 2 to 5 vary them (§5.2 to §5.4).
 
-Every list under `edits` is an axis; each entry there is one grid and the sweep is their union. What a value
-may be is what a recipe allows for the same setting.
+Every list under `edits` is an axis; each entry there is one grid, or a recipe file, and the sweep is their union. What a
+value may be is what a recipe allows for the same setting. An entry under `adapters` is one adapter, or all below a
+folder: `set: FOLDER`.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from surgery.adapter import in_order
 from surgery.data import ALLOW, REFUSE, CalibrationPlan, EvaluationPlan, TaskPlan, parse_plan
 from surgery.errors import DataError, SweepError
 from surgery.evaluation.lm_eval import has_several_tasks
-from surgery.experiments.sweeps.grids import LOOK, MOST_CELLS, SweptEdit, list_of, swept_edits, whole_number
+from surgery.experiments.sweeps.grids import LOOK, MOST_CELLS, list_of, swept_edits, whole_number
+from surgery.experiments.sweeps.swept_edit import SweptEdit
 from surgery.files import (
     LONGEST,
     demo_slice,
@@ -26,20 +29,34 @@ from surgery.files import (
 )
 from surgery.model import BaseChoice
 from surgery.recipes import demo_plans
+from surgery.spectra import adapter_folders
 
 SCHEMA = 1
+_OF_SET = object()  # a key that no file can hold
 _OF_TASKS = ("run_programs", "batch_size", "task", "near_duplicates", "base_arm")
 
 
 @dataclass(frozen=True)
 class SweptAdapter:
-    """An adapter under the name that tables give it. `calibration` is its largest budget at seed 0."""
+    """An adapter under the name that tables give it. `calibration` is its largest budget at seed 0.
+
+    Without `calibration` each recipe is measured on its own slice. `of_set` tells one that was found below a folder.
+    """
 
     name: str
     source: str
     base: BaseChoice
-    calibration: CalibrationPlan
+    calibration: CalibrationPlan | None
     tasks: tuple[str, ...]
+    of_set: bool = False
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A member of a set that takes no part, and why."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +97,10 @@ class Resources:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A whole sweep. `variants_at_once` bounds one pass, `attempts` how often a piece of work is tried."""
+    """A whole sweep. `variants_at_once` bounds one pass, `attempts` how often a piece of work is tried.
+
+    `refused` are members of sets that take no part.
+    """
 
     adapters: tuple[SweptAdapter, ...]
     tasks: tuple[SweptTask, ...]
@@ -88,6 +108,7 @@ class Sweep:
     variants_at_once: int = 12
     attempts: int = 3
     resources: Resources = Resources()
+    refused: tuple[Refused, ...] = ()
 
 
 def read_sweep(path: Path | str, *, limit: int | None = None, examples: int | None = None) -> Sweep:
@@ -118,10 +139,11 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
     refuse_unknown(record, known | settings, "the sweep", SweepError)
     tasks = tuple(_task(name, entry, limit) for name, entry in _named(record, "tasks").items())
     edits = swept_edits(record.get("edits"), examples)
-    budget = max(edit.budget for edit in edits)
+    names = tuple(task.name for task in tasks)
     adapters = tuple(
-        _adapter(name, entry, record, tuple(task.name for task in tasks), budget)
-        for name, entry in _named(record, "adapters").items()
+        _adapter(name, entry, record, names, edits)
+        for place, given in _named(record, "adapters").items()
+        for name, entry in _members(place, given)
     )
     sweep = Sweep(
         adapters,
@@ -137,33 +159,70 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
     return sweep
 
 
+def _members(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
+    """An entry by its name, or one for each adapter at or below its folder, named by its path there."""
+    if not isinstance(entry, dict) or "set" not in entry:
+        yield name, entry
+        return
+    where, folder = f"adapters.{name}", entry["set"]
+    if "source" in entry or not isinstance(folder, str) or not folder:
+        raise SweepError(f"{where} names no folder alone", "write set: and the folder above the adapters")
+    top = user_path(folder, SweepError)
+    shared = {key: value for key, value in entry.items() if key != "set"}
+    for path in in_order(found.relative_to(top).as_posix() for found in adapter_folders(top)):
+        yield (f"{name}/{path}" if path != "." else name), {**shared, "source": str(top / path), _OF_SET: True}
+
+
 def _adapter(
-    name: str, entry: Any, record: Mapping[str, Any], tasks: tuple[str, ...], budget: int
+    name: str, entry: Any, record: Mapping[str, Any], tasks: tuple[str, ...], edits: Sequence[SweptEdit]
 ) -> SweptAdapter:
     where = f"adapters.{name}"
-    entry = {"source": entry} if isinstance(entry, str) else mapping_of(entry, where, SweepError)
+    entry = {"source": entry} if isinstance(entry, str) else dict(mapping_of(entry, where, SweepError))
+    of_set = bool(entry.pop(_OF_SET, False))
     refuse_unknown(entry, {"source", "base", "calibration", "tasks"}, where, SweepError)
     source = entry.get("source")
     if not isinstance(source, str) or not source:
         raise SweepError(f"{where} has no source", "write source: and a folder, or demo:NAME")
+    asked = tuple(list_of(entry, "tasks", where, str, tasks))
+    for task in asked:
+        if task not in tasks:
+            raise SweepError(f"{where} asks for the task {task!r}", f"use {', '.join(tasks)}")
+    plan = _calibration(source, entry, record, edits, where)
+    chosen = _base(source, entry, record, edits, where)
+    return SweptAdapter(name, source, chosen, plan, tuple(dict.fromkeys(asked)), of_set)
+
+
+def _calibration(
+    source: str, entry: Mapping[str, Any], record: Mapping[str, Any], edits: Sequence[SweptEdit], where: str
+) -> CalibrationPlan | None:
+    """The slice of an adapter: its own, the sweep's, a demo's; None where recipes alone bring theirs."""
     own = mapping_of(entry.get("calibration"), f"{where}.calibration", SweepError)
     calibration = {**mapping_of(record.get("calibration"), "calibration", SweepError), **own}
     for axis, instead in (("examples", "budgets"), ("seed", "seeds")):
         if axis in calibration:
             raise SweepError(f"the calibration of {where} sets {axis!r}", f"list {instead} under edits")
-    base = entry.get("base", record.get("base"))
     if is_demo(source):
-        base = base or {"location": demo_plans(source)[0].location}
         calibration = {"data": demo_slice(source, "calibration"), "separator": True, **calibration}
-    if base is None:
-        raise SweepError(f"{where} has no base model", "write base: {location: …} there or for the whole sweep")
-    asked = tuple(list_of(entry, "tasks", where, str, tasks))
-    for task in asked:
-        if task not in tasks:
-            raise SweepError(f"{where} asks for the task {task!r}", f"use {', '.join(tasks)}")
+    if not calibration and all(edit.calibration is not None for edit in edits):
+        return None
     plan = parse_plan(CalibrationPlan, calibration, f"{where}.calibration")
-    chosen = parse_plan(BaseChoice, base, f"{where}.base")
-    return SweptAdapter(name, source, chosen, replace(plan, examples=budget), tuple(dict.fromkeys(asked)))
+    return replace(plan, examples=max(edit.budget for edit in edits))
+
+
+def _base(
+    source: str, entry: Mapping[str, Any], record: Mapping[str, Any], edits: Sequence[SweptEdit], where: str
+) -> BaseChoice:
+    """The base of an adapter: its own, the sweep's, a demo's, or the one that all recipes name."""
+    base = entry.get("base", record.get("base"))
+    if base is None and is_demo(source):
+        base = {"location": demo_plans(source)[0].location}
+    if base is not None:
+        return parse_plan(BaseChoice, base, f"{where}.base")
+    named = list(dict.fromkeys(edit.base for edit in edits if edit.base is not None))
+    if len(named) == 1:
+        return named[0]
+    problem = f"{where} has no base model" + (f", and the recipes name {len(named)}" if named else "")
+    raise SweepError(problem, "write base: {location: …} there or for the whole sweep")
 
 
 def _task(name: str, entry: Any, limit: int | None) -> SweptTask:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from surgery.errors import SweepError
-from surgery.experiments.sweeps.grids import SweptEdit
 from surgery.experiments.sweeps.results import CellResult, metrics_of
+from surgery.experiments.sweeps.swept_edit import SweptEdit
 from surgery.files import user_path, write_whole
 from surgery.paper import UNEDITED
 from surgery.policies import knob_values
@@ -95,6 +95,7 @@ def _fits(edit: SweptEdit, asked: Mapping[str, Any]) -> bool:
         and edit.budget == asked["budget"]
         and (edit.plan.sigma_min, edit.plan.strength) == (0, 1)
         and edit.plan.groups.plain
+        and not any(edit.plan.manual.values())
         and knobs == usual
     )
 

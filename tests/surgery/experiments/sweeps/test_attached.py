@@ -117,8 +117,9 @@ def test_a_smaller_budget_has_the_rows_of_a_pass_of_its_own(place, tmp_path):
         measured, own = calibrate(live, plan), calibrate(live, replace(plan, examples=4))
         assert own.examples == 4
         assert own.left_out
-        group = replace(group, edits={name: swept}, passes={0: plan})
-        found = attached.group_edits(live, group, {0: measured})[name].sigma_after
+        adapter = replace(group.adapter, calibration=plan)
+        group = replace(group, adapter=adapter, edits={name: swept}, passes=(plan,))
+        found = attached.group_edits(live, group, {plan: measured})[name].sigma_after
         expected = swept.plan.apply(live.spectra, own).sigma_after
         fewer = swept.plan.apply(live.spectra, measured.head(3)).sigma_after
     for module, sigma in expected.items():
