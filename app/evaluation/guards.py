@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.evaluation.guards_table import guards_figure, guards_table, rewards
-from app.state.runs import evaluation_of
+from app.state.groups import shown_group
 from surgery.adapter import CAUSAL_LM, Adapter
 from surgery.data import Question
-from surgery.evaluation import TaskOutcome, task_outcomes
+from surgery.evaluation import TaskOutcome
 from surgery.experiments import parse_guard
 from surgery.files import demo_names
-from surgery.runs import Run, group_of
+from surgery.runs import Run
 
 _HELP = (
     "Further questions for the same variants, which the edit is not to hurt. Type your own: *text: FILE*, *task: arc_easy, "
@@ -37,15 +37,13 @@ def ask_for_guards(adapter: Adapter) -> tuple[Question, ...]:
 
 def show_guards(run: Run) -> None:
     """Reward against risk and a table, where the run is the own task of a group."""
-    group = group_of(run.plan.key)
-    runs = group.runs if group is not None else ()
-    if group is None or len(runs) < 2:
+    group = shown_group(run)
+    if group is None:
         return
     st.subheader("Own task against guards")
-    if missing := 1 + len(group.guards) - len(runs):
-        st.caption(f"{missing} of {len(group.guards)} guards are gone from the history.")
-    named = [(each.plan.slice_name, evaluation_of(each)) for each in runs]
-    found = task_outcomes(named[0], named[1:])
+    if group.missing:
+        st.caption(f"{group.missing} of {group.missing + len(group.guards)} guards are gone from the history.")
+    found = group.outcomes
     own, guards = [each for each in found if not each.guard], [each for each in found if each.guard]
     reward = _chosen(own, run.plan.key)
     st.plotly_chart(

@@ -11,6 +11,7 @@ from app.evaluation.ablations import DIAGNOSTIC
 from app.evaluation.form import VIEW
 from app.evaluation.own_gaps import show_own_gaps
 from app.evaluation.proven_edits import ProvenEdit
+from app.evaluation.proven_groups import group_points, show_groups, tell_more
 from app.frame import plain, show_title
 from app.paper_budgets import budget_view
 from app.paper_tables import follow_up_view, open_view, show_notes, table_view
@@ -38,7 +39,8 @@ share of items answered right. For your runs $x$ is the mean over your random co
 FIGURE_4 = r"""
 **What is drawn.** One marker for each model and policy. Upwards: the mean change on GSM8K, HumanEval and CSQA. To the
 right: the points lost on IFEval, which tests strict formats; a gain there counts as no risk. Which axis is which does not
-stand in our copy of the paper. Stars are your own edits: their own task upwards, rows of another task to the right.
+stand in our copy of the paper. Stars are your own edits: their own task upwards, rows of another task or guards that count
+right answers to the right; several guards count the same.
 
 **How to read it.** Top left is what one wants: better on the task, nothing lost elsewhere.
 
@@ -116,7 +118,8 @@ def trade_off_view(runs: Sequence[ProvenEdit]) -> None:
     """Figure 4, all policies."""
     points = paper.trade_offs(paper.tables()[2])
     other = rows_of_another_task(runs)
-    own = own_runs.trade_offs(runs, other)
+    guarded = group_points(current())
+    own = [*own_runs.trade_offs(runs, other), *guarded.drawn]
     numbers = pd.DataFrame(
         {
             "model": [point.model for point in points],
@@ -137,13 +140,16 @@ def trade_off_view(runs: Sequence[ProvenEdit]) -> None:
         key="paper-figure-4",
         alt="Mean change on the aligned tasks against the points lost on IFEval, four policies on two models",
     )
+    tell_more(guarded)
     if not own:
         ask(
-            "For a point of your own, prove one edit twice, on held-out rows of its own task and on rows of another task. "
-            "With the demo kinship the other rows can be demo:arithmetic/test.",
+            "For a point of your own, prove one edit with rows or a benchmark of another task as a guard, or twice, on "
+            "held-out rows of its own task and on rows of another. With the demo kinship these can be "
+            "demo:arithmetic/test.",
             "figure 4",
         )
     below(4, FIGURE_4, numbers)
+    show_groups(current())
 
 
 def rows_of_another_task(runs: Sequence[ProvenEdit]) -> list[str]:

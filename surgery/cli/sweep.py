@@ -20,6 +20,9 @@ def sweep_command(options: argparse.Namespace) -> Result:
         expand,
         failures,
         finished,
+        guard_rows,
+        guarded_cells,
+        guards_text,
         in_process,
         on_ray,
         pinned_sweep,
@@ -28,6 +31,7 @@ def sweep_command(options: argparse.Namespace) -> Result:
         run_sweep,
         sweep_record,
         sweep_text,
+        write_guards,
         write_tables,
     )
 
@@ -51,9 +55,12 @@ def sweep_command(options: argparse.Namespace) -> Result:
             f"every pass failed, first {first['adapter']} on {first['task']}: {first['problem']}",
             "mend the cause and start it again",
         )
-    record, text = sweep_record(swept, found, expected), sweep_text(swept, found, expected)
+    guarded = guarded_cells(swept)
+    record = {**sweep_record(swept, found, expected), "guards": guard_rows(guarded)}
+    text = sweep_text(swept, found, expected) + guards_text(guarded)
     if options.tables:
-        written = [str(file) for file in write_tables(found, options.tables)]
+        files = [*write_tables(found, options.tables), *write_guards(guarded, options.tables)]
+        written = [str(file) for file in files]
         record["written"] = written
         text += "\nwrote " + ", ".join(written)
     return record, text
@@ -69,7 +76,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--in-process", action="store_true", help="without Ray, one pass after another")
     where.add_argument("--address", help="a Ray cluster (default: Ray on this machine)")
     parser.add_argument("--workers", type=positive, default=2, help="Ray workers on this machine (default 2)")
-    parser.add_argument("--tables", help="folder to write the paper's Tables 2 to 5 to, as CSV")
+    parser.add_argument("--tables", help="folder to write the paper's Tables 2 to 5 and the guards to, as CSV")
 
 
 COMMAND = Command("sweep", "adapters × tasks × edits as a file lists them", _options, sweep_command)

@@ -1,5 +1,6 @@
 """Grids of edits over adapters and tasks, in process or on Ray."""
 
+from surgery.experiments.sweeps.guards import GuardedCells, guard_rows, guarded_cells, guards_text, write_guards
 from surgery.experiments.sweeps.ledger import finished
 from surgery.experiments.sweeps.members import pinned_sweep, refused_text
 from surgery.experiments.sweeps.plan import (
@@ -21,6 +22,7 @@ from surgery.experiments.sweeps.tables import TABLES, SweptTable, table, write_t
 __all__ = [
     "TABLES",
     "CellResult",
+    "GuardedCells",
     "Resources",
     "Runner",
     "SweepPlan",
@@ -33,6 +35,9 @@ __all__ = [
     "expand",
     "failures",
     "finished",
+    "guard_rows",
+    "guarded_cells",
+    "guards_text",
     "in_process",
     "on_ray",
     "parse_sweep",
@@ -47,5 +52,6 @@ __all__ = [
     "sweep_text",
     "table",
     "variant_name",
+    "write_guards",
     "write_tables",
 ]

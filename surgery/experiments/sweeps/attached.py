@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from surgery.adapter import open_adapter
-from surgery.data import CalibrationPlan, EvaluationPlan
+from surgery.data import CalibrationPlan, EvaluationPlan, Question, TaskPlan, TextPlan
 from surgery.edits import Edit
 from surgery.errors import Cancelled, SurgeryError, first_line
-from surgery.experiments import Proof, prove
+from surgery.experiments import Proof, prove, prove_with_guards
 from surgery.experiments.sweeps.plan import Group
 from surgery.experiments.sweeps.spec import SweptAdapter
 from surgery.model import BaseChoice, attach, release
 from surgery.progress import SILENT, Control
-from surgery.runs import Run
+from surgery.runs import Run, RunGroup
 from surgery.sensitivity import Sensitivity, calibrate
 from surgery.spectra import decompose
 
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from surgery.model import LiveModel
 
 T = TypeVar("T")
-Proved = tuple[Run, int, float]  # its answers that were new, and the seconds that they took
+
+
+@dataclass(frozen=True)
+class Proved:
+    """A run, its `answers` that were new, the `seconds` that they took, and the group of its guards where it has any."""
+
+    run: Run
+    answers: int
+    seconds: float
+    beside: RunGroup | None = None
 
 
 @dataclass
@@ -60,7 +69,7 @@ class AttachedAdapter:
     def __init__(self) -> None:
         self._choice: tuple[str, BaseChoice] | None = None
         self._live: LiveModel | None = None
-        self._task: tuple[object, LoadedTask] | None = None
+        self._tasks: dict[object, LoadedTask] = {}
 
     def live(self, adapter: SweptAdapter) -> "LiveModel":
         """The adapter in its running base; a base that stays the same is not loaded again."""
@@ -80,24 +89,25 @@ class AttachedAdapter:
             self.close()
             self._live = attach(opened, spectra, adapter.base)
         self._choice = (adapter.source, adapter.base)
+        self._tasks = {}
         return self._live
 
-    def question(self, group: Group) -> "EvaluationPlan | LoadedTask":
-        """The rows of a group, or its task, which is loaded once."""
-        from surgery.evaluation.lm_eval import load_task
-
-        plan = group.task.question
-        if isinstance(plan, EvaluationPlan):
+    def question(self, adapter: SweptAdapter, plan: Question) -> "EvaluationPlan | LoadedTask | TextPlan":
+        """Rows and text as they are planned, or a task, which is loaded once for an adapter."""
+        if not isinstance(plan, TaskPlan):
             return plan
-        place = (plan, group.adapter.base, group.adapter.source)
-        if self._task is None or self._task[0] != place:
-            self._task = place, load_task(plan, self.live(group.adapter).tokenizer_named(plan.tokenizer))
-        return self._task[1]
+        place = repr(plan)  # of which its data files are no key
+        if place not in self._tasks:
+            from surgery.evaluation.lm_eval import load_task
+
+            self._tasks[place] = load_task(plan, self.live(adapter).tokenizer_named(plan.tokenizer))
+        return self._tasks[place]
 
     def close(self) -> None:
         if self._live is not None:
             self._live.close()
-        self._live = self._choice = self._task = None
+        self._live = self._choice = None
+        self._tasks = {}
         release()
 
     def __enter__(self) -> "AttachedAdapter":
@@ -120,13 +130,13 @@ def proved_by(
     measured: Mapping[CalibrationPlan, Sensitivity],
     control: Control = SILENT,
 ) -> Proved:
-    """Prove a group: its run, how many answers were new, and the seconds that they took."""
+    """Prove a group, and put its guards to the same variants."""
     from surgery.evaluation.lm_eval import sandboxed
     from surgery.sandbox import open_sandbox
 
     live = attached.live(group.adapter)
     edits = group_edits(live, group, measured)
-    question = attached.question(group)
+    question = attached.question(group.adapter, group.task.question)
     known: list[int] = []
     total = 0
 
@@ -150,7 +160,10 @@ def proved_by(
     )
     judge = sandboxed(open_sandbox()) if group.task.run_programs else None
     run = prove(live, proof, judge=judge, control=replace(control, progress=told))
-    return run, total - (known[0] if known else 0), time.monotonic() - begun
+    answers, seconds = total - (known[0] if known else 0), time.monotonic() - begun
+    guards = [attached.question(group.adapter, plan) for plan in group.adapter.guards]
+    _, beside = prove_with_guards(live, proof, guards, judge=judge, control=control)
+    return Proved(run, answers, seconds, beside)
 
 
 def group_edits(

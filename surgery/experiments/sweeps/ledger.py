@@ -7,7 +7,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from surgery.adapter import open_adapter
-from surgery.data import EvaluationPlan, calibration_rows, plan_record, read_slices, rows_digest
+from surgery.data import (
+    EvaluationPlan,
+    Question,
+    TextPlan,
+    calibration_rows,
+    plan_record,
+    question_record,
+    read_slices,
+    read_text,
+    rows_digest,
+)
 from surgery.edits import edit_record
 from surgery.experiments.sweeps.plan import Group
 from surgery.files import digest, sweeps_folder, write_whole
@@ -16,14 +26,28 @@ from surgery.runs import Run, stored_run
 
 
 def finished(groups: Sequence[Group]) -> list[Run | None]:
-    """The run of each group that ended earlier, of this sweep or of another that asked the same."""
-    found = []
-    for key in group_keys(groups):
-        run = None
+    """The run of each group that ended earlier with its guards, of this sweep or of another that asked the same."""
+    return [None if runs is None else runs[0] for runs in answered(groups)]
+
+
+def answered(groups: Sequence[Group]) -> list[tuple[Run, ...] | None]:
+    """Of each group that ended earlier its run and those of its guards; None for the others."""
+    found: list[tuple[Run, ...] | None] = []
+    for group, key in zip(groups, group_keys(groups), strict=True):
+        runs = None
         with suppress(OSError, ValueError, LookupError, TypeError):
-            run = stored_run(json.loads(_entry(key).read_text(encoding="utf-8"))["run"])
-        found.append(run if run is not None and run.finished else None)
+            entry = json.loads(_entry(key).read_text(encoding="utf-8"))
+            runs = all_finished([entry["run"], *entry.get("guards", ())])
+        whole = runs is not None and len(runs) == 1 + len(group.adapter.guards)
+        found.append(runs if whole else None)
     return found
+
+
+def all_finished(keys: Sequence[str]) -> tuple[Run, ...] | None:
+    """The runs of these keys; None unless all are there and have ended."""
+    runs = [stored_run(key) if key else None for key in keys]
+    ended = tuple(run for run in runs if run is not None and run.finished)
+    return ended if len(ended) == len(keys) else None
 
 
 def group_keys(groups: Sequence[Group]) -> list[str]:
@@ -49,11 +73,11 @@ def group_keys(groups: Sequence[Group]) -> list[str]:
             once(base, lambda base=base: base_fingerprint(base.location, revision=base.revision)),  # type: ignore[misc]
             json.dumps([base.device, base.dtype, group.task.batch_size]),
         ]
-        if isinstance(question, EvaluationPlan):
-            rows = once(question, lambda plan=question: rows_digest(read_slices((), plan).held_out))  # type: ignore[misc]
-            parts += ["rows", json.dumps(plan_record(question)), rows]
-        else:
-            parts += ["task", json.dumps(question.values()), *(["base"] if group.task.base_arm else [])]
+        parts += _asked(question, once)
+        if group.task.base_arm and not isinstance(question, EvaluationPlan):
+            parts.append("base")
+        for guard in adapter.guards:
+            parts += ["guard", *_asked(guard, once)]
         for plan in group.passes:
             used = once(plan, lambda plan=plan: rows_digest(calibration_rows(plan)))  # type: ignore[misc]
             parts += [str(plan.seed), json.dumps(plan_record(plan)), used]
@@ -61,6 +85,17 @@ def group_keys(groups: Sequence[Group]) -> list[str]:
             parts += [name, json.dumps([edit_record(edit.plan), edit.budget, edit.seed])]
         keys.append(digest(parts)[:24])
     return keys
+
+
+def _asked(question: Question, once: Callable[[object, Callable[[], str]], str]) -> list[str]:
+    """What a question asks, by content."""
+    if isinstance(question, EvaluationPlan):
+        rows = once(question, lambda: rows_digest(read_slices((), question).held_out))
+        return ["rows", json.dumps(plan_record(question)), rows]
+    if isinstance(question, TextPlan):
+        said = once(question, lambda: digest([read_text(question.text)]))
+        return ["text", json.dumps(question_record(question)), said]
+    return ["task", json.dumps(question.values())]
 
 
 def _version(package: str) -> str:
@@ -75,9 +110,13 @@ def _entry(key: str) -> Path:
     return sweeps_folder() / f"{key}.json"
 
 
-def remember(key: str, run: Run) -> None:
-    """Keep which run answers for a group; what cannot be written is let go, and then only looked up the long way."""
+def remember(key: str, runs: Sequence[Run]) -> None:
+    """Keep which runs answer for a group, its own and its guards'; what cannot be written is let go.
+
+    It is then looked up the long way.
+    """
     file = _entry(key)
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps({"run": run.plan.key}).encode())
+        own, *guards = (run.plan.key for run in runs)
+        write_whole(file, json.dumps({"run": own, **({"guards": guards} if guards else {})}).encode())

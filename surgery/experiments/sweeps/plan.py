@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from surgery.adapter import open_adapter
-from surgery.data import CalibrationPlan, EvaluationPlan, calibration_rows, read_slices
+from surgery.data import CalibrationPlan, TaskPlan, calibration_rows, read_slices
 from surgery.edits import groups_text
 from surgery.errors import SweepError
+from surgery.experiments import check_guards
 from surgery.experiments.sweeps.spec import Sweep, SweptAdapter, SweptTask
 from surgery.experiments.sweeps.swept_edit import SweptEdit, pass_of, refuse_unfit
 from surgery.policies import knobs_of
@@ -74,7 +75,8 @@ class SweepPlan:
 class Cost:
     """What is still to be done. `seconds` is for one worker, None where no earlier run tells the pace.
 
-    `requests` counts examples × variants of tasks whose length is known; `open_ended` names the others.
+    `requests` counts examples × variants of tasks whose length is known; `open_ended` names the others. `guards` counts
+    the runs of guards beside them, which neither counts.
     """
 
     cells: int
@@ -86,6 +88,7 @@ class Cost:
     requests: int
     open_ended: tuple[str, ...]
     seconds: float | None
+    guards: int = 0
 
 
 def variant_name(edit: SweptEdit) -> str:
@@ -164,10 +167,11 @@ def check(plan: SweepPlan) -> None:
         chosen = [each for edit in sweep.edits for each in edit.chosen]
         mine = list(dict.fromkeys([*(each for name, each in passes if name == adapter.name), *chosen]))
         read_slices(mine)
+        check_guards(adapter.guards, mine)
         for name in adapter.tasks:
             question = tasks[name].question
-            if isinstance(question, EvaluationPlan):
-                read_slices(mine, question)
+            if not isinstance(question, TaskPlan):
+                check_guards([question], mine)
                 continue
             refuse_other_models(opened.task)
             if tasks[name].run_programs and question.chat_template:
@@ -197,6 +201,7 @@ def cost(plan: SweepPlan, finished: Iterable[Group] = ()) -> Cost:
         requests=sum(group.requests or 0 for group in groups),
         open_ended=tuple(dict.fromkeys(group.task.name for group in groups if group.requests is None)),
         seconds=None if None in seconds else float(sum(each for each in seconds if each is not None)),
+        guards=sum(len(group.adapter.guards) for group in groups),
     )
 
 
@@ -215,6 +220,8 @@ def cost_text(cost: Cost) -> str:
         parts.insert(0, f"{cost.finished_groups} passes are finished already")
     if cost.open_ended:
         parts.append(f"and all examples of {', '.join(cost.open_ended)}")
+    if cost.guards:
+        parts.append(f"{cost.guards} runs of guards beside them, whose time is not told")
     if cost.seconds is None:
         parts.append("time unknown until runs like these tell the pace")
     elif cost.groups:

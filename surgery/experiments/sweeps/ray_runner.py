@@ -15,14 +15,14 @@ from typing import Any
 
 from surgery.data import CalibrationPlan
 from surgery.errors import SweepError
-from surgery.experiments.sweeps.attached import AttachedAdapter, measured_by, problem_of, proved_by
+from surgery.experiments.sweeps.attached import AttachedAdapter, Proved, measured_by, problem_of, proved_by
 from surgery.experiments.sweeps.plan import Group
-from surgery.experiments.sweeps.run import Tried
+from surgery.experiments.sweeps.run import Tried, ended
 from surgery.experiments.sweeps.spec import Resources, SweptAdapter
 from surgery.files import runs_folder, write_problem, write_whole
 from surgery.model import BaseChoice, estimate_memory
 from surgery.progress import SILENT, Control
-from surgery.runs import METRICS, stored_run
+from surgery.runs import METRICS, Run, stored_run
 from surgery.sensitivity import Sensitivity
 
 _STORE = 256 << 20  # bytes of Ray's object store on this machine: sensitivities are a few megabytes
@@ -84,9 +84,10 @@ def _collected(ray: Any, waiting: dict[Any, Group], attempts: int, control: Cont
         for reference in ready:
             group = waiting.pop(reference)
             try:
-                key, files, answers, seconds = ray.get(reference)
-                _take_in(key, files)
-                yield Tried(group, key, None, 1, answers, seconds)
+                proved, files = ray.get(reference)
+                for key, each in files.items():
+                    _take_in(key, each)
+                yield ended(group, proved, 1)
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
                 yield Tried(group, None, problem_of(cause), attempts)
@@ -176,11 +177,16 @@ def _measure_task(adapter: SweptAdapter, plan: CalibrationPlan) -> Sensitivity:
     return _cleared(lambda: measured_by(_own_adapter(), adapter, plan))
 
 
-def _prove_task(group: Group, *measured: Sensitivity) -> tuple[str, dict[str, bytes], int, float]:
+def _prove_task(group: Group, *measured: Sensitivity) -> tuple[Proved, dict[str, dict[str, bytes]]]:
+    """What was proven, and the files of its run and of those of its guards, by the keys of the runs."""
     found = dict(zip(group.passes, measured, strict=True))
-    run, answers, seconds = _cleared(lambda: proved_by(_own_adapter(), group, found))
-    files = {file.name: file.read_bytes() for file in sorted(run.folder.iterdir()) if file.is_file()}
-    return run.plan.key, files, answers, seconds
+    proved: Proved = _cleared(lambda: proved_by(_own_adapter(), group, found))
+    runs = [proved.run, *(proved.beside.runs[1:] if proved.beside is not None else ())]
+    return proved, {run.plan.key: _files(run) for run in runs}
+
+
+def _files(run: Run) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(run.folder.iterdir()) if file.is_file()}
 
 
 def _cleared(work: Callable[[], Any]) -> Any:

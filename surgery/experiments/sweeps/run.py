@@ -17,10 +17,10 @@ from surgery.experiments.sweeps.attached import (
     measure_budgets,
     proved_by,
 )
-from surgery.experiments.sweeps.ledger import finished, group_keys, remember
+from surgery.experiments.sweeps.ledger import all_finished, answered, group_keys, remember
 from surgery.experiments.sweeps.plan import Group, SweepPlan
 from surgery.progress import SILENT, Control
-from surgery.runs import Run, stored_run
+from surgery.runs import Run, RunGroup, keep_group
 from surgery.sensitivity import Sensitivity, remember_proof_pace
 
 
@@ -28,7 +28,8 @@ from surgery.sensitivity import Sensitivity, remember_proof_pace
 class Tried:
     """How a group ended: the key of its run, or the problem that was left after `attempts` tries.
 
-    `seconds` of its last try went into `answers` (examples × variants) that no earlier run had.
+    `seconds` of its last try went into `answers` (examples × variants) that no earlier run had. `guards` are the keys
+    of the runs of its guards.
     """
 
     group: Group
@@ -37,15 +38,20 @@ class Tried:
     attempts: int = 1
     answers: int = 0
     seconds: float = 0.0
+    guards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Swept:
-    """A sweep that has ended: the run of every finished group, and those that failed."""
+    """A sweep that has ended: the run of every finished group, and those that failed.
+
+    `guards` are the runs of each group's guards, in the order of `runs`.
+    """
 
     plan: SweepPlan
     runs: tuple[tuple[Group, Run], ...]
     failed: tuple[Tried, ...]
+    guards: tuple[tuple[Run, ...], ...] = ()
 
 
 class Runner(Protocol):
@@ -56,28 +62,38 @@ class Runner(Protocol):
 
 def run_sweep(plan: SweepPlan, runner: Runner, *, control: Control = SILENT) -> Swept:
     """Carry out what the history does not hold yet; raises `Cancelled`."""
-    keys, runs = group_keys(plan.groups), finished(plan.groups)
+    keys, known = group_keys(plan.groups), answered(plan.groups)
     places = {id(group): place for place, group in enumerate(plan.groups)}
-    left = [group for group, run in zip(plan.groups, runs, strict=True) if run is None]
+    left = [group for group, run in zip(plan.groups, known, strict=True) if run is None]
     failed = []
-    _told(control, runs)
-    for ended in runner(left, plan.sweep.attempts, control):
-        run = stored_run(ended.run) if ended.run else None
-        if run is None or not run.finished:
-            failed.append(ended)
+    _told(control, known)
+    for tried in runner(left, plan.sweep.attempts, control):
+        runs = all_finished([tried.run or "", *tried.guards])
+        if runs is None:
+            failed.append(tried)
             continue
-        place = places[id(ended.group)]
-        runs[place] = run
-        remember(keys[place], run)
-        remember_proof_pace(ended.group.adapter.base, ended.group.task.name, ended.answers, ended.seconds)
-        _told(control, runs)
-    found = tuple((group, run) for group, run in zip(plan.groups, runs, strict=True) if run is not None)
-    return Swept(plan, found, tuple(failed))
+        place = places[id(tried.group)]
+        known[place] = runs
+        remember(keys[place], runs)
+        remember_proof_pace(tried.group.adapter.base, tried.group.task.name, tried.answers, tried.seconds)
+        _told(control, known)
+    ended_groups = [(group, runs) for group, runs in zip(plan.groups, known, strict=True) if runs is not None]
+    for _, (own, *guards) in ended_groups:
+        if guards:  # pages find what belongs together by the group, whichever machine answered
+            keep_group(RunGroup(own.plan.key, tuple(guard.plan.key for guard in guards)))
+    found = tuple((group, runs[0]) for group, runs in ended_groups)
+    return Swept(plan, found, tuple(failed), tuple(runs[1:] for _, runs in ended_groups))
 
 
-def _told(control: Control, runs: Sequence[Run | None]) -> None:
+def _told(control: Control, known: Sequence[object | None]) -> None:
     control.begin("passes")
-    control.progress(sum(run is not None for run in runs), len(runs))
+    control.progress(sum(each is not None for each in known), len(known))
+
+
+def ended(group: Group, proved: Proved, attempts: int) -> Tried:
+    """A group that was proven, as a runner tells it."""
+    guards = proved.beside.guards if proved.beside is not None else ()
+    return Tried(group, proved.run.plan.key, None, attempts, proved.answers, proved.seconds, guards)
 
 
 def in_process(groups: Sequence[Group], attempts: int, control: Control = SILENT) -> Iterator[Tried]:
@@ -102,5 +118,4 @@ def in_process(groups: Sequence[Group], attempts: int, control: Control = SILENT
             if proved is None:
                 yield Tried(group, None, problem, count)
             else:
-                run, answers, seconds = proved
-                yield Tried(group, run.plan.key, None, count, answers, seconds)
+                yield ended(group, proved, count)

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from surgery.adapter import in_order
-from surgery.data import ALLOW, REFUSE, CalibrationPlan, EvaluationPlan, TaskPlan, parse_plan
+from surgery.data import (
+    ALLOW,
+    REFUSE,
+    CalibrationPlan,
+    EvaluationPlan,
+    Question,
+    TaskPlan,
+    TextPlan,
+    parse_plan,
+    parse_questions,
+)
 from surgery.errors import DataError, SweepError
 from surgery.evaluation.lm_eval import has_several_tasks
 from surgery.experiments.sweeps.grids import LOOK, MOST_CELLS, list_of, swept_edits, whole_number
@@ -40,7 +50,8 @@ _OF_TASKS = ("run_programs", "batch_size", "task", "near_duplicates", "base_arm"
 class SweptAdapter:
     """An adapter under the name that tables give it. `calibration` is its largest budget at seed 0.
 
-    Without `calibration` each recipe is measured on its own slice. `of_set` tells one that was found below a folder.
+    Without `calibration` each recipe is measured on its own slice. `guards` are put to all its variants beside each of
+    its tasks. `of_set` tells one that was found below a folder.
     """
 
     name: str
@@ -48,6 +59,7 @@ class SweptAdapter:
     base: BaseChoice
     calibration: CalibrationPlan | None
     tasks: tuple[str, ...]
+    guards: tuple[Question, ...] = ()
     of_set: bool = False
 
 
@@ -61,14 +73,14 @@ class Refused:
 
 @dataclass(frozen=True)
 class SweptTask:
-    """Held-out rows, or a task of lm-eval.
+    """Held-out rows, a task of lm-eval, or plain text.
 
     `batch_size` bounds the requests of a task's batch, and `allow_near` lets its documents be near-duplicates of rows
     that an edit was made on; rows say both in their plan. `base_arm` asks the base model without the adapter, too.
     """
 
     name: str
-    question: EvaluationPlan | TaskPlan
+    question: Question
     run_programs: bool = False
     batch_size: int | None = None
     allow_near: bool = False
@@ -134,7 +146,7 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
     schema = record.get("sweep") if isinstance(record, dict) else None
     if type(schema) is not int or schema != SCHEMA:
         raise SweepError("this is no sweep of schema 1", f"start the file with: sweep: {SCHEMA}")
-    known = {"sweep", "base", "calibration", "adapters", "tasks", "edits"}
+    known = {"sweep", "base", "calibration", "adapters", "tasks", "edits", "guards"}
     settings = {"variants_at_once", "attempts", "resources"}
     refuse_unknown(record, known | settings, "the sweep", SweepError)
     tasks = tuple(_task(name, entry, limit) for name, entry in _named(record, "tasks").items())
@@ -179,7 +191,7 @@ def _adapter(
     where = f"adapters.{name}"
     entry = {"source": entry} if isinstance(entry, str) else dict(mapping_of(entry, where, SweepError))
     of_set = bool(entry.pop(_OF_SET, False))
-    refuse_unknown(entry, {"source", "base", "calibration", "tasks"}, where, SweepError)
+    refuse_unknown(entry, {"source", "base", "calibration", "tasks", "guards"}, where, SweepError)
     source = entry.get("source")
     if not isinstance(source, str) or not source:
         raise SweepError(f"{where} has no source", "write source: and a folder, or demo:NAME")
@@ -189,7 +201,8 @@ def _adapter(
             raise SweepError(f"{where} asks for the task {task!r}", f"use {', '.join(tasks)}")
     plan = _calibration(source, entry, record, edits, where)
     chosen = _base(source, entry, record, edits, where)
-    return SweptAdapter(name, source, chosen, plan, tuple(dict.fromkeys(asked)), of_set)
+    guards = parse_questions(entry.get("guards", record.get("guards", [])), f"{where}.guards")
+    return SweptAdapter(name, source, chosen, plan, tuple(dict.fromkeys(asked)), guards, of_set)
 
 
 def _calibration(
@@ -236,9 +249,16 @@ def _task(name: str, entry: Any, limit: int | None) -> SweptTask:
         entry = {"separator": True, **entry} if is_demo(str(entry["data"])) else entry
         plan = replace(parse_plan(EvaluationPlan, entry, where), random=0, scale=False, again=False)
         return SweptTask(name, replace(plan, limit=limit or plan.limit), base_arm=plan.base_arm)
+    if "text" in entry:
+        base_arm = _switch(entry, "base_arm", where)
+        text = parse_plan(TextPlan, {name: each for name, each in entry.items() if name != "base_arm"}, where)
+        return SweptTask(name, replace(text, limit=limit or text.limit), base_arm=base_arm)
     own = {key: value for key, value in entry.items() if key not in _OF_TASKS}
     if "name" in own or not isinstance(entry.get("task"), str):
-        raise SweepError(f"{where} names neither rows nor a task", "write data: FILE, or task: and lm-eval's name")
+        raise SweepError(
+            f"{where} names neither rows nor a task nor a text",
+            "write data: FILE, task: and lm-eval's name, or text: FILE",
+        )
     try:
         asked = TaskPlan.of({"name": entry["task"], **own})
     except DataError as error:

@@ -13,8 +13,9 @@ from app.state.workspace import Workspace, workspace_for
 from surgery import open_adapter, paper
 from surgery.edits import EditPlan, expected_by_budget
 from surgery.evaluation import BASELINE
+from surgery.experiments import GUARD
 from surgery.policies import NaturalGradient
-from surgery.runs import known_runs
+from surgery.runs import RunGroup, keep_group, known_runs
 from tests.helpers.proofs import evaluation_of, gained_or_lost, kept_proof, simple
 
 APP = Path(__file__).resolve().parents[3] / "app"
@@ -110,6 +111,47 @@ def test_without_a_proof_the_page_says_what_to_run(demo: Workspace) -> None:
     assert not yours(test)
     assert any("random control" in info.value for info in test.info)
     assert any("own task" in info.value for info in show(test, "figure 4").info)
+
+
+def guarded(workspace: Workspace, guards: dict[str, int]) -> Workspace:
+    """A proof that gains 10 of 100, with guards by the rows that they ask and what they gain."""
+    loss = np.ones(100)
+    runs = [
+        kept_proof(
+            workspace,
+            rows,
+            evaluation_of(
+                {BASELINE: simple(loss, BEFORE), "edit": simple(0.9 * loss, gained_or_lost(BEFORE, gained))}
+            ),
+            purpose="proof" if rows == "demo:kinship/test" else GUARD,
+        )
+        for rows, gained in ({"demo:kinship/test": 10} | guards).items()
+    ]
+    own, *beside = (run.plan.key for run in runs)
+    keep_group(RunGroup(own, tuple(beside)))
+    return workspace
+
+
+def test_a_proof_with_guards_is_a_point_of_figure_4_and_a_figure_of_its_own(demo: Workspace) -> None:
+    test = opened(guarded(demo, {"demo:arithmetic/test": -4}))
+    show(test, "figure 4")
+    paper_figure, own_figure = [json.loads(chart.proto.spec)["data"] for chart in test.get("plotly_chart")]
+    (star,) = [trace for trace in paper_figure if trace["name"].startswith("yours")]
+    assert (star["x"], star["y"]) == (pytest.approx([4.0]), pytest.approx([10.0]))
+    assert star["error_x"]["array"][0] > 0
+    assert own_figure
+    assert "Own task against guards" in [each.value for each in test.subheader]
+    (table,) = [each.value for each in test.dataframe if "95 % of the gain" in each.value]
+    assert set(table["question"]) == {"demo:kinship/test", "demo:arithmetic/test"}
+
+
+def test_several_guards_count_the_same_in_figure_4(demo: Workspace) -> None:
+    test = opened(guarded(demo, {"demo:arithmetic/test": -4, "demo:arithmetic/calibration": -8}))
+    show(test, "figure 4")
+    paper_figure = json.loads(test.get("plotly_chart")[0].proto.spec)["data"]
+    (star,) = [trace for trace in paper_figure if trace["name"].startswith("yours")]
+    assert star["x"] == pytest.approx([6.0])
+    assert "2 guards" in star["name"]
 
 
 def test_a_proof_is_a_point_of_figure_3_with_its_interval(demo: Workspace) -> None:
