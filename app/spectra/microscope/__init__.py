@@ -77,7 +77,7 @@ def _inside(workspace: Workspace, module: str, number: int) -> None:
             "background. What it finds is stored."
         )
         return
-    _mount(key="microscope", data=payload_of(found, number, sensitivity))
+    _mount(key="microscope", data=payload_of(found, number, sensitivity, workspace.spectra[module]))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

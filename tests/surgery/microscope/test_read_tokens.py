@@ -11,7 +11,12 @@ def texts(task, answer):
 
 
 def test_a_causal_model_reads_prompt_and_answer():
-    assert texts("CAUSAL_LM", (*characters("c"), EOS)) == [("a", ""), ("b", ""), ("c", ""), ("</s>", "end of turn, EOS")]
+    assert texts("CAUSAL_LM", (*characters("c"), EOS)) == [
+        ("a", ""),
+        ("b", ""),
+        ("c", ""),
+        ("</s>", "end of turn, EOS"),
+    ]
 
 
 def test_a_decoder_reads_its_start_in_place_of_the_end_of_the_answer():
