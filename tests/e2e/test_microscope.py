@@ -1,19 +1,16 @@
 """Inside a component, under a person's hand: from Surgery's board to the rows, by keyboard, on a phone and in the dark."""
 
-import json
 import re
-from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
-from surgery import Sensitivity
-from tests.e2e.driving import LISTEN, no_message_of_failure, rested
+from surgery import open_adapter
+from surgery.sensitivity import load_sensitivity, shipped_measurements
+from tests.e2e.driving import LISTEN, LONG, fresh, no_message_of_failure, rested
 
-SOON, LONG = 30_000, 120_000
+SOON = 30_000
 MODULE = "model.layers.29.mlp.down_proj"
 # how far a colour lies from the background behind it, as WCAG counts it
 CONTRAST = """(node) => {
@@ -30,16 +27,16 @@ CONTRAST = """(node) => {
 
 
 def test_a_component_is_opened_from_the_board_and_read_by_keys_on_a_phone_in_the_dark(
-    browser: Browser, app_url: str, app_home: Path, measured: dict[str, Any], sensitivity: Sensitivity
+    browser: Browser, app_url: str
 ) -> None:
-    name = uuid4().hex[:12]
-    (app_home / "workspaces" / f"{name}.json").write_text(json.dumps(measured), encoding="utf-8")
+    shipped = shipped_measurements(open_adapter("demo:kinship").digest)[0].file
+    g = load_sensitivity(shipped).values[MODULE][:, 1]
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page = context.new_page()
     uncaught: list[str] = []
     page.on("pageerror", lambda error: uncaught.append(error.message))
     page.add_init_script(LISTEN)
-    page.goto(f"{app_url}/surgery?w={name}")
+    page.goto(fresh(app_url, "surgery"))
     expect(page.locator('.board [data-role="module"]')).to_be_visible(timeout=60_000)
     rested(page)
     page.locator('.board [data-role="module"]').select_option(MODULE)
@@ -51,7 +48,6 @@ def test_a_component_is_opened_from_the_board_and_read_by_keys_on_a_phone_in_the
     inside = page.locator(".inside")
     expect(inside.locator('[data-role="reads"] tr').first).to_be_visible(timeout=LONG)
     rested(page)
-    g = sensitivity.values[MODULE][:, 1]
     expect(inside.locator('[data-role="told"]')).to_contain_text(f"over {g.size} examples")
     worst, best = int(g.argmax()), int(g.argmin())
     row = inside.locator('[data-role="harmed"] .row').first

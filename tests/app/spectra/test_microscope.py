@@ -16,7 +16,7 @@ from app.state import jobs
 from app.state.workspace import Workspace
 from surgery import decompose, open_adapter
 from surgery.data import CalibrationPlan
-from surgery.microscope import chosen_rows, load_look, look_file, save_look
+from surgery.microscope import Subject, chosen_rows, load_look, look_file
 from surgery.model import BaseChoice, attach
 from surgery.sensitivity import calibrate
 from tests.app.conftest import O0
@@ -25,6 +25,11 @@ from tests.helpers.models import save_adapter, save_model, tiny_llama
 from tests.helpers.policies import spectrum as made_up
 
 NAME, NUMBER = "model.layers.1.mlp.down_proj", 2
+
+
+def subject_of(workspace: Workspace) -> Subject:
+    assert workspace.sensitivity is not None
+    return Subject(workspace.sensitivity, NAME, chosen_rows(workspace.sensitivity, NAME, NUMBER))
 
 
 def page() -> None:
@@ -98,7 +103,7 @@ def test_a_look_runs_in_the_background_is_drawn_as_the_library_has_it_and_found_
     sensitivity = measured.sensitivity
     assert sensitivity is not None
     rows = chosen_rows(sensitivity, NAME, NUMBER)
-    found = load_look(look_file(sensitivity, NAME, rows))
+    found = load_look(look_file(Subject(sensitivity, NAME, rows)))
     json.dumps(drawn, allow_nan=False)
     assert [row["number"] for row in drawn["rows"]] == [row + 1 for row in rows]
     for at, row in enumerate(drawn["rows"]):
@@ -130,7 +135,7 @@ def test_a_closed_fold_makes_nothing_and_one_that_cannot_look_says_why(
 
 def test_a_damaged_look_is_made_again(measured: Workspace, own_home: Path) -> None:
     assert measured.sensitivity is not None
-    file = look_file(measured.sensitivity, NAME, chosen_rows(measured.sensitivity, NAME, NUMBER))
+    file = look_file(subject_of(measured))
     file.parent.mkdir(parents=True)
     file.write_bytes(b"no look")
     test = opened(measured)
@@ -154,7 +159,7 @@ def test_what_differs_from_the_measurement_or_is_not_determined_is_said(
     test = opened(measured)
     clean(look_button(test).click().run())
     finished(test)
-    found = load_look(look_file(sensitivity, NAME, chosen_rows(sensitivity, NAME, NUMBER)))
+    found = load_look(look_file(subject_of(measured)))
     spectrum = measured.spectra[NAME]
     seen = replace(found.seen, shares=found.seen.shares * 1.1)
     assert payload_of(replace(found, seen=seen), NUMBER, sensitivity, spectrum)["off"] == pytest.approx(
@@ -167,9 +172,6 @@ def test_what_differs_from_the_measurement_or_is_not_determined_is_said(
         False,
         False,
     ]
-    other = look_file(sensitivity, NAME, (0,))
-    save_look(found, other)
-    assert load_look(other).module == NAME
 
 
 def test_the_page_shows_the_fold_for_the_component_in_hand_alone() -> None:
