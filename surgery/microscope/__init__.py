@@ -2,9 +2,9 @@
 
 from surgery.microscope.directions import DIRECTIONS, SURE, random_directions, share_below
 from surgery.microscope.logit_lens import Lens, logit_lens
-from surgery.microscope.look import Look, Reading, Writing, look_inside, look_key
+from surgery.microscope.look import Look, Reading, Writing, look_inside
 from surgery.microscope.read_tokens import read_tokens
-from surgery.microscope.rows import MOST_ROWS, chosen_rows
+from surgery.microscope.rows import MOST_ROWS, Subject, chosen_rows
 from surgery.microscope.store import MOST_BYTES, load_look, look, look_file, save_look, stored_look
 from surgery.microscope.token_pass import TokenPass, measure_tokens
 
@@ -16,6 +16,7 @@ __all__ = [
     "Lens",
     "Look",
     "Reading",
+    "Subject",
     "TokenPass",
     "Writing",
     "chosen_rows",
@@ -24,7 +25,6 @@ __all__ = [
     "look",
     "look_file",
     "look_inside",
-    "look_key",
     "measure_tokens",
     "random_directions",
     "read_tokens",

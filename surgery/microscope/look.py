@@ -3,7 +3,7 @@
 Everything comes from one pass over rows of a calibration that is stored; shares of tokens add up to the gₖ stored there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,15 +11,16 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.data import CalibrationPlan, Slice, Token, token_texts
+from surgery.data import CalibrationPlan, Example, Slice, Token, token_texts
 from surgery.errors import BaseModelError, DataError
-from surgery.files import digest
 from surgery.microscope.directions import SURE, share_below
 from surgery.microscope.logit_lens import Lens, logit_lens
 from surgery.microscope.read_tokens import read_tokens
+from surgery.microscope.rows import Subject
 from surgery.microscope.token_pass import TokenPass, measure_tokens
+from surgery.model import is_offloaded
 from surgery.progress import SILENT, Control
-from surgery.sensitivity import Sensitivity, calibration_slice, provenance_of
+from surgery.sensitivity import calibration_slice, provenance_of
 
 if TYPE_CHECKING:
     from surgery.model import LiveModel
@@ -123,9 +124,7 @@ class Look:
 def look_inside(
     live: "LiveModel",
     plan: CalibrationPlan,
-    sensitivity: Sensitivity,
-    name: str,
-    rows: tuple[int, ...],
+    subject: Subject,
     *,
     slice_: Slice | None = None,
     control: Control = SILENT,
@@ -133,35 +132,36 @@ def look_inside(
     """Look inside a module on rows of a stored calibration.
 
     live: the adapter in its running base model.
-    plan, sensitivity: the calibration; its rows are read again unless `slice_` gives them.
-    name: of a measured module.
-    rows: positions in the slice, as `chosen_rows` gives them.
+    plan: of that calibration; its rows are read again unless `slice_` gives them.
+    subject: the module, and the rows as `chosen_rows` gives them.
     control: hears of rows; raises `Cancelled`.
 
-    Raises `DataError` where rows, adapter or base are not those of the measurement, and as `measure_tokens`.
+    Raises `DataError` where rows, adapter or base are not those of the measurement, and as `measure_tokens` and
+    `Subject.check`.
     """
+    subject.check()
     calibration = calibration_slice(live, plan, slice_)
-    if provenance_of(live, calibration, sensitivity.provenance.scope).key != sensitivity.provenance.key:
+    known = subject.sensitivity.provenance
+    if provenance_of(live, calibration, known.scope).key != known.key:
         raise DataError(
             "these rows, this adapter or this base model are not those of the stored sensitivities",
             "calibrate again: the shares of tokens are to add up to what is stored",
         )
-    if name not in sensitivity.values or not rows or not all(0 <= row < sensitivity.examples for row in rows):
-        raise DataError(f"the measurement has no such rows of module {name!r}", "choose rows with chosen_rows")
-    chosen = replace(calibration, examples=tuple(calibration.examples[row] for row in rows))
+    chosen = replace(calibration, examples=tuple(calibration.examples[row] for row in subject.rows))
     seen = measure_tokens(
-        live, chosen, name, batch_size=plan.batch_size, checkpointing=plan.checkpointing, control=control
+        live,
+        chosen,
+        subject.module,
+        batch_size=plan.batch_size,
+        checkpointing=plan.checkpointing or is_offloaded(live.model),
+        control=control,
     )
     tokenizer = live.tokenizer_for(plan.encoding)
-    lens, no_lens = None, ""
-    try:
-        lens = logit_lens(live, name, min(chosen.examples, key=lambda example: example.length))
-    except BaseModelError as error:
-        no_lens = str(error)
+    lens, no_lens = _lens(live, subject.module, chosen.examples)
     return Look(
-        name,
-        rows,
-        sensitivity.values[name][list(rows)],
+        subject.module,
+        subject.rows,
+        subject.sensitivity.values[subject.module][list(subject.rows)],
         tuple(read_tokens(example, tokenizer, chosen.encoding) for example in chosen.examples),
         seen,
         lens,
@@ -170,6 +170,9 @@ def look_inside(
     )
 
 
-def look_key(sensitivity: Sensitivity, name: str, rows: tuple[int, ...]) -> str:
-    """The name under which a look can be stored and found again."""
-    return digest([sensitivity.provenance.key, name, *map(str, rows)])[:24]
+def _lens(live: "LiveModel", name: str, examples: Sequence[Example]) -> tuple[Lens | None, str]:
+    """The lens of a module, or why it has none."""
+    try:
+        return logit_lens(live, name, min(examples, key=lambda example: example.length)), ""
+    except BaseModelError as error:
+        return None, str(error)

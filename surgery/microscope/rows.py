@@ -1,11 +1,37 @@
 """The rows that a component is looked at on: those that it harms most and those that it helps most, by their stored gₖ."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from surgery.errors import DataError
+from surgery.files import digest
 from surgery.sensitivity import Sensitivity
 
 MOST_ROWS = 32  # on either side
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at: a module on some rows of a measurement, by their positions in its slice."""
+
+    sensitivity: Sensitivity
+    module: str
+    rows: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """The name under which the look can be stored and found again."""
+        return digest([self.sensitivity.provenance.key, self.module, *map(str, self.rows)])[:24]
+
+    def check(self) -> None:
+        """Raise `DataError` for a module that is not measured, no rows, and rows beyond the measurement."""
+        refuse_unmeasured(self.sensitivity, self.module, 0)
+        if not self.rows or not all(0 <= row < self.sensitivity.examples for row in self.rows):
+            raise DataError(
+                f"rows {list(self.rows)[:8]} are not among the {self.sensitivity.examples} measured",
+                "choose rows with chosen_rows",
+            )
 
 
 def chosen_rows(sensitivity: Sensitivity, name: str, component: int, count: int = 8) -> tuple[int, ...]:

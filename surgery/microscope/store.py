@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import ndarray
@@ -15,19 +15,22 @@ from surgery.data import CalibrationPlan, Slice, Token
 from surgery.errors import DataError
 from surgery.files import looks_folder, write_problem, write_whole
 from surgery.microscope.logit_lens import Lens
-from surgery.microscope.look import Look, look_inside, look_key
+from surgery.microscope.look import Look, look_inside
+from surgery.microscope.rows import Subject
 from surgery.microscope.token_pass import TokenPass
 from surgery.progress import SILENT, Control
-from surgery.sensitivity import Sensitivity
+
+if TYPE_CHECKING:
+    from surgery.model import LiveModel
 
 FORMAT = "surgery-look-1"
 MOST_BYTES = 256 << 20
 _SUFFIX = ".safetensors"
 
 
-def look_file(sensitivity: Sensitivity, name: str, rows: tuple[int, ...]) -> Path:
-    """Where a look at these rows of a measurement is kept."""
-    return looks_folder() / f"{look_key(sensitivity, name, rows)}{_SUFFIX}"
+def look_file(subject: Subject) -> Path:
+    """Where a look at a subject is kept."""
+    return looks_folder() / f"{subject.key}{_SUFFIX}"
 
 
 def stored_look(file: Path) -> Look | None:
@@ -39,20 +42,18 @@ def stored_look(file: Path) -> Look | None:
 
 
 def look(
-    live: Any,
+    live: "LiveModel",
     plan: CalibrationPlan,
-    sensitivity: Sensitivity,
-    name: str,
-    rows: tuple[int, ...],
+    subject: Subject,
     *,
     slice_: Slice | None = None,
     control: Control = SILENT,
 ) -> Look:
     """A look that is found again in the store, or made and kept there; everything is as for `look_inside`."""
-    file = look_file(sensitivity, name, rows)
+    file = look_file(subject)
     found = stored_look(file)
     if found is None:
-        found = look_inside(live, plan, sensitivity, name, rows, slice_=slice_, control=control)
+        found = look_inside(live, plan, subject, slice_=slice_, control=control)
         save_look(found, file)
     return found
 

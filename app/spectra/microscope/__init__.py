@@ -17,7 +17,7 @@ from app.state.workspace import Workspace
 from surgery.data import fetch_source, planned_rows
 from surgery.errors import SurgeryError
 from surgery.files import file_stamp
-from surgery.microscope import Look, chosen_rows, look_file, stored_look
+from surgery.microscope import Look, Subject, chosen_rows, look_file, stored_look
 
 KIND = "microscope"
 OPEN = "microscope-open"  # in the session: whether the fold is open
@@ -61,13 +61,14 @@ def _inside(workspace: Workspace, module: str, number: int) -> None:
             width=320,
         )
         rows = chosen_rows(sensitivity, module, number, count or _COUNTS[1])
-        file = look_file(sensitivity, module, rows)
+        subject = Subject(sensitivity, module, rows)
+        file = look_file(subject)
         found = _stored(file, file_stamp(file)) if file.is_file() else None
         blocked = workspace.base is None or workspace.calibration is None
         if found is None and st.button(
             f"Look inside component {number}", type="primary", disabled=blocked, icon=":material/biotech:"
         ):
-            _start(workspace, module, rows)
+            _start(workspace, subject)
             st.rerun()
     if found is None:
         st.caption(
@@ -77,7 +78,7 @@ def _inside(workspace: Workspace, module: str, number: int) -> None:
             "background. What it finds is stored."
         )
         return
-    _mount(key="microscope", data=payload_of(found, number, sensitivity))
+    _mount(key="microscope", data=payload_of(found, number, sensitivity, workspace.spectra[module]))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -88,13 +89,12 @@ def _stored(file: Path, stamp: tuple[int, int, int]) -> Look | None:
     return found
 
 
-def _start(workspace: Workspace, module: str, rows: tuple[int, ...]) -> None:
+def _start(workspace: Workspace, subject: Subject) -> None:
     """Look in the background; what is found is in the store when the page runs again."""
-    adapter, spectra, sensitivity = workspace.adapter, workspace.spectra, workspace.sensitivity
+    adapter, spectra = workspace.adapter, workspace.spectra
     base, plan = workspace.base, workspace.calibration
     assert base is not None
     assert plan is not None
-    assert sensitivity is not None
 
     def work(job: jobs.Job, models: jobs.Models) -> Any:
         from surgery.microscope import look
@@ -107,6 +107,6 @@ def _start(workspace: Workspace, module: str, rows: tuple[int, ...]) -> None:
         loaded = models.base(base, adapter, job.control)
         job.begin("looking, row")
         with LiveModel(loaded, adapter, spectra) as live:
-            return look(live, plan, sensitivity, module, rows, slice_=slice_, control=job.control)
+            return look(live, plan, subject, slice_=slice_, control=job.control)
 
-    jobs.start(KIND, f"Looking inside {plain(module)}", work, lambda _: None)
+    jobs.start(KIND, f"Looking inside {plain(subject.module)}", work, lambda _: None)

@@ -1,7 +1,9 @@
 // Inside one component: rows coloured by the shares of their tokens, what it reads, what it writes. Texts come from
 // files of any origin, so they are only ever set as text.
 import { element, mounted, report, text } from "../../components/sheet.mjs"
-import { depthOf, foldedOf, largestOf, meanTold, readingTold, rowTold, weighed, strongest, tokenTold, visible, writingTold } from "./words.mjs"
+import {
+  depthOf, foldedOf, largestOf, meanTold, readingTold, rowTold, spaced, strongest, tokenTold, visible, weighed, writingTold,
+} from "./words.mjs"
 
 const STEPS = { ArrowLeft: -1, ArrowRight: 1 }
 
@@ -79,7 +81,7 @@ class Microscope {
       this.part(`${role}-told`).textContent = writingTold(writes[at], directions)
       this.part(`${role}-told`).classList.toggle("random", !writes[at].beyond)
       this.part(role).replaceChildren(...writes[at].tokens.map((token) =>
-        element("tr", {}, element("td", { className: "word", textContent: visible(token.text) }), cell(weighed(token.logit)), cell(weighed(token.apart)))))
+        element("tr", {}, element("td", { className: "word", textContent: spaced(token.text) }), cell(weighed(token.logit)), cell(weighed(token.apart)))))
     }
   }
 }

@@ -11,17 +11,19 @@ from app.spectra.numbers import ERRORS
 from surgery.data import Token
 from surgery.microscope import DIRECTIONS, Look, Reading, Writing
 from surgery.sensitivity import Sensitivity
+from surgery.spectra import Spectrum
 
 BEFORE, AFTER = 12, 3  # tokens around a reading
 _OFF = 0.01  # of the largest g of the rows: beyond it the sums are said to differ from what is stored
 
 
-def payload_of(look: Look, component: int, sensitivity: Sensitivity) -> dict[str, Any]:
+def payload_of(look: Look, component: int, sensitivity: Sensitivity, spectrum: Spectrum) -> dict[str, Any]:
     """Everything that is drawn of a component; texts come from files and are only ever set as text."""
     writings = look.writings(component)
     return {
         "module": look.module,
         "component": component,
+        "determined": not bool(spectrum.degenerate[component] or spectrum.null[component]),
         "told": _told(sensitivity, look.module, component),
         "rows": [_row(look, at, component) for at in range(len(look.rows))],
         "off": _off(look, component),

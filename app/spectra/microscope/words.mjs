@@ -6,6 +6,9 @@ export const weighed = (value) => (value == null ? "not finite" : (value < 0 ? "
 // what a person could not see otherwise
 export const visible = (words) => words.replaceAll("\n", "⏎").replaceAll("\t", "⇥")
 
+// a token of the vocabulary, whose spaces count
+export const spaced = (words) => visible(words).replaceAll(" ", "␣")
+
 export const named = (token) => (token.text ? `“${visible(token.text)}”` : token.name)
 
 const STRONG = 3 // tokens that a row names in words
@@ -48,12 +51,17 @@ export function tokenTold(token, number, row) {
   return `Row ${row.number}, token ${number} ${named(token)}: share ${weighed(token.share)} of g ${weighed(row.g)}, ${read}`
 }
 
-// whether what follows explains more than single rows
-export function meanTold({ component, told: { mean, error, examples }, errors }) {
-  const head = `Component ${component}: mean g ${weighed(mean)} ± ${error == null ? "unknown" : text(error)} over ${examples} examples, in nats per unit of σ.`
-  if (mean == null || error == null || Math.abs(mean) <= errors * error)
-    return `${head} That is within noise: what follows explains single rows, not the component's mean.`
-  return `${head} It ${mean > 0 ? "hurts" : "helps"}: raising its σ ${mean > 0 ? "raises" : "lowers"} the loss.`
+// what the rows below are to be held against: whether the component's mean is sure, and its direction determined
+export function meanTold({ component, told: { mean, error, examples }, errors, determined }) {
+  const noise = mean == null || error == null || Math.abs(mean) <= errors * error
+  const raises = mean > 0
+  return [
+    `Component ${component}: mean g ${weighed(mean)} ± ${error == null ? "unknown" : text(error)} over ${examples} examples, in nats per unit of σ.`,
+    noise
+      ? "That is within noise: what follows explains single rows, not the component’s mean."
+      : `It ${raises ? "hurts" : "helps"}: raising its σ ${raises ? "raises" : "lowers"} the loss.`,
+    determined ? "" : "Its σ is (nearly) degenerate: any rotation among equal σ gives the same update, so that this direction is one of many, and only sums over the equal ones are determined.",
+  ].filter(Boolean).join(" ")
 }
 
 const percent = (share) => `${Math.floor(100 * share)} %`

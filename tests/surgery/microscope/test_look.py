@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from surgery.errors import DataError
-from surgery.microscope import chosen_rows, look_inside, look_key
+from surgery.microscope import Subject, chosen_rows, look_inside
 from surgery.sensitivity import calibrate
 from tests.helpers.models import relative
 from tests.helpers.rounding import sensitivities_apart
@@ -23,7 +23,7 @@ def small(plan):
 def test_a_look_tells_what_a_component_reads_and_writes_and_which_tokens_make_it_harmful(loaded, small):
     measured = calibrate(loaded, small)
     rows = chosen_rows(measured, NAME, 1, 3)
-    found = look_inside(loaded, small, measured, NAME, rows)
+    found = look_inside(loaded, small, Subject(measured, NAME, rows))
     np.testing.assert_array_equal(found.g, measured.values[NAME][list(rows)])
     for row, sums in enumerate(found.sums()):
         longest = math.sqrt(found.seen.lengths[row])
@@ -50,7 +50,7 @@ def test_a_look_tells_what_a_component_reads_and_writes_and_which_tokens_make_it
 def test_a_module_without_a_lens_says_why(loaded, small):
     measured = calibrate(loaded, small)
     name = "model.layers.1.self_attn.v_proj"
-    found = look_inside(loaded, small, measured, name, (0, 1))
+    found = look_inside(loaded, small, Subject(measured, name, (0, 1)))
     assert found.writings(0) is None
     assert "does not write into the residual stream" in found.no_lens
     assert found.readings(0)
@@ -59,13 +59,13 @@ def test_a_module_without_a_lens_says_why(loaded, small):
 def test_rows_that_are_not_the_measurements_are_refused(loaded, small):
     measured = calibrate(loaded, small)
     with pytest.raises(DataError, match="not those of the stored"):
-        look_inside(loaded, replace(small, seed=1), measured, NAME, (0,))
+        look_inside(loaded, replace(small, seed=1), Subject(measured, NAME, (0,)))
     for rows in ((), (12,), (-1,)):
-        with pytest.raises(DataError, match="no such rows"):
-            look_inside(loaded, small, measured, NAME, rows)
+        with pytest.raises(DataError, match="not among the 12 measured"):
+            look_inside(loaded, small, Subject(measured, NAME, rows))
+    with pytest.raises(DataError, match="not measured"):
+        look_inside(loaded, small, Subject(measured, "elsewhere", (0,)))
     keys = {
-        look_key(measured, NAME, (0, 1)),
-        look_key(measured, NAME, (1, 0)),
-        look_key(measured, "other", (0, 1)),
+        Subject(measured, name, rows).key for name, rows in ((NAME, (0, 1)), (NAME, (1, 0)), ("other", (0, 1)))
     }
     assert len(keys) == 3

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from surgery.data import Token
 from surgery.errors import DataError
-from surgery.microscope import Lens, Look, TokenPass, load_look, look, look_file, save_look, stored_look
+from surgery.microscope import Lens, Look, Subject, TokenPass, load_look, look, look_file, save_look, stored_look
 from tests.helpers.policies import measured
 
 RANK, LENGTHS = 3, (2, 4)
@@ -87,5 +87,6 @@ def test_the_oldest_looks_go_where_they_take_too_much_room(tmp_path, monkeypatch
 def test_a_look_that_is_stored_needs_no_model(tmp_path, monkeypatch):
     monkeypatch.setenv("SURGERY_HOME", str(tmp_path))
     sensitivity = measured({"m": np.ones((6, RANK))})
-    save_look(made(), look_file(sensitivity, "m", (5, 1)))
-    assert_same(look(None, None, sensitivity, "m", (5, 1)), made())
+    subject = Subject(sensitivity, "m", (5, 1))
+    save_look(made(), look_file(subject))
+    assert_same(look(None, None, subject), made())
