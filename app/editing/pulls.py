@@ -1,7 +1,6 @@
 """Below the board: which calibration rows an edit or one component helps and hurts, foretold and, on request, measured."""
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -80,8 +79,8 @@ def _chosen(workspace: Workspace, measured: Sensitivity) -> tuple[bool, Pulls]:
     if module is None:
         return False, pulls(workspace.plan, workspace.spectra, measured, workspace.edit)
     rank = workspace.spectra[module].rank
-    component = int(cells[2].number_input("Component", 1, rank, 1, key=f"pulls-component-{rank}"))
-    return False, component_pulls(workspace.spectra, measured, module, component - 1)
+    component = int(cells[2].number_input("Component", 0, rank - 1, 0, key=f"pulls-component-{rank}"))
+    return False, component_pulls(workspace.spectra, measured, module, component)
 
 
 def _name(found: Pulls) -> str:
@@ -149,31 +148,12 @@ def proof_text(changes: ndarray, found: Pulls) -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Ends:
-    """The rows that are shown: the most helped, then the most hurt."""
-
-    helped: list[int]
-    hurt: list[int]
-
-    @property
-    def rows(self) -> list[int]:
-        return [*self.helped, *self.hurt]
-
-
-def _ends(found: Pulls, count: int) -> _Ends:
-    order = found.order.tolist()
-    helped = [row for row in order[:count] if found.told[row] < 0]
-    hurt = [row for row in reversed(order[-count:]) if found.told[row] > 0]
-    return _Ends(helped, hurt)
-
-
 def _rows(workspace: Workspace, measured: Sensitivity, found: Pulls, changes: ndarray) -> None:
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     most = max(2, min(64, measured.examples // 2))
     count = left.slider("Rows of each kind", 1, most, min(10, most), key=f"pulls-count-{most}")
-    ends = _ends(found, count)
-    missing = [row for row in ends.rows if math.isnan(changes[row])]
+    helped, hurt = found.ends(count)
+    missing = [row for row in (*helped, *hurt) if math.isnan(changes[row])]
     ready = workspace.base is not None and workspace.calibration is not None
     label = f"Measure these {len(missing)} rows" if missing else "All shown are measured"
     if right.button(label, key="pulls-measure", width="stretch", disabled=busy() or not missing or not ready):
@@ -182,10 +162,10 @@ def _rows(workspace: Workspace, measured: Sensitivity, found: Pulls, changes: nd
     show_waiting()
     texts, why = _texts(workspace, measured)
     st.dataframe(
-        rows_table(found, changes, ends, texts),
+        rows_table(found, changes, (helped, hurt), texts),
         hide_index=True,
         width="stretch",
-        height=min(430, 38 + 35 * len(ends.rows)),
+        height=min(430, 38 + 35 * (len(helped) + len(hurt))),
         key="pulls-table",
         column_config={
             **{name: st.column_config.NumberColumn(format="%+.4f") for name in (HELD, OWN, MEASURED)},
@@ -201,12 +181,15 @@ def _rows(workspace: Workspace, measured: Sensitivity, found: Pulls, changes: nd
     )
 
 
-def rows_table(found: Pulls, changes: ndarray, ends: "_Ends", texts: tuple[Row | None, ...]) -> pd.DataFrame:
+def rows_table(
+    found: Pulls, changes: ndarray, ends: tuple[list[int], list[int]], texts: tuple[Row | None, ...]
+) -> pd.DataFrame:
     """A row for each that is shown. Texts come from files of any origin, and a table shows them as they are."""
-    rows = ends.rows
+    helped, hurt = ends
+    rows = [*helped, *hurt]
     known = [texts[row] if texts else None for row in rows]
     table = {
-        "": ["helped"] * len(ends.helped) + ["hurt"] * len(ends.hurt),
+        "": ["helped"] * len(helped) + ["hurt"] * len(hurt),
         "row": [row + 1 for row in rows],
         HELD: found.held[rows],
         OWN: found.own[rows],

@@ -47,6 +47,13 @@ class Pulls:
         """The examples from the most helped to the most hurt."""
         return np.argsort(self.told, kind="stable")
 
+    def ends(self, count: int) -> tuple[list[int], list[int]]:
+        """At most so many examples that are helped, the most helped first, and as many that are hurt."""
+        order = self.order.tolist()
+        helped = [row for row in order if self.told[row] < 0]
+        hurt = [row for row in reversed(order) if self.told[row] > 0]
+        return helped[:count], hurt[:count]
+
     @property
     def helped(self) -> float:
         """The share of examples whose loss is expected to fall."""

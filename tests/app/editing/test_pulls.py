@@ -79,7 +79,7 @@ def test_one_component_is_ranked_by_its_own_slope(workspace: Workspace) -> None:
     test = opened(workspace)
     test.segmented_control(key="pulls-of").set_value(ONE_COMPONENT).run()
     test.selectbox(key="pulls-module").set_value(O0).run()
-    test.number_input(key="pulls-component-4").set_value(3).run()
+    test.number_input(key="pulls-component-4").set_value(2).run()
     assert not test.exception
     found = component_pulls(workspace.spectra, workspace.sensitivity, O0, 2)
     table = test.dataframe[0].value
