@@ -8,6 +8,7 @@ from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
 from viz.guards import GuardPanel, own_against_guards
 from viz.paper import OwnRun, reward_against_risk, signal_against_control
+from viz.pulls import pulls_by_row
 from viz.spectra import all_spectra, module_spectrum, over_depth, ranking_stability
 from viz.style import PALETTE, STANDINGS
 
@@ -34,6 +35,7 @@ __all__ = [
     "over_depth",
     "own_against_guards",
     "protected_front",
+    "pulls_by_row",
     "ranking_stability",
     "reward_against_risk",
     "search_front",

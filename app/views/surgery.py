@@ -9,6 +9,7 @@ import viz
 from app.editing import board, tour
 from app.editing.bench import bench
 from app.editing.expecting import expectation_text
+from app.editing.pulls import pulls_panel
 from app.editing.rank_table import rank_panel
 from app.editing.shape_table import shape_panel
 from app.experts import expert_picker
@@ -232,6 +233,7 @@ if workspace.lacks_sensitivities:
 else:
     expert_picker(workspace.spectra)
     board()
+    pulls_panel(workspace)
     shape_panel(workspace)
     rank_panel(workspace)
     shelf(workspace)

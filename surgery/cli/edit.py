@@ -75,15 +75,19 @@ def base_of(options: argparse.Namespace, adapter: Adapter, recipe: Recipe | None
 
 
 def measured_for(
-    options: argparse.Namespace, adapter: Adapter, plan: EditPlan
+    options: argparse.Namespace, adapter: Adapter, plan: EditPlan, *, always: str = ""
 ) -> tuple[Path | None, Sensitivity | None]:
-    """The sensitivities that were named, or that ship with a demo where the policy works from some."""
+    """The sensitivities that were named, or that ship with a demo where the policy works from some.
+
+    `always` names what works from them whatever the policy.
+    """
     made_by = f"made by: surgery calibrate {shlex.quote(options.adapter)} --base BASE --data ROWS --out FILE"
     file = user_path(options.sensitivities, DataError) if options.sensitivities else None
-    if file is None and plan.needs_sensitivity:
+    if file is None and (always or plan.needs_sensitivity):
         file = _shipped(adapter)
         if file is None:
             what = f"policy {plan.policy.name}" if EditPlan(plan.policy).needs_sensitivity else "energy functional"
+            what = always or what
             raise DataError(f"{what} works from a measurement", f"give --sensitivities FILE, {made_by}")
     if file is None:
         return None, None

@@ -46,6 +46,7 @@ from surgery.edits.manual import hold, put, release
 from surgery.edits.plan import EditPlan, edit_record, parse_edit, stored_edit
 from surgery.edits.preview import Preview, preview, summary
 from surgery.edits.protection import spared, without_harm
+from surgery.edits.pulls import Pulls, component_pulls, pulls
 from surgery.edits.strength import STRENGTH, STRONGEST, check_strength, modules_at, sigma_at, with_strength
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "LayerGroups",
     "ModuleEdit",
     "Preview",
+    "Pulls",
     "Turned",
     "activation_cuts",
     "best_step",
@@ -76,6 +78,7 @@ __all__ = [
     "check_strength",
     "checked_sensitivity",
     "component_gains",
+    "component_pulls",
     "edit_as_fold",
     "edit_modules",
     "edit_record",
@@ -108,6 +111,7 @@ __all__ = [
     "parse_groups",
     "predictions",
     "preview",
+    "pulls",
     "put",
     "release",
     "scaled_module",

@@ -29,6 +29,7 @@ from surgery.experiments.protected_front import (
     spread,
 )
 from surgery.experiments.recipe_run import run_recipe
+from surgery.experiments.row_changes import known_row_changes, measure_row_changes
 from surgery.experiments.scale_or_shape import (
     READS_Q,
     Flat,
@@ -90,10 +91,12 @@ __all__ = [
     "headroom",
     "input_energies",
     "is_reserved",
+    "known_row_changes",
     "load_guards",
     "made_again",
     "measure_edits",
     "measure_front",
+    "measure_row_changes",
     "moved_to",
     "one_scale",
     "origin",

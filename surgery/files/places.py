@@ -52,6 +52,11 @@ def matrices_folder() -> Path:
     return home() / "matrices"
 
 
+def row_changes_folder() -> Path:
+    """What edits changed on single calibration rows, a file for each edit and measurement."""
+    return home() / "row-changes"
+
+
 def timings_file() -> Path:
     """How long calibrations and proofs took, from which the next ones are estimated."""
     return home() / "pace.json"

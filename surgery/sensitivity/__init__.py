@@ -14,12 +14,14 @@ from surgery.sensitivity.component_verdicts import (
     ranked,
     standings,
 )
+from surgery.sensitivity.conflict import Conflict, Groups, conflict_of
 from surgery.sensitivity.doubts import COMPARED, doubts, losses_without
 from surgery.sensitivity.folds import FEWEST, FOLDS, SHUFFLES, Folds, folds_of, paired_folds, unfitted
 from surgery.sensitivity.input_moments import PARTS, InputMoments
 from surgery.sensitivity.input_pass import measure_inputs
 from surgery.sensitivity.input_sums import InputSums
 from surgery.sensitivity.joint_rows import JointRows, joint_training
+from surgery.sensitivity.measured_rows import measured_rows
 from surgery.sensitivity.moments import Moments, moments_of
 from surgery.sensitivity.scope_rows import FoldStatistics, ScopeRows
 from surgery.sensitivity.sensitivity import (
@@ -60,9 +62,11 @@ __all__ = [
     "Budget",
     "CalibrationPace",
     "Component",
+    "Conflict",
     "Dichotomy",
     "FoldStatistics",
     "Folds",
+    "Groups",
     "InputMoments",
     "InputSums",
     "JointRows",
@@ -80,6 +84,7 @@ __all__ = [
     "calibrate",
     "calibration_slice",
     "characters",
+    "conflict_of",
     "delete_measurement",
     "dichotomy",
     "doubts",
@@ -92,6 +97,7 @@ __all__ = [
     "losses_without",
     "measure_inputs",
     "measure_sensitivity",
+    "measured_rows",
     "measurement_header",
     "measurement_in",
     "moments_of",

@@ -1,13 +1,14 @@
 """The per-example sensitivities of one scope, and what every fold of the examples says of its components."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 from numpy import ndarray
 
+from surgery.sensitivity.conflict import Conflict, conflict_of
 from surgery.sensitivity.folds import Folds
 from surgery.sensitivity.joint_rows import JointRows, joint_rows
 
@@ -60,6 +61,12 @@ class ScopeRows:
         """Eigenvalues of GᵀG, from 0 up, and eigenvectors in columns."""
         values, vectors = np.linalg.eigh(self.kernel)
         return np.maximum(values, 0.0), vectors
+
+    @cached_property
+    def conflict(self) -> Conflict:
+        """How the examples' gradients stand to each other, with the indices of the slice's examples."""
+        found = conflict_of(self.kernel)
+        return replace(found, compared=self.order[found.compared])
 
     @cached_property
     def groups(self) -> tuple[tuple[tuple[str, ...], Int[ndarray, "module rank"]], ...]:
