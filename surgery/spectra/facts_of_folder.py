@@ -5,7 +5,7 @@ brings its process down costs its row and no other.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, fields
@@ -76,6 +76,11 @@ def inspect_many(root: Path | str, *, workers: int = 1, control: Control = SILEN
         rows.append(row)
         control.progress(len(rows), len(folders))
         control.heed()
+    return ordered_rows(rows)
+
+
+def ordered_rows(rows: Iterable[AdapterRow]) -> list[AdapterRow]:
+    """By base, the largest norm first, refused ones last."""
     return sorted(rows, key=lambda row: (bool(row.refusal), row.base, -np.nan_to_num(row.norm), row.folder))
 
 
