@@ -34,7 +34,7 @@ def matrix_view(adapters: AdapterSet) -> None:
     group = _group(adapters)
     if group is None:
         return
-    names = _chosen(group)
+    names = _chosen(adapters, group)
     if len(names) < 2:
         st.caption("Choose two adapters or more.")
         return
@@ -56,7 +56,7 @@ def matrix_view(adapters: AdapterSet) -> None:
 
 
 def _group(adapters: AdapterSet) -> tuple[Member, ...] | None:
-    """The adapters of one base shape; which others there are is told."""
+    """The adapters of one base shape."""
     groups = [group for group in adapters.alike if len(group) > 1]
     if not groups:
         st.caption("No two adapters here are of the same base shape, so none can be compared.")
@@ -66,10 +66,6 @@ def _group(adapters: AdapterSet) -> tuple[Member, ...] | None:
         at = st.selectbox(
             "Base shape", range(len(groups)), key="matrix-group", format_func=lambda which: _named(groups[which])
         )
-    others = [member for member in adapters.members if member not in groups[at]]
-    if others:
-        names = ", ".join(member.name for member in others[:8]) + (" …" if len(others) > 8 else "")
-        st.caption(f"Of another base shape, or refused, and not compared here: {plain(names)}.")
     return groups[at]
 
 
@@ -78,12 +74,18 @@ def _named(group: Sequence[Member]) -> str:
     return f"{len(group)} adapters of {', '.join(bases[:2])}{' …' if len(bases) > 2 else ''}"
 
 
-def _chosen(group: Sequence[Member]) -> tuple[str, ...]:
+def _chosen(adapters: AdapterSet, group: Sequence[Member]) -> tuple[str, ...]:
+    """Those of the group that are not left out; which members are of another one is told."""
     names = [member.name for member in group]
-    with st.popover("Choose adapters", icon=":material/checklist:"):
+    words, choice = st.columns([4, 1], vertical_alignment="center")
+    with choice.popover("Leave out", icon=":material/checklist:", width="stretch"):
         left_out = st.multiselect(
-            "Leave out", names, key="matrix-left-out", help="Fewer adapters take less memory and less time."
+            "Adapters left out", names, key="matrix-left-out", help="Fewer take less memory and less time."
         )
+    others = [member.name for member in adapters.members if member not in group]
+    if others:
+        listed = ", ".join(others[:8]) + (" …" if len(others) > 8 else "")
+        words.caption(f"Of another base shape, or refused, and not compared here: {plain(listed)}.")
     return tuple(name for name in names if name not in left_out)
 
 

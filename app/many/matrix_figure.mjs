@@ -3,6 +3,7 @@ import { floats, shades, text, ticks } from "../components/sheet.mjs"
 
 export const MARKED = 7 // px that a cell needs to be marked by a dot
 const WRITTEN = 36 // px that a cell needs to have its value written into it
+const FADED = 0.2 // of its colour that a cell within chance keeps
 const LARGEST = 64, TREE = 110, LONGEST = 30, SMALL = { size: 10.5 }
 
 export function decoded(data) {
@@ -56,7 +57,7 @@ function drawCells(sheet, ink, state, { left, top, cell, n }) {
       const found = cellOf(state, i, j)
       if (!found) continue
       const shade = state.shades[shadeOf(state, found.value)], faded = !found.beyond
-      pixels.set([...(faded ? shade.map((v, c) => v * 0.35 + back[c] * 0.65) : shade), 255], 4 * (i * n + j))
+      pixels.set([...(faded ? shade.map((v, c) => v * FADED + back[c] * (1 - FADED)) : shade), 255], 4 * (i * n + j))
       marks.push([i, j, found, shade])
     }
   sheet.image(left, top, n * cell, n * cell, n, n, pixels)

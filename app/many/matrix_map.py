@@ -134,7 +134,7 @@ def map_data(
         "label": MEASURES[choice["measure"]].lower() if not signed else "cosine of ΔW",
         "title": title_of(choice),
         "name": f"members-{choice['measure']}-{choice['side']}",
-        "height": int(min(700, max(220, 60 + 64 * len(order)))),
+        "height": int(min(580, max(220, 60 + 64 * len(order)))),
         "selected": list(selected) if selected else None,
         "palette": viz.PALETTE,
     }
@@ -208,7 +208,7 @@ def _show_pair(adapters: AdapterSet, matrix: Matrix, pair: tuple[str, str], choi
 
 def pair_table(matrix: Matrix, pair: tuple[str, str], k: int, by: str) -> pd.DataFrame:
     """The measures of one pair for each family, or for each layer."""
-    places = matrix.members.index(pair[0]), matrix.members.index(pair[1])
+    both = matrix.of([matrix.members.index(name) for name in pair])
     scopes: list[dict[str, Any]] = (
         [{"family": family} for family in matrix.families]
         if by == "Family"
@@ -216,7 +216,7 @@ def pair_table(matrix: Matrix, pair: tuple[str, str], k: int, by: str) -> pd.Dat
     )
     rows = []
     for scope in scopes:
-        (row,) = pair_rows(matrix, k, pair=places, **scope)
+        (row,) = pair_rows(both, k, **scope)
         label = next(iter(scope.values()))
         rows.append({by.lower(): "outside" if label == -1 else str(label)} | dict(list(row.items())[3:]))
     return pd.DataFrame(rows)

@@ -57,6 +57,15 @@ class Matrix:
     spread: Float64[ndarray, "place member member"]
     tails: Float64[ndarray, "place member member"]
 
+    def of(self, chosen: Sequence[int]) -> "Matrix":
+        """The matrix of some of its members, by index and in that order."""
+        at = list(chosen)
+        names, digests = (tuple(each[i] for i in at) for each in (self.members, self.digests))
+        arrays = (self.counts, self.overlaps, self.principals, self.inner)
+        pairs = [each[..., at, :][..., at] for each in arrays]
+        spread, tails = (each[:, at][:, :, at] for each in (self.spread, self.tails))
+        return Matrix(names, digests, self.places, self.ks, *pairs, self.squares[:, at], spread, tails)
+
     @property
     def families(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(place.family for place in self.places))

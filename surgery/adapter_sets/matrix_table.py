@@ -33,7 +33,6 @@ def pair_rows(
     }
     found[COSINE] = matrix_values(matrix, COSINE, k, "output", family=family, layer=layer)
     n = len(matrix.members)
-    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)] if pair is None else [pair]
     return [
         {
             "first": matrix.members[i],
@@ -42,7 +41,8 @@ def pair_rows(
             "modules": int(found[COSINE].modules[i, j]),
             **{name: number for what, each in found.items() for name, number in _numbers(what, each, i, j)},
         }
-        for i, j in pairs
+        for i in range(n)
+        for j in range(i + 1, n)
     ]
 
 

@@ -48,7 +48,7 @@ test("a pair within chance is faded and dotted, one without a value is left empt
   const { pixels } = sheet.of("image")[0], of = (i, j) => pixels.slice(4 * (3 * i + j), 4 * (3 * i + j) + 4)
   assert.deepEqual(of(0, 1), [255, 255, 255, 255])
   assert.deepEqual(of(1, 2), [0, 0, 0, 0])
-  const faded = 0.35 * Math.round(255 * (32 / 256)) + 0.65 * 255
+  const faded = 0.2 * Math.round(255 * (32 / 256)) + 0.8 * 255
   assert.ok(Math.abs(of(0, 2)[0] - faded) <= 1)
   assert.equal(sheet.of("dot", "SOFT").length, 2)
 })

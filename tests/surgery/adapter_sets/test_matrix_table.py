@@ -30,11 +30,6 @@ def test_every_pair_is_a_row_with_the_numbers_of_the_matrix(matrix, family, laye
                 assert row[f"overlap {side}, chance"] == found.chance[i, j]
 
 
-def test_one_pair_is_one_row(matrix):
-    (row,) = pair_rows(matrix, 1, pair=(2, 0))
-    assert (row["first"], row["second"]) == ("c", "a")
-
-
 def test_the_command_line_writes_the_same_table_beside_the_rows(related, matrix, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
     file = tmp_path / "pairs.csv"
