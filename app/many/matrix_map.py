@@ -36,6 +36,7 @@ MEASURES = {"overlap": "Subspace overlap", "principal": "Leading direction", COS
 SIDES = {"output": "Output, U: what is written", "input": "Input, V: what is read"}
 ORDERS = ("Clustered", "By name")
 ALL = "all"
+_VALUES = ("overlap output", "overlap input", COSINE)
 
 _mount = component("member_matrix", Path(__file__).parent, "matrix")
 
@@ -53,24 +54,25 @@ def matrix_map(adapters: AdapterSet, matrix: Matrix) -> None:
     choice = _controls(matrix)
     found = values_of(matrix, choice)
     clusters = cluster_members(found)
-    _mount(
-        key=KEY,
-        data=map_data(matrix, choice, found, clusters, selected),
-        on_pair_change=lambda: None,
-        on_open_change=lambda: None,
-    )
-    left, right = st.columns([4, 1], vertical_alignment="center")
-    left.caption(summary(found, clusters))
-    right.download_button(
-        "Pairs as CSV",
-        lambda: pairs_csv(pair_rows(matrix, choice["k"], family=choice["family"], layer=choice["layer"])),
-        "pairs.csv",
-        "text/csv",
-        on_click="ignore",
-        width="stretch",
-    )
-    if selected is not None and selected[0] != selected[1]:
-        _show_pair(adapters, matrix, selected, choice)
+    left, right = st.columns([2.1, 1], gap="medium")
+    with left:
+        _mount(
+            key=KEY,
+            data=map_data(matrix, choice, found, clusters, selected),
+            on_pair_change=lambda: None,
+            on_open_change=lambda: None,
+        )
+    with right:
+        st.caption(summary(found, clusters))
+        if selected is not None and selected[0] != selected[1]:
+            _show_pair(adapters, matrix, selected, choice)
+        st.download_button(
+            "All pairs as CSV",
+            lambda: pairs_csv(pair_rows(matrix, choice["k"], family=choice["family"], layer=choice["layer"])),
+            "pairs.csv",
+            "text/csv",
+            on_click="ignore",
+        )
 
 
 def _controls(matrix: Matrix) -> dict[str, Any]:
@@ -186,24 +188,25 @@ def _pair(matrix: Matrix, given: Any) -> tuple[str, str] | None:
 
 
 def _show_pair(adapters: AdapterSet, matrix: Matrix, pair: tuple[str, str], choice: Mapping[str, Any]) -> None:
-    left, right = st.columns([4, 1], vertical_alignment="center")
-    left.markdown(f"**{plain(pair[0])}** against **{plain(pair[1])}**")
-    if right.button(
+    st.markdown(f"**{plain(pair[0])}** against **{plain(pair[1])}**")
+    if st.button(
         "Open on Geometry",
         key="matrix-open",
         type="primary",
-        width="stretch",
         help="The first becomes the open adapter, in the place of the one that is open now; the second stands beside it.",
     ):
         open_pair(adapters, pair, choice["family"] or ALL)
-    by = st.segmented_control("By", ["Family", "Layer"], default="Family", required=True, key="matrix-by")
+    by = st.segmented_control(
+        "By", ["Family", "Layer"], default="Family", required=True, key="matrix-by", label_visibility="collapsed"
+    )
     table = pair_table(matrix, pair, choice["k"], by)
     st.dataframe(
         table,
         hide_index=True,
         width="stretch",
-        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in table.columns[2:]},
+        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in table.columns[1:-1]},
     )
+    st.caption(f"Overlaps at k = {choice['k']}. What is not above its chance is not distinguishable from random.")
 
 
 def pair_table(matrix: Matrix, pair: tuple[str, str], k: int, by: str) -> pd.DataFrame:
@@ -218,7 +221,10 @@ def pair_table(matrix: Matrix, pair: tuple[str, str], k: int, by: str) -> pd.Dat
     for scope in scopes:
         (row,) = pair_rows(both, k, **scope)
         label = next(iter(scope.values()))
-        rows.append({by.lower(): "outside" if label == -1 else str(label)} | dict(list(row.items())[3:]))
+        told = {by.lower(): "outside" if label == -1 else str(label)}
+        rows.append(
+            told | {name: row[name] for name in (*_VALUES, *(f"{name}, chance" for name in _VALUES), "modules")}
+        )
     return pd.DataFrame(rows)
 
 
