@@ -1,5 +1,5 @@
 // The matrix on the page: the server sends one view of it and hears which pair is looked at or opened.
-import { element, inkOf, mounted, report, savePng, saveSvg, sheetOf, showTip, watch, where } from "../components/sheet.mjs"
+import { hexOf, inkOf, mounted, report, savePng, saveSvg, sheetOf, showTip, watch, where } from "../components/sheet.mjs"
 import { decoded, drawMatrix, hit, layout, legendWords, matrixLabel, tipLines } from "./matrix_figure.mjs"
 
 const KEYS_REST = 150 // ms after the last arrow key, when the pair is asked for
@@ -87,16 +87,10 @@ class MemberMatrix {
   paint() {
     if (!this.state || !this.root.isConnected) return
     const sheet = sheetOf(this.canvas, this.sizes), ink = inkOf(this.root, this.state.palette)
-    this.box = drawMatrix(sheet, { ...ink, back: hex(ink.back) }, this.state)
+    this.box = drawMatrix(sheet, { ...ink, back: hexOf(ink.back) }, this.state)
     this.part("legend").textContent = legendWords(this.state, layout(this.state, sheet.width, sheet.height).cell)
     this.canvas.setAttribute("aria-label", matrixLabel(this.state))
   }
-}
-
-function hex(colour) {
-  const g = element("canvas").getContext("2d")
-  g.fillStyle = colour.trim()
-  return g.fillStyle
 }
 
 export default mounted(MemberMatrix)

@@ -221,7 +221,7 @@ def pair_table(matrix: Matrix, pair: tuple[str, str], k: int, by: str) -> pd.Dat
     for scope in scopes:
         (row,) = pair_rows(both, k, **scope)
         label = next(iter(scope.values()))
-        told = {by.lower(): "outside" if label == -1 else str(label)}
+        told: dict[str, Any] = {by.lower(): "outside" if label == -1 else str(label)}
         rows.append(
             told | {name: row[name] for name in (*_VALUES, *(f"{name}, chance" for name in _VALUES), "modules")}
         )

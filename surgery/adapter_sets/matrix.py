@@ -7,7 +7,7 @@ are summed, so that thousands of experts take no more room than one of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
@@ -61,10 +61,22 @@ class Matrix:
         """The matrix of some of its members, by index and in that order."""
         at = list(chosen)
         names, digests = (tuple(each[i] for i in at) for each in (self.members, self.digests))
-        arrays = (self.counts, self.overlaps, self.principals, self.inner)
-        pairs = [each[..., at, :][..., at] for each in arrays]
-        spread, tails = (each[:, at][:, :, at] for each in (self.spread, self.tails))
-        return Matrix(names, digests, self.places, self.ks, *pairs, self.squares[:, at], spread, tails)
+        counts, overlaps, principals, inner, spread, tails = (
+            each[..., at, :][..., at]
+            for each in (self.counts, self.overlaps, self.principals, self.inner, self.spread, self.tails)
+        )
+        return replace(
+            self,
+            members=names,
+            digests=digests,
+            counts=counts,
+            overlaps=overlaps,
+            principals=principals,
+            inner=inner,
+            squares=self.squares[:, at],
+            spread=spread,
+            tails=tails,
+        )
 
     @property
     def families(self) -> tuple[str, ...]:

@@ -9,8 +9,7 @@ import numpy as np
 
 from surgery.adapter_sets.matrix import Matrix
 from surgery.adapter_sets.matrix_values import COSINE, PairValues, matrix_values
-from surgery.errors import DataError
-from surgery.files import user_path, write_problem, write_whole
+from surgery.files import write_named
 from surgery.spectra import SIDES
 
 Row = dict[str, str | int | float | None]
@@ -65,11 +64,4 @@ def pairs_csv(rows: Sequence[Row]) -> str:
 
 def write_pairs(rows: Sequence[Row], file: Path | str) -> Path:
     """Write the rows as CSV, whole or not at all; raises `DataError` where that cannot be done."""
-    target, data = user_path(file, DataError), pairs_csv(rows).encode()
-    try:
-        write_whole(target, data)
-    except OSError as error:
-        raise DataError(
-            f"{str(file)!r} cannot be written ({write_problem(error, len(data))})", "choose another file"
-        ) from error
-    return target
+    return write_named(file, pairs_csv(rows).encode())

@@ -17,7 +17,7 @@ import numpy as np
 
 from surgery.adapter import Adapter, open_adapter
 from surgery.errors import DataError, SurgeryError, first_line
-from surgery.files import user_path, write_problem, write_whole
+from surgery.files import user_path, write_named
 from surgery.progress import SILENT, Control
 from surgery.spectra.decomposition import decompose
 from surgery.spectra.facts import module_facts
@@ -242,12 +242,4 @@ def write_parquet(rows: Sequence[AdapterRow], file: Path | str) -> Path:
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
     content = pa.BufferOutputStream()
     pq.write_table(table, content)
-    data = content.getvalue().to_pybytes()
-    target = user_path(file, DataError)
-    try:
-        write_whole(target, data)
-    except OSError as error:
-        raise DataError(
-            f"{str(file)!r} cannot be written ({write_problem(error, len(data))})", "choose another file"
-        ) from error
-    return target
+    return write_named(file, content.getvalue().to_pybytes())
