@@ -4,6 +4,7 @@ from surgery.adapter_sets.adapter_set import MOST_BYTES, AdapterSet, Member, Out
 from surgery.adapter_sets.clusters import Branch, Clusters, cluster_members
 from surgery.adapter_sets.matrix import Matrix, Place, compare_members
 from surgery.adapter_sets.matrix_file import keep_matrix, kept_matrix, matrix_file
+from surgery.adapter_sets.matrix_table import pair_rows, pairs_csv, write_pairs
 from surgery.adapter_sets.matrix_values import COSINE, LEVEL, MATRIX_MEASURES, PairValues, matrix_values
 
 __all__ = [
@@ -26,4 +27,7 @@ __all__ = [
     "matrix_file",
     "matrix_values",
     "open_set",
+    "pair_rows",
+    "pairs_csv",
+    "write_pairs",
 ]

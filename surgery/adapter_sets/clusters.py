@@ -39,7 +39,7 @@ def cluster_members(found: PairValues) -> Clusters:
     """
     n = len(found.values)
     beyond = found.beyond & ~np.eye(n, dtype=np.bool_)
-    alone: Bool[ndarray, " member"] = ~beyond.any(axis=1)
+    alone: Bool[ndarray, " member"] = np.asarray(~beyond.any(axis=1))
     if n < 2:
         return Clusters(tuple(range(n)), (), alone)
     joined = linkage(_condensed(np.where(beyond, found.values, 0.0)), "average", optimal_ordering=True)

@@ -7,7 +7,7 @@ are summed, so that thousands of experts take no more room than one of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
@@ -56,6 +56,27 @@ class Matrix:
     squares: Float64[ndarray, "place member"]
     spread: Float64[ndarray, "place member member"]
     tails: Float64[ndarray, "place member member"]
+
+    def of(self, chosen: Sequence[int]) -> "Matrix":
+        """The matrix of some of its members, by index and in that order."""
+        at = list(chosen)
+        names, digests = (tuple(each[i] for i in at) for each in (self.members, self.digests))
+        counts, overlaps, principals, inner, spread, tails = (
+            each[..., at, :][..., at]
+            for each in (self.counts, self.overlaps, self.principals, self.inner, self.spread, self.tails)
+        )
+        return replace(
+            self,
+            members=names,
+            digests=digests,
+            counts=counts,
+            overlaps=overlaps,
+            principals=principals,
+            inner=inner,
+            squares=self.squares[:, at],
+            spread=spread,
+            tails=tails,
+        )
 
     @property
     def families(self) -> tuple[str, ...]:

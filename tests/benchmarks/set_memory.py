@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-from surgery.adapter_sets import MOST_BYTES, AdapterSet, compare_members, matrix_values, open_set
+from surgery.adapter_sets import MOST_BYTES, AdapterSet, cluster_members, compare_members, matrix_values, open_set
 from surgery.progress import Control
 
 RANK, WIDTH, KEYS, INNER = 16, 4096, 1024, 14336
@@ -58,10 +58,18 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def told(what: str, begun: float, before: float) -> None:
-    print(
-        f"{what}: {time.monotonic() - begun:.1f} s, peak {peak_mib():,.0f} MiB ({before:,.0f} before)", flush=True
-    )
+class Clock:
+    """Seconds since it was made, and those for which this process had a core."""
+
+    def __init__(self) -> None:
+        self.begun, self.used = time.monotonic(), time.process_time()
+
+    def __str__(self) -> str:
+        return f"{time.monotonic() - self.begun:.2f} s ({time.process_time() - self.used:.2f} s of a core)"
+
+
+def told(what: str, clock: Clock, before: float) -> None:
+    print(f"{what}: {clock}, peak {peak_mib():,.0f} MiB ({before:,.0f} before)", flush=True)
 
 
 def every_tenth(done: int, total: int) -> None:
@@ -70,17 +78,21 @@ def every_tenth(done: int, total: int) -> None:
 
 
 def measure(root: Path, most: int) -> AdapterSet:
-    before, begun = peak_mib(), time.monotonic()
+    before, clock = peak_mib(), Clock()
     adapters = open_set(root, most_bytes=most)
-    told(f"opened {len(adapters.opened)} adapters", begun, before)
-    begun = time.monotonic()
+    told(f"opened {len(adapters.opened)} adapters", clock, before)
+    clock = Clock()
     matrix = compare_members(
         adapters, [member.name for member in adapters.opened], control=Control(progress=every_tenth)
     )
-    told(f"compared in {most >> 20:,} MiB, of which {adapters.held.peak >> 20:,} held at most", begun, before)
-    begun = time.monotonic()
+    told(f"compared in {most >> 20:,} MiB, of which {adapters.held.peak >> 20:,} held at most", clock, before)
+    clock = Clock()
     view = matrix_values(matrix, "overlap", 4, "output")
-    print(f"a view of the matrix: {time.monotonic() - begun:.3f} s")
+    print(f"a view of the matrix: {clock}")
+    clock = Clock()
+    matrix_values(matrix, "overlap", 4, "output")
+    cluster_members(view)
+    print(f"the same once more, and its clusters: {clock}")
     off = ~np.eye(len(matrix.members), dtype=bool)
     share = np.mean(view.values[off] > view.chance[off])
     print(

@@ -31,6 +31,15 @@ def test_members_that_share_directions_are_beyond_chance_and_strangers_are_not(m
         assert not found.beyond[a, c]
 
 
+@pytest.mark.parametrize("measure", ["overlap", "principal", "cosine"])
+def test_a_part_of_a_matrix_has_the_numbers_of_the_whole(matrix, measure):
+    chosen = [3, 0]
+    some = matrix_values(matrix.of(chosen), measure, 2, "input")
+    for name, values in vars(matrix_values(matrix, measure, 2, "input")).items():
+        np.testing.assert_array_equal(getattr(some, name), values[np.ix_(chosen, chosen)])
+    assert matrix.of(chosen).members == ("d", "a")
+
+
 @pytest.mark.parametrize("modules", [1, 12])
 def test_one_random_pair_in_a_hundred_has_a_larger_cosine_than_the_chance_level(matrix, modules):
     """Updates of a rank turned at random, whose cosines are computed densely."""
