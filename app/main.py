@@ -14,6 +14,7 @@ page = st.navigation(
     [
         st.Page("views/adapter.py", title="Adapter", icon=":material/deployed_code:", default=True),
         st.Page("views/geometry.py", title="Geometry", icon=":material/grid_on:"),
+        st.Page("views/many.py", title="Many adapters", icon=":material/view_module:"),
         st.Page("views/spectra.py", title="Spectra", icon=":material/equalizer:"),
         st.Page("views/surgery.py", title="Surgery", icon=":material/tune:"),
         st.Page("views/evaluate.py", title="Evaluate", icon=":material/balance:"),

@@ -27,6 +27,7 @@ ROOMS = (
     "sandbox",
     "adapter",
     "spectra",
+    "adapter_sets",
     "data",
     "model",
     "sensitivity",
@@ -44,7 +45,7 @@ ROOMS = (
     "cli",
 )
 # rooms that open, look, edit and write, which takes no model
-CORE = ("files", "hub", "adapter", "spectra", "policies", "edits", "recipes", "export", "cli")
+CORE = ("files", "hub", "adapter", "spectra", "adapter_sets", "policies", "edits", "recipes", "export", "cli")
 # helpers that no room shows, and that a test asks for all the same
 PRIVATE = {"_ALLOWED", "_ALLOWED_WITH", "_KILL", "_free_host_bytes", "_other_batch"}
 

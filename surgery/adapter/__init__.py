@@ -1,7 +1,7 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
 from surgery.adapter.adapter import Adapter, open_adapter, refuse_changed
-from surgery.adapter.below import adapters_below
+from surgery.adapter.below import adapters_below, in_order
 from surgery.adapter.conversions import CONVERTIBLE, FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
 from surgery.adapter.experts import expert_of, experts_of, of_one_expert
 from surgery.adapter.factors import Factors
@@ -66,6 +66,7 @@ __all__ = [
     "experts_of",
     "fetched_adapter",
     "float64",
+    "in_order",
     "in_scope",
     "initialisation",
     "layers_of",

@@ -8,19 +8,20 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from surgery.adapter import open_adapter
+from surgery.adapter import Adapter, open_adapter
 from surgery.errors import DataError, SurgeryError, first_line
 from surgery.files import user_path, write_problem, write_whole
 from surgery.progress import SILENT, Control
 from surgery.spectra.decomposition import decompose
 from surgery.spectra.facts import module_facts
+from surgery.spectra.spectrum import Spectra
 
 _MARKS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _AHEAD = 4  # tasks in flight for each process: enough to keep it busy, few to look through when one dies
@@ -30,8 +31,9 @@ _AHEAD = 4  # tasks in flight for each process: enough to keep it busy, few to l
 class AdapterRow:
     """One adapter; a refused one has its `refusal` and no numbers.
 
-    `norm` is ‖ΔW‖_F over all modules, `effective_rank` the mean over modules that are not zero, `top` the largest
-    σ of all, `first_share` the share of Σσ² that the modules' first components hold. NaN for an update of zero.
+    `norm` is ‖ΔW‖_F over all modules, `effective_rank` (exp of the entropy of σ/Σσ) and `stable_rank` (Σσ²/σ₁²) the
+    means over modules that are not zero, `top` the largest σ of all. `energy_shares` holds for k = 1 … the largest rank
+    the share of Σσ² that the first k components of every module have. NaN and empty for an update of zero.
     """
 
     folder: str
@@ -42,8 +44,9 @@ class AdapterRow:
     parameters: int = 0
     norm: float = float("nan")
     effective_rank: float = float("nan")
+    stable_rank: float = float("nan")
     top: float = float("nan")
-    first_share: float = float("nan")
+    energy_shares: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     refusal: str = ""
 
@@ -78,15 +81,34 @@ def inspect_many(root: Path | str, *, workers: int = 1, control: Control = SILEN
 
 def inspect_one(folder: Path, root: Path) -> AdapterRow:
     """The row of one adapter, named by its path below `root`."""
+    return look_at(folder, root).row
+
+
+@dataclass(frozen=True)
+class Look:
+    """An adapter's row beside the adapter and its spectra: None and empty for one that is refused."""
+
+    row: AdapterRow
+    adapter: Adapter | None = None
+    spectra: Spectra = field(default_factory=dict)
+
+
+def look_at(folder: Path, root: Path) -> Look:
+    """One adapter opened and decomposed, named by its path below `root`; whatever it refuses with stands in its row."""
     name = folder.relative_to(root).as_posix()
     try:
         adapter = open_adapter(str(folder))
-        facts = module_facts(adapter, decompose(adapter))
+        spectra = decompose(adapter)
+        return Look(_row(name, adapter, spectra), adapter, spectra)
     except SurgeryError as error:
-        return AdapterRow(name, refusal=str(error))
+        return Look(AdapterRow(name, refusal=str(error)))
     except (Exception, MemoryError) as error:  # one file among thousands must not end the others
-        return AdapterRow(name, refusal=first_line(error, kind=True))
-    energy = sum(fact.norm**2 for fact in facts)
+        return Look(AdapterRow(name, refusal=first_line(error, kind=True)))
+
+
+def _row(name: str, adapter: Adapter, spectra: Spectra) -> AdapterRow:
+    facts = module_facts(adapter, spectra)
+    changed = [fact for fact in facts if fact.norm]
     return AdapterRow(
         folder=name,
         digest=adapter.digest,
@@ -94,12 +116,24 @@ def inspect_one(folder: Path, root: Path) -> AdapterRow:
         modules=len(facts),
         ranks=tuple(sorted({fact.rank for fact in facts})),
         parameters=sum(factors.parameters for factors in adapter.modules.values()),
-        norm=float(np.sqrt(energy)),
-        effective_rank=float(np.mean([fact.effective_rank for fact in facts if fact.norm])) if energy else np.nan,
+        norm=float(np.sqrt(sum(fact.norm**2 for fact in facts))),
+        effective_rank=float(np.mean([fact.effective_rank for fact in changed])) if changed else np.nan,
+        stable_rank=float(np.mean([fact.stable_rank for fact in changed])) if changed else np.nan,
         top=max((fact.top for fact in facts), default=np.nan),
-        first_share=sum(fact.top**2 for fact in facts) / energy if energy else np.nan,
+        energy_shares=_energy_shares(spectra),
         notes=tuple(adapter.notes),
     )
+
+
+def _energy_shares(spectra: Spectra) -> tuple[float, ...]:
+    """The share of Σσ² that the first k components of every module have, for k = 1 … the largest rank."""
+    sigma = np.zeros((len(spectra), max((spectrum.rank for spectrum in spectra.values()), default=0)))
+    for row, spectrum in enumerate(spectra.values()):
+        sigma[row, : spectrum.rank] = spectrum.sigma
+    if not (top := sigma.max(initial=0.0)):
+        return ()
+    upto = ((sigma / top) ** 2).sum(axis=0).cumsum()  # squares of the σ themselves may overflow
+    return tuple((upto / upto[-1]).tolist())
 
 
 def _rows(folders: Sequence[Path], root: Path, workers: int) -> Iterator[AdapterRow]:
@@ -152,8 +186,12 @@ def many_record(rows: Sequence[AdapterRow]) -> dict[str, Any]:
     return {
         "adapters": len(rows),
         "refused": sum(bool(row.refusal) for row in rows),
-        "rows": [asdict(row) | {"ranks": list(row.ranks), "notes": list(row.notes)} for row in rows],
+        "rows": [_listed(asdict(row)) for row in rows],
     }
+
+
+def _listed(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in row.items()}
 
 
 def many_text(record: Mapping[str, Any]) -> str:
@@ -163,18 +201,25 @@ def many_text(record: Mapping[str, Any]) -> str:
     lines = [
         f"{record['adapters']} adapters, {record['refused']} refused",
         f"{'folder':<{width}} {'modules':>7} {'ranks':>9} {'parameters':>12} {'norm':>9} {'eff. rank':>9} "
-        f"{'sigma 1':>8} {'first':>6}  base",
+        f"{'stable':>7} {'sigma 1':>8} {'first':>6} {'four':>6}  base",
     ]
     for row in rows:
         if row["refusal"]:
             lines.append(f"{row['folder']:<{width}} refused: {row['refusal']}")
             continue
         ranks = ",".join(map(str, row["ranks"]))
+        first, four = (energy_at(row["energy_shares"], k) for k in (1, 4))
         lines.append(
             f"{row['folder']:<{width}} {row['modules']:>7} {ranks:>9} {row['parameters']:>12,} {row['norm']:>9.3f} "
-            f"{row['effective_rank']:>9.2f} {row['top']:>8.3f} {row['first_share']:>6.1%}  {row['base']}"
+            f"{row['effective_rank']:>9.2f} {row['stable_rank']:>7.2f} {row['top']:>8.3f} {first:>6.1%} {four:>6.1%}  "
+            f"{row['base']}"
         )
     return "\n".join(lines)
+
+
+def energy_at(shares: Sequence[float], k: int) -> float:
+    """What the first k components hold of Σσ², by a row's `energy_shares`: 1 beyond them, NaN for an update of zero."""
+    return (shares[k - 1] if k <= len(shares) else 1.0) if shares else float("nan")
 
 
 def write_parquet(rows: Sequence[AdapterRow], file: Path | str) -> Path:
@@ -183,7 +228,11 @@ def write_parquet(rows: Sequence[AdapterRow], file: Path | str) -> Path:
     import pyarrow.parquet as pq
 
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-    lists = {"ranks": pa.list_(pa.int64()), "notes": pa.list_(pa.string())}
+    lists = {
+        "ranks": pa.list_(pa.int64()),
+        "energy_shares": pa.list_(pa.float64()),
+        "notes": pa.list_(pa.string()),
+    }
     schema = pa.schema([(f.name, lists.get(f.name) or kinds[f.type]) for f in fields(AdapterRow)])  # type: ignore[index]
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
     content = pa.BufferOutputStream()

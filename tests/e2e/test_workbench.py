@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.driving import LONG, ROOT, fresh, go, no_message_of_failure, rested
 
-PAGES = ("Adapter", "Geometry", "Spectra", "Surgery", "Evaluate", "Export", "Paper")
+PAGES = ("Adapter", "Geometry", "Many adapters", "Spectra", "Surgery", "Evaluate", "Export", "Paper")
 
 
 def test_the_first_heatmap_is_painted_within_six_seconds(page: Page, app_url: str) -> None:

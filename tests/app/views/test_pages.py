@@ -25,7 +25,7 @@ from tests.helpers.policies import with_protected, with_some_q
 from tests.helpers.proofs import evaluation_of, kept_proof, simple
 
 APP = Path(__file__).resolve().parents[3] / "app"
-PAGES = ("adapter", "geometry", "spectra", "surgery", "evaluate", "export", "paper")
+PAGES = ("adapter", "geometry", "many", "spectra", "surgery", "evaluate", "export", "paper")
 
 
 @pytest.fixture(scope="module")

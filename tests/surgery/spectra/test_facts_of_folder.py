@@ -12,7 +12,7 @@ import pytest
 from surgery.cli import main
 from surgery.errors import DataError
 from surgery.progress import Control
-from surgery.spectra import AdapterRow, adapter_folders, inspect_many, inspect_one, write_parquet
+from surgery.spectra import AdapterRow, adapter_folders, energy_at, inspect_many, inspect_one, write_parquet
 from surgery.spectra import facts_of_folder as module
 from tests.helpers.deadly import DEADLY, deadly
 from tests.helpers.limited_system import files_of_at_most
@@ -66,14 +66,18 @@ def test_numbers_are_those_of_the_dense_update(many):
     assert row.ranks == (4,)
     assert row.norm == pytest.approx(np.sqrt(energy), rel=1e-5)
     assert row.top == pytest.approx(max(sigma[0] for sigma in sigmas), rel=1e-5)
-    assert row.first_share == pytest.approx(sum(sigma[0] ** 2 for sigma in sigmas) / energy, rel=1e-5)
+    shares = [sum((sigma[:k] ** 2).sum() for sigma in sigmas) / energy for k in range(1, 5)]
+    assert row.energy_shares == pytest.approx(shares, rel=1e-5)
+    assert [energy_at(row.energy_shares, k) for k in (1, 4, 9)] == pytest.approx([shares[0], 1.0, 1.0], rel=1e-5)
+    stable = [(sigma**2).sum() / sigma[0] ** 2 for sigma in sigmas]
+    assert row.stable_rank == pytest.approx(np.mean(stable), rel=1e-5)
     assert 1 < row.effective_rank < 4
 
 
 def test_an_update_of_zero_has_no_shape(many):
     row = inspect_one(many / "zero", many)
     assert (row.norm, row.top, row.refusal) == (0, 0, "")
-    assert np.isnan([row.effective_rank, row.first_share]).all()
+    assert np.isnan([row.effective_rank, row.stable_rank, energy_at(row.energy_shares, 1)]).all()
 
 
 def test_rows_are_sorted_by_base_and_norm_with_the_refused_last(many):

@@ -1,0 +1,32 @@
+"""The page opens a folder in the background and says at once where there is nothing."""
+
+import time
+
+from streamlit.testing.v1 import AppTest
+
+from app.state.jobs import jobs
+from tests.app.many.conftest import APP
+
+
+def opened(text):
+    test = AppTest.from_file(str(APP / "main.py"), default_timeout=60).run().switch_page("views/many.py").run()
+    test.text_input(key="many-folder").set_value(text)
+    next(button for button in test.button if button.label == "Open").click()
+    return test.run()
+
+
+def test_a_folder_is_opened_in_the_background(folder, adapters):
+    test = opened(str(folder))
+    until = time.monotonic() + 30
+    while any(not job.finished for job in jobs()._jobs.values()) and time.monotonic() < until:
+        time.sleep(0.02)
+    test.run()
+    assert not test.exception
+    assert list(test.dataframe[0].value["adapter"]) == [member.name for member in adapters.members]
+    assert "5 adapters, 1 refused" in test.caption[1].value
+
+
+def test_a_folder_without_adapters_is_refused_at_once(tmp_path):
+    test = opened(str(tmp_path))
+    assert "no adapter below" in test.error[0].value
+    assert not test.dataframe
