@@ -1,6 +1,6 @@
 // The maps on the page: k, measure and marks change without a question; the server is asked for other views and for a pair.
 import {
-  element, Files, inkOf, mounted, report, savePng, saveSvg, setOptions, sheetOf, showTip, text, watch, where,
+  element, Files, hex, inkOf, mounted, report, savePng, saveSvg, setOptions, sheetOf, showTip, text, watch, where,
 } from "../components/sheet.mjs"
 import { cellAt, DOTTED, drawCurve, drawMap } from "./figures.mjs"
 import { drawAngles, drawBothSpectra, drawCosines } from "./pair.mjs"
@@ -197,12 +197,6 @@ class AlignmentMap {
   label(name, words) {
     this.canvas[name].setAttribute("aria-label", words)
   }
-}
-
-function hex(colour) {
-  const g = element("canvas").getContext("2d")
-  g.fillStyle = colour.trim()
-  return g.fillStyle
 }
 
 export default mounted(AlignmentMap)

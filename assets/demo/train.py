@@ -30,6 +30,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 
 from assets.demo.rows import SLICES, TASKS, unique_rows, write_rows
+from surgery import open_adapter
 from surgery.data import Encoding, Row, choose, encode
 from surgery.files import DEMO_BASE
 from surgery.model import Batch, batch_order, collate, load_base
@@ -182,6 +183,7 @@ def main() -> None:
     if kept:
         card |= {"rank": options.rank, "targets": options.targets}
         card |= {"loss_of_step": {step: round(losses[step - 1], 4) for step in kept}}
+        card |= {"digest_of_step": {step: open_adapter(str(folder)).digest for step, folder in folders.items()}}
     else:
         model.eval()
         after = exact_match(model, base.tokenizer, test, encoding)

@@ -86,6 +86,57 @@ def random_overlaps(
     return (meeting + diagonal + above) / k
 
 
+@lru_cache(maxsize=4096)
+def mean_chance_level(
+    dimensions: tuple[int, ...], k: int, *, level: float = 0.01, draws: int = 4000, seed: int = 0
+) -> float:
+    """The value that the mean overlap of several independent pairs of random subspaces exceeds with probability `level`.
+
+    dimensions: of the space of each pair; of one pair it is its `chance_level`.
+    k: of all subspaces, or as many as a smaller space has.
+    level: one-sided, in (0, 1).
+    draws: of the mean, each of them of exact draws of the single overlaps.
+    seed: of the draws.
+
+    Raises `PolicyError` for no dimension, k below 1, a level outside (0, 1) and fewer draws than one in the tail.
+    """
+    if not dimensions:
+        raise PolicyError("a mean of no pairs has no chance level", "name the dimension of each pair")
+    if len(dimensions) == 1:
+        return chance_level(dimensions[0], min(k, dimensions[0]), "overlap", level=level, draws=draws, seed=seed)
+    generator, total = np.random.default_rng(seed), np.zeros(draws)
+    for d in sorted(set(dimensions)):
+        _check(d, min(k, d), "overlap", level, draws)
+        single = random_overlaps(d, min(k, d), draws, generator)
+        total += generator.choice(single, size=(dimensions.count(d), draws)).sum(axis=0)
+    return float(np.quantile(total / len(dimensions), 1 - level))
+
+
+@lru_cache(maxsize=1024)
+def random_match_angles(
+    dimensions: tuple[int, int], rank: int, *, draws: int = 4000, seed: int = 0
+) -> tuple[Float64[ndarray, " draw"], Float64[ndarray, " draw"]]:
+    """Angles in degrees between a random component u·vᵀ and that of `rank` orthonormal others which is most like it.
+
+    dimensions: of u and of v.
+    rank: components among which |uᵀu′|·|vᵀv′| is largest for the match.
+    draws: how many.
+    seed: of the draws.
+
+    Returns exact draws of the angles of u, and of v. Raises `PolicyError` where so many components do not fit.
+    """
+    generator, cosines = np.random.default_rng(seed), []
+    for d in dimensions:
+        _check(d, rank, "overlap", 0.5, draws)
+        # the first entries of a random unit vector: normal entries over the length of all d
+        first = generator.normal(size=(draws, rank))
+        rest = generator.chisquare(d - rank, size=draws) if d > rank else np.zeros(draws)
+        cosines.append(np.abs(first) / np.sqrt((first**2).sum(axis=1) + rest)[:, np.newaxis])
+    best = (cosines[0] * cosines[1]).argmax(axis=1)[:, np.newaxis]
+    left, right = (np.degrees(np.arccos(np.take_along_axis(each, best, axis=1)[:, 0])) for each in cosines)
+    return left, right
+
+
 @lru_cache(maxsize=256)
 def random_angles(dimension: int, k: int, *, draws: int = 101, seed: int = 0) -> tuple[float, ...]:
     """Median principal angles of two random k-dimensional subspaces of ℝᵈ, in degrees, ascending.

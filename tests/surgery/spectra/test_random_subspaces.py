@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from surgery.errors import PolicyError
-from surgery.spectra import MEASURES, chance_level, expected_level, random_cosine, random_overlap, random_overlaps
+from surgery.spectra import (
+    MEASURES,
+    chance_level,
+    expected_level,
+    mean_chance_level,
+    random_cosine,
+    random_match_angles,
+    random_overlap,
+    random_overlaps,
+)
 
 
 @cache
@@ -113,3 +122,37 @@ def test_a_level_is_the_same_every_time_and_moves_little_with_the_seed():
 def test_a_level_that_does_not_exist_is_refused(shape, options):
     with pytest.raises(PolicyError):
         chance_level(*shape, **options)
+
+
+def test_the_level_of_a_mean_is_that_of_means_of_gaussian_matrices():
+    pairs = brute_force(12, 2, 40_000).reshape(-1, 4).mean(axis=1)
+    level = mean_chance_level((12, 12, 12, 12), 2, level=0.05)
+    # draws beyond a quantile are binomial: both sides have their own spread
+    assert (pairs > level).mean() == pytest.approx(0.05, abs=5 * math.sqrt(0.05 * 0.95 * (1 / 10_000 + 1 / 4000)))
+    mixed = (brute_force(12, 2, 20_000, seed=5) + brute_force(6, 2, 20_000, seed=7)) / 2
+    level = mean_chance_level((12, 6), 2, level=0.05)
+    assert (mixed > level).mean() == pytest.approx(0.05, abs=5 * math.sqrt(0.05 * 0.95 * (1 / 20_000 + 1 / 4000)))
+
+
+def test_the_level_of_one_pair_is_its_chance_level_and_falls_with_the_number_of_pairs():
+    assert mean_chance_level((40,), 3) == chance_level(40, 3, "overlap")
+    levels = [mean_chance_level((40,) * pairs, 3) for pairs in (1, 2, 8, 64)]
+    assert levels == sorted(levels, reverse=True)
+    assert levels[-1] > random_overlap(3, 40)
+    assert mean_chance_level((2, 2), 5) == 1.0  # no more directions than there are
+    with pytest.raises(PolicyError):
+        mean_chance_level((), 3)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 6])
+def test_angles_with_the_best_match_are_those_of_gaussian_vectors(rank):
+    rng, cosines = np.random.default_rng(4), []
+    for d in (20, 6):
+        vectors = rng.standard_normal((20_000, d))
+        cosines.append(np.abs(vectors[:, :rank]) / np.linalg.norm(vectors, axis=1, keepdims=True))
+    best = (cosines[0] * cosines[1]).argmax(axis=1)[:, np.newaxis]
+    for found, expected in zip(random_match_angles((20, 6), rank), cosines, strict=True):
+        angles = np.degrees(np.arccos(np.take_along_axis(expected, best, axis=1)[:, 0]))
+        assert stats.ks_2samp(found, angles).pvalue > 0.01
+    with pytest.raises(PolicyError):
+        random_match_angles((20, 6), 7)
