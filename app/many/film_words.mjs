@@ -47,8 +47,8 @@ export function mapLabel(state) {
 export function matchWords(state) {
   const found = matches(state), moved = found.map((match, k) => [k + 1, match]).filter(([k, match]) => match !== null && match !== k)
   if (found.every((match) => match === null)) return "No component has a match at the last step."
-  if (!moved.length) return "Every component is most like the one of its own rank at the end."
-  return `By the end, ${moved.map(([k, match]) => `component ${k} is number ${match}`).join(", ")}.`
+  if (!moved.length) return "Every component is most like the one with its own number at the last step."
+  return `Of the last step, ${moved.map(([k, match]) => `number ${match} is most like component ${k}`).join(", ")}.`
 }
 
 export function curveLabel(names, curves, state) {

@@ -126,8 +126,8 @@ test("curves of a module's components are its own, without directions that mean 
   assert.deepEqual(angleCurves(state), [[10, 5, null], [null, 6, null]])
   assert.deepEqual([sigmaCurves(down), angleCurves(down)], [[[5, 6, 7]], [[3, 4, 0]]])
   assert.deepEqual(matches(state), [2, 1])
-  assert.match(matchWords(state), /component 1 is number 2, component 2 is number 1/)
-  assert.match(matchWords(stood(state, 1)), /its own rank/)
+  assert.match(matchWords(state), /number 2 is most like component 1, number 1 is most like component 2/)
+  assert.match(matchWords(stood(state, 1)), /its own number/)
   assert.match(matchWords(stood(state, 2)), /No component has a match/)
 })
 
