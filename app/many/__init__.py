@@ -7,6 +7,7 @@ from app.running import waits_for
 from app.state import jobs
 from surgery.adapter_sets import AdapterSet, open_set
 from surgery.errors import SurgeryError
+from surgery.files import demo_sets
 from surgery.spectra import adapter_folders
 
 KIND = "adapter-set"
@@ -29,13 +30,17 @@ def set_form() -> None:
             persist_state="session",
         )
         asked = right.form_submit_button("Open", type="primary", width="stretch")
-    if asked and folder.strip():
+    chosen = folder.strip() if asked else ""
+    for source in demo_sets():
+        if st.button(f"Open `{source}`, checkpoints of a real training", key=f"many-{source}", type="tertiary"):
+            chosen = source
+    if chosen:
         try:
-            found = len(adapter_folders(folder.strip()))  # says at once where there is none
+            found = len(adapter_folders(chosen))  # says at once where there is none
         except SurgeryError as error:
             show_error(error)
         else:
-            _start(folder.strip(), found)
+            _start(chosen, found)
             st.rerun()
     if opened_set() is None:
         st.caption(

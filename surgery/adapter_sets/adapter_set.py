@@ -18,7 +18,7 @@ from surgery.adapter_sets.holding import Holding
 from surgery.adapter_sets.passes import Portion, copied, portions, size_of, whole_spectrum
 from surgery.adapter_sets.steps import steps_of
 from surgery.errors import AdapterError, DataError
-from surgery.files import user_path
+from surgery.files import set_path
 from surgery.progress import SILENT, Control
 from surgery.spectra import AdapterRow, Look, Spectrum, adapter_folders, look_at
 
@@ -231,14 +231,14 @@ class AdapterSet:
 def open_set(root: Path | str, *, most_bytes: int = MOST_BYTES, control: Control = SILENT) -> AdapterSet:
     """The adapters at or below a folder, each looked at once.
 
-    root: the folder; links in it are not followed.
+    root: the folder, or `demo:NAME` of a set that ships; links in it are not followed.
     most_bytes: of arrays that the set holds at once.
     control: hears of adapters, and may stop it.
 
     Raises `DataError` where there is no adapter, and `Cancelled`. An adapter that cannot be opened is a member with
     its refusal.
     """
-    top = user_path(root, DataError)
+    top = set_path(root)
     folders = {folder.relative_to(top).as_posix(): folder for folder in adapter_folders(top)}
     steps = steps_of(folders)
     control.begin("looking at adapters")

@@ -34,6 +34,22 @@ def demo_folder(source: str) -> Path:
     return DEMO_FOLDER / name
 
 
+def demo_sets() -> tuple[str, ...]:
+    """The sources `demo:NAME` of the sets of adapters that ship: the checkpoints of a training, each in a folder."""
+    found = {file.parents[1].name for file in DEMO_FOLDER.glob("*/*/adapter_config.json")}
+    return tuple(f"{_PREFIX}{name}" for name in sorted(found))
+
+
+def set_path(source: str | Path) -> Path:
+    """The folder behind a path or the source of a set that ships; raises `DataError` for another name of a demo."""
+    text = str(source)
+    if not is_demo(text):
+        return user_path(source, DataError)
+    if text not in demo_sets():
+        raise DataError(f"no set of adapters called {text!r}", f"use {', '.join([*demo_sets(), 'or a folder'])}")
+    return DEMO_FOLDER / text.removeprefix(_PREFIX)
+
+
 def shipped_files(pattern: str) -> list[Path]:
     """What ships beside the demo adapters under names of that pattern, demo by demo."""
     return [file for name in demo_names() for file in sorted((DEMO_FOLDER / name).glob(pattern))]

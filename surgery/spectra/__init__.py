@@ -42,6 +42,7 @@ from surgery.spectra.random_subspaces import (
     mean_chance_level,
     random_angles,
     random_cosine,
+    random_match_angles,
     random_overlap,
     random_overlaps,
 )
@@ -110,6 +111,7 @@ __all__ = [
     "principal_angles",
     "random_angles",
     "random_cosine",
+    "random_match_angles",
     "random_overlap",
     "random_overlaps",
     "scope_scalars",

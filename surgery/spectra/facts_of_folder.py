@@ -17,7 +17,7 @@ import numpy as np
 
 from surgery.adapter import Adapter, open_adapter
 from surgery.errors import DataError, SurgeryError, first_line
-from surgery.files import user_path, write_named
+from surgery.files import set_path, write_named
 from surgery.progress import SILENT, Control
 from surgery.spectra.decomposition import decompose
 from surgery.spectra.facts import module_facts
@@ -52,10 +52,10 @@ class AdapterRow:
 
 
 def adapter_folders(root: Path | str) -> list[Path]:
-    """Folders at or below `root` that hold a file of a PEFT adapter, links not followed; raises `DataError` where
+    """Folders at or below `root`, or of a set that ships, with a file of a PEFT adapter, links not followed; raises `DataError` where
     there are none.
     """
-    top = user_path(root, DataError)
+    top = set_path(root)
     if not top.is_dir():
         raise DataError(f"no folder at {str(root)!r}", "name the folder above the adapters")
     found = [Path(folder) for folder, _, files in os.walk(top) if any(mark in files for mark in _MARKS)]
@@ -69,7 +69,7 @@ def inspect_many(root: Path | str, *, workers: int = 1, control: Control = SILEN
 
     One worker reads in this process; several have a process each. `control` hears of adapters; raises `Cancelled`.
     """
-    top = user_path(root, DataError)
+    top = set_path(root)
     folders = adapter_folders(top)
     rows = []
     for row in _rows(folders, top, min(workers, len(folders))):

@@ -72,7 +72,7 @@ def mean_chance_level(
     """The value that the mean alignment of several random pairs of subspaces exceeds with probability `level`.
 
     spaces: (dimension, how many pairs lie in such a space).
-    k: of all subspaces; a `principal` similarity has 1.
+    k: of all subspaces, or as many as a smaller space has; a `principal` similarity has 1.
     measure: `overlap` or `principal`.
     level: one-sided, in (0, 1).
     draws: of the mean; of more pairs in one space than 64 the sum is drawn as normal.
@@ -85,18 +85,19 @@ def mean_chance_level(
     if total < 1:
         raise PolicyError("no pair of subspaces", "name at least one")
     for dimension, _ in spaces:
-        _check(dimension, k, measure, level, draws)
+        _check(dimension, min(k, dimension), measure, level, draws)
     if total == 1:
         dimension = next(dimension for dimension, count in spaces if count)
-        return chance_level(dimension, k, measure, level=level, draws=draws, seed=seed)
+        return chance_level(dimension, min(k, dimension), measure, level=level, draws=draws, seed=seed)
     generator = np.random.default_rng(seed)
     sums = np.zeros(draws)
     for dimension, count in spaces:
-        mean, deviation = expected_level(dimension, k, measure), sqrt(_variance(dimension, k, measure))
+        held = min(k, dimension)
+        mean, deviation = expected_level(dimension, held, measure), sqrt(_variance(dimension, held, measure))
         if count > _ONE_BY_ONE:
             sums += generator.normal(count * mean, sqrt(count) * deviation, draws)
             continue
-        one = random_overlaps(dimension, k, draws, generator)
+        one = random_overlaps(dimension, held, draws, generator)
         one = np.sqrt(one) if measure == "principal" else one
         # what the draws' own mean and spread are off by would be the same in every summand, and add up
         one = mean + (one - one.mean()) * (deviation / (one.std() or 1.0))
@@ -138,6 +139,31 @@ def random_overlaps(
     diagonal = c.sum(axis=1) - (c[:, 1:] * c_inner).sum(axis=1)
     above = ((1 - c[:, :-1]) * c_inner).sum(axis=1)
     return (meeting + diagonal + above) / k
+
+
+@lru_cache(maxsize=1024)
+def random_match_angles(
+    dimensions: tuple[int, int], rank: int, *, draws: int = 4000, seed: int = 0
+) -> tuple[Float64[ndarray, " draw"], Float64[ndarray, " draw"]]:
+    """Angles in degrees between a random component u·vᵀ and that of `rank` orthonormal others which is most like it.
+
+    dimensions: of u and of v.
+    rank: components among which |uᵀu′|·|vᵀv′| is largest for the match.
+    draws: how many.
+    seed: of the draws.
+
+    Returns exact draws of the angles of u, and of v. Raises `PolicyError` where so many components do not fit.
+    """
+    generator, cosines = np.random.default_rng(seed), []
+    for d in dimensions:
+        _check(d, rank, "overlap", 0.5, draws)
+        # the first entries of a random unit vector: normal entries over the length of all d
+        first = generator.normal(size=(draws, rank))
+        rest = generator.chisquare(d - rank, size=draws) if d > rank else np.zeros(draws)
+        cosines.append(np.abs(first) / np.sqrt((first**2).sum(axis=1) + rest)[:, np.newaxis])
+    best = (cosines[0] * cosines[1]).argmax(axis=1)[:, np.newaxis]
+    left, right = (np.degrees(np.arccos(np.take_along_axis(each, best, axis=1)[:, 0])) for each in cosines)
+    return left, right
 
 
 @lru_cache(maxsize=256)

@@ -9,8 +9,10 @@ from surgery.files import (
     data_file,
     demo_folder,
     demo_names,
+    demo_sets,
     demo_slice,
     is_shipped,
+    set_path,
     shipped_files,
 )
 from tests.helpers.refusals import refusal
@@ -39,3 +41,16 @@ def test_what_ships_is_told_from_what_leads_out_of_it(tmp_path):
     assert all(is_shipped(file) for file in shipped_files("*.safetensors"))
     assert not is_shipped(DEMO_FOLDER / "kinship" / ".." / ".." / "x")
     assert not is_shipped(tmp_path)
+
+
+def test_the_checkpoints_of_a_training_ship_as_a_set_and_as_no_adapter(tmp_path):
+    assert demo_sets() == ("demo:kinship-training",)
+    assert set_path("demo:kinship-training") == DEMO_FOLDER / "kinship-training"
+    assert is_shipped(set_path("demo:kinship-training"))
+    assert "kinship-training" not in demo_names()
+    assert set_path(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("name", ["demo:kinship", "demo:nothing", "demo:kinship-training/..", "demo:"])
+def test_a_set_that_there_is_not_is_refused_with_the_one_that_there_is(name):
+    assert "demo:kinship-training" in refusal(DataError, set_path, name)
