@@ -16,6 +16,7 @@ from surgery.experiments.control_edits import (
 from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
 from surgery.experiments.guards import GUARD, guard_text, load_guards, parse_guard, prove_with_guards
 from surgery.experiments.headroom import Headroom, Training, headroom
+from surgery.experiments.headroom_store import HeadroomQuestion, StoredHeadroom, kept_headroom, stored_headrooms
 from surgery.experiments.made_again import EditMadeAgain, made_again
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
 from surgery.experiments.protected_front import (
@@ -67,10 +68,12 @@ __all__ = [
     "Flat",
     "FrontPoint",
     "Headroom",
+    "HeadroomQuestion",
     "KnobPoint",
     "Proof",
     "Step",
     "Steps",
+    "StoredHeadroom",
     "Training",
     "TuningSetup",
     "by_hand",
@@ -85,6 +88,7 @@ __all__ = [
     "headroom",
     "input_energies",
     "is_reserved",
+    "kept_headroom",
     "load_guards",
     "made_again",
     "measure_edits",
@@ -110,6 +114,7 @@ __all__ = [
     "shuffled_scales",
     "sigma_digest",
     "spread",
+    "stored_headrooms",
     "sweep_knob",
     "sweep_values",
     "tail_only",
