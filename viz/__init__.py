@@ -11,6 +11,7 @@ from viz.paper import OwnRun, reward_against_risk, signal_against_control
 from viz.pulls import pulls_by_row
 from viz.spectra import all_spectra, module_spectrum, over_depth, ranking_stability
 from viz.style import PALETTE, STANDINGS
+from viz.training import training_curve
 
 __all__ = [
     "PALETTE",
@@ -42,4 +43,5 @@ __all__ = [
     "signal_against_control",
     "spectrum_before_and_after",
     "sweep_curve",
+    "training_curve",
 ]

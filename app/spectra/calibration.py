@@ -15,6 +15,7 @@ from app.state import jobs
 from app.state.workspace import Workspace, current
 from surgery.data import (
     CLASSIFIERS,
+    SAMPLED,
     CalibrationPlan,
     NotFetchedError,
     Row,
@@ -166,12 +167,13 @@ def start_button(
     part = matching(stored, base, plan)
     press, told = st.columns([1, 3], vertical_alignment="center")
     startable = refusal is None and bool(plan.data) and (slice_ is not None or not fetched)
+    idle = _complete(part) and plan.labels == SAMPLED and _kept_already(workspace, plan)
     if press.button(
-        _start_label(part),
+        _start_label(part, plan),
         key=f"{key}-go",
         type="primary",
         width="stretch",
-        disabled=not startable or jobs.active(KIND) is not None,
+        disabled=not startable or idle or jobs.active(KIND) is not None,
     ):
         if _complete(part):
             assert part is not None
@@ -188,15 +190,32 @@ def start_button(
             "This dataset is not on this machine yet: it is fetched first. Time: unknown until the first batch."
         )
     elif slice_ is not None:
-        told.caption(_time_text(base, plan, slice_.rows, part))
+        told.caption(_time_text(base, plan, slice_.rows, part) + _drawn_text(workspace, plan))
     return found, slice_
 
 
-def _start_label(part: Measurement | None) -> str:
+def _kept_already(workspace: Workspace, plan: CalibrationPlan) -> bool:
+    """Whether a stored result with drawn answers cannot be taken up: protected already, or without a slice to edit for."""
+    return workspace.sensitivity is None or plan in workspace.protected
+
+
+def _drawn_text(workspace: Workspace, plan: CalibrationPlan) -> str:
+    """Where the result goes if its answers are drawn from the model."""
+    if plan.labels != SAMPLED:
+        return ""
+    if workspace.sensitivity is None:
+        return " It waits among the stored results until there is a slice to edit for; then protect it there."
+    if plan in workspace.protected:
+        return " It is protected."
+    return " It is kept beside the slice to edit for, as a protected one."
+
+
+def _start_label(part: Measurement | None, plan: CalibrationPlan) -> str:
     if part is None:
         return CALIBRATE
     if part.finished:
-        return "Use the stored result" if _complete(part) else CALIBRATE
+        use = "Protect the stored result" if plan.labels == SAMPLED else "Use the stored result"
+        return use if _complete(part) else CALIBRATE
     return f"Resume ({part.done} of {part.examples} done)"
 
 

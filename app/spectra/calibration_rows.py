@@ -10,6 +10,8 @@ from app.frame import plain
 from app.rows_form import FILES, format_controls
 from surgery.adapter import CAUSAL_LM
 from surgery.data import (
+    GIVEN,
+    SAMPLED,
     SUFFIXES,
     CalibrationPlan,
     HubSource,
@@ -124,6 +126,15 @@ def number_controls(
         help="A forward pass more, at σ = 0, as the follow-up to the paper measures it; otherwise over those of the "
         "adapter, which the calibration pass sees anyway.",
     )
+    drawn = st.checkbox(
+        "Answers drawn from the model",
+        present.labels == SAMPLED,
+        key=f"{key}-drawn",
+        persist_state="session",
+        help="For rows that edits are not to hurt, and that need no right answers: labels drawn from the adapter's own "
+        "distribution, by the seed, in the places of the answers tell how far an edit moves its outputs. The result is "
+        "kept beside the slice to edit for, as a protected one.",
+    )
     return CalibrationPlan(
         data,
         examples,
@@ -136,7 +147,7 @@ def number_controls(
         fields.answer,
         fields.format,
         fields.turns,
-        present.labels,
+        SAMPLED if drawn else GIVEN,
         bool(base_inputs),
     )
 

@@ -35,9 +35,19 @@ def start_calibration(workspace: Workspace, base: BaseChoice, plan: CalibrationP
         # the result belongs to the adapter and base it was started with, not to what is open now
         now = current()
         if now.adapter.digest == adapter.digest and now.base == base:
-            keep(now.with_sensitivity(plan, sensitivity))
+            keep(with_measured(now, plan, sensitivity))
 
     jobs.start(KIND, "Calibration", _work(adapter, spectra, base, plan), collect)
+
+
+def with_measured(workspace: Workspace, plan: CalibrationPlan, found: Sensitivity) -> Workspace:
+    """The workspace with a measurement to edit for, or to protect where its answers were drawn from the model.
+
+    What is drawn has nothing to stand beside before there is a slice to edit for: it stays in the store.
+    """
+    if plan.labels == SAMPLED:
+        return workspace.with_protected(plan, found)
+    return workspace.with_sensitivity(plan, found)
 
 
 def _work(adapter: Adapter, spectra: Spectra, base: BaseChoice, plan: CalibrationPlan) -> jobs.Work:
@@ -154,7 +164,7 @@ def take_up(workspace: Workspace, plan: CalibrationPlan, measurement: Measuremen
     """Take a stored result up as if it had just been measured."""
     found = _found(workspace, measurement)
     if found is not None:
-        keep(workspace.with_sensitivity(plan, found))
+        keep(with_measured(workspace, plan, found))
         st.rerun()
 
 

@@ -9,6 +9,7 @@ import viz
 from app.editing import board, tour
 from app.editing.bench import bench
 from app.editing.expecting import expectation_text
+from app.editing.headroom import headroom_panel
 from app.editing.pulls import pulls_panel
 from app.editing.rank_table import rank_panel
 from app.editing.shape_table import shape_panel
@@ -235,6 +236,7 @@ else:
     board()
     pulls_panel(workspace)
     shape_panel(workspace)
+    headroom_panel(workspace)
     rank_panel(workspace)
     shelf(workspace)
     bench(workspace)

@@ -17,6 +17,7 @@ from surgery.experiments.control_edits import (
 from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
 from surgery.experiments.guards import GUARD, check_guards, load_guards, parse_guard, prove_with_guards
 from surgery.experiments.headroom import Headroom, Training, headroom
+from surgery.experiments.headroom_store import HeadroomQuestion, StoredHeadroom, kept_headroom, stored_headrooms
 from surgery.experiments.made_again import EditMadeAgain, made_again
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
 from surgery.experiments.protected_front import (
@@ -70,10 +71,12 @@ __all__ = [
     "Flat",
     "FrontPoint",
     "Headroom",
+    "HeadroomQuestion",
     "KnobPoint",
     "Proof",
     "Step",
     "Steps",
+    "StoredHeadroom",
     "Training",
     "TuningSetup",
     "ablated_losses",
@@ -91,6 +94,7 @@ __all__ = [
     "headroom",
     "input_energies",
     "is_reserved",
+    "kept_headroom",
     "known_row_changes",
     "load_guards",
     "made_again",
@@ -119,6 +123,7 @@ __all__ = [
     "shuffled_scales",
     "sigma_digest",
     "spread",
+    "stored_headrooms",
     "sweep_knob",
     "sweep_values",
     "tail_only",

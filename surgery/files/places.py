@@ -72,6 +72,11 @@ def bases_folder() -> Path:
     return home() / "bases"
 
 
+def headrooms_folder() -> Path:
+    """What training σ alone found, a file each."""
+    return home() / "headrooms"
+
+
 def offload_folder() -> Path:
     """Weights of a base model that fit neither the cards nor the memory."""
     return home() / "offload"

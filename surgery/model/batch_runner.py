@@ -50,7 +50,7 @@ class BatchRunner:
                     if len({slot.variant for slot in batch}) == 1:
                         raise
                     mixed = True
-                except RuntimeError as error:
+                except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
                         raise
                     short = True

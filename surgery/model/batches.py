@@ -102,7 +102,7 @@ def _fits(step: Callable[[Batch], None], batch: Batch) -> bool:
         if len(batch.indices) == 1:
             raise
         return False
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     else:

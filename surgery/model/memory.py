@@ -4,6 +4,7 @@ Estimates are upper ones from a model's config. They only choose how large a bat
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,11 +96,17 @@ def _free_host_bytes(meminfo: Path, group: Path) -> int:
     return max(0, free)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch says that an allocation failed, on a device or on the host."""
+# of torch on the host; and of oneDNN, which says so when there is no room for a kernel that it has chosen
+_NO_ROOM = re.compile(r"can't allocate memory|could not create a (primitive(?! descriptor)|memory object)")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that an allocation failed, on a device or on the host."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _NO_ROOM.search(str(error)) is not None
 
 
 def release() -> None:

@@ -83,7 +83,7 @@ class Ways:
         try:
             # rounding may turn which expert a token goes to, and with other tokens it turns another one's
             return any(probe.allows(distance(probe, how)) for probe in map(self._probe, range(_TRIES)))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         raise DataError(f"three rows of {_LONGEST + 3} tokens do not fit into memory", "use a smaller dtype")
@@ -154,7 +154,7 @@ class Probe:
         except SurgeryError:
             raise
         except Exception as error:  # models raise whatever they stumble over
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             raise BaseModelError(
                 f"{type(live.model).__name__} cannot read a row of token ids alone ({first_line(error)})",
@@ -191,7 +191,7 @@ class Probe:
             self._reference = [self._alone(row) for row in range(3)]
             return self._distance(read)
         except Exception as error:  # models raise whatever they stumble over
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             return float("inf")
         finally:

@@ -1,8 +1,8 @@
 """What eight variants cost in one engine: against one variant, and against eight runs of one, as a Markdown table.
 
-    python tests/benchmarks/engine_speed.py
-    python tests/benchmarks/engine_speed.py --models demo --examples 16
-    python tests/benchmarks/engine_speed.py --device cuda --models 1b 8b
+    python -m tests.benchmarks.engine_speed
+    python -m tests.benchmarks.engine_speed --models demo --examples 16
+    python -m tests.benchmarks.engine_speed --device cuda --models 1b 8b
 
 Models: `tiny` and, with random weights in bfloat16, `1b` and `8b` in the shapes of Llama 3.2 and 3.1; `demo` is
 `demo:kinship` on its own base and its held-out rows. Times are the medians of rounds that take turns: seconds of
@@ -10,79 +10,29 @@ the clock on a GPU, of the processor on a CPU.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.numpy import save_file
 
 from surgery import decompose, make_edit, open_adapter
 from surgery.data import Example, choose, encode, read_rows
 from surgery.files import data_file, demo_folder
-from surgery.model import BaseChoice, LiveModel, LoadedBase, Variant, VariantEngine, load_base
+from surgery.model import BaseChoice, LiveModel, Variant, VariantEngine, load_base
 from surgery.policies import RandomIndex
 from surgery.recipes import demo_plans
+from tests.benchmarks.random_models import LLAMA_1B, LLAMA_8B, SMALL, ModelShape, random_examples, random_live
 
 DEMO = "demo:kinship"
-VARIANTS, RANK = 8, 16
+VARIANTS = 8
 NEW_TOKENS = 32
 PROMPT = 96
-# (layers, hidden, intermediate, heads, key-value heads, vocabulary, dtype) of the random models
-SHAPES = {
-    "tiny": (4, 256, 768, 8, 4, 4096, torch.float32),
-    "1b": (16, 2048, 8192, 32, 8, 128_256, torch.bfloat16),
-    "8b": (32, 4096, 14336, 32, 8, 128_256, torch.bfloat16),
-}
-
-
-@contextmanager
-def random_live(name: str, device: str) -> Iterator[LiveModel]:
-    """A Llama of random weights with a random LoRA on all its projections."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    layers, hidden, inside, heads, sharing, vocabulary, dtype = SHAPES[name]
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=inside,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=sharing,
-        max_position_embeddings=4096,
-        eos_token_id=None,
-        bos_token_id=None,
-    )
-    torch.manual_seed(0)
-    torch.set_default_dtype(dtype)
-    with torch.device(device):
-        model = LlamaForCausalLM(config).requires_grad_(False).eval()
-    torch.set_default_dtype(torch.float32)
-    rng = np.random.default_rng(0)
-    tensors = {}
-    for path, layer in model.named_modules():
-        if isinstance(layer, torch.nn.Linear) and path != "lm_head":
-            for side, shape in (("A", (RANK, layer.in_features)), ("B", (layer.out_features, RANK))):
-                factor = 0.02 * rng.standard_normal(shape, dtype=np.float32)
-                tensors[f"base_model.model.{path}.lora_{side}.weight"] = factor
-    with tempfile.TemporaryDirectory() as folder:
-        save_file(tensors, Path(folder) / "adapter_model.safetensors", metadata={"format": "pt"})
-        settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 2 * RANK}
-        settings |= {"target_modules": sorted({key.split(".")[-3] for key in tensors})}
-        (Path(folder) / "adapter_config.json").write_text(json.dumps(settings))
-        adapter = open_adapter(folder)
-        tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=None)
-        with LiveModel(LoadedBase(model, tokenizer, name, name), adapter, decompose(adapter)) as live:
-            yield live
+MODELS = {"tiny": SMALL, "1b": LLAMA_1B, "8b": LLAMA_8B}
 
 
 @contextmanager
@@ -100,15 +50,9 @@ def demo_examples(live: LiveModel, count: int) -> list[Example]:
     return list(encode(rows, live.base.tokenizer, plan.encoding).examples)
 
 
-def random_examples(count: int, vocabulary: int) -> list[Example]:
+def rows_of(shape: ModelShape, count: int) -> list[Example]:
     """Prompts of about 96 tokens and answers of 4."""
-    rng = np.random.default_rng(1)
-    examples = []
-    for index in range(count):
-        prompt = rng.integers(1, vocabulary, size=int(rng.integers(PROMPT * 3 // 4, PROMPT * 5 // 4)))
-        answer = rng.integers(1, vocabulary, size=4)
-        examples.append(Example(str(index), tuple(prompt.tolist()), tuple(answer.tolist()), ""))
-    return examples
+    return random_examples(count, shape.vocab_size, prompt=PROMPT, spread=PROMPT // 4, answer=4)
 
 
 def eight(live: LiveModel) -> dict[str, Variant | None]:
@@ -182,7 +126,7 @@ def agree(live: LiveModel, examples: list[Example], variants: Mapping[str, Varia
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["tiny", "demo"], choices=[*SHAPES, "demo"])
+    parser.add_argument("--models", nargs="+", default=["tiny", "demo"], choices=[*MODELS, "demo"])
     parser.add_argument("--examples", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -194,9 +138,9 @@ def main() -> None:
     print("| what | one variant | sum of eight | eight together | together / sum | together / one |")
     print("|---|---|---|---|---|---|")
     for name in options.models:
-        with demo_live(options.device) if name == "demo" else random_live(name, options.device) as live:
-            count = options.examples
-            examples = demo_examples(live, count) if name == "demo" else random_examples(count, SHAPES[name][5])
+        count = options.examples
+        with demo_live(options.device) if name == "demo" else random_live(MODELS[name], options.device) as live:
+            examples = demo_examples(live, count) if name == "demo" else rows_of(MODELS[name], count)
             for row in rows(name, live, examples, options.rounds):
                 print(row, flush=True)
 

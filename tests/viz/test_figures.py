@@ -154,6 +154,7 @@ def test_no_data_gives_an_empty_titled_figure() -> None:
         viz.effect_intervals([], [], [], [], title="t", unit="u", lower_is_better=True),
         viz.sweep_curve([], [], [], [], [], title="t", knob="k"),
         viz.dose_response([], ([], [], []), ([], [], []), title="t", unit="nats"),
+        viz.training_curve([], [], 0, title="t"),
     ]
     for figure in empty:
         assert figure.layout.title.text == "t"
@@ -171,6 +172,15 @@ def test_a_dose_curve_draws_the_edit_and_the_scale_of_its_size_with_their_interv
         ends = [mean - down for mean, down in zip(trace.y, trace.error_y.arrayminus, strict=True)]
         assert ends == pytest.approx(lows)
         assert [m + up for m, up in zip(trace.y, trace.error_y.array, strict=True)] == pytest.approx(highs)
+
+
+def test_a_training_curve_begins_with_the_tuning_rows_before_the_first_epoch() -> None:
+    figure = viz.training_curve([3.0, 2.0], [2.5, 2.0, 2.25], 1, title="t")
+    tuning, calibration = figure.data
+    assert (list(tuning.x), list(tuning.y)) == ([0, 1, 2], [2.5, 2.0, 2.25])
+    assert (list(calibration.x), list(calibration.y)) == ([1, 2], [3.0, 2.0])
+    (mark,) = figure.layout.shapes
+    assert mark.x0 == mark.x1 == 1
 
 
 def test_a_sweep_holds_what_was_measured_and_what_was_predicted() -> None:

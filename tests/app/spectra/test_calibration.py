@@ -231,6 +231,58 @@ def test_a_stored_result_is_protected_beside_the_slice_to_edit_for_and_let_go(wo
     assert now.recipe.seen == [workspace.calibration, drawn]
 
 
+def test_answers_drawn_from_the_model_are_asked_for_in_the_form_and_protected(workspace: Workspace) -> None:
+    drawn = replace(workspace.calibration, seed=3, labels=SAMPLED)
+    own = expected(workspace, workspace.calibration)
+    test = opened(workspace.with_sensitivity(workspace.calibration, own))
+    button(test, "Calibrate again").click().run()
+    labelled(test.checkbox, "Answers drawn from the model").check()
+    labelled(test.number_input, "Seed").set_value(3)
+    clean(
+        button(test, "Calibrate again").click().run()
+    )  # a test runs the whole page where a browser runs the dialog
+    assert "kept beside the slice to edit for" in said(test)
+    button(test, "Calibrate again").click()
+    button(test, "Calibrate with these settings").click()
+    finished(clean(test.run()))
+    now: Workspace = test.session_state["workspace"]
+    assert now.calibration == workspace.calibration
+    assert equal(now.sensitivity, own)
+    assert now.protected == (drawn,)
+    assert equal(now.sensitivity.protected[0], expected(workspace, drawn))
+    assert now.sensitivity.protected[0].provenance.sampled == 3
+
+
+def test_drawn_answers_without_a_slice_to_edit_for_wait_in_the_store(workspace: Workspace) -> None:
+    test = opened(workspace)
+    labelled(test.checkbox, "Answers drawn from the model").check().run()
+    assert "until there is a slice to edit for" in said(test)
+    button(test, "Calibrate with these settings").click()
+    finished(clean(test.run()))
+    now: Workspace = test.session_state["workspace"]
+    assert (now.sensitivity, now.protected, now.calibration) == (None, (), workspace.calibration)
+    assert [found.plan.labels for found in stored_measurements(workspace.adapter.digest)] == [SAMPLED]
+    assert button(test, "Protect the stored result").disabled
+    clean(labelled(test.checkbox, "Answers drawn from the model").uncheck().run())
+    assert "Calibrate with these settings" in labels(test)
+
+
+def test_a_broken_off_measurement_of_drawn_answers_does_not_become_what_is_edited_for(
+    workspace: Workspace,
+) -> None:
+    drawn = replace(workspace.calibration, labels=SAMPLED)
+    own, whole = expected(workspace, workspace.calibration), expected(workspace, drawn)
+    stop_after(workspace, drawn, 4)
+    test = opened(workspace.with_sensitivity(workspace.calibration, own))
+    clean(button(test, "Stored results (1)").click().run())
+    button(test, "Stored results (1)").click()
+    button(test, "Resume (4 of 12 done)").click()
+    finished(clean(test.run()))
+    now: Workspace = test.session_state["workspace"]
+    assert equal(now.sensitivity, own)
+    assert equal(now.sensitivity.protected[0], whole)
+
+
 def test_the_time_is_that_of_earlier_runs(workspace: Workspace) -> None:
     plan, base = workspace.calibration, workspace.base
     with attach(workspace.adapter, workspace.spectra, base) as live:

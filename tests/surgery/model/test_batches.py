@@ -85,7 +85,12 @@ def test_a_batch_size_below_one_is_refused(batch_size):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("can't allocate memory"),
+        MemoryError("bad_alloc"),
+    ],
 )
 def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits_and_nothing_is_lost(error):
     done, asked = [], []

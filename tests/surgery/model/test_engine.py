@@ -184,16 +184,22 @@ def test_a_single_row_that_does_not_fit_is_refused(live, llama, monkeypatch):
     assert torch.equal(own_logits(live), before)
 
 
-def test_the_host_running_out_counts_and_other_errors_come_out(live, llama, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"),
+        RuntimeError("could not create a primitive"),
+        MemoryError("std::bad_alloc"),
+    ],
+)
+def test_the_host_running_out_counts_and_other_errors_come_out(live, llama, monkeypatch, error):
     engine = VariantEngine(live, llama.variants)
     expected = engine.generate(prompts_of(3), max_new_tokens=3)
     forward = live.model.forward
 
     def fails(**options):
         if options["input_ids"].shape[0] > 4:
-            raise RuntimeError(
-                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"
-            )
+            raise error
         return forward(**options)
 
     monkeypatch.setattr(live.model, "forward", fails)

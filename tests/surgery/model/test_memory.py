@@ -59,7 +59,14 @@ def test_a_system_that_does_not_tell_is_taken_to_have_some(tmp_path):
 def test_only_failed_allocations_count_as_out_of_memory():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"))
+    # oneDNN chose a kernel, then had no room for its code or its operands
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
+    assert is_out_of_memory(RuntimeError("could not create a memory object"))
+    assert is_out_of_memory(MemoryError("std::bad_alloc"))
     assert not is_out_of_memory(RuntimeError("broken"))
+    # it has no kernel at all for these operands
+    assert not is_out_of_memory(RuntimeError("could not create a primitive descriptor for a matmul primitive"))
+    assert not is_out_of_memory(ValueError("can't allocate memory"))
 
 
 def test_a_config_that_names_no_single_size_for_all_layers_is_estimated_by_its_other_sizes():
