@@ -59,6 +59,7 @@ from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, 
 from surgery.data.slices import LEAVE_OUT, Slices, read_slices, refuse_changed_rows
 from surgery.data.source import SourceRows, read_rows, read_source, source_files
 from surgery.data.task_plan import BENCHMARKS, TaskPlan
+from surgery.data.text_overlap import refuse_rows_in_text, rows_in_text
 from surgery.data.token_view import Token, oddities, token_view
 
 __all__ = [
@@ -142,9 +143,11 @@ __all__ = [
     "read_source",
     "read_text",
     "refuse_changed_rows",
+    "refuse_rows_in_text",
     "refuse_seen_keys",
     "refuse_shared",
     "rows_digest",
+    "rows_in_text",
     "seen_keys",
     "shared_examples",
     "shared_keys",
