@@ -98,6 +98,7 @@ class _Started:
             allow_near=self.question.allow_near,
             margins=self.terms.margins,
             base_arm=self.terms.base_arm,
+            seen_tasks=self.recipe.seen_tasks,
         )
 
 

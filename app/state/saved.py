@@ -22,8 +22,10 @@ from app.state.workspace import Workspace, keep, stored_sensitivity, with_shippe
 from surgery.data import (
     CalibrationPlan,
     EvaluationPlan,
+    TaskPlan,
     parse_questions,
     parse_stored_plan,
+    parse_task,
     plan_record,
     question_record,
 )
@@ -154,7 +156,9 @@ def record_of(workspace: Workspace) -> dict[str, Any]:
         if sensitivity
         else [],
         "history": [{"label": step.label, "edit": edit_record(step.plan)} for step in workspace.history.steps],
-        "chosen": [plan_record(plan) for plan in workspace.chosen],
+        "chosen": [
+            question_record(plan) if isinstance(plan, TaskPlan) else plan_record(plan) for plan in workspace.chosen
+        ],
         "guards": [question_record(guard) for guard in workspace.guards],
         "at": workspace.history.at,
         "shelf": {name: edit_record(plan) for name, plan in workspace.shelf.items()},
@@ -185,7 +189,10 @@ def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
     shelf = {str(name): stored_edit(edit) for name, edit in record["shelf"].items()}
     history = History(steps).jump(int(record["at"]))
     measured = _measured(workspace, record["sensitivity"], plans["calibration"])
-    chosen = tuple(parse_stored_plan(CalibrationPlan, each, "chosen") for each in record.get("chosen", []))
+    chosen = tuple(
+        parse_task(each, "chosen") if "task" in each else parse_stored_plan(CalibrationPlan, each, "chosen")
+        for each in record.get("chosen", [])
+    )
     guards = parse_questions(record.get("guards", []), "guards")
     whole = replace(
         workspace,

@@ -16,7 +16,7 @@ import streamlit as st
 
 from app.state.undo import History, Step
 from surgery.adapter import Adapter, open_adapter
-from surgery.data import CalibrationPlan, EvaluationPlan, Question
+from surgery.data import CalibrationPlan, EvaluationPlan, Question, TaskPlan
 from surgery.edits import Edit, EditPlan, Expectation, expected
 from surgery.errors import DataError
 from surgery.export import Verification
@@ -49,7 +49,7 @@ class Workspace:
     shelf: Mapping[str, EditPlan] = field(default_factory=dict)
     exported: Verification | None = None
     protected: tuple[CalibrationPlan, ...] = ()
-    chosen: tuple[CalibrationPlan, ...] = ()
+    chosen: tuple[CalibrationPlan | TaskPlan, ...] = ()
     guards: tuple[Question, ...] = ()
 
     def with_base(self, base: BaseChoice | None) -> "Workspace":
@@ -93,9 +93,10 @@ class Workspace:
         """The rows that edits were measured and chosen on: from now on no proof may use them."""
         return replace(self, tuning=plan)
 
-    def with_chosen(self, plans: Iterable[CalibrationPlan]) -> "Workspace":
+    def with_chosen(self, plans: Iterable[CalibrationPlan | TaskPlan]) -> "Workspace":
         """Rows that judged in a search: from now on no proof may use them either."""
-        return replace(self, chosen=tuple(dict.fromkeys((*self.chosen, *plans))))
+        new = [plan for plan in plans if plan not in self.chosen]
+        return replace(self, chosen=(*self.chosen, *new))
 
     @property
     def plan(self) -> EditPlan:

@@ -51,6 +51,7 @@ from surgery.data.questions import (
     Question,
     parse_question,
     parse_questions,
+    parse_task,
     question_name,
     question_record,
 )
@@ -132,6 +133,7 @@ __all__ = [
     "parse_questions",
     "parse_record",
     "parse_stored_plan",
+    "parse_task",
     "plan_record",
     "planned_rows",
     "prints_date",

@@ -19,6 +19,7 @@ from surgery.data import (
     NearDuplicatesError,
     Row,
     Slices,
+    TaskPlan,
     TextPlan,
     left_out_text,
     near_duplicates,
@@ -26,6 +27,7 @@ from surgery.data import (
     plan_record,
     read_text,
     refuse_rows_in_text,
+    refuse_shared,
     text_windows,
 )
 from surgery.errors import DataError, SurgeryError
@@ -83,6 +85,30 @@ def _with_topped_up(live: "LiveModel", slices: Slices) -> Slices:
     added = _topped_up(live, slices)
     seen = {plan: replace(each, rows=(*each.rows, *added.get(plan, ()))) for plan, each in slices.seen.items()}
     return replace(slices, seen=seen)
+
+
+def refuse_seen_tasks(
+    live: "LiveModel",
+    question: "EvaluationPlan | LoadedTask | TextPlan",
+    slices: Slices,
+    tasks: Sequence[TaskPlan],
+) -> None:
+    """Raise `DataError` for a question that shares examples with the tasks that its edits were chosen on.
+
+    live: the adapter in its running base model, for its tokenizer.
+    question, slices: what is to be asked, and its rows.
+    tasks: those that the edits were chosen on.
+    """
+    from surgery.evaluation.lm_eval import load_task
+
+    for plan in tasks:
+        judges = load_task(plan, live.tokenizer_named(plan.tokenizer)).documents
+        if isinstance(question, TextPlan):
+            rows = [Row(document.question, document.target) for document in judges]
+            refuse_rows_in_text(read_text(question.text), question.text, {plan.name: rows})
+        else:
+            held = slices.held_out if isinstance(question, EvaluationPlan) else question.documents
+            refuse_shared({"the question": held, f"the documents of {plan.name} that chose an edit": judges})
 
 
 def refuse_seen_text(plan: TextPlan, slices: Slices) -> str:

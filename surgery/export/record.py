@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from surgery.data import CalibrationPlan, calibration_rows, rows_digest, seen_keys
+from surgery.data import CalibrationPlan, TaskPlan, calibration_rows, rows_digest, seen_keys
 from surgery.edits import EditPlan, edit_record, stored_edit
 from surgery.errors import DataError, SurgeryError
 from surgery.files import read_limited
@@ -79,9 +79,12 @@ def _told(sensitivity: Sensitivity) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _keys_from(plan: CalibrationPlan | None, measured: str = "") -> Keys:
-    """Digests of a slice's rows, read from its source; none where that is gone or gives other rows than the `measured`."""
-    if plan is None:
+def _keys_from(plan: CalibrationPlan | TaskPlan | None, measured: str = "") -> Keys:
+    """Digests of a slice's rows, read from its source; none where that is gone or gives other rows than the `measured`.
+
+    Documents of a task are known where it is loaded, and not here.
+    """
+    if not isinstance(plan, CalibrationPlan):
         return ()
     try:
         rows = calibration_rows(plan)

@@ -89,7 +89,9 @@ def assert_same(one: Workspace, other: Workspace) -> None:
 
 
 def test_a_saved_workspace_comes_back_as_it_was(opened: Workspace) -> None:
-    opened = opened.with_chosen([CalibrationPlan("judges.jsonl", 5), CalibrationPlan("others.jsonl")])
+    opened = opened.with_chosen(
+        [CalibrationPlan("judges.jsonl", 5), CalibrationPlan("others.jsonl"), TaskPlan("piqa", 9)]
+    )
     guards = [TextPlan("demo:text", 20), TaskPlan("arc_easy", 100), EvaluationPlan("other.jsonl", 5)]
     opened = opened.with_evaluation(EvaluationPlan("held-out.jsonl"), guards)
     save(opened, ID)
