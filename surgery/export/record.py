@@ -7,7 +7,7 @@ It names rows by what they say and by nothing else: no path in it, nor in the re
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,18 @@ def record_of(
     measured = {} if sensitivity is None else _told(sensitivity)
     known = {name: keys for name, keys in rows.items() if keys}
     return ExportRecord(adapter, edit, known, measured, tuple(name for name in rows if name not in known))
+
+
+def turned_documents(adapter: str, edit: EditPlan, sensitivity: Sensitivity) -> dict[str, str]:
+    """What is written beside an activation-aware cut, whose directions are its own: its record, and no recipe.
+
+    adapter: digest of the original.
+    edit: the cut of rank.
+    sensitivity: whose moments turned the directions.
+    """
+    record = record_of(adapter, edit, sensitivity)
+    told = replace(record, measured={**record.measured, "directions": "turned by an activation-aware cut"})
+    return {RECORD_FILE: dump_record(told)}
 
 
 def _told(sensitivity: Sensitivity) -> dict[str, Any]:
