@@ -169,13 +169,11 @@ def _take(plan: SearchPlan, trial: Trial) -> None:
     label = f"{trial.name} of search"
     with st.container(horizontal=True, gap="small"):
         if st.button("Open on the board", type="primary", icon=":material/check:"):
-            barred = workspace.with_chosen(plan.slices.values())
+            barred = workspace.with_chosen(plan.choosing)
             keep(barred.with_history(workspace.history.record(label, chosen)))
             st.rerun()
         if st.button("Keep as a recipe", key="keep-trial", icon=":material/bookmark_add:"):
-            keep(
-                workspace.with_chosen(plan.slices.values()).with_kept(f"{chosen.policy.name} {trial.name}", chosen)
-            )
+            keep(workspace.with_chosen(plan.choosing).with_kept(f"{chosen.policy.name} {trial.name}", chosen))
             st.rerun()
     if ready(workspace) and st.toggle("Try it beside the unedited adapter", key="try-trial"):
         try_box(workspace, chosen.apply(workspace.spectra, workspace.sensitivity), of=trial.sigma)

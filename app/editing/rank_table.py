@@ -1,11 +1,13 @@
 """Below the board: what the edit and every way of cutting the rank would keep, and how small the file would be."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
 
+from app.editing.turned_cuts import TURNED, turned_outcome, write_turned
 from app.frame import plain, show_error
 from app.state.workspace import Workspace, keep
 from surgery.edits import EditPlan, Kept, kept_in_sum, kept_of
@@ -51,9 +53,10 @@ def _show(workspace: Workspace) -> None:
     plans = cut_plans(workspace, share, min(fixed, largest))
     rows, refused = {NOW: workspace.plan, **plans}, []
     found: dict[str, tuple[Kept, Layout, Layout]] = {}
-    for name, plan in rows.items():
+    turned = cut_plans(workspace, share, min(fixed, largest), TURNED)
+    for name, plan in {**rows, **turned}.items():
         try:
-            found[name] = _outcome(workspace, plan)
+            found[name] = _turned_outcome(workspace, plan) if name in TURNED else _outcome(workspace, plan)
         except SurgeryError as error:
             refused.append(f"{name}: {error.problem}")
     st.dataframe(
@@ -73,14 +76,16 @@ def _show(workspace: Workspace) -> None:
     )
     for text in refused:
         st.caption(plain(text))
-    _open_one(workspace, {name: plan for name, plan in plans.items() if name in found})
+    _open_one(workspace, {name: plan for name, plan in {**plans, **turned}.items() if name in found})
     _modules(workspace)
 
 
-def cut_plans(workspace: Workspace, share: float, fixed: int) -> dict[str, EditPlan]:
+def cut_plans(
+    workspace: Workspace, share: float, fixed: int, pickers: Mapping[str, Rank] = PICKERS
+) -> dict[str, EditPlan]:
     """Every picker at a share or a fixed rank, over the board's scope, without gains by hand."""
     found = {}
-    for name, picker in PICKERS.items():
+    for name, picker in pickers.items():
         policy = replace(picker, keep=fixed, share=share)
         found[name] = EditPlan(policy, workspace.plan.scope)
     return found
@@ -90,6 +95,11 @@ def _outcome(workspace: Workspace, plan: EditPlan) -> tuple[Kept, Layout, Layout
     edit = workspace.edit if plan is workspace.plan else plan.apply(workspace.spectra, workspace.sensitivity)
     ragged, padded = (edited_layout(workspace.adapter, edit, Smaller(pad)) for pad in (None, 0))
     return kept_in_sum(edit, workspace.sensitivity), ragged, padded
+
+
+def _turned_outcome(workspace: Workspace, plan: EditPlan) -> tuple[Kept, Layout, Layout]:
+    found = turned_outcome(workspace, plan)
+    return found.kept, found.ragged, found.padded
 
 
 def picker_table(found: dict[str, tuple[Kept, Layout, Layout]]) -> pd.DataFrame:
@@ -115,6 +125,9 @@ def picker_table(found: dict[str, tuple[Kept, Layout, Layout]]) -> pd.DataFrame:
 def _open_one(workspace: Workspace, plans: dict[str, EditPlan]) -> None:
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     name = left.selectbox("Cut", list(plans), key="rank-chosen")
+    if name in TURNED:
+        write_turned(workspace, name, plans[name])
+        return
     if right.button("Open on the board", key="rank-open", width="stretch", disabled=name is None) and name:
         keep(workspace.with_history(workspace.history.record(f"cut {name}", plans[name])))
         st.rerun()

@@ -7,20 +7,26 @@ import streamlit as st
 
 from app.editing.found import show_searches
 from app.editing.measuring import busy, ready, show_waiting, start
+from app.frame import show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
-from surgery.experiments import tuning_plan
+from surgery.data import TaskPlan
+from surgery.errors import SurgeryError
+from surgery.evaluation.lm_eval import refuse_other_models
+from surgery.experiments import parse_guard, tuning_plan
 from surgery.experiments.search import (
     KNOBS,
     OBJECTIVES,
     OWN,
     PARTS,
     PROTECTED,
+    TASK,
     Search,
     SearchLimits,
     SearchPlan,
     SearchSpace,
     read_judges,
+    seen_by_name,
 )
 from surgery.files import demo_names, demo_slice, is_demo
 
@@ -45,6 +51,7 @@ class _Asked:
     other: str
     rows: int
     race: bool
+    task: TaskPlan | None = None
 
     @property
     def protected(self) -> bool:
@@ -52,7 +59,8 @@ class _Asked:
 
     @property
     def complete(self) -> bool:
-        return bool(self.objectives and self.varied and (self.other or not self.protected))
+        named = (self.task is not None) == (TASK in self.objectives)
+        return bool(self.objectives and self.varied and named and (self.other or not self.protected))
 
     def plan(self, workspace: Workspace) -> SearchPlan:
         """The search from the present edit; reads the rows to find those that are left for tuning."""
@@ -65,6 +73,7 @@ class _Asked:
             SearchSpace(None if KNOBS in self.varied else (), tuple(p for p in PARTS if p in self.varied)),
             replace(tuning, data=self.other, start=0) if self.protected else None,
             race=self.race,
+            task=self.task and replace(self.task, limit=self.task.limit or self.rows),
         )
 
 
@@ -79,7 +88,7 @@ def search_panel(workspace: Workspace) -> None:
     asked, limits = _form(workspace)
     if not asked.complete:
         st.caption(
-            "Tick something to improve and something to vary, and name rows where protected ones are asked for."
+            "Tick something to improve and something to vary, and name the rows or the task that are asked for."
         )
     if st.button("Search", type="primary", disabled=busy() or not asked.complete):
         start_search(workspace, asked.plan(workspace), limits)
@@ -108,6 +117,7 @@ def _form(workspace: Workspace) -> tuple[_Asked, SearchLimits]:
         key="search-varied",
         persist_state="session",
     )
+    task = _task(workspace) if TASK in names else None
     other = _protected_rows(workspace) if any(OBJECTIVES[name].rows == PROTECTED for name in names) else ""
     cells = st.columns(4, vertical_alignment="bottom")
     most = workspace.calibration.examples
@@ -122,7 +132,29 @@ def _form(workspace: Workspace) -> tuple[_Asked, SearchLimits]:
         "everything that is ticked.",
     )
     objectives = tuple(name for name in OBJECTIVES if name in names)
-    return _Asked(objectives, tuple(varied), other, rows, race), SearchLimits(trials, 60.0 * minutes)
+    return _Asked(objectives, tuple(varied), other, rows, race, task), SearchLimits(trials, 60.0 * minutes)
+
+
+def _task(workspace: Workspace) -> TaskPlan | None:
+    """The task of lm-eval that is typed, with its settings; None while there is none, or one that cannot be."""
+    said = st.text_input(
+        "Task of lm-eval",
+        "",
+        key="search-task",
+        persist_state="session",
+        placeholder="arc_easy, limit: 64",
+        help="Its name, and its settings as in a recipe. Its documents choose edits as the rows do, by the task's own "
+        "metric, and no edit that was found here is proven on them. Without a limit as many are asked as rows.",
+    ).strip()
+    if not said:
+        return None
+    try:
+        refuse_other_models(workspace.adapter.task)
+        asked = parse_guard(f"task: {said}")
+    except SurgeryError as error:
+        show_error(error)
+        return None
+    return asked if isinstance(asked, TaskPlan) else None
 
 
 def _protected_rows(workspace: Workspace) -> str:
@@ -148,11 +180,11 @@ def start_search(workspace: Workspace, plan: SearchPlan, limits: SearchLimits) -
     """Search in the background; from here on the workspace knows which rows choose."""
     calibration = workspace.calibration
     slices = read_judges(plan, calibration)
-    keep(current().with_chosen(plan.slices.values()))
+    keep(current().with_chosen(plan.choosing))
 
     def work(live: Any, job: jobs.Job) -> Search:
         from surgery.experiments import TuningSetup
-        from surgery.experiments.search import search
+        from surgery.experiments.search import search, task_rows
         from surgery.sensitivity import calibration_slice
 
         encoded = {whose: calibration_slice(live, plan.slices[whose], each) for whose, each in slices.items()}
@@ -166,6 +198,7 @@ def start_search(workspace: Workspace, plan: SearchPlan, limits: SearchLimits) -
             TuningSetup(live, own, workspace.sensitivity),
             plan,
             protected=encoded.get(PROTECTED),
+            task=None if plan.task is None else task_rows(live, plan.task, seen_by_name(calibration)),
             limits=limits,
             tell=tell,
             control=job.control,

@@ -6,9 +6,9 @@ import streamlit as st
 
 import viz
 from app.evaluation import proven_edits as own_runs
-from app.evaluation.form import KIND, start
 from app.evaluation.results import show_results
 from app.evaluation.slice import Question, question_of
+from app.evaluation.starting import KIND, start
 from app.frame import plain, show_error
 from app.state import jobs
 from app.state.runs import evaluation_of, runs_of_edit

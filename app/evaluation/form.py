@@ -1,6 +1,6 @@
 """What the edit is proven on and what stands beside it: the form of the Evaluate page, and the job it starts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import streamlit as st
@@ -11,41 +11,32 @@ from app.evaluation.forecast import last_evaluation, power_text, time_text
 from app.evaluation.guards import ask_for_guards
 from app.evaluation.margin import ask_for_margins, margin_power_text
 from app.evaluation.slice import Question, ask_for_slice
+from app.evaluation.starting import Terms, start
 from app.frame import plain, show_error
-from app.state import jobs
-from app.state.workspace import Workspace, current, keep
+from app.state.workspace import Workspace, keep
 from surgery.data import (
     CalibrationPlan,
     EvaluationPlan,
-    Margins,
     NearDuplicatesError,
-    Slices,
-    TaskPlan,
-    TextPlan,
     read_slices,
     refuse_seen_keys,
 )
 from surgery.edits import EditPlan
-from surgery.errors import DataError, SurgeryError
+from surgery.errors import SurgeryError
 from surgery.experiments import (
     CONTROLS,
     EDIT,
     READS_Q,
     ControlledEdits,
-    Proof,
     control_sets,
     input_energies,
     is_reserved,
-    load_guards,
-    prove_with_guards,
     rules_of,
     with_controls,
 )
 from surgery.runs import PROOF, Run
 
-KIND = jobs.EVALUATION
-SHOWN = "evaluate-run"  # in the session: the key of the run that the page shows
-VIEW = "evaluate-view"  # and which of its views
+VIEW = "evaluate-view"  # in the session: which view of a run the page shows
 
 
 @dataclass(frozen=True)
@@ -69,16 +60,6 @@ class Controls:
     def variants(self) -> int:
         """How many are compared with the unedited adapter, the edit among them."""
         return (1 + len(self.recipes)) * (1 + self.scaled) + self.random * self.sets
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How a question is put besides its edits and their controls: what else answers, what is claimed, what guards."""
-
-    again: bool = False
-    base_arm: bool = False
-    margins: Margins | None = None
-    guards: Sequence[EvaluationPlan | TaskPlan | TextPlan] = ()
 
 
 def form(workspace: Workspace, newest: Run | None) -> None:
@@ -194,76 +175,8 @@ def _prove(workspace: Workspace, question: Question, controls: Controls, terms: 
             measured = {key for keys in workspace.sensitivity.keys for key in keys}
             refuse_seen_keys(slices.held_out, measured, "the calibration")
         question = replace(question, plan=plan)
-        keep(workspace.with_evaluation(plan))
+        keep(workspace.with_evaluation(plan, terms.guards))
     start(question, variants, plans, purpose=PROOF, slices=slices, terms=terms)
-
-
-def start(
-    question: Question,
-    variants: ControlledEdits,
-    plans: Mapping[str, EditPlan],
-    *,
-    purpose: str,
-    slices: Slices | None = None,
-    terms: Terms | None = None,
-) -> None:
-    """Put the question, and those of the guards, to the edits and their controls in the background; the run joins the history.
-
-    What can be refused without the model is refused before the job waits for it.
-    """
-    workspace, terms = current(), terms or Terms()
-    adapter, spectra, recipe, base = workspace.adapter, workspace.spectra, workspace.recipe, workspace.base
-    if base is None or recipe is None:
-        raise DataError("the base model or the calibration rows are not known", "choose them first")
-    if slices is None:
-        slices = read_slices(recipe.seen, question.plan if isinstance(question.plan, EvaluationPlan) else None)
-
-    def work(job: jobs.Job, models: jobs.Models) -> Run:
-        from surgery.evaluation.lm_eval import LoadedTask, load_task, sandboxed
-        from surgery.model import LiveModel
-        from surgery.sandbox import open_sandbox
-
-        judge = None
-        if question.programs:
-            job.begin("testing the sandbox")
-            judge = sandboxed(open_sandbox())
-        job.begin("loading the base model")
-        loaded = models.base(base, adapter, job.control)
-        with LiveModel(loaded, adapter, spectra) as live:
-            asked: EvaluationPlan | LoadedTask | TextPlan
-            if isinstance(question.plan, TaskPlan):
-                job.begin(f"loading the task {question.plan.name}")
-                asked = load_task(
-                    question.plan,
-                    live.tokenizer_named(question.plan.tokenizer),
-                    trust_code=question.trusted,
-                    control=job.control,
-                )
-            else:
-                asked = question.plan
-            beside = load_guards(live, terms.guards, control=job.control)
-            job.begin("answering, example")
-            proof = Proof(
-                asked,
-                variants.edits,
-                recipe.seen,
-                plans,
-                recipe,
-                purpose,
-                terms.again,
-                base,
-                controls=variants.controls,
-                allow_near=question.allow_near,
-                margins=terms.margins,
-                base_arm=terms.base_arm,
-            )
-            return prove_with_guards(live, proof, beside, slices=slices, judge=judge, control=job.control)[0]
-
-    def collect(run: Run) -> None:
-        if purpose == PROOF:  # a table of the diagnostics shows itself
-            st.session_state[SHOWN] = run.plan.key
-
-    jobs.start(KIND, f"Evaluation on {question.name}", work, collect)
 
 
 def seen(workspace: Workspace) -> list[CalibrationPlan]:

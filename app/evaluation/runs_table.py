@@ -9,8 +9,9 @@ import pandas as pd
 import streamlit as st
 
 import viz
-from app.evaluation.form import SHOWN, VIEW
+from app.evaluation.form import VIEW
 from app.evaluation.reporting import report_button
+from app.evaluation.starting import SHOWN
 from app.frame import plain, show_error
 from app.state.runs import Signature, all_runs, evaluation_of, runs_of_adapter, signature
 from app.state.workspace import Workspace

@@ -19,7 +19,16 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.state.undo import History, Step
 from app.state.workspace import Workspace, keep, stored_sensitivity, with_shipped, workspace_for
-from surgery.data import CalibrationPlan, EvaluationPlan, parse_stored_plan, plan_record
+from surgery.data import (
+    CalibrationPlan,
+    EvaluationPlan,
+    TaskPlan,
+    parse_questions,
+    parse_stored_plan,
+    parse_task,
+    plan_record,
+    question_record,
+)
 from surgery.edits import edit_record, stored_edit
 from surgery.errors import SurgeryError
 from surgery.files import workspaces_folder, write_whole
@@ -147,7 +156,10 @@ def record_of(workspace: Workspace) -> dict[str, Any]:
         if sensitivity
         else [],
         "history": [{"label": step.label, "edit": edit_record(step.plan)} for step in workspace.history.steps],
-        "chosen": [plan_record(plan) for plan in workspace.chosen],
+        "chosen": [
+            question_record(plan) if isinstance(plan, TaskPlan) else plan_record(plan) for plan in workspace.chosen
+        ],
+        "guards": [question_record(guard) for guard in workspace.guards],
         "at": workspace.history.at,
         "shelf": {name: edit_record(plan) for name, plan in workspace.shelf.items()},
     }
@@ -177,8 +189,20 @@ def _filled(workspace: Workspace, record: dict[str, Any]) -> Workspace:
     shelf = {str(name): stored_edit(edit) for name, edit in record["shelf"].items()}
     history = History(steps).jump(int(record["at"]))
     measured = _measured(workspace, record["sensitivity"], plans["calibration"])
-    chosen = tuple(parse_stored_plan(CalibrationPlan, each, "chosen") for each in record.get("chosen", []))
-    whole = replace(workspace, **plans, history=history, shelf=shelf, sensitivity=measured, chosen=chosen)
+    chosen = tuple(
+        parse_task(each, "chosen") if "task" in each else parse_stored_plan(CalibrationPlan, each, "chosen")
+        for each in record.get("chosen", [])
+    )
+    guards = parse_questions(record.get("guards", []), "guards")
+    whole = replace(
+        workspace,
+        **plans,
+        history=history,
+        shelf=shelf,
+        sensitivity=measured,
+        chosen=chosen,
+        guards=guards if plans["evaluation"] else (),
+    )
     found = with_shipped(whole)
     for each in record.get("protected", []):
         plan = parse_stored_plan(CalibrationPlan, each["plan"], "protected")

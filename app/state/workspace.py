@@ -16,7 +16,7 @@ import streamlit as st
 
 from app.state.undo import History, Step
 from surgery.adapter import Adapter, open_adapter
-from surgery.data import CalibrationPlan, EvaluationPlan
+from surgery.data import CalibrationPlan, EvaluationPlan, Question, TaskPlan
 from surgery.edits import Edit, EditPlan, Expectation, expected
 from surgery.errors import DataError
 from surgery.export import Verification
@@ -34,8 +34,8 @@ class Workspace:
     """Adapter → base and plans → sensitivities → edit → export.
 
     `tuning` names the rows on which edits were measured and chosen, once that was done, and `chosen` those that judged
-    in a search. `protected` are the plans of
-    the slices that an edit is not to hurt, whose measurements are `sensitivity.protected`, in this order.
+    in a search. `protected` are the plans of the slices that an edit is not to hurt, whose measurements are
+    `sensitivity.protected`, in this order. `guards` are asked beside `evaluation`.
     """
 
     adapter: Adapter
@@ -49,7 +49,8 @@ class Workspace:
     shelf: Mapping[str, EditPlan] = field(default_factory=dict)
     exported: Verification | None = None
     protected: tuple[CalibrationPlan, ...] = ()
-    chosen: tuple[CalibrationPlan, ...] = ()
+    chosen: tuple[CalibrationPlan | TaskPlan, ...] = ()
+    guards: tuple[Question, ...] = ()
 
     def with_base(self, base: BaseChoice | None) -> "Workspace":
         return replace(self, base=base, sensitivity=None, protected=(), exported=None)
@@ -92,9 +93,10 @@ class Workspace:
         """The rows that edits were measured and chosen on: from now on no proof may use them."""
         return replace(self, tuning=plan)
 
-    def with_chosen(self, plans: Iterable[CalibrationPlan]) -> "Workspace":
+    def with_chosen(self, plans: Iterable[CalibrationPlan | TaskPlan]) -> "Workspace":
         """Rows that judged in a search: from now on no proof may use them either."""
-        return replace(self, chosen=tuple(dict.fromkeys((*self.chosen, *plans))))
+        new = [plan for plan in plans if plan not in self.chosen]
+        return replace(self, chosen=(*self.chosen, *new))
 
     @property
     def plan(self) -> EditPlan:
@@ -120,9 +122,9 @@ class Workspace:
             name, number = f"{wanted.strip() or 'recipe'} {number}", number + 1
         return self.with_shelf({**self.shelf, name: plan})
 
-    def with_evaluation(self, plan: EvaluationPlan) -> "Workspace":
-        """The held-out rows that the edit is proven on, for its recipe."""
-        return replace(self, evaluation=plan)
+    def with_evaluation(self, plan: EvaluationPlan, guards: Iterable[Question] = ()) -> "Workspace":
+        """The held-out rows that the edit is proven on, and what is asked beside them, for its recipe."""
+        return replace(self, evaluation=plan, guards=tuple(guards))
 
     def with_export(self, verification: Verification) -> "Workspace":
         return replace(self, exported=verification)
@@ -144,6 +146,7 @@ class Workspace:
             protected=self.protected,
             protected_digests=tuple(each.rows for each in self.sensitivity.protected) if self.sensitivity else (),
             chosen=self.chosen,
+            guards=self.guards,
         )
 
     @property

@@ -4,13 +4,14 @@ import streamlit as st
 
 from app.evaluation.ablations import show_diagnostics
 from app.evaluation.answers import show_near
-from app.evaluation.form import KIND, SHOWN, VIEW, form
+from app.evaluation.form import VIEW, form
 from app.evaluation.guards import show_guards
 from app.evaluation.ledger import show_ledger
 from app.evaluation.reporting import report_button
 from app.evaluation.results import show_results
 from app.evaluation.runs_table import show_history
 from app.evaluation.samples import show_samples
+from app.evaluation.starting import KIND, SHOWN
 from app.frame import plain, show_error, show_title
 from app.offer import offer_calibration
 from app.running import waits_for

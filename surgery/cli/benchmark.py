@@ -24,7 +24,7 @@ from surgery.cli.progress import progress_reporter
 from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
 from surgery.data import Row, Slices, read_slices
 from surgery.errors import DataError
-from surgery.experiments import load_guards, parse_guard, prove_with_guards
+from surgery.experiments import check_guards, load_guards, parse_guard, prove_with_guards
 from surgery.model import attach
 from surgery.recipes import Recipe
 from surgery.spectra import decompose
@@ -45,6 +45,7 @@ def benchmark_command(options: argparse.Namespace) -> Result:
     base = base_from(options)
     margin_from(options)
     slices = read_slices(variants.seen)
+    check_guards(guards, variants.seen)
     # a chat needs the tokenizer; what else can be refused is refused before the base model is loaded
     loaded = None if options.chat else load_task(plan, trust_code=options.trust_task_code)
     judge = sandboxed(open_sandbox()) if options.run_programs else None

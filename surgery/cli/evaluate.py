@@ -22,9 +22,9 @@ from surgery.cli.options import (
 )
 from surgery.cli.progress import progress_reporter
 from surgery.cli.variants import proof_of, refuse_unscoped, variants_from
-from surgery.data import EvaluationPlan, TextPlan, fetch_source, read_slices, read_text
+from surgery.data import EvaluationPlan, TextPlan, fetch_source, read_slices
 from surgery.errors import DataError
-from surgery.experiments import load_guards, parse_guard, prove_with_guards
+from surgery.experiments import check_guards, load_guards, parse_guard, prove_with_guards
 from surgery.model import attach
 from surgery.spectra import decompose
 
@@ -38,13 +38,14 @@ def evaluate_command(options: argparse.Namespace) -> Result:
     refuse_unscoped(spectra, variants, random=options.random, scope=options.scope)
     base = base_from(options)
     if isinstance(question, TextPlan):
-        read_text(question.text)  # what is no text is refused before the base model is loaded
         slices, read_as = read_slices(variants.seen), "plain text"
+        check_guards([question], variants.seen)
     else:
         fetch_source(question.data, progress_reporter())
         slices = read_slices(variants.seen, question)
         variants.refuse_seen(slices.held_out)
         read_as = slices.format
+    check_guards(guards, variants.seen)  # before the base model is loaded
     with attach(adapter, spectra, base, control=progress_reporter()) as live:
         proof = proof_of(live, question, variants, options, base, slices)
         asked = load_guards(live, guards)

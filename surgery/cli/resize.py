@@ -12,7 +12,7 @@ from surgery.cli.smaller_text import smaller_record, smaller_text
 from surgery.cli.text import peft_record
 from surgery.edits import EditPlan, activation_cuts, kept_in_sum, kept_of
 from surgery.errors import PolicyError
-from surgery.export import RECORD_FILE, Smaller, Verification, dump_record, export, export_truncations, record_of
+from surgery.export import Smaller, Verification, export, export_truncations, turned_documents
 from surgery.policies import SCORES, Rank
 from surgery.sensitivity import Sensitivity
 from surgery.spectra import Spectra, decompose
@@ -77,14 +77,12 @@ def _turned(
         raise PolicyError("only a cut of rank turns directions", "use policy rank")
     names = in_scope(spectra, plan.scope)
     cut, alone = activation_cuts(spectra, sensitivity.inputs, replace(policy, by="sigma"), names)
-    record = record_of(adapter.digest, plan, sensitivity)
-    told = replace(record, measured={**record.measured, "directions": "turned by an activation-aware cut"})
     verification = export_truncations(
         adapter,
         cut,
         options.out,
         Smaller(options.pad),
-        documents={RECORD_FILE: dump_record(told)},
+        documents=turned_documents(adapter.digest, plan, sensitivity),
         base=base_of(options, adapter, None),
     )
     kept = {name: {"rank": spectra[name].rank, "kept": cut[name].rank} for name in names if name in cut}

@@ -19,9 +19,9 @@ from surgery.cli.options import (
     positive,
 )
 from surgery.cli.progress import progress_reporter
-from surgery.data import CalibrationPlan, fetch_source
+from surgery.data import CalibrationPlan, TaskPlan, fetch_source
 from surgery.errors import DataError
-from surgery.experiments import TuningSetup, tuning_plan
+from surgery.experiments import TuningSetup, parse_guard, tuning_plan
 from surgery.experiments.search import (
     KNOBS,
     OBJECTIVES,
@@ -35,7 +35,9 @@ from surgery.experiments.search import (
     Trial,
     read_judges,
     search,
+    seen_by_name,
     settings,
+    task_rows,
     warning,
 )
 from surgery.files import is_demo, without_nan, write_whole
@@ -65,6 +67,7 @@ def search_command(options: argparse.Namespace) -> Result:
             TuningSetup(live, own, sensitivity),
             plan,
             protected=encoded.get(PROTECTED),
+            task=None if plan.task is None else task_rows(live, plan.task, seen_by_name(calibration)),
             limits=limits,
             control=progress_reporter("searching"),
         )
@@ -119,7 +122,20 @@ def _plan(options: argparse.Namespace, start: Any, tuning: CalibrationPlan) -> S
         replace(tuning, data=options.protected_data, start=0) if options.protected_data else None,
         options.search_seed,
         not options.no_race,
+        _task(options),
     )
+
+
+def _task(options: argparse.Namespace) -> TaskPlan | None:
+    """The task that is written as one line of YAML, so many documents of it as rows where it names no limit."""
+    if options.task is None:
+        return None
+    asked = parse_guard(f"task: {options.task}")
+    if not isinstance(asked, TaskPlan):
+        raise DataError(
+            f"{options.task!r} names no task of lm-eval", "write its name and settings: arc_easy, limit: 64"
+        )
+    return asked if asked.limit is not None else replace(asked, limit=options.rows or _ROWS)
 
 
 def _write_recipes(found: Search, recipe: Recipe, folder: str) -> list[str]:
@@ -130,8 +146,7 @@ def _write_recipes(found: Search, recipe: Recipe, folder: str) -> list[str]:
         place.mkdir(parents=True, exist_ok=True)
         for trial in found.front:
             assert trial.plan is not None
-            chosen = tuple(found.plan.slices.values())
-            whole = replace(recipe, edit=trial.plan, chosen=chosen)
+            whole = replace(recipe, edit=trial.plan, chosen=found.plan.choosing)
             file = place / f"{trial.name.replace(' ', '-')}.yaml"
             write_whole(file, dump_recipe(pinned(whole)).encode())
             written.append(str(file))
@@ -209,6 +224,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--protected-data", help="rows of another task, read as the own ones are, for protected and protected-kl"
+    )
+    parser.add_argument(
+        "--task",
+        metavar="TASK",
+        help="a task of lm-eval for the objective task, with its settings: 'arc_easy, limit: 64'",
     )
     parser.add_argument(
         "--vary",

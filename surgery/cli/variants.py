@@ -14,6 +14,7 @@ from surgery.data import (
     EvaluationPlan,
     Examples,
     Slices,
+    TaskPlan,
     TextPlan,
     margins_from,
     refuse_seen_keys,
@@ -61,6 +62,11 @@ class Variants:
     def seen(self) -> list[CalibrationPlan]:
         """The slices that the recipes were made or chosen on."""
         return [plan for recipe in self.recipes.values() for plan in recipe.seen]
+
+    @property
+    def seen_tasks(self) -> list[TaskPlan]:
+        """The tasks that the recipes were chosen on."""
+        return [plan for recipe in self.recipes.values() for plan in recipe.seen_tasks]
 
     @property
     def plans(self) -> dict[str, EditPlan]:
@@ -199,6 +205,7 @@ def proof_of(
         allow_near=options.allow_near_duplicates,
         margins=margins_from(margin_from(options)),
         base_arm=options.base_arm,
+        seen_tasks=variants.seen_tasks,
     )
 
 

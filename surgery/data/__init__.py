@@ -51,6 +51,7 @@ from surgery.data.questions import (
     Question,
     parse_question,
     parse_questions,
+    parse_task,
     question_name,
     question_record,
 )
@@ -59,6 +60,7 @@ from surgery.data.rows import Message, Row, UnusableRow, choose, left_out_text, 
 from surgery.data.slices import LEAVE_OUT, Slices, read_slices, refuse_changed_rows
 from surgery.data.source import SourceRows, read_rows, read_source, source_files
 from surgery.data.task_plan import BENCHMARKS, TaskPlan
+from surgery.data.text_overlap import refuse_rows_in_text, rows_in_text
 from surgery.data.token_view import Token, oddities, token_texts, token_view
 
 __all__ = [
@@ -131,6 +133,7 @@ __all__ = [
     "parse_questions",
     "parse_record",
     "parse_stored_plan",
+    "parse_task",
     "plan_record",
     "planned_rows",
     "prints_date",
@@ -142,9 +145,11 @@ __all__ = [
     "read_source",
     "read_text",
     "refuse_changed_rows",
+    "refuse_rows_in_text",
     "refuse_seen_keys",
     "refuse_shared",
     "rows_digest",
+    "rows_in_text",
     "seen_keys",
     "shared_examples",
     "shared_keys",

@@ -117,8 +117,8 @@ def _texts(examples: Examples) -> list[_Text]:
     if any(isinstance(each, TaskDocument) for each in examples):
         return [_of_document(each) for each in examples if isinstance(each, TaskDocument)]
     rows = [each for each in examples if isinstance(each, Row)]
-    prompts = [_words(row.prompt) for row in rows]
-    counts, many = Counter(prompts), _many(len(rows))
+    prompts = [text_words(row.prompt) for row in rows]
+    counts, many = Counter(prompts), many_rows(len(rows))
     return [
         _of_row(number, row, words if words and counts[words] <= many else None)
         for number, (row, words) in enumerate(zip(rows, prompts, strict=True))
@@ -126,18 +126,20 @@ def _texts(examples: Examples) -> list[_Text]:
 
 
 def _of_document(document: TaskDocument) -> _Text:
-    asked = _words(document.asked or document.question)
-    return _Text(f"{document.task} {document.index}", document.question, asked, _words(document.question), asked)
+    asked = text_words(document.asked or document.question)
+    return _Text(
+        f"{document.task} {document.index}", document.question, asked, text_words(document.question), asked
+    )
 
 
 def _of_row(number: int, row: Row, words: _Words | None) -> _Text:
     """A row says what its prompt does, in `words`; where that is nothing or what many rows say, its answer too."""
     shown = row.prompt if words else f"{row.prompt}\n{row.answer}".strip()
-    words = words or _words(shown)
-    return _Text(f"row {number}", shown, words, words, _words(row.prompt))
+    words = words or text_words(shown)
+    return _Text(f"row {number}", shown, words, words, text_words(row.prompt))
 
 
-def _words(text: str) -> _Words:
+def text_words(text: str) -> _Words:
     """The words of a text in small letters, without a label, a cue for the answer, and the punctuation around words.
 
     What means something in a formula stays: signs, brackets, the point inside a number, a factorial.
@@ -154,10 +156,10 @@ def _words(text: str) -> _Words:
 
 def _closest(held: Sequence[_Words], seen: Sequence[_Words]) -> dict[int, tuple[int, float]]:
     """Of each held-out text that is nearly a seen one: which is closest, and the share of its words found there."""
-    sequences = [_sequences(words) for words in held]
+    sequences = [word_sequences(words) for words in held]
     holders = _holders(seen, {sequence for each in sequences for sequence in each})
     plain = _frequent(held, sequences) | _frequent_holders(holders, seen)
-    weights = _weights([*held, *seen])
+    weights = word_weights([*held, *seen])
     found = {}
     for number, each in enumerate(sequences):
         telling = [sequence not in plain for sequence in each]
@@ -165,11 +167,11 @@ def _closest(held: Sequence[_Words], seen: Sequence[_Words]) -> dict[int, tuple[
         for place, sequence in enumerate(each):
             for other in holders.get(sequence, ()) if telling[place] else ():
                 shared.setdefault(other, [False] * len(each))[place] = True
-        counted = _covered(telling)
+        counted = covered_words(telling)
         close = [
             (common / counted, -other)
             for other, places in shared.items()
-            if (common := _covered(places)) > SHARE * counted
+            if (common := covered_words(places)) > SHARE * counted
             and _is_near(held[number], seen[other], weights, common, counted)
         ]
         if close:
@@ -185,7 +187,7 @@ def _is_near(held: _Words, seen: _Words, weights: Mapping[str, float], common: i
     return common >= 2 * WORDS - 1 or (common == counted and _part(seen, held, weights) >= WEIGHT)
 
 
-def _covered(places: Sequence[bool]) -> int:
+def covered_words(places: Sequence[bool]) -> int:
     """How many words lie in a sequence that begins at one of these places."""
     covered, end = 0, 0
     for place in (place for place, marked in enumerate(places) if marked):
@@ -201,7 +203,7 @@ def _part(words: _Words, other: _Words, weights: Mapping[str, float]) -> float:
     return sum(map(weights.__getitem__, said & set(other))) / (total or 1.0)
 
 
-def _weights(texts: Sequence[_Words]) -> dict[str, float]:
+def word_weights(texts: Sequence[tuple[str, ...]]) -> dict[str, float]:
     """Inverse document frequency of each word: what all rows have, such as an instruction, says nothing."""
     distinct = set(texts)
     counts = Counter(word for words in distinct for word in set(words))
@@ -212,12 +214,12 @@ def _holders(seen: Sequence[_Words], asked: set[int]) -> dict[int, list[int]]:
     """The seen texts that have each of the sequences asked about."""
     holders: dict[int, list[int]] = defaultdict(list)
     for number, words in enumerate(seen):
-        for sequence in asked.intersection(_sequences(words)):
+        for sequence in asked.intersection(word_sequences(words)):
             holders[sequence].append(number)
     return holders
 
 
-def _sequences(words: _Words) -> list[int]:
+def word_sequences(words: tuple[str, ...]) -> list[int]:
     """A number for each sequence of a text, in order."""
     return [hash(words[first : first + WORDS]) for first in range(len(words) - WORDS + 1)]
 
@@ -227,11 +229,11 @@ def _frequent(texts: Sequence[_Words], sequences: Iterable[Sequence[int]]) -> se
     first = {words: number for number, words in reversed(list(enumerate(texts)))}.values()
     distinct = set(first)
     counts = Counter(s for number, each in enumerate(sequences) if number in distinct for s in set(each))
-    return {sequence for sequence, count in counts.items() if count > _many(len(distinct))}
+    return {sequence for sequence, count in counts.items() if count > many_rows(len(distinct))}
 
 
 def _frequent_holders(holders: dict[int, list[int]], texts: Sequence[_Words]) -> set[int]:
-    most = _many(len(set(texts)))
+    most = many_rows(len(set(texts)))
     return {
         sequence
         for sequence, rows in holders.items()
@@ -239,7 +241,8 @@ def _frequent_holders(holders: dict[int, list[int]], texts: Sequence[_Words]) ->
     }
 
 
-def _many(rows: int) -> int:
+def many_rows(rows: int) -> int:
+    """Rows of a slice above which what they share is a phrase of the slice: a tenth of them, and no more than ten."""
     return max(1, min(_MOST, rows // _TENTH))
 
 

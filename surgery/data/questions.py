@@ -25,14 +25,22 @@ def parse_question(record: object, where: str, *, earlier: bool = False) -> Ques
     if len(named) != 1:
         said = f"names {' and '.join(named)}" if named else "names no question"
         raise RecipeError(f"{where} {said}", f"write one of them: {EXAMPLE}")
+    if named == ["task"]:
+        return parse_task(settings, where)
     try:
         if named == ["text"]:
             return parse_plan(TextPlan, settings, where)
-        if named == ["task"]:
-            return TaskPlan.of({"name": settings.pop("task"), **settings})
     except DataError as error:
         raise RecipeError(f"{where}: {error.problem}", error.remedy) from error
     return parse_plan(EvaluationPlan, {"data": settings.pop("rows"), **settings}, where, earlier=earlier)
+
+
+def parse_task(record: Mapping[str, Any], where: str) -> TaskPlan:
+    """The task that a record names as `task`, with its settings beside it; raises `RecipeError`."""
+    try:
+        return TaskPlan.of({**{k: each for k, each in record.items() if k != "task"}, "name": record["task"]})
+    except DataError as error:
+        raise RecipeError(f"{where}: {error.problem}", error.remedy) from error
 
 
 def parse_questions(value: object, where: str, *, earlier: bool = False) -> tuple[Question, ...]:

@@ -1,6 +1,14 @@
 """From gains to σ′: manual gains, clamp, energy rule, preview."""
 
-from surgery.edits.activation_cut import Turned, activation_cuts, truncated, turned
+from surgery.edits.activation_cut import (
+    Turned,
+    activation_cuts,
+    kept_by_turned,
+    truncated,
+    turned,
+    turned_cuts,
+    turned_modules,
+)
 from surgery.edits.best_step import BestStep, best_step
 from surgery.edits.budgets import budgets, expected_by_budget
 from surgery.edits.edit import (
@@ -100,6 +108,7 @@ __all__ = [
     "groups_text",
     "hold",
     "is_group_knob",
+    "kept_by_turned",
     "kept_in_sum",
     "kept_of",
     "knob_table",
@@ -124,6 +133,8 @@ __all__ = [
     "thirds_of",
     "truncated",
     "turned",
+    "turned_cuts",
+    "turned_modules",
     "with_group",
     "with_knobs",
     "with_strength",

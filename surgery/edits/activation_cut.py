@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
+from surgery.edits.kept import Kept
 from surgery.errors import PolicyError
 from surgery.policies import Evidence, Rank, pooled
 from surgery.sensitivity import InputMoments
@@ -59,22 +60,63 @@ def activation_cuts(
 
     Raises `PolicyError` without moments.
     """
+    names = list(names)
+    found = turned_modules(spectra, inputs, names)
+    alone = {
+        name: "the second moments of this module's input were not measured" for name in names if name not in found
+    }
+    return turned_cuts(spectra, found, policy), alone
+
+
+def turned_modules(spectra: Spectra, inputs: InputMoments | None, names: Iterable[str]) -> dict[str, Turned]:
+    """The directions of every module of `names` whose inputs were measured, whatever is kept of them.
+
+    spectra: of all modules, by name.
+    inputs: the second moments of what enters them.
+
+    Raises `PolicyError` without moments.
+    """
     if inputs is None:
         raise PolicyError(
             "a cut that knows the inputs works from their second moments, and these sensitivities were measured "
             "without them",
             "measure again with surgery calibrate",
         )
-    names = list(names)
-    seen = [name for name in names if name in inputs.prompt]
     with one_thread():
-        found = {name: turned(spectra[name].sigma, inputs.of(name)) for name in seen}
-        kept = _counts(policy, {name: each.size for name, each in found.items()})
-        cut = {name: truncated(spectra[name], found[name], kept[name]) for name in seen}
-    alone = {
-        name: "the second moments of this module's input were not measured" for name in names if name not in cut
-    }
-    return {name: part for name, part in cut.items() if part.rank < spectra[name].rank}, alone
+        return {name: turned(spectra[name].sigma, inputs.of(name)) for name in names if name in inputs.prompt}
+
+
+def turned_cuts(spectra: Spectra, found: Mapping[str, Turned], policy: Rank) -> dict[str, Spectrum]:
+    """The truncated update of every module that loses a direction.
+
+    spectra: of all modules, by name.
+    found: as `turned_modules` gives them.
+    policy: where the line is drawn, on the sizes of `Turned` in place of σ.
+    """
+    kept = _counts(policy, {name: each.size for name, each in found.items()})
+    with one_thread():
+        cut = {
+            name: truncated(spectra[name], each, kept[name])
+            for name, each in found.items()
+            if kept[name] < spectra[name].rank
+        }
+    return {name: part for name, part in cut.items() if part.rank < spectra[name].rank}
+
+
+def kept_by_turned(spectra: Spectra, found: Mapping[str, Turned], cut: Mapping[str, Spectrum]) -> Kept:
+    """What is left of the turned modules together: σ′ has directions of its own, so shares are of ‖ΔW‖² and E‖ΔWx‖².
+
+    spectra: of all modules, by name.
+    found: as `turned_modules` gives them.
+    cut: as `turned_cuts` gives them.
+    """
+    rank = sum(spectra[name].rank for name in found)
+    ranks = {name: cut[name].rank if name in cut else spectra[name].rank for name in found}
+    whole = sum(float((spectra[name].sigma ** 2).sum()) for name in found)
+    left = sum(float((cut.get(name, spectra[name]).sigma ** 2).sum()) for name in found)
+    moved = sum(float((each.size**2).sum()) for each in found.values())
+    still = sum(float((each.size[: ranks[name]] ** 2).sum()) for name, each in found.items())
+    return Kept(rank, sum(ranks.values()), left / whole if whole else 1.0, still / moved if moved else 1.0)
 
 
 def _counts(policy: Rank, sizes: Mapping[str, Float64[ndarray, " rank"]]) -> dict[str, int]:

@@ -19,10 +19,10 @@ from surgery.data import (
     parse_question,
     question_name,
     read_slices,
-    read_text,
 )
 from surgery.errors import RecipeError
 from surgery.experiments.proof import Proof, prove
+from surgery.experiments.question import refuse_seen_text
 from surgery.files import mapping_of, parse_yaml
 from surgery.progress import SILENT, Control
 from surgery.runs import Run, RunGroup, keep_group
@@ -48,7 +48,7 @@ def parse_guard(text: str) -> Question:
 
 
 def check_guards(guards: Iterable[Question], seen: Sequence[CalibrationPlan]) -> None:
-    """Refuse guards that can be told without a model not to do: unreadable ones, and rows that an edit was made on.
+    """Refuse guards that can be told without a model not to do: unreadable ones, and what an edit was made on.
 
     guards: questions, of which tasks are known once they are loaded.
     seen: the slices that the edits were made or chosen on.
@@ -57,7 +57,7 @@ def check_guards(guards: Iterable[Question], seen: Sequence[CalibrationPlan]) ->
     """
     for guard in guards:
         if isinstance(guard, TextPlan):
-            read_text(guard.text)
+            refuse_seen_text(guard, read_slices(seen))
         elif isinstance(guard, EvaluationPlan):
             read_slices(seen, guard)
 

@@ -11,12 +11,21 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from surgery.adapter import Adapter, refuse_changed
-from surgery.data import CalibrationPlan, EvaluationPlan, Margins, Slices, TextPlan, plan_record, read_slices
+from surgery.data import (
+    CalibrationPlan,
+    EvaluationPlan,
+    Margins,
+    Slices,
+    TaskPlan,
+    TextPlan,
+    plan_record,
+    read_slices,
+)
 from surgery.edits import Edit, EditPlan, edit_record
 from surgery.errors import DataError
 from surgery.evaluation import AGAIN, BASE, BASELINE, Evaluation
 from surgery.experiments.passes import Passes
-from surgery.experiments.question import PreparedQuestion, prepare
+from surgery.experiments.question import PreparedQuestion, prepare, refuse_seen_tasks
 from surgery.files import digest
 from surgery.model import (
     BaseChoice,
@@ -61,6 +70,7 @@ class Proof:
     edits: by the names of their variants, none of which is the unedited adapter's, its rerun's or the base's;
         `DataError` otherwise.
     seen: the slices that the edits were made or chosen on.
+    seen_tasks: the tasks of lm-eval that they were chosen on.
     plans: what made the edits, of those that a plan made.
     controls: which of the edits are controls, by the name of the edit that they belong to.
     adapters: other adapters of the same base, by the names of their variants; each is attached in its turn.
@@ -92,6 +102,7 @@ class Proof:
     allow_near: bool = False
     margins: Margins | None = None
     base_arm: bool = False
+    seen_tasks: Sequence[TaskPlan] = ()
 
     def __post_init__(self) -> None:
         for name in (BASELINE, BASE, AGAIN):
@@ -142,6 +153,7 @@ def prove(
         refuse_without_base(live.base)
     if slices is None:
         slices = read_slices(proof.seen, proof.rows)
+    refuse_seen_tasks(live, proof.question, slices, proof.seen_tasks)
     asked = prepare(live, proof.question, slices, judge=judge, allow_near=proof.allow_near)
     plan = _run_plan(live, proof, asked)
     known = stored_run(plan.key)

@@ -19,12 +19,15 @@ from surgery.data import (
     NearDuplicatesError,
     Row,
     Slices,
+    TaskPlan,
     TextPlan,
     left_out_text,
     near_duplicates,
     near_duplicates_text,
     plan_record,
     read_text,
+    refuse_rows_in_text,
+    refuse_shared,
     text_windows,
 )
 from surgery.errors import DataError, SurgeryError
@@ -70,14 +73,52 @@ def prepare(
     Raises `DataError` for rows and documents that the edits were made on, and `NearDuplicatesError`.
     """
     if isinstance(question, TextPlan):
-        return _text(live, question)
-    added = _topped_up(live, slices)
+        return _text(live, question, _with_topped_up(live, slices))
     if isinstance(question, EvaluationPlan):
-        _refuse_topped_up(question, slices.held_out, added)
+        _refuse_topped_up(question, slices.held_out, _topped_up(live, slices))
         return _rows(live, question, slices)
+    return _task(live, question, _with_topped_up(live, slices), judge, allow_near)
+
+
+def _with_topped_up(live: "LiveModel", slices: Slices) -> Slices:
+    """The slices with all rows that were measured, those in place of others among them."""
+    added = _topped_up(live, slices)
     seen = {plan: replace(each, rows=(*each.rows, *added.get(plan, ()))) for plan, each in slices.seen.items()}
-    slices = replace(slices, seen=seen)
-    return _task(live, question, slices, judge, allow_near)
+    return replace(slices, seen=seen)
+
+
+def refuse_seen_tasks(
+    live: "LiveModel",
+    question: "EvaluationPlan | LoadedTask | TextPlan",
+    slices: Slices,
+    tasks: Sequence[TaskPlan],
+) -> None:
+    """Raise `DataError` for a question that shares examples with the tasks that its edits were chosen on.
+
+    live: the adapter in its running base model, for its tokenizer.
+    question, slices: what is to be asked, and its rows.
+    tasks: those that the edits were chosen on.
+    """
+    from surgery.evaluation.lm_eval import load_task
+
+    for plan in tasks:
+        judges = load_task(plan, live.tokenizer_named(plan.tokenizer)).documents
+        if isinstance(question, TextPlan):
+            rows = [Row(document.question, document.target) for document in judges]
+            refuse_rows_in_text(read_text(question.text), question.text, {plan.name: rows})
+        else:
+            held = slices.held_out if isinstance(question, EvaluationPlan) else question.documents
+            refuse_shared({"the question": held, f"the documents of {plan.name} that chose an edit": judges})
+
+
+def refuse_seen_text(plan: TextPlan, slices: Slices) -> str:
+    """The text of a plan; raises `DataError` where it cannot be read or holds rows that an edit was made on."""
+    text = read_text(plan.text)
+    seen: dict[str, tuple[Row, ...]] = {}
+    for each, slice_ in slices.seen.items():
+        seen[each.data] = (*seen.get(each.data, ()), *slice_.rows)
+    refuse_rows_in_text(text, plan.text, seen)
+    return text
 
 
 def _topped_up(live: "LiveModel", slices: Slices) -> dict[CalibrationPlan, tuple[Row, ...]]:
@@ -155,13 +196,13 @@ def _rows(live: "LiveModel", plan: EvaluationPlan, slices: Slices) -> PreparedQu
     )
 
 
-def _text(live: "LiveModel", plan: TextPlan) -> PreparedQuestion:
+def _text(live: "LiveModel", plan: TextPlan, slices: Slices) -> PreparedQuestion:
     if live.base.task != CAUSAL_LM:
         raise DataError(
             f"plain text is put to causal language models, and the adapter is of a {TASKS.get(live.base.task)}",
             "ask for divergence on rows of its own (--data, --divergence)",
         )
-    windows = text_windows(read_text(plan.text), live.base.tokenizer, plan, live.positions)
+    windows = text_windows(refuse_seen_text(plan, slices), live.base.tokenizer, plan, live.positions)
     examples = windows.examples
     note = (
         f"{windows.counted:,} of {windows.tokens:,} tokens count: the last {plan.stride} of each of {len(examples)} "

@@ -174,4 +174,5 @@ def _proof(recipe: Recipe, plan: EvaluationPlan, spectra: Spectra, edit: Edit, s
         base=recipe.base,
         controls=controlled.controls,
         base_arm=plan.base_arm,
+        seen_tasks=recipe.seen_tasks,
     )

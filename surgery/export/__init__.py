@@ -18,7 +18,7 @@ from surgery.export.layout import (
 )
 from surgery.export.peft_loading import PeftLoading, peft_loading
 from surgery.export.read_back import EditReadBack, differing_modules, edit_between
-from surgery.export.record import RECORD_FILE, ExportRecord, dump_record, read_record, record_of
+from surgery.export.record import RECORD_FILE, ExportRecord, dump_record, read_record, record_of, turned_documents
 from surgery.export.smaller import SmallerAdapter, from_truncations, smaller_adapter, truncations
 from surgery.export.staging import RECIPE_FILE, new_folder
 
@@ -57,6 +57,7 @@ __all__ = [
     "servers",
     "smaller_adapter",
     "truncations",
+    "turned_documents",
     "write_back",
 ]
 

@@ -7,11 +7,11 @@ It names rows by what they say and by nothing else: no path in it, nor in the re
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from surgery.data import CalibrationPlan, calibration_rows, rows_digest, seen_keys
+from surgery.data import CalibrationPlan, TaskPlan, calibration_rows, rows_digest, seen_keys
 from surgery.edits import EditPlan, edit_record, stored_edit
 from surgery.errors import DataError, SurgeryError
 from surgery.files import read_limited
@@ -73,15 +73,30 @@ def record_of(
     return ExportRecord(adapter, edit, known, measured, tuple(name for name in rows if name not in known))
 
 
+def turned_documents(adapter: str, edit: EditPlan, sensitivity: Sensitivity) -> dict[str, str]:
+    """What is written beside an activation-aware cut, whose directions are its own: its record, and no recipe.
+
+    adapter: digest of the original.
+    edit: the cut of rank.
+    sensitivity: whose moments turned the directions.
+    """
+    record = record_of(adapter, edit, sensitivity)
+    told = replace(record, measured={**record.measured, "directions": "turned by an activation-aware cut"})
+    return {RECORD_FILE: dump_record(told)}
+
+
 def _told(sensitivity: Sensitivity) -> dict[str, Any]:
     """Provenance and rows of a measurement, without what only later ones have."""
     found = {**asdict(sensitivity.provenance), "rows": sensitivity.rows}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _keys_from(plan: CalibrationPlan | None, measured: str = "") -> Keys:
-    """Digests of a slice's rows, read from its source; none where that is gone or gives other rows than the `measured`."""
-    if plan is None:
+def _keys_from(plan: CalibrationPlan | TaskPlan | None, measured: str = "") -> Keys:
+    """Digests of a slice's rows, read from its source; none where that is gone or gives other rows than the `measured`.
+
+    Documents of a task are known where it is loaded, and not here.
+    """
+    if not isinstance(plan, CalibrationPlan):
         return ()
     try:
         rows = calibration_rows(plan)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from surgery.adapter import pinned_source
-from surgery.data import CalibrationPlan, EvaluationPlan, is_hub, parse_hub
+from surgery.data import CalibrationPlan, EvaluationPlan, TaskPlan, is_hub, parse_hub
 from surgery.errors import DataError
 from surgery.hub import Repository, commit_in_cache
 from surgery.model import pinned_base
@@ -28,7 +28,7 @@ def pinned(recipe: Recipe) -> Recipe:
         evaluation=None if evaluation is None else pinned_rows(evaluation),
         tuning=None if tuning is None else pinned_rows(tuning),
         protected=tuple(map(pinned_rows, recipe.protected)),
-        chosen=tuple(map(pinned_rows, recipe.chosen)),
+        chosen=tuple(each if isinstance(each, TaskPlan) else pinned_rows(each) for each in recipe.chosen),
         guards=tuple(
             pinned_rows(guard) if isinstance(guard, EvaluationPlan) else guard for guard in recipe.guards
         ),

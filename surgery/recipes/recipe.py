@@ -16,8 +16,10 @@ from surgery.data import (
     CalibrationPlan,
     EvaluationPlan,
     Question,
+    TaskPlan,
     parse_plan,
     parse_questions,
+    parse_task,
     plan_record,
     question_record,
 )
@@ -53,7 +55,8 @@ class Recipe:
     above 1, are the most steps that are taken of the edit, each measured where the last one ended, until the tuning
     rows say stop; what they lead to is a recipe of gains set by hand, and `origin` tells how those came about.
     `protected` are slices that the edit is not to hurt, measured beside, and `protected_digests` those of their rows,
-    none or as many. `chosen` are further slices that the edit was chosen on, such as those that judged in a search.
+    none or as many. `chosen` are further slices that the edit was chosen on, such as those that judged in a search, tasks
+    of lm-eval among them.
     `guards` are further questions that its evaluation puts to the same variants, which they are not to hurt.
     """
 
@@ -69,14 +72,15 @@ class Recipe:
     origin: str = ""
     protected: tuple[CalibrationPlan, ...] = ()
     protected_digests: tuple[str, ...] = ()
-    chosen: tuple[CalibrationPlan, ...] = ()
+    chosen: tuple[CalibrationPlan | TaskPlan, ...] = ()
     guards: tuple[Question, ...] = ()
 
     @property
     def plans(self) -> list[CalibrationPlan | EvaluationPlan]:
         """The slices of all its stages."""
         guards = [guard for guard in self.guards if isinstance(guard, EvaluationPlan)]
-        plans = [self.calibration, *self.protected, *self.chosen, self.evaluation, *guards, self.tuning]
+        chosen = [each for each in self.chosen if isinstance(each, CalibrationPlan)]
+        plans = [self.calibration, *self.protected, *chosen, self.evaluation, *guards, self.tuning]
         return [plan for plan in plans if plan is not None]
 
     @property
@@ -93,7 +97,13 @@ class Recipe:
     def seen(self) -> list[CalibrationPlan]:
         """The slices that shaped the edit; a proof may share no example with them."""
         tuning = [] if self.tuning is None else [self.tuning]
-        return [self.calibration, *tuning, *self.protected, *self.chosen]
+        chosen = [each for each in self.chosen if isinstance(each, CalibrationPlan)]
+        return [self.calibration, *tuning, *self.protected, *chosen]
+
+    @property
+    def seen_tasks(self) -> tuple[TaskPlan, ...]:
+        """The tasks that shaped the edit; a proof may share no document with them."""
+        return tuple(each for each in self.chosen if isinstance(each, TaskPlan))
 
 
 def in_one_step(recipe: Recipe) -> Recipe:
@@ -133,7 +143,9 @@ def dump_recipe(recipe: Recipe) -> str:
     if recipe.tuning is not None:
         record["tuning"] = record_of(recipe.tuning)
     if recipe.chosen:
-        record["chosen"] = [record_of(plan) for plan in recipe.chosen]
+        record["chosen"] = [
+            question_record(each) if isinstance(each, TaskPlan) else record_of(each) for each in recipe.chosen
+        ]
     if recipe.evaluation is not None:
         record["evaluation"] = record_of(recipe.evaluation)
     if recipe.guards:
@@ -193,7 +205,7 @@ def parse_recipe(text: str) -> Recipe:
         origin=origin,
         protected=tuple(plan for plan, _ in protected),
         protected_digests=tuple(found for _, found in protected) if any(found for _, found in protected) else (),
-        chosen=tuple(plan for plan, _ in _listed(record, "chosen", earlier)),
+        chosen=_chosen(record, earlier),
         guards=_guards(record, earlier),
     )
 
@@ -220,6 +232,20 @@ def _measured(section: Mapping[str, Any], where: str, earlier: bool) -> tuple[Ca
     if not isinstance(rows, str):
         raise RecipeError(f"{where}.digest cannot be {rows!r}", "write a digest as text, or leave it out")
     return parse_plan(CalibrationPlan, settings, where, earlier=earlier), rows
+
+
+def _chosen(record: Mapping[str, Any], earlier: bool) -> tuple[CalibrationPlan | TaskPlan, ...]:
+    """What an edit was chosen on: slices, and tasks of lm-eval."""
+    value = record.get("chosen", [])
+    if not isinstance(value, list):
+        raise RecipeError(f"chosen is no list but {value!r}", "write a list of slices, each as calibration is")
+    return tuple(_chosen_one(each, f"chosen[{i}]", earlier) for i, each in enumerate(value))
+
+
+def _chosen_one(value: Any, where: str, earlier: bool) -> CalibrationPlan | TaskPlan:
+    if isinstance(value, dict) and "task" in value:
+        return parse_task(value, where)
+    return _measured(mapping_of(value, where), where, earlier)[0]
 
 
 def _guards(record: Mapping[str, Any], earlier: bool) -> tuple[Question, ...]:

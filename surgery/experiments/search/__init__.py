@@ -14,15 +14,24 @@ from surgery.experiments.search.objectives import (
     OBJECTIVES,
     OWN,
     PROTECTED,
+    TASK,
     Objective,
     kept_share,
     objectives_named,
 )
-from surgery.experiments.search.plan import SearchPlan, parse_search, read_judges, search_record, settings
+from surgery.experiments.search.plan import (
+    SearchPlan,
+    parse_search,
+    read_judges,
+    search_record,
+    seen_by_name,
+    settings,
+)
 from surgery.experiments.search.race import LEVEL, dominated, looks, surely_worse
 from surgery.experiments.search.run import Search, SearchLimits, search
 from surgery.experiments.search.space import KNOBS, PARTS, Room, SearchSpace, room_of
 from surgery.experiments.search.study import JOURNAL, Study, stored_trials
+from surgery.experiments.search.task_rows import TaskRows, task_rows
 
 __all__ = [
     "ABOUT",
@@ -38,6 +47,7 @@ __all__ = [
     "PROTECTED",
     "REFUSED",
     "STOPPED",
+    "TASK",
     "Judges",
     "Objective",
     "Room",
@@ -47,6 +57,7 @@ __all__ = [
     "SearchSpace",
     "StoredSearch",
     "Study",
+    "TaskRows",
     "Trial",
     "delete_search",
     "dominated",
@@ -61,9 +72,11 @@ __all__ = [
     "search",
     "search_key",
     "search_record",
+    "seen_by_name",
     "settings",
     "stored_searches",
     "stored_trials",
     "surely_worse",
+    "task_rows",
     "warning",
 ]

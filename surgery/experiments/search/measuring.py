@@ -14,7 +14,8 @@ from numpy import ndarray
 
 from surgery.data import Calibration, Encoding, Example
 from surgery.evaluation import BASELINE, Marking, answered
-from surgery.experiments.search.objectives import Objective, Reading
+from surgery.experiments.search.objectives import TASK, Objective, Reading
+from surgery.experiments.search.task_rows import TaskRows
 from surgery.model import Variant, VariantEngine
 from surgery.progress import SILENT, Control
 from surgery.runs import AnswerLog, RequestKey
@@ -35,6 +36,7 @@ class Judges:
     objectives: those of the search.
     log: where what was measured is kept.
     batch_size: rows of a batch at most.
+    task: the documents of a task that judge beside them.
     """
 
     live: "LiveModel"
@@ -42,11 +44,18 @@ class Judges:
     objectives: Sequence[Objective]
     log: AnswerLog
     batch_size: int = 32
+    task: TaskRows | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many rows judge, by whose they are."""
+        sizes = {whose: len(slice_.examples) for whose, slice_ in self.slices.items()}
+        return sizes if self.task is None else {**sizes, TASK: len(self.task)}
 
     @property
     def rows(self) -> int:
         """Rows of the largest slice, which parts are counted in."""
-        return max(len(slice_.examples) for slice_ in self.slices.values())
+        return max(self.sizes.values())
 
     def changes(self, sigma: Variant, part: range, control: Control = SILENT) -> Numbers:
         """Paired changes against the unedited adapter by objective, of a part of the rows.
@@ -58,17 +67,37 @@ class Judges:
         found: Numbers = {}
         for whose, slice_ in self.slices.items():
             readings = tuple(sorted({e.reading for e in self.objectives if e.rows == whose and e.reading}))
-            examples = slice_.examples[self._share(slice_, part.start) : self._share(slice_, part.stop)]
+            own = self._share(whose, part)
+            examples = slice_.examples[own.start : own.stop]
             asked = _Part(RequestKey(part.start, part.stop, whose), examples, slice_.encoding, readings)
             before, after = self._numbers(asked, None, control), self._numbers(asked, sigma, control)
             for each in self.objectives:
                 if each.rows == whose and each.reading is not None:
                     found[each.name] = after[each.reading] - before[each.reading]
+        for each in self.objectives:
+            if each.rows == TASK:
+                found[each.name] = self._scores(part, sigma, control) - self._scores(part, None, control)
         return found
 
-    def _share(self, slice_: Calibration, row: int) -> int:
-        """The row of a slice where that row of the largest one stands in proportion."""
-        return -(-row * len(slice_.examples) // self.rows)
+    def _share(self, whose: str, part: range) -> range:
+        """The rows of a slice that stand in proportion where these rows of the largest one do."""
+        size, rows = self.sizes[whose], self.rows
+        return range(-(-part.start * size // rows), -(-part.stop * size // rows))
+
+    def _scores(self, part: range, sigma: Variant | None, control: Control) -> Float64[ndarray, " row"]:
+        """What the task gives its documents, from the log or from the model."""
+        assert self.task is not None
+        own = self._share(TASK, part)
+        if not own:
+            return np.zeros(0)
+        place = RequestKey(part.start, part.stop, TASK)
+        name = BASELINE if sigma is None else sigma_identity(sigma)
+        known = _numbers_of(self.log.known.get(place, {}).get(name), "score", len(own))
+        if known is not None:
+            return known
+        found = self.task.scores(own, sigma, self.batch_size, Control(cancelled=control.cancelled))
+        self.log.add(place, {name: {"score": found.tolist()}})
+        return found
 
     def _numbers(self, asked: "_Part", sigma: Variant | None, control: Control) -> Numbers:
         """What is read of a part, from the log or from the model."""
@@ -111,8 +140,14 @@ class _Part:
 
 def _kept(known: Any, asked: _Part) -> Numbers | None:
     """What the log has of a part; None where it does not have all of it."""
+    found = {reading: _numbers_of(known, reading, len(asked.examples)) for reading in asked.readings}
+    whole: Numbers = {reading: numbers for reading, numbers in found.items() if numbers is not None}
+    return whole if len(whole) == len(found) else None
+
+
+def _numbers_of(known: Any, reading: Reading, rows: int) -> Float64[ndarray, " row"] | None:
     try:
-        found: Numbers = {reading: np.array(known[reading], dtype=np.float64) for reading in asked.readings}
+        found = np.array(known[reading], dtype=np.float64)
     except (TypeError, ValueError, LookupError):
         return None
-    return found if all(numbers.shape == (len(asked.examples),) for numbers in found.values()) else None
+    return found if found.shape == (rows,) else None

@@ -12,9 +12,10 @@ from surgery.errors import PolicyError
 from surgery.evaluation import Effect
 from surgery.spectra import Spectra, null_components
 
-OWN, PROTECTED = "own", "protected"
-# what is read of a row: its answer loss, whether its greedy answer is right, how far its answer tokens drift
-Reading = Literal["loss", "exact", "kl"]
+OWN, PROTECTED, TASK = "own", "protected", "task"
+# what is read of a row: its answer loss, whether its greedy answer is right, how far its answer tokens drift, or the
+# score that its task gives it
+Reading = Literal["loss", "exact", "kl", "score"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Objective:
     title: as it is shown.
     unit: of what is shown, which is the number times `factor` with `digits` behind the point.
     higher_is_better: whether it is maximised.
-    rows: whose it is, `own` or `protected`; None for one that no row is asked for.
+    rows: whose it is, `own`, `protected` or those of a `task`; None for one that no row is asked for.
     reading: what is read of these rows; None likewise.
     """
 
@@ -78,6 +79,16 @@ OBJECTIVES: dict[str, Objective] = {
             "nats per answer token",
             rows=PROTECTED,
             reading="kl",
+        ),
+        Objective(
+            "task",
+            "the task's own metric",
+            "points",
+            higher_is_better=True,
+            rows=TASK,
+            reading="score",
+            factor=100,
+            digits=1,
         ),
         Objective("parameters", "parameters kept", "% of the adapter's", factor=100, digits=1),
     )

@@ -6,7 +6,9 @@ from typing import Any
 
 from surgery.data import (
     CalibrationPlan,
+    Row,
     Slice,
+    TaskPlan,
     calibration_rows,
     parse_stored_plan,
     plan_record,
@@ -15,7 +17,7 @@ from surgery.data import (
 )
 from surgery.edits import EditPlan, edit_record, groups_text, stored_edit
 from surgery.errors import DataError, PolicyError
-from surgery.experiments.search.objectives import OWN, PROTECTED, Objective, objectives_named
+from surgery.experiments.search.objectives import OWN, PROTECTED, TASK, Objective, objectives_named
 from surgery.experiments.search.space import GROUPS, SearchSpace
 
 _SETTINGS = {"start", "objectives", "space", "tuning", "protected", "seed", "race"}
@@ -30,6 +32,7 @@ class SearchPlan:
     objectives: names of `OBJECTIVES`, the first of which the front is sorted by.
     space: what is varied.
     protected: rows of another task, for the objectives that ask for some.
+    task: a task of lm-eval, for the objective that is its metric.
     seed: of Optuna's sampler.
     race: whether trials are stopped that are worse than the unedited adapter in everything.
 
@@ -43,6 +46,7 @@ class SearchPlan:
     protected: CalibrationPlan | None = None
     seed: int = 0
     race: bool = True
+    task: TaskPlan | None = None
 
     def __post_init__(self) -> None:
         wanted = self.asked
@@ -50,6 +54,11 @@ class SearchPlan:
             raise PolicyError(
                 "an objective is of protected rows, and none are named",
                 "name rows of another task (--protected-data), or leave it out",
+            )
+        if (self.task is None) == any(each.rows == TASK for each in wanted):
+            raise PolicyError(
+                "a task and the objective that is its metric belong together",
+                "name a task (--task) and the objective task, or neither",
             )
         if not 0 <= self.seed < 2**32:
             raise PolicyError(f"a search cannot have seed {self.seed}", "use a seed from 0 to 2**32 - 1")
@@ -63,8 +72,15 @@ class SearchPlan:
     def slices(self) -> dict[str, CalibrationPlan]:
         """The slices whose rows choose, by whose they are: an edit that was found is not proven on them."""
         used = {each.rows for each in self.asked}
+        if not used & {OWN, PROTECTED}:  # edits are tried on a setup of some rows, whatever judges them
+            used.add(OWN)
         known = {OWN: self.tuning, PROTECTED: self.protected}
         return {whose: plan for whose, plan in known.items() if plan is not None and whose in used}
+
+    @property
+    def choosing(self) -> tuple[CalibrationPlan | TaskPlan, ...]:
+        """All that judges: an edit that was found is not proven on it."""
+        return (*self.slices.values(), *([] if self.task is None else [self.task]))
 
 
 def search_record(plan: SearchPlan) -> dict[str, Any]:
@@ -77,12 +93,13 @@ def search_record(plan: SearchPlan) -> dict[str, Any]:
         "protected": None if plan.protected is None else plan_record(plan.protected),
         "seed": plan.seed,
         "race": plan.race,
+        **({} if plan.task is None else {"task": plan.task.values()}),
     }
 
 
 def parse_search(record: Mapping[str, Any]) -> SearchPlan:
     """The plan of a record that `search_record` made; raises `ValueError` or `LookupError` for anything else."""
-    if set(record) != _SETTINGS or type(record["seed"]) is not int or type(record["race"]) is not bool:
+    if set(record) - {"task"} != _SETTINGS or type(record["seed"]) is not int or type(record["race"]) is not bool:
         raise ValueError("no record of a search")
     knobs, protected = record["space"]["knobs"], record["protected"]
     return SearchPlan(
@@ -95,6 +112,7 @@ def parse_search(record: Mapping[str, Any]) -> SearchPlan:
         protected=None if protected is None else parse_stored_plan(CalibrationPlan, protected, "protected"),
         seed=record["seed"],
         race=record["race"],
+        task=TaskPlan.of(record["task"]) if "task" in record else None,
     )
 
 
@@ -114,6 +132,11 @@ def read_judges(plan: SearchPlan, calibration: CalibrationPlan | None) -> dict[s
                 "name other rows",
             )
     return {whose: read[each] for whose, each in plan.slices.items()}
+
+
+def seen_by_name(calibration: CalibrationPlan | None) -> dict[str, list[Row]]:
+    """The rows that edits are made from, for the documents of a task to be compared with."""
+    return {} if calibration is None else {calibration.data: calibration_rows(calibration)}
 
 
 def settings(plan: SearchPlan, edit: EditPlan | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from surgery.experiments.search.plan import SearchPlan
 from surgery.experiments.search.race import LEVEL, dominated, looks
 from surgery.experiments.search.space import Room, room_of
 from surgery.experiments.search.study import JOURNAL, Proposal, Study
+from surgery.experiments.search.task_rows import TaskRows
 from surgery.files import runs_folder
 from surgery.progress import SILENT, Control
 from surgery.runs import LOG, AnswerLog
@@ -75,6 +76,7 @@ def search(
     plan: SearchPlan,
     *,
     protected: Calibration | None = None,
+    task: TaskRows | None = None,
     limits: SearchLimits = SearchLimits(),
     tell: Callable[[Search], None] = _nobody_asks,
     control: Control = SILENT,
@@ -84,6 +86,7 @@ def search(
     setup: the adapter in its running base model, its sensitivity and the rows to measure on, which are the plan's.
     plan: what is searched; its start is the first trial.
     protected: the plan's protected rows.
+    task: the documents of the plan's task.
     limits: most trials and seconds.
     tell: called with all trials so far, at the beginning and after each.
     control: hears of rows, as many as all trials would take if none were stopped; its `resumed` hears of earlier ones.
@@ -101,27 +104,29 @@ def search(
     room = room_of(plan.start, plan.space, setup.live.spectra, setup.sensitivity)
     setup.apply(plan.start)
     slices = _slices(setup, plan, protected)
-    key = search_key(plan, setup.live.adapter.digest, _context(setup, plan, slices))
+    if (task is None) != (plan.task is None):
+        raise DataError("the plan has a task and its documents are not here", "load them with task_rows")
+    key = search_key(plan, setup.live.adapter.digest, [*_context(setup, plan, slices), *_task_context(task)])
     folder = runs_folder() / key
     with AnswerLog(folder / LOG) as log:
         keep_about(folder, plan, setup.live.adapter.digest)
         try:
             study = Study(folder / JOURNAL, key, plan.asked, room, plan.seed)
-            judges = Judges(setup.live, slices, plan.asked, log, setup.batch_size)
+            judges = Judges(setup.live, slices, plan.asked, log, setup.batch_size, task)
             trying = _Trying(setup, plan, room, judges, _Watch(limits, judges.rows, control))
             while len(study.trials) < limits.trials:
-                tell(_so_far(key, plan, study, slices))
+                tell(_so_far(key, plan, study, judges))
                 if not trying.next(study):
                     break
         except OSError as error:
             raise unwritable(folder, error, 0) from error
-    found = _so_far(key, plan, study, slices)
+    found = _so_far(key, plan, study, judges)
     tell(found)
     return found
 
 
-def _so_far(key: str, plan: SearchPlan, study: Study, slices: Mapping[str, Calibration]) -> Search:
-    return Search(key, plan, tuple(study.trials), {whose: len(each.examples) for whose, each in slices.items()})
+def _so_far(key: str, plan: SearchPlan, study: Study, judges: Judges) -> Search:
+    return Search(key, plan, tuple(study.trials), judges.sizes)
 
 
 def _slices(setup: TuningSetup, plan: SearchPlan, protected: Calibration | None) -> dict[str, Calibration]:
@@ -150,6 +155,11 @@ def _context(setup: TuningSetup, plan: SearchPlan, slices: Mapping[str, Calibrat
     if measured is not None and (plan.start.needs_sensitivity or "energy" in plan.space.parts):
         parts += [each.provenance.key for each in (measured, *measured.protected)]
     return parts
+
+
+def _task_context(task: TaskRows | None) -> list[str]:
+    """What the numbers of a task depend on."""
+    return [] if task is None else [task.loaded.digest, *task.loaded.scoring, version("lm-eval")]
 
 
 class _Watch:

@@ -2,24 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.editing.rank_table import NOW, PICKERS, module_table
+from app.editing.turned_cuts import TURNED
 from app.state.workspace import Workspace
-from surgery.adapter import open_adapter
 from surgery.edits import EditPlan, kept_in_sum
 from surgery.export import Smaller, edited_layout
 from surgery.policies import Rank
-from surgery.spectra import decompose
-from tests.helpers.policies import measured
-
-SHAPES = {
-    f"model.layers.{i}.{name}": (12, 4, 9) for i in range(2) for name in ("mlp.down_proj", "self_attn.o_proj")
-}
 
 
 def below_the_board() -> None:
@@ -38,20 +30,6 @@ def on_the_export_page() -> None:
     st.session_state["form"] = form_picker(st.session_state["workspace"])
 
 
-@pytest.fixture
-def workspace(lora_tensors: Callable[..., dict], write_adapter: Callable[..., Path]) -> Workspace:
-    tensors = {
-        key: tensor * (0.1 if ".1." in key and "lora_B" in key else 1)
-        for key, tensor in lora_tensors(SHAPES).items()
-    }
-    adapter = open_adapter(write_adapter(tensors, r=4, lora_alpha=8))
-    spectra = decompose(adapter)
-    rng = np.random.default_rng(4)
-    sensitivity = measured({name: rng.normal(size=(6, each.rank)) for name, each in spectra.items()})
-    plain = Workspace(adapter, spectra, sensitivity=sensitivity)
-    return plain.with_edit("all", scope="all")
-
-
 def opened(page: Callable[[], None], workspace: Workspace, *, shown: bool = True) -> AppTest:
     test = AppTest.from_function(page, default_timeout=60)
     test.session_state["workspace"] = workspace
@@ -61,17 +39,17 @@ def opened(page: Callable[[], None], workspace: Workspace, *, shown: bool = True
     return test
 
 
-def test_the_table_says_what_every_picker_keeps_at_the_share_and_rank_chosen(workspace: Workspace) -> None:
-    test = opened(below_the_board, workspace)
+def test_the_table_says_what_every_picker_keeps_at_the_share_and_rank_chosen(cut_workspace: Workspace) -> None:
+    test = opened(below_the_board, cut_workspace)
     test.slider(key="rank-share").set_value(0.8)
     test.slider(key="rank-fixed").set_value(3).run()
     table = test.dataframe[0].value.set_index("cut")
-    assert list(table.index) == [NOW, *PICKERS]
+    assert list(table.index) == [NOW, *PICKERS, *TURNED]
     for name, picker in PICKERS.items():
         plan = EditPlan(replace(picker, share=0.8, keep=3), "all")
-        edit = plan.apply(workspace.spectra, workspace.sensitivity)
-        kept = kept_in_sum(edit, workspace.sensitivity)
-        ragged, padded = (edited_layout(workspace.adapter, edit, Smaller(pad)) for pad in (None, 0))
+        edit = plan.apply(cut_workspace.spectra, cut_workspace.sensitivity)
+        kept = kept_in_sum(edit, cut_workspace.sensitivity)
+        ragged, padded = (edited_layout(cut_workspace.adapter, edit, Smaller(pad)) for pad in (None, 0))
         row = table.loc[name]
         assert row["components"] == f"{kept.kept} of {kept.rank}"
         assert row["kept of Σσ²"] == pytest.approx(kept.energy)
@@ -80,8 +58,8 @@ def test_the_table_says_what_every_picker_keeps_at_the_share_and_rank_chosen(wor
         assert row["MB padded"] == round(padded.bytes / 1e6, 2)
 
 
-def test_module_by_module_it_follows_the_edit_on_the_board(workspace: Workspace) -> None:
-    cut = workspace.with_edit("cut", policy=Rank(cut="para", share=0.9), energy="none")
+def test_module_by_module_it_follows_the_edit_on_the_board(cut_workspace: Workspace) -> None:
+    cut = cut_workspace.with_edit("cut", policy=Rank(cut="para", share=0.9), energy="none")
     table = module_table(cut).set_index("module")
     for name, module in cut.edit.modules.items():
         kept = int(module.gains.sum())
@@ -93,20 +71,22 @@ def test_module_by_module_it_follows_the_edit_on_the_board(workspace: Workspace)
     assert opened(below_the_board, cut).dataframe[1].value.set_index("module").equals(table)
 
 
-def test_closed_it_computes_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_it_computes_nothing(cut_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.editing.rank_table.kept_in_sum", pytest.fail)
-    assert not opened(below_the_board, workspace, shown=False).dataframe
+    assert not opened(below_the_board, cut_workspace, shown=False).dataframe
 
 
-def test_what_was_not_measured_is_said_and_the_rest_is_shown(workspace: Workspace) -> None:
-    test = opened(below_the_board, replace(workspace, sensitivity=None).with_edit("none", policy=Rank()))
+def test_what_was_not_measured_is_said_and_the_rest_is_shown(cut_workspace: Workspace) -> None:
+    test = opened(below_the_board, replace(cut_workspace, sensitivity=None).with_edit("none", policy=Rank()))
     names = set(test.dataframe[0].value["cut"])
     assert names == {NOW, *(name for name, picker in PICKERS.items() if picker.by == "sigma")}
-    assert sum("none were given" in caption.value for caption in test.caption) == len(PICKERS) + 1 - len(names)
+    assert sum("none were given" in caption.value for caption in test.caption) == len(PICKERS) + len(
+        TURNED
+    ) + 1 - len(names)
 
 
-def test_a_click_opens_a_cut_on_the_board(workspace: Workspace) -> None:
-    test = opened(below_the_board, workspace)
+def test_a_click_opens_a_cut_on_the_board(cut_workspace: Workspace) -> None:
+    test = opened(below_the_board, cut_workspace)
     test.selectbox(key="rank-chosen").set_value("σ², the share of each module")
     test.slider(key="rank-share").set_value(0.9).run()
     test.button(key="rank-open").click().run()
@@ -116,9 +96,9 @@ def test_a_click_opens_a_cut_on_the_board(workspace: Workspace) -> None:
     assert now.history.steps[now.history.at].label == "cut σ², the share of each module"
 
 
-def test_the_export_page_asks_for_a_form_only_where_something_is_left_out(workspace: Workspace) -> None:
-    assert not opened(on_the_export_page, workspace).radio
-    cut = workspace.with_edit("cut", policy=Rank(keep=2), energy="none")
+def test_the_export_page_asks_for_a_form_only_where_something_is_left_out(cut_workspace: Workspace) -> None:
+    assert not opened(on_the_export_page, cut_workspace).radio
+    cut = cut_workspace.with_edit("cut", policy=Rank(keep=2), energy="none")
     test = opened(on_the_export_page, cut)
     (choice,) = test.radio
     assert test.session_state["form"] is None

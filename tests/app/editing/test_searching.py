@@ -1,6 +1,5 @@
 """The search of the bench on a real tiny model: ticked, run, opened, kept, tried, and barred from its proof."""
 
-import json
 import time
 from pathlib import Path
 
@@ -8,35 +7,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.state import jobs
-from app.state.workspace import Workspace, workspace_for
-from surgery.data import CalibrationPlan
+from app.state.workspace import Workspace
 from surgery.experiments.search import stored_searches
-from surgery.model import BaseChoice
-from surgery.policies import Scale
-from tests.helpers.models import save_adapter, save_model, tiny_llama
+from tests.app.editing.conftest import press
 
 APP = Path(__file__).resolve().parents[3] / "app"
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("searched")
-    save_model(tiny_llama(), folder / "base")
-    save_adapter(tiny_llama(), folder / "adapter")
-    for name, sign in (("rows", "+"), ("other", "-")):
-        rows = [json.dumps({"prompt": f"{a}{sign}{b}=", "answer": str(a * b)}) for a in range(5) for b in range(5)]
-        (folder / f"{name}.jsonl").write_text("\n".join(rows))
-    return folder
-
-
-@pytest.fixture
-def workspace(files: Path) -> Workspace:
-    opened = workspace_for(str(files / "adapter")).with_edit(
-        "scale", policy=Scale(0.9), energy="none", scope="all"
-    )
-    opened = opened.with_base(BaseChoice(str(files / "base")))
-    calibration = CalibrationPlan(str(files / "rows.jsonl"), examples=8)
-    return type(opened)(**{**vars(opened), "calibration": calibration})
 
 
 def opened(workspace: Workspace) -> AppTest:
@@ -47,25 +22,14 @@ def opened(workspace: Workspace) -> AppTest:
     return test.switch_page("views/surgery.py").run()
 
 
-def press(test: AppTest, label: str) -> AppTest:
-    next(button for button in test.button if button.label == label).click().run()
-    limit = time.monotonic() + 60
-    while jobs.jobs().claims(test.session_state["workspace-id"]) and time.monotonic() < limit:
-        time.sleep(0.1)
-        test.run()
-    assert not test.exception
-    assert not test.error
-    return test
-
-
 @pytest.fixture
-def searched(workspace: Workspace, files: Path) -> AppTest:
-    test = opened(workspace)
+def searched(sums_workspace: Workspace, sums_files: Path) -> AppTest:
+    test = opened(sums_workspace)
     next(box for box in test.number_input if box.label == "Trials at most").set_value(4)
     group = {each.label: each for each in test.button_group}
     group["What to improve"].set_value(["loss", "protected"])
     group["What to vary"].set_value(["knobs", "strength"]).run()
-    test.text_input(key="search-protected").set_value(str(files / "other.jsonl")).run()
+    test.text_input(key="search-protected").set_value(str(sums_files / "other.jsonl")).run()
     return press(test, "Search")
 
 
@@ -92,8 +56,10 @@ def test_a_search_fills_the_page_and_its_trials_are_opened_kept_tried_and_barred
     assert set(answers) == {"unedited", "edited"}
 
 
-def test_the_front_grows_while_the_search_runs_and_stopping_keeps_what_was_found(workspace: Workspace) -> None:
-    test = opened(workspace)
+def test_the_front_grows_while_the_search_runs_and_stopping_keeps_what_was_found(
+    sums_workspace: Workspace,
+) -> None:
+    test = opened(sums_workspace)
     next(box for box in test.number_input if box.label == "Trials at most").set_value(500).run()
     next(button for button in test.button if button.label == "Search").click().run()
     ((job, _),) = jobs.jobs().claims(test.session_state["workspace-id"]).values()
@@ -110,7 +76,23 @@ def test_the_front_grows_while_the_search_runs_and_stopping_keeps_what_was_found
         test.run()
     assert not test.exception
     assert not test.error
-    stored = stored_searches(workspace.adapter.digest)[0]
+    stored = stored_searches(sums_workspace.adapter.digest)[0]
     assert 1 <= seen <= len(stored.trials) < 500
     table = next(each.value for each in test.dataframe if "outcome" in each.value)
     assert len(table) == len(stored.trials)
+
+
+def test_a_task_is_asked_for_by_its_name_and_a_wrong_one_is_a_message(sums_workspace: Workspace) -> None:
+    test = opened(sums_workspace)
+    group = {each.label: each for each in test.button_group}
+    group["What to improve"].set_value(["task"]).run()
+
+    def search_button():
+        return next(button for button in test.button if button.label == "Search")
+
+    assert search_button().disabled
+    test.text_input(key="search-task").set_value("arc_easy, shots: 3").run()
+    assert any("no setting 'shots'" in error.value for error in test.error)
+    test.text_input(key="search-task").set_value("arc_easy").run()
+    assert not test.error
+    assert not search_button().disabled

@@ -23,7 +23,7 @@ from app.state import saved as sessions
 from app.state.saved import Holders, restore, save
 from app.state.undo import History
 from app.state.workspace import Workspace, workspace_for
-from surgery.data import CalibrationPlan, Encoding, EvaluationPlan
+from surgery.data import CalibrationPlan, Encoding, EvaluationPlan, TaskPlan, TextPlan
 from surgery.edits import EditPlan
 from surgery.model import BaseChoice
 from surgery.policies import POLICIES, AbsSelect, Scale, knobs_of, make_policy
@@ -73,7 +73,7 @@ def rewritten(file: Path, change: Any) -> None:
 
 
 def assert_same(one: Workspace, other: Workspace) -> None:
-    for part in ("base", "calibration", "evaluation", "history", "shelf", "exported", "chosen"):
+    for part in ("base", "calibration", "evaluation", "history", "shelf", "exported", "chosen", "guards"):
         assert getattr(one, part) == getattr(other, part), part
     assert (one.adapter.digest, one.adapter.source) == (other.adapter.digest, other.adapter.source)
     assert list(one.spectra) == list(other.spectra)
@@ -89,7 +89,11 @@ def assert_same(one: Workspace, other: Workspace) -> None:
 
 
 def test_a_saved_workspace_comes_back_as_it_was(opened: Workspace) -> None:
-    opened = opened.with_chosen([CalibrationPlan("judges.jsonl", 5), CalibrationPlan("others.jsonl")])
+    opened = opened.with_chosen(
+        [CalibrationPlan("judges.jsonl", 5), CalibrationPlan("others.jsonl"), TaskPlan("piqa", 9)]
+    )
+    guards = [TextPlan("demo:text", 20), TaskPlan("arc_easy", 100), EvaluationPlan("other.jsonl", 5)]
+    opened = opened.with_evaluation(EvaluationPlan("held-out.jsonl"), guards)
     save(opened, ID)
     found = restore(ID)
     assert_same(found, opened)

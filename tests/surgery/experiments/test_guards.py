@@ -5,15 +5,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from surgery.data import EvaluationPlan, TaskPlan, TextPlan, question_name, read_text, text_windows
+from surgery.data import (
+    CalibrationPlan,
+    EvaluationPlan,
+    Row,
+    TaskPlan,
+    TextPlan,
+    calibration_rows,
+    question_name,
+    read_text,
+    text_windows,
+)
 from surgery.errors import Cancelled, DataError, SurgeryError
 from surgery.evaluation import AGAIN, BASE, BASELINE, CROSS_ENTROPY, KL_BASE, KL_UNEDITED
-from surgery.experiments import GUARD, Proof, parse_guard, prove, prove_with_guards, random_controls
+from surgery.experiments import GUARD, Proof, check_guards, parse_guard, prove, prove_with_guards, random_controls
 from surgery.model import VariantEngine
 from surgery.progress import Control
 from surgery.runs import group_of, stored_runs
 from tests.helpers.refusals import refusal
 from tests.helpers.rounding import assert_losses
+from tests.helpers.workplace import write_rows
 
 
 def edits(live):
@@ -155,3 +166,19 @@ def test_guards_are_held_to_the_margins_of_the_proof(live, place, text_plan):
     _, group = prove_with_guards(live, Proof(plan, edits(live)), [text_plan, replace(place.evaluation, start=6)])
     assert group is not None
     assert [run.evaluation.margins for run in group.runs] == [plan.margins] * 3
+
+
+def test_a_text_that_holds_rows_which_an_edit_was_made_on_is_refused(live, place, tmp_path):
+    rows = [
+        Row(f"How many boats lie in the harbour at {n} o'clock on a day with wind?", f"{n}") for n in range(12)
+    ]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    seen = CalibrationPlan(data, examples=8)
+    text = tmp_path / "text.txt"
+    text.write_text(f"It was late. {calibration_rows(seen)[3].prompt} Nobody knew.")
+    plan = TextPlan(str(text), window=24, stride=12)
+    assert "holds 1 of 8 rows" in refusal(DataError, check_guards, [plan], [seen])
+    assert "holds 1 of 8 rows" in refusal(DataError, prove, live, Proof(plan, {}, [seen]))
+    assert "holds 1 of 8 rows" in refusal(
+        DataError, prove_with_guards, live, Proof(place.evaluation, {}, [seen]), [plan]
+    )
