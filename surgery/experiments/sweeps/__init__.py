@@ -1,7 +1,22 @@
 """Grids of edits over adapters and tasks, in process or on Ray."""
 
+from surgery.experiments.sweeps.evidence import OWN_TASKS, Evidence, MethodEvidence, OnAdapter, evidence
+from surgery.experiments.sweeps.evidence_files import (
+    change_text,
+    evidence_markdown,
+    evidence_record,
+    interval_text,
+    notes_of,
+    number_text,
+    over_text,
+    p_text,
+    scaled,
+    write_evidence,
+)
+from surgery.experiments.sweeps.kept import KeptSweep, kept_sweeps
 from surgery.experiments.sweeps.ledger import finished
 from surgery.experiments.sweeps.members import pinned_sweep, refused_text
+from surgery.experiments.sweeps.of_set import sweep_file, sweep_of_set
 from surgery.experiments.sweeps.plan import (
     SweepPlan,
     check,
@@ -13,28 +28,47 @@ from surgery.experiments.sweeps.plan import (
 )
 from surgery.experiments.sweeps.ray_runner import on_ray, request
 from surgery.experiments.sweeps.results import CellResult, edit_values, failures, results
-from surgery.experiments.sweeps.run import Runner, Swept, in_process, run_sweep
-from surgery.experiments.sweeps.spec import Resources, parse_sweep, read_sweep
+from surgery.experiments.sweeps.run import Runner, Swept, in_process, run_sweep, so_far
+from surgery.experiments.sweeps.spec import Refused, Resources, Sweep, parse_sweep, read_sweep
 from surgery.experiments.sweeps.sweep_text import sweep_record, sweep_text
+from surgery.experiments.sweeps.swept_edit import SweptEdit
 from surgery.experiments.sweeps.tables import TABLES, SweptTable, table, write_tables
 
 __all__ = [
+    "OWN_TASKS",
     "TABLES",
     "CellResult",
+    "Evidence",
+    "KeptSweep",
+    "MethodEvidence",
+    "OnAdapter",
+    "Refused",
     "Resources",
     "Runner",
+    "Sweep",
     "SweepPlan",
     "Swept",
+    "SweptEdit",
     "SweptTable",
+    "change_text",
     "check",
     "cost",
     "cost_text",
     "edit_values",
+    "evidence",
+    "evidence_markdown",
+    "evidence_record",
     "expand",
     "failures",
     "finished",
     "in_process",
+    "interval_text",
+    "kept_sweeps",
+    "notes_of",
+    "number_text",
     "on_ray",
+    "over_text",
+    "p_text",
     "parse_sweep",
     "passes_of",
     "pinned_sweep",
@@ -43,9 +77,14 @@ __all__ = [
     "request",
     "results",
     "run_sweep",
+    "scaled",
+    "so_far",
+    "sweep_file",
+    "sweep_of_set",
     "sweep_record",
     "sweep_text",
     "table",
     "variant_name",
+    "write_evidence",
     "write_tables",
 ]

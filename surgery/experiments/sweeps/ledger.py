@@ -15,15 +15,20 @@ from surgery.model import base_fingerprint
 from surgery.runs import Run, stored_run
 
 
-def finished(groups: Sequence[Group]) -> list[Run | None]:
-    """The run of each group that ended earlier, of this sweep or of another that asked the same."""
-    found = []
-    for key in group_keys(groups):
-        run = None
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            run = stored_run(json.loads(_entry(key).read_text(encoding="utf-8"))["run"])
-        found.append(run if run is not None and run.finished else None)
-    return found
+def finished(groups: Sequence[Group], keys: Sequence[str] | None = None) -> list[Run | None]:
+    """The run of each group that ended earlier, of this sweep or of another that asked the same.
+
+    keys: of the groups, where they are known.
+    """
+    return [remembered(key) for key in keys or group_keys(groups)]
+
+
+def remembered(key: str) -> Run | None:
+    """The run that answers for a group of that key; None where there is none that has ended."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        run = stored_run(json.loads(_entry(key).read_text(encoding="utf-8"))["run"])
+        return run if run is not None and run.finished else None
+    return None
 
 
 def group_keys(groups: Sequence[Group]) -> list[str]:

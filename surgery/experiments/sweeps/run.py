@@ -17,8 +17,9 @@ from surgery.experiments.sweeps.attached import (
     measure_budgets,
     proved_by,
 )
+from surgery.experiments.sweeps.kept import Answered, keep_sweep
 from surgery.experiments.sweeps.ledger import finished, group_keys, remember
-from surgery.experiments.sweeps.plan import Group, SweepPlan
+from surgery.experiments.sweeps.plan import Group, SweepCell, SweepPlan
 from surgery.progress import SILENT, Control
 from surgery.runs import Run, stored_run
 from surgery.sensitivity import Sensitivity, remember_proof_pace
@@ -47,6 +48,17 @@ class Swept:
     runs: tuple[tuple[Group, Run], ...]
     failed: tuple[Tried, ...]
 
+    @property
+    def cells(self) -> tuple[SweepCell, ...]:
+        return self.plan.cells
+
+    @property
+    def answered(self) -> tuple[Answered, ...]:
+        """The finished runs, and what each answers for."""
+        return tuple(
+            Answered(group.adapter.name, group.task.name, tuple(group.edits), run) for group, run in self.runs
+        )
+
 
 class Runner(Protocol):
     """What carries groups out and tells of each as it ends, such as `in_process`."""
@@ -56,7 +68,9 @@ class Runner(Protocol):
 
 def run_sweep(plan: SweepPlan, runner: Runner, *, control: Control = SILENT) -> Swept:
     """Carry out what the history does not hold yet; raises `Cancelled`."""
-    keys, runs = group_keys(plan.groups), finished(plan.groups)
+    keys = group_keys(plan.groups)
+    runs = finished(plan.groups, keys)
+    keep_sweep(plan, keys)
     places = {id(group): place for place, group in enumerate(plan.groups)}
     left = [group for group, run in zip(plan.groups, runs, strict=True) if run is None]
     failed = []
@@ -73,6 +87,13 @@ def run_sweep(plan: SweepPlan, runner: Runner, *, control: Control = SILENT) -> 
         _told(control, runs)
     found = tuple((group, run) for group, run in zip(plan.groups, runs, strict=True) if run is not None)
     return Swept(plan, found, tuple(failed))
+
+
+def so_far(plan: SweepPlan) -> Swept:
+    """What the history holds of a sweep; nothing is carried out."""
+    runs = finished(plan.groups)
+    found = tuple((group, run) for group, run in zip(plan.groups, runs, strict=True) if run is not None)
+    return Swept(plan, found, ())
 
 
 def _told(control: Control, runs: Sequence[Run | None]) -> None:

@@ -99,7 +99,7 @@ class Resources:
 class Sweep:
     """A whole sweep. `variants_at_once` bounds one pass, `attempts` how often a piece of work is tried.
 
-    `refused` are members of sets that take no part.
+    `refused` are members of sets that take no part, `name` is what lists call it.
     """
 
     adapters: tuple[SweptAdapter, ...]
@@ -109,6 +109,7 @@ class Sweep:
     attempts: int = 3
     resources: Resources = Resources()
     refused: tuple[Refused, ...] = ()
+    name: str = ""
 
 
 def read_sweep(path: Path | str, *, limit: int | None = None, examples: int | None = None) -> Sweep:
@@ -122,10 +123,10 @@ def read_sweep(path: Path | str, *, limit: int | None = None, examples: int | No
         text = read_limited(file, 4 * LONGEST).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SweepError(f"no readable sweep at {str(path)!r}", "name a sweep.yaml") from error
-    return parse_sweep(text, limit=limit, examples=examples)
+    return parse_sweep(text, limit=limit, examples=examples, name=file.name.removesuffix(file.suffix))
 
 
-def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = None) -> Sweep:
+def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = None, name: str = "") -> Sweep:
     """Validate YAML text against the schema; see `read_sweep`."""
     try:
         record = load_yaml(text)
@@ -152,6 +153,7 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
         whole_number(record.get("variants_at_once", Sweep.variants_at_once), "variants_at_once", 1),
         whole_number(record.get("attempts", Sweep.attempts), "attempts", 1),
         _resources(record.get("resources")),
+        name=name,
     )
     cells = len(edits) * sum(len(adapter.tasks) for adapter in adapters)
     if cells > MOST_CELLS:
