@@ -13,7 +13,7 @@ _VERDICTS = (
     ("tie", "tie: within noise", NEUTRAL, "circle-open"),
     ("loss", "loss", HARMFUL, "x"),
 )
-_ROW, _AROUND = 26, 190  # pixels
+_ROW, _AROUND, _LEGEND = 26, 170, 62  # pixels: a line, what is above and below the lines, down to the legend
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def forest(rows: Sequence[ForestRow], pooled: Pooled | None, *, title: str, unit
             y=[as_text(row.name) for row in mine],
             mode="markers",
             name=words,
-            marker={"size": 11, "color": colour, "symbol": symbol, "line": {"width": 2}},
+            marker={"size": 11, "color": colour, "symbol": symbol, "line": {"width": 2, "color": colour}},
             error_x=_bars([(row.mean, row.low, row.high) for row in mine], color=colour, thickness=2, width=5),
             customdata=[[row.key, row.low, row.high, as_text(row.told)] for row in mine],
             hovertemplate="%{y}: %{x:+.4f} [%{customdata[1]:+.4f}, %{customdata[2]:+.4f}]<br>%{customdata[3]}"
@@ -68,7 +68,9 @@ def forest(rows: Sequence[ForestRow], pooled: Pooled | None, *, title: str, unit
     drawn.update_yaxes(
         type="category", categoryorder="array", categoryarray=order, autorange="reversed", showgrid=False
     )
-    drawn.update_layout(legend={"y": -60 / drawn.layout.height * 2, "itemclick": False, "itemdoubleclick": False})
+    drawn.update_layout(
+        legend={"y": -_LEGEND / (drawn.layout.height - _AROUND), "itemclick": False, "itemdoubleclick": False}
+    )
     return drawn
 
 
@@ -90,7 +92,7 @@ def _draw_pooled(drawn: go.Figure, pooled: Pooled) -> None:
             y=[name],
             mode="markers",
             showlegend=False,
-            marker={"size": 14, "color": colour, "symbol": symbol, "line": {"width": 2}},
+            marker={"size": 14, "color": colour, "symbol": symbol, "line": {"width": 2, "color": colour}},
             error_x=_bars([(pooled.mean, low, high)], color=colour, thickness=3, width=7),
             customdata=[["", low, high, ""]],
             hovertemplate="%{y}: %{x:+.4f} [%{customdata[1]:+.4f}, %{customdata[2]:+.4f}]<extra></extra>",

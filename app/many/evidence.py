@@ -96,9 +96,8 @@ def _show(found: Evidence, every: Sequence[Evidence], sweep: KeptSweep) -> None:
         selection_mode="points",
         alt=f"{found.metric.title} of {name} on each of {len(method.adapters)} adapters, and the mean over them",
     )
-    wins, ties, losses = method.counts
     st.markdown(
-        f"**{wins} wins, {ties} ties, {losses} losses** · "
+        f"**{_counted(method.counts)}** · "
         + " · ".join(f"{head}: {text}" for head, text in over_text(found.metric, method.over).items())
     )
     for note in notes_of(found):
@@ -107,6 +106,11 @@ def _show(found: Evidence, every: Sequence[Evidence], sweep: KeptSweep) -> None:
     clicked = [point["customdata"][0] for point in chart.selection.points if point.get("customdata")]
     if clicked and clicked[0]:
         open_run(str(clicked[0]))
+
+
+def _counted(counts: tuple[int, int, int]) -> str:
+    words = (("win", "wins"), ("tie", "ties"), ("loss", "losses"))
+    return ", ".join(f"{count} {word[count != 1]}" for count, word in zip(counts, words, strict=True))
 
 
 def forest_of(found: Evidence, method: MethodEvidence) -> Any:

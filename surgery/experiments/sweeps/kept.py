@@ -62,10 +62,14 @@ class KeptSweep:
     @cached_property
     def answered(self) -> tuple[Answered, ...]:
         """The runs that have ended, as they are found when this is first asked for."""
-        found = [(group, remembered(group.key)) for group in self.groups]
-        return tuple(
-            Answered(group.adapter, group.task, group.variants, run) for group, run in found if run is not None
-        )
+        found = []
+        for group in self.groups:
+            run = remembered(group.key)
+            if run is not None and run.metrics is not None:
+                # the list of runs and this file may have been changed: what the run does not hold is not asked of it
+                held = tuple(name for name in group.variants if name in run.metrics.summary.variants)
+                found.append(Answered(group.adapter, group.task, held, run))
+        return tuple(found)
 
 
 def keep_sweep(plan: SweepPlan, keys: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from surgery.data import ALLOW, REFUSE, CalibrationPlan, EvaluationPlan, parse_p
 from surgery.errors import DataError, SweepError
 from surgery.evaluation.lm_eval import TaskPlan, has_several_tasks
 from surgery.experiments.sweeps.grids import LOOK, MOST_CELLS, list_of, swept_edits, whole_number
-from surgery.experiments.sweeps.swept_edit import SweptEdit
+from surgery.experiments.sweeps.swept_edit import SweptEdit, printable
 from surgery.files import (
     LONGEST,
     demo_slice,
@@ -146,6 +146,9 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
         for place, given in _named(record, "adapters").items()
         for name, entry in _members(place, given)
     )
+    found = [adapter.name for adapter in adapters]
+    if twice := next((each for each in found if found.count(each) > 1), None):
+        raise SweepError(f"two adapters are called {twice!r}", "rename an entry under adapters")
     sweep = Sweep(
         adapters,
         tasks,
@@ -172,7 +175,10 @@ def _members(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
     top = user_path(folder, SweepError)
     shared = {key: value for key, value in entry.items() if key != "set"}
     for path in in_order(found.relative_to(top).as_posix() for found in adapter_folders(top)):
-        yield (f"{name}/{path}" if path != "." else name), {**shared, "source": str(top / path), _OF_SET: True}
+        yield (
+            (f"{name}/{printable(path)}" if path != "." else name),
+            {**shared, "source": str(top / path), _OF_SET: True},
+        )
 
 
 def _adapter(

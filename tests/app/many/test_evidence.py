@@ -39,7 +39,7 @@ def test_the_page_tells_a_partly_finished_sweep_with_its_cautions(page, sweep):
     assert "2 of 3 passes" in test.selectbox(key="many-sweep").options[0]
     test.selectbox(key="many-method").set_value(METHODS[1]).run()
     said = " ".join(each.value for each in [*test.markdown, *test.caption])
-    assert "1 wins, 1 ties, 0 losses" in said
+    assert "1 win, 1 tie, 0 losses" in said
     assert "2 adapters are too few for a bootstrap" in said
     assert "would show a win or a loss" in said
     table = next(each.value for each in test.dataframe if "adapter" in each.value)
@@ -84,6 +84,12 @@ def test_a_run_that_went_is_refused_in_words_and_a_machine_without_sweeps_says_h
     test = shown(page)
     assert any("No sweep was begun" in each.value for each in test.caption)
     assert not test.selectbox
+
+
+def test_a_method_that_a_run_does_not_hold_is_left_out(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+    kept = begun_sweep(folder, {RUN[0]: {METHODS[1]: np.ones(3)}})
+    assert {method.method for each in evidence_of(kept) for method in each.methods} == {METHODS[1]}
 
 
 def test_evidence_is_computed_once_for_the_runs_that_have_ended(sweep):
