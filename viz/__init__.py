@@ -3,6 +3,7 @@
 from viz.edits import gain_map, spectrum_before_and_after
 from viz.effects import BudgetCurve, budget_curves, dose_response, effect_intervals, sweep_curve
 from viz.flow import Stream, outcome_flow
+from viz.forest import ForestRow, Pooled, forest
 from viz.front import FrontAxis, TriedPoint, protected_front, search_front
 from viz.gains import gain_thumbnail
 from viz.geometry import Heatmap, alignment_heatmaps, component_map
@@ -17,10 +18,12 @@ __all__ = [
     "PALETTE",
     "STANDINGS",
     "BudgetCurve",
+    "ForestRow",
     "FrontAxis",
     "GuardPanel",
     "Heatmap",
     "OwnRun",
+    "Pooled",
     "Stream",
     "TriedPoint",
     "alignment_heatmaps",
@@ -29,6 +32,7 @@ __all__ = [
     "component_map",
     "dose_response",
     "effect_intervals",
+    "forest",
     "gain_map",
     "gain_thumbnail",
     "module_spectrum",

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.frame import show_error, show_title
 from app.many import opened_set, set_form
+from app.many.evidence import evidence_view
 from app.many.film import film_view
 from app.many.matrix import matrix_view
 from app.many.table import set_table
@@ -17,6 +18,7 @@ VIEWS: dict[str, Callable[[AdapterSet], None]] = {
     "Table": set_table,
     "Matrix": matrix_view,
     "Training film": film_view,
+    "Evidence": evidence_view,
 }
 
 

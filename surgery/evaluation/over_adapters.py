@@ -83,6 +83,20 @@ class OverAdapters:
         half *= float(stdtrit(self.adapters - 1, 1 - LEVEL / 2)) if self.adapters > 1 else 1.0
         return self.effect.mean - half, self.effect.mean + half
 
+    @property
+    def verdict_interval(self) -> tuple[float, float]:
+        """The interval to go by: the bootstrap's, of fewer than five adapters the wider of it and Student's."""
+        low, high = self.effect.low, self.effect.high
+        if 1 < self.adapters < FEW_ADAPTERS:
+            return min(low, self.t_interval[0]), max(high, self.t_interval[1])
+        return low, high
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval to go by excludes zero."""
+        low, high = self.verdict_interval
+        return low > 0 or high < 0
+
     @cached_property
     def signs(self) -> SignTest:
         """How many adapters rose and fell, and the exact sign test of that split."""

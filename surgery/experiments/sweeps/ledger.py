@@ -30,17 +30,25 @@ def finished(groups: Sequence[Group]) -> list[Run | None]:
     return [None if runs is None else runs[0] for runs in answered(groups)]
 
 
-def answered(groups: Sequence[Group]) -> list[tuple[Run, ...] | None]:
-    """Of each group that ended earlier its run and those of its guards; None for the others."""
-    found: list[tuple[Run, ...] | None] = []
-    for group, key in zip(groups, group_keys(groups), strict=True):
-        runs = None
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            entry = json.loads(_entry(key).read_text(encoding="utf-8"))
-            runs = all_finished([entry["run"], *entry.get("guards", ())])
+def answered(groups: Sequence[Group], keys: Sequence[str] | None = None) -> list[tuple[Run, ...] | None]:
+    """Of each group that ended earlier its run and those of its guards; None for the others.
+
+    keys: of the groups, where they are known.
+    """
+    found = []
+    for group, key in zip(groups, keys or group_keys(groups), strict=True):
+        runs = remembered(key)
         whole = runs is not None and len(runs) == 1 + len(group.adapter.guards)
         found.append(runs if whole else None)
     return found
+
+
+def remembered(key: str) -> tuple[Run, ...] | None:
+    """The runs that answer for a group of that key, those of its guards behind its own; None unless all have ended."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        entry = json.loads(_entry(key).read_text(encoding="utf-8"))
+        return all_finished([entry["run"], *entry.get("guards", ())])
+    return None
 
 
 def all_finished(keys: Sequence[str]) -> tuple[Run, ...] | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from surgery.edits import groups_text
 from surgery.evaluation import BASELINE, Effect, Ledger, VariantMetrics, holm
+from surgery.experiments.sweeps.kept import KeptSweep
 from surgery.experiments.sweeps.plan import SweepCell
 from surgery.experiments.sweeps.run import Swept
 from surgery.experiments.sweeps.swept_edit import SweptEdit
@@ -32,20 +33,20 @@ class CellResult:
     ledgers: Mapping[str, Ledger] = field(default_factory=dict)
 
 
-def results(swept: Swept) -> tuple[CellResult, ...]:
+def results(swept: Swept | KeptSweep) -> tuple[CellResult, ...]:
     """Every cell whose run has ended, in the order of the sweep."""
     found: dict[tuple[str, str, str], tuple[Run, VariantMetrics, VariantMetrics]] = {}
     p_values: dict[tuple[str, str, str], dict[str, float]] = {}
-    for group, run in swept.runs:
-        assert run.metrics is not None
-        variants = run.metrics.summary.variants
-        for name in group.edits:
-            found[group.adapter.name, group.task.name, name] = run, variants[name], variants[BASELINE]
+    for each in swept.answered:
+        assert each.run.metrics is not None
+        variants = each.run.metrics.summary.variants
+        for name in each.variants:
+            found[each.adapter, each.task, name] = each.run, variants[name], variants[BASELINE]
             for metric, test in variants[name].tests.items():
-                p_values.setdefault((group.adapter.name, group.task.name, metric), {})[name] = test.p
+                p_values.setdefault((each.adapter, each.task, metric), {})[name] = test.p
     adjusted = {place: holm(values) for place, values in p_values.items()}
     told = []
-    for cell in swept.plan.cells:
+    for cell in swept.cells:
         place = cell.adapter, cell.task, cell.variant
         if place not in found:
             continue

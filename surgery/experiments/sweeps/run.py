@@ -17,8 +17,9 @@ from surgery.experiments.sweeps.attached import (
     measure_budgets,
     proved_by,
 )
+from surgery.experiments.sweeps.kept import Answered, keep_sweep
 from surgery.experiments.sweeps.ledger import all_finished, answered, group_keys, remember
-from surgery.experiments.sweeps.plan import Group, SweepPlan
+from surgery.experiments.sweeps.plan import Group, SweepCell, SweepPlan
 from surgery.progress import SILENT, Control
 from surgery.runs import Run, RunGroup, keep_group
 from surgery.sensitivity import Sensitivity, remember_proof_pace
@@ -53,6 +54,17 @@ class Swept:
     failed: tuple[Tried, ...]
     guards: tuple[tuple[Run, ...], ...] = ()
 
+    @property
+    def cells(self) -> tuple[SweepCell, ...]:
+        return self.plan.cells
+
+    @property
+    def answered(self) -> tuple[Answered, ...]:
+        """The finished runs, and what each answers for."""
+        return tuple(
+            Answered(group.adapter.name, group.task.name, tuple(group.edits), run) for group, run in self.runs
+        )
+
 
 class Runner(Protocol):
     """What carries groups out and tells of each as it ends, such as `in_process`."""
@@ -62,7 +74,9 @@ class Runner(Protocol):
 
 def run_sweep(plan: SweepPlan, runner: Runner, *, control: Control = SILENT) -> Swept:
     """Carry out what the history does not hold yet; raises `Cancelled`."""
-    keys, known = group_keys(plan.groups), answered(plan.groups)
+    keys = group_keys(plan.groups)
+    known = answered(plan.groups, keys)
+    keep_sweep(plan, keys)
     places = {id(group): place for place, group in enumerate(plan.groups)}
     left = [group for group, run in zip(plan.groups, known, strict=True) if run is None]
     failed = []
@@ -77,12 +91,22 @@ def run_sweep(plan: SweepPlan, runner: Runner, *, control: Control = SILENT) -> 
         remember(keys[place], runs)
         remember_proof_pace(tried.group.adapter.base, tried.group.task.name, tried.answers, tried.seconds)
         _told(control, known)
-    ended_groups = [(group, runs) for group, runs in zip(plan.groups, known, strict=True) if runs is not None]
-    for _, (own, *guards) in ended_groups:
+    swept = _swept(plan, known, tuple(failed))
+    for (_, own), guards in zip(swept.runs, swept.guards, strict=True):
         if guards:  # pages find what belongs together by the group, whichever machine answered
             keep_group(RunGroup(own.plan.key, tuple(guard.plan.key for guard in guards)))
+    return swept
+
+
+def so_far(plan: SweepPlan) -> Swept:
+    """What the history holds of a sweep; nothing is carried out."""
+    return _swept(plan, answered(plan.groups), ())
+
+
+def _swept(plan: SweepPlan, known: Sequence[tuple[Run, ...] | None], failed: tuple[Tried, ...]) -> Swept:
+    ended_groups = [(group, runs) for group, runs in zip(plan.groups, known, strict=True) if runs is not None]
     found = tuple((group, runs[0]) for group, runs in ended_groups)
-    return Swept(plan, found, tuple(failed), tuple(runs[1:] for _, runs in ended_groups))
+    return Swept(plan, found, failed, tuple(runs[1:] for _, runs in ended_groups))
 
 
 def _told(control: Control, known: Sequence[object | None]) -> None:

@@ -26,7 +26,7 @@ from surgery.data import (
 from surgery.errors import DataError, SweepError
 from surgery.evaluation.lm_eval import has_several_tasks
 from surgery.experiments.sweeps.grids import LOOK, MOST_CELLS, list_of, swept_edits, whole_number
-from surgery.experiments.sweeps.swept_edit import SweptEdit
+from surgery.experiments.sweeps.swept_edit import SweptEdit, printable
 from surgery.files import (
     LONGEST,
     demo_slice,
@@ -111,7 +111,7 @@ class Resources:
 class Sweep:
     """A whole sweep. `variants_at_once` bounds one pass, `attempts` how often a piece of work is tried.
 
-    `refused` are members of sets that take no part.
+    `refused` are members of sets that take no part, `name` is what lists call it.
     """
 
     adapters: tuple[SweptAdapter, ...]
@@ -121,6 +121,7 @@ class Sweep:
     attempts: int = 3
     resources: Resources = Resources()
     refused: tuple[Refused, ...] = ()
+    name: str = ""
 
 
 def read_sweep(path: Path | str, *, limit: int | None = None, examples: int | None = None) -> Sweep:
@@ -134,10 +135,10 @@ def read_sweep(path: Path | str, *, limit: int | None = None, examples: int | No
         text = read_limited(file, 4 * LONGEST).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SweepError(f"no readable sweep at {str(path)!r}", "name a sweep.yaml") from error
-    return parse_sweep(text, limit=limit, examples=examples)
+    return parse_sweep(text, limit=limit, examples=examples, name=file.name.removesuffix(file.suffix))
 
 
-def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = None) -> Sweep:
+def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = None, name: str = "") -> Sweep:
     """Validate YAML text against the schema; see `read_sweep`."""
     try:
         record = load_yaml(text)
@@ -157,6 +158,9 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
         for place, given in _named(record, "adapters").items()
         for name, entry in _members(place, given)
     )
+    found = [adapter.name for adapter in adapters]
+    if twice := next((each for each in found if found.count(each) > 1), None):
+        raise SweepError(f"two adapters are called {twice!r}", "rename an entry under adapters")
     sweep = Sweep(
         adapters,
         tasks,
@@ -164,6 +168,7 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
         whole_number(record.get("variants_at_once", Sweep.variants_at_once), "variants_at_once", 1),
         whole_number(record.get("attempts", Sweep.attempts), "attempts", 1),
         _resources(record.get("resources")),
+        name=name,
     )
     cells = len(edits) * sum(len(adapter.tasks) for adapter in adapters)
     if cells > MOST_CELLS:
@@ -182,7 +187,10 @@ def _members(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
     top = user_path(folder, SweepError)
     shared = {key: value for key, value in entry.items() if key != "set"}
     for path in in_order(found.relative_to(top).as_posix() for found in adapter_folders(top)):
-        yield (f"{name}/{path}" if path != "." else name), {**shared, "source": str(top / path), _OF_SET: True}
+        yield (
+            (f"{name}/{printable(path)}" if path != "." else name),
+            {**shared, "source": str(top / path), _OF_SET: True},
+        )
 
 
 def _adapter(

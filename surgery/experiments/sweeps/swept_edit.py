@@ -62,7 +62,12 @@ def recipe_name(file: str) -> str:
     """What a recipe is called in a sweep: its file's name without its ending, or its folder's for a recipe.yaml."""
     path = Path(file)
     stem = path.name.removesuffix(path.suffix).removesuffix(".recipe")
-    return path.absolute().parent.name or stem if stem == "recipe" else stem
+    return printable(path.absolute().parent.name or stem if stem == "recipe" else stem)
+
+
+def printable(name: str) -> str:
+    """A file's name for a table: what cannot be printed, such as a line break, as its escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def refuse_unfit(edits: Sequence[SweptEdit], modules: Mapping[str, Factors]) -> None:

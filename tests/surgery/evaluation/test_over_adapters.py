@@ -143,6 +143,12 @@ def test_spread_students_interval_and_signs_are_those_of_the_adapters_means():
     assert (found.signs.above, found.signs.below) == (5, 1)
     assert found.signs.p == pytest.approx(stats.binomtest(5, 6).pvalue)
     assert not found.caution
+    assert found.verdict_interval == (found.effect.low, found.effect.high)
+    # three adapters whose means are far apart: every resample is above zero, and Student's interval is not
+    few = over_adapters([PairedDifferences(np.full(4, mean)) for mean in (0.1, 0.2, 0.9)])
+    assert few.effect.certain
+    assert few.verdict_interval == few.t_interval
+    assert not few.certain
     assert "too few" in over_adapters([PairedDifferences(np.ones(2))] * 4).caution
 
 

@@ -68,3 +68,11 @@ def test_what_a_set_says_holds_for_each_of_its_members(place, folder):
     own = {"set": str(folder), "base": {"location": place.base.location, "dtype": "bfloat16"}}
     sweep = parse_sweep(yaml.safe_dump(record(place, adapters={"run": own}, base=None)))
     assert {adapter.base for adapter in sweep.adapters} == {replace(place.base, dtype="bfloat16")}
+
+
+def test_names_of_folders_can_be_printed_and_no_two_adapters_share_one(place, folder):
+    (folder / "torn").rename(folder / "to\nrn")
+    assert "run/to\\nrn" in [adapter.name for adapter in parsed(place, folder).adapters]
+    twice = {"run": {"set": str(folder)}, "run/checkpoint-20": place.adapter}
+    said = refusal(SweepError, parse_sweep, yaml.safe_dump(record(place, adapters=twice)))
+    assert "two adapters are called 'run/checkpoint-20'" in said
