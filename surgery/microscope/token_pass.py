@@ -178,8 +178,8 @@ class _Found:
 
     def all(self) -> TokenPass:
         lengths = tuple(map(len, self.shares))
-        shares, projected, first = map(np.concatenate, (self.shares, self.projected, self.first))
-        return TokenPass(lengths, shares, projected, first, self.random)
+        shares, projected = np.concatenate(self.shares), np.concatenate(self.projected)
+        return TokenPass(lengths, shares, projected, np.concatenate(self.first), self.random)
 
 
 @dataclass(frozen=True)
