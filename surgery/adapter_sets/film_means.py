@@ -110,7 +110,8 @@ def _mean(
     total = np.where(known, values, 0.0).sum(axis=0)
     np.divide(total, counts, out=found[0], where=counts > 0)
     # mostly the same modules at every step
-    for there in np.unique(known, axis=1).T if measure in ("last", "before", "angle") else ():
+    patterns = {each.tobytes(): each for each in known.T} if measure in ("last", "before", "angle") else {}
+    for there in patterns.values():
         if there.any():
             here = [module for module, known_there in zip(modules, there.tolist(), strict=True) if known_there]
             steps = (known == there[:, np.newaxis]).all(axis=0)
