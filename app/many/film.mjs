@@ -1,6 +1,6 @@
 // The film on the page: it holds every step, so that playing and scrubbing ask the server nothing.
 import {
-  element, Files, hex, inkOf, mounted, report, savePng, saveSvg, setOptions, sheetOf, showTip, watch, where,
+  element, Files, hexOf, inkOf, mounted, report, savePng, saveSvg, setOptions, sheetOf, showTip, watch, where,
 } from "../components/sheet.mjs"
 import {
   cellUnder, drawCells, drawFamilies, drawFilm, drawSigma, drawTurns, familyLook, stepUnder,
@@ -176,7 +176,7 @@ class FilmPage {
       const sheet = sheetOf(this.canvas[name], this.sizes)
       return draw(sheet, shades, state, { x: 0, y: 0, width: sheet.width, height: sheet.height })
     }
-    this.box = on("cells", drawCells, { ...ink, back: hex(ink.back) })
+    this.box = on("cells", drawCells, { ...ink, back: hexOf(ink.back) })
     on("families", drawFamilies)
     this.label("cells", mapLabel(state))
     this.label("families", curveLabel(state.data.families, state.data.families.map((_, f) => familyCurve(state, f)), state))

@@ -1,5 +1,6 @@
 """Means of a film over families, layers and cells of both, beside what random subspaces would give (paper §3.2)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -125,10 +126,11 @@ def _null(modules: Sequence[ModuleFilm], measure: str, side: str, k: int) -> Flo
     if measure == "angle":
         shapes = tuple(sorted((*module.shape, module.matchable) for module in modules))
         return np.array([*_angle_null(shapes, at), np.nan])
-    dimensions = tuple(sorted(module.shape[at] for module in modules))
+    dimensions = [module.shape[at] for module in modules]
     expected = np.mean([expected_level(d, min(k, d), "overlap") for d in dimensions])
+    spaces = tuple(sorted(Counter(dimensions).items()))
     inside = np.mean([k / module.rank for module in modules])
-    return np.array([expected, mean_chance_level(dimensions, k, level=_LEVEL), inside])
+    return np.array([expected, mean_chance_level(spaces, k, "overlap", level=_LEVEL), inside])
 
 
 @lru_cache(maxsize=4096)

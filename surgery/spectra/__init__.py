@@ -24,6 +24,7 @@ from surgery.spectra.facts_of_folder import (
     look_at,
     many_record,
     many_text,
+    ordered_rows,
     write_parquet,
 )
 from surgery.spectra.functional import (
@@ -103,6 +104,7 @@ __all__ = [
     "null_components",
     "of_equal_rank",
     "one_thread",
+    "ordered_rows",
     "overlap_table",
     "pair_detail",
     "paired_families",

@@ -20,6 +20,7 @@ from surgery.spectra import (
     random_overlap,
     random_overlaps,
 )
+from tests.helpers.refusals import refusal
 
 
 @cache
@@ -124,24 +125,27 @@ def test_a_level_that_does_not_exist_is_refused(shape, options):
         chance_level(*shape, **options)
 
 
-def test_the_level_of_a_mean_is_that_of_means_of_gaussian_matrices():
-    pairs = brute_force(12, 2, 40_000).reshape(-1, 4).mean(axis=1)
-    level = mean_chance_level((12, 12, 12, 12), 2, level=0.05)
-    # draws beyond a quantile are binomial: both sides have their own spread
-    assert (pairs > level).mean() == pytest.approx(0.05, abs=5 * math.sqrt(0.05 * 0.95 * (1 / 10_000 + 1 / 4000)))
-    mixed = (brute_force(12, 2, 20_000, seed=5) + brute_force(6, 2, 20_000, seed=7)) / 2
-    level = mean_chance_level((12, 6), 2, level=0.05)
-    assert (mixed > level).mean() == pytest.approx(0.05, abs=5 * math.sqrt(0.05 * 0.95 * (1 / 20_000 + 1 / 4000)))
+@pytest.mark.parametrize("measure", ["overlap", "principal"])
+def test_the_chance_level_of_a_mean_is_exceeded_by_one_mean_in_a_hundred(measure):
+    rng, draws = np.random.default_rng(5), 4000
+    spaces, k = ((20, 3), (9, 2)), 1 if measure == "principal" else 3
+    total = np.zeros(draws)
+    for dimension, count in spaces:
+        left, right = (np.linalg.qr(rng.normal(size=(draws, count, dimension, k)))[0] for _ in range(2))
+        squares = (np.swapaxes(left, -1, -2) @ right) ** 2
+        values = squares.sum(axis=(-1, -2)) / k
+        total += (np.sqrt(values) if measure == "principal" else values).sum(axis=1)
+    level = mean_chance_level(spaces, k, measure)
+    # 1 % of 4000 draws, and as many decided where the level lies
+    assert (total / 5 > level).mean() == pytest.approx(0.01, abs=5 * np.sqrt(2 * 0.01 / draws))
 
 
-def test_the_level_of_one_pair_is_its_chance_level_and_falls_with_the_number_of_pairs():
-    assert mean_chance_level((40,), 3) == chance_level(40, 3, "overlap")
-    levels = [mean_chance_level((40,) * pairs, 3) for pairs in (1, 2, 8, 64)]
-    assert levels == sorted(levels, reverse=True)
-    assert levels[-1] > random_overlap(3, 40)
-    assert mean_chance_level((2, 2), 5) == 1.0  # no more directions than there are
-    with pytest.raises(PolicyError):
-        mean_chance_level((), 3)
+def test_the_chance_level_of_one_pair_is_that_of_a_mean_of_one_and_many_pairs_come_close_to_the_expectation():
+    assert mean_chance_level(((30, 1),), 2, "overlap") == chance_level(30, 2, "overlap")
+    few, many = (mean_chance_level(((30, count),), 2, "overlap") for count in (64, 65))
+    assert many == pytest.approx(few, rel=0.02)
+    assert mean_chance_level(((30, 100_000),), 2, "overlap") == pytest.approx(2 / 30, rel=0.01)
+    assert "at least one" in refusal(PolicyError, lambda: mean_chance_level((), 2, "overlap"))
 
 
 @pytest.mark.parametrize("rank", [1, 3, 6])
