@@ -268,7 +268,7 @@ export function standingOf(palette, code) {
 
 // 257 colours along stops of equal distance
 export function shades(stops) {
-  const known = stops.map((stop) => [1, 3, 5].map((i) => parseInt(stop.slice(i, i + 2), 16)))
+  const known = stops.map((hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)))
   return Array.from({ length: 257 }, (_, n) => {
     const at = (n / 256) * (known.length - 1), i = Math.min(known.length - 2, Math.floor(at))
     return known[i].map((v, c) => Math.round(v + (known[i + 1][c] - v) * (at - i)))

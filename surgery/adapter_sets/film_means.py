@@ -111,7 +111,8 @@ def _mean(
     total = np.where(known, values, 0.0).sum(axis=0)
     np.divide(total, counts, out=found[0], where=counts > 0)
     # mostly the same modules at every step
-    for there in np.unique(known, axis=1).T if measure in ("last", "before", "angle") else ():
+    patterns = {each.tobytes(): each for each in known.T} if measure in ("last", "before", "angle") else {}
+    for there in patterns.values():
         if there.any():
             here = [module for module, known_there in zip(modules, there.tolist(), strict=True) if known_there]
             steps = (known == there[:, np.newaxis]).all(axis=0)
@@ -125,9 +126,9 @@ def _null(modules: Sequence[ModuleFilm], measure: str, side: str, k: int) -> Flo
     if measure == "angle":
         shapes = tuple(sorted((*module.shape, module.matchable) for module in modules))
         return np.array([*_angle_null(shapes, at), np.nan])
-    dimensions = tuple(sorted(module.shape[at] for module in modules))
+    dimensions = [module.shape[at] for module in modules]
     expected = np.mean([expected_level(d, min(k, d), "overlap") for d in dimensions])
-    spaces = tuple(Counter(dimensions).items())
+    spaces = tuple(sorted(Counter(dimensions).items()))
     inside = np.mean([k / module.rank for module in modules])
     return np.array([expected, mean_chance_level(spaces, k, "overlap", level=_LEVEL), inside])
 

@@ -148,16 +148,6 @@ def test_the_chance_level_of_one_pair_is_that_of_a_mean_of_one_and_many_pairs_co
     assert "at least one" in refusal(PolicyError, lambda: mean_chance_level((), 2, "overlap"))
 
 
-def test_the_level_of_a_mean_is_that_of_means_of_gaussian_matrices():
-    pairs = brute_force(12, 2, 40_000).reshape(-1, 4).mean(axis=1)
-    level = mean_chance_level(((12, 4),), 2, "overlap", level=0.05)
-    # draws beyond a quantile are binomial: both sides have their own spread
-    assert (pairs > level).mean() == pytest.approx(0.05, abs=5 * math.sqrt(0.05 * 0.95 * (1 / 10_000 + 1 / 4000)))
-    mixed = (brute_force(12, 2, 20_000, seed=5) + brute_force(6, 2, 20_000, seed=7)) / 2
-    level = mean_chance_level(((12, 1), (6, 1)), 2, "overlap", level=0.05)
-    assert (mixed > level).mean() == pytest.approx(0.05, abs=5 * math.sqrt(0.05 * 0.95 * (1 / 20_000 + 1 / 4000)))
-
-
 def test_the_level_of_a_mean_falls_with_the_number_of_pairs_and_no_space_has_more_directions_than_its_dimension():
     levels = [mean_chance_level(((40, pairs),), 3, "overlap") for pairs in (1, 2, 8, 64)]
     assert levels == sorted(levels, reverse=True)
