@@ -116,6 +116,13 @@ export function inkOf(node, palette) {
   }
 }
 
+// a colour of CSS as #rrggbb
+export function hexOf(colour) {
+  const g = element("canvas").getContext("2d")
+  g.fillStyle = colour.trim()
+  return g.fillStyle
+}
+
 // What a component exports: it keeps one `Page` for each place where it is mounted, as long as that is there.
 // In every run a page is connected to the server, which it tells by two functions, and receives its data.
 export function mounted(Page) {

@@ -1,6 +1,6 @@
 // The maps on the page: k, measure and marks change without a question; the server is asked for other views and for a pair.
 import {
-  element, Files, inkOf, mounted, report, savePng, saveSvg, setOptions, sheetOf, showTip, text, watch, where,
+  element, Files, hexOf, inkOf, mounted, report, savePng, saveSvg, setOptions, sheetOf, showTip, text, watch, where,
 } from "../components/sheet.mjs"
 import { cellAt, DOTTED, drawCurve, drawMap } from "./figures.mjs"
 import { drawAngles, drawBothSpectra, drawCosines } from "./pair.mjs"
@@ -169,7 +169,7 @@ class AlignmentMap {
     const { state } = this
     if (!state.data || !this.root.isConnected) return
     const ink = inkOf(this.root, state.data.palette), sheet = (name) => sheetOf(this.canvas[name], this.sizes)
-    this.paintMap(sheet("map"), { ...ink, back: hex(ink.back) })
+    this.paintMap(sheet("map"), { ...ink, back: hexOf(ink.back) })
     const curve = state.table?.panels.length === 1 && state.table.panels[0].curve
     this.canvas.curve.hidden = !curve
     if (curve) this.label("curve", `${curve.title}: ${drawCurve(sheet("curve"), ink, state).map(([layer, v]) => `layer ${layer} ${v.toFixed(3)}`).join(", ")}`)
@@ -197,12 +197,6 @@ class AlignmentMap {
   label(name, words) {
     this.canvas[name].setAttribute("aria-label", words)
   }
-}
-
-function hex(colour) {
-  const g = element("canvas").getContext("2d")
-  g.fillStyle = colour.trim()
-  return g.fillStyle
 }
 
 export default mounted(AlignmentMap)

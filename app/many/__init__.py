@@ -37,6 +37,11 @@ def set_form() -> None:
         else:
             _start(folder.strip(), found)
             st.rerun()
+    if opened_set() is None:
+        st.caption(
+            "Every PEFT adapter below the folder is opened, or refused with its reason. Checkpoints beside each other "
+            "(`checkpoint-500`, `checkpoint-1000` …) are put in the order of their steps. No base model is needed."
+        )
     waits_for(KIND, "The adapters are looked at one after the other. They appear here when that has ended.")
 
 

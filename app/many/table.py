@@ -15,7 +15,7 @@ from surgery.spectra import energy_at
 
 def set_table(adapters: AdapterSet) -> None:
     """The members that fit the filters; refused ones with their reasons."""
-    members = _filtered(adapters.members)
+    members = sorted(_filtered(adapters.members), key=lambda member: bool(member.refusal))
     refused = [member for member in members if member.refusal]
     most = max((rank for member in members for rank in member.row.ranks), default=1)
     left, right = st.columns([3, 1], vertical_alignment="bottom")

@@ -8,16 +8,16 @@ import streamlit as st
 from app.experts import expert_picker, shown
 from app.frame import plain, short_commit, show_error, show_kind, show_title, write_address
 from app.geometry import KEY, View, alignment_map, page_data, view_of
+from app.geometry.beside import CHOICE, OTHER, opened_beside, show_beside
 from app.geometry.choice import Choice, choice_from
 from app.geometry.files import figure_of, table_of
 from app.geometry.intruding import intruder_panel
 from app.hub_form import fetch
-from app.state.workspace import Workspace, current, workspace_for
+from app.state.workspace import Workspace, current
 from surgery.errors import AdapterError, PolicyError, SurgeryError
 from surgery.files import demo_names
 from surgery.hub import hub_name
 
-CHOICE, OTHER = "geometry-choice", "geometry-other"
 EXPLANATION = r"""
 **What is drawn.** A module changes its layer by ΔW = U·diag(σ)·Vᵀ. The columns of U are the directions it writes, those
 of V the directions it reads, strongest first. Each cell compares the leading directions of two modules: yellow means the
@@ -100,15 +100,10 @@ def file_of(view: View, choice: Choice, wanted: Mapping[str, Any]) -> dict[str, 
 def other_adapter() -> Workspace | None:
     """The second adapter, if it is still there."""
     try:
-        return _opened(st.session_state[OTHER])
+        return opened_beside(st.session_state[OTHER])
     except SurgeryError as error:
         show_error(error)
         return None
-
-
-@st.cache_resource(max_entries=3, show_spinner=False)
-def _opened(source: str) -> Workspace:
-    return workspace_for(source)
 
 
 def choose_other(workspace: Workspace) -> None:
@@ -131,22 +126,16 @@ def choose_other(workspace: Workspace) -> None:
 
 
 def compare_with(source: str) -> None:
-    _opened.clear(source)  # whoever names a folder again wants what it holds now
+    opened_beside.clear(source)  # whoever names a folder again wants what it holds now
     try:
         if hub_name(source, AdapterError) is not None:
-            fetch(source, lambda adapter: _show_beside(adapter.source))
-        _opened(source)
+            fetch(source, lambda adapter: show_beside(adapter.source))
+        opened_beside(source)
     except SurgeryError as error:
         show_error(error)
         return
-    _show_beside(source)
+    show_beside(source)
     st.rerun()
-
-
-def _show_beside(source: str) -> None:
-    st.session_state[OTHER] = source
-    st.session_state[CHOICE] = {**st.session_state.get(CHOICE, {}), "view": "adapters", "cell": None}
-    st.session_state.pop(KEY, None)
 
 
 def _has_other() -> bool:

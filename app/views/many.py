@@ -7,6 +7,7 @@ import streamlit as st
 from app.frame import show_error, show_title
 from app.many import opened_set, set_form
 from app.many.evidence import evidence_view
+from app.many.matrix import matrix_view
 from app.many.table import set_table
 from surgery.adapter_sets import AdapterSet
 from surgery.errors import SurgeryError
@@ -14,6 +15,7 @@ from surgery.errors import SurgeryError
 # a tab for each view of the set: its name, and what draws it
 VIEWS: dict[str, Callable[[AdapterSet], None]] = {
     "Table": set_table,
+    "Matrix": matrix_view,
     "Evidence": evidence_view,
 }
 

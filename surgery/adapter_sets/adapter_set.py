@@ -156,13 +156,13 @@ class AdapterSet:
         modules: names, in the order wanted; all that one of the members has where not given.
         control: hears of modules of members, and may stop the pass.
 
-        What is given out is to be let go before the next is asked for, or it is held beside the bound. One pass goes
-        at a time, another waits. Raises `Cancelled`, `DataError` where not even one module of all members fits the
+        What is given out is to be let go before the next is asked for, or it is held beside the bound. It is kept where
+        all of it fits: of more, what is kept last would be wanted first by nobody. One pass goes at a time, another waits. Raises `Cancelled`, `DataError` where not even one module of all members fits the
         bound, and `AdapterError` where files have gone or changed.
         """
         wanted = list(self.modules(members) if modules is None else modules)
         with self._passing:
-            done, total = 0, len(wanted) * len(members)
+            done, total, keep = 0, len(wanted) * len(members), self._fits(members, wanted)
             for portion in self._portions(members, wanted):
                 with self.held.aside(portion.size):
                     factors: dict[str, dict[str, Factors]] = {}
@@ -171,7 +171,7 @@ class AdapterSet:
                         factors[member] = self._factors(member, portion.modules)
                     for module in portion.modules:
                         control.heed()
-                        yield module, tuple(self._of(member, module, factors[member]) for member in members)
+                        yield module, tuple(self._of(member, module, factors[member], keep) for member in members)
                         for each in factors.values():
                             each.pop(module, None)
                         done += len(members)
@@ -182,7 +182,15 @@ class AdapterSet:
         factors = {name: sum(each[name].stored for each in outlines if name in each) for name in modules}
         directions = {name: sum(each[name].directions for each in outlines if name in each) for name in modules}
         largest = max((self._by_name[member].size for member in members), default=0)
-        return portions(factors, directions, largest, self.held.most)
+        return portions(factors, directions, largest, self.held.room)
+
+    def _fits(self, members: Sequence[str], modules: Sequence[str]) -> bool:
+        """Whether all directions of these modules can be held while a pass goes over them."""
+        outlines = [self._by_name[member].modules for member in members]
+        return (
+            2 * sum(each[name].directions for each in outlines for name in modules if name in each)
+            < self.held.room
+        )
 
     def _factors(self, member: str, modules: Sequence[str]) -> dict[str, Factors]:
         """The factors of a member's modules that are not held as spectra."""
@@ -193,11 +201,11 @@ class AdapterSet:
         ]
         return copied(self._adapter(member), missing) if missing else {}
 
-    def _of(self, member: str, module: str, factors: Mapping[str, Factors]) -> Spectrum | None:
+    def _of(self, member: str, module: str, factors: Mapping[str, Factors], keep: bool) -> Spectrum | None:
         if module not in self._by_name[member].modules:
             return None
         if module in factors:
-            return self._made(member, factors[module])
+            return self._made(member, factors[module]) if keep else whole_spectrum(factors[module])
         return self.spectrum(member, module)
 
     def _made(self, member: str, factors: Factors) -> Spectrum:

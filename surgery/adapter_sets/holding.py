@@ -25,6 +25,11 @@ class Holding:
     def held(self) -> int:
         return self._bytes + self._aside
 
+    @property
+    def room(self) -> int:
+        """Bytes of the bound that are not taken aside."""
+        return self.most - self._aside
+
     def get(self, key: Hashable) -> Any:
         """The value under a key; None where it is not kept, or no longer."""
         with self._lock:
@@ -36,7 +41,7 @@ class Holding:
     def put(self, key: Hashable, value: Any, size: int) -> None:
         """Keep a value of `size` bytes in the place of those that were used longest ago; one that fits nowhere is not kept."""
         with self._lock:
-            if key in self._kept or size > self.most - self._aside:
+            if key in self._kept or size > self.room:
                 return
             self._make_room(size)
             self._kept[key] = value, size
@@ -45,7 +50,7 @@ class Holding:
 
     @contextmanager
     def aside(self, size: int) -> Iterator[None]:
-        """Room of `size` bytes for what is not kept under a key; at most `most`."""
+        """Room of `size` bytes for what is not kept under a key; at most `room`."""
         with self._lock:
             self._make_room(size)
             self._aside += size

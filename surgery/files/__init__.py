@@ -21,12 +21,13 @@ from surgery.files.demo import (
 from surgery.files.hashing import digest, file_stamp
 from surgery.files.locks import is_locked, try_lock
 from surgery.files.parquet_rows import MOST_RECORDS, parquet_records
-from surgery.files.paths import FOLDERS, named_folders, user_path
+from surgery.files.paths import FOLDERS, named_folders, user_path, write_named
 from surgery.files.places import (
     bases_folder,
     exports_folder,
     groups_folder,
     home,
+    matrices_folder,
     offload_folder,
     proposed_export,
     recipes_folder,
@@ -71,6 +72,7 @@ __all__ = [
     "is_shipped",
     "load_yaml",
     "mapping_of",
+    "matrices_folder",
     "named_folders",
     "number_of",
     "offload_folder",
@@ -95,6 +97,7 @@ __all__ = [
     "user_path",
     "without_nan",
     "workspaces_folder",
+    "write_named",
     "write_problem",
     "write_whole",
 ]

@@ -7,7 +7,8 @@ reading and for writing.
 import os
 from pathlib import Path
 
-from surgery.errors import SurgeryError
+from surgery.errors import DataError, SurgeryError
+from surgery.files.atomic import write_problem, write_whole
 from surgery.files.places import home
 
 FOLDERS = "SURGERY_FOLDERS"
@@ -47,3 +48,15 @@ def user_path(text: str | Path, refusal: type[SurgeryError] = SurgeryError) -> P
         reason = getattr(error, "strerror", None) or str(error)
         raise refusal(f"{str(text)[:80]!r} is no usable path ({reason})", "check the path") from error
     return path
+
+
+def write_named(file: Path | str, data: bytes) -> Path:
+    """Write a file that a person named, whole or not at all; raises `DataError` where that cannot be done."""
+    target = user_path(file, DataError)
+    try:
+        write_whole(target, data)
+    except OSError as error:
+        raise DataError(
+            f"{str(file)!r} cannot be written ({write_problem(error, len(data))})", "choose another file"
+        ) from error
+    return target

@@ -42,6 +42,11 @@ def sensitivities_folder() -> Path:
     return home() / "sensitivities"
 
 
+def matrices_folder() -> Path:
+    """Adapters of a set compared with each other, a file for each comparison."""
+    return home() / "matrices"
+
+
 def timings_file() -> Path:
     """How long calibrations and proofs took, from which the next ones are estimated."""
     return home() / "pace.json"

@@ -5,7 +5,7 @@ brings its process down costs its row and no other.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +17,7 @@ import numpy as np
 
 from surgery.adapter import Adapter, open_adapter
 from surgery.errors import DataError, SurgeryError, first_line
-from surgery.files import user_path, write_problem, write_whole
+from surgery.files import user_path, write_named
 from surgery.progress import SILENT, Control
 from surgery.spectra.decomposition import decompose
 from surgery.spectra.facts import module_facts
@@ -76,6 +76,11 @@ def inspect_many(root: Path | str, *, workers: int = 1, control: Control = SILEN
         rows.append(row)
         control.progress(len(rows), len(folders))
         control.heed()
+    return ordered_rows(rows)
+
+
+def ordered_rows(rows: Iterable[AdapterRow]) -> list[AdapterRow]:
+    """By base, the largest norm first, refused ones last."""
     return sorted(rows, key=lambda row: (bool(row.refusal), row.base, -np.nan_to_num(row.norm), row.folder))
 
 
@@ -237,12 +242,4 @@ def write_parquet(rows: Sequence[AdapterRow], file: Path | str) -> Path:
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
     content = pa.BufferOutputStream()
     pq.write_table(table, content)
-    data = content.getvalue().to_pybytes()
-    target = user_path(file, DataError)
-    try:
-        write_whole(target, data)
-    except OSError as error:
-        raise DataError(
-            f"{str(file)!r} cannot be written ({write_problem(error, len(data))})", "choose another file"
-        ) from error
-    return target
+    return write_named(file, content.getvalue().to_pybytes())

@@ -11,6 +11,7 @@ from scipy.special import betaincinv
 from surgery.errors import PolicyError
 
 MEASURES = ("principal", "overlap")
+_ONE_BY_ONE = 64
 
 
 def expected_level(dimension: int, k: int, measure: str) -> float:
@@ -56,6 +57,59 @@ def chance_level(
         return sqrt(square) if measure == "principal" else square
     overlaps = random_overlaps(dimension, k, draws, np.random.default_rng(seed))
     return float(np.quantile(overlaps, 1 - level))
+
+
+@lru_cache(maxsize=4096)
+def mean_chance_level(
+    spaces: tuple[tuple[int, int], ...],
+    k: int,
+    measure: str,
+    *,
+    level: float = 0.01,
+    draws: int = 4000,
+    seed: int = 0,
+) -> float:
+    """The value that the mean alignment of several random pairs of subspaces exceeds with probability `level`.
+
+    spaces: (dimension, how many pairs lie in such a space).
+    k: of all subspaces; a `principal` similarity has 1.
+    measure: `overlap` or `principal`.
+    level: one-sided, in (0, 1).
+    draws: of the mean; of more pairs in one space than 64 the sum is drawn as normal.
+    seed: of the draws.
+
+    Of one pair it is `chance_level`. Raises `PolicyError` as that does, and for no pairs.
+    """
+    k = 1 if measure == "principal" else k
+    total = sum(count for _, count in spaces)
+    if total < 1:
+        raise PolicyError("no pair of subspaces", "name at least one")
+    for dimension, _ in spaces:
+        _check(dimension, k, measure, level, draws)
+    if total == 1:
+        dimension = next(dimension for dimension, count in spaces if count)
+        return chance_level(dimension, k, measure, level=level, draws=draws, seed=seed)
+    generator = np.random.default_rng(seed)
+    sums = np.zeros(draws)
+    for dimension, count in spaces:
+        mean, deviation = expected_level(dimension, k, measure), sqrt(_variance(dimension, k, measure))
+        if count > _ONE_BY_ONE:
+            sums += generator.normal(count * mean, sqrt(count) * deviation, draws)
+            continue
+        one = random_overlaps(dimension, k, draws, generator)
+        one = np.sqrt(one) if measure == "principal" else one
+        # what the draws' own mean and spread are off by would be the same in every summand, and add up
+        one = mean + (one - one.mean()) * (deviation / (one.std() or 1.0))
+        sums += one[generator.integers(draws, size=(count, draws))].sum(axis=0)
+    return float(np.quantile(sums, 1 - level)) / total
+
+
+def _variance(dimension: int, k: int, measure: str) -> float:
+    """Of a measure of random subspaces: cos² of one direction is Beta(1/2, (d−1)/2), k directions share a projection."""
+    if measure == "principal":
+        return max(0.0, 1 / dimension - random_cosine(dimension) ** 2)
+    d = dimension
+    return 2 * (d - k) ** 2 / (d**2 * (d - 1) * (d + 2)) if d > 1 else 0.0
 
 
 def random_overlaps(

@@ -22,7 +22,10 @@ def test_a_folder_is_opened_in_the_background(folder, adapters):
         time.sleep(0.02)
     test.run()
     assert not test.exception
-    assert list(test.dataframe[0].value["adapter"]) == [member.name for member in adapters.members]
+    sound, refused = (
+        [each.name for each in adapters.members if bool(each.refusal) == bad] for bad in (False, True)
+    )
+    assert list(test.dataframe[0].value["adapter"]) == [*sound, *refused]
     assert "5 adapters, 1 refused" in test.caption[1].value
 
 

@@ -134,3 +134,14 @@ def test_files_that_change_after_the_set_was_opened_are_noticed(many, tmp_path):
 def test_a_member_without_the_module_is_refused(tight):
     assert "no module" in refusal(DataError, lambda: tight.spectrum("a", "nowhere"))
     assert "no module" in refusal(DataError, lambda: tight.spectrum("torn", "nowhere"))
+
+
+def test_what_a_pass_made_is_kept_where_all_of_it_fits_and_not_where_it_does_not(tight):
+    members = ["a", "b"]
+    size = sum(each.directions for member in members for each in tight[member].modules.values())
+    for most, kept in [(2 * size + 40_000, True), (2 * size - 1, False)]:
+        found = module.AdapterSet(tight.root, tight.members, most)
+        for _ in found.by_module(members):
+            pass
+        name = next(iter(found["a"].modules))
+        assert (found.held.get(("a", name)) is not None) == kept

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from surgery.errors import DataError, SurgeryError
-from surgery.files import FOLDERS, named_folders, user_path
+from surgery.files import FOLDERS, named_folders, user_path, write_named
 from tests.helpers.refusals import refusal
 
 
@@ -38,3 +38,9 @@ def test_only_what_ends_inside_the_named_folders_may_be_named(monkeypatch, tmp_p
         assert user_path(tmp_path / inside) == tmp_path / inside
     for outside in ("closed/x", "open/out/x", "open/../closed/x", "opened-too/x"):
         assert "outside the folders" in refusal(SurgeryError, user_path, tmp_path / outside)
+
+
+def test_a_named_file_is_written_whole_or_refused_with_the_reason(tmp_path):
+    assert write_named(tmp_path / "file", b"text").read_bytes() == b"text"
+    assert "choose another file" in refusal(DataError, write_named, tmp_path / "none" / "file", b"text")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from surgery.errors import PolicyError
-from surgery.spectra import MEASURES, chance_level, expected_level, random_cosine, random_overlap, random_overlaps
+from surgery.spectra import (
+    MEASURES,
+    chance_level,
+    expected_level,
+    mean_chance_level,
+    random_cosine,
+    random_overlap,
+    random_overlaps,
+)
+from tests.helpers.refusals import refusal
 
 
 @cache
@@ -113,3 +122,26 @@ def test_a_level_is_the_same_every_time_and_moves_little_with_the_seed():
 def test_a_level_that_does_not_exist_is_refused(shape, options):
     with pytest.raises(PolicyError):
         chance_level(*shape, **options)
+
+
+@pytest.mark.parametrize("measure", ["overlap", "principal"])
+def test_the_chance_level_of_a_mean_is_exceeded_by_one_mean_in_a_hundred(measure):
+    rng, draws = np.random.default_rng(5), 4000
+    spaces, k = ((20, 3), (9, 2)), 1 if measure == "principal" else 3
+    total = np.zeros(draws)
+    for dimension, count in spaces:
+        left, right = (np.linalg.qr(rng.normal(size=(draws, count, dimension, k)))[0] for _ in range(2))
+        squares = (np.swapaxes(left, -1, -2) @ right) ** 2
+        values = squares.sum(axis=(-1, -2)) / k
+        total += (np.sqrt(values) if measure == "principal" else values).sum(axis=1)
+    level = mean_chance_level(spaces, k, measure)
+    # 1 % of 4000 draws, and as many decided where the level lies
+    assert (total / 5 > level).mean() == pytest.approx(0.01, abs=5 * np.sqrt(2 * 0.01 / draws))
+
+
+def test_the_chance_level_of_one_pair_is_that_of_a_mean_of_one_and_many_pairs_come_close_to_the_expectation():
+    assert mean_chance_level(((30, 1),), 2, "overlap") == chance_level(30, 2, "overlap")
+    few, many = (mean_chance_level(((30, count),), 2, "overlap") for count in (64, 65))
+    assert many == pytest.approx(few, rel=0.02)
+    assert mean_chance_level(((30, 100_000),), 2, "overlap") == pytest.approx(2 / 30, rel=0.01)
+    assert "at least one" in refusal(PolicyError, lambda: mean_chance_level((), 2, "overlap"))
