@@ -17,11 +17,13 @@ def training_curve(calibration: Sequence[float], tuning: Sequence[float], chosen
     drawn = figure(title, height=260, x="epoch", y="loss, nats")
     if not tuning:
         return say_empty(drawn, "nothing was trained yet")
-    lines = (("tuning rows", list(range(len(tuning))), tuning, SERIES[0], "solid"),)
-    lines += (("calibration rows", list(range(1, len(calibration) + 1)), calibration, SERIES[1], "dot"),)
-    for name, epochs, losses, ink, dash in lines:
+    lines = (
+        ("tuning rows", 0, tuning, SERIES[0], "solid"),
+        ("calibration rows", 1, calibration, SERIES[1], "dot"),
+    )
+    for name, first, losses, ink, dash in lines:
         drawn.add_scatter(
-            x=epochs,
+            x=list(range(first, first + len(losses))),
             y=list(losses),
             mode="lines+markers",
             name=name,

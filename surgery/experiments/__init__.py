@@ -20,10 +20,13 @@ from surgery.experiments.headroom_store import HeadroomQuestion, StoredHeadroom,
 from surgery.experiments.made_again import EditMadeAgain, made_again
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
 from surgery.experiments.protected_front import (
+    BOUNDS,
     PROVEN,
     WEIGHTS,
+    Along,
     FrontPoint,
     front_name,
+    front_place,
     measure_front,
     protected_front,
     spread,
@@ -50,6 +53,7 @@ from surgery.experiments.steps import MOST_STEPS, Step, Steps, by_hand, check_st
 from surgery.experiments.tuning import KnobPoint, TuningSetup, measure_edits, sweep_knob, sweep_values, tuning_plan
 
 __all__ = [
+    "BOUNDS",
     "CONTROLS",
     "DIAGNOSTICS",
     "DOSES",
@@ -59,6 +63,7 @@ __all__ = [
     "PROVEN",
     "READS_Q",
     "WEIGHTS",
+    "Along",
     "ControlRules",
     "ControlledEdits",
     "Diagnostic",
@@ -83,6 +88,7 @@ __all__ = [
     "dose_curve",
     "flat_of",
     "front_name",
+    "front_place",
     "guard_text",
     "head_only",
     "headroom",
