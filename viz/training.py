@@ -18,12 +18,12 @@ def training_curve(calibration: Sequence[float], tuning: Sequence[float], chosen
     if not tuning:
         return say_empty(drawn, "nothing was trained yet")
     lines = (
-        ("tuning rows", list(range(len(tuning))), tuning, SERIES[0], "solid"),
-        ("calibration rows", list(range(1, len(calibration) + 1)), calibration, SERIES[1], "dot"),
+        ("tuning rows", 0, tuning, SERIES[0], "solid"),
+        ("calibration rows", 1, calibration, SERIES[1], "dot"),
     )
-    for name, epochs, losses, ink, dash in lines:
+    for name, first, losses, ink, dash in lines:
         drawn.add_scatter(
-            x=epochs,
+            x=list(range(first, first + len(losses))),
             y=list(losses),
             mode="lines+markers",
             name=name,

@@ -114,7 +114,7 @@ def sweep_panel(workspace: Workspace) -> None:
         start_sweep(workspace, knob, int(count))
         st.rerun()
     show_waiting()
-    result = result_of("swept", workspace, knob.name)
+    result = result_of("swept", workspace, (knob.name,))
     if result is not None:
         show_sweep(*result)
 
@@ -135,7 +135,7 @@ def start_sweep(workspace: Workspace, knob: Knob, count: int) -> None:
         points = sweep_knob(setup, workspace.plan, knob.name, values, control=job.control)
         return knob.name, points
 
-    start(workspace, "Sweep", "swept", work, free=knob.name)
+    start(workspace, "Sweep", "swept", work, free=(knob.name,))
 
 
 def show_sweep(swept: str, found: "Sequence[KnobPoint]") -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 import viz
-from app.editing.measuring import busy, show_waiting, start, tuning_rows
+from app.editing.measuring import WHOLE, busy, show_waiting, start, tuning_rows
 from app.frame import plain, show_error
 from app.state import jobs
 from app.state.workspace import Workspace, keep
@@ -79,7 +79,7 @@ def start_training(workspace: Workspace, epochs: int) -> None:
         job.begin("training σ, row")
         return kept_headroom(setup, calibration, question, control=job.control)
 
-    start(workspace, "Headroom", "headroom", work, free="*")
+    start(workspace, "Headroom", "headroom", work, free=WHOLE)
 
 
 def stored_here(workspace: Workspace) -> "list[StoredHeadroom]":

@@ -16,6 +16,7 @@ from surgery.files import digest
 
 KIND = "bench"
 TRY = "try"
+WHOLE = ("*",)  # what varies is the edit itself
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def start(
     work: Callable[[Any, jobs.Job], Any],
     *,
     kind: str = KIND,
-    free: str = "",
+    free: tuple[str, ...] = (),
 ) -> None:
     """Start a job on the live model; its result belongs to this workspace as it is now, but for what is `free`."""
     adapter, spectra, base = workspace.adapter, workspace.spectra, workspace.base
@@ -79,7 +80,7 @@ def tuning_rows(workspace: Workspace) -> CalibrationPlan:
     return plan
 
 
-def result_of(slot: str, workspace: Workspace, free: str = "") -> Any:
+def result_of(slot: str, workspace: Workspace, free: tuple[str, ...] = ()) -> Any:
     """What a job left in `slot`, unless anything it was measured with has changed since."""
     found: Measured | None = st.session_state.get(f"bench-{slot}")
     if found is None:
@@ -90,10 +91,10 @@ def result_of(slot: str, workspace: Workspace, free: str = "") -> Any:
     return found.value
 
 
-def _key(workspace: Workspace, free: str = "") -> str:
-    """Everything a measurement depends on, but for the knob `free` that it varies, or `*` for the whole edit."""
-    record = {} if free == "*" else edit_record(workspace.plan)
-    record["knobs"] = {k: v for k, v in record.get("knobs", {}).items() if k != free}
+def _key(workspace: Workspace, free: tuple[str, ...] = ()) -> str:
+    """Everything a measurement depends on, but for the knobs `free` that it varies, or `WHOLE` for the whole edit."""
+    record = {} if free == WHOLE else edit_record(workspace.plan)
+    record["knobs"] = {k: v for k, v in record.get("knobs", {}).items() if k not in free}
     measured = workspace.measured_key
     return digest(
         [repr(record), workspace.adapter.digest, repr(workspace.base), repr(workspace.calibration), measured]

@@ -1,4 +1,4 @@
-"""The protected slices below the board: what is expected of them, the tick that spares them, and the front along μ."""
+"""The protected slices below the board: what is expected of them, the tick that spares them, and the front."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,19 +6,23 @@ import streamlit as st
 
 import viz
 from app.editing.measuring import busy, ready, result_of, show_waiting, start, tuning_rows
-from app.frame import plain
+from app.frame import plain, show_error
 from app.state import jobs
 from app.state.workspace import Workspace, keep
 from surgery.data import SAMPLED, CalibrationPlan
 from surgery.edits import Expectation, edit_record, expected, expected_beside
-from surgery.policies import knob_values
+from surgery.errors import PolicyError
 
 if TYPE_CHECKING:
-    from surgery.experiments import FrontPoint
+    from surgery.experiments import Along, FrontPoint
+
+_ALONG: "dict[Along, str]" = {"μ": "the weight μ of what they lose", "ε": "the bound ε on what they lose"}
+# knobs of policy protected that differ along a front
+_VARIED: "dict[Along, tuple[str, ...]]" = {"μ": ("mu",), "ε": ("mu", "limited", "limit")}
 
 
 def protect_panel(workspace: Workspace) -> None:
-    """Both expectations of the edit, protection of any policy, and the front of policy protected."""
+    """Both expectations of the edit, protection of any policy, and the front of policy protected along μ or ε."""
     sensitivity = workspace.sensitivity
     if sensitivity is None or not workspace.protected:
         st.caption(
@@ -70,47 +74,73 @@ def _metric(cell: Any, label: str, found: Expectation) -> None:
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _points(key: str, _workspace: Workspace) -> "tuple[FrontPoint, ...]":
+def _points(key: str, _workspace: Workspace, along: "Along") -> "tuple[FrontPoint, ...]":
     from surgery.experiments import protected_front
 
     assert _workspace.sensitivity is not None
-    return protected_front(_workspace.plan, _workspace.spectra, _workspace.sensitivity)
+    return protected_front(_workspace.plan, _workspace.spectra, _workspace.sensitivity, along=along)
 
 
 def _front(workspace: Workspace) -> None:
-    from surgery.experiments import front_name
-
+    chosen = st.segmented_control(
+        "Front along",
+        list(_ALONG),
+        default="μ",
+        format_func=_ALONG.__getitem__,
+        key="front-along",
+        persist_state="session",
+    )
+    along: Along = chosen or "μ"
     record = edit_record(workspace.plan)
-    record["knobs"].pop("mu", None)  # the front varies it
-    points = _points(f"{workspace.adapter.digest} {workspace.measured_key} {record}", workspace)
+    for knob in _VARIED[along]:
+        record["knobs"].pop(knob, None)
+    try:
+        points = _points(f"{workspace.adapter.digest} {workspace.measured_key} {record}", workspace, along)
+    except PolicyError as error:  # a file that tells no answer tokens has no bound to keep
+        show_error(error)
+        return
+    _drawn(workspace, points, along)
+
+
+def _drawn(workspace: Workspace, points: "tuple[FrontPoint, ...]", along: "Along") -> None:
+    """The front, a point of it that is taken, and what was measured of it."""
+    from surgery.experiments import front_name, front_place
+
     names = [front_name(point) for point in points]
     slices = [plan.data for plan in workspace.protected]
     shown = st.selectbox("Protected slice", range(len(slices)), format_func=slices.__getitem__, key="front-slice")
-    present = f"μ {knob_values(workspace.plan.policy).get('mu', -1):g}"
+    present = front_place(workspace.plan, along)
     picked = st.plotly_chart(
         viz.protected_front(
             names,
             [(p.target.mean, p.target.low, p.target.high) for p in points],
             [(p.protected[shown].mean, p.protected[shown].low, p.protected[shown].high) for p in points],
-            title="Own slice against the protected one, along μ",
+            title=f"Own slice against the protected one, along {along}",
             chosen=present,
         ),
-        key="front",
+        key=f"front-{along}",
         on_select="rerun",
         selection_mode="points",
+        alt=f"Expected change of the loss on the own and on the protected slice along {along}",
     )
     clicked = [str(point["customdata"]) for point in picked.selection.points if "customdata" in point]
     left, middle, right = st.columns([2, 1, 1], vertical_alignment="bottom")
-    name = left.selectbox("Point of the front", names, index=_at(names, clicked, present), key=f"point-{clicked}")
+    name = left.selectbox(
+        "Point of the front", names, index=_at(names, clicked, present), key=f"point-{along}-{clicked}"
+    )
     if middle.button("Take this point", type="primary", width="stretch"):
-        chosen = points[names.index(name)].plan
-        keep(workspace.with_edit(f"protected, {name}", policy=chosen.policy, energy=chosen.energy))
+        taken = points[names.index(name)].plan
+        keep(workspace.with_edit(f"protected, {name}", policy=taken.policy, energy=taken.energy))
         st.rerun()
     if ready(workspace) and right.button("Prove the front", disabled=busy(), width="stretch"):
-        start_proof(workspace, points)
+        start_proof(workspace, points, along)
         st.rerun()
     show_waiting()
-    _proven(result_of("front", workspace, "mu"))
+    _proven(result_of(_slot(along), workspace, _VARIED[along]))
+
+
+def _slot(along: "Along") -> str:
+    return f"front-{along}"
 
 
 def _at(names: list[str], clicked: list[str], present: str) -> int:
@@ -118,7 +148,7 @@ def _at(names: list[str], clicked: list[str], present: str) -> int:
     return names.index(wanted) if wanted in names else 0
 
 
-def start_proof(workspace: Workspace, points: "tuple[FrontPoint, ...]") -> None:
+def start_proof(workspace: Workspace, points: "tuple[FrontPoint, ...]", along: "Along") -> None:
     """Measure five points of the front on rows of every slice with answers that shaped no edit."""
     sensitivity, tuning = workspace.sensitivity, tuning_rows(workspace)
     fresh = {"own": tuning, **{plan.data: _fresh(plan) for plan in workspace.protected if plan.labels != SAMPLED}}
@@ -132,7 +162,7 @@ def start_proof(workspace: Workspace, points: "tuple[FrontPoint, ...]") -> None:
         job.begin("measuring the front")
         return measure_front(live, points, sensitivity, slices, control=job.control)
 
-    start(workspace, "Front", "front", work, free="mu")
+    start(workspace, "Front", _slot(along), work, free=_VARIED[along])
 
 
 def _fresh(plan: CalibrationPlan) -> CalibrationPlan:

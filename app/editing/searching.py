@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from app.editing.found import show_searches
-from app.editing.measuring import busy, ready, show_waiting, start
+from app.editing.measuring import WHOLE, busy, ready, show_waiting, start
 from app.frame import show_error
 from app.state import jobs
 from app.state.workspace import Workspace, current, keep
@@ -204,4 +204,4 @@ def start_search(workspace: Workspace, plan: SearchPlan, limits: SearchLimits) -
             control=job.control,
         )
 
-    start(workspace, "Search", "searched", work, free="*")
+    start(workspace, "Search", "searched", work, free=WHOLE)

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.editing.measuring import TRY, busy, ready, result_of, start
+from app.editing.measuring import TRY, WHOLE, busy, ready, result_of, start
 from app.state import jobs
 from app.state.workspace import Workspace
 from surgery.data import CLASSIFIERS, choose, read_source
@@ -36,7 +36,7 @@ def try_box(workspace: Workspace, edit: Edit, of: str = "") -> None:
     if jobs.active(TRY) is not None:
         stream_view()
     else:
-        answers = result_of(_slot(of), workspace, "*" if of else "")
+        answers = result_of(_slot(of), workspace, WHOLE if of else ())
         if answers is not None:
             side_by_side(answers, done=True)
 
@@ -59,7 +59,7 @@ def start_answering(workspace: Workspace, prompt: str, edit: Edit, of: str = "")
             job.partial = answers
         return job.partial
 
-    start(workspace, "Answer", _slot(of), work, kind=TRY, free="*" if of else "")
+    start(workspace, "Answer", _slot(of), work, kind=TRY, free=WHOLE if of else ())
 
 
 @st.fragment(run_every=0.25)

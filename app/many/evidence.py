@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 import viz
-from app.evaluation.starting import SHOWN, VIEW
+from app.evaluation.form import VIEW
+from app.evaluation.starting import SHOWN
 from app.frame import plain
 from app.state.workspace import Workspace, open_source
 from surgery.adapter_sets import AdapterSet

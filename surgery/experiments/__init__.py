@@ -21,10 +21,13 @@ from surgery.experiments.headroom_store import HeadroomQuestion, StoredHeadroom,
 from surgery.experiments.made_again import EditMadeAgain, made_again
 from surgery.experiments.proof import Proof, prove, recipe_digest, sigma_digest
 from surgery.experiments.protected_front import (
+    BOUNDS,
     PROVEN,
     WEIGHTS,
+    Along,
     FrontPoint,
     front_name,
+    front_place,
     measure_front,
     protected_front,
     spread,
@@ -52,6 +55,7 @@ from surgery.experiments.steps import MOST_STEPS, Step, Steps, by_hand, check_st
 from surgery.experiments.tuning import KnobPoint, TuningSetup, measure_edits, sweep_knob, sweep_values, tuning_plan
 
 __all__ = [
+    "BOUNDS",
     "CONTROLS",
     "DIAGNOSTICS",
     "DOSES",
@@ -62,6 +66,7 @@ __all__ = [
     "READS_Q",
     "WEIGHTS",
     "Ablation",
+    "Along",
     "ControlRules",
     "ControlledEdits",
     "Diagnostic",
@@ -90,6 +95,7 @@ __all__ = [
     "dose_curve",
     "flat_of",
     "front_name",
+    "front_place",
     "head_only",
     "headroom",
     "input_energies",

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from app.state.workspace import Workspace
 from surgery.data import CalibrationPlan
 from surgery.edits import EditPlan, expected_beside
+from surgery.experiments import BOUNDS
 from surgery.model import BaseChoice
 from surgery.policies import GradDirection, Protected
 from tests.app.conftest import SIGMA, workspace_of
@@ -83,6 +84,29 @@ def test_a_point_of_the_front_becomes_the_plan(workspace):
     next(button for button in test.button if button.label == "Take this point").click().run()
     assert test.session_state["workspace"].plan == EditPlan(Protected(mu=5.0))
     assert "μ 5" in test.session_state["workspace"].history.steps[-1].label
+
+
+def test_a_point_of_the_front_along_the_bound_becomes_the_plan(workspace):
+    test = opened(workspace)
+    next(each for each in test.get("button_group") if each.label == "Front along").set_value("ε").run()
+    assert not test.exception
+    point = next(box for box in test.selectbox if box.label == "Point of the front")
+    assert point.options == [f"ε {bound:g}" for bound in BOUNDS]
+    point.select("ε 0.002").run()
+    next(button for button in test.button if button.label == "Take this point").click().run()
+    now: Workspace = test.session_state["workspace"]
+    assert now.plan == EditPlan(Protected(mu=0.0, limited=True, limit=0.002))
+    assert next(box for box in test.selectbox if box.label == "Point of the front").value == "ε 0.002"
+
+
+def test_where_the_answer_tokens_are_not_known_there_is_no_bound_and_it_is_said(workspace):
+    (beside,) = workspace.sensitivity.protected
+    blind = replace(workspace.sensitivity, protected=(replace(beside, answer_tokens=None),))
+    own = workspace.with_edit("other", policy=Protected(eta=0.15))  # no front that another test had drawn
+    test = opened(replace(own, sensitivity=blind))
+    next(each for each in test.get("button_group") if each.label == "Front along").set_value("ε").run()
+    assert not test.exception
+    assert "counts its answer tokens" in test.error[0].value
 
 
 def test_slices_are_kept_beside_another_target_and_let_go_one_by_one(workspace):
