@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from numpy import ndarray
 
-from surgery.adapter import SEQ_2_SEQ_LM, ParameterSite
+from surgery.adapter import SEQ_2_SEQ_LM, Adapter, ParameterSite
 from surgery.data import Calibration, Example
 from surgery.errors import DataError
 from surgery.microscope.directions import random_directions
@@ -71,7 +71,7 @@ def measure_tokens(
     Raises `DataError` for the weights of experts kept as one parameter, a module whose places are no tokens or that
     does not run on these rows, and rows that are longer than the model can read.
     """
-    refuse_experts(live, name)
+    refuse_experts(live.adapter, name)
     layout = live.layout
     live.set_sigma()
     examples = calibration.examples
@@ -93,11 +93,11 @@ def measure_tokens(
     return found.all()
 
 
-def refuse_experts(live: "LiveModel", name: str) -> None:
+def refuse_experts(adapter: Adapter, name: str) -> None:
     """Raise `DataError` for a module that is not the adapter's, and one whose input no layer shows."""
-    if name not in live.spectra:
-        raise DataError(f"the adapter has no module {name!r}", f"choose one of its {len(live.spectra)} modules")
-    modules = live.adapter.modules
+    modules = adapter.modules
+    if name not in modules:
+        raise DataError(f"the adapter has no module {name!r}", f"choose one of its {len(modules)} modules")
     if isinstance(modules[name].site, ParameterSite):
         plain = next((n for n, own in modules.items() if not isinstance(own.site, ParameterSite)), None)
         raise DataError(
