@@ -12,7 +12,7 @@ from surgery.cli.progress import progress_reporter
 from surgery.data import fetch_source, planned_rows
 from surgery.errors import DataError
 from surgery.files import user_path, write_problem, write_whole
-from surgery.microscope import Look, Subject, chosen_rows, look, look_file, stored_look
+from surgery.microscope import Look, Subject, chosen_rows, look, look_file, refuse_experts, stored_look
 from surgery.model import attach
 from surgery.sensitivity import (
     Measurement,
@@ -45,6 +45,7 @@ def _look(adapter: Adapter, measurement: Measurement, subject: Subject) -> Look:
     plan, base = measurement.plan, measurement.base
     assert plan is not None
     assert base is not None
+    refuse_experts(adapter, subject.module)
     fetch_source(plan.data, progress_reporter())
     slice_ = planned_rows(plan)  # refused before the base model is loaded
     with attach(adapter, decompose(adapter), base, control=progress_reporter()) as live:

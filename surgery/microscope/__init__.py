@@ -6,7 +6,7 @@ from surgery.microscope.look import Look, Reading, Writing, look_inside
 from surgery.microscope.read_tokens import read_tokens
 from surgery.microscope.rows import MOST_ROWS, Subject, chosen_rows
 from surgery.microscope.store import MOST_BYTES, load_look, look, look_file, save_look, stored_look
-from surgery.microscope.token_pass import TokenPass, measure_tokens
+from surgery.microscope.token_pass import TokenPass, measure_tokens, refuse_experts
 
 __all__ = [
     "DIRECTIONS",
@@ -28,6 +28,7 @@ __all__ = [
     "measure_tokens",
     "random_directions",
     "read_tokens",
+    "refuse_experts",
     "save_look",
     "share_below",
     "stored_look",

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from numpy import ndarray
 
-from surgery.adapter import ParameterSite
+from surgery.adapter import SEQ_2_SEQ_LM, Adapter, ParameterSite
 from surgery.data import Calibration, Example
 from surgery.errors import DataError
 from surgery.microscope.directions import random_directions
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from surgery.model import LiveModel, PlaceFinder
 
 LARGEST = 20  # readings of each direction that are kept
+_START = -1
 _CONTEXT = 8  # tokens up to a place: where they are the same, so is about everything that enters there
 
 
@@ -70,7 +71,7 @@ def measure_tokens(
     Raises `DataError` for the weights of experts kept as one parameter, a module whose places are no tokens or that
     does not run on these rows, and rows that are longer than the model can read.
     """
-    refuse_experts(live, name)
+    refuse_experts(live.adapter, name)
     layout = live.layout
     live.set_sigma()
     examples = calibration.examples
@@ -92,11 +93,11 @@ def measure_tokens(
     return found.all()
 
 
-def refuse_experts(live: "LiveModel", name: str) -> None:
+def refuse_experts(adapter: Adapter, name: str) -> None:
     """Raise `DataError` for a module that is not the adapter's, and one whose input no layer shows."""
-    if name not in live.spectra:
-        raise DataError(f"the adapter has no module {name!r}", f"choose one of its {len(live.spectra)} modules")
-    modules = live.adapter.modules
+    modules = adapter.modules
+    if name not in modules:
+        raise DataError(f"the adapter has no module {name!r}", f"choose one of its {len(modules)} modules")
     if isinstance(modules[name].site, ParameterSite):
         plain = next((n for n, own in modules.items() if not isinstance(own.site, ParameterSite)), None)
         raise DataError(
@@ -143,7 +144,7 @@ class _Found:
         self.random = _largest([self.random, *(call.random for call in calls)])
         for call, perturbation in zip(calls, perturbations, strict=True):
             grad = perturbation.grad
-            self._note(batch.indices, call, None if grad is None else grad.flatten(0, -2).double().cpu().numpy())
+            self._note(batch.indices, call, None if grad is None else grad.flatten(0, -2).cpu().double().numpy())
 
     def _see(
         self, finder: "PlaceFinder", batch: Batch, calls: "list[_Call]", projected: "Tensor", entered: "Tensor"
@@ -178,8 +179,13 @@ class _Found:
 
     def all(self) -> TokenPass:
         lengths = tuple(map(len, self.shares))
-        shares, projected = np.concatenate(self.shares), np.concatenate(self.projected)
-        return TokenPass(lengths, shares, projected, np.concatenate(self.first), self.random)
+        return TokenPass(
+            lengths,
+            np.concatenate(self.shares),
+            np.concatenate(self.projected),
+            np.concatenate(self.first),
+            self.random,
+        )
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,8 @@ def _first_of_their_kind(examples: Sequence[Example]) -> list[Bool[ndarray, " to
     found = []
     for example in examples:
         ids = example.tokens
+        if example.task == SEQ_2_SEQ_LM:  # its decoder reads a start and then the answer but for the last token
+            ids = (*example.prompt_ids, _START, *example.answer_ids[:-1])
         ends = [ids[max(0, at + 1 - _CONTEXT) : at + 1] for at in range(len(ids))]
         found.append(np.array([end not in seen and not seen.add(end) for end in ends]))  # type: ignore[func-returns-value]
     return found

@@ -17,7 +17,7 @@ from app.state.workspace import Workspace
 from surgery.data import fetch_source, planned_rows
 from surgery.errors import SurgeryError
 from surgery.files import file_stamp
-from surgery.microscope import Look, Subject, chosen_rows, look_file, stored_look
+from surgery.microscope import Look, Subject, chosen_rows, look_file, refuse_experts, stored_look
 
 KIND = "microscope"
 OPEN = "microscope-open"  # in the session: whether the fold is open
@@ -92,6 +92,7 @@ def _stored(file: Path, stamp: tuple[int, int, int]) -> Look | None:
 def _start(workspace: Workspace, subject: Subject) -> None:
     """Look in the background; what is found is in the store when the page runs again."""
     adapter, spectra = workspace.adapter, workspace.spectra
+    refuse_experts(adapter, subject.module)  # before the base model is loaded
     base, plan = workspace.base, workspace.calibration
     assert base is not None
     assert plan is not None

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from surgery.adapter import open_adapter
 from surgery.data import Example
@@ -54,6 +55,35 @@ def test_the_lens_of_a_llama_is_its_norms_weight_and_its_head(tmp_path):
             assert_lens(logit_lens(live, name, SHORT), live.spectra[name].U, gamma, head)
         with pytest.raises(BaseModelError, match="does not write into the residual stream"):
             logit_lens(live, "model.layers.0.self_attn.q_proj", SHORT)
+
+
+def test_the_lens_of_dora_has_its_scale_of_the_outputs(tmp_path):
+    model = tiny_llama()
+    folder = save_adapter(model, tmp_path, targets=["down_proj"], use_dora=True)
+    name = "model.layers.1.mlp.down_proj"
+    trained = moved_magnitudes(folder)
+    with attached_to(model, folder) as live:
+        spectrum = live.spectra[name]
+        weight = live.model.get_submodule(name).base.weight.double().numpy()
+        norms = np.linalg.norm(weight + (spectrum.U * spectrum.sigma) @ spectrum.V.T, axis=1)
+        scaled = (trained[name] / norms)[:, None] * spectrum.U
+        assert_lens(
+            logit_lens(live, name, SHORT),
+            scaled / np.linalg.norm(scaled, axis=0),
+            model.model.norm.weight.detach(),
+            model.lm_head.weight.detach(),
+        )
+
+
+def moved_magnitudes(folder) -> dict[str, np.ndarray]:
+    """Give every output of a saved DoRA another magnitude; returns them by module."""
+    file = folder / "adapter_model.safetensors"
+    tensors, found = load_file(file), {}
+    for key in [key for key in tensors if "magnitude" in key]:
+        tensors[key] = tensors[key] * np.linspace(0.3, 3, tensors[key].size, dtype=np.float32)
+        found[key.removeprefix("base_model.model.").partition(".lora_")[0]] = tensors[key].astype(np.float64)
+    save_file(tensors, file)
+    return found
 
 
 def test_the_lens_of_a_gpt2_centres_and_leaves_biases_out(tmp_path):
