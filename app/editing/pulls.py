@@ -53,7 +53,7 @@ def _show(workspace: Workspace) -> None:
         viz.pulls_by_row(
             found.told[order].tolist(),
             [None if math.isnan(each) else each for each in changes[order].tolist()],
-            title="Expected change of every calibration row",
+            title=f"Expected change of every calibration row: {_name(found)}",
             name=_name(found),
         ),
         key="pulls-figure",
@@ -72,19 +72,27 @@ def _chosen(workspace: Workspace, measured: Sensitivity) -> tuple[bool, Pulls]:
     what = cells[0].segmented_control(
         "Of", [THE_EDIT, ONE_COMPONENT], default=THE_EDIT, key="pulls-of", required=True
     )
+    whole = pulls(workspace.plan, workspace.spectra, measured, workspace.edit)  # refuses what was not measured
     if what != ONE_COMPONENT:
-        return True, pulls(workspace.plan, workspace.spectra, measured, workspace.edit)
-    names = [name for name in workspace.edit.modules if name in measured.values]
-    module = cells[1].selectbox("Module", names, key="pulls-module")
-    if module is None:
-        return False, pulls(workspace.plan, workspace.spectra, measured, workspace.edit)
-    rank = workspace.spectra[module].rank
-    component = int(cells[2].number_input("Component", 0, rank - 1, 0, key=f"pulls-component-{rank}"))
-    return False, component_pulls(workspace.spectra, measured, module, component)
+        return True, whole
+    worst = {name: _most_harmful(workspace, measured, name) for name in workspace.edit.modules}
+    names = list(worst)
+    first = names.index(max(names, key=lambda name: worst[name][0]))
+    module = cells[1].selectbox("Module", names, first, key="pulls-module") or names[first]
+    last = workspace.spectra[module].rank - 1
+    component = cells[2].number_input("Component", 0, last, worst[module][1], key=f"pulls-component-{module}")
+    return False, component_pulls(workspace.spectra, measured, module, int(component))
+
+
+def _most_harmful(workspace: Workspace, measured: Sensitivity, name: str) -> tuple[float, int]:
+    """What zeroing would gain to first order and of which component of a module: the one to look at first."""
+    gain = measured.values[name].mean(axis=0) * workspace.spectra[name].sigma
+    gain = np.where(np.isfinite(gain), gain, -np.inf)
+    return float(gain.max()), int(gain.argmax())
 
 
 def _name(found: Pulls) -> str:
-    return "gᵢ·δ, held out" if found.fitted and found.told is found.held else "gᵢ·δ"
+    return "gᵢ·δ, the row held out" if found.fitted and found.told is found.held else "gᵢ·δ"
 
 
 def headline(found: Pulls) -> str:
@@ -167,6 +175,7 @@ def _rows(workspace: Workspace, measured: Sensitivity, found: Pulls, changes: nd
         width="stretch",
         height=min(430, 38 + 35 * (len(helped) + len(hurt))),
         key="pulls-table",
+        placeholder="",
         column_config={
             **{name: st.column_config.NumberColumn(format="%+.4f") for name in (HELD, OWN, MEASURED)},
             "prompt": st.column_config.TextColumn(width="large"),
