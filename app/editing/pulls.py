@@ -3,13 +3,15 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 from numpy import ndarray
 
 import viz
+from app.editing.fold import fold
 from app.editing.measuring import busy, show_waiting, start
-from app.frame import plain, show_error
+from app.frame import plain
 from app.state import jobs
 from app.state.runs import evaluation_of, newest_proof
 from app.state.workspace import Workspace
@@ -25,17 +27,8 @@ THE_EDIT, ONE_COMPONENT = "The edit on the board", "One component, zeroed"
 
 
 def pulls_panel(workspace: Workspace) -> None:
-    """The ranking, computed while it is open: it follows the board when the hand rests."""
-    shown = st.expander(
-        "Whom it helps and hurts", key="pulls-open", icon=":material/diversity_3:", on_change="rerun"
-    )
-    if not shown.open:
-        return
-    with shown:
-        try:
-            _show(workspace)
-        except SurgeryError as error:
-            show_error(error)
+    """The ranking, computed while it is open."""
+    fold(workspace, "Whom it helps and hurts", ":material/diversity_3:", "pulls-open", _show)
 
 
 def _show(workspace: Workspace) -> None:
