@@ -96,9 +96,7 @@ def headline(found: Pulls) -> str:
     if not found.fitted:
         how = "to first order; no row has shaped this change, unless it was chosen by looking at these rows"
     elif found.told is not found.held:
-        how = (
-            "by the edit that these very rows have shaped, so it looks too good: they are too few to hold some out"
-        )
+        how = "by the edit that these very rows have shaped, so it looks too good: none can be made without some of them"
     text = f"Expected to help **{helped}** of {n} calibration rows and to hurt **{hurt}**, {how}."
     if math.isnan(found.cancelled):
         return text
