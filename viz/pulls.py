@@ -6,6 +6,8 @@ import plotly.graph_objects as go
 
 from viz.style import AFTER, HARMFUL, HELPFUL, NEUTRAL, figure, say_empty
 
+MEASURED = "measured, of the edit itself"
+
 
 def pulls_by_row(told: Sequence[float], measured: Sequence[float | None], *, title: str, name: str) -> go.Figure:
     """Expected change of the loss of each row, and what was measured of some.
@@ -37,9 +39,10 @@ def pulls_by_row(told: Sequence[float], measured: Sequence[float | None], *, tit
             x=[at for at, _ in known],
             y=[each for _, each in known],
             mode="markers",
-            name="measured",
+            name=MEASURED,
             marker={"size": 6, "color": AFTER},
-            hovertemplate="%{y:+.4f}<extra>measured</extra>",
+            hovertemplate="%{y:+.4f}<extra>" + MEASURED + "</extra>",
         )
     drawn.update_layout(bargap=0.1)
+    drawn.update_xaxes(range=[0.5, len(told) + 0.5])
     return drawn

@@ -3,13 +3,15 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 from numpy import ndarray
 
 import viz
+from app.editing.fold import fold
 from app.editing.measuring import busy, show_waiting, start
-from app.frame import plain, show_error
+from app.frame import plain
 from app.state import jobs
 from app.state.runs import evaluation_of, newest_proof
 from app.state.workspace import Workspace
@@ -25,17 +27,8 @@ THE_EDIT, ONE_COMPONENT = "The edit on the board", "One component, zeroed"
 
 
 def pulls_panel(workspace: Workspace) -> None:
-    """The ranking, computed while it is open: it follows the board when the hand rests."""
-    shown = st.expander(
-        "Whom it helps and hurts", key="pulls-open", icon=":material/diversity_3:", on_change="rerun"
-    )
-    if not shown.open:
-        return
-    with shown:
-        try:
-            _show(workspace)
-        except SurgeryError as error:
-            show_error(error)
+    """The ranking, computed while it is open."""
+    fold(workspace, "Whom it helps and hurts", ":material/diversity_3:", "pulls-open", _show)
 
 
 def _show(workspace: Workspace) -> None:
@@ -53,7 +46,7 @@ def _show(workspace: Workspace) -> None:
         viz.pulls_by_row(
             found.told[order].tolist(),
             [None if math.isnan(each) else each for each in changes[order].tolist()],
-            title="Expected change of every calibration row",
+            title=f"Expected change of every calibration row: {_name(found)}",
             name=_name(found),
         ),
         key="pulls-figure",
@@ -72,19 +65,27 @@ def _chosen(workspace: Workspace, measured: Sensitivity) -> tuple[bool, Pulls]:
     what = cells[0].segmented_control(
         "Of", [THE_EDIT, ONE_COMPONENT], default=THE_EDIT, key="pulls-of", required=True
     )
+    whole = pulls(workspace.plan, workspace.spectra, measured, workspace.edit)  # refuses what was not measured
     if what != ONE_COMPONENT:
-        return True, pulls(workspace.plan, workspace.spectra, measured, workspace.edit)
-    names = [name for name in workspace.edit.modules if name in measured.values]
-    module = cells[1].selectbox("Module", names, key="pulls-module")
-    if module is None:
-        return False, pulls(workspace.plan, workspace.spectra, measured, workspace.edit)
-    rank = workspace.spectra[module].rank
-    component = int(cells[2].number_input("Component", 0, rank - 1, 0, key=f"pulls-component-{rank}"))
-    return False, component_pulls(workspace.spectra, measured, module, component)
+        return True, whole
+    worst = {name: _most_harmful(workspace, measured, name) for name in workspace.edit.modules}
+    names = list(worst)
+    first = names.index(max(names, key=lambda name: worst[name][0]))
+    module = cells[1].selectbox("Module", names, first, key="pulls-module") or names[first]
+    last = workspace.spectra[module].rank - 1
+    component = cells[2].number_input("Component", 0, last, worst[module][1], key=f"pulls-component-{module}")
+    return False, component_pulls(workspace.spectra, measured, module, int(component))
+
+
+def _most_harmful(workspace: Workspace, measured: Sensitivity, name: str) -> tuple[float, int]:
+    """What zeroing would gain to first order and of which component of a module: the one to look at first."""
+    gain = measured.values[name].mean(axis=0) * workspace.spectra[name].sigma
+    gain = np.where(np.isfinite(gain), gain, -np.inf)
+    return float(gain.max()), int(gain.argmax())
 
 
 def _name(found: Pulls) -> str:
-    return "gᵢ·δ, held out" if found.fitted and found.told is found.held else "gᵢ·δ"
+    return "gᵢ·δ, the row held out" if found.fitted and found.told is found.held else "gᵢ·δ"
 
 
 def headline(found: Pulls) -> str:
@@ -95,9 +96,7 @@ def headline(found: Pulls) -> str:
     if not found.fitted:
         how = "to first order; no row has shaped this change, unless it was chosen by looking at these rows"
     elif found.told is not found.held:
-        how = (
-            "by the edit that these very rows have shaped, so it looks too good: they are too few to hold some out"
-        )
+        how = "by the edit that these very rows have shaped, so it looks too good: none can be made without some of them"
     text = f"Expected to help **{helped}** of {n} calibration rows and to hurt **{hurt}**, {how}."
     if math.isnan(found.cancelled):
         return text
@@ -167,6 +166,7 @@ def _rows(workspace: Workspace, measured: Sensitivity, found: Pulls, changes: nd
         width="stretch",
         height=min(430, 38 + 35 * (len(helped) + len(hurt))),
         key="pulls-table",
+        placeholder="",
         column_config={
             **{name: st.column_config.NumberColumn(format="%+.4f") for name in (HELD, OWN, MEASURED)},
             "prompt": st.column_config.TextColumn(width="large"),

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
+from app.editing.fold import fold
 from app.editing.turned_cuts import TURNED, turned_outcome, write_turned
-from app.frame import plain, show_error
+from app.frame import plain
 from app.state.workspace import Workspace, keep
 from surgery.edits import EditPlan, Kept, kept_in_sum, kept_of
 from surgery.errors import SurgeryError
@@ -32,17 +33,8 @@ PICKERS = {
 
 
 def rank_panel(workspace: Workspace) -> None:
-    """The tables, computed while they are open: they follow the board when the hand rests."""
-    shown = st.expander(
-        "What a cut keeps", key="rank-table-open", icon=":material/content_cut:", on_change="rerun"
-    )
-    if not shown.open:
-        return
-    with shown:
-        try:
-            _show(workspace)
-        except SurgeryError as error:
-            show_error(error)
+    """The tables, computed while they are open."""
+    fold(workspace, "What a cut keeps", ":material/content_cut:", "rank-table-open", _show)
 
 
 def _show(workspace: Workspace) -> None:

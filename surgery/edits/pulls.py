@@ -28,7 +28,7 @@ class Pulls:
 
     `held` is gᵢ·δ of the edits that the example has not shaped, the mean over shuffles; `own` is gᵢ·δ of the edit
     itself, which is what a measurement of it on the same example is to be compared with. Where g has no part in the
-    edit, `fitted` is false and both are the same; `held` is NaN where the examples are too few to hold some out.
+    edit, `fitted` is false and both are the same; `held` is NaN where no edit can be made without some examples.
     `sigma_after` is σ′ of the edit, by module.
     """
 
@@ -78,16 +78,19 @@ def pulls(plan: EditPlan, spectra: Spectra, sensitivity: Sensitivity | None, edi
     sensitivity: gₖ by example and component.
     edit: of the plan, where it is known.
 
-    Raises `PolicyError` as `make_edit` does, and where the modules were not measured or the answers were drawn.
+    Raises `PolicyError` as `make_edit` does, and where the modules were not measured, a component that moves has a
+    measurement that is not a number, or the answers were drawn.
     """
     edit = plan.apply(spectra, sensitivity) if edit is None else edit
-    measured = _measured(sensitivity, spectra, edit)
-    own = predictions(edit_as_fold(edit, measured), measured)
+    measured, own = _own(sensitivity, spectra, edit)
     if not plan.policy.needs_gradient and not plan.protect:
-        return Pulls(own[0], own[0], False, edit.sigma_after)
-    folds = fold_edits(plan, spectra, measured)
-    held = np.full_like(own, np.nan) if folds is None else predictions(folds, measured)
-    return Pulls(held.mean(axis=0), own[0], True, edit.sigma_after)
+        return Pulls(own, own, False, edit.sigma_after)
+    try:
+        folds = fold_edits(plan, spectra, measured)
+    except PolicyError:  # the edit of all examples can be applied, and one without some of them cannot
+        folds = None
+    held = np.full_like(own, np.nan) if folds is None else predictions(folds, measured).mean(axis=0)
+    return Pulls(held, own, True, edit.sigma_after)
 
 
 def component_pulls(
@@ -112,16 +115,24 @@ def component_pulls(
     after = one.sigma.copy()
     after[component] *= gain
     edit = Edit({module: ModuleEdit(gains_of(one.sigma, after), one.sigma, after)})
-    measured = _measured(sensitivity, spectra, edit)
-    (own,) = predictions(edit_as_fold(edit, measured), measured)
+    _, own = _own(sensitivity, spectra, edit)
     return Pulls(own, own, False, edit.sigma_after)
 
 
-def _measured(sensitivity: Sensitivity | None, spectra: Spectra, edit: Edit) -> Sensitivity:
+def _own(
+    sensitivity: Sensitivity | None, spectra: Spectra, edit: Edit
+) -> tuple[Sensitivity, Float64[ndarray, " example"]]:
+    """The measurement, checked, and gᵢ·δ of the edit itself."""
     measured = checked_sensitivity(sensitivity, spectra, list(edit.modules), needs_q=False)
     if measured.label_free:
         raise PolicyError(
             "answers drawn from the model itself do not say whom an edit helps",
             "measure the answers of the rows instead",
         )
-    return measured
+    (own,) = predictions(edit_as_fold(edit, measured), measured)
+    if not np.isfinite(own).all():
+        raise PolicyError(
+            "the edit moves components whose measurement is not a number",
+            "leave them at gain 1, or calibrate again",
+        )
+    return measured, own

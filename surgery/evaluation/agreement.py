@@ -36,11 +36,11 @@ class Agreement:
 
     `spearman` and `pearson` are their correlations and `slope` that of measured on expected through the origin: 1
     where changes come as large as expected. Their intervals are of resamples of the changes and of the examples on
-    both sides, so they cover the correlation at this much noise. `signs` is the share of changes with the expected sign, and `clear` the number of changes whose
-    measured mean is 1.96 standard errors from 0. `expected_reliability` and `measured_reliability` are the rank
-    correlations of halves of the examples, stepped up to all; `ceiling` is the Spearman that a faultless expectation
-    would reach with noise of that size, 0 where one of the two does not repeat, and 1 where both are `paired`: of the
-    same examples, whose noise they share.
+    both sides, so they cover the correlation at this much noise. `signs` is the share of changes with the expected
+    sign, and `clear` the number of changes whose measured mean is 1.96 standard errors from 0. `expected_reliability`
+    and `measured_reliability` are the rank correlations of halves of the examples, stepped up to all. `ceiling` is the
+    Spearman that a faultless expectation would reach with noise of that size: 0 where one of the two does not repeat,
+    and 1 where both are `paired`, of the same examples, whose noise they share.
     """
 
     changes: int

@@ -155,19 +155,21 @@ def report(demo: str, found: Measured, slopes: Measured) -> Iterator[str]:
     yield f"\n## `demo:{demo}`: {len(found.chosen)} components zeroed, {rows} test rows\n"
     if rows < FEWEST:
         yield "Too few rows were measured to tell."
-        return
-    yield COLUMNS
-    for label, group in groups(found):
-        for name, paired in (("calibration rows", False), ("the same rows", True)):
-            yield agreement_row(f"{label} | {name}, first order", group, curved=False, paired=paired)
-            yield agreement_row(f"{label} | {name}, with curvature", group, curved=True, paired=paired)
-    yield from harm(found.of((True,)))
-    yield f"\n### The same components by the slopes of {slopes.changes.shape[1]} test rows, in place of ablation\n"
-    yield COLUMNS
-    for label, group in groups(slopes):
-        yield agreement_row(f"{label} | calibration rows, with curvature", group, curved=True, paired=False)
-    yield from harm(slopes.of((True,)))
-    yield from components(found)
+    else:
+        yield COLUMNS
+        for label, group in groups(found):
+            for name, paired in (("calibration rows", False), ("the same rows", True)):
+                yield agreement_row(f"{label} | {name}, first order", group, curved=False, paired=paired)
+                yield agreement_row(f"{label} | {name}, with curvature", group, curved=True, paired=paired)
+        yield from harm(found.of((True,)))
+    if slopes.changes.shape[1] >= FEWEST:
+        yield f"\n### The same components by the slopes of {slopes.changes.shape[1]} test rows, in place of ablation\n"
+        yield COLUMNS
+        for label, group in groups(slopes):
+            yield agreement_row(f"{label} | calibration rows, with curvature", group, curved=True, paired=False)
+        yield from harm(slopes.of((True,)))
+    if rows >= FEWEST:
+        yield from components(found)
 
 
 def groups(found: Measured) -> Iterator[tuple[str, Measured]]:

@@ -78,8 +78,16 @@ def test_the_table_holds_both_ends_of_the_ranking_with_the_rows_own_words(worksp
 def test_one_component_is_ranked_by_its_own_slope(workspace: Workspace) -> None:
     test = opened(workspace)
     test.segmented_control(key="pulls-of").set_value(ONE_COMPONENT).run()
+    gains = {
+        (name, k): workspace.sensitivity.values[name][:, k].mean() * sigma
+        for name in workspace.edit.modules
+        for k, sigma in enumerate(workspace.spectra[name].sigma)
+    }
+    module, component = max(gains, key=gains.__getitem__)
+    assert test.selectbox(key="pulls-module").value == module, "what zeroing would gain most from comes first"
+    assert test.number_input(key=f"pulls-component-{module}").value == component
     test.selectbox(key="pulls-module").set_value(O0).run()
-    test.number_input(key="pulls-component-4").set_value(2).run()
+    test.number_input(key=f"pulls-component-{O0}").set_value(2).run()
     assert not test.exception
     found = component_pulls(workspace.spectra, workspace.sensitivity, O0, 2)
     table = test.dataframe[0].value

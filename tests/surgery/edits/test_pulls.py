@@ -106,6 +106,31 @@ def test_too_few_rows_are_ranked_by_the_edit_that_they_shaped():
     np.testing.assert_array_equal(found.told, found.own)
 
 
+def test_an_edit_that_cannot_be_made_without_some_rows_is_ranked_by_the_rows_that_shaped_it():
+    spectra, sensitivity = plain()
+    # one row alone keeps a component from being raised, and its σ is so large that raising it overflows
+    spectra[NAMES[0]] = spectrum(NAMES[0], [1e305, 1.0, 1.0])
+    g = np.full((24, 3), -1e-6)
+    g[:, 0] = [1.0] + [-1e-3] * 23
+    measured_ = replace(sensitivity, values={**sensitivity.values, NAMES[0]: g})
+    plan = EditPlan(GradDirection(eta_enhance=8.0), "all", "none")
+    with pytest.raises(PolicyError):
+        plan.apply(spectra, without(measured_, [0]))
+    found = pulls(plan, spectra, measured_)
+    assert np.isnan(found.held).all()
+    np.testing.assert_array_equal(found.told, found.own)
+
+
+def test_a_component_that_moves_without_a_number_is_refused():
+    spectra, sensitivity = plain()
+    values = {name: g.copy() for name, g in sensitivity.values.items()}
+    values[NAMES[0]][2, 1] = np.nan
+    broken = replace(sensitivity, values=values)
+    scaled = EditPlan(Scale(gamma=0.5), "all", "none")
+    assert "not a number" in refusal(PolicyError, pulls, scaled, spectra, broken)
+    assert np.isfinite(component_pulls(spectra, broken, NAMES[0], 0).told).all(), "what stays does not count"
+
+
 def test_drawn_answers_missing_modules_and_components_that_do_not_exist_are_refused():
     spectra, sensitivity = plain()
     drawn = replace(sensitivity, provenance=replace(sensitivity.provenance, sampled=0))
