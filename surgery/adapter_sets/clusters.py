@@ -23,7 +23,10 @@ class Branch:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Members in an order that keeps similar ones together; `alone` are those beyond chance with no other one."""
+    """Members in an order that keeps similar ones together.
+
+    `alone` are those that have values with others, none of them beyond chance.
+    """
 
     order: tuple[int, ...]
     branches: tuple[Branch, ...]
@@ -42,8 +45,9 @@ def cluster_members(found: PairValues) -> Clusters:
     )  # slow to import, and commands need none of it
 
     n = len(found.values)
-    beyond = found.beyond & ~np.eye(n, dtype=np.bool_)
-    alone: Bool[ndarray, " member"] = np.asarray(~beyond.any(axis=1))
+    others = ~np.eye(n, dtype=np.bool_)
+    beyond, known = found.beyond & others, np.isfinite(found.values) & others
+    alone: Bool[ndarray, " member"] = np.asarray(known.any(axis=1) & ~beyond.any(axis=1))
     if n < 2:
         return Clusters(tuple(range(n)), (), alone)
     joined = linkage(_condensed(np.where(beyond, found.values, 0.0)), "average", optimal_ordering=True)
