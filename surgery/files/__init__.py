@@ -27,6 +27,7 @@ from surgery.files.paths import FOLDERS, named_folders, user_path, write_named
 from surgery.files.places import (
     bases_folder,
     exports_folder,
+    films_folder,
     groups_folder,
     home,
     matrices_folder,
@@ -68,6 +69,7 @@ __all__ = [
     "digest",
     "exports_folder",
     "file_stamp",
+    "films_folder",
     "groups_folder",
     "home",
     "is_demo",

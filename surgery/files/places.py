@@ -47,6 +47,11 @@ def matrices_folder() -> Path:
     return home() / "matrices"
 
 
+def films_folder() -> Path:
+    """Films of trainings, a file each."""
+    return home() / "films"
+
+
 def timings_file() -> Path:
     """How long calibrations and proofs took, from which the next ones are estimated."""
     return home() / "pace.json"

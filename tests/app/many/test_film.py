@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.state.jobs import jobs
@@ -26,7 +27,9 @@ def shown(test: AppTest) -> AppTest:
     return test.run()
 
 
-def test_the_film_of_a_training_is_made_unasked_and_only_once(page: Callable[[], AppTest]):
+def test_the_film_of_a_training_is_made_unasked_and_only_once(
+    page: Callable[[], AppTest], monkeypatch: pytest.MonkeyPatch
+):
     test = shown(page())
     assert "decomposed and compared" in test.info[0].value
     settled(test)
@@ -41,7 +44,8 @@ def test_the_film_of_a_training_is_made_unasked_and_only_once(page: Callable[[],
     assert made.name == f"film-{adapters.root.name}-run"
     test.run()
     assert test.session_state["many-film"] is made
-    # one that was stopped is made when it is asked for
+    # one that was stopped is made when it is asked for, and one that was made before is found
+    monkeypatch.setattr("app.many.film.training_film", None)
     del test.session_state["many-film"]
     (button,) = [each for each in test.run().button if each.label == "Make the film of 3 checkpoints"]
     settled(button.click().run())
