@@ -157,8 +157,11 @@ class AdapterSet:
         control: hears of modules of members, and may stop the pass.
 
         What is given out is to be let go before the next is asked for, or it is held beside the bound. It is kept where
-        all of it fits: of more, what is kept last would be wanted first by nobody. One pass goes at a time, another waits. Raises `Cancelled`, `DataError` where not even one module of all members fits the
-        bound, and `AdapterError` where files have gone or changed.
+        all of it fits: of more, a pass would drop each just before the next pass asks for it. One pass goes at a time,
+        another waits.
+
+        Raises `Cancelled`, `DataError` where not even one module of all members fits the bound, and `AdapterError`
+        where files have gone or changed.
         """
         wanted = list(self.modules(members) if modules is None else modules)
         with self._passing:

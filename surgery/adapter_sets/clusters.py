@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 from numpy import ndarray
-from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
-from scipy.spatial.distance import squareform
 
 from surgery.adapter_sets.matrix_values import PairValues
 
@@ -25,7 +23,10 @@ class Branch:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Members in an order that keeps similar ones together; `alone` are those beyond chance with no other one."""
+    """Members in an order that keeps similar ones together.
+
+    `alone` are those that have values with others, none of them beyond chance.
+    """
 
     order: tuple[int, ...]
     branches: tuple[Branch, ...]
@@ -37,9 +38,16 @@ def cluster_members(found: PairValues) -> Clusters:
 
     A pair without a value, and one that is not distinguishable from random, counts as sharing nothing: distance 1.
     """
+    from scipy.cluster.hierarchy import (
+        dendrogram,
+        leaves_list,
+        linkage,
+    )  # slow to import, and commands need none of it
+
     n = len(found.values)
-    beyond = found.beyond & ~np.eye(n, dtype=np.bool_)
-    alone: Bool[ndarray, " member"] = np.asarray(~beyond.any(axis=1))
+    others = ~np.eye(n, dtype=np.bool_)
+    beyond, known = found.beyond & others, np.isfinite(found.values) & others
+    alone: Bool[ndarray, " member"] = np.asarray(known.any(axis=1) & ~beyond.any(axis=1))
     if n < 2:
         return Clusters(tuple(range(n)), (), alone)
     joined = linkage(_condensed(np.where(beyond, found.values, 0.0)), "average", optimal_ordering=True)
@@ -53,5 +61,4 @@ def cluster_members(found: PairValues) -> Clusters:
 
 def _condensed(values: Float64[ndarray, "member member"]) -> Float64[ndarray, " pair"]:
     distances = 1.0 - (values + values.T) / 2
-    np.fill_diagonal(distances, 0.0)
-    return squareform(distances, checks=False)
+    return distances[np.triu_indices(len(distances), 1)]

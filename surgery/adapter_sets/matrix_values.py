@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from surgery.adapter_sets.matrix import Matrix
 from surgery.errors import PolicyError
@@ -115,7 +115,7 @@ def _cosines(matrix: Matrix, chosen: list[int]) -> PairValues:
 
     spread = matrix.spread[chosen].sum(axis=0)
     excess = np.nan_to_num(6 * share(matrix.tails[chosen].sum(axis=0), spread**2))
-    z = float(norm.ppf(1 - LEVEL / 2))
+    z = float(ndtri(1 - LEVEL / 2))
     deviations = z + excess * (z**3 - 3 * z) / 24
     values = np.clip(share(matrix.inner[chosen].sum(axis=0), scale), -1.0, 1.0)
     shared = matrix.counts[chosen, 0].sum(axis=0)

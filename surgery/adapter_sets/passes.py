@@ -32,8 +32,8 @@ def portions(
 
     Raises `DataError` where not even one module fits.
     """
-    # whoever asks for the next module still holds the one before
-    beside = largest_file + 2 * max(spectra.values(), default=0)
+    # whoever asks for the next module still holds the one before, or computes from one with arrays of its size
+    beside = largest_file + 3 * max(spectra.values(), default=0)
     least = beside + max(factors.values(), default=0)
     if least > room:
         raise DataError(

@@ -1,15 +1,25 @@
 """A small set of adapters: a training of three checkpoints, one of another base, one that is refused."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.state.jobs import jobs
 from surgery.adapter_sets import AdapterSet, open_set
 from tests.helpers.adapter_folders import factors, write_adapter_at
 
 APP = Path(__file__).resolve().parents[3] / "app"
+
+
+def after_jobs(test: AppTest) -> AppTest:
+    """The page once more, when no work is under way any longer."""
+    until = time.monotonic() + 30
+    while any(not job.finished for job in jobs()._jobs.values()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return test.run()
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,13 @@
 
 import base64
 import json
-import time
 
 import numpy as np
 import pytest
 
 from app.many.matrix_map import pair_table
-from app.state.jobs import jobs
 from surgery.adapter_sets import compare_members, keep_matrix, matrix_file, matrix_values
+from tests.app.many.conftest import after_jobs
 
 NAMES = ("run/checkpoint-10", "run/checkpoint-20", "run/checkpoint-100")
 
@@ -49,10 +48,7 @@ def test_adapters_are_compared_in_the_background_and_kept(page, adapters, matrix
     assert not test.exception
     assert "other, torn" in " ".join(caption.value for caption in test.caption)
     next(button for button in test.button if button.label == "Compare 3 adapters").click().run()
-    until = time.monotonic() + 30
-    while any(not job.finished for job in jobs()._jobs.values()) and time.monotonic() < until:
-        time.sleep(0.02)
-    test.run()
+    after_jobs(test)
     assert not test.exception
     assert set(drawn(test)["names"]) == set(NAMES)
     assert matrix_file(adapters, NAMES).is_file()

@@ -1,11 +1,8 @@
 """The page opens a folder in the background and says at once where there is nothing."""
 
-import time
-
 from streamlit.testing.v1 import AppTest
 
-from app.state.jobs import jobs
-from tests.app.many.conftest import APP
+from tests.app.many.conftest import APP, after_jobs
 
 
 def opened(text):
@@ -17,10 +14,7 @@ def opened(text):
 
 def test_a_folder_is_opened_in_the_background(folder, adapters):
     test = opened(str(folder))
-    until = time.monotonic() + 30
-    while any(not job.finished for job in jobs()._jobs.values()) and time.monotonic() < until:
-        time.sleep(0.02)
-    test.run()
+    after_jobs(test)
     assert not test.exception
     sound, refused = (
         [each.name for each in adapters.members if bool(each.refusal) == bad] for bad in (False, True)

@@ -40,9 +40,9 @@ def test_branches_join_all_leaves_at_the_mean_distance_between_the_groups():
     assert abs(found.order.index(1) - found.order.index(2)) == 1
 
 
-def test_a_pair_without_a_value_shares_nothing():
+def test_a_pair_without_a_value_is_as_far_apart_as_can_be_and_is_not_said_to_share_nothing():
     found = cluster_members(pairs([[np.nan, np.nan], [np.nan, 1.0]]))
-    assert found.alone.all()
+    assert not found.alone.any()
     assert found.branches[0].height == 1
 
 
@@ -50,4 +50,5 @@ def test_of_related_adapters_the_two_alike_stand_together(matrix):
     found = cluster_members(matrix_values(matrix, "overlap", 2, "input"))
     places = {matrix.members[at]: place for place, at in enumerate(found.order)}
     assert abs(places["a"] - places["b"]) == 1
-    assert found.alone[matrix.members.index("zero")]
+    assert not found.alone[matrix.members.index("zero")]
+    assert found.alone[matrix.members.index("d")]

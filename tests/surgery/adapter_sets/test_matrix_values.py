@@ -43,7 +43,7 @@ def test_a_part_of_a_matrix_has_the_numbers_of_the_whole(matrix, measure):
 @pytest.mark.parametrize("modules", [1, 12])
 def test_one_random_pair_in_a_hundred_has_a_larger_cosine_than_the_chance_level(matrix, modules):
     """Updates of a rank turned at random, whose cosines are computed densely."""
-    rng, draws, out, into, rank = np.random.default_rng(0), 4000, 24, 30, 2
+    rng, draws, out, into, rank = np.random.default_rng(0), 2000, 24, 30, 2
     sigma = np.array([3.0, 1.0])
 
     def bases(size):

@@ -12,11 +12,11 @@ from surgery.errors import DataError
 SIZES = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=20)
 
 
-@given(SIZES, st.integers(0, 50), st.integers(150, 400))
+@given(SIZES, st.integers(0, 50), st.integers(180, 400))
 def test_every_module_has_one_place_and_no_portion_is_larger_than_the_room(sizes, largest, room):
     factors = {str(at): size for at, (size, _) in enumerate(sizes)}
     spectra = {str(at): size for at, (_, size) in enumerate(sizes)}
-    if largest + 2 * max(spectra.values()) + max(factors.values()) > room:
+    if largest + 3 * max(spectra.values()) + max(factors.values()) > room:
         with pytest.raises(DataError, match="one module of all these adapters"):
             passes.portions(factors, spectra, largest, room)
         return
@@ -30,4 +30,4 @@ def test_every_module_has_one_place_and_no_portion_is_larger_than_the_room(sizes
 
 def test_where_all_fits_it_is_one_portion():
     (portion,) = passes.portions({"a": 5, "b": 6}, {"a": 10, "b": 20}, 7, 100)
-    assert (portion.modules, portion.size) == (("a", "b"), 58)
+    assert (portion.modules, portion.size) == (("a", "b"), 78)
