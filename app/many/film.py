@@ -9,11 +9,11 @@ import streamlit as st
 
 from app.components import component
 from app.frame import plain
-from app.many.film_files import film_file
+from app.many.film_files import saved_film
 from app.many.film_numbers import film_data
 from app.running import waits_for
 from app.state import jobs
-from surgery.adapter_sets import AdapterSet, Film, Member, training_film
+from surgery.adapter_sets import AdapterSet, Film, Member, film_file, keep_film, kept_film, training_film
 from surgery.files import digest
 
 KIND = "film"
@@ -48,7 +48,7 @@ class _Made:
 
 
 def film_view(adapters: AdapterSet) -> None:
-    """The film of one training of the set; made in the background the first time it is looked at."""
+    """The film of one training of the set; made in the background the first time it is looked at, then found again."""
     trainings = adapters.trainings
     if not trainings:
         st.info(
@@ -84,7 +84,10 @@ def _start(adapters: AdapterSet, members: tuple[Member, ...], of: str, name: str
     called = "-".join(part for part in (adapters.root.name, *name.split("/")) if part not in ("", ".", "*"))
 
     def work(job: jobs.Job, _: jobs.Models) -> _Made:
-        film = training_film(adapters, members, control=job.control)
+        film = kept_film(members)
+        if film is None:
+            film = training_film(adapters, members, control=job.control)
+            keep_film(film, film_file(members))
         return _Made(of, film, film_data(film, f"film-{called}"), f"film-{called}")
 
     def collect(made: _Made) -> None:
@@ -101,7 +104,7 @@ def _show(of: str) -> None:
     wanted = (st.session_state.get(_KEY) or {}).get("file")
     data: dict[str, Any] = {**made.data, "file": None}
     if isinstance(wanted, dict):
-        file = film_file(made.film, made.name, wanted)
+        file = saved_film(made.film, made.name, wanted)
         # who asks for a file of this film holds it, and is not sent it again
         held = file is not None and file["have"] == made.data["key"]
         data = {**({"key": made.data["key"]} if held else made.data), "file": file}

@@ -13,7 +13,7 @@ from surgery.spectra import DEFAULT_K, SIDES
 MAP, MODULE = "csv", "module"
 
 
-def film_file(film: Film, name: str, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+def saved_film(film: Film, name: str, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     """The file that the component asks for, with its question's id and the key of what it holds.
 
     None where it asks for nothing that there is.

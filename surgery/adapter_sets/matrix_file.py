@@ -1,6 +1,5 @@
 """Matrices on disk, found again by the adapters that they compare, wherever these lie."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,16 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from surgery.adapter_sets.adapter_set import AdapterSet
+from surgery.adapter_sets.kept_arrays import keep_arrays, kept_arrays
 from surgery.adapter_sets.matrix import Matrix, Place
-from surgery.errors import DataError
-from surgery.files import digest, matrices_folder, read_limited, write_problem, write_whole
+from surgery.files import digest, matrices_folder
 
 _FORMAT = "surgery-matrix-1"
-_MOST = 2 << 30
 _ARRAYS = ("counts", "overlaps", "principals", "inner", "squares", "spread", "tails")
 
 
@@ -36,27 +32,16 @@ def keep_matrix(matrix: Matrix, file: Path) -> None:
         "ks": list(matrix.ks),
         "places": [list(asdict(place).values()) for place in matrix.places],
     }
-    data = save(
-        {name: np.ascontiguousarray(getattr(matrix, name)) for name in _ARRAYS}, {"about": json.dumps(about)}
-    )
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, data)
-    except OSError as error:
-        raise DataError(
-            f"the comparison cannot be kept ({write_problem(error, len(data))})", "make room in SURGERY_HOME"
-        ) from error
+    arrays = {name: np.ascontiguousarray(getattr(matrix, name)) for name in _ARRAYS}
+    keep_arrays(file, "the comparison", about, arrays)
 
 
 def kept_matrix(adapters: AdapterSet, members: Sequence[str]) -> Matrix | None:
     """The matrix of these members from an earlier comparison; None without one, or where its file is damaged."""
-    file = matrix_file(adapters, members)
     try:
-        data = read_limited(file, _MOST)
-        length = int.from_bytes(data[:8], "little")
-        about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["about"])
-        found = _matrix(about, load(data), tuple(adapters[name].digest for name in members))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        about, arrays = kept_arrays(matrix_file(adapters, members))
+        found = _matrix(about, arrays, tuple(adapters[name].digest for name in members))
+    except (ValueError, KeyError, TypeError):
         return None
     return replace(found, members=tuple(members))
 

@@ -27,6 +27,7 @@ from surgery.files.paths import FOLDERS, named_folders, user_path, write_named
 from surgery.files.places import (
     bases_folder,
     exports_folder,
+    films_folder,
     groups_folder,
     headrooms_folder,
     home,
@@ -71,6 +72,7 @@ __all__ = [
     "digest",
     "exports_folder",
     "file_stamp",
+    "films_folder",
     "groups_folder",
     "headrooms_folder",
     "home",

@@ -29,6 +29,11 @@ def demo_names() -> tuple[str, ...]:
 def demo_folder(source: str) -> Path:
     """The folder behind `demo:NAME`; raises `AdapterError` for an unknown name."""
     name = source.removeprefix(_PREFIX).partition("/")[0]
+    if f"{_PREFIX}{name}" in demo_sets():
+        raise AdapterError(
+            f"{source!r} is a set of adapters",
+            f"open it on the page Many adapters or with surgery inspect --many, or one of it from {DEMO_FOLDER / name}",
+        )
     if name not in demo_names():
         raise AdapterError(f"no demo called {name!r}", f"use one of {', '.join(demo_names())}")
     return DEMO_FOLDER / name

@@ -57,6 +57,11 @@ def row_changes_folder() -> Path:
     return home() / "row-changes"
 
 
+def films_folder() -> Path:
+    """Films of trainings, a file each."""
+    return home() / "films"
+
+
 def timings_file() -> Path:
     """How long calibrations and proofs took, from which the next ones are estimated."""
     return home() / "pace.json"

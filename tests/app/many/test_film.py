@@ -1,24 +1,16 @@
 """The tab "Training film": made in the background, kept, and told where there is no training."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.state.jobs import jobs
 from surgery.adapter_sets import film_means, open_set, training_film
-from tests.app.many.conftest import APP
+from tests.app.many.conftest import APP, after_jobs
 from tests.helpers.adapter_folders import factors, write_adapter_at
 
 TAB = "Training film"
-
-
-def settled(test: AppTest) -> AppTest:
-    until = time.monotonic() + 60
-    while any(not job.finished for job in jobs()._jobs.values()) and time.monotonic() < until:
-        time.sleep(0.02)
-    return test.run()
 
 
 def shown(test: AppTest) -> AppTest:
@@ -26,10 +18,12 @@ def shown(test: AppTest) -> AppTest:
     return test.run()
 
 
-def test_the_film_of_a_training_is_made_unasked_and_only_once(page: Callable[[], AppTest]):
+def test_the_film_of_a_training_is_made_unasked_and_only_once(
+    page: Callable[[], AppTest], monkeypatch: pytest.MonkeyPatch
+):
     test = shown(page())
     assert "decomposed and compared" in test.info[0].value
-    settled(test)
+    after_jobs(test)
     assert not test.exception
     assert not test.info
     made = test.session_state["many-film"]
@@ -41,10 +35,11 @@ def test_the_film_of_a_training_is_made_unasked_and_only_once(page: Callable[[],
     assert made.name == f"film-{adapters.root.name}-run"
     test.run()
     assert test.session_state["many-film"] is made
-    # one that was stopped is made when it is asked for
+    # one that was stopped is made when it is asked for, and one that was made before is found
+    monkeypatch.setattr("app.many.film.training_film", None)
     del test.session_state["many-film"]
     (button,) = [each for each in test.run().button if each.label == "Make the film of 3 checkpoints"]
-    settled(button.click().run())
+    after_jobs(button.click().run())
     assert test.session_state["many-film"].data == made.data
 
 
@@ -54,10 +49,10 @@ def test_one_of_several_trainings_is_chosen(tmp_path: Path):
             write_adapter_at(tmp_path / run / f"checkpoint-{step}", factors(2, seed=step + len(run)))
     test = AppTest.from_file(str(APP / "main.py"), default_timeout=60)
     test.session_state["many-set"] = open_set(tmp_path)
-    settled(shown(test.run().switch_page("views/many.py").run()))
+    after_jobs(shown(test.run().switch_page("views/many.py").run()))
     assert test.session_state["many-film"].name.endswith("-first")
     assert test.selectbox(key="many-training").options == ["first/…", "second/…"]
-    settled(test.selectbox(key="many-training").set_value("second/*").run())
+    after_jobs(test.selectbox(key="many-training").set_value("second/*").run())
     assert test.session_state["many-film"].name.endswith("-second")
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.many.film_files import film_file
+from app.many.film_files import saved_film
 from surgery.adapter_sets import film_means
 from tests.app.many.test_film_numbers import STEPS, film
 
 
 def asked(**wanted: Any) -> dict[str, Any] | None:
     choice = {"measure": "last", "side": "input", "k": 2, "module": "model.layers.1.o_proj", "have": "8"}
-    return film_file(film(), "kinship", {"id": "7", "format": "csv", "choice": choice, **wanted})
+    return saved_film(film(), "kinship", {"id": "7", "format": "csv", "choice": choice, **wanted})
 
 
 def rows(file: dict[str, Any] | None) -> list[dict[str, str]]:

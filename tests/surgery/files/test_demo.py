@@ -48,6 +48,7 @@ def test_the_checkpoints_of_a_training_ship_as_a_set_and_as_no_adapter(tmp_path)
     assert set_path("demo:kinship-training") == DEMO_FOLDER / "kinship-training"
     assert is_shipped(set_path("demo:kinship-training"))
     assert "kinship-training" not in demo_names()
+    assert "--many" in refusal(AdapterError, demo_folder, "demo:kinship-training")
     assert set_path(str(tmp_path)) == tmp_path
 
 
