@@ -11,6 +11,7 @@ import viz
 from app.evaluation.form import VIEW
 from app.evaluation.starting import SHOWN
 from app.frame import plain
+from app.state.runs import signature
 from app.state.workspace import Workspace, open_source
 from surgery.adapter_sets import AdapterSet
 from surgery.errors import DataError
@@ -29,6 +30,7 @@ from surgery.experiments.sweeps import (
     results,
     scaled,
 )
+from surgery.files import sweeps_folder
 from surgery.runs import stored_run
 
 _CHART, _TABLE = "many-forest", "many-evidence-table"
@@ -36,7 +38,7 @@ _CHART, _TABLE = "many-forest", "many-evidence-table"
 
 def evidence_view(adapters: AdapterSet) -> None:
     """A sweep that was begun: its forest plot, and its table of methods against adapters."""
-    sweeps = kept_sweeps()
+    sweeps = _listed(str(sweeps_folder()), _stamp())
     if sweeps:
         left, right = st.columns([3, 2], vertical_alignment="bottom")
         sweep = left.selectbox("Sweep", sweeps, format_func=_sweep_name, key="many-sweep")
@@ -54,6 +56,22 @@ def evidence_view(adapters: AdapterSet) -> None:
         )
     with st.expander("Run a recipe on every adapter of this folder", expanded=not sweeps):
         _offer_commands(adapters)
+
+
+def _stamp() -> tuple[object, ...]:
+    """Changes when a sweep is begun, a pass of one ends, or a run goes."""
+    times = []
+    for folder in (sweeps_folder(), sweeps_folder() / "whole"):
+        try:
+            times.append(folder.stat().st_mtime_ns)
+        except OSError:
+            times.append(0)
+    return (*times, signature())
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _listed(folder: str, stamp: tuple[object, ...]) -> tuple[KeptSweep, ...]:
+    return tuple(kept_sweeps())
 
 
 def evidence_of(sweep: KeptSweep) -> tuple[Evidence, ...]:

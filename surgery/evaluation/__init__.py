@@ -1,4 +1,4 @@
-"""Scores on held-out rows and paired statistics."""
+"""Scores on held-out rows, paired statistics, and effects over adapters."""
 
 from surgery.evaluation.agreement import Agreement, Estimate, agreement
 from surgery.evaluation.divergences import CROSS_ENTROPY, KL_BASE, KL_UNEDITED, known_references

@@ -1,4 +1,4 @@
-"""Grids of edits over adapters and tasks, in process or on Ray."""
+"""Grids of edits and recipes over adapters and tasks, in process or on Ray, and evidence over adapters."""
 
 from surgery.experiments.sweeps.evidence import OWN_TASKS, Evidence, MethodEvidence, OnAdapter, evidence
 from surgery.experiments.sweeps.evidence_files import (

@@ -123,7 +123,7 @@ def notes_of(found: Evidence) -> tuple[str, ...]:
     notes = [
         f"Changes against the unedited adapter on the same examples, in {found.metric.unit}; {better} is better. "
         "p is corrected after Holm for the methods on that adapter; a tie is p of 0.05 or more.",
-        f"Without any effect up to {found.by_chance:.2g} of {len(found.adapters)} adapters would show a win or a loss.",
+        f"Without any effect up to {found.by_chance:.2g} of {_adapters(found)} would show a win or a loss.",
     ]
     cautions = dict.fromkeys(method.over.caution for method in found.methods)
     notes += [caution[0].upper() + caution[1:] + "." for caution in cautions if caution]
@@ -132,12 +132,21 @@ def notes_of(found: Evidence) -> tuple[str, ...]:
             "The adapters answered the same examples, which are drawn together; Student's interval and the sign test "
             "know nothing of that."
         )
+    if any(gains for method in found.methods for gains in method.edit.plan.manual.values()):
+        notes.append(
+            "Gains that were set by hand act on components by their number; in another adapter the component of that "
+            "number is another direction."
+        )
     counts = {len(method.adapters) for method in found.methods}
     if len(counts) > 1 or counts != {len(found.adapters)}:
         notes.append(
             "Some adapters have not answered for every method: means over different adapters do not compare."
         )
     return tuple(notes)
+
+
+def _adapters(found: Evidence) -> str:
+    return "1 adapter" if len(found.adapters) == 1 else f"{len(found.adapters)} adapters"
 
 
 def over_text(metric: Metric, over: OverAdapters) -> dict[str, str]:

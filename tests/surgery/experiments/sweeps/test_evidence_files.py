@@ -58,6 +58,13 @@ def test_markdown_holds_every_adapter_the_counts_and_how_sure_the_mean_is():
     assert {line.replace("\\|", "").count("|") for line in lines if line.startswith("|")} == {3}
 
 
+def test_gains_by_hand_are_told_to_act_by_number():
+    each = found()
+    by_hand = replace(each.methods[0], edit=SweptEdit(EditPlan(manual={"q_proj": {0: 0.0}}), 4, 0))
+    assert "by their number" not in evidence_markdown([each])
+    assert "by their number" in evidence_markdown([replace(each, methods=(by_hand,))])
+
+
 def test_losses_are_told_in_their_own_unit_and_an_adapter_without_an_answer_has_none():
     each = found(LOSS)
     [method] = each.methods
