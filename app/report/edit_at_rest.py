@@ -1,5 +1,6 @@
-"""The board at rest: what the proven edit does to every module, as maps of gains, one spectrum and a table."""
+"""The board at rest: what each proven edit does to every module, as maps of gains, one spectrum and a table."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float64
 from numpy import ndarray
+from plotly.utils import PlotlyJSONEncoder
 
 import viz
 from app.report.markup import Html, element, facts, join, paragraphs, table, visible
@@ -16,10 +18,12 @@ from app.report.material import Material, Part
 from app.report.payload import packed
 from app.report.places import figure_place
 from surgery.edits import Edit, ModuleEdit, Preview, largest_text, largest_values, preview, summary
+from surgery.experiments import EditMadeAgain
 from surgery.spectra import Spectra
 
 _MOST = 1_000  # modules that are drawn: those that move most
 _MAP = "gains-"
+_ROOM = 1 << 20  # bytes for the edits behind the first: a report stays below 5 MB
 
 
 @dataclass(frozen=True)
@@ -34,27 +38,78 @@ class _Family:
 
 
 def edit_at_rest(material: Material) -> Part:
-    """Gains of every module of the edit, the spectrum of one before and after, and numbers that need no model."""
-    made = material.edit
-    if made is None:
+    """Gains of every module of each edit, the spectrum of one before and after, and numbers that need no model.
+
+    The first edit is drawn whatever it takes, the others as long as there is room.
+    """
+    if not material.edits:
         return Part(paragraphs([f"The edit cannot be drawn: {material.why}."]))
+    figures: dict[str, go.Figure] = {}
+    data: dict[str, str] = {}
+    blocks: dict[str, Html] = {}
+    crowded = []
+    room = _ROOM
+    for place, (name, made) in enumerate(material.edits.items()):
+        part = _unmade(name, made) if isinstance(made, str) else _drawn_edit(material, name, made, _prefix(place))
+        taken = _bytes(part)
+        if place and taken > room:
+            crowded.append(name)
+            continue
+        room -= taken if place else 0
+        figures, data = {**figures, **part.figures}, {**data, **part.data}
+        blocks[name] = element("div", part.html, class_="edit", data_prefix=_prefix(place))
+    told = (
+        f"No room is left in this file for the figures of {name!r}: its numbers stand in the tables above."
+        for name in crowded
+    )
+    return Part(join([_edit_picker(list(blocks)), *blocks.values(), paragraphs(told, "small")]), figures, data)
+
+
+def _prefix(place: int) -> str:
+    """What the names of an edit's figures and controls begin with."""
+    return f"edit{place}-" if place else ""
+
+
+def _bytes(part: Part) -> int:
+    """What a part takes in the file, near enough: its figures are packed with those of the others."""
+    drawn = [figure.to_plotly_json() for figure in part.figures.values()]
+    figures = packed(json.loads(json.dumps(drawn, cls=PlotlyJSONEncoder)))
+    return len(part.html) + len(figures) + sum(map(len, part.data.values()))
+
+
+def _edit_picker(names: Sequence[str]) -> Html:
+    if len(names) < 2:
+        return Html("")
+    options = (element("option", name, value=str(place)) for place, name in enumerate(names))
+    chosen = element("label", "Edit ", element("select", *options, id="which-edit"))
+    return element("p", chosen, class_="script", hidden="")
+
+
+def _unmade(name: str, why: str) -> Part:
+    return Part(paragraphs([f"The edit cannot be drawn: {name!r}, {why}."]))
+
+
+def _drawn_edit(material: Material, name: str, made: EditMadeAgain, prefix: str) -> Part:
     edit = made.edit
     drawn = _drawn(edit)
     families = _families(edit, material.spectra, drawn)
-    figures = {f"{_MAP}{place}": _map(family) for place, family in enumerate(families)}
-    most = max(drawn, key=lambda name: _moved(edit.modules[name]), default="")
+    figures = {f"{prefix}{_MAP}{place}": _map(family) for place, family in enumerate(families)}
+    most = max(drawn, key=lambda module: _moved(edit.modules[module]), default="")
     chosen: Sequence[Html] = ()
     if most:
-        module = edit.modules[most]
-        figures["spectrum"] = viz.spectrum_before_and_after(module.sigma, module.sigma_after, title=visible(most))
-        chosen = [_picker(drawn, most), figure_place("spectrum", figures["spectrum"], "σ of one module")]
+        module, spectrum = edit.modules[most], f"{prefix}spectrum"
+        figures[spectrum] = viz.spectrum_before_and_after(module.sigma, module.sigma_after, title=visible(most))
+        chosen = [
+            _picker(drawn, most, prefix),
+            figure_place(spectrum, figures[spectrum], "σ of one module"),
+        ]
     maps = (
-        figure_place(name, figure, f"Gains of family {family.name}")
-        for (name, figure), family in zip(figures.items(), families, strict=False)
+        figure_place(place, figure, f"Gains of family {family.name}")
+        for (place, figure), family in zip(figures.items(), families, strict=False)
     )
     html = join(
         [
-            paragraphs(_said(material, len(drawn)), "small"),
+            paragraphs(_said(material, name, made, len(drawn)), "small"),
             facts(_numbers(preview(edit, made.sensitivity) or summary(edit))),
             element("div", *maps, class_="beside"),
             *chosen,
@@ -65,19 +120,17 @@ def edit_at_rest(material: Material) -> Part:
             ),
         ]
     )
-    return Part(html, figures, {"modules": packed(_record(edit, drawn))} if most else {})
+    return Part(html, figures, {f"{prefix}modules": packed(_record(edit, drawn))} if most else {})
 
 
-def _said(material: Material, drawn: int) -> list[str]:
-    made = material.edit
-    assert made is not None
+def _said(material: Material, name: str, made: EditMadeAgain, drawn: int) -> list[str]:
     edit = made.edit
     how = (
         "its σ′ is bit for bit the one that was proven"
         if made.exact
         else "on another measurement of the same rows: its σ′ may differ from the proven one in its last digits"
     )
-    told = [f"Variant {material.subject!r}, made again for this report: {how}."]
+    told = [f"Variant {name!r}, made again for this report: {how}."]
     if drawn < len(edit.modules):
         told.append(f"{len(edit.modules):,} modules were edited; the {drawn:,} that move most are drawn.")
     if skipped := edit.skipped:
@@ -85,7 +138,7 @@ def _said(material: Material, drawn: int) -> list[str]:
         told.append(f"{len(skipped)} of {len(edit.modules)} modules were left alone: {reasons}.")
     largest = largest_values(edit)
     if largest is not None:
-        energy = str(material.run.plan.edits[material.subject].get("energy"))
+        energy = str(material.run.plan.edits[name].get("energy"))
         text = largest_text(largest, energy)
         told.append(f"{text[0].upper()}{text[1:]}.")
     return told
@@ -149,13 +202,16 @@ def _map(family: _Family) -> go.Figure:
     return viz.gain_map(names, family.rows, family.sigma, family.after, title=visible(family.name))
 
 
-def _picker(drawn: Sequence[str], most: str) -> Html:
+def _picker(drawn: Sequence[str], most: str, prefix: str) -> Html:
     options = (
         element("option", name, value=str(place), selected="" if name == most else None)
         for place, name in enumerate(drawn)
     )
     return element(
-        "p", element("label", "Module ", element("select", *options, id="module")), class_="script", hidden=""
+        "p",
+        element("label", "Module ", element("select", *options, id=f"{prefix}module")),
+        class_="script",
+        hidden="",
     )
 
 

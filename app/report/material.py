@@ -17,16 +17,17 @@ from surgery.spectra import Spectra, decompose
 
 @dataclass(frozen=True)
 class Material:
-    """A finished run, its evaluation, and the edit that it proves.
+    """A finished run, its evaluation, and the edits that it proves.
 
-    `subject` names that edit, the first of the run's, empty without one. `edit` is None where it could not be made
-    again, and `why` then says why. `spectra` are of the modules of the adapter, by name; empty without the adapter.
+    `subject` names the first of these edits, empty without one. `edits` are all of them by name, the subject first, each
+    made again or the reason why it could not be; `why` is the reason where none could. `spectra` are of the modules of
+    the adapter, by name; empty without the adapter.
     """
 
     run: Run
     evaluation: Evaluation
     subject: str = ""
-    edit: EditMadeAgain | None = None
+    edits: Mapping[str, EditMadeAgain | str] = field(default_factory=dict)
     spectra: Spectra = field(default_factory=dict)
     why: str = ""
 
@@ -60,8 +61,8 @@ def material_of(run: Run, evaluation: Evaluation | None = None) -> Material:
     evaluation: the run's own, where it has been read already.
     """
     found = run.evaluation if evaluation is None else evaluation
-    subject = EDIT if EDIT in run.plan.edits else next(iter(run.plan.edits), "")
-    if not subject:
+    names = sorted(run.plan.edits, key=lambda name: name != EDIT)  # stable: the others in the run's order
+    if not names:
         return Material(run, found, why="the run does not say how its variants were made")
     try:
         adapter = open_adapter(run.plan.adapter)
@@ -70,6 +71,13 @@ def material_of(run: Run, evaluation: Evaluation | None = None) -> Material:
                 f"{run.plan.adapter!r} is another version than the adapter of this run", "put the earlier one back"
             )
         spectra = decompose(adapter)
-        return Material(run, found, subject, made_again(run, subject, spectra), spectra)
     except SurgeryError as error:
-        return Material(run, found, subject, why=str(error))
+        return Material(run, found, names[0], why=str(error))
+    return Material(run, found, names[0], {name: _made_again(run, name, spectra) for name in names}, spectra)
+
+
+def _made_again(run: Run, name: str, spectra: Spectra) -> EditMadeAgain | str:
+    try:
+        return made_again(run, name, spectra)
+    except SurgeryError as error:
+        return str(error)

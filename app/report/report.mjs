@@ -94,38 +94,62 @@ function showAnswers(document, answers) {
   show()
 }
 
-function drawFigures(document, plotly, figures) {
+// draws every figure that stands where a reader can see it, once; the others wait until their edit is chosen
+function figureDrawer(document, plotly, figures) {
   const config = { responsive: true, displaylogo: false }
   const places = {}
-  for (const [name, { data, layout }] of Object.entries(figures)) {
-    const place = document.getElementById(`figure-${name}`)
-    place.replaceChildren()
-    plotly.newPlot(place, data, layout, config)
-    places[name] = place
-  }
-  const fit = () => Object.values(places).forEach((place) => plotly.Plots.resize(place))
+  const seen = (place) => !place.closest("[hidden]")
+  const fit = () => Object.values(places).filter(seen).forEach((place) => plotly.Plots.resize(place))
   for (const event of ["beforeprint", "afterprint"]) document.defaultView.addEventListener(event, fit)
-  return places
+  const draw = () => {
+    for (const [name, { data, layout }] of Object.entries(figures)) {
+      const place = document.getElementById(`figure-${name}`)
+      if (name in places || !seen(place)) continue
+      place.replaceChildren()
+      plotly.newPlot(place, data, layout, config)
+      places[name] = place
+    }
+    fit()
+  }
+  return { places, draw }
 }
 
-// σ before and after of the module that was chosen, in the list or on a map
-function chooseModules(document, plotly, { figures, modules }, places) {
-  const list = document.getElementById("module"), { data, layout } = figures.spectrum
+// σ before and after of the module that was chosen, in the list or on a map; the names of an edit's parts have its prefix
+function chooseModules(document, plotly, figures, modules, places, prefix) {
+  const list = document.getElementById(`${prefix}module`), { data, layout } = figures[`${prefix}spectrum`]
   const show = (at) => {
     const { name, sigma, after } = modules[at]
     list.value = String(at)
     const x = sigma.map((_, k) => k)
     const traces = data.map((trace, i) => ({ ...trace, x, y: [sigma, after][i] }))
-    plotly.react(places.spectrum, traces, { ...layout, title: { ...layout.title, text: asText(name) } })
+    plotly.react(places[`${prefix}spectrum`], traces, { ...layout, title: { ...layout.title, text: asText(name) } })
   }
   list.addEventListener("change", () => show(Number(list.value)))
   for (const [name, place] of Object.entries(places)) {
-    if (!name.startsWith("gains-")) continue
+    if (!name.startsWith(`${prefix}gains-`)) continue
     place.on("plotly_click", ({ points: [{ customdata: [label] }] }) => {
       const at = modules.findIndex((module) => asText(module.name) === label)
       if (at >= 0) show(at)
     })
   }
+}
+
+// one edit at a time, each drawn when it is first looked at
+async function chooseEdits(document, plotly, figures) {
+  const blocks = [...document.querySelectorAll("div.edit")], list = document.getElementById("which-edit")
+  const { places, draw } = figureDrawer(document, plotly, figures)
+  const ready = new Set()
+  const show = async (at) => {
+    blocks.forEach((block, place) => (block.hidden = place !== at))
+    draw()
+    const prefix = blocks[at]?.dataset.prefix
+    if (prefix === undefined || ready.has(prefix)) return
+    ready.add(prefix)
+    const modules = await parsed(document, `${prefix}modules`)
+    if (modules) chooseModules(document, plotly, figures, modules, places, prefix)
+  }
+  list?.addEventListener("change", () => show(Number(list.value)))
+  await show(Number(list?.value ?? 0))
 }
 
 // what a section packed under that name; undefined where the run has nothing of it
@@ -153,8 +177,6 @@ export async function start(document) {
   library.textContent = await carried(document, "plotly")
   document.head.append(library)
   const plotly = document.defaultView.Plotly
-  const figures = await parsed(document, "figures"), modules = await parsed(document, "modules")
-  const places = drawFigures(document, plotly, figures)
-  if (modules) chooseModules(document, plotly, { figures, modules }, places)
+  await chooseEdits(document, plotly, await parsed(document, "figures"))
   document.documentElement.dataset.drawn = "true"
 }

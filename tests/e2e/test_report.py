@@ -11,7 +11,7 @@ from app.report import report_html, write_report
 from app.state.workspace import workspace_for
 from surgery.runs import known_run, known_runs
 from tests.e2e.driving import LONG, fresh, rested, until
-from tests.helpers.reports import HOSTILE, hostile_run
+from tests.helpers.reports import HOSTILE, hostile_run, with_a_second_edit
 
 SOON = 60_000  # plotly.js is large, and two cores may be busy
 # the width that the page takes, and how many figures lie beyond the screen
@@ -95,6 +95,26 @@ def test_a_report_opens_without_network_and_its_figures_and_answers_react(
     assert 0 < rows.count() < 64
     page.locator("#answers-variant").select_option(label="random 3")
     expect(page.locator("#answers table.texts thead")).to_contain_text("random 3")
+
+
+def test_each_edit_of_a_run_is_chosen_and_answers(offline: Offline, tmp_path: Path) -> None:
+    run = next(run for run in known_runs() if run.plan.adapter == "demo:kinship")
+    write_report(with_a_second_edit(run), tmp_path / "two.html")
+    page = drawn(offline.open(tmp_path / "two.html"))
+    expect(page.locator("#figure-spectrum .main-svg").first).to_be_visible()
+    expect(page.locator("#figure-edit1-spectrum")).to_be_hidden()
+    page.locator("#which-edit").select_option(label="halved")
+    expect(page.locator("#figure-edit1-spectrum .main-svg").first).to_be_visible()
+    expect(page.locator("#figure-spectrum")).to_be_hidden()
+    page.locator("#edit1-module").select_option(label="model.layers.29.mlp.down_proj")
+    expect(page.locator("#figure-edit1-spectrum .gtitle")).to_have_text("model.layers.29.mlp.down_proj")
+    cells = page.locator("#figure-edit1-gains-1 .nsewdrag")
+    cells.scroll_into_view_if_needed()
+    cells.click(position={"x": 12, "y": 4})
+    expect(page.locator("#figure-edit1-spectrum .gtitle")).to_have_text("model.layers.0.self_attn.o_proj")
+    page.locator("#which-edit").select_option(label="edit")
+    expect(page.locator("#figure-spectrum .main-svg").first).to_be_visible()
+    page.emulate_media(media="print")  # hidden figures are not fitted to the paper
 
 
 def test_the_hostile_texts_of_a_run_are_read_and_do_nothing(offline: Offline, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from app.state.workspace import Workspace
+from surgery.edits import EditPlan, edit_record
 from surgery.evaluation import AGAIN, BASELINE, Evaluation, Sample, Scores, row_scores
 from surgery.experiments import EDIT
+from surgery.policies import Scale
 from surgery.runs import Run
 from tests.helpers.proofs import kept_proof
 
@@ -43,6 +45,12 @@ def synthetic(rows: int, variants: int, words: int, *, seed: int = 0) -> Evaluat
         Sample(f"key {n}", f"question {n}: {text}", text[:20]) for n, text in enumerate(texts(rows, 60))
     )
     return Evaluation(scores, samples)
+
+
+def with_a_second_edit(run: Run) -> Run:
+    """The run as if it had proven its edit and one other, which halves every component."""
+    second = edit_record(EditPlan(Scale(0.5), "residual", "none"))
+    return replace(run, plan=replace(run.plan, edits={EDIT: run.plan.edits[EDIT], "halved": second}))
 
 
 def hostile(evaluation: Evaluation) -> Evaluation:

@@ -26,7 +26,7 @@ from tests.app.report.conftest import Keep
 from tests.app.report.reading import Read
 from tests.helpers.proofs import evaluation_of, gained_or_lost, kept_proof, simple
 from tests.helpers.refusals import refusal
-from tests.helpers.reports import HOSTILE, hostile_run, synthetic
+from tests.helpers.reports import HOSTILE, hostile_run, synthetic, with_a_second_edit
 
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section", "script", "noscript"),
@@ -35,13 +35,18 @@ TAGS = {
 }
 ATTRIBUTES = {
     *("lang", "charset", "http-equiv", "content", "name", "id", "class", "hidden", "href", "type", "style"),
-    *("scope", "tabindex", "role", "aria-label", "value", "selected"),
+    *("scope", "tabindex", "role", "aria-label", "value", "selected", "data-prefix"),
 }
 
 
 def unpacked(html: str, name: str) -> Any:
     (text,) = re.findall(rf'<script type="text/plain" id="data-{name}">([^<]*)</script>', html)
     return gzip.decompress(base64.b64decode(text)).decode()
+
+
+@pytest.fixture
+def two_edits(shipped: Run) -> Run:
+    return with_a_second_edit(shipped)
 
 
 @pytest.fixture
@@ -92,7 +97,12 @@ def test_the_edit_the_recipe_the_environment_and_the_digests_are_told(html: str,
 
 def test_the_figures_have_the_numbers_of_the_run(html: str, shipped: Run) -> None:
     figures = json.loads(unpacked(html, "figures"))
-    assert list(figures) == ["change-0", "change-1", "gains-0", "gains-1", "spectrum"]
+    own = ["gains-0", "gains-1", "spectrum"]
+    # an edit whose σ′ this machine does not give to the bit has no figures
+    made = [place for place in range(1, len(shipped.plan.edits)) if f'id="data-edit{place}-modules"' in html]
+    assert len(made) >= len(shipped.plan.edits) - 2
+    others = [f"edit{place}-{name}" for place in made for name in own]
+    assert list(figures) == ["change-0", "change-1", *own, *others]
     effect = shipped.evaluation.effect(EDIT, "loss")
     assert figures["change-0"]["data"][0]["x"] == [pytest.approx(effect.mean)]
     assert all("template" not in figure["layout"] for figure in figures.values())
@@ -138,6 +148,37 @@ def test_an_edit_that_cannot_be_made_again_says_why(kept: Keep, kinship: Workspa
     text = Read(report_html(replace(run, plan=plan), run.evaluation)).text
     assert re.search(r"The edit cannot be drawn: .*nowhere.* → ", text)
     assert "gains-0" not in json.loads(unpacked(report_html(replace(run, plan=plan)), "figures"))
+
+
+def test_each_edit_of_a_run_is_drawn_and_chosen(two_edits: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    html = report_html(two_edits)
+    read = Read(html)
+    figures = json.loads(unpacked(html, "figures"))
+    assert [name for name in figures if "gains" in name or "spectrum" in name] == [
+        *("gains-0", "gains-1", "spectrum"),
+        *("edit1-gains-0", "edit1-gains-1", "edit1-spectrum"),
+    ]
+    blocks = [attrs["data-prefix"] for _, attrs in read.tags if "data-prefix" in attrs]
+    assert blocks == ["", "edit1-"]
+    halved = json.loads(unpacked(html, "edit1-modules"))
+    for module in halved:
+        np.testing.assert_allclose(module["after"], 0.5 * np.array(module["sigma"]), rtol=1e-5)
+    assert "Variant 'halved', made again for this report" in read.text
+    assert any(attrs.get("id") == "which-edit" for tag, attrs in read.tags if tag == "select")
+    # without room its numbers stand in the tables alone
+    monkeypatch.setattr("app.report.edit_at_rest._ROOM", 1000)
+    less = report_html(two_edits)
+    assert "No room is left in this file for the figures of 'halved'" in Read(less).text
+    assert "edit1-spectrum" not in json.loads(unpacked(less, "figures"))
+    assert not any(attrs.get("id") == "which-edit" for tag, attrs in Read(less).tags if tag == "select")
+
+
+def test_an_edit_that_cannot_be_made_again_leaves_the_others(two_edits: Run) -> None:
+    lost = {**two_edits.plan.edits["halved"], "policy": "grad_direction", "knobs": {"eta_suppress": 0.3}}
+    plan = replace(two_edits.plan, edits={**two_edits.plan.edits, "lost": lost})
+    read = Read(report_html(replace(two_edits, plan=plan)))
+    assert "The edit cannot be drawn: 'lost', what 'lost' was made from is not kept" in read.text
+    assert [attrs["data-prefix"] for _, attrs in read.tags if "data-prefix" in attrs] == ["", "edit1-", "edit2-"]
 
 
 def test_variants_that_are_no_edit_of_a_proof_are_told_one_by_one(kept: Keep) -> None:
