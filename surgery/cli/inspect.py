@@ -77,7 +77,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--k", type=positive, help=f"with --matrix: leading directions compared (default {DEFAULT_K})"
     )
-    parser.add_argument("--workers", type=positive, default=1, help="with --many: processes (default 1)")
+    parser.add_argument(
+        "--workers", type=positive, default=1, help="with --many, without --matrix: processes (default 1)"
+    )
 
 
 COMMAND = Command("inspect", "modules, ranks, scaling, norms and effective ranks", _options, inspect_command)
