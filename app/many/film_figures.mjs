@@ -183,8 +183,8 @@ function drawNow(sheet, ink, state, { top, bottom, x }) {
 
 // all of it on one sheet, for a file
 export function drawFilm(sheet, ink, state) {
-  const half = sheet.width / 2, upper = sheet.height * 0.48, lower = sheet.height - upper
-  drawCells(sheet, ink, state, { x: 8, y: 8, width: sheet.width - 16, height: upper })
+  const half = sheet.width / 2, most = { x: 8, y: 8, width: sheet.width - 16, height: sheet.height * 0.48 }
+  const { top, row, rows } = drawCells(sheet, ink, state, most), upper = top + rows * row + 58, lower = sheet.height - upper
   const bottom = { y: upper, height: lower - 22 }
   drawFamilies(sheet, ink, state, { ...bottom, x: 8, width: half - 8 })
   if (moduleOf(state)) drawSigma(sheet, ink, state, { ...bottom, x: half + 8, width: half - 16 })
@@ -195,4 +195,5 @@ export function drawFilm(sheet, ink, state) {
     sheet.text(x + 23, sheet.height - 6, family, ink.text, SMALL)
     x += 40 + 6.2 * family.length
   })
+  sheet.text(x, sheet.height - 6, "orange: the chosen module's cell · dashed: random, grey: chance level", ink.text, SMALL)
 }

@@ -71,9 +71,7 @@ def film_values(
     return values
 
 
-def film_means(
-    film: Film, measure: str, by: str, *, side: str = "output", k: int = DEFAULT_K, families: Sequence[str] = ()
-) -> FilmMeans:
+def film_means(film: Film, measure: str, by: str, *, side: str = "output", k: int = DEFAULT_K) -> FilmMeans:
     """The means of a measure over the modules of each group, every module with the same weight.
 
     film: of a training.
@@ -81,7 +79,6 @@ def film_means(
     by: `family` (all its layers), `layer` (all its families) or `cell` (a family in a layer).
     side: of the directions.
     k: directions compared, or which component, counted from 1.
-    families: that count; all where not given.
 
     Raises `PolicyError` for an unknown measure, side or grouping, and for a k below 1.
     """
@@ -89,9 +86,8 @@ def film_means(
         raise PolicyError(f"grouping {by!r} is not known", f"use one of {', '.join(GROUPINGS)}")
     groups: dict[Group, list[ModuleFilm]] = {}
     for module in film.modules.values():
-        if not families or module.family in families:
-            family, layer = module.family if by != "layer" else None, module.layer if by != "family" else None
-            groups.setdefault((family, layer), []).append(module)
+        family, layer = module.family if by != "layer" else None, module.layer if by != "family" else None
+        groups.setdefault((family, layer), []).append(module)
     order = list(dict.fromkeys(family for family, _ in groups))
     keys = sorted(groups, key=lambda group: (order.index(group[0]), inf if group[1] is None else group[1]))
     columns = [_mean(groups[key], measure, side, k) for key in keys]

@@ -51,7 +51,6 @@ def test_every_module_weighs_the_same_and_what_has_no_value_is_left_out():
     found = film_means(film(), "norm", "family")
     assert found.counts.tolist() == [[1, 1, 1], [2, 1, 1]]
     assert np.isnan(found.chance).all()
-    assert values("last", "layer", k=2, families=("down",)) == {(None, 1): [0.0, 1.0]}
 
 
 def test_the_angle_is_that_of_the_component_with_its_match():
