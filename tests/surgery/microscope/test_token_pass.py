@@ -159,7 +159,7 @@ def test_shares_of_encoder_and_decoder_add_up_to_g(kind, tmp_path):
     rows.append(Example("same", (8, 9, 10), (11, 12, 5), "", task="SEQ_2_SEQ_LM"))
     adapter = open_adapter(folder)
     with LiveModel(loaded_base(double(made()), task="SEQ_2_SEQ_LM"), adapter, decompose(adapter)) as live:
-        names = [name for name in live.spectra if re.search(r"\b0\b.*\.(wo|v|v_proj|fc2)$", name)]
+        names = [name for name in live.spectra if re.search(r"(block|layers)\.0\.(.*\.)?(wo|v|v_proj|fc2)$", name)]
         assert len(names) == 5  # in the encoder, the decoder, and where it looks the encoder up
         g = measure_sensitivity(live, calibration(rows), names).values
         for name in names:
