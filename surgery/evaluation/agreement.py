@@ -110,7 +110,8 @@ def _reliability(values: Float64[ndarray, "change example"], rng: np.random.Gene
     values: of every change, by example.
     rng: draws the halves; the correlation is the mean over 200 of them.
 
-    2c/(1 + c) of a correlation c (Spearman–Brown), exact for Pearson's. NaN where the changes all tie.
+    2c/(1 + c) of a correlation c above 0 (Spearman–Brown), exact for Pearson's; c itself below, where nothing repeats.
+    NaN where the changes all tie.
     """
     n = values.shape[1]
     order = rng.permuted(np.tile(np.arange(n), (_SPLITS, 1)), axis=1)
@@ -119,7 +120,7 @@ def _reliability(values: Float64[ndarray, "change example"], rng: np.random.Gene
         np.put_along_axis(half, own, 1 / (n // 2), axis=1)
     first, second = (half @ values.T for half in halves)
     between = float(rank_correlation(first, second).mean())
-    return 2 * between / (1 + between) if between > -1 else -np.inf
+    return 2 * between / (1 + between) if between > 0 else between
 
 
 def _linear_correlation(

@@ -13,7 +13,7 @@ from numpy import ndarray
 
 _TURNS, _CLOUDS = 999, 99
 _SEED = 22
-_MOST = 512  # examples that are compared, because clouds cost their square
+_MOST = 256  # examples that are compared, because clouds cost their square
 _FEWEST = 8  # examples with a gradient, below which there is nothing to tell
 _LEVEL = 0.05
 _STEPS = 20  # of two means, which settle in fewer
@@ -36,7 +36,7 @@ class Conflict:
     `cosine` is the mean over all pairs and `by_chance` its 97.5 % quantile where the signs of whole gradients are
     random; `opposed` is the share of pairs with a negative cosine. `groups` are None unless two groups explain more of
     the spread than they do of all but 5 % of clouds without groups; `p` is the share of clouds, NaN where it was not
-    asked. `compared` of the examples were: those with a gradient, 512 at most, and groups hold these alone.
+    asked. `compared` of the examples were: those with a gradient, 256 at most, and groups hold these alone.
     """
 
     cosine: float
