@@ -142,14 +142,15 @@ def test_spread_students_interval_and_signs_are_those_of_the_adapters_means():
     assert found.t_interval == pytest.approx(expected)
     assert (found.signs.above, found.signs.below) == (5, 1)
     assert found.signs.p == pytest.approx(stats.binomtest(5, 6).pvalue)
-    assert not found.caution
-    assert found.verdict_interval == (found.effect.low, found.effect.high)
+    assert "6 adapters are too few" in found.caution
+    many = over_adapters([PairedDifferences(np.full(4, mean)) for mean in means * 2])
+    assert not many.caution
+    assert many.verdict_interval == (many.effect.low, many.effect.high)
     # three adapters whose means are far apart: every resample is above zero, and Student's interval is not
     few = over_adapters([PairedDifferences(np.full(4, mean)) for mean in (0.1, 0.2, 0.9)])
     assert few.effect.certain
     assert few.verdict_interval == few.t_interval
     assert not few.certain
-    assert "too few" in over_adapters([PairedDifferences(np.ones(2))] * 4).caution
 
 
 def test_an_adapter_wins_or_loses_by_its_corrected_test_and_the_metrics_direction_alone():
