@@ -51,7 +51,17 @@ from surgery.experiments.scale_or_shape import (
 )
 from surgery.experiments.shape_expectations import shape_expectations
 from surgery.experiments.shuffled_gains import shuffled_gains
-from surgery.experiments.steps import MOST_STEPS, Step, Steps, by_hand, check_steps, moved_to, origin, take_steps
+from surgery.experiments.steps import (
+    MOST_STEPS,
+    Step,
+    Steps,
+    by_hand,
+    check_steps,
+    moved_to,
+    origin,
+    scope_of,
+    take_steps,
+)
 from surgery.experiments.tuning import KnobPoint, TuningSetup, measure_edits, sweep_knob, sweep_values, tuning_plan
 
 __all__ = [
@@ -122,6 +132,7 @@ __all__ = [
     "scalar_e",
     "scalar_f",
     "scalar_n",
+    "scope_of",
     "shape_controls",
     "shape_expectations",
     "shape_only",

@@ -5,7 +5,7 @@ It is drawn along μ, the price of what a protected slice loses, or along ε, th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from surgery.data import Calibration
 from surgery.edits import EditPlan, Expectation, expected, expected_beside
@@ -110,7 +110,7 @@ def front_place(plan: EditPlan, along: Along) -> str:
 
 
 def _at(plan: EditPlan, along: Along, value: float) -> EditPlan:
-    knobs = {"mu": value} if along == "μ" else {"mu": 0.0, "limited": True, "limit": value}
+    knobs: dict[str, Any] = {"mu": value} if along == "μ" else {"mu": 0.0, "limited": True, "limit": value}
     own = plan.policy
     if isinstance(own, Protected):
         return replace(plan, policy=replace(own, **knobs))

@@ -12,7 +12,7 @@ from surgery.evaluation import Evaluation
 from surgery.experiments.control_edits import EDIT, rules_of, with_controls
 from surgery.experiments.guards import check_guards, load_guards, prove_with_guards
 from surgery.experiments.proof import Proof
-from surgery.experiments.steps import check_steps, origin, take_steps
+from surgery.experiments.steps import check_steps, origin, scope_of, take_steps
 from surgery.experiments.tuning import TuningSetup
 from surgery.export import Smaller, Verification, export_recipe, new_folder
 from surgery.model import Variant, attach, is_offloaded
@@ -67,7 +67,7 @@ def run_recipe(
             protected_digests=tuple(beside.rows for beside in sensitivity.protected),
         )
         notes = recipe.edit.notes(spectra)
-        if recipe.steps > 1:
+        if len(recipe.edits) > 1:
             control.begin("taking steps")
             recipe, told = _stepped(live, recipe, sensitivity, slices, control)
             notes = (*notes, *told)
@@ -82,8 +82,9 @@ def run_recipe(
 
 def _checked(recipe: Recipe, spectra: Spectra, control: Control) -> Slices:
     """The rows of a recipe, once all that can be refused without a model is not."""
-    in_scope(spectra, recipe.edit.scope)
-    check_steps(recipe.edit, recipe.steps)
+    for edit in recipe.edits:
+        in_scope(spectra, edit.scope)
+    check_steps(recipe.edits)
     if recipe.edit.needs_protected and not recipe.protected:
         raise RecipeError(
             "the edit is to spare protected slices, and the recipe names none",
@@ -118,7 +119,7 @@ def _stepped(
     if tuning is None:
         raise RecipeError("several steps need tuning rows, which decide when to stop", "name a tuning slice")
     calibration = calibration_slice(live, planned, slices.seen[planned])
-    names = in_scope(live.spectra, recipe.edit.scope)
+    names = in_scope(live.spectra, scope_of(recipe.edits, live.spectra))
 
     def measure(sigma: Variant) -> Sensitivity:
         checkpointing = planned.checkpointing or is_offloaded(live.model)
@@ -127,9 +128,9 @@ def _stepped(
         )
 
     setup = TuningSetup(live, calibration_slice(live, tuning, slices.seen[tuning]), sensitivity)
-    steps = take_steps(setup, recipe.edit, measure, recipe.steps, control=control)
-    told = origin(recipe.edit, steps, recipe.steps)
-    return replace(recipe, edit=steps.end.plan, steps=1, origin=told), (told, *steps.notes)
+    steps = take_steps(setup, recipe.edits, measure, control=control)
+    told = origin(recipe.edits, steps)
+    return replace(recipe, edit=steps.end.plan, steps=1, then=(), origin=told), (told, *steps.notes)
 
 
 def _adapter_of(recipe: Recipe, control: Control) -> Adapter:

@@ -4,13 +4,14 @@ Sensitivities are a tangent: they tell the truth at the σ where they were measu
 from do not say when to stop, because every step lowers their loss a little further; the tuning slice does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
+from surgery.adapter import in_scope, scope_for
 from surgery.edits import Edit, EditPlan
 from surgery.errors import PolicyError
 from surgery.evaluation import Effect, paired_effect
@@ -63,34 +64,35 @@ class Steps:
 
 
 def take_steps(
-    setup: TuningSetup, plan: EditPlan, measure: Measure, most: int, *, control: Control = SILENT
+    setup: TuningSetup, plans: Sequence[EditPlan], measure: Measure, *, control: Control = SILENT
 ) -> Steps:
-    """Up to `most` steps of a plan, each from sensitivities measured where the one before ended.
+    """Up to as many steps as there are plans, each from sensitivities measured where the one before ended.
 
     setup: the live model, the tuning slice that decides when to stop, and the sensitivities at the adapter's own σ.
-    plan: of each step, strength and energy rule included; the rule holds a step's own start.
+    plans: of the steps in their order, from 1 to `MOST_STEPS`, strength and energy rule included; the rule holds a
+        step's own start. The same one several times repeats it.
     measure: gives the sensitivities of the calibration slice at σ′ by module.
-    most: steps, from 1 to `MOST_STEPS`.
     control: hears of tuning rows, over all steps.
 
     The steps end before the first one after which the mean loss of the tuning rows is not lower than before it.
     Raises `PolicyError` for a plan that has no second step, and `Cancelled`.
     """
-    check_steps(plan, most)
-    rows = len(setup.slice_.examples)
-    spectra, sensitivity = setup.live.spectra, setup.sensitivity
-    control.progress(0, rows * (1 + most))
-    unedited = tuning_losses(setup, None, control.part(0, rows * (1 + most)))
-    start = _step(spectra, plan.scope, {}, (unedited, unedited, unedited))
+    check_steps(plans)
+    rows, spectra, sensitivity = len(setup.slice_.examples), setup.live.spectra, setup.sensitivity
+    total = rows * (1 + len(plans))
+    scope = scope_of(plans, spectra)
+    control.progress(0, total)
+    unedited = tuning_losses(setup, None, control.part(0, total))
+    start = _step(spectra, scope, {}, (unedited, unedited, unedited))
     taken: list[Step] = []
     before, at = unedited, start
-    for number in range(1, most + 1):
+    for number, plan in enumerate(plans, 1):
         if number > 1:
             sensitivity = measure(at.edit.sigma_after)
-        after = plan.apply(moved_to(spectra, at.edit), sensitivity).sigma_after
-        edit = by_hand(spectra, after, plan.scope).apply(spectra, None)
-        losses = tuning_losses(setup, edit.sigma_after, control.part(number * rows, rows * (1 + most)))
-        at = _step(spectra, plan.scope, after, (unedited, before, losses))
+        after = {**at.edit.sigma_after, **plan.apply(moved_to(spectra, at.edit), sensitivity).sigma_after}
+        edit = by_hand(spectra, after, scope).apply(spectra, None)
+        losses = tuning_losses(setup, edit.sigma_after, control.part(number * rows, total))
+        at = _step(spectra, scope, after, (unedited, before, losses))
         if not at.change.mean < 0:
             return Steps(tuple(taken), start, at)
         taken.append(at)
@@ -98,26 +100,39 @@ def take_steps(
     return Steps(tuple(taken), start)
 
 
-def check_steps(plan: EditPlan, most: int) -> None:
-    """Raises `PolicyError` for a number of steps out of range, and for a plan whose second step would be its first."""
-    if not 1 <= most <= MOST_STEPS:
-        raise PolicyError(f"{most} steps were asked for", f"use 1 to {MOST_STEPS}")
-    if most > 1 and not plan.policy.needs_gradient:
+def scope_of(plans: Sequence[EditPlan], spectra: Spectra) -> str:
+    """The scope of all modules that any step edits; raises `PolicyError` for one without modules."""
+    scopes = list(dict.fromkeys(plan.scope for plan in plans))
+    if len(scopes) == 1:
+        return scopes[0]
+    return scope_for(spectra, {name for scope in scopes for name in in_scope(spectra, scope)})
+
+
+def check_steps(plans: Sequence[EditPlan]) -> None:
+    """Raises `PolicyError` for a number of steps out of range, and for a plan that cannot be a step among others."""
+    if not 1 <= len(plans) <= MOST_STEPS:
+        raise PolicyError(f"{len(plans)} steps were asked for", f"use 1 to {MOST_STEPS}")
+    for plan in plans if len(plans) > 1 else ():
+        _check_step(plan)
+
+
+def _check_step(plan: EditPlan) -> None:
+    if not plan.policy.needs_gradient:
         raise PolicyError(
             f"policy {plan.policy.name} reads no sensitivities, so measuring again changes nothing",
             "take 1 step, or choose a policy that reads them",
         )
-    if most > 1 and plan.needs_protected:
+    if plan.needs_protected:
         raise PolicyError(
             "what protected slices say is measured at the adapter's own σ alone",
             "take 1 step, or an edit without protected slices",
         )
-    if most > 1 and not plan.groups.plain:
+    if not plan.groups.plain:
         raise PolicyError(
             "gains of layer groups would be applied again at every step",
             "take 1 step, or leave the gains of layer groups at 1",
         )
-    if most > 1 and any(plan.manual.values()):
+    if any(plan.manual.values()):
         raise PolicyError(
             "gains set by hand are relative to the adapter's own σ, and would be applied again at every step",
             "take 1 step, or remove the gains set by hand",
@@ -148,11 +163,21 @@ def by_hand(spectra: Spectra, after: Mapping[str, Float64[ndarray, " rank"]], sc
     return EditPlan(Identity(), scope, "none", manual=manual)
 
 
-def origin(plan: EditPlan, steps: Steps, most: int) -> str:
-    """How an edit by hand came about, for its recipe and card."""
+def origin(plans: Sequence[EditPlan], steps: Steps) -> str:
+    """How an edit by hand came about, for its recipe and card: the same step several times, or one after the other."""
+    taken = f"{len(steps.taken)} of {len(plans)} steps"
+    if all(plan == plans[0] for plan in plans):
+        return f"{taken} of {_described(plans[0])}"
+    scopes = {plan.scope for plan in plans}
+    return f"{taken}: " + ", then ".join(
+        _described(plan) + (f" in {plan.scope}" if len(scopes) > 1 else "") for plan in plans
+    )
+
+
+def _described(plan: EditPlan) -> str:
     knobs = ", ".join(f"{name} {value:g}" for name, value in knob_values(plan.policy).items())
     rules = f"energy {plan.energy}, sigma_min {plan.sigma_min:g}, strength {plan.strength:g}"
-    return f"{len(steps.taken)} of {most} steps of {plan.policy.name} ({knobs or 'no knobs'}; {rules})"
+    return f"{plan.policy.name} ({knobs or 'no knobs'}; {rules})"
 
 
 def _step(

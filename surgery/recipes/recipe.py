@@ -42,6 +42,7 @@ _SECTIONS = {
     "evaluation",
     "guards",
     "steps",
+    "then",
     "origin",
     "chosen",
 }
@@ -53,7 +54,8 @@ class Recipe:
 
     `calibration_digest` identifies the rows that were measured, as `Sensitivity.rows`; empty before that. `steps`, where
     above 1, are the most steps that are taken of the edit, each measured where the last one ended, until the tuning
-    rows say stop; what they lead to is a recipe of gains set by hand, and `origin` tells how those came about.
+    rows say stop; `then` are edits that follow the first in the same way, where the steps differ. What they lead to is a
+    recipe of gains set by hand, and `origin` tells how those came about.
     `protected` are slices that the edit is not to hurt, measured beside, and `protected_digests` those of their rows,
     none or as many. `chosen` are further slices that the edit was chosen on, such as those that judged in a search, tasks
     of lm-eval among them.
@@ -74,6 +76,12 @@ class Recipe:
     protected_digests: tuple[str, ...] = ()
     chosen: tuple[CalibrationPlan | TaskPlan, ...] = ()
     guards: tuple[Question, ...] = ()
+    then: tuple[EditPlan, ...] = ()
+
+    @property
+    def edits(self) -> tuple[EditPlan, ...]:
+        """What each of its steps is planned to do."""
+        return (self.edit, *self.then) if self.then else (self.edit,) * self.steps
 
     @property
     def plans(self) -> list[CalibrationPlan | EvaluationPlan]:
@@ -108,9 +116,9 @@ class Recipe:
 
 def in_one_step(recipe: Recipe) -> Recipe:
     """The recipe, whose edit is made from one measurement; raises `RecipeError` for one that takes several steps."""
-    if recipe.steps > 1:
+    if len(recipe.edits) > 1:
         raise RecipeError(
-            f"this recipe takes up to {recipe.steps} steps with a measurement before each",
+            f"this recipe takes up to {len(recipe.edits)} steps with a measurement before each",
             "run it (surgery run RECIPE) and use the recipe.yaml in the folder that it writes",
         )
     return recipe
@@ -130,6 +138,8 @@ def dump_recipe(recipe: Recipe) -> str:
     }
     if recipe.steps > 1:
         record["steps"] = recipe.steps
+    if recipe.then:
+        record["then"] = [edit_record(plan) for plan in recipe.then]
     if recipe.origin:
         record["origin"] = recipe.origin
     if recipe.calibration_digest:
@@ -187,7 +197,7 @@ def parse_recipe(text: str) -> Recipe:
     if base.dtype not in DTYPES:
         raise RecipeError(f"base.dtype is {base.dtype!r}", f"use one of {', '.join(DTYPES)}")
     evaluation, tuning = record.get("evaluation"), record.get("tuning")
-    steps, origin = _steps(record)
+    steps, then, origin = _steps(record)
     calibration, rows = _measured(_section(record, "calibration"), "calibration", earlier)
     protected = _listed(record, "protected", earlier)
     return Recipe(
@@ -202,6 +212,7 @@ def parse_recipe(text: str) -> Recipe:
         else parse_plan(EvaluationPlan, evaluation, "evaluation", earlier=earlier),
         tuning=None if tuning is None else parse_plan(CalibrationPlan, tuning, "tuning", earlier=earlier),
         steps=steps,
+        then=then,
         origin=origin,
         protected=tuple(plan for plan, _ in protected),
         protected_digests=tuple(found for _, found in protected) if any(found for _, found in protected) else (),
@@ -210,19 +221,27 @@ def parse_recipe(text: str) -> Recipe:
     )
 
 
-def _steps(record: Mapping[str, Any]) -> tuple[int, str]:
-    """The most steps and where gains set by hand came from."""
-    steps, origin = record.get("steps", 1), record.get("origin", "")
+def _steps(record: Mapping[str, Any]) -> tuple[int, tuple[EditPlan, ...], str]:
+    """The most steps, the edits that follow the first, and where gains set by hand came from."""
+    steps, then, origin = record.get("steps", 1), record.get("then", []), record.get("origin", "")
     if type(steps) is not int or steps < 1 or not isinstance(origin, str):
         raise RecipeError(
             f"steps is {steps!r} and origin is {origin!r}", "write a whole number from 1 up, and a text"
         )
-    if steps > 1 and record.get("tuning") is None:
+    if not isinstance(then, list):
+        raise RecipeError(f"then is no list but {then!r}", "write a list of edits, each as edit is")
+    if then and steps > 1:
         raise RecipeError(
-            f"{steps} steps are asked for and the recipe has no section 'tuning'",
+            f"{steps} steps of one edit and a list of others are asked for", "keep one of steps and then"
+        )
+    several = len(then) + steps
+    if several > 1 and record.get("tuning") is None:
+        raise RecipeError(
+            f"{several} steps are asked for and the recipe has no section 'tuning'",
             "name tuning rows, which decide when to stop, or remove steps",
         )
-    return steps, origin
+    follow = tuple(parse_edit(mapping_of(each, f"then[{i}]")) for i, each in enumerate(then))
+    return steps, follow, origin
 
 
 def _measured(section: Mapping[str, Any], where: str, earlier: bool) -> tuple[CalibrationPlan, str]:

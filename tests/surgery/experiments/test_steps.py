@@ -5,16 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from surgery.adapter import in_scope
 from surgery.edits import EditPlan, LayerGroups
 from surgery.errors import Cancelled, PolicyError, RecipeError
-from surgery.experiments import MOST_STEPS, TuningSetup, run_recipe, take_steps
+from surgery.experiments import MOST_STEPS, TuningSetup, moved_to, origin, run_recipe, take_steps
 from surgery.export import read_record
 from surgery.policies import GradDirection, NaturalGradient, RandomIndex
 from surgery.progress import Control
 from surgery.recipes import dump_recipe, in_one_step, parse_recipe, read_recipe
-from surgery.sensitivity import measure_sensitivity
+from surgery.sensitivity import calibration_slice, measure_sensitivity
 from tests.helpers.models import double, example_loss, singular_triplets, tiny_llama
 from tests.helpers.refusals import refusal
 from tests.surgery.experiments.conftest import assert_effect_by_hand, losses_by_hand, slice_of
@@ -34,7 +35,7 @@ def measured_at(shop):
 
 def stepped(shop, plan=GENTLE, most=2, slice_=CALIBRATION, **options):
     setup = TuningSetup(shop.live, slice_, shop.sensitivity)
-    return take_steps(setup, plan, measured_at(shop), most, **options)
+    return take_steps(setup, [plan] * most, measured_at(shop), **options)
 
 
 def slopes_by_hand(shop, sigma_after, step=1e-5) -> dict[str, np.ndarray]:
@@ -124,7 +125,7 @@ def test_where_no_step_helps_the_adapter_stays_as_it_is(shop):
     # against the loss: a step of negative size is one along the gradient of its negative
     negative = replace(shop.sensitivity, values={name: -g for name, g in shop.sensitivity.values.items()})
     setup = TuningSetup(shop.live, CALIBRATION, negative)
-    found = take_steps(setup, GENTLE, measured_at(shop), 3)
+    found = take_steps(setup, [GENTLE] * 3, measured_at(shop))
     assert found.taken == ()
     for name, module in found.end.edit.modules.items():
         np.testing.assert_array_equal(module.sigma_after, shop.spectra[name].sigma)
@@ -138,6 +139,40 @@ def test_an_energy_rule_holds_over_all_steps(shop):
         np.testing.assert_allclose(module.sigma_after.sum(), module.sigma.sum(), rtol=16 * ULP)
 
 
+def test_steps_that_differ_are_each_taken_by_their_own_settings_and_scope(shop):
+    larger = replace(GENTLE, policy=NaturalGradient(eta=0.1, damping=3.0))
+    smaller = replace(GENTLE, scope="all", policy=NaturalGradient(eta=0.02, damping=6.0))
+    setup = TuningSetup(shop.live, CALIBRATION, shop.sensitivity)
+    found = take_steps(setup, [larger, smaller], measured_at(shop))
+    first, second = found.taken
+    once = larger.apply(shop.spectra, shop.sensitivity).sigma_after
+    at = measured_at(shop)(first.edit.sigma_after)
+    moved = moved_to(shop.spectra, first.edit)
+    twice = smaller.apply(moved, at).sigma_after
+    assert set(once) < set(twice) == set(shop.spectra)
+    for name, spectrum in shop.spectra.items():
+        np.testing.assert_allclose(first.edit.sigma_after[name], once.get(name, spectrum.sigma), rtol=ULP)
+        np.testing.assert_allclose(second.edit.sigma_after[name], twice[name], rtol=ULP)
+    told = origin([larger, smaller], found)
+    assert told.startswith("2 of 2 steps: natural_gradient (eta 0.1, damping 3;")
+    assert told.endswith("in all")
+
+
+def test_a_later_step_in_a_smaller_scope_leaves_what_the_first_one_moved(shop):
+    wide = replace(GENTLE, scope="all")
+    setup = TuningSetup(shop.live, CALIBRATION, shop.sensitivity)
+    first, second = take_steps(setup, [wide, GENTLE], measured_at(shop)).taken
+    residual = set(in_scope(shop.spectra, "residual"))
+    for name in set(shop.spectra) - residual:
+        np.testing.assert_array_equal(second.edit.sigma_after[name], first.edit.sigma_after[name])
+    assert any((second.edit.sigma_after[name] != first.edit.sigma_after[name]).any() for name in residual)
+
+
+def test_one_step_among_others_that_cannot_be_taken_again_is_refused(shop):
+    plans = [GENTLE, EditPlan(RandomIndex())]
+    assert "random_index reads no" in refusal(PolicyError, take_steps, TuningSetup(None, None, None), plans, None)
+
+
 @pytest.mark.parametrize(
     ("plan", "most", "words"),
     [
@@ -149,7 +184,7 @@ def test_an_energy_rule_holds_over_all_steps(shop):
     ],
 )
 def test_what_has_no_second_step_is_refused_before_the_model_runs(shop, plan, most, words):
-    assert words in refusal(PolicyError, take_steps, TuningSetup(None, None, None), plan, None, most)
+    assert words in refusal(PolicyError, take_steps, TuningSetup(None, None, None), [plan] * most, None)
 
 
 def test_progress_counts_the_tuning_rows_of_all_steps_and_a_cancel_stops_them(shop):
@@ -183,6 +218,55 @@ def test_a_recipe_of_several_steps_exports_where_they_led_and_that_recipe_redoes
         np.testing.assert_array_equal(again.edit.sigma_after[name], sigma)
     for file in (tmp_path / "out").iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_a_recipe_of_steps_that_differ_exports_where_they_led(place, tmp_path):
+    plan = replace(GENTLE, scope="all", policy=NaturalGradient(eta=0.02, damping=3.0))
+    smaller = replace(plan, policy=NaturalGradient(eta=0.01, damping=3.0))
+    recipe = replace(
+        place.recipe(tuning=replace(place.calibration, start=12)), edit=plan, then=(smaller,), evaluation=None
+    )
+    assert parse_recipe(dump_recipe(recipe)) == recipe
+    report = run_recipe(recipe, tmp_path / "out")
+    written = read_recipe(tmp_path / "out" / "recipe.yaml")
+    assert (written.edits, written.then) == ((written.edit,), ())
+    assert "steps: natural_gradient (eta 0.02, " in written.origin
+    assert ", then natural_gradient (eta 0.01, " in written.origin
+    with place.attach() as live:
+        calibration = calibration_slice(live, place.calibration)
+        setup = TuningSetup(
+            live,
+            calibration_slice(live, recipe.tuning),
+            measure_sensitivity(live, calibration, list(live.spectra), batch_size=4),
+        )
+
+        def measure(sigma):
+            return measure_sensitivity(live, calibration, list(live.spectra), batch_size=4, sigma=sigma)
+
+        expected = take_steps(setup, [plan, smaller], measure).end.edit
+    for name, sigma in report.edit.sigma_after.items():
+        np.testing.assert_array_equal(sigma, expected.sigma_after[name])
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        ("more", "then is no list"),
+        ([3], "then[0]"),
+        ([{"scope": "all", "colour": "red"}], "colour"),
+    ],
+)
+def test_a_list_of_further_steps_is_checked_as_the_first_one_is(place, then, words):
+    record = yaml.safe_load(dump_recipe(place.recipe(tuning=replace(place.calibration, start=12))))
+    assert words in refusal(RecipeError, parse_recipe, yaml.safe_dump({**record, "then": then}))
+
+
+def test_steps_of_one_edit_and_a_list_of_others_are_not_mixed(place):
+    both = place.recipe(tuning=replace(place.calibration, start=12), steps=2, then=(GENTLE,))
+    assert "keep one of steps and then" in refusal(RecipeError, parse_recipe, dump_recipe(both))
+    alone = place.recipe(then=(GENTLE,))
+    assert "no section 'tuning'" in refusal(RecipeError, parse_recipe, dump_recipe(alone))
+    assert "up to 2 steps" in refusal(RecipeError, in_one_step, alone)
 
 
 def test_a_recipe_of_several_steps_needs_tuning_rows_and_is_no_single_edit(place):
