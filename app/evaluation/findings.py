@@ -12,6 +12,7 @@ from surgery.evaluation import (
     EXACT,
     KL_UNEDITED,
     Evaluation,
+    EvaluationSummary,
     Metric,
     comparison,
     scale_or_shape,
@@ -60,15 +61,18 @@ class Change:
         return f"{self.metric.unit}, {better}"
 
 
-def finding(evaluation: Evaluation) -> Finding | None:
-    """What was found of the edit, None where no variant is called that."""
+def finding(evaluation: Evaluation, summary: EvaluationSummary | None = None) -> Finding | None:
+    """What was found of the edit, None where no variant is called that.
+
+    summary: the evaluation's own, where it has been made already.
+    """
     if EDIT not in evaluation.scores:
         return None
     found = verdict(evaluation, EDIT)
     nothing = found == NOISE
     sentence = "The edit changes nothing beyond noise on this slice." if nothing else f"The edit: {found}."
     context = [said for metric in evaluation.metrics[:DRAWN] for said in _context(evaluation, metric)]
-    return Finding(sentence, not nothing, scale_or_shape(summarise(evaluation)), tuple(context))
+    return Finding(sentence, not nothing, scale_or_shape(summary or summarise(evaluation)), tuple(context))
 
 
 def about(evaluation: Evaluation) -> str:

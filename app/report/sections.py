@@ -20,7 +20,7 @@ def verdict_part(material: Material) -> Part:
     """What was found, in the sentences that the Evaluate page says; without an edit, of every variant in turn."""
     evaluation = material.evaluation
     caution = [element("p", evaluation.caution, class_="caution")] if evaluation.caution else []
-    found = finding(evaluation)
+    found = finding(evaluation, material.summary) if EDIT in evaluation.scores else None
     if found is None:
         told = {name: verdict(evaluation, name) for name in _compared(material)}
         said = facts(told) if told else paragraphs(["No edit was proven: all variants are controls."])

@@ -2,19 +2,13 @@
 
 from surgery.adapter.adapter import Adapter, open_adapter, refuse_changed
 from surgery.adapter.below import adapters_below, in_order
+from surgery.adapter.config_file import CONFIG_FILE, read_config
 from surgery.adapter.conversions import CONVERTIBLE, FROM_BASE, FROM_INITIAL, FROM_RESIDUAL, ways_from
 from surgery.adapter.experts import expert_of, experts_of, of_one_expert
 from surgery.adapter.factors import Factors
 from surgery.adapter.from_hub import fetched_adapter, pinned_source
 from surgery.adapter.location import adapter_folder
-from surgery.adapter.lora_config import (
-    CONFIG_FILE,
-    LARGEST_ALPHA,
-    LoraRules,
-    initialisation,
-    read_config,
-    refuse_unsupported,
-)
+from surgery.adapter.lora_config import LARGEST_ALPHA, LoraRules, initialisation, refuse_unsupported
 from surgery.adapter.module_paths import layers_of
 from surgery.adapter.module_roles import RESIDUAL, role_of
 from surgery.adapter.naming import adapter_source

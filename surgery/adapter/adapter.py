@@ -12,15 +12,13 @@ from typing import Any
 from numpy import ndarray
 
 from surgery.adapter.adalora import AdaLoraRules, is_adalora, refuse_other_factors, refuse_unloadable
+from surgery.adapter.config_file import CONFIG_FILE, ConfigFile, read_config
 from surgery.adapter.factors import Factors, check_factor, diagonal_of, magnitude_of
 from surgery.adapter.location import Place, files_digest, located, place_of
 from surgery.adapter.lora_config import (
-    CONFIG_FILE,
     RESTORE,
-    ConfigFile,
     LoraRules,
     initialisation,
-    read_config,
     refuse_unsupported,
 )
 from surgery.adapter.module_paths import families_of, in_layer_order, layers_of

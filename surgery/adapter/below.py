@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from surgery.adapter.lora_config import CONFIG_FILE
+from surgery.adapter.config_file import CONFIG_FILE
 from surgery.errors import ChoiceError
 
 _MOST_ENTRIES = 20_000

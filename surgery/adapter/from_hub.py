@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from surgery.adapter.below import choice_below, in_order
-from surgery.adapter.lora_config import CONFIG_FILE
+from surgery.adapter.config_file import CONFIG_FILE
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES
 from surgery.adapter.weights import weights_among
 from surgery.errors import AdapterError

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from surgery.adapter.config_file import CONFIG_FILE
 from surgery.adapter.from_hub import cached_adapter, fetched_adapter, fetched_beside
-from surgery.adapter.lora_config import CONFIG_FILE
 from surgery.adapter.naming import adapter_source, check_folder
 from surgery.adapter.weights import weights_digest
 from surgery.errors import AdapterError

@@ -3,22 +3,18 @@
 Ranks, alphas and targets follow PEFT's own matching, so that what opens here is what PEFT would load.
 """
 
-import json
 import math
 import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from surgery.adapter.config_file import CONFIG_FILE
 from surgery.adapter.conversions import refuse_changed_base, refuse_type
 from surgery.errors import AdapterError
-from surgery.files import compile_pattern, read_limited, seconds_of
+from surgery.files import compile_pattern, seconds_of
 
-CONFIG_FILE = "adapter_config.json"
-_MOST_BYTES = 4 << 20  # a rank of its own for each of fifty thousand experts
 _PATTERN_SECONDS = 0.5
 _LITERAL = re.compile(r"(?P<whole>\^?)(?P<path>(?:[\w.-]|\\\.)+)\$?")
 LARGEST_ALPHA = 1e30
@@ -45,44 +41,6 @@ _NOT_WITH_DORA = (
     "velora_config",
     "monteclora_config",
 )
-
-
-@dataclass(frozen=True)
-class ConfigFile:
-    """A config: its settings, the bytes of its file, and the same text as PEFT reads it, plain UTF-8."""
-
-    settings: Mapping[str, Any]
-    raw: bytes
-    plain: bytes
-
-
-def read_config(folder: Path, source: str) -> ConfigFile:
-    """The config of an adapter's folder; raises `AdapterError` when it is missing or no PEFT config."""
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        raise AdapterError(
-            f"{source!r} has no {CONFIG_FILE}, so it is no PEFT adapter",
-            "name the folder that peft's save_pretrained wrote",
-        )
-    data = read_limited(file, _MOST_BYTES)
-    try:
-        text = data.decode(json.detect_encoding(data))
-        config = json.loads(text, object_pairs_hook=_without_twins)
-    except (ValueError, RecursionError) as error:
-        raise AdapterError(
-            f"{CONFIG_FILE} is not JSON ({str(error)[:120]})", "restore the file peft wrote"
-        ) from error
-    if not isinstance(config, dict):
-        raise AdapterError(f"{CONFIG_FILE} is not an object", "restore the file peft wrote")
-    return ConfigFile(config, data, text.encode())
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object in which no name stands twice: readers differ on which of the two counts."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
 
 
 def refuse_unsupported(config: Mapping[str, Any]) -> None:

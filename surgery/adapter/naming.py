@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from surgery.adapter.below import adapters_below, choice_below
+from surgery.adapter.config_file import CONFIG_FILE
 from surgery.adapter.headers import stands_for
-from surgery.adapter.lora_config import CONFIG_FILE
 from surgery.adapter.other_formats import MLX_FILE, mlx_refusal, refuse_file, refuse_folder
 from surgery.adapter.weights import PICKLED_FILE, WEIGHTS_FILE
 from surgery.errors import AdapterError

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from surgery.adapter.config_file import CONFIG_FILE
 from surgery.adapter.headers import GGUF, PAGE, POINTER, SAFETENSORS, ZIP, Header, read_header
-from surgery.adapter.lora_config import CONFIG_FILE
 from surgery.adapter.weights import PICKLED_FILE, WEIGHTS_FILE
 from surgery.errors import AdapterError
 from surgery.files import read_limited

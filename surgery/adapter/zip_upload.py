@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from surgery.adapter.below import in_order, listed
+from surgery.adapter.config_file import CONFIG_FILE
 from surgery.adapter.headers import header_of
-from surgery.adapter.lora_config import CONFIG_FILE
 from surgery.adapter.other_formats import MLX_FILE, Seen, may_hold_weights, refuse_seen, tells
 from surgery.adapter.tokenizer_files import TOKENIZER_FILES
 from surgery.adapter.weights import PICKLED_FILE, SHARD, WEIGHTS_FILE

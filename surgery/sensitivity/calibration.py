@@ -1,7 +1,8 @@
 """A calibration: the planned rows measured on a live model, resumed after a break, found again in the store."""
 
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,54 +59,86 @@ def calibrate(
     if plan.base_inputs:
         return _with_base_inputs(live, plan, base, slice_, control)
     calibration = calibration_slice(live, plan, slice_)
-    rows = slice_.first(calibration.tried)
-    keys = tuple(map(seen_keys, rows))
-    names = list(live.spectra)
-    provenance = provenance_of(live, calibration, names)
+    provenance = provenance_of(live, calibration, list(live.spectra))
     base = base or BaseChoice(live.base.location, None, str(live.device), provenance.dtype)
     stored = stored_sensitivity_file(provenance.key, plan.batch_size)
-    order = batch_order(calibration.examples)
-    lengths = [calibration.examples[i].length for i in order]
+    header = measurement_header(plan, base, provenance, calibration.left_out)
+    return _Pass(live, plan, base, slice_, calibration, control).found(stored, header)
 
-    def about_part(done: int) -> dict[str, str]:
-        described = measurement_header(plan, base, provenance, calibration.left_out)
-        return {**described, "examples": str(len(order)), "tokens_left": str(sum(lengths[done:]))}
 
-    part = PartFile(stored.with_suffix(PART), order, {name: live.spectra[name].rank for name in names}, about_part)
-    known = _found_again(stored)
-    if known is not None:
+@dataclass(frozen=True)
+class _Pass:
+    """One measurement of a slice, which goes on from a part file and leaves one behind where it ends early."""
+
+    live: "LiveModel"
+    plan: CalibrationPlan
+    base: BaseChoice
+    slice_: Slice
+    calibration: Calibration
+    control: Control
+
+    def found(self, stored: Path, header: Mapping[str, str]) -> Sensitivity:
+        """What is stored, or what is measured now and stored with a header."""
+        part = self.part(stored.with_suffix(PART), header)
+        known = _found_again(stored)
+        if known is not None:
+            part.drop()
+            self.control.progress(known.examples, known.examples)
+            # other rows may have been left out on the way to the same examples
+            return self.with_rows(replace(known, left_out=self.calibration.left_out))
+        measured = self.with_rows(self.measured(part))
+        save_sensitivity(measured, stored, header)
         part.drop()
-        control.progress(known.examples, known.examples)
-        # other rows may have been left out on the way to the same examples
-        return replace(known, left_out=calibration.left_out, rows=rows_digest(slice_.rows), keys=keys)
-    resume = part.read()
-    if resume is not None:
-        control.resumed(resume.done, len(order))
-    begun = time.monotonic()
-    try:
-        sensitivity = measure_sensitivity(
-            live,
-            calibration,
-            names,
-            batch_size=plan.batch_size,
-            # the graph of a whole pass would hold all weights that offloading keeps away
-            checkpointing=plan.checkpointing or is_offloaded(live.model),
-            control=control,
-            resume=resume,
-            keep=part.keep,
-        )
-    except BaseException:
-        part.flush()
-        raise
-    spent = Spent(sum(lengths[resume.done if resume else 0 :]), time.monotonic() - begun)
-    if not sensitivity.label_free:  # losses of drawn answers have nothing to be compared with
-        without = losses_without(live, calibration.examples[:COMPARED], plan.batch_size)
-        sensitivity = replace(sensitivity, without=without)
-    sensitivity = replace(sensitivity, rows=rows_digest(slice_.rows), keys=keys)
-    save_sensitivity(sensitivity, stored, measurement_header(plan, base, provenance, calibration.left_out))
-    part.drop()
-    remember_pace(base, plan, rows, calibration, live.tokenizer_for(plan.encoding), spent)
-    return sensitivity
+        return measured
+
+    def part(self, file: Path, header: Mapping[str, str]) -> PartFile:
+        """Where finished examples are kept until all are, and what is told of them meanwhile."""
+        order = batch_order(self.calibration.examples)
+        lengths = [self.calibration.examples[i].length for i in order]
+
+        def about(done: int) -> dict[str, str]:
+            return {**header, "examples": str(len(order)), "tokens_left": str(sum(lengths[done:]))}
+
+        return PartFile(file, order, {name: each.rank for name, each in self.live.spectra.items()}, about)
+
+    def measured(self, part: PartFile) -> Sensitivity:
+        """The whole measurement, whose pace is kept; what is finished by then is kept whatever ends it."""
+        resume = part.read()
+        if resume is not None:
+            self.control.resumed(resume.done, len(self.calibration.examples))
+        begun = time.monotonic()
+        try:
+            found = measure_sensitivity(
+                self.live,
+                self.calibration,
+                list(self.live.spectra),
+                batch_size=self.plan.batch_size,
+                # the graph of a whole pass would hold all weights that offloading keeps away
+                checkpointing=self.plan.checkpointing or is_offloaded(self.live.model),
+                control=self.control,
+                resume=resume,
+                keep=part.keep,
+            )
+        except BaseException:
+            part.flush()
+            raise
+        self._remember(resume.done if resume else 0, time.monotonic() - begun)
+        if found.label_free:  # losses of drawn answers have nothing to be compared with
+            return found
+        without = losses_without(self.live, self.calibration.examples[:COMPARED], self.plan.batch_size)
+        return replace(found, without=without)
+
+    def with_rows(self, found: Sensitivity) -> Sensitivity:
+        """The measurement with the rows that were tried for it."""
+        keys = tuple(map(seen_keys, self.slice_.first(self.calibration.tried)))
+        return replace(found, rows=rows_digest(self.slice_.rows), keys=keys)
+
+    def _remember(self, done: int, seconds: float) -> None:
+        examples = self.calibration.examples
+        tokens = sum(examples[i].length for i in batch_order(examples)[done:])
+        rows = self.slice_.first(self.calibration.tried)
+        tokenizer = self.live.tokenizer_for(self.plan.encoding)
+        remember_pace(self.base, self.plan, rows, self.calibration, tokenizer, Spent(tokens, seconds))
 
 
 def _with_base_inputs(
