@@ -44,9 +44,12 @@ def test_a_component_is_opened_from_the_board_and_read_by_keys_on_a_phone_in_the
     page.keyboard.press("ArrowRight")
     page.get_by_role("button", name="Look inside the picked component").click()
     start = page.get_by_role("button", name="Look inside component 1")
-    start.click(timeout=SOON)
     inside = page.locator(".inside")
-    expect(inside.locator('[data-role="reads"] tr').first).to_be_visible(timeout=LONG)
+    reads = inside.locator('[data-role="reads"] tr').first
+    expect(start.or_(reads)).to_be_visible(timeout=SOON)
+    if start.count():  # a home that is kept between runs has the look already
+        start.click()
+    expect(reads).to_be_visible(timeout=LONG)
     rested(page)
     expect(inside.locator('[data-role="told"]')).to_contain_text(f"over {g.size} examples")
     worst, best = int(g.argmax()), int(g.argmin())
