@@ -53,6 +53,7 @@ def test_a_click_on_an_adapters_mark_opens_its_run_on_evaluate(page: Page, app_u
     # one mark for each adapter and two for their mean
     marks = page.locator(".stPlotlyChart .scatterlayer path.point")
     expect(marks).to_have_count(4, timeout=SOON)
+    page.wait_for_timeout(500)  # a mark that is still drawn takes no click
     marks.first.click(force=True)
     expect(page.get_by_role("heading", name="Evaluate", exact=True)).to_be_visible(timeout=SOON)
     rested(page)
