@@ -47,16 +47,16 @@ def run_recipe(
     adapter = _adapter_of(recipe, control)
     recipe = replace(recipe, adapter=adapter.source, adapter_digest=adapter.digest)
     spectra = decompose(adapter)
-    for plan in recipe.edits:
-        in_scope(spectra, plan.scope)
+    for step in recipe.edits:
+        in_scope(spectra, step.scope)
     check_steps(recipe.edits)
     if recipe.edit.needs_protected and not recipe.protected:
         raise RecipeError(
             "the edit is to spare protected slices, and the recipe names none",
             "add a section protected: a list of slices, each as calibration is",
         )
-    for slice_ in recipe.seen:
-        fetch_source(slice_.data, control)
+    for plan in recipe.seen:
+        fetch_source(plan.data, control)
     if recipe.evaluation is not None:
         fetch_source(recipe.evaluation.data, control)
     slices = _slices_of(recipe)
