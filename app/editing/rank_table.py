@@ -6,7 +6,8 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from app.frame import plain, show_error
+from app.editing.folded import folded
+from app.frame import plain
 from app.state.workspace import Workspace, keep
 from surgery.edits import EditPlan, Kept, kept_in_sum, kept_of
 from surgery.errors import SurgeryError
@@ -31,16 +32,7 @@ PICKERS = {
 
 def rank_panel(workspace: Workspace) -> None:
     """The tables, computed while they are open: they follow the board when the hand rests."""
-    shown = st.expander(
-        "What a cut keeps", key="rank-table-open", icon=":material/content_cut:", on_change="rerun"
-    )
-    if not shown.open:
-        return
-    with shown:
-        try:
-            _show(workspace)
-        except SurgeryError as error:
-            show_error(error)
+    folded("What a cut keeps", "rank-table-open", ":material/content_cut:", _show, workspace)
 
 
 def _show(workspace: Workspace) -> None:

@@ -5,10 +5,9 @@ import math
 import pandas as pd
 import streamlit as st
 
-from app.frame import show_error
+from app.editing.folded import folded
 from app.state.workspace import Workspace
 from surgery.edits import Expectation
-from surgery.errors import SurgeryError
 from surgery.evaluation import (
     HEAD_ONLY,
     ONE_SCALE,
@@ -34,14 +33,7 @@ QUESTIONS = {
 
 def shape_panel(workspace: Workspace) -> None:
     """The table, computed while it is open: it follows the board when the hand rests."""
-    shown = st.expander("Scale or shape?", key="shape-table-open", icon=":material/straighten:", on_change="rerun")
-    if not shown.open:
-        return
-    with shown:
-        try:
-            _show(workspace)
-        except SurgeryError as error:
-            show_error(error)
+    folded("Scale or shape?", "shape-table-open", ":material/straighten:", _show, workspace)
 
 
 def _show(workspace: Workspace) -> None:
