@@ -13,7 +13,11 @@ import torch
 from surgery.adapter import open_adapter
 from surgery.files import places
 from surgery.model import answer_losses, collate
-from tests.benchmarks import gpu, gpu_parts
+from surgery.progress import Control
+from tests.benchmarks import gpu
+from tests.benchmarks.gpu_bench import FULL, TINY, Bench, Measured
+from tests.benchmarks.gpu_demo import DEMO, case
+from tests.benchmarks.gpu_parts import plain_pass
 from tests.benchmarks.random_models import TINY_LLAMA, TINY_QWEN, random_examples, random_live
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +62,7 @@ def test_the_share_of_the_matrix_rate_follows_from_the_pace(results: Path, part:
     found = numbers(results, part)
     shape = {"calibrate-llama": TINY_LLAMA, "calibrate-qwen": TINY_QWEN}[part]
     rate = 1e12 * found["bfloat16 matrix product"]
-    scale = gpu_parts.TINY
+    scale = TINY
     tokens, head = scale.prompt + scale.answer, shape.vocab_size * shape.hidden_size
     hidden, inside, narrow = shape.hidden_size, shape.intermediate_size, shape.hidden_size // 2
     layer = 2 * hidden * hidden + 2 * hidden * narrow + 3 * hidden * inside
@@ -72,12 +76,12 @@ def test_the_share_of_the_matrix_rate_follows_from_the_pace(results: Path, part:
 
 def test_memory_that_runs_out_halves_the_batch_and_leaves_the_numbers_as_they_were(results: Path) -> None:
     found = numbers(results, "memory")
-    assert found["calibration, batch that was left"] < gpu_parts.TINY.batch
+    assert found["calibration, batch that was left"] < TINY.batch
     assert found["calibration, against such batches with all memory"] == 0
     assert found["calibration, refused where no row fits"] == 1
     assert found["calibration afterwards, against before"] == 0
     assert found["answers afterwards, losses against before"] == 0
-    assert found["answers, rows at once that were left"] < 4 * gpu_parts.TINY.requests
+    assert found["answers, rows at once that were left"] < 4 * TINY.requests
 
 
 def test_the_demos_part_measures_what_one_row_at_a_time_gives(results: Path) -> None:
@@ -99,10 +103,10 @@ def test_a_finished_part_is_not_run_again(results: Path, monkeypatch: pytest.Mon
 def test_a_part_without_time_is_skipped_and_one_that_takes_too_long_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(bench: gpu_parts.Bench) -> Any:
+    def slow(bench: Bench) -> Any:
         for turn in range(1000):
             torch.zeros(1000).sum()
-            yield gpu_parts.Measured(f"turn {turn}", 1.0, "s")
+            yield Measured(f"turn {turn}", 1.0, "s")
 
     monkeypatch.setattr(gpu, "PARTS", {"first": gpu.Part(240, slow), "second": gpu.Part(240, slow)})
     assert gpu.main(["--tiny", "--out", str(tmp_path), "--seconds", "0.02"]) == 0
@@ -121,14 +125,14 @@ def test_results_of_another_machine_are_not_mixed_in(results: Path, monkeypatch:
 
 def test_the_plain_pass_is_the_base_model_alone() -> None:
     examples = random_examples(2, TINY_QWEN.vocab_size, prompt=12, spread=0, answer=4)
-    bench = gpu_parts.Bench(torch.device("cpu"), gpu_parts.TINY, Path(), gpu_parts.Control())
+    bench = Bench(torch.device("cpu"), TINY, Path(), Control())
     seen: list[int] = []
     with random_live(TINY_QWEN, "cpu") as live:
         batch = collate(examples, 0, layout=live.layout)
         edited = answer_losses(live.model, batch)
         with live.alone():
             plain = answer_losses(live.model, batch)
-            gpu_parts.plain_pass(live, examples, bench, seen)
+            plain_pass(live, examples, bench, seen)
         assert not torch.equal(edited, plain)
         assert torch.equal(edited, answer_losses(live.model, batch))
     assert seen == [2]
@@ -138,11 +142,11 @@ def test_on_a_card_the_demo_is_measured_against_what_ships(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SURGERY_HOME", "set back after the test")
-    bench = gpu_parts.Bench(torch.device("cuda"), gpu_parts.FULL, tmp_path, gpu_parts.Control())
-    case = gpu_parts.case(bench)
+    bench = Bench(torch.device("cuda"), FULL, tmp_path, Control())
+    chosen = case(bench)
     assert places.home() == tmp_path / "home"
-    assert (case.base.device, case.base.dtype) == ("cuda", "float32")
-    assert case.held_out.limit == 512
-    assert case.reference is not None
-    assert case.reference.examples == case.calibration.examples == 128
-    assert case.reference.provenance.adapter == open_adapter(gpu_parts.DEMO).digest
+    assert (chosen.base.device, chosen.base.dtype) == ("cuda", "float32")
+    assert chosen.held_out.limit == 512
+    assert chosen.reference is not None
+    assert chosen.reference.examples == chosen.calibration.examples == 128
+    assert chosen.reference.provenance.adapter == open_adapter(DEMO).digest

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 import viz
+from app.editing.fold import fold
 from app.editing.measuring import WHOLE, busy, show_waiting, start, tuning_rows
-from app.frame import plain, show_error
+from app.frame import plain
 from app.state import jobs
 from app.state.workspace import Workspace, keep
-from surgery.errors import SurgeryError
 from surgery.files import headrooms_folder
 from surgery.spectra import Spectra
 
@@ -21,19 +21,8 @@ if TYPE_CHECKING:
 
 def headroom_panel(workspace: Workspace) -> None:
     """The training of σ alone, started here in the background, and what it found of the scope at hand."""
-    shown = st.expander(
-        "Headroom: what could any spectrum edit still gain?",
-        key="headroom-open",
-        icon=":material/height:",
-        on_change="rerun",
-    )
-    if not shown.open:
-        return
-    with shown:
-        try:
-            _show(workspace)
-        except SurgeryError as error:
-            show_error(error)
+    title = "Headroom: what could any spectrum edit still gain?"
+    fold(workspace, title, ":material/height:", "headroom-open", _show)
 
 
 def _show(workspace: Workspace) -> None:

@@ -31,9 +31,11 @@ import transformers
 from surgery.errors import Cancelled
 from surgery.files import write_whole
 from surgery.progress import Control
-from tests.benchmarks import gpu_parts
 from tests.benchmarks.device_limits import give_back_freed_blocks, tidied
-from tests.benchmarks.gpu_parts import FULL, TINY, Bench, Measured
+from tests.benchmarks.gpu_bench import FULL, TINY, Bench, Measured
+from tests.benchmarks.gpu_demo import demo_calibration_part, demo_proof_part
+from tests.benchmarks.gpu_memory import memory_part
+from tests.benchmarks.gpu_parts import calibration_part, decoding_part
 
 SECONDS = 480
 
@@ -47,12 +49,12 @@ class Part:
 
 
 PARTS = {
-    "calibrate-llama": Part(90, partial(gpu_parts.calibration_part, which=0)),
-    "decode": Part(70, gpu_parts.decoding_part),
-    "memory": Part(70, gpu_parts.memory_part),
-    "calibrate-qwen": Part(90, partial(gpu_parts.calibration_part, which=1)),
-    "demo-calibration": Part(60, gpu_parts.demo_calibration_part),
-    "demo-proof": Part(100, gpu_parts.demo_proof_part),
+    "calibrate-llama": Part(90, partial(calibration_part, which=0)),
+    "decode": Part(70, decoding_part),
+    "memory": Part(70, memory_part),
+    "calibrate-qwen": Part(90, partial(calibration_part, which=1)),
+    "demo-calibration": Part(60, demo_calibration_part),
+    "demo-proof": Part(100, demo_proof_part),
 }
 
 
