@@ -1,5 +1,6 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
+from surgery.adapter.adalora import kept_triplets
 from surgery.adapter.adapter import Adapter, open_adapter, refuse_changed
 from surgery.adapter.below import adapters_below
 from surgery.adapter.config_file import CONFIG_FILE, read_config
@@ -67,6 +68,7 @@ __all__ = [
     "float64",
     "in_scope",
     "initialisation",
+    "kept_triplets",
     "layers_of",
     "module_path",
     "modules_in",
