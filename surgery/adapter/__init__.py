@@ -1,5 +1,6 @@
 """Open a PEFT LoRA adapter, or refuse it."""
 
+from surgery.adapter.adalora import kept_triplets
 from surgery.adapter.adapter import Adapter, open_adapter, refuse_changed
 from surgery.adapter.below import adapters_below, in_order
 from surgery.adapter.config_file import CONFIG_FILE, read_config
@@ -63,6 +64,7 @@ __all__ = [
     "in_order",
     "in_scope",
     "initialisation",
+    "kept_triplets",
     "layers_of",
     "module_path",
     "modules_in",

@@ -44,6 +44,23 @@ def refuse_other_factors(config: Mapping[str, Any], pairs: Iterable[FactorPair])
             )
 
 
+def kept_triplets(config: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[str, list[bool]]:
+    """The rank pattern of the same adapter with fewer triplets: of each module the first so many that were kept.
+
+    config: of an adapter that opened; the divisor of alpha, `init_r`, stays, and so does the scaling.
+    ranks: triplets left of each module, by its path.
+    """
+    first = int(config.get("init_r", 12))
+    keys = {_module(key): key for key in _patterns(config)}
+    found = dict(_patterns(config))  # of modules that pruning left nothing, too
+    for module, rank in ranks.items():
+        key = keys.get(module, f"{module}.lora_E")
+        marks = _patterns(config).get(key, [True] * first)
+        kept = [place for place, mark in enumerate(marks) if mark][:rank]
+        found[key] = [place in kept for place in range(first)]
+    return found
+
+
 class AdaLoraRules(LoraRules):
     """Rank and scaling by module path: PEFT divides alpha by the rank that training began with, pruned or not."""
 

@@ -75,7 +75,7 @@ def kept_components(module: ModuleEdit) -> list[int]:
 def edited_layout(adapter: Adapter, edit: Edit, form: Smaller) -> Layout:
     """The layout of an edited adapter in a smaller file; modules out of the edit's scope keep their rank.
 
-    Raises `ExportError` for AdaLoRA, and for a padded rank below the largest one that is left.
+    Raises `ExportError` for a padded form of AdaLoRA, and for a padded rank below the largest one that is left.
     """
     kept = {name: len(kept_components(module)) for name, module in edit.modules.items()}
     return layout_of(adapter, kept, form)
@@ -84,10 +84,7 @@ def edited_layout(adapter: Adapter, edit: Edit, form: Smaller) -> Layout:
 def layout_of(adapter: Adapter, kept: Mapping[str, int], form: Smaller) -> Layout:
     """`edited_layout`, from how many components are kept of each module; modules that it lacks keep their rank."""
     if adapter.kind == "AdaLoRA":
-        raise ExportError(
-            "AdaLoRA's file has one diagonal and one mark for each triplet, and no smaller form",
-            "write the edit in the form of the original",
-        )
+        return _of_triplets(adapter, kept, form)
     shared: dict[str, int] = {}  # PEFT gives one rank to all that one path of the config rules
     for name, factors in adapter.modules.items():
         own = min(kept.get(name, factors.rank), factors.rank)
@@ -101,10 +98,28 @@ def layout_of(adapter: Adapter, kept: Mapping[str, int], form: Smaller) -> Layou
     if form.pad is not None:
         rank = _padded_rank(max(ranks.values()), form.pad)
         ranks = {name: rank if own else 0 for name, own in ranks.items()}
+    return Layout(ranks, zeros, form.pad is not None, *_totals(adapter, ranks))
+
+
+def _of_triplets(adapter: Adapter, kept: Mapping[str, int], form: Smaller) -> Layout:
+    """AdaLoRA's own form: fewer triplets, each with a mark in the config, down to none in a module that stays."""
+    if form.pad is not None:
+        raise ExportError(
+            "AdaLoRA marks the triplets that each module keeps, and has no padded form",
+            "write each module at its own rank (without --pad)",
+        )
+    modules = adapter.modules.items()
+    ranks = {name: min(kept.get(name, factors.rank), factors.rank) for name, factors in modules}
+    if not any(ranks.values()):  # an adapter without a triplet does not open
+        ranks[next(iter(ranks))] = 1
+    return Layout(ranks, tuple(name for name, rank in ranks.items() if not rank), False, *_totals(adapter, ranks))
+
+
+def _totals(adapter: Adapter, ranks: Mapping[str, int]) -> list[int]:
+    """Numbers and bytes of all factors at these ranks, and as they are."""
     sizes = [_size(factors, ranks[name]) for name, factors in adapter.modules.items()]
     before = [_size(factors, factors.rank) for factors in adapter.modules.values()]
-    totals = [sum(size[i] for size in some) for some in (sizes, before) for i in (0, 1)]
-    return Layout(ranks, zeros, form.pad is not None, *totals)
+    return [sum(size[i] for size in some) for some in (sizes, before) for i in (0, 1)]
 
 
 def _padded_rank(largest: int, pad: int) -> int:
@@ -116,9 +131,10 @@ def _padded_rank(largest: int, pad: int) -> int:
 
 
 def _size(factors: Factors, rank: int) -> tuple[int, int]:
-    """Numbers and bytes of the two factors at a rank."""
-    sides = (factors.A.shape[1] * rank, factors.B.shape[0] * rank)
-    return sum(sides), sides[0] * factors.A.dtype.itemsize + sides[1] * factors.B.dtype.itemsize
+    """Numbers and bytes of the factors at a rank, AdaLoRA's diagonal among them."""
+    sides = [(factors.A.shape[1] * rank, factors.A), (factors.B.shape[0] * rank, factors.B)]
+    sides += [(rank, factors.diagonal)] if factors.diagonal is not None else []
+    return sum(count for count, _ in sides), sum(count * stored.dtype.itemsize for count, stored in sides)
 
 
 def _can_be_left_out(adapter: Adapter, empty: Iterable[str]) -> set[str]:
@@ -152,7 +168,7 @@ def _can_be_left_out(adapter: Adapter, empty: Iterable[str]) -> set[str]:
 def savings(adapter: Adapter, spectra: Spectra, shares: Iterable[float] = (0.9, 0.95, 0.99)) -> list[Saving]:
     """What cuts by one threshold over all modules would save, without anything that was measured.
 
-    AdaLoRA has none.
+    Nothing is told of AdaLoRA, which has no padded form.
     """
     if adapter.kind == "AdaLoRA":
         return []

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
-from surgery.adapter import Adapter, Factors, float64
+from surgery.adapter import Adapter, Factors, float64, kept_triplets
 from surgery.edits import Edit
 from surgery.export.edited_factors import refuse_out_of_range, relative_distance, round_to, written_modules
 from surgery.export.layout import Layout, Smaller, kept_components, layout_of
@@ -76,7 +76,7 @@ def from_truncations(
     sharing = _sharing(adapter)
     with one_thread():
         for name, factors in adapter.modules.items():
-            if not found.ranks[name]:
+            if not found.ranks[name] and factors.diagonal is None:
                 continue
             for key in _keys(factors):
                 if key not in tensors:
@@ -84,14 +84,19 @@ def from_truncations(
                     tensors[key] = _resized(before, key, sharing[key], found.ranks[name])
             A, B = (tensors[key] for key in _keys(factors))
             new = replace(
-                factors, scaling=scalings[name], A=factors.site.rank_by_in(A), B=factors.site.out_by_rank(B)
+                factors,
+                scaling=scalings[name],
+                A=factors.site.rank_by_in(A),
+                B=factors.site.out_by_rank(B),
+                diagonal=_diagonal(adapter, factors, tensors, changed, whole=name not in cut),
             )
             if name in cut:
                 _put(new, *_balanced(cut[name], scalings[name]))
                 rounding = max(rounding, relative_distance(new, cut[name], cut[name].sigma))
             elif scalings[name] != factors.scaling:
                 _put(new, float64(new.B) * (factors.scaling / scalings[name]), float64(new.A))
-            modules[name] = new
+            if found.ranks[name]:
+                modules[name] = new
     gone = {key for factors in adapter.modules.values() for key in _keys(factors)}
     kept = {
         key: tensors.get(key, tensor)
@@ -99,8 +104,34 @@ def from_truncations(
         if key in tensors or key not in gone
     }
     text = json.dumps(config, indent=2, ensure_ascii=False).encode()
-    written = replace(adapter, config=config, config_bytes=text, tensors=kept, modules=modules)
+    pruned = (*adapter.pruned, *(name for name in adapter.modules if found.ranks[name] == 0))
+    written = replace(
+        adapter,
+        config=config,
+        config_bytes=text,
+        tensors=kept,
+        modules=modules,
+        pruned=pruned if adapter.kind == "AdaLoRA" else adapter.pruned,
+    )
     return SmallerAdapter(written, found, rounding)
+
+
+def _diagonal(
+    adapter: Adapter,
+    factors: Factors,
+    tensors: dict[str, ndarray],
+    changed: Mapping[str, ndarray],
+    *,
+    whole: bool,
+) -> Shaped[ndarray, " rank"] | None:
+    """AdaLoRA's E for the new factors, put among the tensors: as it was in a `whole` module, else ones; None without it."""
+    if factors.diagonal is None:
+        return None
+    key = factors.key_A.replace(".lora_A", ".lora_E")
+    before = changed.get(key, adapter.tensors[key])
+    rank = len(tensors[factors.key_A])
+    tensors[key] = before.copy() if whole else np.ones((rank, *before.shape[1:]), dtype=before.dtype)
+    return tensors[key].reshape(rank)
 
 
 def _keys(factors: Factors) -> tuple[str, str]:
@@ -152,6 +183,11 @@ def _balanced(part: Spectrum, scaling: float) -> tuple[Float64[ndarray, "out k"]
 def _config(adapter: Adapter, found: Layout) -> tuple[dict[str, Any], dict[str, float]]:
     """The config of the layout, and every module's scaling as PEFT computes it from there."""
     config = json.loads(adapter.config_bytes)
+    if adapter.kind == "AdaLoRA":
+        config["rank_pattern"] = kept_triplets(
+            config, {f.site.module: found.ranks[n] for n, f in adapter.modules.items()}
+        )
+        return config, {name: factors.scaling for name, factors in adapter.modules.items()}
     stay = {name: factors for name, factors in adapter.modules.items() if found.ranks[name]}
     rank = found.largest
     usual = Counter(factors.scaling for factors in stay.values()).most_common(1)[0][0]

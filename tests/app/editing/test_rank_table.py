@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -9,9 +10,13 @@ from streamlit.testing.v1 import AppTest
 from app.editing.rank_table import NOW, PICKERS, module_table
 from app.editing.turned_cuts import TURNED
 from app.state.workspace import Workspace
+from surgery.adapter import open_adapter
 from surgery.edits import EditPlan, kept_in_sum
 from surgery.export import Smaller, edited_layout
 from surgery.policies import Rank
+from surgery.spectra import decompose
+from tests.helpers.adalora import save_adalora
+from tests.helpers.models import tiny_llama
 
 
 def below_the_board() -> None:
@@ -108,3 +113,13 @@ def test_the_export_page_asks_for_a_form_only_where_something_is_left_out(cut_wo
         forms.append(test.session_state["form"])
     assert forms == [None, Smaller(), Smaller(0), Smaller(8)]
     assert edited_layout(cut.adapter, cut.edit, Smaller()).saved == 0.5
+
+
+def test_the_export_page_offers_adalora_its_own_smaller_form(tmp_path: Path) -> None:
+    adapter = open_adapter(save_adalora(tiny_llama(), tmp_path / "ada", ["q_proj"]))
+    whole = Workspace(adapter, decompose(adapter)).with_edit("all", scope="all")
+    test = opened(on_the_export_page, whole.with_edit("cut", policy=Rank(keep=1), energy="none"))
+    (choice,) = test.radio
+    assert len(choice.options) == 2
+    choice.set_value(choice.options[1]).run()
+    assert test.session_state["form"] == Smaller()

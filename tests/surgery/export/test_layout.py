@@ -57,8 +57,11 @@ def test_several_scalings_are_no_form_for_readers_of_one_alpha(opened):
     assert "padded form" in servers(padded, [2.0, 1.0])[0]
 
 
-def test_adalora_has_no_smaller_form(tmp_path):
+def test_adalora_has_no_padded_form(tmp_path):
     adapter = open_adapter(save_adalora(tiny_llama(), tmp_path / "ada", ["q_proj"]))
-    with pytest.raises(ExportError, match="no smaller form"):
-        layout_of(adapter, {}, Smaller())
+    with pytest.raises(ExportError, match="no padded form"):
+        layout_of(adapter, {}, Smaller(0))
+    whole = layout_of(adapter, {}, Smaller())
+    assert whole.saved == 0
+    assert whole.bytes == sum(t.nbytes for t in adapter.tensors.values())
     assert savings(adapter, decompose(adapter)) == []
