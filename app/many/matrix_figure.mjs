@@ -63,12 +63,13 @@ function drawCells(sheet, ink, state, { left, top, cell, n }) {
   sheet.image(left, top, n * cell, n * cell, n, n, pixels)
   for (const [i, j, { value, beyond }, shade] of marks) {
     const x = left + (j + 0.5) * cell, y = top + (i + 0.5) * cell
-    if (cell >= WRITTEN) sheet.text(x, y + 4, text(Number(value.toFixed(3))), beyond ? contrast(shade) : ink.text, { align: "center", size: 10.5 })
+    if (cell >= WRITTEN) sheet.text(x, y + 4, text(Number(value.toFixed(3))), beyond ? contrast(shade, state.palette.print) : ink.text, { align: "center", size: 10.5 })
     if (!beyond && cell >= MARKED) sheet.dot(x, cell >= WRITTEN ? y + 11 : y, 1.2, ink.soft)
   }
 }
 
-const contrast = ([r, g, b]) => (0.3 * r + 0.59 * g + 0.11 * b > 140 ? "#12151d" : "#ffffff")
+// dark ink on a light shade, light on a dark one
+const contrast = ([r, g, b], { text: dark, back: light }) => (0.3 * r + 0.59 * g + 0.11 * b > 140 ? dark : light)
 
 function drawNames(sheet, ink, state, { left, cell, top, bottom }) {
   const every = Math.max(1, Math.ceil(12 / cell)), columns = Math.max(1, Math.ceil(18 / cell))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from plotly.graph_objects import Figure
 
-from app.evaluation.form import SHOWN
+from app.evaluation.starting import SHOWN
 from app.many.evidence import evidence_of, forest_of
 from surgery.experiments.sweeps import kept_sweeps
 from surgery.runs import delete_run

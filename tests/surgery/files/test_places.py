@@ -47,7 +47,7 @@ def test_places_lie_side_by_side_in_the_home_and_asking_makes_none(
     monkeypatch.setattr(places, "RUNS", "runs")  # where a person finds them, not those of this test
     found = [place() for _, place in KNOWN]
     assert {path.parent for path in found} == {tmp_path / "home"}
-    assert len(set(found)) == len(found) == 11
+    assert len(set(found)) == len(found) == 16
     assert list((tmp_path / "home").iterdir()) == []
 
 
