@@ -38,7 +38,7 @@ def begun_sweep(
     for group, key in zip(plan.groups, keys, strict=True):
         own = losses[group.adapter.name]
         if own:
-            ledger.remember(key, _run(group.adapter.source, own))
+            ledger.remember(key, (_run(group.adapter.source, own),))
     kept.keep_sweep(plan, keys)
     return next(sweep for sweep in kept_sweeps() if sweep.name == name)
 
