@@ -9,8 +9,7 @@ from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from surgery.errors import DataError
-from surgery.files import read_limited, write_problem, write_whole
+from surgery.files import read_limited, write_kept
 
 _MOST = 2 << 30
 
@@ -18,13 +17,7 @@ _MOST = 2 << 30
 def keep_arrays(file: Path, what: str, about: Mapping[str, Any], arrays: Mapping[str, ndarray]) -> None:
     """Write contiguous arrays and a JSON record, whole or not at all; raises `DataError`, which names `what`."""
     data = save(dict(arrays), {"about": json.dumps(about)})
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, data)
-    except OSError as error:
-        raise DataError(
-            f"{what} cannot be kept ({write_problem(error, len(data))})", "make room in SURGERY_HOME"
-        ) from error
+    write_kept(file, data, what, "make room in SURGERY_HOME")
 
 
 def kept_arrays(file: Path) -> tuple[dict[str, Any], dict[str, ndarray]]:

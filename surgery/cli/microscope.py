@@ -3,7 +3,6 @@
 import argparse
 import csv
 import io
-from pathlib import Path
 
 from surgery.adapter import Adapter, open_adapter
 from surgery.cli.microscope_text import microscope_record, microscope_text
@@ -11,7 +10,7 @@ from surgery.cli.options import Command, Result, count, positive
 from surgery.cli.progress import progress_reporter
 from surgery.data import fetch_source, planned_rows
 from surgery.errors import DataError
-from surgery.files import user_path, write_problem, write_whole
+from surgery.files import user_path, write_named
 from surgery.microscope import Look, Subject, chosen_rows, look, look_file, refuse_experts, stored_look
 from surgery.model import attach
 from surgery.sensitivity import (
@@ -82,15 +81,7 @@ def _write(path: str, found: Look, component: int) -> None:
             words = (row + 1, repr(float(g)), number + 1, token.text or token.name, token.scored)
             table.writerow([*words, repr(float(share)), repr(float(reads))])
         start += found.seen.lengths[at]
-    data = text.getvalue().encode()
-    file: Path = user_path(path, DataError)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, data)
-    except OSError as error:
-        raise DataError(
-            f"{path!r} cannot be written ({write_problem(error, len(data))})", "make room or choose another file"
-        ) from error
+    write_named(path, text.getvalue().encode())
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

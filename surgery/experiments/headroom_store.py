@@ -18,7 +18,7 @@ from surgery.errors import DataError, SurgeryError
 from surgery.evaluation import Effect
 from surgery.experiments.headroom import Headroom, Training, headroom
 from surgery.experiments.tuning import TuningSetup
-from surgery.files import digest, headrooms_folder, read_limited, write_problem, write_whole
+from surgery.files import digest, headrooms_folder, read_limited, write_kept
 from surgery.progress import SILENT, Control
 from surgery.sensitivity import provenance_of
 from surgery.spectra import Spectra
@@ -118,14 +118,7 @@ def _write(file: Path, question: HeadroomQuestion, found: Headroom) -> None:
         "seconds": found.seconds,
     }
     data = json.dumps({**record, "digest": _digest(record)}, indent=1).encode()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, data)
-    except OSError as error:
-        raise DataError(
-            f"what training σ found cannot be kept ({write_problem(error, len(data))})",
-            "make room, then train again",
-        ) from error
+    write_kept(file, data, "what training σ found", "make room, then train again")
 
 
 def _read(file: Path, spectra: Spectra, measured: str | None = None) -> StoredHeadroom | None:

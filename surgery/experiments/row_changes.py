@@ -17,7 +17,7 @@ from numpy import ndarray
 from surgery.data import CalibrationPlan
 from surgery.errors import DataError
 from surgery.evaluation import BASELINE, Marking, evaluate
-from surgery.files import digest, row_changes_folder, write_problem, write_whole
+from surgery.files import digest, row_changes_folder, write_kept
 from surgery.model import Variant
 from surgery.progress import SILENT, Control
 from surgery.sensitivity import Sensitivity, calibration_slice, sigma_identity
@@ -104,10 +104,4 @@ def _read(file: Path, examples: int) -> Mapping[int, float]:
 def _write(file: Path, changes: Float64[ndarray, " example"]) -> None:
     known = {int(row): float(changes[row]) for row in np.flatnonzero(np.isfinite(changes))}
     content = json.dumps({"changes": known}).encode()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, content)
-    except OSError as error:
-        raise DataError(
-            f"what was measured cannot be kept ({write_problem(error, len(content))})", "make room, then ask again"
-        ) from error
+    write_kept(file, content, "what was measured", "make room, then ask again")

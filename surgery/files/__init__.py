@@ -23,7 +23,7 @@ from surgery.files.demo import (
 from surgery.files.hashing import digest, file_stamp
 from surgery.files.locks import is_locked, try_lock
 from surgery.files.parquet_rows import MOST_RECORDS, parquet_records
-from surgery.files.paths import FOLDERS, named_folders, user_path, write_named
+from surgery.files.paths import FOLDERS, named_folders, user_path, write_kept, write_named
 from surgery.files.places import (
     bases_folder,
     exports_folder,
@@ -109,6 +109,7 @@ __all__ = [
     "user_path",
     "without_nan",
     "workspaces_folder",
+    "write_kept",
     "write_named",
     "write_problem",
     "write_whole",

@@ -50,6 +50,15 @@ def user_path(text: str | Path, refusal: type[SurgeryError] = SurgeryError) -> P
     return path
 
 
+def write_kept(file: Path, data: bytes, what: str, remedy: str) -> None:
+    """Write a file that the workbench keeps for itself, whole or not at all; raises `DataError`, which names `what`."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, data)
+    except OSError as error:
+        raise DataError(f"{what} cannot be kept ({write_problem(error, len(data))})", remedy) from error
+
+
 def write_named(file: Path | str, data: bytes) -> Path:
     """Write a file that a person named, whole or not at all; raises `DataError` where that cannot be done."""
     target = user_path(file, DataError)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from safetensors.numpy import save
 
 from surgery.data import CalibrationPlan, Slice, Token
 from surgery.errors import DataError
-from surgery.files import looks_folder, write_problem, write_whole
+from surgery.files import looks_folder, write_kept
 from surgery.microscope.logit_lens import Lens
 from surgery.microscope.look import Look, look_inside
 from surgery.microscope.rows import Subject
@@ -74,15 +75,9 @@ def save_look(found: Look, file: Path) -> None:
         tensors |= {f"lens.{part}": values for part, values in vars(found.lens).items()}
     narrow = {name: _narrow(values) for name, values in tensors.items()}
     content = save(narrow, metadata={"format": FORMAT, "about": json.dumps(about)})
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, content)
+    write_kept(file, content, f"what was found inside {found.module!r}", "make room, then look again")
+    with suppress(OSError):  # another process may be removing the same files
         _prune(file)
-    except OSError as error:
-        raise DataError(
-            f"what was found inside {found.module!r} cannot be kept ({write_problem(error, len(content))})",
-            "make room, then look again",
-        ) from error
 
 
 def load_look(file: Path) -> Look:

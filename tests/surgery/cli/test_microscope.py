@@ -40,7 +40,7 @@ def test_shares_add_up_to_the_measurements_g_and_a_second_look_needs_no_base(
 ):
     adapter, file = measured
     words = ["microscope", str(adapter), "--module", NAME, "--component", "1", "--rows", "2"]
-    out = tmp_path / "new" / "shares.csv"
+    out = tmp_path / "shares.csv"
     assert main([*words, "--sensitivities", str(file), "--out", str(out), "--json"]) == 0
     record = strict(capsys.readouterr().out)
     g = load_sensitivity(file).values[NAME][:, 1]

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from surgery.errors import DataError, SurgeryError
-from surgery.files import FOLDERS, named_folders, user_path, write_named
+from surgery.files import FOLDERS, named_folders, user_path, write_kept, write_named
 from tests.helpers.refusals import refusal
 
 
@@ -44,3 +44,12 @@ def test_a_named_file_is_written_whole_or_refused_with_the_reason(tmp_path):
     assert write_named(tmp_path / "file", b"text").read_bytes() == b"text"
     assert "choose another file" in refusal(DataError, write_named, tmp_path / "none" / "file", b"text")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_what_is_kept_makes_its_folder_and_is_refused_by_its_name_where_there_is_none(tmp_path):
+    write_kept(tmp_path / "new" / "file", b"kept", "the result", "make room")
+    assert (tmp_path / "new" / "file").read_bytes() == b"kept"
+    with pytest.raises(DataError) as refused:
+        write_kept(tmp_path / "new" / "file" / "below", b"kept", "the result", "make room")
+    assert refused.value.problem.startswith("the result cannot be kept (")
+    assert refused.value.remedy == "make room"
