@@ -250,6 +250,11 @@ TESTED_ELSEWHERE = {
         "progress_reporter",
         "lines of progress beside those of results",
     ),
+    "experiments/sweeps/resources": (
+        "tests/surgery/experiments/sweeps/test_spec.py",
+        '"resources"',
+        "a section of the sweep file",
+    ),
     "cli/app_process": ("tests/test_wheel.py", '"app"|app_command', "starts the pages of an installed wheel"),
     "cli/benchmark": (
         "tests/surgery/evaluation/lm_eval/test_task_run.py",

@@ -20,9 +20,10 @@ from surgery.experiments.sweeps.members import pinned_sweep, refused_text
 from surgery.experiments.sweeps.of_set import sweep_file, sweep_of_set
 from surgery.experiments.sweeps.plan import SweepPlan, check, cost, cost_text, expand, passes_of, variant_name
 from surgery.experiments.sweeps.ray_runner import on_ray, request
+from surgery.experiments.sweeps.resources import Resources
 from surgery.experiments.sweeps.results import CellResult, edit_values, failures, results
 from surgery.experiments.sweeps.run import Runner, Swept, in_process, run_sweep, so_far
-from surgery.experiments.sweeps.spec import Refused, Resources, Sweep, parse_sweep, read_sweep
+from surgery.experiments.sweeps.spec import Refused, Sweep, parse_sweep, read_sweep
 from surgery.experiments.sweeps.sweep_text import sweep_record, sweep_text
 from surgery.experiments.sweeps.swept_edit import SweptEdit
 from surgery.experiments.sweeps.tables import TABLES, SweptTable, table, write_tables

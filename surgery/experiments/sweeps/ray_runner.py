@@ -17,8 +17,9 @@ from surgery.data import CalibrationPlan
 from surgery.errors import SweepError
 from surgery.experiments.sweeps.attached import AttachedAdapter, Proved, measured_by, problem_of, proved_by
 from surgery.experiments.sweeps.plan import Group
+from surgery.experiments.sweeps.resources import Resources
 from surgery.experiments.sweeps.run import Tried, ended
-from surgery.experiments.sweeps.spec import Resources, SweptAdapter
+from surgery.experiments.sweeps.spec import SweptAdapter
 from surgery.files import runs_folder, write_problem, write_whole
 from surgery.model import BaseChoice, estimate_memory
 from surgery.progress import SILENT, Control

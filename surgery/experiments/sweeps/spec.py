@@ -5,7 +5,6 @@ value may be is what a recipe allows for the same setting. An entry under `adapt
 folder: `set: FOLDER`.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from surgery.data import (
 from surgery.errors import DataError, SweepError
 from surgery.evaluation.lm_eval import has_several_tasks
 from surgery.experiments.sweeps.grids import LOOK, MOST_CELLS, list_of, swept_edits, whole_number
+from surgery.experiments.sweeps.resources import Resources, parse_resources
 from surgery.experiments.sweeps.swept_edit import SweptEdit, printable
 from surgery.files import (
     LONGEST,
@@ -95,19 +95,6 @@ class SweptTask:
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What Ray reserves for each piece of work; None stands for what the size of the base asks for.
-
-    `cpus` and `gpus` are whole counts, `memory_gib` is the host's memory and `gpu_memory_gib` that of one card.
-    """
-
-    cpus: int = 1
-    gpus: int | None = None
-    memory_gib: float | None = None
-    gpu_memory_gib: float = 80.0
-
-
-@dataclass(frozen=True)
 class Sweep:
     """A whole sweep. `variants_at_once` bounds one pass, `attempts` how often a piece of work is tried.
 
@@ -167,7 +154,7 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
         edits,
         whole_number(record.get("variants_at_once", Sweep.variants_at_once), "variants_at_once", 1),
         whole_number(record.get("attempts", Sweep.attempts), "attempts", 1),
-        _resources(record.get("resources")),
+        parse_resources(record.get("resources")),
         name=name,
     )
     cells = len(edits) * sum(len(adapter.tasks) for adapter in adapters)
@@ -284,18 +271,6 @@ def _switch(entry: Mapping[str, Any], name: str, where: str) -> bool:
     if type(value) is not bool:
         raise SweepError(f"{where}.{name} cannot be {value!r}", "write true or false")
     return value
-
-
-def _resources(value: Any) -> Resources:
-    record = mapping_of(value, "resources", SweepError)
-    refuse_unknown(record, {field.name for field in dataclasses.fields(Resources)}, "resources", SweepError)
-    for name, given in record.items():
-        kinds: tuple[type, ...] = (int,) if name in ("cpus", "gpus") else (int, float)
-        least = 0 if name == "gpus" else 1
-        if type(given) not in kinds or not least <= given < float("inf"):
-            kind = "whole number" if kinds == (int,) else "number"
-            raise SweepError(f"resources.{name} cannot be {given!r}", f"write a {kind} from {least}")
-    return Resources(**record)
 
 
 def _named(record: Mapping[str, Any], section: str) -> Mapping[str, Any]:

@@ -112,6 +112,9 @@ def test_the_committed_sweep_fills_the_tables_of_the_paper():
         ({"tasks": {"x": {"task": "gsm8k", "base_arm": "yes"}}}, "tasks.x.base_arm cannot be 'yes'"),
         ({"tasks": {"x": {"task": "gsm8k", "near_duplicates": True}}}, "tasks.x.near_duplicates cannot be True"),
         ({"resources": {"gpus": 0.5}}, "resources.gpus cannot be 0.5"),
+        ({"resources": {"cpus": 0}}, "resources.cpus cannot be 0"),
+        ({"resources": {"memory_gib": float("inf")}}, "resources.memory_gib cannot be inf"),
+        ({"resources": {"gpu_memory_gib": True}}, "resources.gpu_memory_gib cannot be True"),
         ({"variants_at_once": 0}, "variants_at_once cannot be 0"),
     ],
 )
