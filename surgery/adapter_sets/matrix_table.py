@@ -21,9 +21,8 @@ def pair_rows(
     *,
     family: str | None = None,
     layer: int | None = None,
-    pair: tuple[int, int] | None = None,
 ) -> list[Row]:
-    """A row for each two members, or for the one `pair`, over the modules of a scope as `matrix_values` takes it.
+    """A row for each two members, over the modules of a scope as `matrix_values` takes it.
 
     k: of the overlaps. Numbers that there are none of are None.
     """

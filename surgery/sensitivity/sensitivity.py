@@ -148,12 +148,16 @@ class Sensitivity:
         """The same measurement on the first `count` examples of the slice."""
         if not 1 <= count <= self.examples:
             raise DataError(f"{count} examples were asked for of {self.examples}", "choose a smaller number")
+        return self.of_rows(slice(count))
+
+    def of_rows(self, rows: slice) -> "Sensitivity":
+        """The same measurement on the examples of a slice without a step; the moments of the inputs stay those of all."""
         return replace(
             self,
-            values={name: g[:count] for name, g in self.values.items()},
-            losses=self.losses[:count],
-            without=self.without[:count],
-            answer_tokens=None if self.answer_tokens is None else self.answer_tokens[:count],
+            values={name: g[rows] for name, g in self.values.items()},
+            losses=self.losses[rows],
+            without=self.without[rows],
+            answer_tokens=None if self.answer_tokens is None else self.answer_tokens[rows],
         )
 
     def of_modules(self, names: Iterable[str]) -> "Sensitivity":

@@ -103,6 +103,11 @@ class Row:
     expected: Expectation
     measured: tuple[float, float]
 
+    @property
+    def straight(self) -> bool:
+        """Whether the step is small enough for the expectation not to doubt its curvature."""
+        return not any("bends" in doubt for doubt in self.expected.doubts)
+
 
 class Study:
     """One demo adapter with the sensitivities that ship with it."""
@@ -153,7 +158,7 @@ class Study:
         whole = calibrate(self.live, plan)
         edits = {name: edit for name, edit in self.edits().items() if scores.get(self.demo, rows, name)}
         for first in range(0, SLICES * A_SLICE, A_SLICE):
-            part = rows_of(whole, slice(first, first + A_SLICE))
+            part = whole.of_rows(slice(first, first + A_SLICE))
             found = []
             for name, edit in edits.items():
                 each, effect = expected_of_edit(edit, part), scores.get(self.demo, rows, name)
@@ -233,17 +238,6 @@ def with_tokens(sensitivity: Sensitivity, rows: Calibration) -> Sensitivity:
     return replace(sensitivity, answer_tokens=counts)
 
 
-def rows_of(sensitivity: Sensitivity, rows: slice) -> Sensitivity:
-    """The same measurement on some of its examples."""
-    assert sensitivity.answer_tokens is not None
-    return replace(
-        sensitivity,
-        values={name: g[rows] for name, g in sensitivity.values.items()},
-        losses=sensitivity.losses[rows],
-        answer_tokens=sensitivity.answer_tokens[rows],
-    )
-
-
 def predicted_table(study: Study) -> Iterator[str]:
     yield f"\n## `demo:{study.demo}`\n"
     yield "| edit | first order, same rows | linear | curvature | expected | 95 % |\n|---|---|---|---|---|---|"
@@ -271,7 +265,7 @@ def report(demo: str, rows: list[Row]) -> Iterator[str]:
 def agreement(rows: list[Row]) -> Iterator[str]:
     """Slope through the origin, rank correlation and typical distance of both numbers; coverage of the band."""
     measured = np.array([row.measured[0] for row in rows])
-    steps = np.array([not any("bends" in doubt for doubt in row.expected.doubts) for row in rows])
+    steps = np.array([row.straight for row in rows])
     yield "| number | edits | slope of measured on it | Spearman | median distance | sign right |\n|---|---|---|---|---|---|"
     for title, chosen in (("all", np.ones_like(steps)), ("curvature not doubted", steps)):
         for name, field in (("first order", "first_order"), ("expected", "mean")):
@@ -298,7 +292,7 @@ def coverage_of_slices(demo: str, slices: list[list[Row]]) -> Iterator[str]:
     for title, rows in [*((str(number), rows) for number, rows in enumerate(slices, 1)), ("all", every)]:
         told = np.array([row.expected.mean for row in rows])
         seen = np.array([row.measured[0] for row in rows])
-        straight = [row for row in rows if not any("bends" in doubt for doubt in row.expected.doubts)]
+        straight = [row for row in rows if row.straight]
         yield (
             f"| {title} | {np.mean([inside(row) for row in rows]):.0%} | {np.mean([inside(row) for row in straight]):.0%} "
             f"of {len(straight)} | {(told @ seen) / (told @ told):.2f} | {spearmanr(told, seen).statistic:.2f} |"

@@ -161,19 +161,19 @@ class Study:
 
 @dataclass
 class Ladder:
-    """The cuts of one picker by size, with those below `low` known to be too small and `high` known to do."""
+    """The cuts of one picker by size: those below `low` are known to be too small, that at `high` is known to do."""
 
     cuts: list[Cut]
     low: int
     high: int
 
     @property
-    def next(self) -> Cut:
-        return self.cuts[(self.low + self.high) // 2]
+    def middle(self) -> int:
+        return (self.low + self.high) // 2
 
     def told(self, enough: bool) -> None:
-        middle = (self.low + self.high) // 2
-        self.low, self.high = (self.low, middle) if enough else (middle + 1, self.high)
+        """Whether the middle one is not inferior."""
+        self.low, self.high = (self.low, self.middle) if enough else (self.middle + 1, self.high)
 
 
 def narrowed(
@@ -182,7 +182,7 @@ def narrowed(
     """The measured cuts of all pickers, round by round: the middle of what is open of each."""
     found: dict[str, Change] = {}
     while open_ := [ladder for ladder in ladders if ladder.low < ladder.high]:
-        cuts = [ladder.next for ladder in open_]
+        cuts = [ladder.cuts[ladder.middle] for ladder in open_]
         study.measure(cuts, options.screen, scores)
         early = {cut.name: study.change(cut, options.screen, options.margin, scores) for cut in cuts}
         lost = {name for name, seen in early.items() if seen.mean - 2 * seen.error > options.margin}
