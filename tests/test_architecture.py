@@ -255,6 +255,11 @@ TESTED_ELSEWHERE = {
         '"resources"',
         "a section of the sweep file",
     ),
+    "experiments/sweeps/table_files": (
+        "tests/surgery/experiments/sweeps/test_tables.py",
+        "write_tables",
+        "writes what the tables, the evidence and the guards of a sweep hold",
+    ),
     "cli/app_process": ("tests/test_wheel.py", '"app"|app_command', "starts the pages of an installed wheel"),
     "cli/benchmark": (
         "tests/surgery/evaluation/lm_eval/test_task_run.py",

@@ -25,6 +25,7 @@ from surgery.experiments.sweeps import (
     evidence_markdown,
     kept_sweeps,
     notes_of,
+    on_adapter_text,
     over_text,
     p_text,
     results,
@@ -166,10 +167,7 @@ def table_of(found: Evidence) -> pd.DataFrame:
     """Adapters as rows, methods as columns: change, interval, p and verdict; counts and means below."""
     columns: dict[str, list[str]] = {"adapter": [*found.adapters, "wins / ties / losses", "mean over adapters"]}
     for method in found.methods:
-        cells = [
-            "—" if each is None else f"{change_text(found.metric, each.change)}, {p_text(each.p)}, {each.verdict}"
-            for each in map(method.adapters.get, found.adapters)
-        ]
+        cells = [on_adapter_text(found.metric, each) for each in map(method.adapters.get, found.adapters)]
         counts = " / ".join(map(str, method.counts))
         columns[method.method] = [*cells, counts, change_text(found.metric, method.over.effect)]
     return pd.DataFrame(columns)

@@ -7,9 +7,9 @@ from app.evaluation.ledger_table import flow_figure, ledger_table
 from app.report.markup import Html, element, join, paragraphs, table, visible
 from app.report.material import Material, Part
 from app.report.places import figure_place
-from surgery.evaluation import in_words, task_outcomes
+from surgery.evaluation import in_words
 from surgery.experiments import EDIT
-from surgery.runs import group_of
+from surgery.runs import group_of, group_outcomes
 
 
 def base_part(material: Material) -> Part | None:
@@ -42,8 +42,7 @@ def guards_part(material: Material) -> Part | None:
     runs = group.runs if group is not None else ()
     if group is None or len(runs) < 2:
         return None
-    own, *others = [(each.plan.slice_name, each.evaluation) for each in runs]
-    found = task_outcomes(own, others)
+    found = group_outcomes(runs)
     reward, guards = rewards([each for each in found if not each.guard])[0], [each for each in found if each.guard]
     drawn = guards_figure(reward, guards)
     missing = 1 + len(group.guards) - len(runs)

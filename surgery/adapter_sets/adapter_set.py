@@ -13,7 +13,7 @@ from threading import Lock
 from jaxtyping import Float64
 from numpy import ndarray
 
-from surgery.adapter import Adapter, Factors, in_order, open_adapter
+from surgery.adapter import Adapter, Factors, open_adapter
 from surgery.adapter_sets.holding import Holding
 from surgery.adapter_sets.passes import Portion, copied, portions, size_of, whole_spectrum
 from surgery.adapter_sets.steps import steps_of
@@ -242,14 +242,14 @@ def open_set(root: Path | str, *, most_bytes: int = MOST_BYTES, control: Control
     its refusal.
     """
     top = set_path(root)
-    folders = {folder.relative_to(top).as_posix(): folder for folder in adapter_folders(top)}
+    folders = adapter_folders(top)
     steps = steps_of(folders)
     control.begin("looking at adapters")
     members = []
-    for done, name in enumerate(in_order(folders), start=1):
+    for done, (name, folder) in enumerate(folders.items(), start=1):
         control.heed()
         training, step = steps.get(name, ("", None))
-        members.append(_member(name, look_at(folders[name], top), folders[name], training, step))
+        members.append(_member(name, look_at(folder, top), folder, training, step))
         control.progress(done, len(folders))
     names = {member.name: at for at, member in enumerate(members)}
     first: dict[str, int] = {}

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from surgery.errors import DataError
-from surgery.evaluation import Effect, TaskOutcome, task_outcomes
-from surgery.runs import Run, RunGroup
+from surgery.evaluation import TaskOutcome
+from surgery.runs import RunGroup, group_outcomes
 
 
 def add_guard_option(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def group_result(group: RunGroup) -> tuple[dict[str, Any], str]:
     """A group of runs as a record and as a table; raises `DataError` where the run of its own task is gone."""
     if not group.runs:
         raise DataError(f"the runs of the group {group.key!r} are gone", "prove again")
-    found = outcomes_of(group.runs)
+    found = group_outcomes(group.runs)
     record = {"group": group.key, "own": group.own, "guards": list(group.guards)}
     return {**record, "outcomes": [_record(each) for each in found]}, f"{_table(found)}\nkept as group {group.key}"
 
@@ -33,12 +33,6 @@ def group_result(group: RunGroup) -> tuple[dict[str, Any], str]:
 def joined(run: tuple[dict[str, Any], str], group: tuple[dict[str, Any], str]) -> tuple[dict[str, Any], str]:
     """The result of an own task's run with that of its group behind it."""
     return {**run[0], **group[0]}, f"{run[1]}\n\n{group[1]}"
-
-
-def outcomes_of(runs: tuple[Run, ...]) -> tuple[TaskOutcome, ...]:
-    """What the runs of a group found, the own task's first."""
-    named = [(run.plan.slice_name, run.evaluation) for run in runs]
-    return task_outcomes(named[0], named[1:])
 
 
 def _record(outcome: TaskOutcome) -> Mapping[str, Any]:
@@ -62,12 +56,6 @@ def _table(found: tuple[TaskOutcome, ...]) -> str:
         f"|---|{'---:|' * len(found)}",
     ]
     for name in found[0].changes:
-        cells = [_cell(each.gain(name), each) if name in each.changes else "" for each in found]
+        cells = [each.gain_text(name) if name in each.changes else "" for each in found]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _cell(gain: Effect, outcome: TaskOutcome) -> str:
-    digits = 1 if outcome.metric.binary else outcome.metric.digits
-    sign = "" if gain.certain else "~ "
-    return f"{sign}{gain.mean:+.{digits}f} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"

@@ -11,7 +11,9 @@ from surgery.errors import SweepError
 from surgery.files import shipped_folder
 
 if TYPE_CHECKING:
-    from surgery.experiments.sweeps import Evidence, Sweep, SweepPlan, Swept
+    from collections.abc import Sequence
+
+    from surgery.experiments.sweeps import CellResult, Evidence, GuardedCells, Sweep, SweepPlan, Swept
 
 _MOST_COLUMNS = 4  # methods side by side in a terminal
 
@@ -51,7 +53,7 @@ def sweep_command(options: argparse.Namespace) -> Result:
     beside = evidence(found) if options.tables or len(plan.sweep.adapters) > 1 else ()
     text += _evidence_text(record, beside, plan.sweep)
     if options.tables:
-        record["written"] = _tables(swept, beside, options.tables)
+        record["written"] = _tables(found, guarded, beside, plan.sweep, options.tables)
         text += "\nwrote " + ", ".join(record["written"])
     return record, text
 
@@ -100,14 +102,20 @@ def _evidence_text(record: dict[str, Any], beside: "tuple[Evidence, ...]", sweep
     return ""
 
 
-def _tables(swept: "Swept", beside: "tuple[Evidence, ...]", folder: str) -> list[str]:
+def _tables(
+    found: "Sequence[CellResult]",
+    guarded: "Sequence[GuardedCells]",
+    beside: "Sequence[Evidence]",
+    sweep: "Sweep",
+    folder: str,
+) -> list[str]:
     """The names of the files of a sweep's tables, written into a folder."""
-    from surgery.experiments.sweeps import guarded_cells, results, write_evidence, write_guards, write_tables
+    from surgery.experiments.sweeps import write_evidence, write_guards, write_tables
 
     files = [
-        *write_tables(results(swept), folder),
-        *write_evidence(beside, swept.plan.sweep.refused, folder),
-        *write_guards(guarded_cells(swept), folder),
+        *write_tables(found, folder),
+        *write_evidence(beside, sweep.refused, folder),
+        *write_guards(guarded, folder),
     ]
     return [str(file) for file in files]
 

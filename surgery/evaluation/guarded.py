@@ -38,6 +38,12 @@ class TaskOutcome:
         low, high = sorted((sign * change.low, sign * change.high))
         return Effect(sign * change.mean, abs(sign) * change.standard_error, low, high)
 
+    def gain_text(self, variant: str) -> str:
+        """The gain with its 95 % interval; ~ stands before one that is within noise."""
+        gain, digits = self.gain(variant), 1 if self.metric.binary else self.metric.digits
+        sign = "" if gain.certain else "~ "
+        return f"{sign}{gain.mean:+.{digits}f} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"
+
     def cost(self, variant: str) -> Effect:
         """The same, above 0 where it is worse."""
         gain = self.gain(variant)

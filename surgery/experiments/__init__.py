@@ -15,7 +15,14 @@ from surgery.experiments.control_edits import (
     with_controls,
 )
 from surgery.experiments.dose_curve import DOSES, DoseCurve, DosePoint, dose_curve
-from surgery.experiments.guards import GUARD, check_guards, load_guards, parse_guard, prove_with_guards
+from surgery.experiments.guards import (
+    GUARD,
+    check_guards,
+    load_guards,
+    parse_guard,
+    prove_guards,
+    prove_with_guards,
+)
 from surgery.experiments.headroom import Headroom, Training, headroom
 from surgery.experiments.headroom_store import HeadroomQuestion, StoredHeadroom, kept_headroom, stored_headrooms
 from surgery.experiments.made_again import EditMadeAgain, made_again
@@ -123,6 +130,7 @@ __all__ = [
     "parse_guard",
     "protected_front",
     "prove",
+    "prove_guards",
     "prove_with_guards",
     "random_controls",
     "recipe_digest",

@@ -91,14 +91,32 @@ def prove_with_guards(
     Raises what `prove` raises. What was answered until then is kept: asked again, every question goes on.
     """
     own = prove(live, proof, slices=slices, judge=judge, control=control)
+    return own, prove_guards(live, proof, own, guards, judge=judge, control=control)
+
+
+def prove_guards(
+    live: "LiveModel",
+    proof: Proof,
+    own: Run,
+    guards: "Sequence[EvaluationPlan | LoadedTask | TextPlan]",
+    *,
+    judge: "Judge | None" = None,
+    control: Control = SILENT,
+) -> RunGroup | None:
+    """The variants of a proof that was answered, on every guard: the group of its run and theirs, None without guards.
+
+    own: the run of the proof.
+
+    Raises what `prove` raises.
+    """
     if not guards:
-        return own, None
+        return None
     keys = []
     for question in guards:
         control.begin(f"answering the guard {_named(question)}")
         guard = _guarded(proof, question)
         keys.append(prove(live, guard, judge=judge, control=control).plan.key)
-    return own, keep_group(RunGroup(own.plan.key, tuple(keys)))
+    return keep_group(RunGroup(own.plan.key, tuple(keys)))
 
 
 def _guarded(proof: Proof, question: "EvaluationPlan | LoadedTask | TextPlan") -> Proof:

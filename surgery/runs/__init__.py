@@ -9,7 +9,7 @@ from surgery.runs.controls import (
     parse_controls,
     unlike_note,
 )
-from surgery.runs.groups import RunGroup, group_of, keep_group, stored_group, stored_groups
+from surgery.runs.groups import RunGroup, group_of, group_outcomes, keep_group, stored_group, stored_groups
 from surgery.runs.history import known_run, known_runs
 from surgery.runs.late_margins import LATE, late_margin_note
 from surgery.runs.logged_engine import LoggedEngine
@@ -56,6 +56,7 @@ __all__ = [
     "delete_run",
     "finish",
     "group_of",
+    "group_outcomes",
     "keep_group",
     "known_run",
     "known_runs",

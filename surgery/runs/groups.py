@@ -4,11 +4,12 @@ A group is a small file that names its runs; each of them is a run like any othe
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from surgery.errors import DataError
-from surgery.files import digest, groups_folder, write_problem, write_whole
+from surgery.evaluation import TaskOutcome, task_outcomes
+from surgery.files import digest, groups_folder, write_kept
 from surgery.runs.history import known_run
 from surgery.runs.runs import Run
 
@@ -39,15 +40,15 @@ def keep_group(group: RunGroup) -> RunGroup:
     """Write a group's file; raises `DataError` where that cannot be done."""
     file = groups_folder() / f"{group.key}.json"
     data = json.dumps({"own": group.own, "guards": list(group.guards)}).encode()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, data)
-    except OSError as error:
-        raise DataError(
-            f"the group of runs cannot be kept ({write_problem(error, len(data))})",
-            "make room or check the folder, then start again: its runs are kept",
-        ) from error
+    remedy = "make room or check the folder, then start again: its runs are kept"
+    write_kept(file, data, "the group of runs", remedy)
     return group
+
+
+def group_outcomes(runs: Sequence[Run]) -> tuple[TaskOutcome, ...]:
+    """What the runs of a group found, the own task's first; raises `DataError` for runs that were changed."""
+    own, *guards = ((run.plan.slice_name, run.evaluation) for run in runs)
+    return task_outcomes(own, guards)
 
 
 def group_of(own: str) -> RunGroup | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from surgery.adapter import Adapter, open_adapter
+from surgery.adapter import Adapter, in_order, open_adapter
 from surgery.errors import DataError, SurgeryError, first_line
 from surgery.files import set_path, write_named
 from surgery.progress import SILENT, Control
@@ -51,17 +51,24 @@ class AdapterRow:
     refusal: str = ""
 
 
-def adapter_folders(root: Path | str) -> list[Path]:
-    """Folders at or below `root`, or of a set that ships, with a file of a PEFT adapter, links not followed; raises `DataError` where
-    there are none.
+def adapter_folders(root: Path | str) -> dict[str, Path]:
+    """Folders with a file of a PEFT adapter, by their paths at or below `root`, in the order of `in_order`.
+
+    root: a folder, in which links are not followed, or `demo:NAME` of a set that ships.
+
+    Raises `DataError` where there are none.
     """
     top = set_path(root)
     if not top.is_dir():
         raise DataError(f"no folder at {str(root)!r}", "name the folder above the adapters")
-    found = [Path(folder) for folder, _, files in os.walk(top) if any(mark in files for mark in _MARKS)]
+    found = {
+        Path(folder).relative_to(top).as_posix(): Path(folder)
+        for folder, _, files in os.walk(top)
+        if any(mark in files for mark in _MARKS)
+    }
     if not found:
         raise DataError(f"no adapter below {str(root)!r}", f"name a folder above files called {_MARKS[0]}")
-    return sorted(found)
+    return {name: found[name] for name in in_order(found)}
 
 
 def inspect_many(root: Path | str, *, workers: int = 1, control: Control = SILENT) -> list[AdapterRow]:
@@ -70,7 +77,7 @@ def inspect_many(root: Path | str, *, workers: int = 1, control: Control = SILEN
     One worker reads in this process; several have a process each. `control` hears of adapters; raises `Cancelled`.
     """
     top = set_path(root)
-    folders = adapter_folders(top)
+    folders = list(adapter_folders(top).values())
     rows = []
     for row in _rows(folders, top, min(workers, len(folders))):
         rows.append(row)

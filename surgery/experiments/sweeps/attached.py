@@ -9,7 +9,7 @@ from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan, EvaluationPlan, Question, TaskPlan, TextPlan
 from surgery.edits import Edit
 from surgery.errors import Cancelled, SurgeryError, first_line
-from surgery.experiments import Proof, prove, prove_with_guards
+from surgery.experiments import Proof, prove, prove_guards
 from surgery.experiments.sweeps.plan import Group
 from surgery.experiments.sweeps.spec import SweptAdapter
 from surgery.model import BaseChoice, attach, release
@@ -157,12 +157,13 @@ def proved_by(
         batch_size=group.task.batch_size,
         allow_near=group.task.allow_near,
         base_arm=group.task.base_arm,
+        seen_tasks=group.seen_tasks,
     )
     judge = sandboxed(open_sandbox()) if group.task.run_programs else None
     run = prove(live, proof, judge=judge, control=replace(control, progress=told))
     answers, seconds = total - (known[0] if known else 0), time.monotonic() - begun
     guards = [attached.question(group.adapter, plan) for plan in group.adapter.guards]
-    _, beside = prove_with_guards(live, proof, guards, judge=judge, control=control)
+    beside = prove_guards(live, proof, run, guards, judge=judge, control=control)
     return Proved(run, answers, seconds, beside)
 
 

@@ -1,17 +1,14 @@
 """Methods against adapters as Markdown for a person and as CSV for a program."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from surgery.errors import SweepError
 from surgery.evaluation import Effect, Metric, OverAdapters
 from surgery.experiments.sweeps.evidence import Evidence, MethodEvidence, OnAdapter
 from surgery.experiments.sweeps.spec import Refused
-from surgery.files import user_path, write_whole
+from surgery.experiments.sweeps.table_files import csv_text, write_files
 
 _NONE = "—"
 _COLUMNS = (
@@ -57,21 +54,14 @@ def write_evidence(found: Sequence[Evidence], refused: Sequence[Refused], folder
 
     Raises `SweepError` where that cannot be done.
     """
-    place = user_path(folder, SweepError)
     texts = {
         "evidence.md": evidence_markdown(found, refused) + "\n",
-        "evidence.csv": _csv(_COLUMNS, (row for each in found for row in _rows(each))),
-        "evidence-over-adapters.csv": _csv(_OVER_COLUMNS, (row for each in found for row in _over_rows(each))),
+        "evidence.csv": csv_text(_COLUMNS, (_told(row) for each in found for row in _rows(each))),
+        "evidence-over-adapters.csv": csv_text(
+            _OVER_COLUMNS, (_told(row) for each in found for row in _over_rows(each))
+        ),
     }
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_whole(place / name, text.encode())
-    except OSError as error:
-        raise SweepError(
-            f"the evidence cannot be written to {str(folder)!r} ({error.strerror})", "choose another folder"
-        ) from error
-    return [place / name for name in texts]
+    return write_files(folder, texts, "the evidence")
 
 
 def evidence_markdown(found: Sequence[Evidence], refused: Sequence[Refused] = ()) -> str:
@@ -170,7 +160,7 @@ def _table(found: Evidence) -> Iterator[str]:
     yield _line(["adapter", *(method.method for method in methods)])
     yield "|" + "---|" * (1 + len(methods))
     for name in found.adapters:
-        yield _line([name, *(_on(found.metric, method.adapters.get(name)) for method in methods)])
+        yield _line([name, *(on_adapter_text(found.metric, method.adapters.get(name)) for method in methods)])
     yield _line(
         ["wins / ties / losses", *(" / ".join(map(str, method.counts)) for method in methods)], strong=True
     )
@@ -181,7 +171,8 @@ def _table(found: Evidence) -> Iterator[str]:
     yield " ".join(notes_of(found))
 
 
-def _on(metric: Metric, each: OnAdapter | None) -> str:
+def on_adapter_text(metric: Metric, each: OnAdapter | None) -> str:
+    """A method's change on an adapter, its p and its verdict; a dash where it was not asked."""
     if each is None:
         return _NONE
     return f"{change_text(metric, each.change)}, {p_text(each.p)}, {each.verdict}"
@@ -229,10 +220,6 @@ def _over(metric: Metric, method: MethodEvidence) -> tuple[object, ...]:
     return (over.adapters, *told, over.same_rows, *method.counts, *signs)
 
 
-def _csv(columns: Sequence[str], rows: Iterator[tuple[object, ...]]) -> str:
-    lines = io.StringIO(newline="")
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow("" if isinstance(cell, float) and np.isnan(cell) else cell for cell in row)
-    return lines.getvalue()
+def _told(row: tuple[object, ...]) -> list[object]:
+    """A row in which a number that there is none of stays empty."""
+    return ["" if isinstance(cell, float) and np.isnan(cell) else cell for cell in row]

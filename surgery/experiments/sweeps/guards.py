@@ -3,17 +3,16 @@
 A group of a sweep then has a run for its own task and one for each guard, kept together as proofs with guards are.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from surgery.errors import SweepError
-from surgery.evaluation import TaskOutcome, task_outcomes
+from surgery.evaluation import TaskOutcome
+from surgery.experiments.sweeps.evidence_files import scaled
 from surgery.experiments.sweeps.run import Swept
-from surgery.files import user_path, write_whole
+from surgery.experiments.sweeps.table_files import csv_text, write_files
+from surgery.runs import group_outcomes
 
 GUARDS_FILE = "guards.csv"
 _COLUMNS = (
@@ -47,8 +46,7 @@ def guarded_cells(swept: Swept) -> tuple[GuardedCells, ...]:
     found = []
     for (group, run), beside in zip(swept.runs, swept.guards, strict=True):
         if beside:
-            own, *guards = ((each.plan.slice_name, each.evaluation) for each in (run, *beside))
-            found.append(GuardedCells(group.adapter.name, group.task.name, task_outcomes(own, guards)))
+            found.append(GuardedCells(group.adapter.name, group.task.name, group_outcomes((run, *beside))))
     return tuple(found)
 
 
@@ -67,7 +65,7 @@ def guard_rows(found: Sequence[GuardedCells]) -> list[dict[str, Any]]:
             "measure": each.metric.title,
             "unit": each.metric.unit,
             "examples": each.examples,
-            "unedited": each.mean,
+            "unedited": scaled(each.metric, each.mean),
             **_gain(each, variant),
         }
         for cells in found
@@ -96,27 +94,13 @@ def guards_text(found: Sequence[GuardedCells]) -> str:
 
 
 def _said(outcome: TaskOutcome, variant: str) -> str:
-    gain, digits = outcome.gain(variant), 1 if outcome.metric.binary else outcome.metric.digits
     whose = "guard " if outcome.guard else ""
-    sign = "" if gain.certain else "~ "
-    bounds = f"[{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"
-    return f"{whose}{outcome.question} {outcome.metric.title} {sign}{gain.mean:+.{digits}f} {bounds}"
+    return f"{whose}{outcome.question} {outcome.metric.title} {outcome.gain_text(variant)}"
 
 
 def write_guards(found: Sequence[GuardedCells], folder: Path | str) -> list[Path]:
     """Write `guards.csv` to a folder, nothing without guards; raises `SweepError` where that cannot be done."""
     if not found:
         return []
-    lines = io.StringIO(newline="")
-    writer = csv.DictWriter(lines, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(guard_rows(found))
-    file = user_path(folder, SweepError) / GUARDS_FILE
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, lines.getvalue().encode())
-    except OSError as error:
-        raise SweepError(
-            f"the guards cannot be written to {str(folder)!r} ({error.strerror})", "choose another folder"
-        ) from error
-    return [file]
+    rows = ([row[column] for column in _COLUMNS] for row in guard_rows(found))
+    return write_files(folder, {GUARDS_FILE: csv_text(_COLUMNS, rows)}, "the guards")

@@ -91,6 +91,10 @@ def group_keys(groups: Sequence[Group]) -> list[str]:
             parts += [str(plan.seed), json.dumps(plan_record(plan)), used]
         for name, edit in group.edits.items():
             parts += [name, json.dumps([edit_record(edit.plan), edit.budget, edit.seed])]
+            if (
+                edit.plan.needs_sensitivity and adapter.calibration is None
+            ):  # recipes of one seed may read other slices
+                parts.append(str(group.passes.index(group.pass_for(edit))))
         keys.append(digest(parts)[:24])
     return keys
 

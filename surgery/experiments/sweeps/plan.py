@@ -51,9 +51,15 @@ class Group:
         chosen = [plan for edit in self.edits.values() for plan in edit.chosen]
         return list(dict.fromkeys([*self.passes, *chosen]))
 
+    @property
+    def seen_tasks(self) -> list[TaskPlan]:
+        """The tasks of lm-eval that the edits were chosen on."""
+        # by what they say: data files of a task are no key
+        return list({repr(plan): plan for edit in self.edits.values() for plan in edit.chosen_tasks}.values())
+
     def pass_for(self, edit: SweptEdit) -> CalibrationPlan:
         """The pass of this group that an edit reads the first examples of."""
-        wanted = pass_of(edit, self.adapter.calibration, 1)
+        wanted = pass_of(edit, self.adapter.calibration)
         return next(each for each in self.passes if replace(each, examples=1) == wanted)
 
     @property
@@ -143,9 +149,9 @@ def _passes(
     largest: dict[CalibrationPlan, int] = {}
     for edit in every:
         if edit.plan.needs_sensitivity:
-            which = pass_of(edit, adapter.calibration, 1)
+            which = pass_of(edit, adapter.calibration)
             largest[which] = max(largest.get(which, 0), edit.budget)
-    read = dict.fromkeys(pass_of(edit, adapter.calibration, 1) for edit in edits if edit.plan.needs_sensitivity)
+    read = dict.fromkeys(pass_of(edit, adapter.calibration) for edit in edits if edit.plan.needs_sensitivity)
     return tuple(replace(which, examples=largest[which]) for which in read)
 
 
@@ -160,18 +166,19 @@ def check(plan: SweepPlan) -> None:
 
     sweep = plan.sweep
     tasks = {task.name: task for task in sweep.tasks}
-    passes = passes_of(plan.groups)
+    checked: set[str] = set()
     for adapter in sweep.adapters:
         opened = open_adapter(adapter.source)
         refuse_unfit(sweep.edits, opened.modules)
-        chosen = [each for edit in sweep.edits for each in edit.chosen]
-        mine = list(dict.fromkeys([*(each for name, each in passes if name == adapter.name), *chosen]))
-        read_slices(mine)
-        check_guards(adapter.guards, mine)
+        mine = list(dict.fromkeys(s for g in plan.groups if g.adapter.name == adapter.name for s in g.seen))
+        asked = [*adapter.guards, *(tasks[name].question for name in adapter.tasks)]
+        if (place := repr((mine, asked))) not in checked:  # adapters of a set mostly ask the same
+            checked.add(place)
+            read_slices(mine)
+            check_guards(asked, mine)
         for name in adapter.tasks:
             question = tasks[name].question
             if not isinstance(question, TaskPlan):
-                check_guards([question], mine)
                 continue
             refuse_other_models(opened.task)
             if tasks[name].run_programs and question.chat_template:

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,10 +86,10 @@ def _collected(ray: Any, waiting: dict[Any, Group], attempts: int, control: Cont
         for reference in ready:
             group = waiting.pop(reference)
             try:
-                proved, files = ray.get(reference)
+                tried, files = ray.get(reference)
                 for key, each in files.items():
                     _take_in(key, each)
-                yield ended(group, proved, 1)
+                yield replace(tried, group=group)  # whoever asked knows its groups by themselves
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
                 yield Tried(group, None, problem_of(cause), attempts)
@@ -178,12 +179,12 @@ def _measure_task(adapter: SweptAdapter, plan: CalibrationPlan) -> Sensitivity:
     return _cleared(lambda: measured_by(_own_adapter(), adapter, plan))
 
 
-def _prove_task(group: Group, *measured: Sensitivity) -> tuple[Proved, dict[str, dict[str, bytes]]]:
-    """What was proven, and the files of its run and of those of its guards, by the keys of the runs."""
+def _prove_task(group: Group, *measured: Sensitivity) -> tuple[Tried, dict[str, dict[str, bytes]]]:
+    """How the group ended, and the files of its run and of those of its guards, by the keys of the runs."""
     found = dict(zip(group.passes, measured, strict=True))
     proved: Proved = _cleared(lambda: proved_by(_own_adapter(), group, found))
     runs = [proved.run, *(proved.beside.runs[1:] if proved.beside is not None else ())]
-    return proved, {run.plan.key: _files(run) for run in runs}
+    return ended(group, proved, 1), {run.plan.key: _files(run) for run in runs}
 
 
 def _files(run: Run) -> dict[str, bytes]:

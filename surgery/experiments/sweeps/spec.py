@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from surgery.adapter import in_order
 from surgery.data import (
     ALLOW,
     REFUSE,
@@ -42,7 +41,6 @@ from surgery.recipes import demo_plans
 from surgery.spectra import adapter_folders
 
 SCHEMA = 1
-_OF_SET = object()  # a key that no file can hold
 _OF_TASKS = ("run_programs", "batch_size", "task", "near_duplicates", "base_arm")
 
 
@@ -141,9 +139,9 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
     edits = swept_edits(record.get("edits"), examples)
     names = tuple(task.name for task in tasks)
     adapters = tuple(
-        _adapter(name, entry, record, names, edits)
+        replace(_adapter(name, entry, record, names, edits), of_set=of_set)
         for place, given in _named(record, "adapters").items()
-        for name, entry in _members(place, given)
+        for name, entry, of_set in _members(place, given)
     )
     found = [adapter.name for adapter in adapters]
     if twice := next((each for each in found if found.count(each) > 1), None):
@@ -163,29 +161,25 @@ def parse_sweep(text: str, *, limit: int | None = None, examples: int | None = N
     return sweep
 
 
-def _members(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
-    """An entry by its name, or one for each adapter at or below its folder, named by its path there."""
+def _members(name: str, entry: Any) -> Iterator[tuple[str, Any, bool]]:
+    """An entry by its name, or one for each adapter at or below its folder, named by its path there; and which it is."""
     if not isinstance(entry, dict) or "set" not in entry:
-        yield name, entry
+        yield name, entry, False
         return
     where, folder = f"adapters.{name}", entry["set"]
     if "source" in entry or not isinstance(folder, str) or not folder:
         raise SweepError(f"{where} names no folder alone", "write set: and the folder above the adapters")
-    top = user_path(folder, SweepError)
     shared = {key: value for key, value in entry.items() if key != "set"}
-    for path in in_order(found.relative_to(top).as_posix() for found in adapter_folders(top)):
-        yield (
-            (f"{name}/{printable(path)}" if path != "." else name),
-            {**shared, "source": str(top / path), _OF_SET: True},
-        )
+    for path, found in adapter_folders(folder).items():
+        member = f"{name}/{printable(path)}" if path != "." else name
+        yield member, {**shared, "source": str(found)}, True
 
 
 def _adapter(
     name: str, entry: Any, record: Mapping[str, Any], tasks: tuple[str, ...], edits: Sequence[SweptEdit]
 ) -> SweptAdapter:
     where = f"adapters.{name}"
-    entry = {"source": entry} if isinstance(entry, str) else dict(mapping_of(entry, where, SweepError))
-    of_set = bool(entry.pop(_OF_SET, False))
+    entry = {"source": entry} if isinstance(entry, str) else mapping_of(entry, where, SweepError)
     refuse_unknown(entry, {"source", "base", "calibration", "tasks", "guards"}, where, SweepError)
     source = entry.get("source")
     if not isinstance(source, str) or not source:
@@ -197,7 +191,7 @@ def _adapter(
     plan = _calibration(source, entry, record, edits, where)
     chosen = _base(source, entry, record, edits, where)
     guards = parse_questions(entry.get("guards", record.get("guards", [])), f"{where}.guards")
-    return SweptAdapter(name, source, chosen, plan, tuple(dict.fromkeys(asked)), guards, of_set)
+    return SweptAdapter(name, source, chosen, plan, tuple(dict.fromkeys(asked)), guards)
 
 
 def _calibration(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery.adapter import Factors, in_scope
-from surgery.data import CalibrationPlan, EvaluationPlan
+from surgery.data import CalibrationPlan, EvaluationPlan, TaskPlan
 from surgery.edits import EditPlan
 from surgery.errors import SweepError
 from surgery.files import refuse_unknown
@@ -18,8 +18,8 @@ from surgery.recipes import in_one_step, read_recipe
 class SweptEdit:
     """One edit of a sweep, from the first `budget` rows of the shuffle that `seed` gives.
 
-    Of a recipe: `label` is its name, `calibration` its slice, `chosen` the slices that it was chosen on, `base` its
-    base and `held_out` the rows that it is proven on.
+    Of a recipe: `label` is its name, `calibration` its slice, `chosen` the slices and `chosen_tasks` the tasks of lm-eval
+    that it was chosen on, `base` its base and `held_out` the rows that it is proven on.
     """
 
     plan: EditPlan
@@ -28,6 +28,7 @@ class SweptEdit:
     label: str = ""
     calibration: CalibrationPlan | None = None
     chosen: tuple[CalibrationPlan, ...] = ()
+    chosen_tasks: tuple[TaskPlan, ...] = ()
     base: BaseChoice | None = None
     held_out: EvaluationPlan | None = None
 
@@ -53,6 +54,7 @@ def recipe_edit(entry: Mapping[str, Any], where: str, examples: int | None) -> S
         recipe_name(file),
         recipe.calibration,
         chosen,
+        recipe.seen_tasks,
         recipe.base,
         recipe.evaluation,
     )
@@ -92,9 +94,9 @@ def refuse_unfit(edits: Sequence[SweptEdit], modules: Mapping[str, Factors]) -> 
                 )
 
 
-def pass_of(edit: SweptEdit, calibration: CalibrationPlan | None, examples: int) -> CalibrationPlan:
-    """The pass that an edit reads: over the adapter's own slice where it has one, else over the recipe's."""
+def pass_of(edit: SweptEdit, calibration: CalibrationPlan | None) -> CalibrationPlan:
+    """The pass that an edit reads, of one example: over the adapter's own slice where it has one, else the recipe's."""
     own = calibration or edit.calibration
     if own is None:
         raise SweepError("an edit has no rows to be measured on", "name calibration data in the sweep")
-    return replace(own, seed=edit.seed, examples=examples)
+    return replace(own, seed=edit.seed, examples=1)

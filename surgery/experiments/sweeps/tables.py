@@ -4,8 +4,6 @@ A cell of those tables that the sweep did not ask for stays empty. Where several
 such as seeds of random_index, it is their mean.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 from surgery.errors import SweepError
 from surgery.experiments.sweeps.results import CellResult, metrics_of
 from surgery.experiments.sweeps.swept_edit import SweptEdit
-from surgery.files import user_path, write_whole
+from surgery.experiments.sweeps.table_files import csv_text, write_files
 from surgery.paper import UNEDITED
 from surgery.policies import knob_values
 
@@ -109,27 +107,16 @@ def write_tables(cells: Sequence[CellResult], folder: Path | str) -> list[Path]:
     """Write `METRIC/table2.csv` and so on below a folder, in the columns of `assets/paper`; tables without a row
     are left out. Raises `SweepError` where that cannot be done.
     """
-    written = []
-    try:
-        for metric in metrics_of(cells):
-            place = user_path(folder, SweepError) / "".join(c if c.isalnum() else "-" for c in metric)
-            for number in TABLES:
-                made = table(number, cells, metric)
-                if made.rows:
-                    place.mkdir(parents=True, exist_ok=True)
-                    written.append(place / f"table{number}.csv")
-                    write_whole(written[-1], _csv(made))
-    except OSError as error:
-        raise SweepError(
-            f"the tables cannot be written to {str(folder)!r} ({error.strerror})", "choose another folder"
-        ) from error
-    return written
+    texts = {}
+    for metric in metrics_of(cells):
+        place = "".join(c if c.isalnum() else "-" for c in metric)
+        for number in TABLES:
+            made = table(number, cells, metric)
+            if made.rows:
+                rows = ([_told(row.get(column)) for column in made.columns] for row in made.rows)
+                texts[f"{place}/table{number}.csv"] = csv_text(made.columns, rows)
+    return write_files(folder, texts, "the tables")
 
 
-def _csv(made: SweptTable) -> bytes:
-    lines = io.StringIO(newline="")
-    writer = csv.DictWriter(lines, made.columns, lineterminator="\n")
-    writer.writeheader()
-    for row in made.rows:
-        writer.writerow({k: "" if v is None else v if isinstance(v, str) else f"{v:.4f}" for k, v in row.items()})
-    return lines.getvalue().encode()
+def _told(cell: str | float | None) -> str:
+    return "" if cell is None else cell if isinstance(cell, str) else f"{cell:.4f}"

@@ -78,6 +78,14 @@ def test_gains_are_those_of_the_runs_and_stand_in_the_table(swept, tmp_path):
             sign = (1 if metric.higher_is_better else -1) * (100 if metric.binary else 1)
             np.testing.assert_allclose(row["gain"], sign * change.mean(), rtol=1e-12, atol=1e-15)
             assert row["low"] <= row["gain"] <= row["high"]
+    by_metric = {metric.title: metric for _, run in swept.runs for metric in run.evaluation.metrics}
+    (_, run) = swept.runs[0]
+    for row in (row for row in rows if not row["guard"] and row["variant"] in swept.runs[0][0].edits):
+        metric = by_metric[row["measure"]]
+        unedited = run.evaluation.numbers(BASELINE, metric.name).mean()
+        assert row["unedited"] == pytest.approx((100 if metric.binary else 1) * unedited)
+        assert (row["unit"] == "points") == metric.binary
+    assert any(by_metric[row["measure"]].binary for row in rows if not row["guard"])
     (file,) = write_guards(found, tmp_path / "tables")
     with file.open() as opened:
         written = list(csv.DictReader(opened))

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,11 @@ def test_recipes_that_ask_nothing_or_not_the_same_are_refused(place, folder, tmp
     assert "2" in refusal(
         SurgeryError, sweep_of_set, folder, [two[0], written("z.yaml", base=replace(place.base, dtype="bfloat16"))]
     )
+
+
+def test_a_set_that_ships_is_swept_by_its_name(place, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(dump_recipe(place.recipe()))
+    sweep = sweep_of_set("demo:kinship-training", [str(file)])
+    assert [Path(each.source).name for each in sweep.adapters] == [f"checkpoint-{at}" for at in (4, 8, 16, 32, 64)]
+    assert all(each.of_set for each in sweep.adapters)

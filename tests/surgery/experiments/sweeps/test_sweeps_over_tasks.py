@@ -9,13 +9,14 @@ import yaml
 
 from surgery.adapter import open_adapter
 from surgery.data import CalibrationPlan, TaskPlan
-from surgery.edits import Edit, make_edit
+from surgery.edits import Edit, EditPlan, make_edit
 from surgery.evaluation import BASELINE, holm, mcnemar
 from surgery.evaluation.lm_eval import benchmark, load_task
 from surgery.experiments import Proof, prove
 from surgery.experiments.sweeps import Swept, check, expand, in_process, parse_sweep, results, run_sweep
 from surgery.model import BaseChoice, attach
 from surgery.policies import GradDirection, RandomIndex
+from surgery.recipes import Recipe, dump_recipe
 from surgery.sensitivity import calibrate
 from surgery.spectra import decompose
 from tests.helpers.models import save_adapter, save_model, tiny_llama
@@ -145,3 +146,26 @@ def test_a_task_that_shares_an_example_with_the_calibration_fails_with_its_reaso
     assert results(swept) == ()
     assert {tried.group.task.name for tried in swept.failed} == {"questions"}
     assert all("share" in tried.problem for tried in swept.failed)
+
+
+def test_documents_that_chose_a_recipe_may_not_prove_it(files, tmp_path):
+    recipe = Recipe(
+        adapter=str(files / "adapter"),
+        adapter_digest="",
+        base=BaseChoice(str(files / "base")),
+        calibration=CalibrationPlan(str(files / "rows.jsonl"), examples=4),
+        edit=EditPlan(RandomIndex(), "all"),
+        chosen=(task(files),),
+    )
+    (tmp_path / "chosen.yaml").write_text(dump_recipe(recipe))
+    questions = {"task": "sciq", "limit": LIMIT, "data_files": dict(task(files).data_files or {})}
+    record = {
+        "sweep": 1,
+        "attempts": 1,
+        "adapters": {"tiny": {"source": str(files / "adapter")}},
+        "tasks": {"questions": questions},
+        "edits": [{"recipe": str(tmp_path / "chosen.yaml")}],
+    }
+    swept = run_sweep(expand(parse_sweep(yaml.safe_dump(record))), in_process)
+    assert not swept.runs
+    assert "the documents of sciq that chose an edit" in (swept.failed[0].problem or "")

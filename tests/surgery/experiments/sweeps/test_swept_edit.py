@@ -13,6 +13,7 @@ from surgery.experiments.sweeps import (
     attached,
     check,
     expand,
+    ledger,
     parse_sweep,
     results,
     swept_edit,
@@ -114,3 +115,21 @@ def test_a_recipe_that_no_sweep_can_redo_is_refused_with_a_way_out(place, writte
     refusal(SurgeryError, parsed, {"recipe": 3})
     refusal(SurgeryError, parsed, {"recipe": "/nowhere.yaml"})
     assert swept_edit.recipe_name("recipe.yaml")
+
+
+def test_recipes_that_read_other_slices_than_before_are_another_question(place, written, tmp_path):
+    other = replace(place.calibration, start=place.calibration.examples)
+    plans = [(place.calibration, other, each) for each in (place.calibration, other)]
+    keys = []
+    for slices in plans:
+        files = [
+            written(f"r{i}.yaml", policy=replace(GENTLE, eta_suppress=0.1 * (i + 1)), calibration=slice_)
+            for i, slice_ in enumerate(slices)
+        ]
+        edits = [{"recipe": file} for file in files]
+        asked = record(place, edits=edits, adapters={"one": {"source": place.adapter}}, variants_at_once=12)
+        plan = expand(parse_sweep(yaml.safe_dump({k: v for k, v in asked.items() if k != "calibration"})))
+        (group,) = plan.groups
+        assert set(group.passes) == {place.calibration, other}
+        keys.append(ledger.group_keys(plan.groups))
+    assert keys[0] != keys[1]
